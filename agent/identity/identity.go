@@ -1,0 +1,106 @@
+// Package identity says who this machine is: what the host knows about itself,
+// what EC2's instance metadata says about the instance, and which ECS cluster
+// it joined. It holds values only; package discover below it asks.
+package identity
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Identity is everything known about this machine at one moment. Host is always
+// filled in; Instance and ECS are there only when Known.
+type Identity struct {
+	Host     Host     `json:"host"`
+	Instance Instance `json:"instance"`
+	ECS      ECS      `json:"ecs"`
+	Notices  []Notice `json:"notices,omitempty"`
+}
+
+// Host is what the machine knows without asking anybody.
+type Host struct {
+	Name string `json:"name"`
+	// LocalAddr is the address at which this host reaches its own published
+	// container ports: the primary address, never loopback, because a published
+	// port on loopback goes through Docker's userland proxy.
+	LocalAddr netip.Addr `json:"local_addr"`
+	// CPUs is the number of online processors.
+	CPUs int `json:"cpus"`
+}
+
+// Instance is what IMDSv2 says.
+type Instance struct {
+	// Known is false until IMDS has answered once; every other field is then empty.
+	Known        bool      `json:"known"`
+	ID           string    `json:"id,omitempty"`
+	Type         string    `json:"type,omitempty"`
+	Region       string    `json:"region,omitempty"`
+	Zone         string    `json:"zone,omitempty"`
+	AccountID    string    `json:"account_id,omitempty"`
+	ImageID      string    `json:"image_id,omitempty"`
+	Architecture string    `json:"architecture,omitempty"`
+	LifeCycle    LifeCycle `json:"life_cycle,omitempty"`
+	// StartedAt is the document's pendingTime: it changes at every start, not at
+	// a reboot, and so marks the epoch of T2 launch credits.
+	StartedAt time.Time `json:"started_at,omitzero"`
+	Primary   Interface `json:"primary_interface"`
+	// Tags are the instance tags; nil with TagsKnown false when the instance does
+	// not allow tags in its metadata (the default).
+	Tags      map[string]string `json:"tags,omitempty"`
+	TagsKnown bool              `json:"tags_known"`
+}
+
+// Interface is the primary network interface (device number 0).
+type Interface struct {
+	ID         string       `json:"id,omitempty"`
+	MAC        string       `json:"mac,omitempty"`
+	SubnetID   string       `json:"subnet_id,omitempty"`
+	VPCID      string       `json:"vpc_id,omitempty"`
+	LocalAddr  netip.Addr   `json:"local_addr"`
+	PublicAddr []netip.Addr `json:"public_addrs,omitempty"`
+}
+
+// LifeCycle is how the instance is paid for: "on-demand", "spot", "scheduled", "capacity-block".
+type LifeCycle string
+
+// ECS is what the ECS agent on this host says about itself.
+type ECS struct {
+	// Known is false while no ECS agent answers.
+	Known                bool   `json:"known"`
+	Cluster              string `json:"cluster,omitempty"`
+	ContainerInstanceARN string `json:"container_instance_arn,omitempty"`
+	AgentVersion         string `json:"agent_version,omitempty"`
+}
+
+// Notice is an announcement that this instance will be taken away or touched.
+type Notice struct {
+	Kind NoticeKind `json:"kind"`
+	// Text is what the metadata said, bounded and printable.
+	Text string `json:"text"`
+	// At is when the announced thing happens; zero when it is not said.
+	At time.Time `json:"at,omitzero"`
+}
+
+// NoticeKind tells the sources of notices apart.
+type NoticeKind string
+
+// The notices that EC2 gives through IMDS.
+const (
+	SpotInterruption       NoticeKind = "spot-interruption"
+	Rebalance              NoticeKind = "rebalance"
+	AutoScalingTermination NoticeKind = "auto-scaling-termination"
+	Maintenance            NoticeKind = "maintenance"
+)
+
+// Leaving reports whether a notice says that the instance is about to go away,
+// as opposed to being touched and staying.
+func (id Identity) Leaving() bool {
+	for _, n := range id.Notices {
+		switch n.Kind {
+		case SpotInterruption, Rebalance, AutoScalingTermination:
+			return true
+		case Maintenance:
+		}
+	}
+	return false
+}

@@ -1,0 +1,43 @@
+// Package latest is the pipe between the stages of the program: a slot that
+// holds one value. Putting a value replaces the one that nobody has read yet,
+// so a slow reader coalesces by itself and never holds up the writer.
+package latest
+
+import "sync"
+
+// Slot holds at most one unread value. Many may Put, one reads.
+// The zero Slot is not usable; call New.
+type Slot[T any] struct {
+	mu sync.Mutex // serialises writers, so that "newest" is well defined
+	ch chan T
+}
+
+// New returns an empty slot.
+func New[T any]() *Slot[T] {
+	return &Slot[T]{ch: make(chan T, 1)}
+}
+
+// Put stores v, replacing an unread value. It never blocks.
+func (s *Slot[T]) Put(v T) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ch:
+	default:
+	}
+	s.ch <- v
+}
+
+// C returns the channel to receive from. It is never closed: a reader ends by
+// its own context.
+func (s *Slot[T]) C() <-chan T { return s.ch }
+
+// Tee returns a function that gives every value to each of the given ones in
+// order. It joins one source to several slots.
+func Tee[T any](puts ...func(T)) func(T) {
+	return func(v T) {
+		for _, put := range puts {
+			put(v)
+		}
+	}
+}

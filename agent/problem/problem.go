@@ -1,0 +1,70 @@
+// Package problem is the shape of everything that is wrong and stays wrong:
+// a value that is shown by status, metrics and the journal alike, and that
+// disappears by itself when its cause does. A problem is not an error: errors
+// travel up a call stack, problems stand on the board until they are mended.
+package problem
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// Severity says how much a problem hurts.
+type Severity int
+
+const (
+	// Warning: nothing that should be served is lost yet.
+	Warning Severity = iota
+	// Error: something that was asked for is not being done.
+	Error
+)
+
+// String returns "warning" or "error".
+func (s Severity) String() string {
+	if s == Error {
+		return "error"
+	}
+	return "warning"
+}
+
+// MarshalText makes JSON show the word instead of the number.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote; any other word is Warning.
+func (s *Severity) UnmarshalText(b []byte) error {
+	*s = Warning
+	if string(b) == "error" {
+		*s = Error
+	}
+	return nil
+}
+
+// Problem is one standing problem. Code and Subject together are its identity:
+// two problems with the same pair are the same problem at different times.
+type Problem struct {
+	// Code is a stable kebab-case word that scripts may match, e.g. "label-invalid".
+	Code     string   `json:"code"`
+	Severity Severity `json:"severity"`
+	// Subject is what has the problem, e.g. "container web-1", "site a.example.com", "address eipalloc-1".
+	Subject string `json:"subject"`
+	// Text says what is wrong, in one sentence without a full stop. Text from strangers in it is quoted and bounded.
+	Text string `json:"text"`
+	// Hint says what the operator can do about it; never empty.
+	Hint string `json:"hint"`
+	// Since is when the problem was first seen; filled in by the board, zero before.
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Sort orders problems worst first, then by code and subject, so that two equal
+// sets always look the same.
+func Sort(ps []Problem) {
+	slices.SortFunc(ps, func(a, b Problem) int {
+		return cmp.Or(
+			cmp.Compare(b.Severity, a.Severity),
+			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Subject, b.Subject),
+			cmp.Compare(a.Text, b.Text),
+		)
+	})
+}

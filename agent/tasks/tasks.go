@@ -1,0 +1,160 @@
+// Package tasks says what runs on this host, as one immutable snapshot merged
+// from all sources: Docker's list, and the ECS agent's opinion of the same
+// containers. It holds values and the merge; the packages below it ask.
+package tasks
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Snapshot is what runs here at one moment. It is never changed after it was made.
+type Snapshot struct {
+	// At is when Docker's list was read.
+	At time.Time `json:"at,omitzero"`
+	// Complete is false until Docker has been listed once: then "no containers"
+	// means "unknown", and nothing may be taken away because of it.
+	Complete bool `json:"complete"`
+	// Containers are sorted by ID.
+	Containers []Container `json:"containers"`
+}
+
+// Containers is what one listing of Docker says.
+type Containers struct {
+	At       time.Time
+	Complete bool
+	List     []Container
+}
+
+// Agent is what one poll of the ECS agent says. Complete is false when the agent
+// did not answer; its silence is never taken for "no tasks".
+type Agent struct {
+	At       time.Time
+	Complete bool
+	Tasks    []Task
+}
+
+// Container is one Docker container.
+type Container struct {
+	// ID is Docker's full 64-digit id.
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Image string `json:"image"`
+	// Labels are Docker's labels; Env only those environment variables that
+	// nagaya gives a meaning to, so that secrets never enter the program's state.
+	Labels map[string]string `json:"labels,omitempty"`
+	Env    map[string]string `json:"env,omitempty"`
+
+	State      State     `json:"state"`
+	Health     Health    `json:"health"`
+	CreatedAt  time.Time `json:"created_at"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	FinishedAt time.Time `json:"finished_at,omitzero"`
+	ExitCode   int       `json:"exit_code"`
+	OOMKilled  bool      `json:"oom_killed,omitempty"`
+	Restarts   int       `json:"restarts,omitempty"`
+	// Stopping is true once the container was sent its stop signal, or the ECS
+	// agent wants its task stopped: it still answers, but not for long.
+	Stopping bool `json:"stopping,omitempty"`
+
+	Network NetworkMode `json:"network"`
+	// Ports are the container's ports, published or only exposed, sorted and
+	// without duplicates.
+	Ports []Port `json:"ports,omitempty"`
+	// Addrs are the container's own addresses on Docker networks, or its task
+	// ENI's from the ECS agent.
+	Addrs []netip.Addr `json:"addrs,omitempty"`
+	// NetworkOf is the ID of the container whose network this one shares
+	// (network mode container:<id>); empty otherwise.
+	NetworkOf string `json:"network_of,omitempty"`
+
+	// Task is the ECS task the container belongs to; its zero value when it is
+	// not an ECS container.
+	Task TaskRef `json:"task"`
+}
+
+// TaskRef is what Docker's labels and the ECS agent say about a container's task.
+type TaskRef struct {
+	ARN           string `json:"arn,omitempty"`
+	Family        string `json:"family,omitempty"`
+	Revision      string `json:"revision,omitempty"`
+	ContainerName string `json:"container_name,omitempty"`
+	Cluster       string `json:"cluster,omitempty"`
+}
+
+// Task is one task as the ECS agent lists it.
+type Task struct {
+	ARN, Family, Revision string
+	// Desired and Known are PENDING, RUNNING or STOPPED; Desired may be empty,
+	// which means that the agent does not know.
+	Desired, Known string
+	Containers     []TaskContainer
+}
+
+// TaskContainer is one container of a task as the ECS agent lists it.
+type TaskContainer struct {
+	ID, DockerName, Name string
+	// NetworkMode is the agent's word, e.g. "awsvpc"; empty when it says nothing.
+	NetworkMode string
+	Ports       []Port
+	Addrs       []netip.Addr
+}
+
+// Port is one port of a container. HostPort 0 means that it is not published,
+// or not bound yet: never "port 0".
+type Port struct {
+	Container uint16     `json:"container"`
+	Protocol  string     `json:"protocol"` // "tcp" or "udp"
+	HostIP    netip.Addr `json:"host_ip,omitzero"`
+	Host      uint16     `json:"host,omitempty"`
+}
+
+// State is Docker's word for what a container is doing.
+type State string
+
+// Docker's container states (Engine API, ContainerState.Status).
+const (
+	Created    State = "created"
+	Running    State = "running"
+	Paused     State = "paused"
+	Restarting State = "restarting"
+	Removing   State = "removing"
+	Exited     State = "exited"
+	Dead       State = "dead"
+)
+
+// Health is what the container's HEALTHCHECK says.
+type Health string
+
+// Docker's health states; NoCheck when the image has no HEALTHCHECK.
+const (
+	NoCheck   Health = ""
+	Starting  Health = "starting"
+	Healthy   Health = "healthy"
+	Unhealthy Health = "unhealthy"
+)
+
+// NetworkMode is how a container is connected.
+type NetworkMode string
+
+// The modes that decide where an upstream is.
+const (
+	Bridge NetworkMode = "bridge" // Docker's default bridge or a user network
+	Host   NetworkMode = "host"
+	AWSVPC NetworkMode = "awsvpc"
+	None   NetworkMode = "none"
+)
+
+// Ref names the container as people know it: the ECS family and container name
+// when it has them, else Docker's name, else the short id.
+func (c Container) Ref() string {
+	switch {
+	case c.Task.Family != "" && c.Task.ContainerName != "":
+		return c.Task.Family + ":" + c.Task.Revision + "/" + c.Task.ContainerName
+	case c.Name != "":
+		return c.Name
+	case len(c.ID) > 12:
+		return c.ID[:12]
+	}
+	return c.ID
+}
