@@ -1,0 +1,105 @@
+// Package config is every setting of nagaya: its name, meaning, allowed values
+// and default, in one table from which the file, the environment, instance
+// tags, flags, messages and documents all follow. It parses and resolves;
+// package load below it reads files and the environment.
+//
+// A setting has one dotted path, e.g. nginx.http-port, and is known by it
+// everywhere: as nested keys in the file, as NAGAYA_NGINX_HTTP_PORT in the
+// environment, as --nginx-http-port on the command line, and as the instance tag
+// nagaya:nginx-http-port.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config holds a value for every setting. The zero Config is not useful: start
+// from Default.
+type Config struct {
+	LogLevel  string
+	LocalAddr netip.Addr
+	StateDir  string
+	RunDir    string
+	LogDir    string
+
+	Docker  Docker
+	ECS     ECS
+	Address Address
+	Routes  Routes
+	Certs   Certs
+	Nginx   Nginx
+	Credit  Credit
+	Gate    Gate
+	Metrics Metrics
+}
+
+// Docker says where the Docker Engine is.
+type Docker struct {
+	Host string
+}
+
+// ECS says where the ECS agent is.
+type ECS struct {
+	AgentURL string
+}
+
+// Address says which Elastic IP is claimed, and how.
+type Address struct {
+	Claim  string
+	Policy string
+	Ready  []string
+	Every  time.Duration
+}
+
+// Routes holds the defaults of routes and what happens around them.
+type Routes struct {
+	BodySize int64
+	Timeout  time.Duration
+	Grace    time.Duration
+}
+
+// Certs says where certificates are.
+type Certs struct {
+	Dir string
+}
+
+// Nginx says how nagaya's own nginx runs.
+type Nginx struct {
+	Binary          string
+	HTTPPort        int
+	HTTPSPort       int
+	IPv6            bool
+	HTTP2           bool
+	User            string
+	AccessLog       string
+	SnippetDir      string
+	HtpasswdDir     string
+	TrustedProxies  []netip.Prefix
+	ShutdownTimeout time.Duration
+	StopOnExit      bool
+}
+
+// Credit says how CPU credits are watched.
+type Credit struct {
+	Every      time.Duration
+	CloudWatch time.Duration
+	ProcDir    string
+	CgroupDir  string
+}
+
+// Gate says when batches may run.
+type Gate struct {
+	Reserve   float64
+	Margin    float64
+	Horizon   time.Duration
+	Dwell     time.Duration
+	ECS       bool
+	BatchCE   string
+	UnknownIs string
+}
+
+// Metrics says where Prometheus metrics are served.
+type Metrics struct {
+	Listen string
+}

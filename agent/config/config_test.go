@@ -1,0 +1,206 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var compareConfig = cmp.Options{cmpopts.EquateComparable(Default().LocalAddr), cmpopts.EquateEmpty(), cmp.Transformer("text", func(c Config) map[string][]string {
+	m := map[string][]string{}
+	for _, s := range Settings {
+		m[s.Path] = s.Get(c)
+	}
+	return m
+})}
+
+func TestEveryDefaultIsAllowed(t *testing.T) {
+	for _, s := range Settings {
+		c := Default()
+		if err := s.Set(&c, s.Get(Default())); err != nil {
+			t.Errorf("%s: its own default is refused: %v", s.Path, err)
+		}
+		if s.Doc == "" || s.Allowed == "" {
+			t.Errorf("%s: has no doc or no allowed values", s.Path)
+		}
+		if strings.ContainsAny(s.Tag(), "/ ") {
+			t.Errorf("%s: tag %q cannot be served by instance metadata", s.Path, s.Tag())
+		}
+	}
+}
+
+func TestPrintedDefaultsParseToDefaults(t *testing.T) {
+	for _, docs := range []bool{false, true} {
+		values, err := ParseYAML("default", []byte(YAML(Default(), docs, false)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Resolve(values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(Default(), got.Config, compareConfig); diff != "" {
+			t.Errorf("docs=%v: printed and parsed again, the defaults differ:\n%s", docs, diff)
+		}
+		if len(got.From) != len(Settings) {
+			t.Errorf("docs=%v: %d of %d settings were printed", docs, len(got.From), len(Settings))
+		}
+	}
+}
+
+func TestCommentedDefaultsSetNothing(t *testing.T) {
+	values, err := ParseYAML("default", []byte(YAML(Default(), true, true)))
+	if err != nil || len(values) != 0 {
+		t.Fatalf("values %v, err %v; want none", values, err)
+	}
+}
+
+func TestMistakesAreNamed(t *testing.T) {
+	for name, row := range map[string]struct {
+		text string
+		want []string // every one must appear in the message
+	}{
+		"unknown field":         {"nginx:\n  htp-port: 80\n", []string{"f.yaml:2", "nginx.htp-port", "is not a field", "http-port"}},
+		"unknown top field":     {"ngnix: {}\n", []string{"f.yaml:1", "ngnix", "is not a field", "nginx"}},
+		"wrong kind":            {"nginx:\n  http-port: yes please\n", []string{"f.yaml:2", "nginx.http-port", "not a whole number", "1 to 65535"}},
+		"out of range":          {"nginx: {http-port: 70000}\n", []string{"f.yaml:1", "70000 is outside 1 to 65535"}},
+		"no unit":               {"routes:\n  grace: 10\n", []string{"f.yaml:2", "routes.grace", "not a duration", "90s"}},
+		"wrong word":            {"address:\n  policy: steal\n", []string{"address.policy", `"steal"`, "takeover"}},
+		"list for a scalar":     {"log-level: [info]\n", []string{"log-level", "is a list where one value is wanted"}},
+		"mapping for a scalar":  {"log-level: {a: b}\n", []string{"log-level", "is not a plain value"}},
+		"scalar for a mapping":  {"nginx: fast\n", []string{"f.yaml:1", "nginx", "is not a mapping"}},
+		"twice":                 {"log-level: info\nlog-level: warn\n", []string{"log-level"}},
+		"not YAML":              {"a: [\n", []string{"f.yaml", "is not YAML"}},
+		"two documents":         {"log-level: info\n---\nlog-level: warn\n", []string{"second document"}},
+		"relative path":         {"certs: {dir: certs}\n", []string{"certs.dir", "not an absolute path"}},
+		"nginx syntax in path":  {"state-dir: '/var/x;y'\n", []string{"state-dir", "nginx would read as syntax"}},
+		"claim":                 {"address: {claim: my-ip}\n", []string{"address.claim", "eipalloc-"}},
+		"same port":             {"nginx: {http-port: 443}\n", []string{"nginx.https-port", "443"}},
+		"alias":                 {"log-level: &a info\nstate-dir: *a\n", []string{"is not a plain value"}},
+		"not a number":          {"gate: {reserve: .nan}\n", []string{"gate.reserve"}},
+		"several at once":       {"log-level: loud\nmetrics: {port: 1}\n", []string{"log-level", "metrics.port"}},
+		"trusted proxy":         {"nginx: {trusted-proxies: [10.0.0.0/8, elb]}\n", []string{`"elb"`, "10.0.0.0/8"}},
+		"control character":     {"docker: {host: \"unix:///a\\nb\"}\n", []string{"docker.host", "control character"}},
+		"unknown of great size": {strings.Repeat("x", 5000) + ": 1\n", []string{"is not a field"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			values, err := ParseYAML("f.yaml", []byte(row.text))
+			_, err2 := Resolve(values)
+			err = errors.Join(err, err2)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, w := range row.want {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q lacks %q", err, w)
+				}
+			}
+			if len(err.Error()) > 3000 {
+				t.Errorf("the message is %d bytes long", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestOrderOfSources(t *testing.T) {
+	tags, err := FromTags(map[string]string{"Name": "x", "nagaya:log-level": "debug", "nagaya:address-policy": "wait", "nagaya:routes-grace": "1m", "nagaya:address-ready": "a.test, b.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := ParseYAML("f.yaml", []byte("log-level: warn\nroutes: {grace: 2m}\ncerts:\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := FromEnv([]string{"HOME=/root", "NAGAYA_ROUTES_GRACE=3m", "NAGAYA_CONFIG=/x"}, "NAGAYA_CONFIG")
+	if err != nil {
+		t.Fatal(err)
+	}
+	grace, _ := Find("routes.grace")
+	r, err := Resolve(tags, file, env, []Value{FromFlag(grace, "4m")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.LogLevel, want.Address.Policy, want.Routes.Grace = "warn", "wait", 4*60e9
+	want.Address.Ready = []string{"a.test", "b.test"}
+	if diff := cmp.Diff(want, r.Config, compareConfig); diff != "" {
+		t.Error(diff)
+	}
+	wantFrom := map[string]string{
+		"log-level": "f.yaml:1", "address.policy": "instance tag nagaya:address-policy",
+		"address.ready": "instance tag nagaya:address-ready", "routes.grace": "flag --routes-grace",
+	}
+	if diff := cmp.Diff(wantFrom, r.From); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnknownNamesOutsideTheFile(t *testing.T) {
+	if _, err := FromEnv([]string{"NAGAYA_NGINX_PORT=80"}); err == nil || !strings.Contains(err.Error(), "NAGAYA_NGINX_PORT") {
+		t.Errorf("environment: %v", err)
+	}
+	if _, err := FromTags(map[string]string{"nagaya:nginx.http-port": "80"}); err == nil || !strings.Contains(err.Error(), "nagaya:nginx.http-port") {
+		t.Errorf("tags: %v", err)
+	}
+}
+
+func TestNamesAreUnique(t *testing.T) {
+	for _, name := range []func(Setting) string{Setting.Env, Setting.Flag, Setting.Tag} {
+		var all []string
+		for _, s := range Settings {
+			all = append(all, name(s))
+		}
+		slices.Sort(all)
+		if len(slices.Compact(all)) != len(Settings) {
+			t.Errorf("two settings share a name: %v", all)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "512k": 512 << 10, "10m": 10 << 20, "1G": 1 << 30, "1000": 1000} {
+		n, err := ParseSize(text)
+		if err != nil || n != want {
+			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, n, err, want)
+		}
+		if back, err := ParseSize(FormatSize(n)); err != nil || back != n {
+			t.Errorf("%q is written as %q, which reads as %d, %v", text, FormatSize(n), back, err)
+		}
+	}
+	for _, text := range []string{"", "m", "-1", "1t", "9999999999999g", "1 m"} {
+		if n, err := ParseSize(text); err == nil {
+			t.Errorf("ParseSize(%q) = %d, want an error", text, n)
+		}
+	}
+}
+
+func FuzzParseYAML(f *testing.F) {
+	f.Add([]byte("nginx:\n  http-port: 80\n"))
+	f.Add([]byte("address: {ready: [a, b]}\n"))
+	f.Add([]byte("a: *b\n? x\n: y\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		values, err := ParseYAML("f", text)
+		if err != nil {
+			return
+		}
+		r, err := Resolve(values)
+		if err != nil {
+			return
+		}
+		again, err := ParseYAML("f", []byte(YAML(r.Config, false, false)))
+		if err != nil {
+			t.Fatalf("what was accepted cannot be printed and read: %v", err)
+		}
+		r2, err := Resolve(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r.Config, r2.Config, compareConfig); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+}

@@ -1,0 +1,284 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// MaxFile is the largest configuration file that is read, in bytes.
+const MaxFile = 256 << 10
+
+// Value is one setting as some source gives it, not yet checked.
+type Value struct {
+	Setting Setting
+	Values  []string
+	// Where names the place for people: "/etc/nagaya/nagaya.yaml:12",
+	// "environment NAGAYA_LOG_LEVEL", "instance tag nagaya:log-level".
+	Where string
+}
+
+// Error is one thing wrong with the configuration.
+type Error struct {
+	Where   string // file and line, or the name of the variable, tag or flag
+	Field   string // the dotted path as written
+	Reason  string // what is wrong with it
+	Allowed string // what may stand there; empty when that is not the point
+}
+
+// Error writes all of it on one line.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Where != "" {
+		b.WriteString(e.Where + ": ")
+	}
+	if e.Field != "" {
+		b.WriteString(e.Field + ": ")
+	}
+	b.WriteString(e.Reason)
+	if e.Allowed != "" {
+		b.WriteString(" (allowed: " + e.Allowed + ")")
+	}
+	return b.String()
+}
+
+// ParseYAML reads the text of a configuration file. name is used in messages
+// only. Everything wrong is reported at once, joined; the values that are
+// well-formed are returned beside the error.
+func ParseYAML(name string, text []byte) ([]Value, error) {
+	if len(text) > MaxFile {
+		return nil, &Error{Where: name, Reason: fmt.Sprintf("is larger than %d bytes", MaxFile)}
+	}
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, &Error{Where: name, Reason: "is not YAML: " + err.Error()}
+	}
+	p := yamlReader{name: name, seen: map[string]int{}}
+	for i, doc := range file.Docs {
+		if doc.Body == nil {
+			continue
+		}
+		if i > 0 {
+			p.fail(doc.Body, "", "a second document", "one document")
+			break
+		}
+		p.mapping(doc.Body, "")
+	}
+	return p.values, errors.Join(p.errs...)
+}
+
+type yamlReader struct {
+	name   string
+	values []Value
+	errs   []error
+	seen   map[string]int // dotted path → line
+}
+
+func (p *yamlReader) where(n ast.Node) string {
+	return fmt.Sprintf("%s:%d", p.name, line(n))
+}
+
+func line(n ast.Node) int {
+	if t := n.GetToken(); t != nil && t.Position != nil {
+		return t.Position.Line
+	}
+	return 0
+}
+
+func (p *yamlReader) fail(n ast.Node, field, reason, allowed string) {
+	p.errs = append(p.errs, &Error{Where: p.where(n), Field: field, Reason: reason, Allowed: allowed})
+}
+
+// mapping reads the keys below prefix.
+func (p *yamlReader) mapping(n ast.Node, prefix string) {
+	var pairs []*ast.MappingValueNode
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		pairs = n.Values
+	case *ast.MappingValueNode:
+		pairs = []*ast.MappingValueNode{n}
+	case *ast.NullNode, *ast.CommentGroupNode:
+		return
+	default:
+		p.fail(n, prefix, "is not a mapping", "fields: "+strings.Join(fieldsBelow(prefix), ", "))
+		return
+	}
+	for _, pair := range pairs {
+		key, ok := pair.Key.(ast.ScalarNode)
+		if !ok {
+			p.fail(pair, prefix, "has a key that is not a word", "")
+			continue
+		}
+		path := fmt.Sprint(key.GetValue())
+		if prefix != "" {
+			path = prefix + "." + path
+		}
+		p.pair(pair, path)
+	}
+}
+
+func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
+	if first, twice := p.seen[path]; twice {
+		p.fail(pair.Key, path, fmt.Sprintf("is given twice, first on line %d", first), "")
+		return
+	}
+	p.seen[path] = line(pair.Key)
+	setting, ok := Find(path)
+	switch {
+	case ok:
+		values, err := scalars(pair.Value, setting.List)
+		if err != nil {
+			p.fail(pair.Key, path, err.Error(), setting.Allowed)
+			return
+		}
+		if values != nil {
+			p.values = append(p.values, Value{Setting: setting, Values: values, Where: p.where(pair.Key)})
+		}
+	case len(fieldsBelow(path)) > 0:
+		p.mapping(pair.Value, path)
+	default:
+		p.unknown(pair, path)
+	}
+}
+
+func (p *yamlReader) unknown(pair *ast.MappingValueNode, path string) {
+	parent := ""
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		parent = path[:i]
+	}
+	p.fail(pair.Key, bounded(path), "is not a field", "fields: "+strings.Join(fieldsBelow(parent), ", "))
+}
+
+func bounded(s string) string {
+	if len(s) > 80 {
+		s = s[:80] + "…"
+	}
+	return s
+}
+
+// fieldsBelow lists the next path elements under prefix, in table order.
+func fieldsBelow(prefix string) []string {
+	var names []string
+	for _, s := range Settings {
+		rest := s.Path
+		if prefix != "" {
+			var ok bool
+			if rest, ok = strings.CutPrefix(s.Path, prefix+"."); !ok {
+				continue
+			}
+		}
+		name, _, _ := strings.Cut(rest, ".")
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// scalars returns the value or values under a key; nil for a key with nothing
+// behind it, which leaves the default.
+func scalars(n ast.Node, list bool) ([]string, error) {
+	switch n := n.(type) {
+	case *ast.NullNode:
+		return nil, nil
+	case *ast.SequenceNode:
+		if !list {
+			return nil, errors.New("is a list where one value is wanted")
+		}
+		all := []string{}
+		for _, item := range n.Values {
+			one, err := scalar(item)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, one)
+		}
+		return all, nil
+	}
+	one, err := scalar(n)
+	if err != nil {
+		return nil, err
+	}
+	return []string{one}, nil
+}
+
+func scalar(n ast.Node) (string, error) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, nil
+	case *ast.LiteralNode:
+		return n.Value.Value, nil
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n.GetToken().Value, nil
+	}
+	return "", errors.New("is not a plain value")
+}
+
+// FromEnv picks the settings out of an environment in the form of os.Environ. A
+// variable that begins with NAGAYA_ and names no setting is an error, except
+// those in spare.
+func FromEnv(environ []string, spare ...string) ([]Value, error) {
+	byName := map[string]Setting{}
+	for _, s := range Settings {
+		byName[s.Env()] = s
+	}
+	var values []Value
+	var errs []error
+	for _, kv := range environ {
+		name, text, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "NAGAYA_") || slices.Contains(spare, name) {
+			continue
+		}
+		s, ok := byName[name]
+		if !ok {
+			errs = append(errs, &Error{Where: "environment", Field: bounded(name), Reason: "is not a setting; see 'nagaya config --default'"})
+			continue
+		}
+		values = append(values, fromText(s, text, "environment "+name))
+	}
+	return values, errors.Join(errs...)
+}
+
+// FromTags picks the settings out of instance tags. A tag that begins with
+// "nagaya:" and names no setting is an error.
+func FromTags(tags map[string]string) ([]Value, error) {
+	byName := map[string]Setting{}
+	for _, s := range Settings {
+		byName[s.Tag()] = s
+	}
+	var values []Value
+	var errs []error
+	for key, text := range tags {
+		if !strings.HasPrefix(key, tagPrefix) {
+			continue
+		}
+		s, ok := byName[key]
+		if !ok {
+			errs = append(errs, &Error{Where: "instance tag", Field: bounded(key), Reason: "is not a setting; see 'nagaya config --default'"})
+			continue
+		}
+		values = append(values, fromText(s, text, "instance tag "+key))
+	}
+	slices.SortFunc(values, func(a, b Value) int { return strings.Compare(a.Where, b.Where) })
+	return values, errors.Join(errs...)
+}
+
+// FromFlag makes a value of a command-line flag's text.
+func FromFlag(s Setting, text string) Value { return fromText(s, text, "flag --"+s.Flag()) }
+
+func fromText(s Setting, text, where string) Value {
+	values := []string{text}
+	if s.List {
+		values = []string{}
+		for one := range strings.SplitSeq(text, ",") {
+			if one = strings.TrimSpace(one); one != "" {
+				values = append(values, one)
+			}
+		}
+	}
+	return Value{Setting: s, Values: values, Where: where}
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Resolved is a configuration with the origin of every value.
+type Resolved struct {
+	Config Config
+	// From maps a setting's path to the Where of the value that won; a path that
+	// is missing has its default.
+	From map[string]string
+}
+
+// Resolve lays the layers over the defaults, the weakest first (tags, file,
+// environment, flags), and checks the outcome. On an error the result is not to
+// be used.
+func Resolve(layers ...[]Value) (Resolved, error) {
+	r := Resolved{Config: Default(), From: map[string]string{}}
+	var errs []error
+	for _, layer := range layers {
+		for _, v := range layer {
+			if err := v.Setting.Set(&r.Config, v.Values); err != nil {
+				errs = append(errs, &Error{Where: v.Where, Field: v.Setting.Path, Reason: err.Error(), Allowed: v.Setting.Allowed})
+				continue
+			}
+			r.From[v.Setting.Path] = v.Where
+		}
+	}
+	errs = append(errs, r.consistent()...)
+	return r, errors.Join(errs...)
+}
+
+// consistent checks what no single setting can.
+func (r Resolved) consistent() []error {
+	var errs []error
+	if c := r.Config; c.Nginx.HTTPPort == c.Nginx.HTTPSPort {
+		errs = append(errs, &Error{
+			Where: r.From["nginx.https-port"], Field: "nginx.https-port",
+			Reason: fmt.Sprintf("is %d like nginx.http-port; one port cannot speak both", c.Nginx.HTTPSPort),
+		})
+	}
+	return errs
+}
+
+// YAML writes c as a configuration file. With docs every field has its meaning
+// and allowed values above it. With comment every field is commented out, which
+// is the form that is installed: it shows the defaults and freezes none.
+func YAML(c Config, docs, comment bool) string {
+	var b strings.Builder
+	mark := ""
+	if comment {
+		mark = "#"
+	}
+	open := ""
+	for _, s := range Settings {
+		group, name, nested := strings.Cut(s.Path, ".")
+		indent := ""
+		if nested {
+			indent = "  "
+			if group != open {
+				fmt.Fprintf(&b, "\n%s%s:\n", mark, group)
+				open = group
+			}
+		} else {
+			name = group
+		}
+		if docs {
+			fmt.Fprintf(&b, "%s# %s\n%s# %s.\n", indent, s.Doc, indent, upperFirst(s.Allowed))
+		}
+		fmt.Fprintf(&b, "%s%s%s: %s\n", mark, indent, name, yamlValue(s, s.Get(c)))
+	}
+	return b.String()
+}
+
+func yamlValue(s Setting, values []string) string {
+	if !s.List {
+		return yamlScalar(values[0])
+	}
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = yamlScalar(v)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// yamlScalar quotes what YAML might read as something else.
+func yamlScalar(v string) string {
+	if v == "" || strings.ContainsAny(v, ":#{}[],&*!|>'\"%@`= ") || v == "off" {
+		return fmt.Sprintf("%q", v)
+	}
+	return v
+}
+
+func upperFirst(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

@@ -1,0 +1,202 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Default returns the configuration of an agent that was told nothing.
+func Default() Config {
+	return Config{
+		LogLevel: "info",
+		StateDir: "/var/lib/nagaya",
+		RunDir:   "/run/nagaya",
+		LogDir:   "/var/log/nagaya",
+		Docker:   Docker{Host: "unix:///var/run/docker.sock"},
+		ECS:      ECS{AgentURL: "http://127.0.0.1:51678"},
+		Address:  Address{Policy: "takeover", Every: time.Minute},
+		Routes:   Routes{BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute},
+		Certs:    Certs{Dir: "/etc/nagaya/certs"},
+		Nginx: Nginx{
+			Binary: "nginx", HTTPPort: 80, HTTPSPort: 443, IPv6: true, HTTP2: true, User: "auto",
+			AccessLog: "access.log", SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd",
+			ShutdownTimeout: 4 * time.Minute, StopOnExit: true,
+		},
+		Credit: Credit{Every: 5 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
+		Gate:   Gate{Reserve: 0.2, Margin: 0.02, Horizon: 24 * time.Hour, Dwell: 5 * time.Minute, UnknownIs: "closed"},
+		Metrics: Metrics{
+			Listen: "127.0.0.1:9646",
+		},
+	}
+}
+
+// Settings is the table, in the order in which it is shown.
+var Settings = []Setting{
+	wordSetting("log-level", func(c *Config) *string { return &c.LogLevel }, []string{"debug", "info", "warn", "error"},
+		"How much is logged."),
+	{
+		Path: "local-address", Allowed: "an address of this host; empty is automatic",
+		Doc: "Address at which this host reaches its own published container ports. Automatic: the primary private address.",
+		set: func(c *Config, v []string) error {
+			if v[0] == "" {
+				c.LocalAddr = netip.Addr{}
+				return nil
+			}
+			a, err := netip.ParseAddr(v[0])
+			if err != nil {
+				return fmt.Errorf("%q is not an IP address", v[0])
+			}
+			c.LocalAddr = a
+			return nil
+		},
+		get: func(c Config) []string {
+			if !c.LocalAddr.IsValid() {
+				return []string{""}
+			}
+			return []string{c.LocalAddr.String()}
+		},
+	},
+	pathSetting("state-dir", func(c *Config) *string { return &c.StateDir },
+		"What must survive a reboot: nginx's generations, what was learnt about load."),
+	pathSetting("run-dir", func(c *Config) *string { return &c.RunDir },
+		"Sockets, pid file and the gate file."),
+	pathSetting("log-dir", func(c *Config) *string { return &c.LogDir },
+		"nginx's error and access log."),
+
+	textSetting("docker.host", func(c *Config) *string { return &c.Docker.Host }, "unix:///path or tcp://host:port",
+		"The Docker Engine to watch.", func(v string) error {
+			if !strings.HasPrefix(v, "unix:///") && !strings.HasPrefix(v, "tcp://") {
+				return fmt.Errorf("%q begins with neither unix:/// nor tcp://", v)
+			}
+			return nil
+		}),
+	textSetting("ecs.agent-url", func(c *Config) *string { return &c.ECS.AgentURL }, "an http URL; empty is none",
+		"The ECS agent's introspection endpoint on this host.", func(v string) error {
+			if v != "" && !strings.HasPrefix(v, "http://") {
+				return fmt.Errorf("%q does not begin with http://", v)
+			}
+			return nil
+		}),
+
+	textSetting("address.claim", func(c *Config) *string { return &c.Address.Claim },
+		"an allocation id, a public IPv4 address, or tag:KEY=VALUE; empty claims nothing",
+		"The Elastic IP that belongs to this instance.", func(v string) error {
+			if v == "" || claimForm.MatchString(v) {
+				return nil
+			}
+			if a, err := netip.ParseAddr(v); err == nil && a.Is4() {
+				return nil
+			}
+			return fmt.Errorf("%q is neither an allocation id (eipalloc-…), nor an IPv4 address, nor tag:KEY=VALUE", v)
+		}),
+	wordSetting("address.policy", func(c *Config) *string { return &c.Address.Policy },
+		[]string{"wait", "standby", "takeover", "manual"},
+		"From whom the address is taken: nobody (wait), a holder that is gone (standby), also an older instance (takeover), or only when told (manual)."),
+	listSetting("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, "host names",
+		"Hosts that must have a live container here before the address is taken from a running instance; none: any one route.", hostName),
+	durationSetting("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, time.Second, time.Hour,
+		"How often EC2 is asked who holds the address while another instance does; a tenth as often while this one does."),
+
+	sizeSetting("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize },
+		"Largest request body of a route without the label nagaya.body-size."),
+	durationSetting("routes.timeout", func(c *Config) *time.Duration { return &c.Routes.Timeout }, time.Second, 24*time.Hour,
+		"How long nginx waits for a container between two reads or writes, without the label nagaya.timeout."),
+	durationSetting("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, 0, 7*24*time.Hour,
+		"How long a host whose last container went away answers 503 before it is unknown."),
+
+	pathSetting("certs.dir", func(c *Config) *string { return &c.Certs.Dir },
+		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
+
+	textSetting("nginx.binary", func(c *Config) *string { return &c.Nginx.Binary }, "a name on PATH or an absolute path",
+		"The nginx to run.", func(v string) error {
+			if v == "" {
+				return errEmpty
+			}
+			return nil
+		}),
+	intSetting("nginx.http-port", func(c *Config) *int { return &c.Nginx.HTTPPort }, 1, 65535, "Port of plain HTTP."),
+	intSetting("nginx.https-port", func(c *Config) *int { return &c.Nginx.HTTPSPort }, 1, 65535, "Port of HTTPS."),
+	boolSetting("nginx.ipv6", func(c *Config) *bool { return &c.Nginx.IPv6 }, "Listen on IPv6 too, where the host has it."),
+	boolSetting("nginx.http2", func(c *Config) *bool { return &c.Nginx.HTTP2 }, "Offer HTTP/2 to HTTPS clients."),
+	textSetting("nginx.user", func(c *Config) *string { return &c.Nginx.User }, "auto or a user name",
+		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists.", func(v string) error {
+			if !userName.MatchString(v) {
+				return fmt.Errorf("%q is not a user name", v)
+			}
+			return nil
+		}),
+	textSetting("nginx.access-log", func(c *Config) *string { return &c.Nginx.AccessLog }, "off, or a file name in log-dir",
+		"Where requests are logged.", func(v string) error {
+			if !fileName.MatchString(v) {
+				return fmt.Errorf("%q is neither off nor a plain file name", v)
+			}
+			return nil
+		}),
+	pathSetting("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir },
+		"The operator's own nginx snippets: http.d/*.conf and site.d/HOST.conf."),
+	pathSetting("nginx.htpasswd-dir", func(c *Config) *string { return &c.Nginx.HtpasswdDir },
+		"Password files that the label nagaya.auth may name."),
+	prefixesSetting("nginx.trusted-proxies", func(c *Config) *[]netip.Prefix { return &c.Nginx.TrustedProxies },
+		"Clients whose X-Forwarded-* headers are believed."),
+	durationSetting("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, time.Second, 24*time.Hour,
+		"How long an old nginx worker may go on serving its clients after a reload."),
+	boolSetting("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
+		"Stop nginx when the agent is stopped; false leaves it serving for the next agent."),
+
+	durationSetting("credit.every", func(c *Config) *time.Duration { return &c.Credit.Every }, time.Second, time.Minute,
+		"How often the processors are metered."),
+	durationSetting("credit.cloudwatch", func(c *Config) *time.Duration { return &c.Credit.CloudWatch }, time.Second, time.Hour,
+		"How often CloudWatch is asked for the credit balance; its points are five minutes apart."),
+	pathSetting("credit.proc-dir", func(c *Config) *string { return &c.Credit.ProcDir }, "Where the host's /proc is mounted."),
+	pathSetting("credit.cgroup-dir", func(c *Config) *string { return &c.Credit.CgroupDir }, "Where the host's cgroups are mounted."),
+
+	floatSetting("gate.reserve", func(c *Config) *float64 { return &c.Gate.Reserve }, 0, 1,
+		"Share of the largest balance that batches may never touch."),
+	floatSetting("gate.margin", func(c *Config) *float64 { return &c.Gate.Margin }, 0, 1,
+		"Share of the largest balance that must be free above the reserve before the gate opens."),
+	durationSetting("gate.horizon", func(c *Config) *time.Duration { return &c.Gate.Horizon }, time.Hour, 48*time.Hour,
+		"How far ahead the services' own need is kept safe."),
+	durationSetting("gate.dwell", func(c *Config) *time.Duration { return &c.Gate.Dwell }, 0, 6*time.Hour,
+		"Shortest time between two changes of the gate, except to close it for safety."),
+	wordSetting("gate.unknown-is", func(c *Config) *string { return &c.Gate.UnknownIs }, []string{"closed", "open"},
+		"What the gate is while the balance is unknown or stale."),
+	boolSetting("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
+		"Tell ECS: keep the attribute nagaya.batch=open|closed on this container instance."),
+	textSetting("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE },
+		"a name or ARN; empty is none",
+		"Tell AWS Batch: enable this compute environment while the gate is open, disable it while closed.", func(v string) error {
+			if v != "" && !batchName.MatchString(v) {
+				return fmt.Errorf("%q is not the name or ARN of a compute environment", v)
+			}
+			return nil
+		}),
+
+	textSetting("metrics.listen", func(c *Config) *string { return &c.Metrics.Listen }, "address:port; empty is off",
+		"Where Prometheus metrics are served.", func(v string) error {
+			if v == "" {
+				return nil
+			}
+			if _, err := netip.ParseAddrPort(v); err != nil {
+				return fmt.Errorf("%q is not an address with a port, such as 127.0.0.1:9646", v)
+			}
+			return nil
+		}),
+}
+
+var (
+	claimForm = regexp.MustCompile(`^(eipalloc-[0-9a-f]{8,32}|tag:[^=\s]{1,128}=.{0,256})$`)
+	userName  = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
+	fileName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	batchName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:/_-]{0,255}$`)
+	hostForm  = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+)
+
+func hostName(v string) error {
+	if len(v) > 253 || !hostForm.MatchString(v) {
+		return fmt.Errorf("%q is not a host name in lower case", v)
+	}
+	return nil
+}
