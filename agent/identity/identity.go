@@ -6,6 +6,8 @@ package identity
 import (
 	"net/netip"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // Identity is everything known about this machine at one moment. Host is always
@@ -15,6 +17,8 @@ type Identity struct {
 	Instance Instance `json:"instance"`
 	ECS      ECS      `json:"ecs"`
 	Notices  []Notice `json:"notices,omitempty"`
+	// Problems say why something above is missing.
+	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
 // Host is what the machine knows without asking anybody.

@@ -1,0 +1,149 @@
+package address
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Input is everything that the decision depends on.
+type Input struct {
+	Policy Policy
+	Holder Holder
+	// LaunchedAt is when this instance was launched, by EC2's clock like the holder's.
+	LaunchedAt time.Time
+	// Ready says that this instance can serve; Unready says why not.
+	Ready   bool
+	Unready string
+	// Leaving is true when this instance was told that it will go away.
+	Leaving bool
+	// Asked is true when an operator wants the address here now.
+	Asked  bool
+	Budget Budget
+	Now    time.Time
+}
+
+// Action is what to do about the address.
+type Action string
+
+// What may be done.
+const (
+	// Keep: it is ours, no call is made.
+	Keep Action = "keep"
+	// Take: associate it with this instance.
+	Take Action = "take"
+	// Stay: leave it where it is, and look again.
+	Stay Action = "stay"
+)
+
+// Decision says what to do and why.
+type Decision struct {
+	Action Action `json:"action,omitempty"`
+	// Reassociate is true when the address is taken from a holder. When it is
+	// false EC2 refuses the call if somebody else was quicker.
+	Reassociate bool `json:"reassociate,omitempty"`
+	// Reason is one clause without a full stop.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Decide says whether the address may be taken now. It is a function of its
+// input alone.
+func Decide(in Input) Decision {
+	if in.Holder.Kind == Self {
+		return Decision{Action: Keep, Reason: "this instance holds it"}
+	}
+	d := wanted(in)
+	if d.Action != Take {
+		return d
+	}
+	if at := in.Budget.Next(in.Now); at.After(in.Now) {
+		return Decision{Action: Stay, Reason: "the budget of associations is used up until " + at.UTC().Format(time.TimeOnly) + " UTC"}
+	}
+	return d
+}
+
+// wanted decides without regard to the budget.
+func wanted(in Input) Decision {
+	stay := func(format string, args ...any) Decision {
+		return Decision{Action: Stay, Reason: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case in.Holder.Kind == Service:
+		return stay("it is held by a NAT gateway, a load balancer or another service")
+	case in.Asked:
+		return Decision{Action: Take, Reassociate: in.Holder.Kind != Nobody, Reason: "the operator asked for it"}
+	case in.Leaving:
+		return stay("this instance is leaving")
+	case in.Policy == Manual:
+		return stay("policy manual: it is taken only by 'nagaya address claim'")
+	case in.Holder.Kind == Nobody:
+		return Decision{Action: Take, Reason: "nobody holds it"}
+	case in.Policy == Wait:
+		return stay("policy wait: %s holds it", in.Holder.InstanceID)
+	case in.Holder.gone():
+		return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s is %s", in.Holder.InstanceID, in.Holder.State)}
+	case in.Policy == Standby:
+		return stay("policy standby: %s holds it and is %s", in.Holder.InstanceID, stateWord(in.Holder))
+	}
+	return takeover(in, stay)
+}
+
+// takeover is the rule between two living instances. The newer one wins, and
+// only the newer one: of any two, exactly one may ever take from the other, so
+// they cannot take turns.
+func takeover(in Input, stay func(string, ...any) Decision) Decision {
+	h := in.Holder
+	switch {
+	case h.LaunchedAt.IsZero() || in.LaunchedAt.IsZero():
+		return stay("it is not known whether %s is older than this instance", h.InstanceID)
+	case !in.LaunchedAt.After(h.LaunchedAt):
+		return stay("its holder %s is not older than this instance", h.InstanceID)
+	case !in.Ready:
+		return stay("this instance is not ready to take it from %s: %s", h.InstanceID, in.Unready)
+	}
+	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("this instance is newer than its holder %s, and ready", h.InstanceID)}
+}
+
+func stateWord(h Holder) string {
+	if h.State == "" {
+		return "in a state that EC2 did not tell"
+	}
+	return h.State
+}
+
+// Budget bounds associations: AWS bills remaps beyond the first hundred in a
+// month, and two agents at odds must not flap.
+type Budget struct {
+	spent []time.Time // oldest first, at most perHour
+}
+
+const (
+	perMinute = time.Minute
+	perHour   = 10
+)
+
+// Next returns the first moment at or after now at which an association is
+// allowed: at least a minute after the last, and at most ten in any hour.
+func (b Budget) Next(now time.Time) time.Time {
+	at := now
+	if n := len(b.spent); n > 0 {
+		if t := b.spent[n-1].Add(perMinute); t.After(at) {
+			at = t
+		}
+		if n >= perHour {
+			if t := b.spent[n-perHour].Add(time.Hour); t.After(at) {
+				at = t
+			}
+		}
+	}
+	return at
+}
+
+// Spend returns the budget after an association at now.
+func (b Budget) Spend(now time.Time) Budget {
+	spent := append(slices.Clone(b.spent), now)
+	if len(spent) > perHour {
+		spent = spent[len(spent)-perHour:]
+	}
+	return Budget{spent: spent}
+}

@@ -1,0 +1,143 @@
+// Package discover finds out who this machine is. It asks the kernel, EC2's
+// instance metadata in version 2 only, and the ECS agent on this host, and keeps
+// asking: addresses move, notices arrive, the ECS agent registers late.
+package discover
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Options say where to ask and how often. The zero value is not useful: IMDS
+// must be set.
+type Options struct {
+	// IMDS is the client for instance metadata; its fallback to version 1 must be off.
+	IMDS *imds.Client
+	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
+	AgentURL string
+	// LocalAddr overrides the automatic choice of the local address.
+	LocalAddr netip.Addr
+	// Every is how often the metadata that may change any moment is read: public
+	// addresses, spot, rebalance and Auto Scaling notices. Default 5 s, which is
+	// what the EC2 User Guide advises for notices.
+	Every time.Duration
+	// Slow is how often everything else is read again. Default one minute.
+	Slow time.Duration
+	Log  *slog.Logger
+}
+
+const (
+	minRetry = time.Second
+	maxRetry = 30 * time.Second
+)
+
+// Watch reports the identity at once and whenever it changes, until ctx ends.
+// The first report holds what the host knows by itself; the rest follows when it
+// is there. It never gives up.
+func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
+	if o.Every <= 0 {
+		o.Every = 5 * time.Second
+	}
+	if o.Slow <= 0 {
+		o.Slow = time.Minute
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	w := &watcher{o: o, agent: &http.Client{Timeout: 2 * time.Second}, put: put}
+	w.tell(identity.Identity{Host: w.host(netip.Addr{})})
+	for {
+		wait := w.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+type watcher struct {
+	o     Options
+	agent *http.Client
+	put   func(identity.Identity)
+	last  identity.Identity
+	told  bool
+	retry time.Duration
+	slow  time.Time // when everything is read next
+}
+
+// look reads what is due and reports it if it differs. It returns when to look again.
+func (w *watcher) look(ctx context.Context) time.Duration {
+	id := w.last
+	full := !id.Instance.Known || !time.Now().Before(w.slow)
+	if full {
+		w.slow = time.Now().Add(w.o.Slow)
+		if ecs, ok := w.ecs(ctx); ok {
+			id.ECS = ecs
+		}
+	}
+	instance, notices, err := readInstance(ctx, w.o.IMDS, id, full)
+	if ctx.Err() != nil {
+		return 0
+	}
+	if err != nil {
+		// What was known stays known: an instance does not change its id because
+		// its metadata is slow.
+		id.Problems = []problem.Problem{explain(err, id.Instance.Known)}
+		if w.retry == 0 {
+			w.o.Log.Warn("instance metadata does not answer", "err", err)
+		}
+		w.retry = min(max(2*w.retry, minRetry), maxRetry)
+	} else {
+		if w.retry != 0 || !id.Instance.Known {
+			w.o.Log.Info("identity", "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
+				"zone", instance.Zone, "life_cycle", instance.LifeCycle, "interface", instance.Primary.ID, "local_addr", instance.Primary.LocalAddr)
+		}
+		w.retry = 0
+		id.Instance, id.Notices, id.Problems = instance, notices, nil
+	}
+	if full {
+		id.Host = w.host(id.Instance.Primary.LocalAddr)
+	}
+	if !id.Host.LocalAddr.IsValid() {
+		id.Problems = append(id.Problems, noLocalAddr())
+	}
+	w.tell(id)
+	if w.retry > 0 {
+		return w.retry*9/10 + rand.N(w.retry/5)
+	}
+	return w.o.Every
+}
+
+// tell reports id if it differs from the last report.
+func (w *watcher) tell(id identity.Identity) {
+	if w.told && reflect.DeepEqual(w.last, id) {
+		return
+	}
+	for _, n := range id.Notices {
+		if !hasNotice(w.last.Notices, n) {
+			w.o.Log.Warn("notice", "kind", n.Kind, "text", n.Text, "at", n.At)
+		}
+	}
+	w.last, w.told = id, true
+	w.put(id)
+}
+
+func hasNotice(all []identity.Notice, n identity.Notice) bool {
+	for _, one := range all {
+		if one == n {
+			return true
+		}
+	}
+	return false
+}

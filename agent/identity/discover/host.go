@@ -1,0 +1,120 @@
+package discover
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// host says what the machine knows about itself. primary is the address that EC2
+// gave the primary interface, or the zero Addr.
+func (w *watcher) host(primary netip.Addr) identity.Host {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	h := identity.Host{Name: name, CPUs: runtime.NumCPU(), LocalAddr: w.o.LocalAddr}
+	if !h.LocalAddr.IsValid() {
+		h.LocalAddr = localAddr(primary)
+	}
+	return h
+}
+
+// localAddr chooses the address at which this host reaches its own published
+// ports: what EC2 says if it is an address of this network namespace, else the
+// source address of the default route, else any address that is not loopback.
+func localAddr(primary netip.Addr) netip.Addr {
+	own := ownAddrs()
+	for _, a := range own {
+		if a == primary {
+			return a
+		}
+	}
+	if a := routeSource(); a.IsValid() {
+		return a
+	}
+	for _, a := range own {
+		if a.Is4() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+func ownAddrs() []netip.Addr {
+	nets, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var all []netip.Addr
+	for _, n := range nets {
+		if ip, ok := n.(*net.IPNet); ok {
+			if a, ok := netip.AddrFromSlice(ip.IP); ok {
+				all = append(all, a.Unmap())
+			}
+		}
+	}
+	return all
+}
+
+// routeSource asks the kernel which source address it would use for a far
+// destination. Connecting a UDP socket looks the route up and sends nothing; the
+// destination is from a range for documentation (RFC 5737).
+func routeSource() netip.Addr {
+	c, err := net.Dial("udp4", "198.51.100.1:9")
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	ap, err := netip.ParseAddrPort(c.LocalAddr().String())
+	if err != nil || ap.Addr().IsLoopback() {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+func noLocalAddr() problem.Problem {
+	return problem.Problem{
+		Code: "no-local-address", Severity: problem.Error, Subject: "identity",
+		Text: "this host has no address besides loopback, so published container ports cannot be reached",
+		Hint: "set local-address to an address of this host",
+	}
+}
+
+// ecs asks the ECS agent which cluster it joined. ok is false when no agent
+// answers, which changes nothing: it may be restarting.
+func (w *watcher) ecs(ctx context.Context) (identity.ECS, bool) {
+	if w.o.AgentURL == "" {
+		return identity.ECS{}, false
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.o.AgentURL+"/v1/metadata", nil)
+	if err != nil {
+		return identity.ECS{}, false
+	}
+	resp, err := w.agent.Do(req)
+	if err != nil {
+		return identity.ECS{}, false
+	}
+	defer resp.Body.Close()
+	var m struct {
+		Cluster              string
+		ContainerInstanceArn *string // null until the agent has registered
+		Version              string
+	}
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&m) != nil {
+		return identity.ECS{}, false
+	}
+	e := identity.ECS{Known: true, Cluster: printable(m.Cluster), AgentVersion: printable(m.Version)}
+	if m.ContainerInstanceArn != nil {
+		e.ContainerInstanceARN = printable(*m.ContainerInstanceArn)
+	}
+	return e, true
+}

@@ -1,0 +1,229 @@
+package discover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// maxAnswer bounds one answer of instance metadata, in bytes; tags are the
+// largest, at most 256 characters each.
+const maxAnswer = 16 << 10
+
+// maxTags is how many tags an instance may have (EC2 User Guide, tag restrictions: 50).
+const maxTags = 50
+
+// errAbsent is the error of a metadata path that has no value: a fact, not a failure.
+var errAbsent = errors.New("absent")
+
+// readInstance reads what may change any moment, and with full everything.
+func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, full bool) (identity.Instance, []identity.Notice, error) {
+	r := reader{ctx: ctx, c: c}
+	in := last.Instance
+	if full {
+		in = r.fixed()
+	}
+	in.Primary.PublicAddr = r.addrs("network/interfaces/macs/" + in.Primary.MAC + "/public-ipv4s")
+	var maintenance []identity.Notice
+	if full {
+		maintenance = r.maintenance()
+	} else {
+		for _, n := range last.Notices {
+			if n.Kind == identity.Maintenance {
+				maintenance = append(maintenance, n)
+			}
+		}
+	}
+	notices := append(r.urgent(), maintenance...)
+	return in, notices, r.err
+}
+
+// reader reads metadata paths and keeps the first failure; after one it reads
+// nothing more, so that an endpoint that is gone costs one time-out.
+type reader struct {
+	ctx context.Context
+	c   *imds.Client
+	err error
+}
+
+// fixed reads what changes rarely or never.
+func (r *reader) fixed() identity.Instance {
+	doc, err := r.c.GetInstanceIdentityDocument(r.ctx, &imds.GetInstanceIdentityDocumentInput{})
+	if err != nil {
+		r.err = fmt.Errorf("reading the instance identity document: %w", err)
+		return identity.Instance{}
+	}
+	in := identity.Instance{
+		Known: true, ID: doc.InstanceID, Type: doc.InstanceType, Region: doc.Region, Zone: doc.AvailabilityZone,
+		AccountID: doc.AccountID, ImageID: doc.ImageID, Architecture: doc.Architecture, StartedAt: doc.PendingTime,
+		LifeCycle: identity.LifeCycle(r.text("instance-life-cycle")),
+	}
+	// "mac" is the address of device number 0 (EC2 User Guide, instance metadata categories).
+	mac := r.text("mac")
+	base := "network/interfaces/macs/" + mac + "/"
+	in.Primary = identity.Interface{MAC: mac, ID: r.text(base + "interface-id"), SubnetID: r.text(base + "subnet-id"), VPCID: r.text(base + "vpc-id")}
+	if a := r.addrs("local-ipv4"); len(a) > 0 {
+		in.Primary.LocalAddr = a[0]
+	}
+	in.Tags, in.TagsKnown = r.tags()
+	return in
+}
+
+// get reads one path; errAbsent when the metadata has no such value.
+func (r *reader) get(path string) (string, error) {
+	out, err := r.c.GetMetadata(r.ctx, &imds.GetMetadataInput{Path: path})
+	if err != nil {
+		var answer *smithyhttp.ResponseError
+		if errors.As(err, &answer) && answer.HTTPStatusCode() == 404 {
+			return "", errAbsent
+		}
+		return "", fmt.Errorf("reading metadata %s: %w", path, err)
+	}
+	defer out.Content.Close()
+	b, err := io.ReadAll(io.LimitReader(out.Content, maxAnswer))
+	if err != nil {
+		return "", fmt.Errorf("reading metadata %s: %w", path, err)
+	}
+	return strings.TrimSpace(string(b)), nil
+}
+
+// text reads one path; the empty text when it is absent.
+func (r *reader) text(path string) string {
+	s, _ := r.maybe(path)
+	return s
+}
+
+// maybe reads one path and says whether it is there.
+func (r *reader) maybe(path string) (string, bool) {
+	if r.err != nil {
+		return "", false
+	}
+	s, err := r.get(path)
+	if err != nil && !errors.Is(err, errAbsent) {
+		r.err = err
+	}
+	return s, err == nil
+}
+
+func (r *reader) addrs(path string) []netip.Addr {
+	var all []netip.Addr
+	for _, f := range strings.Fields(r.text(path)) {
+		if a, err := netip.ParseAddr(f); err == nil {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return all
+}
+
+func (r *reader) tags() (map[string]string, bool) {
+	list, ok := r.maybe("tags/instance")
+	if !ok {
+		return nil, false
+	}
+	tags := map[string]string{}
+	for key := range strings.SplitSeq(list, "\n") {
+		if key = strings.TrimSpace(key); key == "" || len(tags) >= maxTags {
+			continue
+		}
+		if v, ok := r.maybe("tags/instance/" + key); ok {
+			tags[key] = v
+		}
+	}
+	return tags, r.err == nil
+}
+
+// urgent reads the notices that leave minutes.
+func (r *reader) urgent() []identity.Notice {
+	var all []identity.Notice
+	if s, ok := r.maybe("spot/instance-action"); ok {
+		var v struct {
+			Action string
+			Time   time.Time
+		}
+		n := identity.Notice{Kind: identity.SpotInterruption, Text: printable(s)}
+		if json.Unmarshal([]byte(s), &v) == nil {
+			n.Text, n.At = printable(v.Action), v.Time
+		}
+		all = append(all, n)
+	}
+	if s, ok := r.maybe("events/recommendations/rebalance"); ok {
+		var v struct{ NoticeTime time.Time }
+		_ = json.Unmarshal([]byte(s), &v) // the notice counts even if its time cannot be read
+		all = append(all, identity.Notice{Kind: identity.Rebalance, Text: "rebalance recommended", At: v.NoticeTime})
+	}
+	if s, ok := r.maybe("autoscaling/target-lifecycle-state"); ok && s == "Terminated" {
+		all = append(all, identity.Notice{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"})
+	}
+	return all
+}
+
+// maxEvents bounds the scheduled events that are kept.
+const maxEvents = 10
+
+func (r *reader) maintenance() []identity.Notice {
+	s, ok := r.maybe("events/maintenance/scheduled")
+	if !ok {
+		return nil
+	}
+	var events []struct{ Code, State, Description, NotBefore string }
+	if json.Unmarshal([]byte(s), &events) != nil {
+		return nil
+	}
+	var all []identity.Notice
+	for _, e := range events[:min(len(events), maxEvents)] {
+		if e.State != "active" {
+			continue
+		}
+		n := identity.Notice{Kind: identity.Maintenance, Text: printable(e.Code)}
+		if at, err := time.Parse("2 Jan 2006 15:04:05 MST", e.NotBefore); err == nil {
+			n.At = at
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+func printable(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return ' '
+		}
+		return c
+	}, s)
+	if len(s) > 200 {
+		s = s[:200] + "…"
+	}
+	return s
+}
+
+// explain turns a failure to read instance metadata into what the operator reads.
+func explain(err error, known bool) problem.Problem {
+	p := problem.Problem{Code: "imds-unreachable", Severity: problem.Warning, Subject: "identity", Text: "instance metadata does not answer: " + printable(err.Error())}
+	var answer *smithyhttp.ResponseError
+	switch {
+	case strings.Contains(err.Error(), "access disabled"):
+		p.Code, p.Text = "imds-disabled", "instance metadata is switched off by AWS_EC2_METADATA_DISABLED"
+		p.Hint = "remove the variable; without it there is no Elastic IP, no credit balance and no gate; routes work"
+	case errors.As(err, &answer):
+		p.Hint = fmt.Sprintf("it answered HTTP %d; check that the instance's metadata options allow version 2", answer.HTTPStatusCode())
+	default:
+		p.Hint = "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network"
+	}
+	if !known {
+		p.Severity = problem.Error
+	}
+	return p
+}
