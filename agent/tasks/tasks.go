@@ -6,6 +6,8 @@ package tasks
 import (
 	"net/netip"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // Snapshot is what runs here at one moment. It is never changed after it was made.
@@ -17,6 +19,8 @@ type Snapshot struct {
 	Complete bool `json:"complete"`
 	// Containers are sorted by ID.
 	Containers []Container `json:"containers"`
+	// Problems are those of all sources, sorted.
+	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
 // Containers is what one listing of Docker says.
@@ -24,14 +28,18 @@ type Containers struct {
 	At       time.Time
 	Complete bool
 	List     []Container
+	Problems []problem.Problem
 }
 
-// Agent is what one poll of the ECS agent says. Complete is false when the agent
-// did not answer; its silence is never taken for "no tasks".
+// Agent is what the ECS agent says. Complete is false while the agent does not
+// answer; Tasks then still holds what it said last, because its silence is never
+// taken for "no tasks".
 type Agent struct {
+	// At is when the agent gave this answer for the first time.
 	At       time.Time
 	Complete bool
 	Tasks    []Task
+	Problems []problem.Problem
 }
 
 // Container is one Docker container.
@@ -40,8 +48,8 @@ type Container struct {
 	ID    string `json:"id"`
 	Name  string `json:"name"`
 	Image string `json:"image"`
-	// Labels are Docker's labels; Env only those environment variables that
-	// nagaya gives a meaning to, so that secrets never enter the program's state.
+	// Labels and Env are only those that nagaya gives a meaning to (KeepLabels,
+	// KeepEnv), so that secrets never enter the program's state.
 	Labels map[string]string `json:"labels,omitempty"`
 	Env    map[string]string `json:"env,omitempty"`
 
@@ -103,10 +111,12 @@ type TaskContainer struct {
 // Port is one port of a container. HostPort 0 means that it is not published,
 // or not bound yet: never "port 0".
 type Port struct {
-	Container uint16     `json:"container"`
-	Protocol  string     `json:"protocol"` // "tcp" or "udp"
-	HostIP    netip.Addr `json:"host_ip,omitzero"`
-	Host      uint16     `json:"host,omitempty"`
+	Container uint16 `json:"container"`
+	Protocol  string `json:"protocol"` // "tcp" or "udp"
+	// HostIP is the one address of this host that the port is bound to; invalid
+	// when it is bound to all of them.
+	HostIP netip.Addr `json:"host_ip,omitzero"`
+	Host   uint16     `json:"host,omitempty"`
 }
 
 // State is Docker's word for what a container is doing.

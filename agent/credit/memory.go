@@ -1,0 +1,154 @@
+package credit
+
+import (
+	"slices"
+	"time"
+)
+
+// Memory is all that an Estimator knows, as plain data that may be kept as JSON across a restart.
+type Memory struct {
+	InstanceID string    `json:"instance_id,omitempty"`
+	Type       string    `json:"type,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+	// Bank is the estimate as of At; it means nothing while AnchorAt is zero.
+	Bank Bank `json:"bank"`
+	// At is the time of the last reading.
+	At time.Time `json:"at,omitzero"`
+	// AnchorAt is the time stamp of the CloudWatch point that the estimate stands on.
+	AnchorAt time.Time `json:"anchor_at,omitzero"`
+	// Surprise is by how many credits new points differed from the estimate lately.
+	Surprise float64 `json:"surprise,omitempty"`
+	// Blind is how far wrong the estimate may be because of minutes that nobody measured since the anchor.
+	Blind float64 `json:"blind,omitempty"`
+	// Replayed is the credits spent since the anchor according to the local meter.
+	Replayed float64 `json:"replayed,omitempty"`
+	// Billed and Seen are CPUCreditUsage and the guest's view of the same minutes, faded by age.
+	Billed  float64   `json:"billed,omitempty"`
+	Seen    float64   `json:"seen,omitempty"`
+	UsageAt time.Time `json:"usage_at,omitzero"`
+	CPU     CPU       `json:"cpu"`
+	// Minutes are the last measured minutes, oldest first.
+	Minutes []Minute `json:"minutes,omitempty"`
+	// Hours are the last clock hours, oldest first, the running one last.
+	Hours   []Hour  `json:"hours,omitempty"`
+	Profile Profile `json:"profile"`
+}
+
+// Minute is what the guest used in a clock minute, in credits.
+type Minute struct {
+	At time.Time `json:"at"`
+	// Share is how much of the minute was measured, 0 to 1.
+	Share float64 `json:"share"`
+	Busy  float64 `json:"busy"`
+	Batch float64 `json:"batch,omitempty"`
+	Steal float64 `json:"steal,omitempty"`
+}
+
+// Hour is the account of a clock hour.
+type Hour struct {
+	At       time.Time `json:"at"`
+	Services float64   `json:"services"`
+	Batch    float64   `json:"batch"`
+	Account
+}
+
+const (
+	// keptMinutes is how far back a late CloudWatch point can be replayed from.
+	keptMinutes = 4 * 60
+	keptHours   = 48
+)
+
+// Clone returns a copy that shares nothing with m.
+func (m Memory) Clone() Memory {
+	m.Minutes = slices.Clone(m.Minutes)
+	m.Hours = slices.Clone(m.Hours)
+	m.Profile = m.Profile.clone()
+	return m
+}
+
+// usage is guest CPU time of a span, in credits.
+type usage struct{ busy, batch, steal float64 }
+
+// file spreads what was used between two moments over the clock minutes.
+func (m *Memory) file(from, to time.Time, u usage) {
+	if oldest := to.Add(-keptMinutes * time.Minute); from.Before(oldest) {
+		f := float64(keptMinutes*time.Minute) / float64(to.Sub(from))
+		u = usage{u.busy * f, u.batch * f, u.steal * f}
+		from = oldest
+	}
+	whole := to.Sub(from)
+	for from.Before(to) {
+		at := from.Truncate(time.Minute)
+		end := at.Add(time.Minute)
+		if end.After(to) {
+			end = to
+		}
+		n := len(m.Minutes)
+		if n == 0 || m.Minutes[n-1].At.Before(at) {
+			m.Minutes = append(m.Minutes, Minute{At: at})
+			n++
+		}
+		f := float64(end.Sub(from)) / float64(whole)
+		last := &m.Minutes[n-1]
+		last.Share += float64(end.Sub(from)) / float64(time.Minute)
+		last.Busy += u.busy * f
+		last.Batch += u.batch * f
+		last.Steal += u.steal * f
+		from = end
+	}
+	if extra := len(m.Minutes) - keptMinutes; extra > 0 {
+		m.Minutes = slices.Delete(m.Minutes, 0, extra)
+	}
+}
+
+// measured sums the minutes between two moments and says how many minutes were measured.
+// A minute that lies partly within counts in proportion.
+func (m *Memory) measured(from, to time.Time) (u usage, minutes float64) {
+	for _, x := range m.Minutes {
+		f := overlap(x.At, x.At.Add(time.Minute), from, to)
+		u.busy += f * x.Busy
+		u.batch += f * x.Batch
+		u.steal += f * x.Steal
+		minutes += f * x.Share
+	}
+	return u, minutes
+}
+
+// overlap is how much of the span a–b lies between from and to, 0 to 1.
+func overlap(a, b, from, to time.Time) float64 {
+	start, end := a, b
+	if from.After(start) {
+		start = from
+	}
+	if to.Before(end) {
+		end = to
+	}
+	return max(0, float64(end.Sub(start))/float64(b.Sub(a)))
+}
+
+// hour returns the account of the clock hour of t, opening it if necessary.
+func (m *Memory) hour(t time.Time) *Hour {
+	at := t.UTC().Truncate(time.Hour)
+	n := len(m.Hours)
+	if n == 0 || m.Hours[n-1].At.Before(at) {
+		m.Hours = append(m.Hours, Hour{At: at})
+		if n++; n > keptHours {
+			m.Hours = slices.Delete(m.Hours, 0, n-keptHours)
+			n = keptHours
+		}
+	}
+	return &m.Hours[n-1]
+}
+
+// since sums the hours that end after t.
+func (m *Memory) since(t time.Time) Hour {
+	sum := Hour{At: t}
+	for _, h := range m.Hours {
+		if h.At.Add(time.Hour).After(t) {
+			sum.Services += h.Services
+			sum.Batch += h.Batch
+			sum.Account = sum.Add(h.Account)
+		}
+	}
+	return sum
+}

@@ -1,0 +1,211 @@
+package credit
+
+import (
+	"math"
+	"time"
+)
+
+// Profile is what the services are known to need by hour of the day and of the
+// week, in UTC. It forgets exponentially, so that a change of habit is learnt in
+// days. The zero Profile has seen nothing and expects the worst that an instance
+// can bear for ever. It is plain data and may be persisted as JSON.
+type Profile struct {
+	All  Slot      `json:"all"`
+	Day  [24]Slot  `json:"day"`
+	Week [168]Slot `json:"week"`
+	// Hour is the clock hour that is being gathered, with the credits that the
+	// services spent in it and the minutes that were seen.
+	Hour    time.Time `json:"hour,omitzero"`
+	Credits float64   `json:"credits,omitempty"`
+	Minutes float64   `json:"minutes,omitempty"`
+	// Recent is the demand of the last half hour or so in vCPUs, as of RecentAt.
+	Recent   float64   `json:"recent,omitempty"`
+	RecentAt time.Time `json:"recent_at,omitzero"`
+}
+
+// Slot is the remembered hourly means of one kind of hour.
+type Slot struct {
+	// Weight is the number of hours seen, faded by their age; Sum their demand in vCPUs.
+	Weight float64 `json:"weight,omitempty"`
+	Sum    float64 `json:"sum,omitempty"`
+	// Bins is the same weight by demand: bin i ends at binLow·binRatioⁱ vCPUs.
+	Bins []float64 `json:"bins,omitempty"`
+	At   time.Time `json:"at,omitzero"`
+}
+
+// Demand is what the services are expected to use, in vCPUs.
+type Demand struct {
+	Mean float64 `json:"mean"`
+	// High is the demand that is exceeded in one hour out of ten.
+	High float64 `json:"high"`
+}
+
+const (
+	binLow       = 0.001
+	binRatio     = 1.3
+	binCount     = 40 // up to 36 vCPUs, more than any T type has
+	highQuantile = 0.9
+
+	halfLifeAll    = 3 * 24 * time.Hour
+	halfLifeDay    = 7 * 24 * time.Hour
+	halfLifeWeek   = 28 * 24 * time.Hour
+	halfLifeRecent = 30 * time.Minute
+	// fadeRecent is how fast a demand unlike the learnt one is expected to pass.
+	fadeRecent = 2 * time.Hour
+	// trust is the number of hours seen at which a slot counts as much as the wider one above it.
+	trust = 2.0
+	// enough is how many minutes of an hour must have been seen for it to count.
+	enough = 30.0
+)
+
+// Observe tells the profile that the services spent some credits between from and to.
+// Spans must come in order; one that reaches back is ignored.
+func (p *Profile) Observe(from, to time.Time, credits float64) {
+	minutes := to.Sub(from).Minutes()
+	if minutes <= 0 || credits < 0 || math.IsNaN(credits) {
+		return
+	}
+	rate := credits / minutes
+	p.observeRecent(to, minutes, rate)
+	for from.Before(to) {
+		hour := from.UTC().Truncate(time.Hour)
+		if hour.After(p.Hour) {
+			p.closeHour()
+			p.Hour = hour
+		}
+		end := hour.Add(time.Hour)
+		if end.After(to) {
+			end = to
+		}
+		if hour.Equal(p.Hour) {
+			m := end.Sub(from).Minutes()
+			p.Minutes += m
+			p.Credits += rate * m
+		}
+		from = end
+	}
+}
+
+func (p *Profile) observeRecent(at time.Time, minutes, rate float64) {
+	keep := fade(time.Duration(minutes*float64(time.Minute)), halfLifeRecent)
+	if p.RecentAt.IsZero() || at.Sub(p.RecentAt) > fadeRecent {
+		keep = 0
+	}
+	p.Recent = keep*p.Recent + (1-keep)*rate
+	p.RecentAt = at
+}
+
+// closeHour files the gathered hour in its slots.
+func (p *Profile) closeHour() {
+	if p.Minutes >= enough {
+		mean := p.Credits / p.Minutes
+		p.All.add(p.Hour, mean, halfLifeAll)
+		p.Day[p.Hour.Hour()].add(p.Hour, mean, halfLifeDay)
+		p.Week[weekHour(p.Hour)].add(p.Hour, mean, halfLifeWeek)
+	}
+	p.Credits, p.Minutes = 0, 0
+}
+
+// At returns the expected demand at a time on a type. Where little has been seen it leans on
+// the hours of other days, then on all hours, then on the assumption that
+// the services need half the baseline on average and all of it on a bad day.
+func (p *Profile) At(t time.Time, s Spec) Demand {
+	d := p.learnt(t, s)
+	if extra := p.Recent - p.learnt(p.RecentAt, s).Mean; !p.RecentAt.IsZero() && extra > 0 {
+		extra *= fade(t.Sub(p.RecentAt), fadeRecent)
+		d.Mean += extra
+		d.High = math.Max(d.High, d.Mean)
+	}
+	limit := float64(s.VCPUs)
+	return Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}
+}
+
+func (p *Profile) learnt(t time.Time, s Spec) Demand {
+	t = t.UTC()
+	d := Demand{Mean: s.Baseline() / 2, High: s.Baseline()}
+	d = p.All.over(d)
+	d = p.Day[t.Hour()].over(d)
+	return p.Week[weekHour(t)].over(d)
+}
+
+// clone returns a copy that shares nothing.
+func (p *Profile) clone() Profile {
+	c := *p
+	c.All = p.All.clone()
+	for i := range c.Day {
+		c.Day[i] = p.Day[i].clone()
+	}
+	for i := range c.Week {
+		c.Week[i] = p.Week[i].clone()
+	}
+	return c
+}
+
+func (s Slot) clone() Slot {
+	s.Bins = append([]float64(nil), s.Bins...)
+	return s
+}
+
+func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
+	if !s.At.IsZero() {
+		f := fade(at.Sub(s.At), halfLife)
+		s.Weight *= f
+		s.Sum *= f
+		for i := range s.Bins {
+			s.Bins[i] *= f
+		}
+	}
+	i := 0
+	if demand > binLow {
+		i = min(int(math.Ceil(math.Log(demand/binLow)/math.Log(binRatio))), binCount-1)
+	}
+	for len(s.Bins) <= i {
+		s.Bins = append(s.Bins, 0)
+	}
+	s.Bins[i]++
+	s.Weight++
+	s.Sum += demand
+	s.At = at
+}
+
+// over returns the slot's own answer, drawn towards the wider one while little has been seen.
+func (s *Slot) over(wider Demand) Demand {
+	share := s.Weight / (s.Weight + trust)
+	if share == 0 {
+		return wider
+	}
+	d := Demand{
+		Mean: share*s.Sum/s.Weight + (1-share)*wider.Mean,
+		High: share*s.quantile(highQuantile) + (1-share)*wider.High,
+	}
+	d.High = math.Max(d.High, d.Mean)
+	return d
+}
+
+// quantile interpolates within the bin that holds it.
+func (s *Slot) quantile(q float64) float64 {
+	var total float64
+	for _, w := range s.Bins {
+		total += w
+	}
+	want, seen := q*total, 0.0
+	for i, w := range s.Bins {
+		if w > 0 && seen+w >= want {
+			high := binLow * math.Pow(binRatio, float64(i))
+			low := high / binRatio
+			if i == 0 {
+				low = 0
+			}
+			return low + (high-low)*(want-seen)/w
+		}
+		seen += w
+	}
+	return binLow * math.Pow(binRatio, float64(len(s.Bins)))
+}
+
+// fade is what is left of 1 after an age; never more than 1.
+func fade(age, halfLife time.Duration) float64 {
+	return math.Min(1, math.Exp2(-float64(age)/float64(halfLife)))
+}
+
+func weekHour(t time.Time) int { return int(t.Weekday())*24 + t.Hour() }

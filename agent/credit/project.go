@@ -1,0 +1,159 @@
+package credit
+
+import (
+	"math"
+	"time"
+)
+
+// Point is the forecast for one step of time, which ends at At.
+type Point struct {
+	At time.Time `json:"at"`
+	// Demand is what the services are expected to use during the step.
+	Demand Demand `json:"demand"`
+	// Balance is the position at At with mean demand and no batch: below 0 it is surplus that is owed.
+	Balance float64 `json:"balance"`
+	// Low is the same with high demand throughout.
+	Low float64 `json:"low"`
+	// Discarded and Charged are the credits thrown away and billed during the step, with mean demand.
+	Discarded float64 `json:"discarded"`
+	Charged   float64 `json:"charged"`
+}
+
+// Project runs a bank forward through the services' expected demand. It returns one point for
+// each full step within the horizon, none if either is not positive.
+func Project(b Bank, p *Profile, from time.Time, horizon, step time.Duration) []Point {
+	if step <= 0 || horizon < step {
+		return nil
+	}
+	points := make([]Point, 0, horizon/step)
+	low := b
+	for done := step; done <= horizon; done += step {
+		at := from.Add(done)
+		d := p.At(at.Add(-step/2), b.Spec)
+		var a Account
+		b, a = b.Advance(step, d.Mean)
+		low, _ = low.Advance(step, d.High)
+		points = append(points, Point{
+			At: at, Demand: d, Balance: b.Position(), Low: low.Position(), Discarded: a.Discarded, Charged: a.Charged,
+		})
+	}
+	return points
+}
+
+// FullAt returns when the balance reaches its cap and credits begin to be thrown
+// away, with mean demand: from itself if that is so now, zero if it is not within the forecast.
+func FullAt(b Bank, from time.Time, points []Point) time.Time {
+	for _, p := range points {
+		net := b.Spec.Baseline() - p.Demand.Mean
+		if b.Balance >= b.Spec.Max && net > 0 {
+			return from
+		}
+		after, a := b.Advance(p.At.Sub(from), p.Demand.Mean)
+		if a.Discarded > 0 && net > 0 {
+			wasted := time.Duration(a.Discarded / net * float64(time.Minute))
+			return p.At.Add(-min(wasted, p.At.Sub(from)))
+		}
+		b, from = after, p.At
+	}
+	return time.Time{}
+}
+
+// Load is a batch: it uses Cores vCPUs, as far as the services leave them, until it has spent Credits.
+type Load struct {
+	Credits float64 `json:"credits"`
+	// Cores is in vCPUs; 0 or less means all that are free.
+	Cores float64 `json:"cores"`
+}
+
+// Lowest returns the lowest position, and when it is reached, while the services use
+// their high demand and the loads run from now on. CPU time that could not be given and
+// credits that would be billed count as below 0, so that a floor of 0 means
+// "never throttled and never charged". Without points it is the position now.
+func Lowest(b Bank, from time.Time, points []Point, loads []Load) (float64, time.Time) {
+	left := append([]Load(nil), loads...)
+	lowest, at := b.Position(), from
+	var missing float64
+	for _, p := range points {
+		for from.Before(p.At) {
+			rate, until := share(left, float64(b.Spec.VCPUs)-p.Demand.High)
+			dt := min(p.At.Sub(from), until)
+			var a Account
+			b, a = b.Advance(dt, p.Demand.High+rate)
+			missing += a.Throttled + a.Charged
+			from = from.Add(dt)
+			if now := b.Position() - missing; now < lowest {
+				lowest, at = now, from
+			}
+			spend(left, float64(b.Spec.VCPUs)-p.Demand.High, dt)
+		}
+	}
+	return lowest, at
+}
+
+// share returns the rate at which the loads together spend when the given vCPUs are free, and how long that stays so.
+func share(loads []Load, free float64) (float64, time.Duration) {
+	rate, until := 0.0, time.Duration(math.MaxInt64)
+	for _, l := range loads {
+		c := l.cores(free - rate)
+		if l.Credits > 0 && c > 0 {
+			rate += c
+			// At least a nanosecond, so that time always moves on.
+			if minutes := l.Credits / c; minutes < 1e6 {
+				until = min(until, max(1, time.Duration(math.Ceil(minutes*float64(time.Minute)))))
+			}
+		}
+	}
+	return rate, until
+}
+
+// spend takes from the loads what they spend in dt.
+func spend(loads []Load, free float64, dt time.Duration) {
+	used := 0.0
+	for i, l := range loads {
+		c := l.cores(free - used)
+		if l.Credits > 0 && c > 0 {
+			used += c
+			if loads[i].Credits -= c * dt.Minutes(); loads[i].Credits < 1e-9 {
+				loads[i].Credits = 0
+			}
+		}
+	}
+}
+
+func (l Load) cores(free float64) float64 {
+	if l.Cores <= 0 {
+		return math.Max(free, 0)
+	}
+	return math.Max(math.Min(l.Cores, free), 0)
+}
+
+// Headroom returns the most credits that one more load of the given cores may spend from now on,
+// beside the loads that run already, such that the position never falls below the
+// floor (see Lowest) within the points. It is 0 when even nothing is too much.
+func Headroom(b Bank, from time.Time, points []Point, floor, cores float64, loads []Load) float64 {
+	if len(points) == 0 {
+		return 0
+	}
+	with := append(append([]Load(nil), loads...), Load{Cores: cores})
+	fits := func(x float64) bool {
+		with[len(with)-1].Credits = x
+		low, _ := Lowest(b, from, points, with)
+		return low >= floor-1e-9
+	}
+	if !fits(0) {
+		return 0
+	}
+	end := points[len(points)-1].At
+	low, high := 0.0, b.Spec.Max+b.Spec.LaunchCredits+float64(b.Spec.VCPUs)*end.Sub(from).Minutes()
+	if fits(high) {
+		return high
+	}
+	for high-low > 0.001 {
+		if mid := (low + high) / 2; fits(mid) {
+			low = mid
+		} else {
+			high = mid
+		}
+	}
+	return low
+}

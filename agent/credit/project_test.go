@@ -1,0 +1,165 @@
+package credit
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var monday = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+
+// flat is a forecast of constant demand.
+func flat(from time.Time, hours int, d Demand) []Point {
+	var ps []Point
+	for i := range hours {
+		ps = append(ps, Point{At: from.Add(time.Duration(i+1) * time.Hour), Demand: d})
+	}
+	return ps
+}
+
+func TestProfileStartsConservative(t *testing.T) {
+	s := mustLookup(t, "t3.small")
+	var p Profile
+	if d := p.At(monday, s); d.Mean != s.Baseline()/2 || d.High != s.Baseline() {
+		t.Errorf("nothing seen: %+v", d)
+	}
+	// A busy first minute counts at once, and is not expected to last for ever.
+	p.Observe(monday, monday.Add(time.Minute), 1.5)
+	soon, late := p.At(monday.Add(time.Minute), s), p.At(monday.Add(24*time.Hour), s)
+	if !near(soon.Mean, 1.5) || soon.High < soon.Mean {
+		t.Errorf("a minute later: %+v, want what was just seen", soon)
+	}
+	if late.Mean > s.Baseline() {
+		t.Errorf("a day later: %+v", late)
+	}
+}
+
+func TestProfileLearnsHours(t *testing.T) {
+	s := mustLookup(t, "t3.small")
+	var p Profile
+	// Two weeks: 0.5 vCPU at 09:00-10:00 on working days, 0.02 otherwise.
+	for at := monday; at.Before(monday.AddDate(0, 0, 14)); at = at.Add(5 * time.Minute) {
+		demand := 0.02
+		if at.Hour() == 9 && at.Weekday() != time.Saturday && at.Weekday() != time.Sunday {
+			demand = 0.5
+		}
+		p.Observe(at, at.Add(5*time.Minute), demand*5)
+	}
+	next := monday.AddDate(0, 0, 14)
+	busy, quiet := p.At(next.Add(9*time.Hour), s), p.At(next.Add(3*time.Hour), s)
+	sunday := p.At(next.AddDate(0, 0, 6).Add(9*time.Hour), s)
+	if busy.Mean < 0.3 || busy.High < 0.4 || busy.High > 0.65 {
+		t.Errorf("monday 09:00: %+v, want about 0.5", busy)
+	}
+	if quiet.Mean > 0.05 || quiet.High > 0.08 {
+		t.Errorf("monday 03:00: %+v, want about 0.02", quiet)
+	}
+	if sunday.Mean > busy.Mean {
+		t.Errorf("sunday 09:00 %+v is not below monday %+v", sunday, busy)
+	}
+	blob, err := json.Marshal(p)
+	if err != nil || len(blob) > 40_000 {
+		t.Errorf("a learnt profile is %d bytes of JSON (%v)", len(blob), err)
+	}
+	var again Profile
+	if err := json.Unmarshal(blob, &again); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(p, again); d != "" {
+		t.Error("JSON changes the profile:", d)
+	}
+}
+
+func TestProfileSkipsHoursHardlySeen(t *testing.T) {
+	var p Profile
+	p.Observe(monday, monday.Add(10*time.Minute), 20)
+	p.Observe(monday.Add(2*time.Hour), monday.Add(2*time.Hour+time.Minute), 0)
+	if p.All.Weight != 0 {
+		t.Errorf("ten minutes counted as an hour: %+v", p.All)
+	}
+}
+
+func TestProjectAndFullAt(t *testing.T) {
+	s := mustLookup(t, "t3.small")
+	var p Profile
+	b := Bank{Spec: s, Mode: Standard, Balance: 556}
+	ps := Project(b, &p, monday, 24*time.Hour, time.Hour)
+	if len(ps) != 24 || !near(ps[0].Balance, 568) || !near(ps[0].Low, 556) || !near(ps[23].Balance, 576) {
+		t.Fatalf("points: %+v", ps)
+	}
+	var thrown float64
+	for _, x := range ps {
+		thrown += x.Discarded
+	}
+	if !near(thrown, 24*12-20) {
+		t.Errorf("thrown away %v", thrown)
+	}
+	if got, want := FullAt(b, monday, ps), monday.Add(100*time.Minute); got.Sub(want).Abs() > time.Second {
+		t.Errorf("full at %v, want %v", got, want)
+	}
+	b.Balance = 576
+	if got := FullAt(b, monday, ps); !got.Equal(monday) {
+		t.Errorf("a full bank is full at %v", got)
+	}
+	b.Balance = 0
+	if got := FullAt(b, monday, ps); !got.IsZero() {
+		t.Errorf("an empty bank is full at %v", got)
+	}
+	if Project(b, &p, monday, time.Hour, 0) != nil || Project(b, &p, monday, -1, time.Hour) != nil {
+		t.Error("a step or horizon that is not positive gave points")
+	}
+}
+
+func TestHeadroom(t *testing.T) {
+	s := mustLookup(t, "t3.small") // 2 vCPUs, 0.4 credits a minute
+	idle, base := Demand{}, Demand{High: 0.4}
+	tests := []struct {
+		name   string
+		bank   Bank
+		high   Demand
+		floor  float64
+		cores  float64
+		loads  []Load
+		want   float64
+		within float64
+	}{
+		// At 2 vCPUs 250 credits last 156.25 minutes, in which 62.5 are earned.
+		{name: "all cores", bank: Bank{Balance: 300}, high: idle, floor: 50, want: 312.5},
+		// What it may spend at 1.6 vCPUs beside services that use up all earnings.
+		{name: "services at the baseline", bank: Bank{Balance: 300}, high: base, floor: 50, want: 250},
+		{name: "services alone go below the floor", bank: Bank{Balance: 60}, high: Demand{High: 0.5}, floor: 50, want: 0},
+		{name: "already below the floor", bank: Bank{Balance: 40}, high: idle, floor: 50, want: 0},
+		{name: "a slow batch lives on earnings", bank: Bank{Balance: 50}, high: idle, floor: 50, cores: 0.4, want: 12*60*2 + 576},
+		{name: "beside a running one", bank: Bank{Balance: 300}, high: base, floor: 50, loads: []Load{{Credits: 100, Cores: 1}}, want: 150},
+		{name: "unlimited, nothing borrowed", bank: Bank{Mode: Unlimited, Balance: 100}, high: base, floor: 0, want: 100},
+		{name: "unlimited, 200 may be borrowed", bank: Bank{Mode: Unlimited, Balance: 100}, high: base, floor: -200, want: 300},
+		{name: "owing already", bank: Bank{Mode: Unlimited, Surplus: 10}, high: base, floor: 0, want: 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.bank.Spec = s
+			got := Headroom(tt.bank, monday, flat(monday, 12, tt.high), tt.floor, tt.cores, tt.loads)
+			if math.Abs(got-tt.want) > 0.1 {
+				t.Errorf("headroom = %.3f, want %.3f", got, tt.want)
+			}
+		})
+	}
+	if got := Headroom(Bank{Spec: s, Balance: 500}, monday, nil, 0, 0, nil); got != 0 {
+		t.Errorf("without a forecast the headroom is %v, want 0", got)
+	}
+}
+
+func TestLowestSaysWhen(t *testing.T) {
+	b := Bank{Spec: mustLookup(t, "t3.small"), Mode: Standard, Balance: 100}
+	low, at := Lowest(b, monday, flat(monday, 3, Demand{High: 0.2}), []Load{{Credits: 60, Cores: 1}})
+	if !near(low, 100-0.8*60) || at.Sub(monday.Add(time.Hour)).Abs() > time.Second {
+		t.Errorf("lowest %v at %v", low, at)
+	}
+	low, _ = Lowest(b, monday, flat(monday, 3, Demand{High: 2}), nil)
+	if !near(low, 100-1.6*180) {
+		t.Errorf("throttling is not counted below 0: %v", low)
+	}
+}

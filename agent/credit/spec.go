@@ -1,0 +1,108 @@
+// Package credit is the CPU-credit bank of a burstable instance as arithmetic:
+// what AWS's rules make of the CPU time that is used, what the balance is
+// between two answers of CloudWatch, and what it will be. It holds values and
+// functions on them; package meter below it reads the machine and asks AWS.
+//
+// The unit is AWS's: one credit is one vCPU at 100 % for one minute, so a
+// demand of one vCPU spends one credit a minute. Demand is given in vCPUs.
+package credit
+
+import "strings"
+
+// Spec is what AWS promises for one burstable instance type.
+type Spec struct {
+	// Type is the instance type, e.g. "t3.small".
+	Type string `json:"type"`
+	// VCPUs is the number of virtual processors.
+	VCPUs int `json:"vcpus"`
+	// EarnPerHour is the number of credits earned in an hour while running.
+	EarnPerHour float64 `json:"earn_per_hour"`
+	// Max is the highest balance of earned credits: what 24 hours earn. It is also the most
+	// surplus that an unlimited instance may run up before it is charged.
+	Max float64 `json:"max"`
+	// LaunchCredits is what a T2 in standard mode gets at launch, outside Max; 0 for the other families.
+	LaunchCredits float64 `json:"launch_credits,omitempty"`
+}
+
+// Mode is the credit option of an instance.
+type Mode string
+
+// The two credit options of EC2. The zero Mode is treated as Standard.
+const (
+	Standard  Mode = "standard"
+	Unlimited Mode = "unlimited"
+)
+
+// size is one row of AWS's tables.
+type size struct {
+	name   string
+	vcpus  int
+	earn   float64
+	launch float64
+}
+
+// Vendor's tables: EC2 User Guide, "Key concepts for burstable performance
+// instances" (credits earned per hour, maximum earned credits, vCPUs) and
+// "Standard mode concepts" (launch credits). The baselines follow no formula, so
+// they are data. Nano to 2xlarge are all the sizes there are.
+var (
+	sizesT2 = []size{
+		{"nano", 1, 3, 30},
+		{"micro", 1, 6, 30},
+		{"small", 1, 12, 30},
+		{"medium", 2, 24, 60},
+		{"large", 2, 36, 60},
+		{"xlarge", 4, 54, 120},
+		{"2xlarge", 8, 81.6, 240},
+	}
+	// T3, T3a and T4g share their numbers.
+	sizesT3 = []size{
+		{"nano", 2, 6, 0},
+		{"micro", 2, 12, 0},
+		{"small", 2, 24, 0},
+		{"medium", 2, 24, 0},
+		{"large", 2, 36, 0},
+		{"xlarge", 4, 96, 0},
+		{"2xlarge", 8, 192, 0},
+	}
+	families = map[string][]size{"t2": sizesT2, "t3": sizesT3, "t3a": sizesT3, "t4g": sizesT3}
+)
+
+// Lookup returns the numbers of an instance type. False means that the type
+// is not in the table: it is not burstable, or newer than this program (see Burstable).
+func Lookup(instanceType string) (Spec, bool) {
+	family, name, _ := strings.Cut(instanceType, ".")
+	for _, s := range families[family] {
+		if s.name == name {
+			return Spec{
+				Type: instanceType, VCPUs: s.vcpus, EarnPerHour: s.earn, Max: 24 * s.earn, LaunchCredits: s.launch,
+			}, true
+		}
+	}
+	return Spec{}, false
+}
+
+// Burstable reports whether the name of an instance type belongs to a T family
+// ("t" and a digit). A burstable type that Lookup does not know must not be
+// mistaken for one without credits.
+func Burstable(instanceType string) bool {
+	return len(instanceType) > 1 && instanceType[0] == 't' && instanceType[1] >= '0' && instanceType[1] <= '9'
+}
+
+// Types returns the names of all known types, family by family and small to large.
+func Types() []string {
+	var names []string
+	for _, f := range []string{"t2", "t3", "t3a", "t4g"} {
+		for _, s := range families[f] {
+			names = append(names, f+"."+s.name)
+		}
+	}
+	return names
+}
+
+// Baseline is the demand in vCPUs that earning just pays for.
+func (s Spec) Baseline() float64 { return s.EarnPerHour / 60 }
+
+// T2 reports whether the type is of the T2 family, whose rules differ: launch
+// credits, and a stop that loses the balance.
+func (s Spec) T2() bool { return strings.HasPrefix(s.Type, "t2.") }

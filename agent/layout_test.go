@@ -1,0 +1,242 @@
+package agent
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/nagaya-ecs/nagaya/"
+
+// nouns are the pure packages in the order in which values flow: a noun may
+// import the ones above it, never one below.
+var nouns = []string{
+	"agent/problem",
+	"agent/config",
+	"agent/identity",
+	"agent/address",
+	"agent/tasks",
+	"agent/certs",
+	"agent/route",
+	"nginx",
+	"agent/credit",
+	"agent/gate",
+	"agent/report",
+}
+
+// tools may be imported by whatever does I/O.
+var tools = []string{"agent/latest", "systemd"}
+
+// pureOutside lists what a noun may import from other modules, each with its reason.
+var pureOutside = map[string]string{
+	"github.com/goccy/go-yaml/ast":    "a parser is a function of its text",
+	"github.com/goccy/go-yaml/parser": "a parser is a function of its text",
+}
+
+// impure lists what a noun may not import from the standard library.
+var impure = []string{"context", "os", "os/exec", "os/signal", "net", "net/http", "log", "log/slog", "sync", "sync/atomic", "syscall", "io/fs", "io/ioutil", "math/rand", "math/rand/v2", "runtime", "unsafe"}
+
+// clock lists the functions of package time that read or wait for the clock.
+var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
+
+func TestEveryPackageKeepsToItsPlace(t *testing.T) {
+	seen := map[string]bool{}
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "testdata") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		rel, err := filepath.Rel("..", file)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(filepath.ToSlash(rel))
+		seen[pkg] = true
+		for _, fault := range faults(t, pkg, file) {
+			t.Errorf("%s: %s", rel, fault)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nouns {
+		if !seen[n] {
+			t.Errorf("the rule names package %s, which does not exist", n)
+		}
+	}
+}
+
+// faults returns what in the file breaks the rule.
+func faults(t *testing.T, pkg, file string) []string {
+	t.Helper()
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, spec := range f.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := forbidden(pkg, imported); why != "" {
+			all = append(all, fmt.Sprintf("imports %s: %s", imported, why))
+		}
+	}
+	if slices.Contains(nouns, pkg) {
+		all = append(all, impurities(f)...)
+	}
+	return all
+}
+
+// forbidden says why the package may not import that; empty when it may.
+func forbidden(pkg, imported string) string {
+	own, ours := strings.CutPrefix(imported, module)
+	rank := slices.Index(nouns, pkg)
+	switch {
+	case pkg == "agent/simaws" || strings.HasPrefix(pkg, "agent/simaws/"):
+		if ours {
+			return "the simulated cloud shares no code with what it tests"
+		}
+	case strings.HasPrefix(pkg, "cmd/nagaya-sim"):
+		if ours && own != "agent/simaws" && !strings.HasPrefix(own, "cmd/nagaya-sim") {
+			return "the demonstration drives the real program from outside"
+		}
+	case ours && strings.HasPrefix(own, "agent/simaws"):
+		return "the simulated cloud is never part of the program"
+	case rank >= 0:
+		return forbiddenForNoun(rank, imported, own, ours)
+	case slices.Contains(tools, pkg):
+		if ours {
+			return "a tool knows nothing of the program"
+		}
+	case pkg == "agent" || pkg == "cmd/nagaya":
+		return ""
+	case ours:
+		return forbiddenBelowNoun(pkg, own)
+	}
+	return ""
+}
+
+func forbiddenForNoun(rank int, imported, own string, ours bool) string {
+	switch {
+	case ours && !slices.Contains(nouns, own):
+		return "a noun is pure; what does I/O imports it, not the other way round"
+	case ours && slices.Index(nouns, own) >= rank:
+		return "values flow one way: " + own + " is downstream of " + nouns[rank]
+	case ours:
+		return ""
+	case slices.Contains(impure, imported):
+		return "a noun holds values and functions on them; it does no I/O"
+	case strings.Contains(strings.SplitN(imported, "/", 2)[0], ".") && pureOutside[imported] == "":
+		return "a noun imports no other module unless the rule says why"
+	}
+	return ""
+}
+
+// forbiddenBelowNoun is the rule for the packages that do I/O.
+func forbiddenBelowNoun(pkg, own string) string {
+	parent := path.Dir(pkg)
+	rank := slices.Index(nouns, parent)
+	switch {
+	case rank < 0:
+		return "package " + pkg + " has no place in the rule: it is beneath no noun"
+	case slices.Contains(tools, own):
+		return ""
+	case !slices.Contains(nouns, own):
+		return "what does I/O never imports its sibling or package agent; agent wires them"
+	case slices.Index(nouns, own) > rank:
+		return "values flow one way: " + own + " is downstream of " + parent
+	}
+	return ""
+}
+
+// impurities finds what a noun may not do even with allowed imports.
+func impurities(f *ast.File) []string {
+	var all []string
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			all = append(all, "starts a goroutine")
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && x.Obj == nil && slices.Contains(clock, n.Sel.Name) {
+				all = append(all, "calls time."+n.Sel.Name+": a noun is told the time")
+			}
+		}
+		return true
+	})
+	return all
+}
+
+// The rule itself is tested on made-up imports, so that it cannot pass by being blind.
+func TestTheRuleNamesCulprits(t *testing.T) {
+	for _, row := range []struct {
+		pkg, imported string
+		want          string // part of the reason; empty is allowed
+	}{
+		{"agent/route", "os", "no I/O"},
+		{"agent/route", "net/netip", ""},
+		{"agent/route", module + "nginx", "downstream"},
+		{"nginx", module + "agent/route", ""},
+		{"agent/route", module + "agent/tasks/docker", "a noun is pure"},
+		{"agent/route", "github.com/aws/aws-sdk-go-v2/aws", "no other module"},
+		{"agent/tasks/docker", module + "agent/tasks/ecsagent", "sibling"},
+		{"agent/tasks/docker", module + "agent/report", "downstream"},
+		{"agent/tasks/docker", module + "agent/latest", ""},
+		{"agent/tasks/docker", module + "agent", "agent wires"},
+		{"agent/tasks", module + "agent/report", "downstream"},
+		{"agent/latest", module + "agent/tasks", "tool"},
+		{"agent", module + "agent/simaws", "never part"},
+		{"agent/simaws", module + "agent/credit", "shares no code"},
+		{"cmd/nagaya-sim/demo", module + "agent", "from outside"},
+		{"agent/tools/x", module + "agent/tasks", "no place"},
+		{"cmd/nagaya", module + "agent", ""},
+	} {
+		got := forbidden(row.pkg, row.imported)
+		if (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
+			t.Errorf("%s imports %s: %q; want %q", row.pkg, row.imported, got, row.want)
+		}
+	}
+}
+
+// kept lists what must not be linked into the shipped program.
+var kept = map[string]string{
+	module + "agent/simaws":            "the simulated cloud",
+	"testing":                          "the test framework",
+	"github.com/google/go-cmp/cmp":     "compares values in tests",
+	"github.com/fxamacker/cbor/v2":     "the simulated cloud's wire format",
+	"net/http/pprof":                   "opens the program's insides on its HTTP server",
+	"github.com/nagaya-ecs/nagaya/cmd": "a command",
+}
+
+func TestWhatIsNotLinkedIntoTheProgram(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "../cmd/nagaya").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	deps := strings.Fields(string(out))
+	if len(deps) < 100 {
+		t.Fatalf("only %d packages are linked; the list cannot be whole", len(deps))
+	}
+	for _, dep := range deps {
+		if what := kept[dep]; what != "" {
+			t.Errorf("%s (%s) is linked into nagaya", dep, what)
+		}
+	}
+}

@@ -1,0 +1,45 @@
+// Package socket serves what the agent knows, and takes what an operator or a
+// batch asks, as HTTP on a unix socket; it also holds the client that the
+// command line uses.
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+)
+
+// mode lets root and the socket's group in: whoever can reach the socket can
+// move the address and start batches.
+const mode = 0o660
+
+// Listen makes the socket at path. A socket that a dead agent left is replaced;
+// one that answers, or a file that is no socket, is an error.
+func Listen(path string) (net.Listener, error) {
+	switch info, err := os.Lstat(path); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("making the socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("making the socket: %s exists and is not a socket; move it away", path)
+	default:
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return nil, fmt.Errorf("making the socket: another agent answers on %s; stop it, or set run-dir", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("removing the socket of a dead agent: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("making the socket: %w", err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(fmt.Errorf("making the socket: %w", err), l.Close())
+	}
+	return l, nil
+}

@@ -1,0 +1,193 @@
+package docker
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// fromSummary makes what can be made of a line of the list.
+func fromSummary(s container.Summary) detail {
+	c := tasks.Container{
+		ID:        s.ID,
+		Image:     bounded(s.Image),
+		State:     state(s.State),
+		CreatedAt: time.Unix(s.Created, 0).UTC(),
+		Task:      tasks.ECSRef(s.Labels),
+	}
+	if len(s.Names) > 0 {
+		c.Name = name(s.Names[0])
+	}
+	c.Network, c.NetworkOf = networkMode(s.HostConfig.NetworkMode)
+	var dropped []string
+	c.Labels, dropped = tasks.KeepLabels(s.Labels)
+	return detail{container: c, stopSignal: int(unix.SIGTERM), problems: droppedWords(c, dropped)}
+}
+
+// fromInspect makes a container of docker inspect's answer. No part of the
+// answer is taken for granted.
+func fromInspect(r container.InspectResponse) detail {
+	c := tasks.Container{
+		ID:        r.ID,
+		Name:      name(r.Name),
+		CreatedAt: when(r.Created),
+		Restarts:  r.RestartCount,
+	}
+	setState(&c, r.State)
+	d := detail{stopSignal: int(unix.SIGTERM)}
+	var exposed network.PortSet
+	if cfg := r.Config; cfg != nil {
+		c.Image = bounded(cfg.Image)
+		c.Task = tasks.ECSRef(cfg.Labels)
+		var labels, env []string
+		c.Labels, labels = tasks.KeepLabels(cfg.Labels)
+		c.Env, env = tasks.KeepEnv(cfg.Env)
+		d.problems = droppedWords(c, append(labels, env...))
+		if n := signalNumber(cfg.StopSignal); n != 0 {
+			d.stopSignal = n
+		}
+		exposed = cfg.ExposedPorts
+	}
+	if r.HostConfig != nil {
+		c.Network, c.NetworkOf = networkMode(string(r.HostConfig.NetworkMode))
+	}
+	var bound network.PortMap
+	if r.NetworkSettings != nil {
+		bound = r.NetworkSettings.Ports
+		c.Addrs = addresses(r.NetworkSettings.Networks)
+	}
+	c.Ports = ports(exposed, bound)
+	d.container = c
+	return d
+}
+
+func setState(c *tasks.Container, s *container.State) {
+	if s == nil {
+		c.State = tasks.Dead
+		return
+	}
+	c.State = state(s.Status)
+	c.StartedAt = when(s.StartedAt)
+	c.FinishedAt = when(s.FinishedAt)
+	c.ExitCode = s.ExitCode
+	c.OOMKilled = s.OOMKilled
+	if s.Health != nil {
+		switch s.Health.Status {
+		case container.Starting:
+			c.Health = tasks.Starting
+		case container.Healthy:
+			c.Health = tasks.Healthy
+		case container.Unhealthy:
+			c.Health = tasks.Unhealthy
+		}
+	}
+}
+
+// state takes Docker's word over; a word that is not Docker's counts as dead.
+func state(s container.ContainerState) tasks.State {
+	if container.ValidateContainerState(s) != nil {
+		return tasks.Dead
+	}
+	return tasks.State(s)
+}
+
+// Docker's own pattern for names (daemon/names).
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$`)
+
+func name(s string) string {
+	s = strings.TrimPrefix(s, "/")
+	if !nameForm.MatchString(s) {
+		return ""
+	}
+	return s
+}
+
+// when reads Docker's time stamps. The year 1 is Docker's way to say "never".
+func when(s string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.Year() <= 1 {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// networkMode reads HostConfig.NetworkMode; of is the container whose network is
+// shared.
+func networkMode(mode string) (m tasks.NetworkMode, of string) {
+	if of, ok := strings.CutPrefix(mode, "container:"); ok {
+		return tasks.None, of
+	}
+	switch mode {
+	case network.NetworkHost:
+		return tasks.Host, ""
+	case network.NetworkNone:
+		return tasks.None, ""
+	}
+	return tasks.Bridge, ""
+}
+
+// addresses lists the container's own addresses, network by network in the
+// order of their names, IPv4 before IPv6.
+func addresses(networks map[string]*network.EndpointSettings) []netip.Addr {
+	var v4, v6 []netip.Addr
+	for _, n := range slices.Sorted(maps.Keys(networks)) {
+		e := networks[n]
+		if e == nil {
+			continue
+		}
+		if e.IPAddress.Is4() && !e.IPAddress.IsUnspecified() {
+			v4 = append(v4, e.IPAddress)
+		}
+		if e.GlobalIPv6Address.Is6() && !e.GlobalIPv6Address.IsUnspecified() {
+			v6 = append(v6, e.GlobalIPv6Address)
+		}
+	}
+	return append(v4, v6...)
+}
+
+func ports(exposed network.PortSet, bound network.PortMap) []tasks.Port {
+	var ps []tasks.Port
+	add := func(p network.Port, b network.PortBinding) {
+		if p.Proto() != network.TCP && p.Proto() != network.UDP || p.Num() == 0 {
+			return
+		}
+		// A host port that is not there yet stays 0, which means "not bound".
+		host, _ := strconv.ParseUint(b.HostPort, 10, 16)
+		ps = append(ps, tasks.Port{Container: p.Num(), Protocol: string(p.Proto()), HostIP: b.HostIP, Host: uint16(host)})
+	}
+	for p := range exposed {
+		add(p, network.PortBinding{})
+	}
+	for p, bindings := range bound {
+		add(p, network.PortBinding{})
+		for _, b := range bindings {
+			add(p, b)
+		}
+	}
+	return tasks.NormalPorts(ps)
+}
+
+func droppedWords(c tasks.Container, dropped []string) []problem.Problem {
+	if len(dropped) == 0 {
+		return nil
+	}
+	return []problem.Problem{{
+		Code:     "label-dropped",
+		Severity: problem.Warning,
+		Subject:  "container " + c.Ref(),
+		Text:     fmt.Sprintf("labels or variables were ignored because there are more than %d or one is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
+		Hint:     "shorten them, or route through fewer labels",
+	}}
+}

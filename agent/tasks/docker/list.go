@@ -1,0 +1,196 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// maxContainers bounds one list; a host of nagaya's size runs dozens.
+const maxContainers = 2000
+
+// inspectors is how many containers are inspected side by side: a container in
+// the middle of a change makes its inspection wait, and must not hold up others.
+const inspectors = 4
+
+// lister lists the containers over one connection. It inspects only those
+// that are new, were named by an event, or look different in the list.
+type lister struct {
+	cli     *client.Client
+	timeout time.Duration
+	known   map[string]known
+	signs   *signs
+}
+
+// known is what an inspection said, and the look of the container in the list
+// at that time.
+type known struct {
+	look string
+	detail
+}
+
+// detail is what one inspection says.
+type detail struct {
+	container  tasks.Container
+	stopSignal int
+	problems   []problem.Problem
+}
+
+func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	dirty := l.signs.takeDirty()
+	at := time.Now()
+	got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		return tasks.Containers{}, fmt.Errorf("listing containers: %w", err)
+	}
+	out := tasks.Containers{At: at, Complete: true}
+	if len(got.Items) > maxContainers {
+		out.Problems = append(out.Problems, tooMany(len(got.Items)))
+		slices.SortStableFunc(got.Items, liveFirst)
+		got.Items = got.Items[:maxContainers]
+	}
+	l.known, err = l.refresh(ctx, got.Items, dirty)
+	if err != nil {
+		return tasks.Containers{}, err
+	}
+	for _, id := range slices.Sorted(maps.Keys(l.known)) {
+		k := l.known[id]
+		c := k.container
+		c.Stopping = l.signs.stopping(id, k.stopSignal, c.StartedAt)
+		out.List = append(out.List, c)
+		out.Problems = append(out.Problems, k.problems...)
+	}
+	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
+	problem.Sort(out.Problems)
+	return out, nil
+}
+
+// liveFirst puts what has ended last, so that a heap of finished jobs cannot
+// crowd out a service.
+func liveFirst(a, b container.Summary) int {
+	ended := func(s container.Summary) int {
+		if s.State == container.StateExited || s.State == container.StateDead {
+			return 1
+		}
+		return 0
+	}
+	return ended(a) - ended(b)
+}
+
+func tooMany(n int) problem.Problem {
+	return problem.Problem{
+		Code:     "too-many-containers",
+		Severity: problem.Error,
+		Subject:  "docker",
+		Text:     fmt.Sprintf("there are %d containers and only %d are read", n, maxContainers),
+		Hint:     "remove stopped containers (docker container prune)",
+	}
+}
+
+// refresh returns what is known about the listed containers, after looking
+// again at those that may have changed.
+func (l *lister) refresh(ctx context.Context, items []container.Summary, dirty map[string]bool) (map[string]known, error) {
+	now := make(map[string]known, len(items))
+	var again []container.Summary
+	for _, s := range items {
+		old, ok := l.known[s.ID]
+		switch {
+		case ok && old.look == look(s) && !dirty[s.ID] && !dirty[everything]:
+			now[s.ID] = old
+		case s.State == container.StateCreated:
+			// It has nothing to route yet, and inspecting it would wait until its
+			// start is over.
+			now[s.ID] = known{look(s), fromSummary(s)}
+		default:
+			again = append(again, s)
+		}
+	}
+	var (
+		mu     sync.Mutex
+		wg     sync.WaitGroup
+		failed error
+		slots  = make(chan struct{}, inspectors)
+	)
+	for _, s := range again {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			d, err := l.inspect(ctx, s)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errdefs.IsNotFound(err): // gone since it was listed
+			case err != nil:
+				failed = errors.Join(failed, err)
+			default:
+				now[s.ID] = known{look(s), d}
+			}
+		})
+	}
+	wg.Wait()
+	return now, failed
+}
+
+// inspect asks about one container. An answer that cannot be understood is that
+// container's problem alone; an engine that does not answer is an error.
+func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, error) {
+	r, err := l.cli.ContainerInspect(ctx, s.ID, client.ContainerInspectOptions{})
+	switch {
+	case err == nil:
+		return fromInspect(r.Container), nil
+	case errdefs.IsNotFound(err), client.IsErrConnectionFailed(err), ctx.Err() != nil:
+		return detail{}, fmt.Errorf("inspecting container %.12s: %w", s.ID, err)
+	}
+	d := fromSummary(s)
+	if s.State == container.StateRunning {
+		d.container.State = tasks.Dead // never routed on half of the facts
+		d.problems = append(d.problems, problem.Problem{
+			Code:     "container-unreadable",
+			Severity: problem.Error,
+			Subject:  "container " + d.container.Ref(),
+			Text:     fmt.Sprintf("docker inspect failed: %q", bounded(err.Error())),
+			Hint:     "run docker inspect on the container, and start it anew if that fails too",
+		})
+	}
+	return d, nil
+}
+
+// look is everything about a container in the list that may change without an
+// event having been seen.
+func look(s container.Summary) string {
+	var b strings.Builder
+	b.WriteString(string(s.State))
+	for _, word := range []string{"(healthy)", "(unhealthy)", "(health: starting)"} {
+		if strings.HasSuffix(s.Status, word) {
+			b.WriteString(word)
+		}
+	}
+	for _, n := range s.Names {
+		b.WriteString(" " + n)
+	}
+	for _, p := range s.Ports {
+		fmt.Fprintf(&b, " %s:%d:%d/%s", p.IP, p.PublicPort, p.PrivatePort, p.Type)
+	}
+	if s.NetworkSettings != nil {
+		for _, name := range slices.Sorted(maps.Keys(s.NetworkSettings.Networks)) {
+			if e := s.NetworkSettings.Networks[name]; e != nil {
+				fmt.Fprintf(&b, " %s=%s,%s", name, e.IPAddress, e.GlobalIPv6Address)
+			}
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,276 @@
+package docker
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// engine is a pretended Docker Engine on a unix socket: a list, an answer to
+// inspect, and a stream of events.
+type engine struct {
+	socket string
+	server *http.Server
+
+	mu       sync.Mutex
+	list     map[string]string // id → state
+	inspects map[string]int
+	broken   map[string]bool // ids whose inspection is not JSON
+	streams  map[chan string]bool
+}
+
+func newEngine(t *testing.T) *engine {
+	t.Helper()
+	return &engine{
+		socket:   filepath.Join(t.TempDir(), "docker.sock"),
+		list:     map[string]string{},
+		inspects: map[string]int{},
+		broken:   map[string]bool{},
+		streams:  map[chan string]bool{},
+	}
+}
+
+func (e *engine) start(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("unix", e.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/_ping", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Api-Version", "1.41") })
+	mux.HandleFunc("GET /v1.41/containers/json", e.serveList)
+	mux.HandleFunc("GET /v1.41/containers/{id}/json", e.serveInspect)
+	mux.HandleFunc("GET /v1.41/events", e.serveEvents)
+	e.server = &http.Server{Handler: mux}
+	go e.server.Serve(l)
+	t.Cleanup(func() { e.server.Close() })
+}
+
+// stop ends the engine the hard way: open connections break, the socket goes.
+func (e *engine) stop() { e.server.Close() }
+
+func (e *engine) serveList(w http.ResponseWriter, _ *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var items []string
+	for id, state := range e.list {
+		items = append(items, fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":%q,"Created":1}`, id, id, state))
+	}
+	fmt.Fprintf(w, "[%s]", strings.Join(items, ","))
+}
+
+func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	id := r.PathValue("id")
+	state, ok := e.list[id]
+	if !ok {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"message":"no such container"}`)
+		return
+	}
+	e.inspects[id]++
+	if e.broken[id] {
+		fmt.Fprint(w, `{"Id":7}`)
+		return
+	}
+	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT"}}`, id, id, state)
+}
+
+func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
+	w.(http.Flusher).Flush()
+	c := make(chan string, 16)
+	e.mu.Lock()
+	e.streams[c] = true
+	e.mu.Unlock()
+	for {
+		select {
+		case <-r.Context().Done():
+			return
+		case line := <-c:
+			fmt.Fprintln(w, line)
+			w.(http.Flusher).Flush()
+		}
+	}
+}
+
+// set changes a container without an event; an empty state removes it.
+func (e *engine) set(id, state string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if state == "" {
+		delete(e.list, id)
+		return
+	}
+	e.list[id] = state
+}
+
+func (e *engine) emit(action, id, signal string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for c := range e.streams {
+		c <- fmt.Sprintf(`{"Type":"container","Action":%q,"Actor":{"ID":%q,"Attributes":{"signal":%q}},"timeNano":%d}`, action, id, signal, time.Now().UnixNano())
+	}
+}
+
+func (e *engine) inspected(id string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.inspects[id]
+}
+
+// watching runs Watch and returns a function that waits for a value that fits.
+func watching(t *testing.T, o Options) (until func(what string, fits func(tasks.Containers) bool) tasks.Containers) {
+	t.Helper()
+	slot := latest.New[tasks.Containers]()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Watch(ctx, o, slot.Put) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Watch returned %v after its context ended, want nil", err)
+		}
+	})
+	return func(what string, fits func(tasks.Containers) bool) tasks.Containers {
+		t.Helper()
+		deadline := time.After(30 * time.Second)
+		var last tasks.Containers
+		for {
+			select {
+			case last = <-slot.C():
+				if fits(last) {
+					return last
+				}
+			case <-deadline:
+				t.Fatalf("never saw %s; last value: %+v", what, last)
+			}
+		}
+	}
+}
+
+func unreachable(c tasks.Containers) bool {
+	for _, p := range c.Problems {
+		if p.Code == "docker-unreachable" && p.Hint != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func TestEngineComesGoesAndReturns(t *testing.T) {
+	e := newEngine(t)
+	var log bytes.Buffer
+	until := watching(t, Options{Host: "unix://" + e.socket, Log: slog.New(slog.NewTextHandler(&log, nil))})
+
+	c := until("a missing engine", unreachable)
+	if c.Complete {
+		t.Error("the list is complete before the engine answered once")
+	}
+	e.set("a", "running")
+	e.start(t)
+	c = until("the engine", func(c tasks.Containers) bool { return c.Complete })
+	if len(c.List) != 1 || c.List[0].Name != "a" || unreachable(c) {
+		t.Errorf("after the engine came: %+v", c)
+	}
+
+	e.stop()
+	c = until("the loss", unreachable)
+	if !c.Complete || len(c.List) != 1 {
+		t.Errorf("losing the engine changed the list: %+v", c)
+	}
+	e.set("b", "running")
+	e.start(t)
+	c = until("the return", func(c tasks.Containers) bool { return !unreachable(c) && len(c.List) == 2 })
+	if !c.Complete {
+		t.Error("the list is not complete after the engine returned")
+	}
+}
+
+func TestKillIsTheSignToDrain(t *testing.T) {
+	e := newEngine(t)
+	e.set("a", "running")
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket})
+	until("the list", func(c tasks.Containers) bool { return c.Complete })
+
+	e.emit("kill", "a", "15") // its stop signal is SIGQUIT
+	c := until("a list after kill -TERM", func(tasks.Containers) bool { return true })
+	if c.List[0].Stopping {
+		t.Error("a signal that is not the stop signal made it stopping")
+	}
+	e.emit("kill", "a", "3")
+	until("stopping", func(c tasks.Containers) bool { return len(c.List) == 1 && c.List[0].Stopping })
+}
+
+func TestInspectsOnlyWhatChanged(t *testing.T) {
+	e := newEngine(t)
+	e.set("a", "running")
+	e.set("b", "running")
+	e.set("new", "created")
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket})
+	until("the list", func(c tasks.Containers) bool { return len(c.List) == 3 })
+
+	e.set("b", "exited")
+	e.emit("die", "b", "")
+	until("b exited", func(c tasks.Containers) bool { return c.List[1].State == tasks.Exited })
+	e.set("a", "")
+	e.emit("destroy", "a", "")
+	until("a gone", func(c tasks.Containers) bool { return len(c.List) == 2 })
+
+	for id, want := range map[string]int{"a": 1, "b": 2, "new": 0} {
+		if got := e.inspected(id); got != want {
+			t.Errorf("container %s was inspected %d times, want %d", id, got, want)
+		}
+	}
+}
+
+func TestOneUnreadableContainerHarmsNoOther(t *testing.T) {
+	e := newEngine(t)
+	e.set("a", "running")
+	e.set("bad", "running")
+	e.broken["bad"] = true
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket})
+	c := until("the list", func(c tasks.Containers) bool { return c.Complete })
+	if len(c.List) != 2 || c.List[0].State != tasks.Running || c.List[1].State != tasks.Dead {
+		t.Errorf("list = %+v", c.List)
+	}
+	if len(c.Problems) != 1 || c.Problems[0].Code != "container-unreadable" {
+		t.Errorf("problems = %+v", c.Problems)
+	}
+}
+
+func TestResyncSeesWhatNoEventTold(t *testing.T) {
+	e := newEngine(t)
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket, Resync: 20 * time.Millisecond})
+	until("the empty list", func(c tasks.Containers) bool { return c.Complete && len(c.List) == 0 })
+	e.set("a", "running")
+	until("a", func(c tasks.Containers) bool { return len(c.List) == 1 })
+}
+
+func TestWatchRefusesAHostThatIsNone(t *testing.T) {
+	err := Watch(t.Context(), Options{Host: "nonsense"}, func(tasks.Containers) {})
+	if err == nil || !strings.Contains(err.Error(), `"nonsense"`) {
+		t.Errorf("Watch = %v, want an error that names the host", err)
+	}
+}
+
+func TestRetryOnAUnixSocketIsQuick(t *testing.T) {
+	if got := (Options{}).withDefaults().RetryMax; got > time.Second {
+		t.Errorf("RetryMax = %s, want at most 1s", got)
+	}
+}

@@ -1,0 +1,294 @@
+// Package docker says which containers the Docker Engine of this host has. It
+// subscribes to the engine's events, and lists everything again whenever one
+// of them names a container: an event only means "look again".
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// Options say which engine to watch. The zero value watches the local one.
+type Options struct {
+	// Host is the engine's address, e.g. "unix:///run/docker.sock" or
+	// "tcp://10.0.0.5:2375". Empty means unix:///var/run/docker.sock.
+	Host string
+	// Log receives one line when the engine is lost or found again; nil discards.
+	Log *slog.Logger
+	// Resync is how often everything is listed without an event. Zero means 60 s.
+	Resync time.Duration
+	// RetryMax is the longest pause between two attempts to reach the engine.
+	// Zero means 1 s for a unix socket, which costs nothing to try, and 10 s
+	// otherwise.
+	RetryMax time.Duration
+	// Timeout is how long the engine may take for one answer. Zero means 30 s.
+	Timeout time.Duration
+}
+
+const (
+	// firstRetry is the pause after the first failure; it doubles up to RetryMax.
+	firstRetry = 100 * time.Millisecond
+	// pingTimeout bounds the first call of a session, so that an engine whose
+	// socket exists but which does not answer is reported soon.
+	pingTimeout = 5 * time.Second
+	// lookBack is how far back events are read at the start, so that a container
+	// that was told to stop just before this program started is known as stopping.
+	lookBack = 2 * time.Minute
+	// maxAnswer bounds the size of one answer of the engine in bytes.
+	maxAnswer = 64 << 20
+)
+
+// wantedEvents are the events that can change what is routed. The exec_* events,
+// which every health check causes, are left to the engine to filter out.
+var wantedEvents = []string{
+	"create", "start", "restart", "stop", "die", "kill", "pause", "unpause", "oom",
+	"destroy", "rename", "update", "health_status", "connect", "disconnect",
+}
+
+func (o Options) withDefaults() Options {
+	if o.Host == "" {
+		o.Host = client.DefaultDockerHost
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Resync <= 0 {
+		o.Resync = time.Minute
+	}
+	if o.RetryMax <= 0 {
+		o.RetryMax = 10 * time.Second
+		if strings.HasPrefix(o.Host, "unix://") {
+			o.RetryMax = time.Second
+		}
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	return o
+}
+
+// Watch puts what the engine says, at once and whenever it changed, until ctx
+// ends; then it returns nil. While the engine cannot be reached it puts the last
+// list again, once, with the problem docker-unreachable, and keeps trying. It
+// returns an error only when Options.Host cannot be an address at all.
+func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
+	o = o.withDefaults()
+	if _, err := client.ParseHostURL(o.Host); err != nil {
+		return fmt.Errorf("docker host %q: %w (want unix:///path or tcp://address:port)", o.Host, err)
+	}
+	w := &watch{Options: o, put: put, signs: newSigns(), since: time.Now().Add(-lookBack)}
+	retry := firstRetry
+	for {
+		listed, err := w.session(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if listed {
+			retry = firstRetry
+		}
+		w.lost(err)
+		// Up to a quarter less, so that many agents do not retry in step.
+		pause := retry - rand.N(retry/4+1)
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		retry = min(2*retry, o.RetryMax)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// watch is the state that outlives one connection to the engine.
+type watch struct {
+	Options
+	put   func(tasks.Containers)
+	last  tasks.Containers
+	signs *signs
+	// since is where the next subscription to events begins.
+	since time.Time
+	// cause is the trouble that was reported last; empty while all is well.
+	cause string
+}
+
+// session talks to the engine over one connection until something fails.
+// listed is true once the containers were listed.
+func (w *watch) session(ctx context.Context) (listed bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	cli, err := w.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer cli.Close()
+
+	begin := time.Now()
+	failed, err := w.subscribe(ctx, cancel, cli)
+	if err != nil {
+		return false, err
+	}
+	// Whatever the gap was, the containers may have changed behind it.
+	l := &lister{cli: cli, timeout: w.Timeout, known: map[string]known{}, signs: w.signs}
+	resync := time.NewTicker(w.Resync)
+	defer resync.Stop()
+	for {
+		got, err := l.list(ctx)
+		if err != nil {
+			return listed, err
+		}
+		w.found(got)
+		listed = true
+		select {
+		case <-w.signs.wake:
+		case <-resync.C:
+		case err := <-failed:
+			// Events that were lost with the stream are asked for again.
+			w.since = later(begin, w.signs.newest())
+			return true, fmt.Errorf("reading events: %w", err)
+		case <-ctx.Done():
+			return true, ctx.Err()
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// connect makes a client of its own for every session: the engine that comes
+// back may be another version than the one that went.
+func (w *watch) connect(ctx context.Context) (*client.Client, error) {
+	cli, err := client.New(client.WithHost(w.Host), client.WithHTTPResponseHook(boundBody))
+	if err != nil {
+		return nil, fmt.Errorf("docker host %q: %w", w.Host, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if _, err := cli.Ping(ctx, client.PingOptions{NegotiateAPIVersion: true}); err != nil {
+		cli.Close()
+		return nil, fmt.Errorf("asking for the version: %w", err)
+	}
+	return cli, nil
+}
+
+// boundBody limits every answer but the stream of events, which has no end.
+func boundBody(r *http.Response) {
+	if r.Request != nil && strings.HasSuffix(r.Request.URL.Path, "/events") {
+		return
+	}
+	r.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(r.Body, maxAnswer), r.Body}
+}
+
+// subscribe returns when the engine has accepted the subscription, so that what
+// is listed afterwards cannot miss an event. The channel tells when it ends.
+func (w *watch) subscribe(ctx context.Context, cancel func(), cli *client.Client) (<-chan error, error) {
+	late := time.AfterFunc(w.Timeout, cancel)
+	stream := cli.Events(ctx, client.EventsListOptions{
+		// The engine answers before it registers the subscriber; a start in the
+		// past closes that gap too.
+		Since: strconv.FormatInt(w.since.Unix(), 10),
+		Filters: client.Filters{}.
+			Add("type", string(events.ContainerEventType), string(events.NetworkEventType)).
+			Add("event", wantedEvents...),
+	})
+	if !late.Stop() {
+		return nil, fmt.Errorf("subscribing to events: no answer in %s", w.Timeout)
+	}
+	failed := make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case m := <-stream.Messages:
+				w.signs.note(m)
+			case err := <-stream.Err:
+				if err == nil || errors.Is(err, io.EOF) {
+					err = errors.New("the engine closed the stream")
+				}
+				failed <- err
+				return
+			}
+		}
+	}()
+	return failed, nil
+}
+
+func (w *watch) found(c tasks.Containers) {
+	if w.cause != "" || !w.last.Complete {
+		w.Log.Info("docker engine answers", "host", w.Host, "containers", len(c.List))
+	}
+	w.cause = ""
+	w.last = c
+	w.put(c)
+}
+
+func (w *watch) lost(err error) {
+	cause := bounded(err.Error())
+	if cause == w.cause {
+		return
+	}
+	w.cause = cause
+	w.Log.Warn("docker engine does not answer; keeping the last list",
+		"host", w.Host, "err", cause, "containers", len(w.last.List), "complete", w.last.Complete)
+	w.last.Problems = append(slices.DeleteFunc(slices.Clone(w.last.Problems), isUnreachable), problem.Problem{
+		Code:     codeUnreachable,
+		Severity: problem.Error,
+		Subject:  "docker",
+		Text:     fmt.Sprintf("the Docker Engine at %q cannot be read (%q); routes stay as they were and do not follow changes", w.Host, cause),
+		Hint:     remedy(err),
+	})
+	w.put(w.last)
+}
+
+const codeUnreachable = "docker-unreachable"
+
+func isUnreachable(p problem.Problem) bool { return p.Code == codeUnreachable }
+
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
+		return "let the agent's user read the socket: run it as root or add the user to the group docker"
+	case strings.Contains(err.Error(), "minimum supported API version"):
+		return "upgrade Docker to 19.03 or newer"
+	}
+	return "start Docker (systemctl start docker), or name its socket in the configuration"
+}
+
+// bounded shortens a text that came from elsewhere.
+func bounded(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,168 @@
+package tasks
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Merge makes one snapshot of what Docker and the ECS agent say. Docker alone
+// decides which containers exist and what they do; the agent adds the task a
+// container belongs to, the addresses of a task's own network interface, and
+// that a task is about to be stopped. Where the agent says nothing, nothing
+// changes.
+//
+// A container that shares another one's network gets that one's ports and
+// addresses. The pause containers of ECS exist only for that and are left out.
+func Merge(docker Containers, agent Agent) Snapshot {
+	s := Snapshot{
+		At:         docker.At,
+		Complete:   docker.Complete,
+		Containers: make([]Container, 0, len(docker.List)),
+		Problems:   slices.Concat(docker.Problems, agent.Problems),
+	}
+	problem.Sort(s.Problems)
+	said := containersOf(agent)
+	owners := ownersOf(docker.List)
+	for _, c := range docker.List {
+		if c.IsPause() {
+			continue
+		}
+		c = shareNetwork(c, owners)
+		if tc, ok := said[c.ID]; ok {
+			c = withAgent(c, tc)
+		}
+		s.Containers = append(s.Containers, c)
+	}
+	slices.SortFunc(s.Containers, func(a, b Container) int { return cmp.Compare(a.ID, b.ID) })
+	return s
+}
+
+// agentWord is what the ECS agent says about one container.
+type agentWord struct {
+	task      *Task
+	container *TaskContainer
+}
+
+func containersOf(a Agent) map[string]agentWord {
+	words := map[string]agentWord{}
+	for i := range a.Tasks {
+		t := &a.Tasks[i]
+		for j := range t.Containers {
+			if id := t.Containers[j].ID; id != "" {
+				words[id] = agentWord{t, &t.Containers[j]}
+			}
+		}
+	}
+	return words
+}
+
+func withAgent(c Container, w agentWord) Container {
+	c.Task.ARN = cmp.Or(c.Task.ARN, w.task.ARN)
+	c.Task.Family = cmp.Or(c.Task.Family, w.task.Family)
+	c.Task.Revision = cmp.Or(c.Task.Revision, w.task.Revision)
+	c.Task.ContainerName = cmp.Or(c.Task.ContainerName, w.container.Name)
+	if w.task.Desired == "STOPPED" {
+		c.Stopping = true
+	}
+	if w.container.NetworkMode == "awsvpc" {
+		// Docker knows nothing of a task's own interface: it only sees a shared
+		// network namespace without networks.
+		c.Network = AWSVPC
+		if len(w.container.Addrs) > 0 {
+			c.Addrs = v4First(w.container.Addrs)
+		}
+		c.Ports = withoutHost(slices.Concat(c.Ports, w.container.Ports))
+	}
+	return c
+}
+
+// withoutHost keeps the container side of the ports only: in awsvpc mode the
+// agent repeats the container port as host port, and nothing is published.
+func withoutHost(ports []Port) []Port {
+	out := make([]Port, 0, len(ports))
+	for _, p := range ports {
+		out = append(out, Port{Container: p.Container, Protocol: p.Protocol})
+	}
+	return NormalPorts(out)
+}
+
+func v4First(addrs []netip.Addr) []netip.Addr {
+	out := slices.Clone(addrs)
+	slices.SortStableFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
+	return slices.Compact(out)
+}
+
+// ownersOf indexes containers by id and by name: Docker accepts both in
+// "container:<...>".
+func ownersOf(list []Container) map[string]*Container {
+	owners := make(map[string]*Container, 2*len(list))
+	for i := range list {
+		if list[i].Name != "" {
+			owners[list[i].Name] = &list[i]
+		}
+	}
+	for i := range list {
+		owners[list[i].ID] = &list[i]
+	}
+	return owners
+}
+
+// maxShare bounds how many containers may stand behind each other's network;
+// Docker itself refuses loops, a list read in the middle of a change may not.
+const maxShare = 4
+
+func shareNetwork(c Container, owners map[string]*Container) Container {
+	of := c.NetworkOf
+	for range maxShare {
+		owner, ok := owners[of]
+		if of == "" || !ok || owner.ID == c.ID {
+			return c
+		}
+		c.Network = owner.Network
+		c.Addrs = owner.Addrs
+		c.Ports = NormalPorts(slices.Concat(c.Ports, owner.Ports))
+		of = owner.NetworkOf
+	}
+	return c
+}
+
+// NormalPorts returns the ports sorted and without duplicates: Docker and the
+// ECS agent list a dual-stack binding twice, and a port that is published is also
+// exposed. The input is not changed.
+func NormalPorts(ports []Port) []Port {
+	if len(ports) == 0 {
+		return nil
+	}
+	ps := slices.Clone(ports)
+	for i := range ps {
+		ps[i].Protocol = strings.ToLower(ps[i].Protocol)
+		if ps[i].HostIP.IsValid() && ps[i].HostIP.IsUnspecified() {
+			ps[i].HostIP = netip.Addr{} // every address
+		}
+	}
+	slices.SortFunc(ps, comparePorts)
+	ps = slices.Compact(ps)
+	published := map[Port]bool{}
+	for _, p := range ps {
+		if p.Host != 0 {
+			published[Port{Container: p.Container, Protocol: p.Protocol}] = true
+		}
+	}
+	ps = slices.DeleteFunc(ps, func(p Port) bool {
+		return p.Host == 0 && published[Port{Container: p.Container, Protocol: p.Protocol}]
+	})
+	return ps[:min(len(ps), MaxPorts)]
+}
+
+func comparePorts(a, b Port) int {
+	return cmp.Or(
+		cmp.Compare(a.Container, b.Container),
+		cmp.Compare(a.Protocol, b.Protocol),
+		cmp.Compare(a.Host, b.Host),
+		a.HostIP.Compare(b.HostIP),
+	)
+}

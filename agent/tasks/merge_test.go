@@ -1,0 +1,182 @@
+package tasks
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+var equalValues = cmp.Options{cmpopts.EquateComparable(netip.Addr{}), cmpopts.EquateEmpty()}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func TestMerge(t *testing.T) {
+	web := Container{ID: "aa", Name: "ecs-web", State: Running, Network: Bridge, Ports: []Port{{Container: 80, Protocol: "tcp", Host: 32768}}}
+	vpcPause := Container{ID: "pp", Name: "pause", State: Running, Network: None, Task: TaskRef{ContainerName: "~internal~ecs~pause"}}
+	vpc := Container{ID: "bb", State: Running, Network: None, NetworkOf: "pp", Ports: []Port{{Container: 8080, Protocol: "tcp"}}}
+	connectPause := Container{
+		ID: "qq", State: Running, Network: Bridge, Addrs: []netip.Addr{addr("172.17.0.9")},
+		Ports: []Port{{Container: 80, Protocol: "tcp", Host: 40000}}, Task: TaskRef{ContainerName: "~internal~ecs~pause-web"},
+	}
+	connected := Container{ID: "cc", State: Running, Network: None, NetworkOf: "qq", Ports: []Port{{Container: 80, Protocol: "tcp"}}}
+
+	tests := []struct {
+		name  string
+		list  []Container
+		agent Agent
+		want  []Container
+	}{
+		{name: "agent silent changes nothing", list: []Container{web}, want: []Container{web}},
+		{
+			name: "agent names the task",
+			list: []Container{web},
+			agent: Agent{Complete: true, Tasks: []Task{{
+				ARN: "arn:t", Family: "web", Revision: "3", Desired: "RUNNING",
+				// HostPort 0: the agent fell back to the task definition.
+				Containers: []TaskContainer{{ID: "aa", Name: "nginx", NetworkMode: "bridge", Ports: []Port{{Container: 80, Protocol: "tcp"}}, Addrs: []netip.Addr{addr("172.17.0.3")}}},
+			}}},
+			want: []Container{with(web, func(c *Container) {
+				c.Task = TaskRef{ARN: "arn:t", Family: "web", Revision: "3", ContainerName: "nginx"}
+			})},
+		},
+		{
+			name:  "what the agent said last still holds when it went silent",
+			list:  []Container{web},
+			agent: Agent{Tasks: []Task{{Desired: "STOPPED", Containers: []TaskContainer{{ID: "aa"}}}}},
+			want:  []Container{with(web, func(c *Container) { c.Stopping = true })},
+		},
+		{
+			name:  "the agent's containers that Docker does not have do not exist",
+			agent: Agent{Complete: true, Tasks: []Task{{Containers: []TaskContainer{{ID: "zz"}}}}},
+		},
+		{
+			name: "awsvpc: addresses from the agent, nothing published, pause hidden",
+			list: []Container{vpc, vpcPause},
+			agent: Agent{Complete: true, Tasks: []Task{{Containers: []TaskContainer{{
+				ID: "bb", NetworkMode: "awsvpc", Addrs: []netip.Addr{addr("fd00::1"), addr("10.0.12.34")},
+				Ports: []Port{{Container: 8080, Protocol: "tcp", Host: 8080}},
+			}}}}},
+			want: []Container{with(vpc, func(c *Container) {
+				c.Network = AWSVPC
+				c.Addrs = []netip.Addr{addr("10.0.12.34"), addr("fd00::1")}
+			})},
+		},
+		{name: "awsvpc before the agent answers has no address", list: []Container{vpc, vpcPause}, want: []Container{vpc}},
+		{
+			name: "the pause container's network is the task's",
+			list: []Container{connected, connectPause},
+			want: []Container{with(connected, func(c *Container) {
+				c.Network = Bridge
+				c.Addrs = []netip.Addr{addr("172.17.0.9")}
+				c.Ports = []Port{{Container: 80, Protocol: "tcp", Host: 40000}}
+			})},
+		},
+		{
+			name: "containers that name each other end somewhere",
+			list: []Container{{ID: "x", NetworkOf: "y"}, {ID: "y", NetworkOf: "x"}},
+			want: []Container{{ID: "x", NetworkOf: "y"}, {ID: "y", NetworkOf: "x"}},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := slices.Clone(tt.list)
+			got := Merge(Containers{At: time.Unix(9, 0), Complete: true, List: tt.list}, tt.agent)
+			want := Snapshot{At: time.Unix(9, 0), Complete: true, Containers: tt.want}
+			if d := cmp.Diff(want, got, equalValues); d != "" {
+				t.Errorf("Merge (-want +got):\n%s", d)
+			}
+			if d := cmp.Diff(before, tt.list, equalValues); d != "" {
+				t.Errorf("Merge changed its input:\n%s", d)
+			}
+		})
+	}
+}
+
+func with(c Container, change func(*Container)) Container {
+	change(&c)
+	return c
+}
+
+func TestMergeUnknown(t *testing.T) {
+	p := problem.Problem{Code: "docker-unreachable", Severity: problem.Error}
+	q := problem.Problem{Code: "a", Severity: problem.Error}
+	got := Merge(Containers{Problems: []problem.Problem{p}}, Agent{Complete: true, Problems: []problem.Problem{q}})
+	if got.Complete {
+		t.Error("Merge made a complete snapshot of an incomplete list")
+	}
+	if d := cmp.Diff([]problem.Problem{q, p}, got.Problems); d != "" {
+		t.Errorf("problems (-want +got):\n%s", d)
+	}
+}
+
+func TestNormalPorts(t *testing.T) {
+	in := []Port{
+		{Container: 443, Protocol: "TCP", HostIP: addr("::"), Host: 10443},
+		{Container: 80, Protocol: "tcp"},
+		{Container: 443, Protocol: "tcp", HostIP: addr("0.0.0.0"), Host: 10443},
+		{Container: 443, Protocol: "tcp"},
+		{Container: 53, Protocol: "udp", HostIP: addr("127.0.0.1"), Host: 53},
+	}
+	want := []Port{
+		{Container: 53, Protocol: "udp", HostIP: addr("127.0.0.1"), Host: 53},
+		{Container: 80, Protocol: "tcp"},
+		{Container: 443, Protocol: "tcp", Host: 10443},
+	}
+	if d := cmp.Diff(want, NormalPorts(in), equalValues); d != "" {
+		t.Errorf("NormalPorts (-want +got):\n%s", d)
+	}
+}
+
+func TestIsBatch(t *testing.T) {
+	tests := []struct {
+		name       string
+		label, env string
+		want       bool
+	}{
+		{name: "plain"},
+		{name: "label", label: "true", want: true},
+		{name: "AWS Batch", env: "job-1", want: true},
+		{name: "label overrides AWS Batch", label: "false", env: "job-1"},
+		{name: "garbage is no answer", label: "maybe", env: "job-1", want: true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Container{Labels: map[string]string{"nagaya.batch": tt.label}, Env: map[string]string{"AWS_BATCH_JOB_ID": tt.env}}
+			if got := c.IsBatch(); got != tt.want {
+				t.Errorf("IsBatch = %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestKeep(t *testing.T) {
+	labels := map[string]string{"nagaya.host": "a", "secret": "s", "nagaya.long": strings.Repeat("x", MaxWordLen+1), LabelComposeService: "web"}
+	kept, dropped := KeepLabels(labels)
+	if d := cmp.Diff(map[string]string{"nagaya.host": "a", LabelComposeService: "web"}, kept); d != "" {
+		t.Errorf("kept (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff([]string{"nagaya.long"}, dropped); d != "" {
+		t.Errorf("dropped (-want +got):\n%s", d)
+	}
+	env, _ := KeepEnv([]string{"PASSWORD=x", "VIRTUAL_HOST=a=b", "AWS_BATCH_JOB_ID=1", "NOVALUE", "AWS_SECRET_ACCESS_KEY=k"})
+	if d := cmp.Diff(map[string]string{"VIRTUAL_HOST": "a=b", "AWS_BATCH_JOB_ID": "1"}, env); d != "" {
+		t.Errorf("env (-want +got):\n%s", d)
+	}
+}
+
+func TestECSRefTakesOnlyTheAgentsForm(t *testing.T) {
+	got := ECSRef(map[string]string{
+		labelTaskARN: "arn:aws:ecs:eu-west-1:1:task/c/1\n", labelFamily: "web; }", labelRevision: "7", labelContainerName: "~internal~ecs~pause",
+	})
+	want := TaskRef{Revision: "7", ContainerName: "~internal~ecs~pause"}
+	if got != want {
+		t.Errorf("ECSRef = %+v, want %+v", got, want)
+	}
+}

@@ -1,0 +1,131 @@
+package tasks
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Bounds on what one container may bring along. A container that exceeds them
+// loses the excess, never more.
+const (
+	MaxWords   = 128  // labels or environment variables that are kept
+	MaxWordLen = 8192 // bytes of one value
+	MaxPorts   = 512  // ports of one container
+)
+
+// Label names that nagaya reads besides its own.
+const (
+	LabelPrefix         = "nagaya."
+	LabelComposeProject = "com.docker.compose.project"
+	LabelComposeService = "com.docker.compose.service"
+
+	// Set by the ECS agent on every container that it starts.
+	labelTaskARN       = "com.amazonaws.ecs.task-arn"
+	labelFamily        = "com.amazonaws.ecs.task-definition-family"
+	labelRevision      = "com.amazonaws.ecs.task-definition-version"
+	labelContainerName = "com.amazonaws.ecs.container-name"
+	labelCluster       = "com.amazonaws.ecs.cluster"
+)
+
+// KnownLabel reports whether a Docker label has a meaning to nagaya.
+func KnownLabel(name string) bool {
+	return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService
+}
+
+// KnownEnv reports whether an environment variable has a meaning to nagaya:
+// nginx-proxy's and acme-companion's words, and what AWS Batch tells its jobs.
+func KnownEnv(name string) bool {
+	switch name {
+	case "HTTPS_METHOD", "CERT_NAME", "LETSENCRYPT_HOST":
+		return true
+	}
+	return strings.HasPrefix(name, "VIRTUAL_") || strings.HasPrefix(name, "AWS_BATCH_")
+}
+
+// KeepLabels returns those labels that nagaya knows, within the bounds, and the
+// names of known labels that were dropped for exceeding them (sorted, each at
+// most 64 bytes).
+func KeepLabels(labels map[string]string) (kept map[string]string, dropped []string) {
+	return keep(labels, KnownLabel)
+}
+
+// KeepEnv does for "NAME=value" words what KeepLabels does for labels.
+func KeepEnv(env []string) (kept map[string]string, dropped []string) {
+	words := map[string]string{}
+	for _, e := range env {
+		if name, value, ok := strings.Cut(e, "="); ok && KnownEnv(name) {
+			words[name] = value
+		}
+	}
+	return keep(words, KnownEnv)
+}
+
+func keep(words map[string]string, known func(string) bool) (kept map[string]string, dropped []string) {
+	for _, name := range slices.Sorted(maps.Keys(words)) {
+		if !known(name) {
+			continue
+		}
+		if len(kept) == MaxWords || len(name) > 256 || len(words[name]) > MaxWordLen {
+			if len(dropped) < 8 {
+				dropped = append(dropped, name[:min(len(name), 64)])
+			}
+			continue
+		}
+		if kept == nil {
+			kept = map[string]string{}
+		}
+		kept[name] = words[name]
+	}
+	return kept, dropped
+}
+
+// What ECS allows in names (ECS API Reference, RegisterTaskDefinition: up to 255
+// letters, digits, underscores and hyphens). The pause containers' names begin
+// with a tilde.
+var (
+	ecsName     = regexp.MustCompile(`^[A-Za-z0-9_~-]{1,255}$`)
+	ecsRevision = regexp.MustCompile(`^[0-9]{1,10}$`)
+	ecsARN      = regexp.MustCompile(`^arn:[A-Za-z0-9-]{1,32}:ecs:[A-Za-z0-9:/_-]{1,512}$`)
+	ecsCluster  = regexp.MustCompile(`^[A-Za-z0-9:/_-]{1,512}$`)
+)
+
+// ECSRef reads the labels that the ECS agent puts on its containers. A field
+// that does not look like the agent's is left empty.
+func ECSRef(labels map[string]string) TaskRef {
+	return TaskRef{
+		ARN:           only(ecsARN, labels[labelTaskARN]),
+		Family:        only(ecsName, labels[labelFamily]),
+		Revision:      only(ecsRevision, labels[labelRevision]),
+		ContainerName: only(ecsName, labels[labelContainerName]),
+		Cluster:       only(ecsCluster, labels[labelCluster]),
+	}
+}
+
+func only(pattern *regexp.Regexp, s string) string {
+	if pattern.MatchString(s) {
+		return s
+	}
+	return ""
+}
+
+// IsPause reports whether the container only holds a task's network: the ECS
+// agent names it "~internal~ecs~pause", or "~internal~ecs~pause-<name>" for
+// Service Connect.
+func (c Container) IsPause() bool {
+	return strings.HasPrefix(c.Task.ContainerName, "~internal~ecs~pause")
+}
+
+// IsBatch reports whether this is a batch container: the label nagaya.batch says
+// so, or, where the label is absent or neither "true" nor "false", AWS Batch
+// started it.
+func (c Container) IsBatch() bool {
+	switch strings.ToLower(strings.TrimSpace(c.Labels[LabelPrefix+"batch"])) {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	return c.Env["AWS_BATCH_JOB_ID"] != ""
+}

@@ -1,0 +1,176 @@
+package stage
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// httpClient speaks to the stage's nginx whatever the URL's host is, and trusts
+// the stage's authority only. It follows no redirects.
+func (s *Stage) httpClient() (*http.Client, error) {
+	ca, err := os.ReadFile(s.CAFile())
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	dial := &net.Dialer{Timeout: 5 * time.Second}
+	return &http.Client{
+		Timeout:       10 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				_, port, err := net.SplitHostPort(addr)
+				if err != nil {
+					return nil, err
+				}
+				return dial.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+			},
+		},
+	}, nil
+}
+
+// URL returns the address of a path of a host at the stage's nginx.
+func (s *Stage) URL(host, path string, secure bool) string {
+	if secure {
+		return fmt.Sprintf("https://%s:%d%s", host, s.HTTPSPort, path)
+	}
+	return fmt.Sprintf("http://%s:%d%s", host, s.HTTPPort, path)
+}
+
+// Get asks a host over HTTPS for its front page.
+func (s *Stage) Get(ctx context.Context, host string) (status int, body string, err error) {
+	c, err := s.httpClient()
+	if err != nil {
+		return 0, "", err
+	}
+	defer c.CloseIdleConnections()
+	return get(ctx, c, s.URL(host, "/", true))
+}
+
+// GetPlain asks a host over plain HTTP for its front page.
+func (s *Stage) GetPlain(ctx context.Context, host string) (status int, body string, err error) {
+	c, err := s.httpClient()
+	if err != nil {
+		return 0, "", err
+	}
+	defer c.CloseIdleConnections()
+	return get(ctx, c, s.URL(host, "/", false))
+}
+
+func get(ctx context.Context, c *http.Client, url string) (int, string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	return resp.StatusCode, string(b), err
+}
+
+// Load is a stream of requests at a fixed rate.
+type Load struct {
+	stop   context.CancelFunc
+	done   chan struct{}
+	mu     sync.Mutex
+	result Result
+}
+
+// Result is what a load met.
+type Result struct {
+	Requests int
+	// Failed counts requests that got no answer, or another one than 200.
+	Failed int
+	// By counts the answers by the household that gave them.
+	By map[string]int
+	// First is the first failure.
+	First string
+}
+
+// StartLoad sends requests to the host over HTTPS, perSecond of them, each at
+// its own time whether or not the one before was answered; half of them on
+// connections that are kept, half on new ones.
+func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Load, error) {
+	kept, err := s.httpClient()
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := s.httpClient()
+	if err != nil {
+		return nil, err
+	}
+	fresh.Transport.(*http.Transport).DisableKeepAlives = true
+	ctx, cancel := context.WithCancel(ctx)
+	l := &Load{stop: cancel, done: make(chan struct{}), result: Result{By: map[string]int{}}}
+	go func() {
+		defer close(l.done)
+		var under sync.WaitGroup
+		tick := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer tick.Stop()
+		for n := 0; ctx.Err() == nil; n++ {
+			c := kept
+			if n%2 == 1 {
+				c = fresh
+			}
+			under.Go(func() { l.one(c, s.URL(host, "/", true)) })
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+		under.Wait()
+		kept.CloseIdleConnections()
+	}()
+	return l, nil
+}
+
+// one sends a request; it is finished even if the load is stopped meanwhile.
+func (l *Load) one(c *http.Client, url string) {
+	ok, by, why := ask(c, url)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.result.Requests++
+	l.result.By[by]++
+	if !ok {
+		l.result.Failed++
+		if l.result.First == "" {
+			l.result.First = why
+		}
+	}
+}
+
+func ask(c *http.Client, url string) (ok bool, by, why string) {
+	resp, err := c.Get(url)
+	if err != nil {
+		return false, "nobody", err.Error()
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)); err != nil {
+		return false, "nobody", err.Error()
+	}
+	by = resp.Header.Get("X-Household")
+	if by == "" {
+		by = "nginx"
+	}
+	return resp.StatusCode == http.StatusOK, by, resp.Status
+}
+
+// Stop ends the load and returns what it met.
+func (l *Load) Stop() Result {
+	l.stop()
+	<-l.done
+	return l.result
+}

@@ -1,0 +1,135 @@
+package stage
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// stageLabel marks what belongs to a stage, so that nothing else is ever removed.
+const stageLabel = "nagaya-stage"
+
+// Container says what to run.
+type Container struct {
+	Name string
+	// Args are household's arguments.
+	Args   []string
+	Labels map[string]string
+	Env    []string
+	// Ports maps container ports ("8080/tcp") to host ports; "0" is a dynamic one.
+	Ports map[string]string
+	// Health is a HEALTHCHECK command in exec form; nil is none.
+	Health *container.HealthConfig
+	// HostNetwork shares the host's network.
+	HostNetwork bool
+}
+
+func (s *Stage) image() string { return "nagaya/household:" + s.id }
+
+// makeImage makes an image from nothing but the program household.
+func (s *Stage) makeImage(ctx context.Context) error {
+	program, err := os.ReadFile(s.Bin + "/household")
+	if err != nil {
+		return fmt.Errorf("making the sample image: %w", err)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	if err := w.WriteHeader(&tar.Header{Name: "household", Mode: 0o755, Size: int64(len(program))}); err != nil {
+		return err
+	}
+	if _, err := w.Write(program); err != nil {
+		return err
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	r, err := s.Docker.ImageImport(ctx, client.ImageImportSource{Source: &b, SourceName: "-"}, s.image(),
+		client.ImageImportOptions{Changes: []string{`ENTRYPOINT ["/household"]`}})
+	if err != nil {
+		return fmt.Errorf("making the sample image: %w", err)
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
+func (s *Stage) removeImage(ctx context.Context) error {
+	_, err := s.Docker.ImageRemove(ctx, s.image(), client.ImageRemoveOptions{Force: true, PruneChildren: true})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Run starts a container and returns its id.
+func (s *Stage) Run(ctx context.Context, c Container) (string, error) {
+	ports := network.PortMap{}
+	exposed := network.PortSet{}
+	for inside, outside := range c.Ports {
+		p, err := network.ParsePort(inside)
+		if err != nil {
+			return "", err
+		}
+		exposed[p] = struct{}{}
+		ports[p] = []network.PortBinding{{HostPort: outside}}
+	}
+	labels := map[string]string{stageLabel: s.id}
+	for k, v := range c.Labels {
+		labels[k] = v
+	}
+	mode := container.NetworkMode("bridge")
+	if c.HostNetwork {
+		mode = "host"
+	}
+	made, err := s.Docker.ContainerCreate(ctx, client.ContainerCreateOptions{
+		Name: c.Name,
+		Config: &container.Config{
+			Image: s.image(), Cmd: c.Args, Labels: labels, Env: c.Env, ExposedPorts: exposed, Healthcheck: c.Health,
+		},
+		HostConfig: &container.HostConfig{NetworkMode: mode, PortBindings: ports},
+	})
+	if err != nil {
+		return "", fmt.Errorf("creating container %s: %w", c.Name, err)
+	}
+	if _, err := s.Docker.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
+		return "", fmt.Errorf("starting container %s: %w", c.Name, err)
+	}
+	return made.ID, nil
+}
+
+// Stop stops a container as the ECS agent does: its stop signal, then, after the
+// given seconds, SIGKILL.
+func (s *Stage) Stop(ctx context.Context, name string, seconds int) error {
+	_, err := s.Docker.ContainerStop(ctx, name, client.ContainerStopOptions{Timeout: &seconds})
+	return err
+}
+
+// Remove removes a container, running or not.
+func (s *Stage) Remove(ctx context.Context, name string) error {
+	_, err := s.Docker.ContainerRemove(ctx, name, client.ContainerRemoveOptions{Force: true})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+func (s *Stage) removeContainers(ctx context.Context) error {
+	list, err := s.Docker.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", stageLabel+"="+s.id)})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, c := range list.Items {
+		errs = append(errs, s.Remove(ctx, c.ID))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,148 @@
+// Package stage sets up a pretend ECS container instance: a simulated cloud, an
+// agent as a process of its own, and containers on a real Docker Engine. The
+// demonstration and the end-to-end tests play on it.
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/client"
+)
+
+// Options say what the stage is made of.
+type Options struct {
+	// Bin is the directory with the programs nagaya, nagaya-sim and household.
+	Bin string
+	// Dir is a directory of the stage's own; empty makes a temporary one, which
+	// Close removes.
+	Dir string
+	// Hosts are the names that the certificates cover.
+	Hosts []string
+	// Config is added to the agent's configuration file, as YAML.
+	Config string
+	// ECSAgent is true when the simulated ECS agent is to be asked.
+	ECSAgent bool
+}
+
+// Stage is a pretend host. Its methods may be used by one goroutine at a time,
+// except Get and Load.
+type Stage struct {
+	Dir       string
+	Bin       string
+	HTTPPort  int
+	HTTPSPort int
+	Docker    *client.Client
+	// Env is the agent's environment: where the simulated cloud is.
+	Env []string
+	// ControlURL is the simulated cloud's control endpoint.
+	ControlURL string
+
+	hosts   []string
+	config  string
+	dockerH string
+	own     bool // Dir was made here
+	id      string
+	cloud   *process
+	agent   *process
+}
+
+// New makes the directories, certificates, configuration and image. Nothing runs yet.
+func New(ctx context.Context, o Options) (*Stage, error) {
+	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, config: o.Config, dockerH: os.Getenv("DOCKER_HOST")}
+	if s.dockerH == "" {
+		s.dockerH = "unix:///var/run/docker.sock"
+	}
+	var err error
+	if s.Dir == "" {
+		s.own = true
+		if s.Dir, err = os.MkdirTemp("", "nagaya-stage-"); err != nil {
+			return nil, err
+		}
+	}
+	// nginx's workers run as another user and read what is beneath.
+	if err := os.Chmod(s.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	s.id = filepath.Base(s.Dir)
+	for _, d := range []string{"certs", "state", "run", "log"} {
+		if err := os.MkdirAll(filepath.Join(s.Dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if s.HTTPPort, s.HTTPSPort, err = freePorts(); err != nil {
+		return nil, err
+	}
+	if err := s.makeCerts(); err != nil {
+		return nil, err
+	}
+	if err := s.WriteConfig(o.Config); err != nil {
+		return nil, err
+	}
+	if s.Docker, err = client.New(client.WithHost(s.dockerH)); err != nil {
+		return nil, err
+	}
+	if err := s.makeImage(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// freePorts finds two ports that nobody listens on.
+func freePorts() (int, int, error) {
+	var ports []int
+	for range 2 {
+		l, err := net.Listen("tcp", ":0")
+		if err != nil {
+			return 0, 0, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports[0], ports[1], nil
+}
+
+// ConfigFile is the path of the agent's configuration.
+func (s *Stage) ConfigFile() string { return filepath.Join(s.Dir, "nagaya.yaml") }
+
+// Path returns the path of something in the stage's directory.
+func (s *Stage) Path(elem ...string) string {
+	return filepath.Join(append([]string{s.Dir}, elem...)...)
+}
+
+// WriteConfig writes the agent's configuration: what the stage needs, and more.
+func (s *Stage) WriteConfig(more string) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "state-dir: %s\nrun-dir: %s\nlog-dir: %s\n", s.Path("state"), s.Path("run"), s.Path("log"))
+	fmt.Fprintf(&b, "docker: {host: %q}\n", s.dockerH)
+	fmt.Fprintf(&b, "certs: {dir: %s}\n", s.Path("certs"))
+	fmt.Fprintf(&b, "nginx:\n  http-port: %d\n  https-port: %d\n", s.HTTPPort, s.HTTPSPort)
+	b.WriteString(more)
+	tmp := s.ConfigFile() + ".new"
+	if err := os.WriteFile(tmp, []byte(b.String()), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.ConfigFile())
+}
+
+// Close ends everything that the stage started and removes what it made.
+func (s *Stage) Close() error {
+	var errs []error
+	errs = append(errs, s.StopAgent())
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if s.Docker != nil {
+		errs = append(errs, s.removeContainers(ctx), s.removeImage(ctx), s.Docker.Close())
+	}
+	errs = append(errs, s.endNginx(), s.cloud.stop(5*time.Second))
+	if s.own {
+		errs = append(errs, os.RemoveAll(s.Dir))
+	}
+	return errors.Join(errs...)
+}
