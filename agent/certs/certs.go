@@ -2,7 +2,69 @@
 // the choice; package files below it reads directories.
 package certs
 
-import "time"
+import (
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Inventory is every usable certificate at one moment.
+type Inventory struct {
+	At time.Time `json:"at,omitzero"`
+	// Complete is false until the place where certificates are kept was read
+	// once: then "no certificate" means "unknown".
+	Complete bool `json:"complete"`
+	// Pairs are sorted by Name.
+	Pairs    []Pair            `json:"pairs"`
+	Problems []problem.Problem `json:"problems,omitempty"`
+}
+
+// For returns the certificate that serves host: one that names it, else one
+// whose wildcard stands for its first label (RFC 6125, section 6.4.3: a wildcard
+// covers exactly one label). Of several the one that expires last is taken, and
+// of those the first by name. Host is a DNS name, or a wildcard itself.
+func (v Inventory) For(host string) (Pair, bool) {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if p, ok := v.naming(host); ok {
+		return p, true
+	}
+	if label, parent, ok := strings.Cut(host, "."); ok && label != "*" && label != "" {
+		return v.naming("*." + parent)
+	}
+	return Pair{}, false
+}
+
+// Named returns the pair that was found under the base name.
+func (v Inventory) Named(name string) (Pair, bool) {
+	for _, p := range v.Pairs {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Pair{}, false
+}
+
+func (v Inventory) naming(name string) (best Pair, ok bool) {
+	for _, p := range v.Pairs {
+		if !p.names(name) {
+			continue
+		}
+		if !ok || p.NotAfter.After(best.NotAfter) || p.NotAfter.Equal(best.NotAfter) && p.Name < best.Name {
+			best, ok = p, true
+		}
+	}
+	return best, ok
+}
+
+func (p Pair) names(name string) bool {
+	for _, n := range p.DNSNames {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
 
 // Pair is one usable certificate with its key: read, parsed, matching each
 // other, and inside its validity or at least not refused for it.

@@ -88,16 +88,22 @@ type Credit struct {
 	CgroupDir  string
 }
 
-// Gate says when batches may run.
+// Gate says when batches may run. Amounts are CPU credits; Auto leaves the
+// choice to the instance type.
 type Gate struct {
-	Reserve   float64
-	Margin    float64
-	Horizon   time.Duration
-	Dwell     time.Duration
-	ECS       bool
-	BatchCE   string
-	UnknownIs string
+	Reserve      float64
+	OpenMark     float64
+	Horizon      time.Duration
+	Dwell        time.Duration
+	StaleAfter   time.Duration
+	SurplusLimit float64
+	Busy         float64
+	ECS          bool
+	BatchCE      string
 }
+
+// Auto is the value of an amount that was left to the instance type.
+const Auto = -1.0
 
 // Metrics says where Prometheus metrics are served.
 type Metrics struct {

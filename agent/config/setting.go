@@ -170,6 +170,34 @@ func floatSetting(p string, at func(*Config) *float64, lo, hi float64, doc strin
 	}
 }
 
+func creditsSetting(p string, at func(*Config) *float64, doc string) Setting {
+	const most = 4608 // the largest balance of any type, t3.2xlarge
+	return Setting{
+		Path: p, Doc: doc, Allowed: fmt.Sprintf("auto, or credits from 0 to %d", most),
+		set: func(c *Config, v []string) error {
+			if v[0] == "auto" {
+				*at(c) = Auto
+				return nil
+			}
+			n, err := strconv.ParseFloat(v[0], 64)
+			if err != nil {
+				return fmt.Errorf("%q is neither auto nor a number", v[0])
+			}
+			if !(n >= 0 && n <= most) { // refuses NaN too
+				return fmt.Errorf("%g is outside 0 to %d", n, most)
+			}
+			*at(c) = n
+			return nil
+		},
+		get: func(c Config) []string {
+			if *at(&c) == Auto {
+				return []string{"auto"}
+			}
+			return []string{strconv.FormatFloat(*at(&c), 'g', -1, 64)}
+		},
+	}
+}
+
 func durationSetting(p string, at func(*Config) *time.Duration, lo, hi time.Duration, doc string) Setting {
 	return Setting{
 		Path: p, Doc: doc, Allowed: fmt.Sprintf("a duration from %s to %s, e.g. 90s, 5m, 1h30m", short(lo), short(hi)),

@@ -75,6 +75,20 @@ func (b Bank) Holding(position float64) Bank {
 	return b
 }
 
+// Less returns the bank with x credits fewer: launch credits go first, then the balance, and an
+// unlimited instance then owes surplus up to its cap. It is how a careful reader uses an estimate.
+func (b Bank) Less(x float64) Bank {
+	for _, pot := range []*float64{&b.Launch, &b.Balance} {
+		d := math.Min(*pot, math.Max(x, 0))
+		*pot -= d
+		x -= d
+	}
+	if b.Mode == Unlimited && x > 0 {
+		b.Surplus = math.Min(b.Surplus+x, b.Spec.Max)
+	}
+	return b
+}
+
 // Advance returns the bank after dt of a constant demand in vCPUs and what
 // happened meanwhile. Demand is limited to what the type has; a negative dt or a
 // demand that is not a number counts as 0.

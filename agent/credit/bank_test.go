@@ -136,6 +136,28 @@ func TestSwitch(t *testing.T) {
 	}
 }
 
+func TestLess(t *testing.T) {
+	t2 := mustLookup(t, "t2.micro")
+	for _, tt := range []struct {
+		name string
+		bank Bank
+		x    float64
+		want Bank
+	}{
+		{"nothing", Bank{Balance: 10, Launch: 5}, 0, Bank{Balance: 10, Launch: 5}},
+		{"launch credits first", Bank{Balance: 10, Launch: 5}, 7, Bank{Balance: 8}},
+		{"standard ends at 0", Bank{Balance: 10}, 12, Bank{}},
+		{"unlimited owes", Bank{Mode: Unlimited, Balance: 10}, 12, Bank{Mode: Unlimited, Surplus: 2}},
+		{"unlimited owes no more than its cap", Bank{Mode: Unlimited, Surplus: 100}, 90, Bank{Mode: Unlimited, Surplus: 144}},
+		{"never more", Bank{Balance: 10}, -5, Bank{Balance: 10}},
+	} {
+		tt.bank.Spec, tt.want.Spec = t2, t2
+		if got := tt.bank.Less(tt.x); got != tt.want {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
+		}
+	}
+}
+
 func TestLookup(t *testing.T) {
 	for _, name := range Types() {
 		s := mustLookup(t, name)

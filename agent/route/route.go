@@ -18,17 +18,37 @@ type Table struct {
 	Complete bool `json:"complete"`
 	// Sites are sorted by Host.
 	Sites []Site `json:"sites"`
-	// Probes are the addresses whose readiness must be known before the next
-	// table can be better than this one; sorted, without duplicates.
-	Probes   []netip.AddrPort  `json:"-"`
+	// Waiting are the containers that want to serve and do not yet, or not any
+	// more, sorted by host, path and reference. It is for people; nothing of it is served.
+	Waiting []Waiting `json:"waiting,omitempty"`
+	// Probes are what must be known before the next table can be better than this
+	// one; sorted, without duplicates.
+	Probes   []Probe           `json:"-"`
 	Problems []problem.Problem `json:"problems,omitempty"`
+	// Next is when the table would change by the mere passing of time; zero when
+	// it would not. Build it again then.
+	Next time.Time `json:"-"`
+}
+
+// Waiting is one container that is not behind its route.
+type Waiting struct {
+	Host string `json:"host"`
+	Path string `json:"path"`
+	// Addr is where it would be reached; invalid when that is not known.
+	Addr netip.AddrPort `json:"addr,omitzero"`
+	// Why is one of "starting", "unhealthy", "not-listening", "stopping", "paused",
+	// "restarting", "no-address", "other-version" (it speaks another scheme or
+	// path than the newest one) and "taken" (another family holds host and path).
+	Why string `json:"why"`
+	Ref string `json:"ref"`
 }
 
 // Site is one host name and what is behind it.
 type Site struct {
 	// Host is a lower-case DNS name, or a wildcard "*.example.com".
 	Host string `json:"host"`
-	// Family is who holds the host name: an ECS task family, or a container name.
+	// Family is who holds the host name: an ECS task family, a Compose service as
+	// "project/service", or a container name.
 	Family string `json:"family"`
 	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
 	TLS  bool       `json:"tls"`
@@ -52,12 +72,18 @@ const (
 
 // Location is one path prefix of a site.
 type Location struct {
-	Path        string  `json:"path"`
+	// Path is "/", or begins with a slash and does not end with one: "/api" stands
+	// for /api and all below /api/, not for /apix.
+	Path string `json:"path"`
+	// Family is who holds the path; another family may hold another path.
+	Family      string  `json:"family"`
 	StripPrefix bool    `json:"strip_prefix,omitempty"`
 	Scheme      Scheme  `json:"scheme"`
 	Balance     Balance `json:"balance"`
 	// Servers are sorted by address. None means 503.
 	Servers []Server `json:"servers"`
+	// VacantSince is when the last server of this path went away; zero while there is one.
+	VacantSince time.Time `json:"vacant_since,omitzero"`
 	// BodySize is the largest request body in bytes; 0 is no limit.
 	BodySize int64 `json:"body_size"`
 	// Timeout is how long nginx waits for the upstream between two reads or writes.
@@ -76,6 +102,8 @@ type Server struct {
 	// Container is the container's id; Ref its name for people.
 	Container string `json:"container"`
 	Ref       string `json:"ref"`
+	// Unhealthy is true for a server that is kept only because all are unhealthy.
+	Unhealthy bool `json:"unhealthy,omitempty"`
 }
 
 // Scheme is how nginx speaks to a container.

@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// ErrInUse is the error of a socket on which another agent answers.
+var ErrInUse = errors.New("another agent answers")
+
 // mode lets root and the socket's group in: whoever can reach the socket can
 // move the address and start batches.
 const mode = 0o660
@@ -28,7 +31,7 @@ func Listen(path string) (net.Listener, error) {
 	default:
 		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			c.Close()
-			return nil, fmt.Errorf("making the socket: another agent answers on %s; stop it, or set run-dir", path)
+			return nil, fmt.Errorf("making the socket: %w on %s; stop it, or set run-dir", ErrInUse, path)
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("removing the socket of a dead agent: %w", err)

@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -17,7 +17,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
-	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -45,7 +44,7 @@ func main() {
 
 // realEngine starts a Docker Engine that belongs to the test alone. Engines of
 // several tests must not run side by side (they would share docker0 and the
-// packet filter), so a lock file in the temporary directory keeps them apart.
+// packet filter), so a name that only one process can hold keeps them apart.
 func realEngine(t *testing.T) *client.Client {
 	t.Helper()
 	bin, err := exec.LookPath("dockerd")
@@ -91,20 +90,20 @@ func realEngine(t *testing.T) *client.Client {
 	}
 }
 
+// alone waits until no other test has an engine. The name is in the abstract
+// namespace, so it ends with the process and leaves no file behind.
 func alone(t *testing.T) {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(os.TempDir(), "nagaya-test-engine.lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, syscall.EINTR) {
-			if err != nil {
-				t.Fatal(err)
-			}
+	for deadline := time.Now().Add(5 * time.Minute); ; {
+		l, err := net.Listen("unix", "@nagaya-test-engine")
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
 			return
 		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			t.Fatalf("waiting for the engine of another test: %v", err)
+		}
+		sleep(t.Context(), 100*time.Millisecond)
 	}
 }
 

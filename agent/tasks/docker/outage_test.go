@@ -89,11 +89,11 @@ func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
 }
 
 func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
-	w.(http.Flusher).Flush()
 	c := make(chan string, 16)
 	e.mu.Lock()
 	e.streams[c] = true
 	e.mu.Unlock()
+	w.(http.Flusher).Flush()
 	for {
 		select {
 		case <-r.Context().Done():

@@ -101,24 +101,21 @@ func (s *Stage) StartCloud(ctx context.Context) error {
 	}
 	s.Env = nil
 	for line := range strings.Lines(string(text)) {
-		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
-		k, v, ok := strings.Cut(line, "=")
-		if !ok || strings.HasPrefix(line, "#") {
+		k, v, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if !ok {
 			continue
-		}
-		if u, err := strconv.Unquote(v); err == nil {
-			v = u
 		}
 		v = strings.Trim(v, "'")
-		if k == "NAGAYA_SIM_CONTROL" {
+		switch k {
+		case "NAGAYA_SIM_CONTROL":
 			s.ControlURL = v
-			continue
-		}
-		if k == "NAGAYA_ECS_AGENT_URL" {
+		case "NAGAYA_SIM_INSTANCE":
+			s.InstanceID = v
+		case "NAGAYA_SIM_ECS_AGENT":
 			s.Env = append(s.Env, "NAGAYA_ECS_AGENT_URL="+v)
-			continue
+		default:
+			s.Env = append(s.Env, k+"="+v)
 		}
-		s.Env = append(s.Env, k+"="+v)
 	}
 	if s.ControlURL == "" {
 		return errors.New("the simulated cloud named no control endpoint in " + envFile)

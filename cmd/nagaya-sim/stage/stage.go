@@ -27,8 +27,6 @@ type Options struct {
 	Hosts []string
 	// Config is added to the agent's configuration file, as YAML.
 	Config string
-	// ECSAgent is true when the simulated ECS agent is to be asked.
-	ECSAgent bool
 }
 
 // Stage is a pretend host. Its methods may be used by one goroutine at a time,
@@ -43,9 +41,10 @@ type Stage struct {
 	Env []string
 	// ControlURL is the simulated cloud's control endpoint.
 	ControlURL string
+	// InstanceID is this host in the simulated cloud.
+	InstanceID string
 
 	hosts   []string
-	config  string
 	dockerH string
 	own     bool // Dir was made here
 	id      string
@@ -55,7 +54,7 @@ type Stage struct {
 
 // New makes the directories, certificates, configuration and image. Nothing runs yet.
 func New(ctx context.Context, o Options) (*Stage, error) {
-	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, config: o.Config, dockerH: os.Getenv("DOCKER_HOST")}
+	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, dockerH: os.Getenv("DOCKER_HOST")}
 	if s.dockerH == "" {
 		s.dockerH = "unix:///var/run/docker.sock"
 	}

@@ -1,0 +1,300 @@
+// Package agent is the program: it reads the configuration, wires the stages
+// together (flow.go is the picture of that), and lives until it is told to end.
+// Everything that a stage decides is in the packages beneath; nothing imports
+// this one but the command.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/systemd"
+)
+
+// Options are what the command line and the environment say.
+type Options struct {
+	// ConfigFile is the path of the configuration file; it may be missing unless
+	// ConfigRequired.
+	ConfigFile     string
+	ConfigRequired bool
+	// Env and Flags are the settings that were given there.
+	Env, Flags []config.Value
+	Version    string
+	// Notify speaks to systemd; nil speaks to nobody.
+	Notify *systemd.Notifier
+	Log    *slog.Logger
+	// Level is set to what the configuration says.
+	Level *slog.LevelVar
+	// Reload delivers an operator's wish to read the configuration again. May be nil.
+	Reload <-chan os.Signal
+}
+
+// ErrConfig is wrapped by the error of a configuration that is wrong at start.
+var ErrConfig = errors.New("the configuration is wrong")
+
+// agent is what outlives a change of the configuration.
+type agent struct {
+	o     Options
+	board *board
+	cloud *cloud
+
+	mu       sync.Mutex
+	tags     map[string]string
+	tagsBad  []problem.Problem
+	fileBad  []problem.Problem
+	inForce  config.Resolved
+	restart  func() // ends the running flow, so that the next one begins
+	loadedAt time.Time
+	keeping  map[string][]problem.Problem
+	identity identity.Identity
+
+	// asked delivers the wish for the address from the socket to the claim.
+	asked chan chan<- error
+	// table is the planner's; it outlives a flow, so that who holds a host name
+	// keeps it across a change of the configuration.
+	table route.Table
+}
+
+// Run is the agent. It returns nil when ctx ends, and an error that wraps
+// ErrConfig, or one of a resource that only this process can have, at start.
+func Run(ctx context.Context, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Level == nil {
+		o.Level = new(slog.LevelVar)
+	}
+	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, asked: make(chan chan<- error)}
+	resolved, err := a.resolve()
+	if err != nil {
+		return fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	a.inForce, a.loadedAt = resolved, time.Now()
+	if a.cloud, err = newCloud(ctx); err != nil {
+		return fmt.Errorf("reading the settings of the AWS SDK: %w", err)
+	}
+	g := newGroup(ctx)
+	a.board.beat()
+	g.run("watchdog", func(ctx context.Context) error {
+		o.Notify.Watchdog(ctx, a.board.isAlive)
+		<-ctx.Done()
+		return nil
+	})
+	g.run("configuration", a.watchConfig)
+	g.run("systemd", a.tellSystemd)
+	g.run("flow", a.flows)
+	err = g.wait()
+	if nerr := o.Notify.Stopping(); nerr != nil {
+		o.Log.Debug("systemd was not told", "err", nerr)
+	}
+	return err
+}
+
+// flows runs one flow after the other, each with the configuration in force.
+func (a *agent) flows(ctx context.Context) error {
+	for {
+		flowCtx, restart := context.WithCancel(ctx)
+		a.mu.Lock()
+		c := a.inForce.Config
+		a.restart = restart
+		a.mu.Unlock()
+		if err := a.o.Level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+			a.o.Log.Error("log level", "err", err)
+		}
+		a.writeConfigPart()
+		err := a.flow(flowCtx, c)
+		restart()
+		if ctx.Err() != nil || err != nil {
+			return err
+		}
+	}
+}
+
+// resolve reads all sources of the configuration as they are now.
+func (a *agent) resolve() (config.Resolved, error) {
+	file, err := load.File(a.o.ConfigFile, a.o.ConfigRequired)
+	if err != nil {
+		return config.Resolved{}, err
+	}
+	a.mu.Lock()
+	tags := a.tags
+	a.mu.Unlock()
+	fromTags, tagErr := config.FromTags(tags)
+	r, err := config.Resolve(fromTags, file, a.o.Env, a.o.Flags)
+	if err != nil {
+		// A bad tag must not keep the agent from running: whoever can tag the
+		// instance may not be able to log in to it. Without its tags it must be right.
+		without, werr := config.Resolve(file, a.o.Env, a.o.Flags)
+		if werr != nil {
+			return r, err
+		}
+		r, tagErr = without, errors.Join(tagErr, err)
+	}
+	a.mu.Lock()
+	a.tagsBad = problems("tag-invalid", "instance tags", tagErr, "correct or remove the tag; it is ignored until then")
+	a.mu.Unlock()
+	return r, nil
+}
+
+// problems makes one problem of each error that is joined in err.
+func problems(code, subject string, err error, hint string) []problem.Problem {
+	if err == nil {
+		return nil
+	}
+	errs := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		errs = joined.Unwrap()
+	}
+	var all []problem.Problem
+	for _, e := range errs {
+		all = append(all, problem.Problem{Code: code, Severity: problem.Error, Subject: subject, Text: e.Error(), Hint: hint})
+	}
+	return all
+}
+
+const configPoll = 30 * time.Second
+
+// watchConfig follows the configuration file and the operator's signal.
+func (a *agent) watchConfig(ctx context.Context) error {
+	g := newGroup(ctx)
+	again := make(chan struct{}, 1)
+	look := func() {
+		select {
+		case again <- struct{}{}:
+		default:
+		}
+	}
+	g.run("file", func(ctx context.Context) error {
+		return load.Watch(ctx, a.o.ConfigFile, configPoll, a.o.Log, look)
+	})
+	g.run("apply", func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-a.o.Reload:
+				a.notify(a.o.Notify.Reloading())
+				a.reconfigure()
+				a.notify(a.o.Notify.Ready())
+			case <-again:
+				a.reconfigure()
+			}
+		}
+	})
+	return g.wait()
+}
+
+func (a *agent) notify(err error) {
+	if err != nil {
+		a.o.Log.Debug("systemd was not told", "err", err)
+	}
+}
+
+// reconfigure puts the configuration in force if it is right and differs, and
+// otherwise says what is wrong with it and keeps the old one.
+func (a *agent) reconfigure() {
+	r, err := a.resolve()
+	a.mu.Lock()
+	a.fileBad = problems("config-invalid", "configuration", err, "correct it; until then the configuration from before is in force")
+	changed := err == nil && !reflect.DeepEqual(r.Config, a.inForce.Config)
+	if changed {
+		a.inForce, a.loadedAt = r, time.Now()
+	}
+	restart := a.restart
+	a.mu.Unlock()
+	a.writeConfigPart()
+	switch {
+	case err != nil:
+		a.o.Log.Error("configuration not taken", "file", a.o.ConfigFile, "err", err)
+	case changed:
+		a.o.Log.Info("configuration taken", "file", a.o.ConfigFile)
+		restart()
+	}
+}
+
+// sawIdentity follows the instance tags, which are a source of the configuration.
+func (a *agent) sawIdentity(id identity.Identity) {
+	a.mu.Lock()
+	a.identity = id
+	a.mu.Unlock()
+	if !id.Instance.TagsKnown {
+		return
+	}
+	a.mu.Lock()
+	same := reflect.DeepEqual(a.tags, id.Instance.Tags)
+	a.tags = id.Instance.Tags
+	a.mu.Unlock()
+	if !same {
+		a.reconfigure()
+	}
+}
+
+// who returns the identity as it was seen last.
+func (a *agent) who() identity.Identity {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.identity
+}
+
+func (a *agent) writeConfigPart() {
+	a.mu.Lock()
+	part := report.Config{File: a.o.ConfigFile, LoadedAt: a.loadedAt}
+	part.Problems = append(part.Problems, a.fileBad...)
+	part.Problems = append(part.Problems, a.tagsBad...)
+	a.mu.Unlock()
+	a.board.write(func(s *report.Status) { s.Config = part })
+}
+
+// tellSystemd keeps the one line that 'systemctl status' shows, and says READY
+// once the first flow has something to show.
+func (a *agent) tellSystemd(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	ready, last := false, ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		s := a.board.read()
+		if !ready && !s.StartedAt.IsZero() && a.settled(s) {
+			ready = true
+			a.notify(a.o.Notify.Ready())
+		}
+		if line := s.Line(); line != last {
+			last = line
+			a.notify(a.o.Notify.Status(line))
+		}
+	}
+}
+
+// readyPatience bounds how long the units that are ordered after this one wait:
+// the ECS agent must start even where nothing here works.
+const readyPatience = 15 * time.Second
+
+// settled reports whether a first answer about the address and the routes is
+// there, or has been waited for long enough.
+func (a *agent) settled(s report.Status) bool {
+	if time.Since(s.StartedAt) > readyPatience {
+		return true
+	}
+	address := s.Address.Claim == "" || s.Address.Held() || s.Address.Known && s.Address.Decision.Action != "take"
+	return address && (s.Nginx.Running || s.Tasks.Complete)
+}
+
+// statePath returns the path of a kept file.
+func statePath(c config.Config, name string) string { return filepath.Join(c.StateDir, name) }

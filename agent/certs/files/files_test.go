@@ -1,0 +1,270 @@
+package files
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+)
+
+// made is a certificate with its key, both as PEM.
+type made struct{ cert, key []byte }
+
+var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+func days(n int) time.Time { return now.AddDate(0, 0, n) }
+
+func makeCert(t *testing.T, from, to time.Time, names ...string) made {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: from, NotAfter: to, DNSNames: names,
+		IsCA: len(names) == 0, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pk8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made{
+		cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pk8}),
+	}
+}
+
+func good(t *testing.T, names ...string) made { return makeCert(t, days(-1), days(90), names...) }
+
+func write(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestScan(t *testing.T) {
+	encrypted := pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")})
+	tests := []struct {
+		name     string
+		files    func(t *testing.T, dir string)
+		pairs    []string // names
+		problems []string // codes
+	}{
+		{name: "empty", files: func(*testing.T, string) {}},
+		{name: "crt and key", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a.crt", c.cert)
+			write(t, d+"/a.key", c.key)
+		}, pairs: []string{"a"}},
+		{name: "pem and key", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a.pem", c.cert)
+			write(t, d+"/a.key", c.key)
+		}, pairs: []string{"a"}},
+		{name: "both in one pem, key first", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a.pem", append(c.key, c.cert...))
+		}, pairs: []string{"a"}},
+		{name: "a directory per name", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a.test/fullchain.pem", c.cert)
+			write(t, d+"/a.test/privkey.pem", c.key)
+			write(t, d+"/a.test/chain.pem", c.cert)
+		}, pairs: []string{"a.test"}},
+		{name: "symbolic links", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/archive/1.pem", c.cert)
+			write(t, d+"/archive/1.key.pem", c.key)
+			link(t, "archive/1.pem", d+"/a.crt")
+			link(t, "archive/1.key.pem", d+"/a.key")
+		}, pairs: []string{"a"}},
+		{name: "side files are passed over", files: func(t *testing.T, d string) {
+			ca := good(t)
+			write(t, d+"/ca.pem", ca.cert)
+			write(t, d+"/root.crt", ca.cert)
+			write(t, d+"/a.test.chain.pem", ca.cert)
+			write(t, d+"/a.test.ca.crt", ca.cert)
+			write(t, d+"/dhparam.pem", []byte("x"))
+			write(t, d+"/README", []byte("x"))
+		}},
+		{name: "mismatch harms no other", files: func(t *testing.T, d string) {
+			a, b := good(t, "a.test"), good(t, "b.test")
+			write(t, d+"/a.crt", a.cert)
+			write(t, d+"/a.key", b.key)
+			write(t, d+"/b.crt", b.cert)
+			write(t, d+"/b.key", b.key)
+		}, pairs: []string{"b"}, problems: []string{"cert-key-mismatch"}},
+		{name: "half-written", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a.crt", c.cert[:len(c.cert)/2])
+			write(t, d+"/a.key", c.key)
+		}, problems: []string{"cert-unreadable"}},
+		{name: "half of a pair in a directory", files: func(t *testing.T, d string) {
+			write(t, d+"/b/fullchain.pem", good(t, "a.test").cert)
+		}, problems: []string{"cert-unreadable"}},
+		{name: "no key", files: func(t *testing.T, d string) {
+			write(t, d+"/a.crt", good(t, "a.test").cert)
+		}, problems: []string{"cert-unreadable"}},
+		{name: "encrypted key", files: func(t *testing.T, d string) {
+			write(t, d+"/a.crt", good(t, "a.test").cert)
+			write(t, d+"/a.key", encrypted)
+		}, problems: []string{"cert-unreadable"}},
+		{name: "a FIFO does not hang", files: func(t *testing.T, d string) {
+			if err := syscall.Mkfifo(d+"/a.crt", 0o600); err != nil {
+				t.Fatal(err)
+			}
+			write(t, d+"/a.key", []byte("x"))
+		}, problems: []string{"cert-unreadable"}},
+		{name: "expired is used and said", files: func(t *testing.T, d string) {
+			c := makeCert(t, days(-90), days(-1), "a.test")
+			write(t, d+"/a.pem", append(c.cert, c.key...))
+		}, pairs: []string{"a"}, problems: []string{"cert-expired"}},
+		{name: "expiring", files: func(t *testing.T, d string) {
+			c := makeCert(t, days(-80), days(10), "a.test")
+			write(t, d+"/a.pem", append(c.cert, c.key...))
+		}, pairs: []string{"a"}, problems: []string{"cert-expiring"}},
+		{name: "not valid yet is not used", files: func(t *testing.T, d string) {
+			c := makeCert(t, days(1), days(90), "a.test")
+			write(t, d+"/a.pem", append(c.cert, c.key...))
+		}, problems: []string{"cert-not-yet-valid"}},
+		{name: "a name that could be more than a name", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/a;b.pem", append(c.cert, c.key...))
+		}, problems: []string{"cert-unreadable"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			tt.files(t, dir)
+			inv, _, err := scan(dir, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var pairs, problems []string
+			for _, p := range inv.Pairs {
+				pairs = append(pairs, p.Name)
+			}
+			for _, p := range inv.Problems {
+				problems = append(problems, p.Code)
+				if p.Hint == "" {
+					t.Errorf("problem %s has no hint", p.Code)
+				}
+			}
+			if d := cmp.Diff(tt.pairs, pairs); d != "" {
+				t.Errorf("pairs (-want +got):\n%s%+v", d, inv.Problems)
+			}
+			if d := cmp.Diff(tt.problems, problems); d != "" {
+				t.Errorf("problems (-want +got):\n%s%+v", d, inv.Problems)
+			}
+		})
+	}
+}
+
+func link(t *testing.T, to, at string) {
+	t.Helper()
+	if err := os.Symlink(to, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// watching runs Watch and returns a function that waits for an inventory that fits.
+func watching(t *testing.T, o Options) func(what string, fits func(certs.Inventory) bool) certs.Inventory {
+	t.Helper()
+	slot := latest.New[certs.Inventory]()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Watch(ctx, o, slot.Put) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Watch = %v, want nil", err)
+		}
+	})
+	return func(what string, fits func(certs.Inventory) bool) certs.Inventory {
+		t.Helper()
+		deadline := time.After(30 * time.Second)
+		var last certs.Inventory
+		for {
+			select {
+			case last = <-slot.C():
+				if fits(last) {
+					return last
+				}
+			case <-deadline:
+				t.Fatalf("never saw %s; last: %+v", what, last)
+			}
+		}
+	}
+}
+
+func current(t *testing.T, names ...string) made {
+	t.Helper()
+	return makeCert(t, time.Now().Add(-time.Hour), time.Now().Add(90*24*time.Hour), names...)
+}
+
+func TestWatchFollowsTheDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "certs")
+	until := watching(t, Options{Dir: dir, Settle: 10 * time.Millisecond, Poll: 10 * time.Millisecond})
+	inv := until("the missing directory", func(certs.Inventory) bool { return true })
+	if !inv.Complete || len(inv.Pairs) != 0 || len(inv.Problems) != 0 {
+		t.Errorf("a missing directory gave %+v, want a quiet, complete, empty inventory", inv)
+	}
+
+	a, b := current(t, "a.test"), current(t, "b.test")
+	write(t, dir+"/a.crt", a.cert)
+	write(t, dir+"/a.key", a.key)
+	until("the first pair", func(v certs.Inventory) bool { return len(v.Pairs) == 1 && len(v.Problems) == 0 })
+
+	write(t, dir+"/b.test/fullchain.pem", b.cert)
+	write(t, dir+"/b.test/privkey.pem", b.key)
+	until("a pair in a new sub-directory", func(v certs.Inventory) bool { return len(v.Pairs) == 2 && len(v.Problems) == 0 })
+
+	write(t, dir+"/a.crt", a.cert[:40])
+	v := until("the pair that broke", func(v certs.Inventory) bool { return len(v.Problems) == 1 })
+	if len(v.Pairs) != 1 || v.Pairs[0].Name != "b.test" {
+		t.Errorf("a broken pair left %+v, want b.test unharmed", v.Pairs)
+	}
+
+	renewed := current(t, "a.test")
+	write(t, dir+"/a.crt", renewed.cert)
+	write(t, dir+"/a.key", renewed.key)
+	until("the renewed pair", func(v certs.Inventory) bool { return len(v.Pairs) == 2 && len(v.Problems) == 0 })
+}
+
+func TestWatchSeesTheTargetOfALinkChange(t *testing.T) {
+	dir := t.TempDir()
+	elsewhere := t.TempDir()
+	a := current(t, "a.test")
+	write(t, elsewhere+"/a.pem", append(a.cert, a.key...))
+	link(t, elsewhere+"/a.pem", dir+"/a.pem")
+	until := watching(t, Options{Dir: dir, Settle: 10 * time.Millisecond})
+	old := until("the pair", func(v certs.Inventory) bool { return len(v.Pairs) == 1 })
+	renewed := current(t, "a.test")
+	write(t, elsewhere+"/a.pem", append(renewed.cert, renewed.key...))
+	until("the renewed pair", func(v certs.Inventory) bool {
+		return len(v.Pairs) == 1 && v.Pairs[0].Fingerprint != old.Pairs[0].Fingerprint
+	})
+}

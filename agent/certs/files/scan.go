@@ -1,0 +1,357 @@
+package files
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+const (
+	// maxFile bounds one file in bytes; a chain of certificates takes a few kB.
+	maxFile = 1 << 20
+	// maxEntries bounds how many entries of the directory are read.
+	maxEntries = 2000
+	// expiringSoon is when an expiring certificate becomes a problem; who renews
+	// automatically does so 30 days before.
+	expiringSoon = 14 * 24 * time.Hour
+)
+
+// candidate is a pair as the directory suggests it, not read yet. Several names
+// may be found in one place; a missing key is found out by reading.
+type candidate struct {
+	name     string
+	certFile string
+	keyFile  string
+	// maybe is true when the file need not be a server's certificate at all:
+	// without a key it is passed over in silence.
+	maybe bool
+}
+
+// Base names that are usable: what a host, a wildcard or a label would be called.
+var baseName = regexp.MustCompile(`^[A-Za-z0-9_*@][A-Za-z0-9._*@+-]{0,254}$`)
+
+// scan reads the directory. It returns an error only when the directory itself
+// cannot be read; one that is not there is an empty inventory. dirs are the
+// directories whose change can change the result.
+func scan(dir string, now time.Time) (inv certs.Inventory, dirs []string, err error) {
+	inv = certs.Inventory{At: now, Complete: true, Pairs: []certs.Pair{}}
+	entries, err := readDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return inv, nil, nil
+	}
+	if err != nil {
+		return certs.Inventory{}, nil, err
+	}
+	dirs = []string{dir}
+	var found []candidate
+	for _, e := range entries {
+		path := filepath.Join(dir, e)
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			dirs = append(dirs, path)
+			if exists(filepath.Join(path, "fullchain.pem")) || exists(filepath.Join(path, "privkey.pem")) {
+				found = append(found, candidate{name: e, certFile: filepath.Join(path, "fullchain.pem"), keyFile: filepath.Join(path, "privkey.pem")})
+			}
+		}
+	}
+	found = append(found, flat(dir, entries)...)
+	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.name, b.name) })
+	for _, c := range found {
+		dirs = append(dirs, targets(c)...)
+		inv = add(inv, c, now)
+	}
+	problem.Sort(inv.Problems)
+	slices.Sort(dirs)
+	return inv, slices.Compact(dirs), nil
+}
+
+func readDir(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(maxEntries)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// flat finds <name>.crt + <name>.key, <name>.pem + <name>.key, and a .pem that
+// holds both. nginx-proxy's side files are no certificates of a host.
+func flat(dir string, entries []string) []candidate {
+	has := map[string]bool{}
+	for _, e := range entries {
+		has[e] = true
+	}
+	var found []candidate
+	for _, e := range entries {
+		ext := filepath.Ext(e)
+		name := strings.TrimSuffix(e, ext)
+		if ext != ".crt" && ext != ".pem" || name == "" || sideFile(name) {
+			continue
+		}
+		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key")}
+		if ext == ".pem" {
+			if has[name+".crt"] {
+				continue // the .crt of that name is the one
+			}
+			if !has[name+".key"] {
+				c.keyFile = c.certFile
+				c.maybe = true
+			}
+		} else if !has[name+".key"] {
+			c.maybe = true
+		}
+		found = append(found, c)
+	}
+	return found
+}
+
+func sideFile(name string) bool {
+	for _, end := range []string{".chain", ".dhparam", ".ca", ".crl"} {
+		if strings.HasSuffix(name, end) {
+			return true
+		}
+	}
+	return name == "dhparam"
+}
+
+// targets are the directories that symbolic links of the pair lead to: a renewal
+// may replace the file there and leave the link alone.
+func targets(c candidate) []string {
+	var dirs []string
+	for _, f := range []string{c.certFile, c.keyFile} {
+		if real, err := filepath.EvalSymlinks(f); err == nil && real != f {
+			dirs = append(dirs, filepath.Dir(real))
+		}
+	}
+	return dirs
+}
+
+func add(inv certs.Inventory, c candidate, now time.Time) certs.Inventory {
+	if !baseName.MatchString(c.name) {
+		inv.Problems = append(inv.Problems, unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -", "rename the file"))
+		return inv
+	}
+	pair, leaf, p := read(c)
+	switch {
+	case p == nil && leaf == nil: // no certificate of a server, and none was promised
+		return inv
+	case p != nil:
+		inv.Problems = append(inv.Problems, *p)
+		return inv
+	}
+	if slices.ContainsFunc(inv.Pairs, func(o certs.Pair) bool { return o.Name == pair.Name }) {
+		inv.Problems = append(inv.Problems, problem.Problem{
+			Code: "cert-duplicate", Severity: problem.Warning, Subject: "certificate " + c.certFile,
+			Text: fmt.Sprintf("another pair is called %q too; this one is not used", c.name),
+			Hint: "remove one of the two, or rename it",
+		})
+		return inv
+	}
+	use, p := dates(c, leaf, now)
+	if p != nil {
+		inv.Problems = append(inv.Problems, *p)
+	}
+	if use {
+		inv.Pairs = append(inv.Pairs, pair)
+	}
+	return inv
+}
+
+// read loads and checks one pair. It returns neither a leaf nor a problem for a
+// file that need not have been a pair and is none.
+func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
+	fail := func(p problem.Problem) (certs.Pair, *x509.Certificate, *problem.Problem) {
+		return certs.Pair{}, nil, &p
+	}
+	certPEM, err := readFile(c.certFile)
+	if err != nil {
+		return fail(unreadable(c.certFile, err.Error(), fileRemedy(err)))
+	}
+	leaf, err := firstCertificate(certPEM)
+	if c.maybe && (err != nil || leaf.IsCA) {
+		return certs.Pair{}, nil, nil
+	}
+	if err != nil {
+		return fail(unreadable(c.certFile, err.Error(), "put the certificate there as PEM, the host's own first and then its chain"))
+	}
+	keyPEM, err := readFile(c.keyFile)
+	if err != nil {
+		return fail(unreadable(c.keyFile, err.Error(), fileRemedy(err)))
+	}
+	if p := checkKey(c, certPEM, keyPEM); p != nil {
+		return fail(*p)
+	}
+	names := dnsNames(leaf)
+	if len(names) == 0 {
+		return fail(unreadable(c.certFile, "the certificate names no host (no DNS name among its subject alternative names)", "order it again with the host names as subject alternative names"))
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	return certs.Pair{
+		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
+		DNSNames:  names,
+		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+		Fingerprint: hex.EncodeToString(sum[:]),
+	}, leaf, nil
+}
+
+// readFile reads a regular file within bounds. Opening a FIFO would wait for ever.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
+	if info.Size() > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxFile))
+}
+
+func firstCertificate(b []byte) (*x509.Certificate, error) {
+	for {
+		var block *pem.Block
+		block, b = pem.Decode(b)
+		if block == nil {
+			return nil, errors.New("there is no PEM block of type CERTIFICATE in it")
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		leaf, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("the certificate cannot be parsed: %w", err)
+		}
+		return leaf, nil
+	}
+}
+
+// checkKey reports whether the key can be used and belongs to the certificate.
+func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
+	if c.keyFile == c.certFile && !hasKey(keyPEM) {
+		p := unreadable(c.certFile, "it holds no private key, and there is no .key file beside it",
+			"put the key beside it as "+strings.TrimSuffix(c.certFile, ".pem")+".key")
+		return &p
+	}
+	if strings.Contains(string(keyPEM), "ENCRYPTED") {
+		p := unreadable(c.keyFile, "the key is encrypted", "store it without a passphrase (openssl pkey), readable by root only")
+		return &p
+	}
+	_, err := tls.X509KeyPair(certPEM, keyPEM)
+	switch {
+	case err == nil:
+		return nil
+	case strings.Contains(err.Error(), "does not match"):
+		return &problem.Problem{
+			Code: "cert-key-mismatch", Severity: problem.Error, Subject: "certificate " + c.certFile,
+			Text: fmt.Sprintf("the key in %q does not belong to the certificate in %q; the pair is not used", c.keyFile, c.certFile),
+			Hint: "put the key there that the certificate was made for, or order the certificate again",
+		}
+	}
+	p := unreadable(c.keyFile, err.Error(), "put the private key there as PEM")
+	return &p
+}
+
+func hasKey(b []byte) bool {
+	for {
+		var block *pem.Block
+		block, b = pem.Decode(b)
+		if block == nil {
+			return false
+		}
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return true
+		}
+	}
+}
+
+// maxNames bounds the host names of one certificate.
+const maxNames = 1000
+
+func dnsNames(leaf *x509.Certificate) []string {
+	names := make([]string, 0, len(leaf.DNSNames))
+	for _, n := range leaf.DNSNames {
+		n = strings.ToLower(n)
+		if len(n) <= 253 && len(names) < maxNames {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// dates judges the validity. An expired certificate is still used, because some
+// clients can be told to go on and none can when nothing answers; one that is not
+// valid yet is not, because it would push out the one that is.
+func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *problem.Problem) {
+	p = &problem.Problem{Subject: "certificate " + c.certFile, Severity: problem.Error}
+	switch left := leaf.NotAfter.Sub(now); {
+	case now.Before(leaf.NotBefore):
+		p.Code = "cert-not-yet-valid"
+		p.Severity = problem.Warning
+		p.Text = fmt.Sprintf("the certificate in %q is valid from %s on; it is not used before", c.certFile, leaf.NotBefore.UTC().Format(time.RFC3339))
+		p.Hint = "wait, or set this machine's clock right"
+		return false, p
+	case left <= 0:
+		p.Code = "cert-expired"
+		p.Text = fmt.Sprintf("the certificate in %q expired at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+	case left < expiringSoon:
+		p.Code = "cert-expiring"
+		p.Severity = problem.Warning
+		p.Text = fmt.Sprintf("the certificate in %q expires at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+	default:
+		return true, nil
+	}
+	p.Hint = "renew it and put the new files in the same place; they are picked up at once"
+	return true, p
+}
+
+func unreadable(file, why, hint string) problem.Problem {
+	if len(why) > 200 {
+		why = why[:200] + "…"
+	}
+	return problem.Problem{
+		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file,
+		Text: fmt.Sprintf("%q cannot be used: %q", file, why), Hint: hint,
+	}
+}
+
+func fileRemedy(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "put the missing file there, or remove its other half"
+	case errors.Is(err, os.ErrPermission):
+		return "let the agent's user read the file"
+	}
+	return "replace it by a regular PEM file"
+}

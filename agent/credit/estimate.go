@@ -1,0 +1,279 @@
+package credit
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// Estimator knows the balance between CloudWatch's late points: it stands on the newest point,
+// at that point's own time stamp, and replays what the local meter saw since. Its
+// zero value knows nothing. It has no clock: time is what the readings say.
+type Estimator struct{ m Memory }
+
+// Resume returns an estimator that continues from what an earlier one knew. What it knows
+// of another instance is dropped at the first reading; the services' profile is kept.
+func Resume(m Memory) *Estimator { return &Estimator{m: m.Clone()} }
+
+// Memory returns what the estimator knows, to be kept.
+func (e *Estimator) Memory() Memory { return e.m.Clone() }
+
+// Next takes a reading and says what is known now. Readings that are lost cost nothing;
+// one that is older than the last counts as a clock set back.
+func (e *Estimator) Next(r Reading) Report {
+	m := &e.m
+	m.identify(r)
+	m.advance(r)
+	m.learn(r)
+	m.anchor(r)
+	return m.report(r)
+}
+
+// identify forgets what does not hold for the instance that is running now.
+func (m *Memory) identify(r Reading) {
+	if r.InstanceID == "" {
+		return
+	}
+	another := m.InstanceID != "" && m.InstanceID != r.InstanceID
+	resized := m.Type != "" && m.Type != r.Type
+	// A stop loses a T2's credits and hides for how long the others earned nothing.
+	restarted := !m.StartedAt.IsZero() && !r.StartedAt.IsZero() && !m.StartedAt.Equal(r.StartedAt)
+	if another {
+		m.Hours, m.Minutes = nil, nil
+	}
+	if another || resized {
+		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
+	}
+	if another || resized || restarted {
+		m.AnchorAt, m.Bank, m.Surprise, m.Blind = time.Time{}, Bank{}, 0, 0
+	}
+	m.InstanceID, m.Type = r.InstanceID, r.Type
+	if !r.StartedAt.IsZero() {
+		m.StartedAt = r.StartedAt
+	}
+	m.Bank.Spec, _ = Lookup(r.Type)
+	m.setMode(r)
+}
+
+// setMode takes the mode that EC2 says; without it, surplus points prove unlimited, and
+// the rest is treated as standard, which never promises credits that are not there.
+func (m *Memory) setMode(r Reading) {
+	mode := m.Bank.Mode
+	switch {
+	case r.ModeKnown:
+		mode = r.Mode
+	case r.Cloud.Surplus.Known:
+		mode = Unlimited
+	case mode == "":
+		mode = Standard
+	}
+	if m.AnchorAt.IsZero() || m.Bank.Mode == "" {
+		m.Bank.Mode = mode
+		return
+	}
+	var a Account
+	m.Bank, a = m.Bank.Switch(mode)
+	if a != (Account{}) {
+		h := m.hour(r.At)
+		h.Account = h.Add(a)
+	}
+}
+
+// advance moves the estimate to the reading by what the guest used meanwhile.
+func (m *Memory) advance(r Reading) {
+	if !r.CPU.Known || (m.CPU.Known && r.At.Equal(m.At)) {
+		return
+	}
+	prev, from := m.CPU, m.At
+	m.CPU, m.At = r.CPU, r.At
+	switch {
+	case !prev.Known || from.IsZero():
+		return
+	case r.At.Before(from):
+		m.Minutes = slices.DeleteFunc(m.Minutes, func(x Minute) bool { return x.At.After(r.At) })
+		return
+	}
+	minutes := r.At.Sub(from).Minutes()
+	rebooted := prev.Boot != r.CPU.Boot
+	if rebooted {
+		prev.Busy, prev.Steal = 0, 0
+	}
+	limit := minutes * float64(max(r.CPU.Online, m.Bank.Spec.VCPUs, 1))
+	u := usage{busy: clamp(r.CPU.Busy-prev.Busy, 0, limit), steal: clamp(r.CPU.Steal-prev.Steal, 0, limit)}
+	apart := prev.Meter == r.CPU.Meter && !rebooted
+	if apart {
+		u.batch = clamp(r.CPU.Batch-prev.Batch, 0, u.busy)
+	}
+	if rebooted {
+		m.Blind += minutes * float64(m.Bank.Spec.VCPUs)
+	} else {
+		m.file(from, r.At, u)
+	}
+	f := m.factor()
+	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
+	if apart && minutes <= Period.Minutes() {
+		m.Profile.Observe(from, r.At, (u.busy-u.batch)*f)
+	}
+	m.book(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
+}
+
+// book moves the bank and writes the account of the hour.
+func (m *Memory) book(at time.Time, minutes float64, u usage) {
+	h := m.hour(at)
+	h.Batch += u.batch
+	h.Services += u.busy - u.batch
+	if m.Bank.Spec.VCPUs == 0 {
+		return
+	}
+	if m.AnchorAt.IsZero() {
+		h.Account = h.Add(Account{Earned: m.Bank.Spec.Baseline() * minutes, Spent: u.busy})
+		return
+	}
+	var a Account
+	m.Bank, a = m.Bank.Advance(time.Duration(minutes*float64(time.Minute)), u.busy/minutes)
+	h.Account = h.Add(a)
+	m.Replayed += u.busy
+}
+
+const (
+	// priorUsage is how many credits of CPUCreditUsage must have been compared
+	// before they count as much as the assumption that guest and bill agree.
+	priorUsage       = 5.0
+	halfLifeUsage    = 24 * time.Hour
+	factorLow        = 0.5
+	factorHigh       = 2.0
+	leastMeasured    = 0.98 // of a period, to be compared with the bill
+	leastShare       = 0.01 // of a minute, to count as measured
+	futureTolerance  = time.Minute
+	surpriseWeight   = 0.3
+	replayError      = 0.1  // of what was spent since the anchor
+	driftError       = 0.02 // of what was earned since the anchor
+	oldAnchor        = 30 * time.Minute
+	forecastHorizon  = 24 * time.Hour
+	forecastStep     = time.Hour
+	recentSpan       = 5 * time.Minute
+	stealSpan        = 10 * time.Minute
+	stealShare       = 0.1
+	stealLeast       = 0.5  // credits in stealSpan
+	emptyShareOfMax  = 0.05 // below it, throttling is expected
+	tooSmallLeastDay = 20   // hours seen before an instance is called too small
+)
+
+// factor turns the guest's view into the bill's.
+func (m *Memory) factor() float64 {
+	return clamp((m.Billed+priorUsage)/(m.Seen+priorUsage), factorLow, factorHigh)
+}
+
+// learn compares what was billed with what the guest saw in the same five minutes.
+func (m *Memory) learn(r Reading) {
+	for _, p := range r.Cloud.Usage {
+		end := p.At.Add(Period)
+		if !p.At.After(m.UsageAt) || end.After(m.At) || !(p.Value >= 0) {
+			continue
+		}
+		m.UsageAt = p.At
+		u, minutes := m.measured(p.At, end)
+		if minutes < leastMeasured*Period.Minutes() {
+			continue
+		}
+		f := fade(Period, halfLifeUsage)
+		m.Billed = f*m.Billed + p.Value
+		m.Seen = f*m.Seen + u.busy
+	}
+}
+
+// anchor puts the estimate on a newer point of CloudWatch, if there is one.
+func (m *Memory) anchor(r Reading) {
+	p := r.Cloud.Balance
+	switch {
+	case !p.Known || m.Bank.Spec.VCPUs == 0 || !(p.Value >= 0):
+		return
+	case !p.At.After(m.AnchorAt) || p.At.After(m.At.Add(futureTolerance)):
+		// Nothing new, or nothing to replay from it: the meter does not reach that far.
+		return
+	case p.At.Add(Period).Before(m.StartedAt):
+		// The point is from before the last stop.
+		return
+	}
+	old, had := m.Bank, !m.AnchorAt.IsZero()
+	m.AnchorAt = p.At
+	m.Bank = m.bankAt(p.Measure, r.Cloud.Surplus)
+	m.replay(p.At)
+	if had {
+		diff := math.Abs(old.Position() - m.Bank.Position())
+		m.Surprise += surpriseWeight * (diff - m.Surprise)
+	}
+}
+
+// bankAt reads the state of the bank out of CloudWatch's points.
+func (m *Memory) bankAt(balance Measure, surplus Metric) Bank {
+	b := m.Bank
+	if b.Mode == Unlimited {
+		owed := b.Surplus
+		switch {
+		case surplus.Known && surplus.At.Sub(balance.At).Abs() <= Period:
+			owed = surplus.Value
+		case balance.Value > 0:
+			owed = 0
+		}
+		return b.Holding(balance.Value - owed)
+	}
+	// CPUCreditBalance holds a T2's launch credits too; what is above the cap must be launch credits.
+	launch := clamp(b.Launch, max(0, balance.Value-b.Spec.Max), max(0, min(balance.Value, b.Spec.LaunchCredits)))
+	b = b.Holding(balance.Value - launch)
+	b.Launch = launch
+	return b
+}
+
+// replay advances the bank from a moment to the last reading through the measured minutes.
+// Holes count as the services' usual demand, and widen the error bar by all that could have been used.
+func (m *Memory) replay(from time.Time) {
+	f := m.factor()
+	m.Blind, m.Replayed = 0, 0
+	for _, x := range m.Minutes {
+		end := x.At.Add(time.Minute)
+		if m.At.Before(end) {
+			end = m.At
+		}
+		if !end.After(from) || x.Share < leastShare {
+			continue
+		}
+		if x.At.After(from) {
+			m.guess(from, x.At)
+			from = x.At
+		}
+		span := end.Sub(from)
+		demand := x.Busy * f / x.Share
+		seen := clamp(x.Share*float64(time.Minute)/float64(end.Sub(x.At)), 0, 1)
+		m.Blind += (1 - seen) * span.Minutes() * float64(m.Bank.Spec.VCPUs)
+		m.Bank, _ = m.Bank.Advance(span, demand)
+		m.Replayed += demand * span.Minutes()
+		from = end
+	}
+	m.guess(from, m.At)
+}
+
+// guess advances through minutes that nobody measured.
+func (m *Memory) guess(from, to time.Time) {
+	if !to.After(from) {
+		return
+	}
+	m.Blind += to.Sub(from).Minutes() * float64(m.Bank.Spec.VCPUs)
+	demand := m.Profile.At(from, m.Bank.Spec).Mean
+	m.Bank, _ = m.Bank.Advance(to.Sub(from), demand)
+}
+
+// errorBar is how far the position may be from the truth, in credits: half a period's
+// change for the point's vague time stamp, the surprises of late, a part of what was
+// replayed and earned since, and all that nobody measured.
+func (m *Memory) errorBar(rate float64) float64 {
+	s := m.Bank.Spec
+	age := max(0, m.At.Sub(m.AnchorAt).Minutes())
+	bar := Period.Minutes()/2*max(s.Baseline(), rate) +
+		m.Surprise + replayError*m.Replayed + driftError*s.Baseline()*age + m.Blind
+	most := s.Max + s.LaunchCredits
+	if m.Bank.Mode == Unlimited {
+		most += s.Max
+	}
+	return min(bar, most)
+}

@@ -1,0 +1,239 @@
+package meter
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/smithy-go"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// MetricStatistics is the one question to CloudWatch. GetMetricStatistics is within the free
+// tier, GetMetricData is not.
+type MetricStatistics interface {
+	GetMetricStatistics(context.Context, *cloudwatch.GetMetricStatisticsInput, ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricStatisticsOutput, error)
+}
+
+// CreditSpecifications is the one question to EC2.
+type CreditSpecifications interface {
+	DescribeInstanceCreditSpecifications(context.Context, *ec2.DescribeInstanceCreditSpecificationsInput, ...func(*ec2.Options)) (*ec2.DescribeInstanceCreditSpecificationsOutput, error)
+}
+
+const (
+	// window is how far back CloudWatch is asked: points are minutes late, and a window as
+	// short as a period is empty just when a point is due.
+	window = time.Hour
+	// newcomer is the age of an instance up to which it is no news that there are no points yet.
+	newcomer    = 20 * time.Minute
+	callTimeout = 20 * time.Second
+	retryFirst  = 5 * time.Second
+	mostPoints  = 24
+	// ahead is how far a point may lie in the future, for a clock that is slow.
+	ahead = 5 * time.Minute
+)
+
+// errWait asks repeat to try again soon although nothing failed.
+var errWait = errors.New("no answer yet")
+
+// repeat asks for ever: every so often when all is well, with growing pauses up to that when not.
+func repeat(ctx context.Context, every time.Duration, ask func(context.Context) (answer, error), answers chan<- answer) {
+	pause := time.Duration(0)
+	for {
+		a, err := ask(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case answers <- a:
+		}
+		wait := every
+		if err != nil {
+			pause = min(max(2*pause, retryFirst), every)
+			// Half to one and a half of the pause, so that a fleet does not ask in step.
+			wait = pause/2 + rand.N(pause)
+		} else {
+			pause = 0
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+	}
+}
+
+// cloudQuestion asks CloudWatch about one instance and remembers the newest point of each metric.
+type cloudQuestion struct {
+	api      MetricStatistics
+	instance identity.Instance
+	last     map[string]credit.Metric
+}
+
+const topicCloud, topicMode = "cloudwatch", "credit-mode"
+
+func (q cloudQuestion) ask(ctx context.Context) (answer, error) {
+	a := answer{instance: q.instance.ID, about: topicCloud}
+	var cloud credit.Cloud
+	for _, m := range []struct {
+		name string
+		stat cwtypes.Statistic
+		into *credit.Metric
+	}{
+		{"CPUCreditBalance", cwtypes.StatisticAverage, &cloud.Balance},
+		{"CPUSurplusCreditBalance", cwtypes.StatisticAverage, &cloud.Surplus},
+		{"CPUCreditUsage", cwtypes.StatisticSum, nil},
+	} {
+		points, err := q.points(ctx, m.name, m.stat)
+		if err != nil {
+			a.problem = q.problem(m.name, err)
+			return a, err
+		}
+		if m.into == nil {
+			cloud.Usage = points
+			continue
+		}
+		if len(points) > 0 {
+			if p := points[len(points)-1]; !p.At.Before(q.last[m.name].At) {
+				q.last[m.name] = credit.Metric{Known: true, Measure: p}
+			}
+		}
+		*m.into = q.last[m.name]
+	}
+	a.cloud = &cloud
+	if cloud.Balance.Known {
+		return a, nil
+	}
+	if time.Since(q.instance.StartedAt) > newcomer {
+		a.problem = &problem.Problem{
+			Code: "cloudwatch-no-points", Subject: "CloudWatch",
+			Text: fmt.Sprintf("CloudWatch has had no point of CPUCreditBalance for %.40q for an hour; the balance is not known", q.instance.ID),
+			Hint: "look at the metric in the CloudWatch console; nagaya asks again by itself",
+		}
+	}
+	return a, errWait
+}
+
+// points returns the valid points of one metric, oldest first.
+func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Statistic) ([]credit.Measure, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	now := time.Now()
+	start, end := now.Add(-window).Truncate(credit.Period), now.Add(credit.Period).Truncate(credit.Period)
+	out, err := q.api.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
+		Namespace: ptr("AWS/EC2"), MetricName: &name, Statistics: []cwtypes.Statistic{stat},
+		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &q.instance.ID}},
+		Period:     ptr(int32(credit.Period / time.Second)), StartTime: &start, EndTime: &end,
+	}, func(o *cloudwatch.Options) {
+		if q.instance.Region != "" {
+			o.Region = q.instance.Region
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	var points []credit.Measure
+	for _, d := range out.Datapoints {
+		v := d.Average
+		if stat == cwtypes.StatisticSum {
+			v = d.Sum
+		}
+		if d.Timestamp == nil || v == nil || !(*v >= 0) || math.IsInf(*v, 0) || d.Timestamp.After(now.Add(ahead)) {
+			continue
+		}
+		points = append(points, credit.Measure{At: d.Timestamp.UTC(), Value: *v})
+	}
+	slices.SortFunc(points, func(a, b credit.Measure) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Value, b.Value))
+	})
+	return points[max(0, len(points)-mostPoints):], nil
+}
+
+func (q cloudQuestion) problem(metric string, err error) *problem.Problem {
+	p := &problem.Problem{
+		Code: "cloudwatch-failed", Severity: problem.Error, Subject: "CloudWatch",
+		Text: quoted("CloudWatch did not answer for "+metric, err),
+		Hint: "see that the instance has a role and reaches CloudWatch of its Region; nagaya asks again by itself",
+	}
+	if denied(err) {
+		p.Code, p.Hint = "cloudwatch-denied", "allow the action cloudwatch:GetMetricStatistics to the instance's role, with resource *"
+	}
+	return p
+}
+
+// modeQuestion asks EC2 for the credit mode of one instance.
+type modeQuestion struct {
+	api      CreditSpecifications
+	instance identity.Instance
+}
+
+func (q modeQuestion) ask(ctx context.Context) (answer, error) {
+	a := answer{instance: q.instance.ID, about: topicMode}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	out, err := q.api.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{
+		InstanceIds: []string{q.instance.ID},
+	}, func(o *ec2.Options) {
+		if q.instance.Region != "" {
+			o.Region = q.instance.Region
+		}
+	})
+	if err == nil {
+		for _, s := range out.InstanceCreditSpecifications {
+			if s.InstanceId == nil || *s.InstanceId != q.instance.ID || s.CpuCredits == nil {
+				continue
+			}
+			switch m := credit.Mode(*s.CpuCredits); m {
+			case credit.Standard, credit.Unlimited:
+				a.mode = m
+				return a, nil
+			}
+		}
+		err = errors.New("the answer names no mode for this instance")
+	}
+	a.problem = &problem.Problem{
+		Code: "credit-mode-failed", Subject: "EC2", Text: quoted("EC2 did not tell the credit mode", err),
+		Hint: "nagaya asks again by itself; meanwhile it spends no surplus credits",
+	}
+	if denied(err) {
+		a.problem.Code = "credit-mode-denied"
+		a.problem.Hint = "allow the action ec2:DescribeInstanceCreditSpecifications to the instance's role, with resource *"
+	}
+	return a, err
+}
+
+// denied reports whether AWS refused for want of a permission.
+func denied(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError":
+		return true
+	}
+	return false
+}
+
+// quoted makes a sentence out of a failure; what a stranger said is quoted and bounded.
+func quoted(what string, err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return fmt.Sprintf("%s: %.60q (%.200q)", what, api.ErrorCode(), api.ErrorMessage())
+	}
+	return fmt.Sprintf("%s: %.200q", what, err.Error())
+}
+
+func ptr[T any](v T) *T { return &v }

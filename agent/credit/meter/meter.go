@@ -1,0 +1,212 @@
+// Package meter reads what the credit arithmetic needs: CPU time from
+// /proc/stat and the batch containers' cgroups, and the late but binding answers of CloudWatch and EC2.
+package meter
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Options says where to read and whom to ask. The zero value reads this machine and asks nobody.
+type Options struct {
+	// Log is told about changes; nil discards.
+	Log *slog.Logger
+	// Proc and Cgroup are where the kernel's trees are mounted; "/proc" and "/sys/fs/cgroup" by default.
+	Proc   string
+	Cgroup string
+	// Every is the time between readings, 5 s by default.
+	Every time.Duration
+	// Batch returns the full ids of the containers that are batches; it is called at every
+	// reading and must not block. Nil means that there are none.
+	Batch func() []string
+	// CloudWatch is asked for the balance; *cloudwatch.Client satisfies it. Nil
+	// means that the balance is never known. The Region is given with each call.
+	CloudWatch MetricStatistics
+	// CloudEvery is the time between two questions to CloudWatch, 5 min by default: its
+	// points come no faster.
+	CloudEvery time.Duration
+	// EC2 is asked for the credit mode; *ec2.Client satisfies it. Nil means that the mode stays unknown.
+	EC2 CreditSpecifications
+	// ModeEvery is the time between two questions for the mode, 1 h by default.
+	ModeEvery time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Proc == "" {
+		o.Proc = "/proc"
+	}
+	if o.Cgroup == "" {
+		o.Cgroup = "/sys/fs/cgroup"
+	}
+	if o.Every <= 0 {
+		o.Every = 5 * time.Second
+	}
+	if o.CloudEvery <= 0 {
+		o.CloudEvery = 5 * time.Minute
+	}
+	if o.ModeEvery <= 0 {
+		o.ModeEvery = time.Hour
+	}
+	if o.Batch == nil {
+		o.Batch = func() []string { return nil }
+	}
+	return o
+}
+
+// answer is what a question to AWS gave. An answer with a problem leaves
+// what was known before as it is.
+type answer struct {
+	instance string
+	about    string // the topic, so that a good answer removes its own old problem only
+	problem  *problem.Problem
+	cloud    *credit.Cloud
+	mode     credit.Mode
+}
+
+// meter is the state of one Run.
+type meter struct {
+	o        Options
+	name     string // of this run, see credit.CPU.Meter
+	stat     *procStat
+	batches  *batches
+	instance identity.Instance
+	cloud    credit.Cloud
+	mode     credit.Mode
+	standing map[string]problem.Problem // by topic
+	stop     context.CancelFunc         // ends the questions that are being asked
+}
+
+// Run puts a reading at once, then every Options.Every and whenever AWS has answered, until ctx ends; it then returns nil.
+// Who gives the identity; AWS is asked only once it names a burstable instance.
+func Run(ctx context.Context, o Options, who <-chan identity.Identity, put func(credit.Reading)) error {
+	o = o.withDefaults()
+	m := &meter{
+		o: o, name: time.Now().UTC().Format(time.RFC3339Nano),
+		stat: newProcStat(o.Proc), batches: newBatches(o.Cgroup),
+		standing: map[string]problem.Problem{}, stop: func() {},
+	}
+	answers := make(chan answer)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer func() { m.stop() }()
+	tick := time.NewTicker(o.Every)
+	defer tick.Stop()
+	for {
+		put(m.read(time.Now()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case a := <-answers:
+			m.take(a)
+		case id, open := <-who:
+			if !open {
+				who = nil
+			} else if m.meet(id.Instance) {
+				m.ask(ctx, &asking, answers)
+			}
+		}
+	}
+}
+
+// meet takes a new identity and reports whether AWS must be asked afresh. An
+// identity that is not known leaves the last one standing.
+func (m *meter) meet(i identity.Instance) bool {
+	if !i.Known {
+		return false
+	}
+	same := m.instance.ID == i.ID && m.instance.Type == i.Type && m.instance.Region == i.Region &&
+		m.instance.StartedAt.Equal(i.StartedAt)
+	m.instance = i
+	if same {
+		return false
+	}
+	m.cloud, m.mode = credit.Cloud{}, ""
+	clear(m.standing)
+	return true
+}
+
+// ask ends the questions about the last instance and starts those about the present
+// one, if it is burstable; they end with ctx.
+func (m *meter) ask(ctx context.Context, asking *sync.WaitGroup, answers chan<- answer) {
+	m.stop()
+	ctx, m.stop = context.WithCancel(ctx)
+	_, known := credit.Lookup(m.instance.Type)
+	m.o.Log.Info("instance known to the credit meter", "instance", m.instance.ID, "type", m.instance.Type, "credits", known)
+	if !known {
+		return
+	}
+	if m.o.CloudWatch != nil {
+		c := cloudQuestion{api: m.o.CloudWatch, instance: m.instance, last: map[string]credit.Metric{}}
+		asking.Go(func() { repeat(ctx, m.o.CloudEvery, c.ask, answers) })
+	}
+	if m.o.EC2 != nil {
+		q := modeQuestion{api: m.o.EC2, instance: m.instance}
+		asking.Go(func() { repeat(ctx, m.o.ModeEvery, q.ask, answers) })
+	}
+}
+
+// take stores an answer, unless it is about an instance of the past.
+func (m *meter) take(a answer) {
+	if a.instance != m.instance.ID {
+		return
+	}
+	if a.problem != nil {
+		if old, stands := m.standing[a.about]; !stands || old.Code != a.problem.Code {
+			m.o.Log.Warn("question about credits failed", "code", a.problem.Code, "err", a.problem.Text)
+		}
+		m.standing[a.about] = *a.problem
+	} else {
+		if _, stood := m.standing[a.about]; stood {
+			m.o.Log.Info("question about credits answered again", "about", a.about)
+		}
+		delete(m.standing, a.about)
+	}
+	if a.cloud != nil {
+		if a.cloud.Balance.Known && !a.cloud.Balance.At.Equal(m.cloud.Balance.At) {
+			m.o.Log.Debug("new credit balance", "balance", a.cloud.Balance.Value, "at", a.cloud.Balance.At)
+		}
+		m.cloud = *a.cloud
+	}
+	if a.mode != "" {
+		if a.mode != m.mode {
+			m.o.Log.Info("credit mode", "mode", string(a.mode))
+		}
+		m.mode = a.mode
+	}
+}
+
+// read makes a reading out of the counters now and AWS's last answers.
+func (m *meter) read(now time.Time) credit.Reading {
+	r := credit.Reading{
+		At: now, InstanceID: m.instance.ID, Type: m.instance.Type, StartedAt: m.instance.StartedAt,
+		Mode: m.mode, ModeKnown: m.mode != "", Cloud: m.cloud,
+	}
+	r.Cloud.Usage = slices.Clone(m.cloud.Usage)
+	cpu, err := m.stat.read()
+	if err != nil {
+		r.Problems = append(r.Problems, problem.Problem{
+			Code: "cpu-time-unreadable", Severity: problem.Error, Subject: m.o.Proc + "/stat",
+			Text: quoted("CPU time cannot be read", err), Hint: "mount proc at " + m.o.Proc + " and let nagaya read it",
+		})
+	} else {
+		cpu.Meter = m.name
+		cpu.Batch = m.batches.read(m.o.Batch(), now, float64(cpu.Online))
+		r.CPU = cpu
+	}
+	for _, p := range m.standing {
+		r.Problems = append(r.Problems, p)
+	}
+	problem.Sort(r.Problems)
+	return r
+}

@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/files"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// flow is the picture of the program:
+//
+//	discover ─► identity ─► claim ──────────────────────────────────────────► board
+//	docker, ecsagent ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
+//	                     files, probe ─┘
+//	meter ─► credit ─► gate.Next ─► publish ────────────────────────────────► board
+//
+// It runs until ctx ends or a stage fails. Every slot has one reader; a value
+// that is wanted in several places is given to each of their slots.
+func (a *agent) flow(ctx context.Context, c config.Config) error {
+	var (
+		b    = a.board
+		g    = newGroup(ctx)
+		plan = newPlanner(a, c)
+		able = newReadiness(c.Address.Ready)
+		door = newDoor(a, c)
+
+		whoClaims = latest.New[address.Situation]()
+		whoMeters = latest.New[identity.Identity]()
+		wanted    = latest.New[[]route.Probe]()
+		trees     = latest.New[nginx.Tree]()
+		decisions = latest.New[gate.Decision]()
+	)
+	a.makeDirs(c)
+
+	// Who is this machine, and is the address here?
+	g.run("discover", func(ctx context.Context) error {
+		return discover.Watch(ctx, discover.Options{
+			IMDS: a.cloud.metadata(), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
+		}, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put))
+	})
+	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
+	g.run("claim", func(ctx context.Context) error {
+		return claim.Run(ctx, a.claimOptions(c), whoClaims.C(), b.address)
+	})
+
+	// What runs here, and what should be served?
+	g.run("docker", func(ctx context.Context) error {
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Log: a.o.Log}, plan.containers.Put)
+	})
+	if c.ECS.AgentURL != "" {
+		g.run("ecsagent", func(ctx context.Context) error {
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Log: a.o.Log}, plan.agent.Put)
+		})
+	}
+	g.run("certificates", func(ctx context.Context) error {
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(b.certs, plan.certs.Put))
+	})
+	g.run("probe", func(ctx context.Context) error {
+		return probe.Run(ctx, probe.Options{Log: a.o.Log}, wanted.C(), plan.reach.Put)
+	})
+	g.run("plan", func(ctx context.Context) error {
+		return plan.run(ctx, wanted.Put, trees.Put, latest.Tee(b.routes, able.table.Put), b.tasks)
+	})
+	g.run("nginx", func(ctx context.Context) error {
+		return a.serve(ctx, c, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
+	})
+
+	// How many credits are there, and may batches start?
+	g.run("meter", func(ctx context.Context) error {
+		return meter.Run(ctx, a.meterOptions(c, plan.batches), whoMeters.C(), door.readings.Put)
+	})
+	g.run("gate", func(ctx context.Context) error {
+		return door.run(ctx, decisions.Put, b.credit, b.decision)
+	})
+	g.run("publish", func(ctx context.Context) error {
+		return publish.Run(ctx, a.publishOptions(c), decisions.C(), b.published)
+	})
+
+	// Who asks?
+	g.run("socket", func(ctx context.Context) error {
+		return a.listenSocket(ctx, filepath.Join(c.RunDir, "nagaya.sock"), door)
+	})
+	if c.Metrics.Listen != "" {
+		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })
+	}
+	return g.wait()
+}
+
+// The parts of the board that stages write.
+
+func (b *board) tasks(v report.Tasks)         { b.write(func(s *status) { s.Tasks = v }) }
+func (b *board) identity(v identity.Identity) { b.write(func(s *status) { s.Identity = v }) }
+func (b *board) address(v address.Report)     { b.write(func(s *status) { s.Address = v }) }
+func (b *board) certs(v certs.Inventory)      { b.write(func(s *status) { s.Certs = v }) }
+func (b *board) routes(v route.Table)         { b.write(func(s *status) { s.Routes = v }) }
+func (b *board) nginx(v nginx.Status)         { b.write(func(s *status) { s.Nginx = v }) }
+func (b *board) credit(v credit.Report)       { b.write(func(s *status) { s.Credit = v }) }
+func (b *board) decision(v gate.Decision)     { b.write(func(s *status) { s.Gate.Decision = v }) }
+func (b *board) published(v gate.Published)   { b.write(func(s *status) { s.Gate.Published = v }) }

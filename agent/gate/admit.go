@@ -1,0 +1,109 @@
+package gate
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// admit goes through the queue, earliest deadline first. A job that does not fit yet holds back the
+// ones behind it, so that smaller jobs cannot eat what it waits for for ever; one that could
+// never fit holds back nobody.
+func (s *State) admit(in Input, v view, d *Decision) {
+	slices.SortFunc(s.Jobs, urgent)
+	before := ""
+	for i := range s.Jobs {
+		e := &s.Jobs[i]
+		if e.Phase != Waiting {
+			e.report(d)
+			continue
+		}
+		ok, why := false, v.shut
+		switch {
+		case v.shut != "":
+		case before != "":
+			why = fmt.Sprintf("waits behind %q, which is more urgent", before)
+		default:
+			ls, _ := loads(s.Jobs)
+			ok, why = v.fits(*e, ls)
+		}
+		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart)
+		switch {
+		case ok:
+			s.let(e, in.Now, "admitted: "+why, d)
+		case late && !v.hold && e.Late == LateRefuse:
+			e.to(Refused, in.Now)
+			e.Reason = fmt.Sprintf("refused at its latest start %s: %s", clock(e.LatestStart), why)
+			d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
+			e.report(d)
+		case late && !v.hold:
+			e.Overdue = true
+			s.let(e, in.Now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), although(why, v)), d)
+			e.report(d)
+		default:
+			e.Reason = why
+			if v.shut == "" && before == "" && !s.never(e, v, d) {
+				before = e.ID
+			}
+		}
+	}
+}
+
+// although fits the reason into the sentence of a late admission.
+func although(why string, v view) string {
+	if v.shut != "" {
+		return "cannot be judged: " + why
+	}
+	return why
+}
+
+func (s *State) let(e *Entry, now time.Time, reason string, d *Decision) {
+	e.to(Admitted, now)
+	e.Reason = reason
+	d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, reason))
+}
+
+// report keeps the reason of a job that does not wait up to date, and its problem standing.
+func (e *Entry) report(d *Decision) {
+	if e.Overdue && (e.Phase == Admitted || e.Phase == Running) {
+		d.Problems = append(d.Problems, problem.Problem{
+			Code: "job-late", Subject: "job " + e.ID,
+			Text: fmt.Sprintf("job %q was admitted at its latest start %s although it did not fit", e.ID, clock(e.LatestStart)),
+			Hint: "give it a later deadline or a smaller need, or let it be refused when late",
+		})
+	}
+	switch e.Phase {
+	case Running:
+		e.Reason = fmt.Sprintf("has spent %.1f of %.1f credits", e.Spent, e.Expected)
+	case Done:
+		e.Reason = fmt.Sprintf("spent %.1f credits", e.Spent)
+	case Refused:
+		d.Problems = append(d.Problems, problem.Problem{
+			Code: "job-refused", Severity: problem.Error, Subject: "job " + e.ID,
+			Text: fmt.Sprintf("job %q was %s", e.ID, e.Reason),
+			Hint: "give it a later deadline or a smaller need, or let it run when late",
+		})
+	}
+}
+
+// never reports whether a job needs more than even a full balance could spare, and says so.
+func (s *State) never(e *Entry, v view, d *Decision) bool {
+	if !v.credits {
+		return false
+	}
+	most := v.spare(e.Cores)
+	if e.Expected <= most {
+		return false
+	}
+	e.Reason = fmt.Sprintf("needs %.1f credits, and even a full balance can spare only %.1f", e.Expected, most)
+	d.Problems = append(d.Problems, problem.Problem{
+		Code: "job-never-fits", Severity: problem.Error, Subject: "job " + e.ID,
+		Text: fmt.Sprintf("job %q %s", e.ID, e.Reason),
+		Hint: "divide the job, let it use fewer cores for longer, lower the reserve, or use a larger instance type",
+	})
+	return true
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

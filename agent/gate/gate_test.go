@@ -1,0 +1,435 @@
+package gate
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+var (
+	update = flag.Bool("update", false, "rewrite the golden files in testdata")
+	noon   = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+)
+
+// saved is a t3.small (2 vCPUs, 24 an hour, cap 576, default reserve 48, mark 28.8)
+// whose services use a steady demand, at a time, with a fresh anchor and no error.
+func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
+	spec, _ := credit.Lookup("t3.small")
+	b := credit.Open(spec, credit.Standard).Holding(balance)
+	r := credit.Report{
+		At: at, MeterAt: at, AnchorAt: at.Add(-8 * time.Minute), Known: true, Type: "t3.small", Burstable: true,
+		VCPUs: 2, Mode: credit.Standard, ModeKnown: true, Balance: balance, Max: 576, EarnPerHour: 24, NowKnown: true,
+		Now: credit.Spent{Services: d.Mean}, Bank: b,
+	}
+	for i := range 24 {
+		b, _ = b.Advance(time.Hour, d.Mean)
+		r.Forecast = append(r.Forecast, credit.Point{At: at.Add(time.Duration(i+1) * time.Hour), Demand: d, Balance: b.Position()})
+	}
+	return r
+}
+
+// baseline makes the services spend exactly what is earned, so that headroom is balance less reserve.
+var baseline = credit.Demand{Mean: 0.4, High: 0.4}
+
+func decide(t *testing.T, s State, in Input) (State, Decision) {
+	t.Helper()
+	before, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, d := Next(s, in)
+	if after, _ := json.Marshal(s); string(after) != string(before) {
+		t.Errorf("Next changed its argument:\n%s\n%s", before, after)
+	}
+	// What is remembered survives being kept as JSON.
+	blob, err := json.Marshal(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again State
+	if err := json.Unmarshal(blob, &again); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(next, again, cmpopts.EquateEmpty()); d != "" {
+		t.Error("JSON changes the state:", d)
+	}
+	return again, d
+}
+
+func TestDefaults(t *testing.T) {
+	for typ, reserve := range map[string]float64{"t3.small": 48, "t3.nano": 28.8, "t3.2xlarge": 144, "t2.micro": 27} {
+		spec, _ := credit.Lookup(typ)
+		if got := (Settings{}).For(spec); got.Reserve < reserve-1e-6 || got.Reserve > reserve+1e-6 || got.Horizon != 12*time.Hour {
+			t.Errorf("%s: %+v, want reserve %v", typ, got, reserve)
+		}
+	}
+	spec, _ := credit.Lookup("t3.small")
+	got := Settings{Reserve: -1, OpenMark: 7, Dwell: time.Second, SurplusLimit: -5}.For(spec)
+	if got.Reserve != 0 || got.OpenMark != 7 || got.Dwell != time.Second || got.SurplusLimit != 0 {
+		t.Errorf("own choices: %+v", got)
+	}
+}
+
+func TestOpenOrClosed(t *testing.T) {
+	old := saved(noon, 300, baseline)
+	old.AnchorAt = noon.Add(-31 * time.Minute)
+	deaf := saved(noon, 300, baseline)
+	deaf.MeterAt = noon.Add(-2 * time.Minute)
+	vague := saved(noon, 300, baseline)
+	vague.ErrorBar = 230
+	unanchored := saved(noon, 300, baseline)
+	unanchored.Known = false
+	plain := credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2, NowKnown: true, Now: credit.Spent{Services: 0.3, Batch: 1.6}}
+	crowded := plain
+	crowded.Now.Services = 1.1
+	unlimited := saved(noon, 0, baseline)
+	unlimited.Bank.Mode = credit.Unlimited
+	tests := []struct {
+		name     string
+		credits  credit.Report
+		settings Settings
+		hold     string
+		open     bool
+		known    bool
+		headroom float64
+		reason   string
+	}{
+		{name: "enough", credits: saved(noon, 300, baseline), open: true, known: true, headroom: 252, reason: "batches may spend 252.0 credits (balance 300.0 ±0.0, reserve 48.0, promised 0.0)"},
+		{name: "below the mark", credits: saved(noon, 70, baseline), known: true, headroom: 22, reason: "the headroom of 22.0 credits is below the mark of 28.8"},
+		{name: "below the reserve", credits: saved(noon, 40, baseline), known: true, reason: "nothing is left to spend: 40.0 credits are sure now and 48.0 must stay"},
+		{name: "services will need it", credits: saved(noon, 300, credit.Demand{Mean: 0.3, High: 0.8}), known: true, headroom: 0, reason: "the services alone may bring the balance to 12.0 by 00:00 UTC"},
+		{name: "a nearer horizon", credits: saved(noon, 300, credit.Demand{Mean: 0.3, High: 0.8}), settings: Settings{Horizon: 6 * time.Hour}, open: true, known: true, headroom: 108, reason: "may spend 108.0"},
+		{name: "not sure enough", credits: vague, known: true, headroom: 22, reason: "±230.0"},
+		{name: "no reserve wanted", credits: saved(noon, 40, baseline), settings: Settings{Reserve: -1}, open: true, known: true, headroom: 40, reason: "reserve 0.0"},
+		{name: "nothing known at all", credits: credit.Report{}, reason: "the instance type is not known yet"},
+		{name: "no point yet", credits: unanchored, reason: "not known yet"},
+		{name: "stale anchor", credits: old, reason: "31m0s old, more than 30m0s"},
+		{name: "meter dead", credits: deaf, reason: "CPU time has not been read"},
+		{name: "held", credits: saved(noon, 300, baseline), hold: "spot interruption", known: true, headroom: 252, reason: "held: spot interruption"},
+		{name: "unlimited spends no surplus", credits: unlimited, known: true, reason: "nothing is left"},
+		{name: "unlimited within its limit", credits: unlimited, settings: Settings{Reserve: -1, SurplusLimit: 100}, open: true, known: true, headroom: 100, reason: "may spend 100.0"},
+		{name: "no credits, idle", credits: plain, open: true, known: true, reason: "the services use 15 % of 2 processors"},
+		{name: "no credits, busy", credits: crowded, known: true, reason: "55 % of 2 processors, the mark is 50 %"},
+		{name: "no credits, load unknown", credits: credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2}, reason: "load is not known"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, d := decide(t, State{}, Input{Now: noon, Credits: tt.credits, Settings: tt.settings, Hold: tt.hold})
+			if d.Open != tt.open || d.Known != tt.known || !strings.Contains(d.Reason, tt.reason) {
+				t.Errorf("open %v, known %v: %s", d.Open, d.Known, d.Reason)
+			}
+			if diff := d.Headroom - tt.headroom; diff > 0.1 || diff < -0.1 {
+				t.Errorf("headroom %.2f, want %.2f", d.Headroom, tt.headroom)
+			}
+			if !d.ValidUntil.After(d.NextCheck) || !d.NextCheck.After(noon) {
+				t.Errorf("next check %v, valid until %v", d.NextCheck, d.ValidUntil)
+			}
+		})
+	}
+}
+
+func TestHysteresisAndDwell(t *testing.T) {
+	var s State
+	var d Decision
+	now := noon
+	for i, step := range []struct {
+		after   time.Duration
+		balance float64
+		hold    string
+		open    bool
+	}{
+		{0, 70, "", false},               // below the mark of 28.8 above 48
+		{time.Minute, 80, "", false},     // above it, too soon
+		{5 * time.Minute, 80, "", true},  // now
+		{time.Minute, 70, "", true},      // between the marks
+		{time.Minute, 60, "", true},      // below the lower mark, too soon
+		{5 * time.Minute, 60, "", false}, // now
+		{6 * time.Minute, 70, "", false}, // between the marks again
+		{time.Minute, 300, "", true},
+		{time.Second, 48, "", false},             // nothing left closes at once
+		{6 * time.Minute, 300, "", true},         //
+		{time.Second, 300, "maintenance", false}, // so does a hold
+		{time.Minute, 300, "", false},
+	} {
+		now = now.Add(step.after)
+		s, d = decide(t, s, Input{Now: now, Credits: saved(now, step.balance, baseline), Hold: step.hold})
+		if d.Open != step.open || d.Open != s.Open {
+			t.Errorf("step %d: open %v: %s", i, d.Open, d.Reason)
+		}
+	}
+	if !d.Since.Equal(now.Add(-time.Minute)) {
+		t.Errorf("since %v", d.Since)
+	}
+}
+
+func TestOpensAt(t *testing.T) {
+	// 40 credits, gaining 12 an hour: 76.8 is passed in the fourth.
+	_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 40, credit.Demand{Mean: 0.2, High: 0.2})})
+	if !d.OpensAt.Equal(noon.Add(4 * time.Hour)) {
+		t.Errorf("opens at %v", d.OpensAt)
+	}
+}
+
+func ask(id string, need float64, at time.Time) Asked {
+	return Asked{Job: Job{ID: id, Name: "job-" + id, Need: need}, State: Waiting, At: at}
+}
+
+// phases shows the queue as "id:state", most urgent first.
+func phases(d Decision) string {
+	var w []string
+	for _, e := range d.Jobs {
+		w = append(w, fmt.Sprintf("%s:%s", e.ID, e.Phase))
+	}
+	return strings.Join(w, " ")
+}
+
+func TestQueue(t *testing.T) {
+	due := func(a Asked, d time.Duration) Asked { a.Deadline = noon.Add(d); return a }
+	refuse := func(a Asked) Asked { a.Late = LateRefuse; return a }
+	cores := func(a Asked, n float64) Asked { a.Cores = n; return a }
+	running := func(a Asked, spent float64) Asked { a.State, a.Spent = Running, spent; return a }
+	tests := []struct {
+		name    string
+		balance float64
+		hold    string
+		asked   []Asked
+		want    string
+		code    string
+		note    string
+	}{
+		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", note: "needs 100.0 credits and may spend 252.0"},
+		{name: "does not fit", balance: 300, asked: []Asked{ask("a", 260, noon)}, want: "a:waiting"},
+		{name: "two fit, the third waits", balance: 300, asked: []Asked{ask("a", 100, noon), ask("b", 100, noon.Add(-time.Second)), ask("c", 100, noon)}, want: "b:admitted a:admitted c:waiting"},
+		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 200, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 200, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
+		{name: "a small one does not overtake", balance: 300, asked: []Asked{due(ask("a", 260, noon), 20*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:waiting"},
+		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:admitted", code: "job-never-fits"},
+		{name: "latest start has come", balance: 100, asked: []Asked{due(ask("a", 120, noon), time.Hour)}, want: "a:admitted", code: "job-late", note: "although it needs 120.0 credits and only 52.0 are free"},
+		{name: "latest start has not come", balance: 100, asked: []Asked{due(ask("a", 120, noon), 76*time.Minute)}, want: "a:waiting"},
+		{name: "slower, so earlier", balance: 100, asked: []Asked{cores(due(ask("a", 120, noon), 76*time.Minute), 1)}, want: "a:admitted", code: "job-late", note: "at its latest start 2026-03-02 10:46 UTC"},
+		{name: "refused at its own wish", balance: 100, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 11:45 UTC"},
+		{name: "held even at its latest start", balance: 300, hold: "leaving", asked: []Asked{due(ask("a", 1, noon), time.Minute)}, want: "a:waiting"},
+		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 200, noon)}, want: "a:running b:admitted"},
+		{name: "so less is left", balance: 300, asked: []Asked{running(ask("a", 200, noon), 50), ask("b", 200, noon)}, want: "a:running b:waiting"},
+		{name: "without a declared need", balance: 300, asked: []Asked{ask("a", 0, noon)}, want: "a:admitted", note: "needs 57.6 credits"},
+		{name: "nonsense is not heard", balance: 300, asked: []Asked{ask("", 1, noon), ask("a b", 1, noon), ask("n", -1, noon), {Job: Job{ID: "x", Name: "x"}, State: "sleeping", At: noon}, ask("old", 1, noon.Add(-time.Hour))}, want: ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := Input{Now: noon, Credits: saved(noon, tt.balance, baseline), Asked: tt.asked, Hold: tt.hold}
+			s, d := decide(t, State{}, in)
+			if got := phases(d); got != tt.want {
+				t.Errorf("got %q, want %q: %+v", got, tt.want, d.Jobs)
+			}
+			var codes []string
+			for _, p := range d.Problems {
+				codes = append(codes, p.Code)
+			}
+			if got := strings.Join(codes, " "); got != tt.code {
+				t.Errorf("problems %q, want %q", got, tt.code)
+			}
+			if notes := strings.Join(d.Notes, "\n"); !strings.Contains(notes, tt.note) || (tt.note == "" && strings.Contains(notes, "although")) {
+				t.Errorf("notes %q, want %q", notes, tt.note)
+			}
+			// Saying the same again changes nothing and notes nothing.
+			_, again := decide(t, s, in)
+			if len(again.Notes) != 0 || phases(again) != tt.want || len(again.Problems) != len(d.Problems) {
+				t.Errorf("a second time: %q, notes %q, problems %+v", phases(again), again.Notes, again.Problems)
+			}
+		})
+	}
+}
+
+func TestLateAdmissionWithoutKnowledge(t *testing.T) {
+	a := ask("a", 10, noon)
+	a.Deadline = noon.Add(time.Minute)
+	_, d := decide(t, State{}, Input{Now: noon, Asked: []Asked{a}})
+	if phases(d) != "a:admitted" || d.Open || !strings.Contains(d.Jobs[0].Reason, "cannot be judged: the instance type is not known yet") {
+		t.Errorf("open %v, %+v", d.Open, d.Jobs)
+	}
+}
+
+func TestLifeOfAJob(t *testing.T) {
+	var s State
+	var d Decision
+	balance := 300.0
+	step := func(at time.Duration, asked ...Asked) {
+		t.Helper()
+		now := noon.Add(at)
+		for i := range asked {
+			asked[i].At = now
+		}
+		s, d = decide(t, s, Input{Now: now, Credits: saved(now, balance, baseline), Asked: asked})
+	}
+	a := ask("a", 100, noon)
+	step(0, a)
+	if phases(d) != "a:admitted" || d.Promised != 100 || d.Free > d.Headroom-99 {
+		t.Fatalf("%s promised %v, free %v of %v", phases(d), d.Promised, d.Free, d.Headroom)
+	}
+	a.State, a.Spent, balance = Running, 30, 270
+	step(30*time.Second, a)
+	if e, _ := d.Job("a"); d.Promised != 70 || e.Reason != "has spent 30.0 of 100.0 credits" {
+		t.Errorf("promised %v: %+v", d.Promised, e)
+	}
+	a.Spent, balance = 120, 180
+	step(time.Minute, a)
+	if d.Promised != 10 {
+		t.Errorf("beyond its need it is granted a tenth at a time: promised %v", d.Promised)
+	}
+	a.State, a.Spent = Done, 125
+	step(80*time.Second, a)
+	step(90*time.Second, a)
+	if phases(d) != "a:done" || d.Promised != 0 {
+		t.Errorf("%s, promised %v", phases(d), d.Promised)
+	}
+	if got := s.History["job-a"].Costs; !cmp.Equal(got, []float64{125}) {
+		t.Errorf("history: %v", got)
+	}
+	// Another run under the same id is not mistaken for the one that is done, and its need is learnt.
+	again := ask("a", 100, noon)
+	step(100*time.Second, again)
+	if e, _ := d.Job("a"); e.Phase != Admitted || e.Expected != 125 || e.Spent != 0 {
+		t.Errorf("second run: %+v", e)
+	}
+	// It falls silent while admitted.
+	for at := 110 * time.Second; at <= 240*time.Second; at += 30 * time.Second {
+		step(at)
+	}
+	if len(d.Jobs) != 0 || len(d.Notes) != 1 || !strings.Contains(d.Notes[0], "promise of 125.0 credits is released") {
+		t.Errorf("jobs %+v, notes %q", d.Jobs, d.Notes)
+	}
+}
+
+func TestAbsenceOfTheGateIsNotSilence(t *testing.T) {
+	s, _ := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Asked: []Asked{ask("a", 100, noon)}})
+	back := noon.Add(time.Hour)
+	s, d := decide(t, s, Input{Now: back, Credits: saved(back, 300, baseline)})
+	if phases(d) != "a:admitted" {
+		t.Errorf("after an hour away: %q", phases(d))
+	}
+	for at := back; !at.After(back.Add(3 * time.Minute)); at = at.Add(30 * time.Second) {
+		s, d = decide(t, s, Input{Now: at, Credits: saved(at, 300, baseline)})
+	}
+	if len(d.Jobs) != 0 {
+		t.Errorf("three minutes later: %q", phases(d))
+	}
+}
+
+func TestQueueWithoutCredits(t *testing.T) {
+	r := credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2, NowKnown: true, Now: credit.Spent{Services: 0.3}}
+	one := func(id string) Asked { a := ask(id, 10, noon); a.Cores = 1; return a }
+	_, d := decide(t, State{}, Input{Now: noon, Credits: r, Asked: []Asked{one("a"), one("b"), one("c")}})
+	if phases(d) != "a:admitted b:admitted c:waiting" || d.Open {
+		t.Errorf("%s, open %v: %s", phases(d), d.Open, d.Reason)
+	}
+	_, d = decide(t, State{}, Input{Now: noon, Credits: r, Asked: []Asked{ask("all", 10, noon), one("b")}})
+	if phases(d) != "all:admitted b:waiting" {
+		t.Errorf("a job that uses all processors: %s", phases(d))
+	}
+}
+
+func TestBounds(t *testing.T) {
+	var s State
+	in := Input{Now: noon, Credits: saved(noon, 10, baseline)}
+	for i := range mostJobs + 5 {
+		in.Asked = append(in.Asked, ask(fmt.Sprintf("j%d", i), 5, noon))
+	}
+	s, d := decide(t, s, in)
+	if len(s.Jobs) != mostJobs || len(d.Problems) == 0 || d.Problems[0].Code != "queue-full" {
+		t.Errorf("%d jobs, problems %+v", len(s.Jobs), d.Problems)
+	}
+	for i := range mostNames + 5 {
+		s.remember(fmt.Sprintf("n%d", i), 5, noon.Add(time.Duration(i)*time.Second))
+	}
+	if _, oldest := s.History["n0"]; len(s.History) != mostNames || oldest {
+		t.Errorf("%d names, the oldest among them: %v", len(s.History), oldest)
+	}
+	for i := range 30 {
+		s.remember("n", float64(i+1), noon.Add(time.Hour))
+	}
+	if got := s.History["n"].Costs; len(got) != mostCosts || got[mostCosts-1] != 30 {
+		t.Errorf("costs %v", got)
+	}
+}
+
+func TestExpect(t *testing.T) {
+	for _, tt := range []struct {
+		costs    []float64
+		declared float64
+		want     float64
+	}{
+		{nil, 0, 57}, {nil, 20, 20}, {[]float64{30}, 20, 30}, {[]float64{10, 12}, 20, 20},
+		{[]float64{10, 12, 14}, 90, 14}, {[]float64{50, 10, 20, 30, 40}, 0, 40},
+	} {
+		if got := (Past{Costs: tt.costs}).expect(tt.declared, 57); got != tt.want {
+			t.Errorf("costs %v, declared %v: %v, want %v", tt.costs, tt.declared, got, tt.want)
+		}
+	}
+}
+
+func TestText(t *testing.T) {
+	late := ask("late", 400, noon)
+	late.Deadline = noon.Add(time.Hour)
+	s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Asked: []Asked{ask("nightly-1", 100, noon), ask("big", 120, noon), late}})
+	shut, _ := Next(s, Input{Now: noon.Add(10 * time.Minute), Credits: saved(noon.Add(10*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2})})
+	_, closed := Next(shut, Input{Now: noon.Add(11 * time.Minute), Credits: saved(noon.Add(11*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2})})
+	for name, r := range map[string]Report{
+		"queue": {Decision: d, Published: Published{
+			Outlets:  []Outlet{{Name: "file", Target: "/run/nagaya/gate.json", Known: true, Open: true, At: noon}, {Name: "batch", Target: "nightly-ce"}},
+			Problems: []problem.Problem{{Code: "batch-denied", Severity: problem.Error, Subject: "batch", Text: "AWS Batch refused", Hint: "Allow it."}},
+		}},
+		"closed":    {Decision: closed},
+		"undecided": {},
+		"not-known": {Decision: func() Decision { _, d := Next(State{}, Input{Now: noon}); return d }()},
+		"no-credits": {Decision: func() Decision {
+			_, d := Next(State{}, Input{Now: noon, Credits: credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2, NowKnown: true}})
+			return d
+		}()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join("testdata", name+".golden")
+			got := r.Text(noon.Add(11*time.Minute + 5*time.Second))
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("%s differs (-want +got); -update rewrites it:\n%s", path, d)
+			}
+		})
+	}
+}
+
+// FuzzNext lets clients say anything: no panic, bounded books, promises and the queue's order hold.
+func FuzzNext(f *testing.F) {
+	f.Add("a", "n", 10.0, 5.0, 1.0, int64(3600), "waiting", "run", 300.0)
+	f.Add("a", "n", -1.0, 5e9, 1.0, int64(-3600), "done", "refuse", 0.0)
+	f.Fuzz(func(t *testing.T, id, name string, need, spent, cores float64, due int64, state, lateness string, balance float64) {
+		a := Asked{Job: Job{ID: id, Name: name, Need: need, Cores: cores, Late: Late(lateness), Deadline: noon.Add(time.Duration(due) * time.Second)}, State: Phase(state), Spent: spent, At: noon}
+		b := a
+		b.ID += "2"
+		s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, min(max(balance, 0), 576), baseline), Asked: []Asked{a, b}})
+		if !(d.Promised >= 0) || !(d.Free >= 0) || len(d.Jobs) > 2 {
+			t.Errorf("%+v", d)
+		}
+		if _, err := json.Marshal(s); err != nil {
+			t.Error(err)
+		}
+		Report{Decision: d}.Text(noon)
+	})
+}

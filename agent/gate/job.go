@@ -1,0 +1,189 @@
+package gate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// Job is a batch that waits for the gate, as its owner describes it.
+type Job struct {
+	// ID names one run of the job; Name the job itself, by which its cost is learnt.
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Need is the credits (minutes of one vCPU) that it will spend; 0 when its owner does not know.
+	Need float64 `json:"need,omitempty"`
+	// Cores is the most vCPUs that it uses at once; 0 means all.
+	Cores float64 `json:"cores,omitempty"`
+	// Deadline is when it should have ended; zero means whenever.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Late says what becomes of it when it must start now to meet its deadline and does not fit.
+	Late Late `json:"late,omitempty"`
+}
+
+// Late is a job's choice for its latest start.
+type Late string
+
+// The choices. The empty Late is LateRun.
+const (
+	LateRun    Late = "run"
+	LateRefuse Late = "refuse"
+)
+
+// Phase is where a job stands.
+type Phase string
+
+// The phases. A client says waiting, running and done; the gate admits and refuses.
+const (
+	Waiting  Phase = "waiting"
+	Admitted Phase = "admitted"
+	Running  Phase = "running"
+	Refused  Phase = "refused"
+	Done     Phase = "done"
+)
+
+// Asked is what a job's client last said. It is repeated at least every half minute; saying the same twice changes nothing.
+type Asked struct {
+	Job
+	// State is Waiting, Running or Done.
+	State Phase `json:"state"`
+	// Spent is the credits spent so far.
+	Spent float64 `json:"spent,omitempty"`
+	// At is when it was said, by the clock of whoever received it.
+	At time.Time `json:"at"`
+}
+
+const (
+	mostName  = 128
+	mostJobs  = 500
+	mostNeed  = 1e6
+	mostNames = 200
+	mostCosts = 10
+	// Silence is how long a job may not be heard from before it is dropped.
+	Silence = 2 * time.Minute
+)
+
+// Validate says what is wrong with what a client said, naming the field.
+func (a Asked) Validate() error {
+	switch {
+	case a.ID == "" || len(a.ID) > mostName || !printable(a.ID):
+		return fmt.Errorf("id must be 1 to %d printable ASCII characters without spaces", mostName)
+	case a.Name == "" || len(a.Name) > mostName || !printable(a.Name):
+		return fmt.Errorf("name must be 1 to %d printable ASCII characters without spaces", mostName)
+	case !(a.Need >= 0 && a.Need <= mostNeed):
+		return fmt.Errorf("need must be 0 to %.0f credits", mostNeed)
+	case !(a.Spent >= 0 && a.Spent <= mostNeed):
+		return fmt.Errorf("spent must be 0 to %.0f credits", mostNeed)
+	case !(a.Cores >= 0 && a.Cores <= 1024):
+		return errors.New("cores must be 0 to 1024")
+	case a.Late != "" && a.Late != LateRun && a.Late != LateRefuse:
+		return fmt.Errorf("late must be %q or %q", LateRun, LateRefuse)
+	case a.State != Waiting && a.State != Running && a.State != Done:
+		return fmt.Errorf("state must be %q, %q or %q", Waiting, Running, Done)
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// Entry is a job in the gate's books.
+type Entry struct {
+	Job
+	Phase Phase `json:"state"`
+	// Expected is the credits that it is expected to need in all, learnt or declared.
+	Expected float64 `json:"expected"`
+	Spent    float64 `json:"spent"`
+	// Since is when it was first heard of, Heard when last, Changed when Phase changed.
+	Since   time.Time `json:"since"`
+	Heard   time.Time `json:"heard"`
+	Changed time.Time `json:"changed"`
+	// LatestStart is when it must start to meet its deadline; zero without one.
+	LatestStart time.Time `json:"latest_start,omitzero"`
+	// Overdue is set when it was admitted only because its latest start had come.
+	Overdue bool `json:"overdue,omitempty"`
+	// Reason is one sentence about why it stands where it stands.
+	Reason string `json:"reason"`
+}
+
+// overrun is the part of its expected need that a job is granted at a time once it has spent it all.
+const overrun = 0.1
+
+// owed is what is still promised to an admitted or running job.
+func (e Entry) owed() float64 {
+	if e.Phase != Admitted && e.Phase != Running {
+		return 0
+	}
+	return max(e.Expected-e.Spent, overrun*e.Expected)
+}
+
+// loads are the jobs that hold promises, as the bank's arithmetic wants them.
+func loads(jobs []Entry) (ls []credit.Load, promised float64) {
+	for _, e := range jobs {
+		if o := e.owed(); o > 0 {
+			ls = append(ls, credit.Load{Credits: o, Cores: e.Cores})
+			promised += o
+		}
+	}
+	return ls, promised
+}
+
+// latestStart leaves a quarter more than the time that the job takes at its full speed.
+func (e Entry) latestStart(vcpus int) time.Time {
+	if e.Deadline.IsZero() {
+		return time.Time{}
+	}
+	cores := float64(max(vcpus, 1))
+	if e.Cores > 0 {
+		cores = min(cores, e.Cores)
+	}
+	return e.Deadline.Add(-time.Duration(latestStartMargin * e.Expected / cores * float64(time.Minute)))
+}
+
+// urgent orders the queue: earliest deadline first, those without one last, then as they came.
+func urgent(a, b Entry) int {
+	if a.Deadline.IsZero() != b.Deadline.IsZero() {
+		if a.Deadline.IsZero() {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(a.Deadline.Compare(b.Deadline), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+}
+
+// Past is what runs of a job cost, in credits, the newest last.
+type Past struct {
+	Costs []float64 `json:"costs"`
+	At    time.Time `json:"at"`
+}
+
+const (
+	pastQuantile = 0.8
+	pastTrusted  = 3
+)
+
+// expect returns the credits that a job is expected to need: a high quantile of its past runs, the
+// declared need while there are few, and the given default when there is neither.
+func (p Past) expect(declared, otherwise float64) float64 {
+	n := len(p.Costs)
+	if n == 0 {
+		return positive(declared, otherwise)
+	}
+	sorted := slices.Sorted(slices.Values(p.Costs))
+	high := sorted[int(math.Ceil(pastQuantile*float64(n)))-1]
+	if n < pastTrusted {
+		return max(high, declared)
+	}
+	return high
+}

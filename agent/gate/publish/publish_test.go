@@ -1,0 +1,289 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/batch"
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/smithy-go"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+)
+
+const arn = "arn:aws:ecs:ap-northeast-1:123456789012:container-instance/default/abc"
+
+// aws is a pretend ECS and AWS Batch; calls are kept as "attribute=open" and "ENABLED".
+type aws struct {
+	ecs, batch []string
+	ecsErr     error
+	batchErr   error
+	stuck      bool
+}
+
+func (a *aws) PutAttributes(ctx context.Context, in *ecs.PutAttributesInput, opts ...func(*ecs.Options)) (*ecs.PutAttributesOutput, error) {
+	if a.stuck {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	var o ecs.Options
+	for _, f := range opts {
+		f(&o)
+	}
+	x := in.Attributes[0]
+	if *in.Cluster != "default" || *x.TargetId != arn || x.TargetType != "container-instance" || o.Region != "ap-northeast-1" {
+		return nil, fmt.Errorf("wrong call: %+v in %q", in, o.Region)
+	}
+	a.ecs = append(a.ecs, *x.Name+"="+*x.Value)
+	return &ecs.PutAttributesOutput{}, a.ecsErr
+}
+
+func (a *aws) UpdateComputeEnvironment(_ context.Context, in *batch.UpdateComputeEnvironmentInput, _ ...func(*batch.Options)) (*batch.UpdateComputeEnvironmentOutput, error) {
+	a.batch = append(a.batch, string(in.State))
+	return &batch.UpdateComputeEnvironmentOutput{}, a.batchErr
+}
+
+type trial struct {
+	aws       *aws
+	where     identity.ECS
+	decisions chan gate.Decision
+	last      gate.Published
+	puts      int
+	log       bytes.Buffer
+	path      string
+	cancel    context.CancelFunc
+	done      chan error
+}
+
+func start(t *testing.T, o Options) *trial {
+	t.Helper()
+	tr := &trial{
+		aws: &aws{}, decisions: make(chan gate.Decision), done: make(chan error, 1),
+		where: identity.ECS{Known: true, Cluster: "default", ContainerInstanceARN: arn},
+		path:  filepath.Join(t.TempDir(), "run", "gate.json"),
+	}
+	o.Log = slog.New(slog.NewTextHandler(&tr.log, nil))
+	o.File, o.ECS, o.Batch = tr.path, tr.aws, tr.aws
+	o.Where = func() identity.ECS { return tr.where }
+	o.Region = func() string { return "ap-northeast-1" }
+	ctx, cancel := context.WithCancel(t.Context())
+	tr.cancel = cancel
+	go func() {
+		tr.done <- Run(ctx, o, tr.decisions, func(p gate.Published) { tr.last = p; tr.puts++ })
+	}()
+	synctest.Wait()
+	return tr
+}
+
+func (tr *trial) decide(open bool) {
+	tr.decisions <- gate.Decision{At: time.Now(), Since: time.Now(), Open: open, Reason: "because", Known: true, ValidUntil: time.Now().Add(5 * time.Minute)}
+	synctest.Wait()
+}
+
+func (tr *trial) end(t *testing.T) {
+	t.Helper()
+	tr.cancel()
+	if err := <-tr.done; err != nil {
+		t.Errorf("Run returned %v", err)
+	}
+}
+
+func (tr *trial) file(t *testing.T) gate.Decision {
+	t.Helper()
+	text, err := os.ReadFile(tr.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d gate.Decision
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func equal(t *testing.T, what string, got []string, want string) {
+	t.Helper()
+	if g := strings.Join(got, " "); g != want {
+		t.Errorf("%s: %q, want %q", what, g, want)
+	}
+}
+
+func TestTellsChangesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{ComputeEnvironment: "nightly"})
+		if len(tr.last.Outlets) != 3 || tr.last.Outlets[0].Known || tr.puts != 1 {
+			t.Errorf("at the start: %+v", tr.last)
+		}
+		for _, open := range []bool{false, true, true, true, false, true} {
+			tr.decide(open)
+			wait(30 * time.Second)
+		}
+		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed nagaya.batch=open nagaya.batch=closed nagaya.batch=open")
+		equal(t, "Batch", tr.aws.batch, "DISABLED ENABLED DISABLED ENABLED")
+		if d := tr.file(t); !d.Open || d.Reason != "because" || d.ValidUntil.Sub(d.At) != 5*time.Minute {
+			t.Errorf("file: %+v", d)
+		}
+		if info, err := os.Stat(tr.path); err != nil || info.Mode().Perm() != 0o644 {
+			t.Errorf("mode %v, %v", info.Mode(), err)
+		}
+		for _, o := range tr.last.Outlets {
+			if !o.Known || !o.Open {
+				t.Errorf("%+v", o)
+			}
+		}
+		// The attribute is set again hourly, the compute environment is not.
+		wait(2 * time.Hour)
+		if len(tr.aws.ecs) != 6 || len(tr.aws.batch) != 4 {
+			t.Errorf("after two hours: %v %v", tr.aws.ecs, tr.aws.batch)
+		}
+		tr.end(t)
+		equal(t, "ECS's last", tr.aws.ecs[6:], "nagaya.batch=closed")
+		equal(t, "Batch's last", tr.aws.batch[4:], "DISABLED")
+		if d := tr.file(t); d.Open || d.Reason != "nagaya is not running" || d.ValidUntil.After(time.Now()) {
+			t.Errorf("file at the end: %+v", d)
+		}
+		if left, _ := filepath.Glob(filepath.Dir(tr.path) + "/.gate-*"); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+	})
+}
+
+func TestEndWithoutDecision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{})
+		tr.end(t)
+		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
+		if tr.file(t).Open || len(tr.aws.batch) != 0 || len(tr.last.Outlets) != 2 {
+			t.Errorf("file %+v, Batch %v without an environment", tr.file(t), tr.aws.batch)
+		}
+	})
+}
+
+func TestEndIsSparedWhatIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{ComputeEnvironment: "nightly"})
+		tr.decide(false)
+		tr.end(t)
+		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
+		equal(t, "Batch", tr.aws.batch, "DISABLED")
+	})
+}
+
+func TestOutletsFailAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{ComputeEnvironment: "nightly"})
+		tr.aws.ecsErr = fmt.Errorf("put: %w", &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "not \x1b authorized"})
+		tr.aws.batchErr = errors.New("connection refused")
+		tr.decide(true)
+		wait(time.Hour)
+		if !tr.file(t).Open {
+			t.Error("the file waits for AWS")
+		}
+		var codes []string
+		for _, p := range tr.last.Problems {
+			codes = append(codes, p.Code)
+			if strings.Contains(p.Text, "\x1b") {
+				t.Errorf("control characters pass: %q", p.Text)
+			}
+		}
+		equal(t, "problems", codes, "batch-environment-failed ecs-attribute-denied")
+		if hint := tr.last.Problems[1].Hint; !strings.Contains(hint, "ecs:PutAttributes") {
+			t.Errorf("hint %q names no action", hint)
+		}
+		if n := len(tr.aws.ecs); n < 40 || n > 130 {
+			t.Errorf("%d tries in an hour, want a backoff of up to a minute", n)
+		}
+		if n := strings.Count(tr.log.String(), "gate not published"); n != 2 {
+			t.Errorf("%d warnings for two failing outlets:\n%s", n, tr.log.String())
+		}
+		// The gate has closed meanwhile: only the newest is told.
+		tr.decide(false)
+		tr.aws.ecsErr, tr.aws.batchErr = nil, nil
+		tr.aws.ecs, tr.aws.batch = nil, nil
+		wait(2 * time.Minute)
+		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
+		equal(t, "Batch", tr.aws.batch, "DISABLED")
+		if len(tr.last.Problems) != 0 {
+			t.Errorf("mended, yet %+v", tr.last.Problems)
+		}
+		tr.end(t)
+	})
+}
+
+func TestWaitsForTheContainerInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{})
+		known := tr.where
+		tr.where = identity.ECS{}
+		tr.decide(true)
+		if len(tr.last.Problems) != 1 || tr.last.Problems[0].Code != "ecs-instance-unknown" {
+			t.Errorf("%+v", tr.last.Problems)
+		}
+		tr.where = known
+		wait(time.Minute)
+		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=open")
+		if len(tr.last.Problems) != 0 || tr.last.Outlets[1].Target != arn {
+			t.Errorf("%+v", tr.last)
+		}
+		tr.end(t)
+	})
+}
+
+func TestEndIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{Goodbye: 3 * time.Second})
+		tr.decide(true)
+		tr.aws.stuck = true
+		began := time.Now()
+		tr.end(t)
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("the end took %v", took)
+		}
+		if tr.file(t).Open {
+			t.Error("the file waits for AWS")
+		}
+	})
+}
+
+func TestFileFails(t *testing.T) {
+	dir := t.TempDir()
+	blocker := filepath.Join(dir, "not-a-directory")
+	if err := os.WriteFile(blocker, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := file{path: filepath.Join(blocker, "gate.json")}
+	err := f.tell(t.Context(), gate.Decision{})
+	if err == nil {
+		t.Fatal("written below a file")
+	}
+	if p := f.problem(err); p.Code != "gate-file-failed" || p.Hint == "" || !strings.Contains(p.Text, "not-a-directory") {
+		t.Errorf("%+v", p)
+	}
+	// A directory in the file's place: the old state stays and nothing is left lying about.
+	f = file{path: filepath.Join(dir, "gate.json")}
+	if err := os.MkdirAll(filepath.Join(f.path, "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.tell(t.Context(), gate.Decision{}); err == nil {
+		t.Error("replaced a directory")
+	}
+	if left, _ := filepath.Glob(dir + "/.gate-*"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

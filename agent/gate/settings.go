@@ -1,0 +1,81 @@
+// Package gate decides whether a batch may start now, so that saved credits
+// are used and the services are never throttled or a surplus charged. It keeps the queue of waiting jobs
+// and the ledger of what was promised to them. It holds values and functions on
+// them; package publish below it tells the decision to the outside.
+package gate
+
+import (
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// Settings are the operator's choices. A zero field means its default.
+type Settings struct {
+	// Reserve is the credits that a batch must leave for the services. The default is half an hour of all
+	// vCPUs beyond the baseline, but no more than 20 % of the type's cap: what a burst
+	// needs does not grow with the cap, and on a nano it would be most of it. Less than 0 means none.
+	Reserve float64 `json:"reserve"`
+	// OpenMark is the headroom in credits from which on the gate opens; it closes again below half of it.
+	// The default is 5 % of the type's cap.
+	OpenMark float64 `json:"open_mark"`
+	// Horizon is how far ahead the reserve must hold, 12 h by default and at most what is forecast (24 h).
+	Horizon time.Duration `json:"horizon"`
+	// Dwell is the least time between two changes of the gate, 5 min by default. Want of
+	// knowledge, a hold and exhausted headroom close it at once.
+	Dwell time.Duration `json:"dwell"`
+	// StaleAfter is the age of CloudWatch's newest point at which the balance
+	// counts as unknown, 30 min by default.
+	StaleAfter time.Duration `json:"stale_after"`
+	// SurplusLimit is the surplus credits that batches may run up on an unlimited
+	// instance; 0, the default, means none. It lowers the floor that Reserve sets.
+	SurplusLimit float64 `json:"surplus_limit"`
+	// DefaultNeed is the credits assumed for a job that declares none and has never run, by default 10 % of the type's cap.
+	DefaultNeed float64 `json:"default_need"`
+	// Busy is the services' share of all processors, 0 to 1, from which on the gate of an instance
+	// without credits stays closed, 0.5 by default. It closes a fifth above it.
+	Busy float64 `json:"busy"`
+}
+
+// Defaults for the fields of Settings, and the shares that the others are derived from.
+const (
+	DefaultHorizon    = 12 * time.Hour
+	DefaultDwell      = 5 * time.Minute
+	DefaultStaleAfter = 30 * time.Minute
+	DefaultBusy       = 0.5
+
+	reserveBurst      = 30 // minutes
+	reserveMostOfMax  = 0.20
+	openMarkOfMax     = 0.05
+	defaultNeedOfMax  = 0.10
+	closeShare        = 0.5
+	busyCloseShare    = 1.2
+	meterStale        = time.Minute
+	leastDefaultNeed  = 1.0
+	latestStartMargin = 1.25
+)
+
+// For returns the settings with every default filled in for a type.
+func (s Settings) For(spec credit.Spec) Settings {
+	switch {
+	case s.Reserve < 0:
+		s.Reserve = 0
+	case s.Reserve == 0:
+		s.Reserve = min(reserveBurst*(float64(spec.VCPUs)-spec.Baseline()), reserveMostOfMax*spec.Max)
+	}
+	s.OpenMark = positive(s.OpenMark, openMarkOfMax*spec.Max)
+	s.DefaultNeed = positive(s.DefaultNeed, max(defaultNeedOfMax*spec.Max, leastDefaultNeed))
+	s.Horizon = positive(s.Horizon, DefaultHorizon)
+	s.Dwell = positive(s.Dwell, DefaultDwell)
+	s.StaleAfter = positive(s.StaleAfter, DefaultStaleAfter)
+	s.Busy = positive(s.Busy, DefaultBusy)
+	s.SurplusLimit = max(s.SurplusLimit, 0)
+	return s
+}
+
+func positive[T float64 | time.Duration](v, otherwise T) T {
+	if v > 0 {
+		return v
+	}
+	return otherwise
+}

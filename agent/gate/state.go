@@ -1,0 +1,124 @@
+package gate
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// State is all that the gate remembers, as plain data that may be kept as JSON across a restart. The zero State is
+// a closed gate with an empty queue.
+type State struct {
+	Open bool `json:"open"`
+	// Since is when Open last changed; zero before the first decision.
+	Since time.Time `json:"since,omitzero"`
+	// At is when the last decision was made.
+	At time.Time `json:"at,omitzero"`
+	// Awake is when the gate came back after a pause; silence counts from then.
+	Awake time.Time `json:"awake,omitzero"`
+	Jobs  []Entry   `json:"jobs,omitempty"`
+	// History is what past runs cost, by job name.
+	History map[string]Past `json:"history,omitempty"`
+}
+
+// pause is how long the gate may not have decided before that counts as its own absence, not the jobs' silence.
+const pause = time.Minute
+
+func (s State) clone() State {
+	s.Jobs = slices.Clone(s.Jobs)
+	s.History = maps.Clone(s.History)
+	return s
+}
+
+// hear takes what the clients said and drops the jobs that have fallen silent.
+func (s *State) hear(in Input, set Settings, d *Decision) {
+	if !s.At.IsZero() && in.Now.Sub(s.At) > pause {
+		s.Awake = in.Now
+	}
+	asked := slices.Clone(in.Asked)
+	slices.SortStableFunc(asked, func(a, b Asked) int { return a.At.Compare(b.At) })
+	for _, a := range asked {
+		s.hearOne(a, in.Now, d)
+	}
+	s.Jobs = slices.DeleteFunc(s.Jobs, func(e Entry) bool {
+		heard := e.Heard
+		if s.Awake.After(heard) {
+			heard = s.Awake
+		}
+		if in.Now.Sub(heard) <= Silence {
+			return false
+		}
+		if o := e.owed(); o > 0 {
+			d.Notes = append(d.Notes, fmt.Sprintf("job %q was not heard from for %s: its promise of %.1f credits is released", e.ID, Silence, o))
+		}
+		return true
+	})
+	for i := range s.Jobs {
+		e := &s.Jobs[i]
+		e.Expected = s.History[e.Name].expect(e.Need, set.DefaultNeed)
+		e.LatestStart = e.latestStart(in.Credits.VCPUs)
+	}
+}
+
+// hearOne brings one job up to date. What was heard already, or long ago, is passed over.
+func (s *State) hearOne(a Asked, now time.Time, d *Decision) {
+	if a.Validate() != nil || now.Sub(a.At) > Silence {
+		return
+	}
+	i := slices.IndexFunc(s.Jobs, func(e Entry) bool { return e.ID == a.ID })
+	switch {
+	case i >= 0 && !a.At.After(s.Jobs[i].Heard):
+		return
+	case i < 0 && a.State == Done:
+		return
+	case i < 0 && len(s.Jobs) >= mostJobs:
+		d.Problems = append(d.Problems, problem.Problem{
+			Code: "queue-full", Severity: problem.Error, Subject: "gate",
+			Text: fmt.Sprintf("%d jobs are known to the gate and no more are taken", mostJobs),
+			Hint: "let fewer jobs wait at once",
+		})
+		return
+	case i < 0:
+		i = len(s.Jobs)
+		s.Jobs = append(s.Jobs, Entry{Phase: Waiting, Since: a.At, Changed: a.At})
+	case s.Jobs[i].Phase == Done && a.State != Done, s.Jobs[i].Phase == Running && a.State == Waiting:
+		// The same id again: another run.
+		s.Jobs[i] = Entry{Phase: Waiting, Since: a.At, Changed: a.At}
+	}
+	e := &s.Jobs[i]
+	e.Job, e.Heard, e.Spent = a.Job, a.At, max(e.Spent, a.Spent)
+	switch {
+	case a.State == Running && e.Phase != Running:
+		e.to(Running, a.At)
+	case a.State == Done && e.Phase != Done:
+		s.remember(e.Name, e.Spent, a.At)
+		e.to(Done, a.At)
+	}
+}
+
+func (e *Entry) to(p Phase, at time.Time) { e.Phase, e.Changed = p, at }
+
+// remember files the cost of a run. A run that reported no cost teaches nothing.
+func (s *State) remember(name string, cost float64, at time.Time) {
+	if cost <= 0 {
+		return
+	}
+	if s.History == nil {
+		s.History = map[string]Past{}
+	}
+	p := s.History[name]
+	costs := append(slices.Clone(p.Costs), cost)
+	s.History[name] = Past{Costs: costs[max(0, len(costs)-mostCosts):], At: at}
+	for len(s.History) > mostNames {
+		oldest := ""
+		for n, h := range s.History {
+			if oldest == "" || h.At.Before(s.History[oldest].At) || (h.At.Equal(s.History[oldest].At) && n < oldest) {
+				oldest = n
+			}
+		}
+		delete(s.History, oldest)
+	}
+}

@@ -1,0 +1,145 @@
+package gate
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// view is what the credits, or the load of an instance without credits, allow.
+type view struct {
+	// shut says why nothing may start; empty when the numbers decide.
+	shut string
+	// hold means that not even a job at its latest start may start.
+	hold bool
+	// known is whether the numbers mean something although shut is set.
+	known bool
+	// credits is false on an instance without credits: the load decides then.
+	credits bool
+	report  credit.Report
+	bank    credit.Bank // with the error bar taken off
+	points  []credit.Point
+	floor   float64
+	busy    float64
+}
+
+// look reads the input. Whatever is unknown or stale shuts.
+func look(in Input, set Settings) view {
+	c := in.Credits
+	v := view{report: c, credits: c.Burstable, busy: set.Busy}
+	switch {
+	case c.Type == "":
+		v.shut = "the instance type is not known yet"
+	case c.MeterAt.IsZero() || in.Now.Sub(c.MeterAt) > meterStale:
+		v.shut = "the CPU time has not been read for more than " + meterStale.String()
+	case !c.Burstable && !c.NowKnown:
+		v.shut = "the load is not known yet"
+	case !c.Burstable:
+		v.known = true
+	case !c.Known:
+		v.shut = "the credit balance is not known yet: no point of CloudWatch has arrived"
+	case in.Now.Sub(c.AnchorAt) > set.StaleAfter:
+		v.shut = fmt.Sprintf("the newest balance of CloudWatch is %s old, more than %s",
+			in.Now.Sub(c.AnchorAt).Round(time.Minute), set.StaleAfter)
+	default:
+		v.known = true
+		v.bank = c.Bank.Less(c.ErrorBar)
+		v.floor = set.Reserve
+		if c.Bank.Mode == credit.Unlimited {
+			v.floor = max(set.Reserve-set.SurplusLimit, -c.Bank.Spec.Max)
+		}
+		end := in.Now.Add(set.Horizon)
+		n := slices.IndexFunc(c.Forecast, func(p credit.Point) bool { return p.At.After(end) })
+		if n < 0 {
+			n = len(c.Forecast)
+		}
+		v.points = c.Forecast[:max(n, min(1, len(c.Forecast)))]
+	}
+	if in.Hold != "" {
+		v.shut, v.hold = "held: "+in.Hold, true
+	}
+	return v
+}
+
+// room is the most credits that one more batch of the given cores may spend beside the loads.
+func (v view) room(cores float64, ls []credit.Load) float64 {
+	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
+}
+
+// spare is the most that a full balance could give a batch of the given cores.
+func (v view) spare(cores float64) float64 {
+	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max), v.report.MeterAt, v.points, v.floor, cores, nil)
+}
+
+// why says when the services alone come nearest to the floor.
+func (v view) why() string {
+	low, at := credit.Lowest(v.bank, v.report.MeterAt, v.points, nil)
+	if low >= v.floor {
+		return "all of it is promised to jobs"
+	}
+	if !at.After(v.report.MeterAt) {
+		return fmt.Sprintf("%.1f credits are sure now and %.1f must stay", low, v.floor)
+	}
+	return fmt.Sprintf("the services alone may bring the balance to %.1f by %s, and %.1f must stay", low, at.UTC().Format("15:04 MST"), v.floor)
+}
+
+// opensAt is when the balance is expected to be above the floor by the mark and all promises.
+func (v view) opensAt(set Settings, promised float64) time.Time {
+	for _, p := range v.report.Forecast {
+		if p.Balance-v.report.ErrorBar-v.floor-promised >= set.OpenMark {
+			return p.At
+		}
+	}
+	return time.Time{}
+}
+
+// judgeLoad is the gate of an instance without credits: it looks at the services' CPU use alone.
+func (v view) judgeLoad(isOpen bool, jobs int) (open, urgently bool, reason string) {
+	share, limit := v.share(), v.busy
+	if isOpen {
+		limit = min(busyCloseShare*v.busy, 1)
+	}
+	numbers := fmt.Sprintf("the services use %.0f %% of %d processors, the mark is %.0f %%", 100*share, v.report.VCPUs, 100*limit)
+	if share >= limit {
+		return false, false, numbers
+	}
+	if jobs >= v.report.VCPUs {
+		return false, false, fmt.Sprintf("%d jobs run on %d processors", jobs, v.report.VCPUs)
+	}
+	return true, false, numbers
+}
+
+// share is the services' part of all processors.
+func (v view) share() float64 {
+	return v.report.Now.Services / float64(max(v.report.VCPUs, 1))
+}
+
+// fits says whether a job may start beside the loads, and why not.
+func (v view) fits(e Entry, ls []credit.Load) (ok bool, reason string) {
+	if !v.credits {
+		return v.fitsLoad(e, ls)
+	}
+	room := v.room(e.Cores, ls)
+	if room >= e.Expected {
+		return true, fmt.Sprintf("needs %.1f credits and may spend %.1f", e.Expected, room)
+	}
+	return false, fmt.Sprintf("needs %.1f credits and only %.1f are free", e.Expected, room)
+}
+
+// fitsLoad admits as many jobs as there are processors that the services leave.
+func (v view) fitsLoad(e Entry, ls []credit.Load) (bool, string) {
+	if share := v.share(); share >= v.busy {
+		return false, fmt.Sprintf("the services use %.0f %% of the processors, the mark is %.0f %%", 100*share, 100*v.busy)
+	}
+	taken := 0.0
+	for _, l := range ls {
+		taken += positive(l.Cores, float64(v.report.VCPUs))
+	}
+	free := float64(v.report.VCPUs) - taken
+	if want := positive(min(e.Cores, float64(v.report.VCPUs)), float64(v.report.VCPUs)); want > free {
+		return false, fmt.Sprintf("needs %.1f processors and %.1f are free", want, max(free, 0))
+	}
+	return true, fmt.Sprintf("%.1f processors are free", free)
+}

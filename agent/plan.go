@@ -1,0 +1,201 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/install"
+)
+
+// planner joins what the sources say into one table and one tree.
+type planner struct {
+	identity   *latest.Slot[identity.Identity]
+	containers *latest.Slot[tasks.Containers]
+	agent      *latest.Slot[tasks.Agent]
+	certs      *latest.Slot[certs.Inventory]
+	reach      *latest.Slot[route.Reach]
+	build      *latest.Slot[nginx.Build]
+
+	log      *slog.Logger
+	beat     func()
+	options  route.Options
+	settings nginx.Settings
+
+	// What was said last.
+	local    netip.Addr
+	docker   tasks.Containers
+	ecs      tasks.Agent
+	ecsHeard bool
+	pairs    certs.Inventory
+	probed   route.Reach
+	nginx    nginx.Build
+	hasNginx bool
+
+	table    *route.Table // kept by the agent across flows: who holds a host keeps it
+	told     bool         // a tree was given away
+	holdTill time.Time    // until when the first tree is held back
+	tree     string       // generation of the last tree
+	running  report.Tasks
+	batchIDs atomic.Pointer[[]string]
+}
+
+func newPlanner(a *agent, c config.Config) *planner {
+	return &planner{
+		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](),
+		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](),
+		log: a.o.Log, beat: a.board.beat, table: &a.table,
+		ecsHeard: c.ECS.AgentURL == "",
+		options: route.Options{
+			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: c.Routes.Grace,
+			Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+		},
+		settings: nginxSettings(c),
+	}
+}
+
+const (
+	// replan is how often the table is made anew although nobody said anything:
+	// grace periods end, and silence becomes a problem.
+	replan = 5 * time.Second
+	// firstHold bounds how long the first tree waits for the first answers of the
+	// probes and of the ECS agent. Without it a restarted agent would take every
+	// container out of a running nginx until it had been probed again.
+	firstHold = 3 * time.Second
+)
+
+// run plans whenever something was said, until ctx ends.
+func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) error {
+	tick := time.NewTicker(replan)
+	defer tick.Stop()
+	var held <-chan time.Time
+	for {
+		p.plan(time.Now(), putWanted, putTree, putTable, putTasks)
+		p.beat()
+		if held == nil && !p.holdTill.IsZero() && !p.told {
+			held = time.After(time.Until(p.holdTill))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case id := <-p.identity.C():
+			p.local = id.Host.LocalAddr
+		case p.docker = <-p.containers.C():
+		case p.ecs = <-p.agent.C():
+			p.ecsHeard = true
+		case p.pairs = <-p.certs.C():
+		case p.probed = <-p.reach.C():
+		case p.nginx = <-p.build.C():
+			p.hasNginx = true
+		case <-held:
+		case <-tick.C:
+		}
+	}
+}
+
+// plan makes the table and the tree of what is known now, and gives away what
+// has changed.
+func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) {
+	snapshot := tasks.Merge(p.docker, p.ecs)
+	if running := p.countTasks(snapshot); !reflect.DeepEqual(running, p.running) {
+		p.running = running
+		putTasks(running)
+	}
+	before := *p.table
+	table := route.Build(route.Input{
+		Snapshot: snapshot, Certs: p.pairs, Reach: p.probed, Local: p.local, Prev: before, Now: now, Options: p.options,
+	})
+	*p.table = table
+	if !slices.Equal(table.Probes, before.Probes) || !p.told {
+		putWanted(table.Probes)
+	}
+	if !reflect.DeepEqual(table, before) || !p.told {
+		putTable(table)
+	}
+	if p.hasNginx && table.Complete && p.mayTell(table, now) {
+		p.tell(table, putTree)
+	}
+}
+
+// mayTell holds the first tree back until every container has been probed once
+// and the ECS agent has spoken, or for firstHold.
+func (p *planner) mayTell(table route.Table, now time.Time) bool {
+	if p.told {
+		return true
+	}
+	if p.holdTill.IsZero() {
+		p.holdTill = now.Add(firstHold)
+	}
+	if !now.Before(p.holdTill) {
+		return true
+	}
+	for _, probe := range table.Probes {
+		if p.probed[probe].State == route.Unknown {
+			return false
+		}
+	}
+	return p.ecsHeard
+}
+
+func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
+	snippets, err := install.Snippets(p.settings.SnippetDir)
+	if err != nil {
+		// The ones from before stay: a directory that cannot be read for a moment
+		// must not change how sites behave.
+		p.log.Warn("operator's nginx snippets could not be read", "dir", p.settings.SnippetDir, "err", err)
+	} else {
+		p.settings.Snippets = snippets
+	}
+	tree := nginx.Render(p.settings, p.nginx, table)
+	p.told = true
+	if tree.Generation != p.tree {
+		p.tree = tree.Generation
+		putTree(tree)
+	}
+}
+
+func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
+	r := report.Tasks{At: s.At, Complete: s.Complete, ECSAgent: p.ecs.Complete, Problems: s.Problems}
+	ids := []string{}
+	for _, c := range s.Containers {
+		if c.State != tasks.Running {
+			continue
+		}
+		r.Running++
+		if c.IsBatch() {
+			r.Batches++
+			ids = append(ids, c.ID)
+		}
+	}
+	p.batchIDs.Store(&ids)
+	return r
+}
+
+// batches returns the ids of the batch containers that run; the meter counts
+// their CPU time apart. It may be called from any goroutine.
+func (p *planner) batches() []string {
+	if ids := p.batchIDs.Load(); ids != nil {
+		return *ids
+	}
+	return nil
+}
+
+// bodySize translates "0 is no limit" into what package route takes.
+func bodySize(n int64) int64 {
+	if n == 0 {
+		return -1
+	}
+	return n
+}

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/files"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
+	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/install"
+)
+
+// Preview is what an agent would do now with this configuration.
+type Preview struct {
+	// Table and Tree are what would be served; empty when Docker could not be listed.
+	Table route.Table
+	Tree  nginx.Tree
+	// Problems are everything found on the way, nginx's own judgement included
+	// when it was asked for.
+	Problems []problem.Problem
+}
+
+// previewPatience bounds the time that the sources of a preview may take.
+const previewPatience = 8 * time.Second
+
+// MakePreview runs the stages that look and plan, once, and none that touches
+// anything. With prove, nginx is asked too whether it would take the outcome.
+// The error wraps ErrConfig for a configuration that is wrong.
+func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
+	o.Log = slog.New(slog.DiscardHandler)
+	a := &agent{o: o, board: newBoard(o.Version, time.Now())}
+	resolved, err := a.resolve()
+	if err != nil {
+		return Preview{}, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	c := resolved.Config
+	var p Preview
+	build, err := install.Detect(ctx, c.Nginx.Binary)
+	if err != nil {
+		return p, fmt.Errorf("asking nginx for its version: %w", err)
+	}
+	pl := newPlanner(a, c)
+	pl.build.Put(build)
+	a.look(ctx, pl, &p)
+	p.Problems = append(p.Problems, p.Table.Problems...)
+	if p.Tree.Generation == "" {
+		// Without Docker nothing would be changed; what is left to prove is nginx
+		// itself, its ports and the operator's snippets.
+		p.Tree = nginx.Render(pl.settings, build, route.Table{Complete: true})
+	}
+	if !prove {
+		problem.Sort(p.Problems)
+		return p, nil
+	}
+	found, err := install.Check(ctx, installOptions(c, build), p.Tree)
+	p.Problems = append(p.Problems, found...)
+	problem.Sort(p.Problems)
+	return p, err
+}
+
+// look runs the sources and the planner until the first tree is there.
+func (a *agent) look(ctx context.Context, pl *planner, p *Preview) {
+	r, _ := a.resolve() // it was right a moment ago
+	c := r.Config
+	ctx, done := context.WithTimeout(ctx, previewPatience)
+	defer done()
+	var (
+		b      = a.board
+		g      = newGroup(ctx)
+		wanted = latest.New[[]route.Probe]()
+	)
+	if cloud, err := newCloud(ctx); err == nil {
+		g.run("discover", func(ctx context.Context) error {
+			// Only what the host knows of itself is waited for.
+			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(), LocalAddr: c.LocalAddr}, latest.Tee[identity.Identity](pl.identity.Put))
+		})
+	}
+	g.run("docker", func(ctx context.Context) error {
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host}, func(v tasks.Containers) {
+			pl.containers.Put(v)
+			if !v.Complete && len(v.Problems) > 0 {
+				b.tasks(report.Tasks{Problems: v.Problems})
+				done()
+			}
+		})
+	})
+	if c.ECS.AgentURL != "" {
+		g.run("ecsagent", func(ctx context.Context) error {
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL}, pl.agent.Put)
+		})
+	}
+	g.run("certificates", func(ctx context.Context) error {
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir}, latest.Tee[certs.Inventory](b.certs, pl.certs.Put))
+	})
+	g.run("probe", func(ctx context.Context) error {
+		return probe.Run(ctx, probe.Options{}, wanted.C(), pl.reach.Put)
+	})
+	g.run("plan", func(ctx context.Context) error {
+		return pl.run(ctx, wanted.Put, func(t nginx.Tree) { p.Tree = t; done() }, func(t route.Table) { p.Table = t }, b.tasks)
+	})
+	_ = g.wait() // a source that fails says so in its problems
+	s := b.read()
+	p.Problems = append(p.Problems, s.Tasks.Problems...)
+	p.Problems = append(p.Problems, s.Certs.Problems...)
+}

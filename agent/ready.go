@@ -1,0 +1,74 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// readiness tells the claim whether this instance can serve what the address is for.
+type readiness struct {
+	identity *latest.Slot[identity.Identity]
+	table    *latest.Slot[route.Table]
+	nginx    *latest.Slot[nginx.Status]
+	hosts    []string
+}
+
+func newReadiness(hosts []string) *readiness {
+	return &readiness{
+		identity: latest.New[identity.Identity](), table: latest.New[route.Table](), nginx: latest.New[nginx.Status](), hosts: hosts,
+	}
+}
+
+func (r *readiness) run(ctx context.Context, put func(address.Situation)) error {
+	var (
+		s, told address.Situation
+		table   route.Table
+		server  nginx.Status
+	)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s.Identity = <-r.identity.C():
+		case table = <-r.table.C():
+		case server = <-r.nginx.C():
+		}
+		s.Ready, s.Unready = ready(r.hosts, table, server)
+		if !reflect.DeepEqual(s, told) {
+			told = s
+			put(s)
+		}
+	}
+}
+
+// ready reports whether nginx serves the named hosts, or any host if none is
+// named; and if not, why.
+func ready(hosts []string, t route.Table, n nginx.Status) (bool, string) {
+	switch {
+	case !n.Running || n.Generation == "":
+		return false, "nginx does not answer yet"
+	case !t.Complete:
+		return false, "what runs here is not known yet"
+	}
+	live := t.LiveHosts()
+	live = slices.DeleteFunc(live, func(h string) bool {
+		return slices.ContainsFunc(n.Quarantined, func(q nginx.Quarantine) bool { return q.Host == h && !q.LastGood })
+	})
+	for _, h := range hosts {
+		if !slices.Contains(live, h) {
+			return false, fmt.Sprintf("host %s (address.ready) has no live container", h)
+		}
+	}
+	if len(live) == 0 {
+		return false, "no route is live"
+	}
+	return true, ""
+}

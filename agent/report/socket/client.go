@@ -1,0 +1,99 @@
+package socket
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// ErrNoAgent is the error of every call while no agent answers on the socket.
+var ErrNoAgent = errors.New("the agent does not answer")
+
+// Client asks the agent on this host.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// Dial returns a client for the socket at path. Nothing is connected yet.
+func Dial(path string) *Client {
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives: true,
+	}}}
+}
+
+// Status returns what the agent knows.
+func (c *Client) Status(ctx context.Context) (report.Status, error) {
+	var s report.Status
+	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+}
+
+// ClaimAddress asks the agent to take the Elastic IP now, and waits for the outcome.
+func (c *Client) ClaimAddress(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/address/claim", nil, nil)
+}
+
+// Job tells the agent how a job stands and returns what the agent thinks of it. A
+// job that waits gets its answer when it may run, or after the given patience.
+func (c *Client) Job(ctx context.Context, asked gate.Asked, patience time.Duration) (gate.Entry, error) {
+	var j gate.Entry
+	path := "/v1/jobs/" + url.PathEscape(asked.ID) + "?wait=" + patience.String()
+	return j, c.call(ctx, http.MethodPut, path, asked, &j)
+}
+
+// maxAnswer bounds an answer of the agent, in bytes.
+const maxAnswer = 16 << 20
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("%w on %s: %w", ErrNoAgent, c.path, errors.Unwrap(err))
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("%w on %s: %w", ErrNoAgent, c.path, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		var f failure
+		if json.Unmarshal(b, &f) != nil || f.Error == "" {
+			f.Error = resp.Status
+		}
+		return errors.New(f.Error)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("the agent's answer: %w", err)
+	}
+	return nil
+}

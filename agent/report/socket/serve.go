@@ -1,0 +1,104 @@
+package socket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// Agent is what the socket needs of the agent.
+type Agent interface {
+	Status() report.Status
+	// ClaimAddress returns when the attempt is over.
+	ClaimAddress(context.Context) error
+	// Job takes what a job says of itself and returns what the agent thinks of
+	// it: at once, or, for a job that waits, when it may run or ctx ends.
+	Job(context.Context, gate.Asked) (gate.Entry, error)
+}
+
+const (
+	maxBody = 64 << 10
+	// maxPatience is the longest that a request is held open.
+	maxPatience = 5 * time.Minute
+)
+
+// failure is the body of every answer that is not 200.
+type failure struct {
+	Error string `json:"error"`
+}
+
+// Serve answers on l until ctx ends.
+func Serve(ctx context.Context, l net.Listener, a Agent) error {
+	s := &http.Server{
+		Handler:           mux(a),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       time.Minute,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() {
+		// Requests that wait see ctx end and answer; the rest take milliseconds.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if s.Shutdown(end) != nil {
+			s.Close()
+		}
+	})
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving the socket: %w", err)
+	}
+	return nil
+}
+
+func mux(a Agent) http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, a.Status(), nil)
+	})
+	m.HandleFunc("POST /v1/address/claim", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, a.ClaimAddress(r.Context()))
+	})
+	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
+		j, err := job(w, r, a)
+		answer(w, j, err)
+	})
+	return m
+}
+
+func job(w http.ResponseWriter, r *http.Request, a Agent) (gate.Entry, error) {
+	var asked gate.Asked
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&asked); err != nil {
+		return gate.Entry{}, fmt.Errorf("reading the job: %w", err)
+	}
+	asked.ID = r.PathValue("id")
+	patience := time.Duration(0)
+	if text := r.URL.Query().Get("wait"); text != "" {
+		var err error
+		if patience, err = time.ParseDuration(text); err != nil || patience < 0 {
+			return gate.Entry{}, fmt.Errorf("wait=%q is not a duration", text)
+		}
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxPatience))
+	defer cancel()
+	return a.Job(ctx, asked)
+}
+
+// answer writes v, or the error as what the asker did wrong: the agent's own
+// troubles are in the status.
+func answer(w http.ResponseWriter, v any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusConflict)
+		v = failure{Error: err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(v) // an asker that went away needs no answer
+}

@@ -1,0 +1,217 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Text renders the status for people: one line a subject, then what is wrong and
+// what to do about it. It is made to be read in ten seconds.
+func (s Status) Text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "nagaya %s on %s, up %s\n\n", s.Version, s.machine(), short(s.At.Sub(s.StartedAt)))
+	for _, row := range [][2]string{
+		{"address", s.addressLine()},
+		{"tasks", s.tasksLine()},
+		{"routes", s.routesLine()},
+		{"nginx", s.nginxLine()},
+		{"credits", s.creditLine()},
+		{"gate", s.gateLine()},
+	} {
+		fmt.Fprintf(&b, "  %-9s %s\n", row[0], row[1])
+	}
+	b.WriteString("\n" + s.problemsText())
+	return b.String()
+}
+
+// Line is the status in one line, for systemd.
+func (s Status) Line() string {
+	live, hosts := s.LiveSites()
+	line := fmt.Sprintf("%d of %d hosts live", live, hosts)
+	if s.Address.Claim != "" {
+		word := "address elsewhere"
+		if s.Address.Held() {
+			word = "holds " + s.Address.Address.PublicIP.String()
+		}
+		line += ", " + word
+	}
+	if s.Credit.Known {
+		line += fmt.Sprintf(", %.0f credits", s.Credit.Balance)
+	}
+	line += ", gate " + s.gateWord()
+	if severe, all := s.Severe(); all > 0 {
+		line += fmt.Sprintf(", %d problems (%d severe)", all, severe)
+	}
+	return line
+}
+
+func (s Status) machine() string {
+	in := s.Identity.Instance
+	if !in.Known {
+		return s.Identity.Host.Name + " (no instance metadata)"
+	}
+	text := fmt.Sprintf("%s (%s, %s)", in.ID, in.Type, in.Zone)
+	if s.Identity.ECS.Known {
+		text += ", cluster " + s.Identity.ECS.Cluster
+	}
+	if s.Identity.Leaving() {
+		text += ", LEAVING"
+	}
+	return text
+}
+
+func (s Status) addressLine() string {
+	a := s.Address
+	switch {
+	case a.Claim == "":
+		return "none is claimed (address.claim)"
+	case !a.Known:
+		return a.Claim + ": EC2 has not been asked yet"
+	case a.Held():
+		return fmt.Sprintf("%s is held here since %s (policy %s)", a.Address.PublicIP, s.clock(a.Since), a.Policy)
+	}
+	holder := string(a.Holder.Kind)
+	if a.Holder.InstanceID != "" {
+		holder = a.Holder.InstanceID
+		if a.Holder.State != "" {
+			holder += " (" + a.Holder.State + ")"
+		}
+	}
+	return fmt.Sprintf("%s is held by %s: %s", a.Address.PublicIP, holder, a.Decision.Reason)
+}
+
+func (s Status) tasksLine() string {
+	t := s.Tasks
+	if !t.Complete {
+		return "Docker has not been listed yet"
+	}
+	line := fmt.Sprintf("%d running", t.Running)
+	if t.Batches > 0 {
+		line += fmt.Sprintf(", %d of them batches", t.Batches)
+	}
+	line += fmt.Sprintf("; Docker listed %s ago", short(s.At.Sub(t.At)))
+	if t.ECSAgent {
+		line += "; the ECS agent answers"
+	}
+	return line
+}
+
+func (s Status) routesLine() string {
+	live, hosts := s.LiveSites()
+	servers, tls := 0, 0
+	for _, site := range s.Routes.Sites {
+		if site.TLS {
+			tls++
+		}
+		for _, l := range site.Locations {
+			servers += len(l.Servers)
+		}
+	}
+	line := fmt.Sprintf("%d of %d hosts live on %d servers, %d with HTTPS", live, hosts, servers, tls)
+	if n := len(s.Nginx.Quarantined); n > 0 {
+		line += fmt.Sprintf(", %d in quarantine", n)
+	}
+	return line
+}
+
+func (s Status) nginxLine() string {
+	n := s.Nginx
+	if !n.Running {
+		if n.LastError != "" {
+			return "not running: " + n.LastError
+		}
+		return "not running yet"
+	}
+	line := fmt.Sprintf("%s serves generation %s", n.Version, n.Generation)
+	if !n.LoadedAt.IsZero() {
+		line += fmt.Sprintf(", loaded at %s, %d generations since the agent started", s.clock(n.LoadedAt), n.Reloads)
+	}
+	if !n.Settled {
+		line += "; a newer one is wanted"
+	}
+	return line
+}
+
+func (s Status) creditLine() string {
+	c := s.Credit
+	switch {
+	case c.Type == "":
+		return "the instance type is not known"
+	case !c.Burstable:
+		return c.Type + " has no CPU credits"
+	case !c.Known:
+		return "the balance is not known yet"
+	}
+	line := fmt.Sprintf("%.1f of %.0f (±%.1f), %s; earns %g an hour, services spent %.1f and batches %.1f in the last",
+		c.Balance, c.Max, c.ErrorBar, c.Mode, c.EarnPerHour, c.SpentLastHour.Services, c.SpentLastHour.Batch)
+	if c.Surplus > 0 {
+		line += fmt.Sprintf("; %.1f borrowed", c.Surplus)
+	}
+	return line
+}
+
+func (s Status) problemsText() string {
+	if len(s.Problems) == 0 {
+		return "no problems\n"
+	}
+	var b strings.Builder
+	b.WriteString("problems\n")
+	for _, p := range s.Problems {
+		mark := "warning"
+		if p.Severity == problem.Error {
+			mark = "ERROR"
+		}
+		fmt.Fprintf(&b, "  %-8s %s: %s\n           %s, for %s\n           → %s\n", mark, p.Subject, p.Text, p.Code, short(s.At.Sub(p.Since)), p.Hint)
+	}
+	return b.String()
+}
+
+// clock writes a time of the last day as hours and minutes, an older one as a date.
+func (s Status) clock(t time.Time) string {
+	if s.At.Sub(t) < 24*time.Hour {
+		return t.Local().Format("15:04:05")
+	}
+	return t.Local().Format("2006-01-02 15:04")
+}
+
+// short writes a duration in its one or two largest units.
+func short(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, int(d.Seconds())))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
+}
+
+func (s Status) gateWord() string {
+	if s.Gate.Decision.At.IsZero() {
+		return "undecided"
+	}
+	return gate.Word(s.Gate.Decision.Open)
+}
+
+func (s Status) gateLine() string {
+	d := s.Gate.Decision
+	if d.At.IsZero() {
+		return "undecided"
+	}
+	line := fmt.Sprintf("%s for %s: %s", gate.Word(d.Open), short(s.At.Sub(d.Since)), d.Reason)
+	count := map[gate.Phase]int{}
+	for _, j := range d.Jobs {
+		count[j.Phase]++
+	}
+	for _, p := range []gate.Phase{gate.Waiting, gate.Admitted, gate.Running, gate.Refused} {
+		if count[p] > 0 {
+			line += fmt.Sprintf("; %d %s", count[p], p)
+		}
+	}
+	return line
+}

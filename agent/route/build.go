@@ -1,0 +1,416 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// Input is everything that a table depends on.
+type Input struct {
+	Snapshot tasks.Snapshot
+	// Certs must be Complete, if only by saying that there are none: until then no
+	// table is complete, since a site must not lose its HTTPS to a slow start.
+	Certs certs.Inventory
+	Reach Reach
+	// Local is the address at which this host reaches its own published ports.
+	Local netip.Addr
+	// Prev is the table that this one replaces: who holds a host in it keeps it.
+	Prev    Table
+	Now     time.Time
+	Options Options
+}
+
+// Options are the operator's defaults. Zero values mean the default.
+type Options struct {
+	// BodySize is the largest request body in bytes where a label says nothing.
+	// Zero means 1 MiB, as nginx does; negative means no limit.
+	BodySize int64
+	// Timeout is how long a container may be silent. Zero means 60 s, as nginx does.
+	Timeout time.Duration
+	// Grace is how long a site without containers answers 503 before it is
+	// forgotten. Zero means 10 min.
+	Grace time.Duration
+	// Patience is how long a container may start before its silence is a problem.
+	// Zero means 10 s.
+	Patience time.Duration
+	// ExitedFor is how long the end of a container is a problem. Zero means 10 min.
+	ExitedFor time.Duration
+	// Listen are the ports of nginx itself, which no container may be behind. Nil
+	// means 80 and 443.
+	Listen []uint16
+}
+
+func (o Options) withDefaults() Options {
+	o.BodySize = cmp.Or(o.BodySize, 1<<20)
+	o.BodySize = max(o.BodySize, 0)
+	o.Timeout = cmp.Or(o.Timeout, time.Minute)
+	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
+	o.Patience = cmp.Or(o.Patience, 10*time.Second)
+	o.ExitedFor = cmp.Or(o.ExitedFor, 10*time.Minute)
+	if o.Listen == nil {
+		o.Listen = []uint16{80, 443}
+	}
+	return o
+}
+
+// Build makes the table of what should be served. It is a function of its input
+// alone: equal inputs give equal tables. What cannot be used becomes a problem
+// and costs nothing but itself. While the snapshot or the certificates are not
+// known, the sites are those of the table before and Complete is false.
+func Build(in Input) Table {
+	b := &builder{in: in, o: in.Options.withDefaults()}
+	b.t = Table{Complete: in.Snapshot.Complete && in.Certs.Complete, Sites: []Site{}}
+	b.sites(b.settle(b.claims()))
+	if !b.t.Complete {
+		b.t.Sites = append([]Site{}, in.Prev.Sites...)
+	}
+	for _, c := range in.Snapshot.Containers {
+		if idForm.MatchString(c.ID) && !c.IsBatch() {
+			b.exited(c)
+		}
+	}
+	b.order()
+	return b.t
+}
+
+type builder struct {
+	in Input
+	o  Options
+	t  Table
+}
+
+// order makes the fixed order that Table promises.
+func (b *builder) order() {
+	slices.SortFunc(b.t.Waiting, func(x, y Waiting) int {
+		return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Ref, y.Ref), x.Addr.Compare(y.Addr), cmp.Compare(x.Why, y.Why))
+	})
+	slices.SortFunc(b.t.Probes, compareProbes)
+	b.t.Probes = slices.Compact(b.t.Probes)
+	problem.Sort(b.t.Problems)
+	b.t.Problems = firstOfEach(b.t.Problems)
+}
+
+// firstOfEach leaves one problem of each code and subject, which are its identity;
+// of sorted ones, the worst.
+func firstOfEach(ps []problem.Problem) []problem.Problem {
+	type identity struct{ code, subject string }
+	seen := map[identity]bool{}
+	return slices.DeleteFunc(ps, func(p problem.Problem) bool {
+		id := identity{p.Code, p.Subject}
+		again := seen[id]
+		seen[id] = true
+		return again
+	})
+}
+
+// spot is what families compete for.
+type spot struct{ host, path string }
+
+// claims lists who wants to serve what.
+func (b *builder) claims() map[spot][]claim {
+	claims := map[spot][]claim{}
+	for _, c := range b.in.Snapshot.Containers {
+		if !idForm.MatchString(c.ID) || !wants(c) {
+			continue
+		}
+		c.Addrs = slices.DeleteFunc(slices.Clone(c.Addrs), func(a netip.Addr) bool { return !validAddr(a) })
+		b.takesNginxPort(c)
+		if c.IsBatch() {
+			continue
+		}
+		p := parse(c)
+		b.t.Problems = append(b.t.Problems, p.problems...)
+		for _, s := range p.routes {
+			b.claim(claims, c, s)
+		}
+	}
+	return claims
+}
+
+// claim adds the claims of one route of one container.
+func (b *builder) claim(claims map[spot][]claim, c tasks.Container, s said) {
+	port, err := portOf(c, s.port)
+	if err != nil {
+		b.say(problem.Problem{
+			Code: "port-unclear", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
+			Text: fmt.Sprintf("it is not clear which port %s leads to: %s", s.hosts[0], err),
+			Hint: "set nagaya.port",
+		})
+		return
+	}
+	if c.Network == tasks.Host && b.isNginxPort(port) {
+		b.say(problem.Problem{
+			Code: "port-is-nginx", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
+			Text: fmt.Sprintf("it uses the host's network, where port %d is nginx's own", port),
+			Hint: "let the application listen on another port and set nagaya.port to it",
+		})
+		return
+	}
+	scheme := schemeOf(s.scheme, port)
+	if s.health != "" && scheme != HTTP && scheme != HTTPS {
+		b.say(problem.Problem{
+			Code: "label-unsupported", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
+			Text: fmt.Sprintf("nagaya.health cannot be probed over %s", scheme),
+			Hint: "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
+		})
+		return
+	}
+	at, reached := placeOf(c, port, b.in.Local)
+	probeHost := ""
+	for _, host := range s.hosts {
+		if host[0] != '*' {
+			probeHost = host
+			break
+		}
+	}
+	for _, host := range s.hosts {
+		x := claim{host: host, path: s.path, said: s, c: c, ref: ref(c), family: family(c), scheme: scheme, place: at, probeHost: probeHost}
+		b.stand(&x, reached)
+		b.crashing(x)
+		at := spot{host, s.path}
+		claims[at] = append(claims[at], x)
+	}
+}
+
+// settle decides which family holds each host and path: the one that holds it
+// in the table before, else the one that came first. The others' claims become
+// problems.
+func (b *builder) settle(claims map[spot][]claim) map[spot][]claim {
+	for at, cs := range claims {
+		slices.SortFunc(cs, newer)
+		winner := b.holder(at, cs)
+		claims[at] = slices.DeleteFunc(cs, func(c claim) bool {
+			if c.family == winner {
+				return false
+			}
+			b.wait(c, "taken")
+			b.say(problem.Problem{
+				Code: "host-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + at.host + at.path,
+				Text: fmt.Sprintf("%s%s belongs to %s, so %s does not get it", at.host, at.path, quoted(winner), quoted(c.family)),
+				Hint: "give it another nagaya.host or nagaya.path, or stop the other one first",
+			})
+			return true
+		})
+	}
+	return claims
+}
+
+func (b *builder) holder(at spot, cs []claim) string {
+	for _, s := range b.in.Prev.Sites {
+		if s.Host != at.host {
+			continue
+		}
+		for _, l := range s.Locations {
+			if l.Path == at.path && slices.ContainsFunc(cs, func(c claim) bool { return c.family == l.Family }) {
+				return l.Family
+			}
+		}
+	}
+	// Newest first: the last one is the earliest.
+	return cs[len(cs)-1].family
+}
+
+func (b *builder) wait(c claim, why string) {
+	b.t.Waiting = append(b.t.Waiting, Waiting{Host: c.host, Path: c.path, Addr: c.addr, Why: why, Ref: c.ref})
+}
+
+// sites makes the sites of the claims, and keeps those that just lost their last
+// container.
+func (b *builder) sites(claims map[spot][]claim) {
+	byHost := map[string]*hostState{}
+	at := func(host string) *hostState {
+		if byHost[host] == nil {
+			byHost[host] = &hostState{}
+		}
+		return byHost[host]
+	}
+	for i := range b.in.Prev.Sites {
+		s := &b.in.Prev.Sites[i]
+		h := at(s.Host)
+		h.prev = s
+		for _, l := range s.Locations {
+			if _, claimed := claims[spot{s.Host, l.Path}]; !claimed {
+				h.add(b.abandoned(l))
+			}
+		}
+	}
+	for sp, cs := range claims {
+		h := at(sp.host)
+		h.claims = append(h.claims, cs...)
+		h.add(b.location(sp, cs))
+	}
+	for host, h := range byHost {
+		if len(h.locations) > 0 {
+			b.t.Sites = append(b.t.Sites, b.site(host, h))
+		}
+	}
+	slices.SortFunc(b.t.Sites, func(x, y Site) int { return cmp.Compare(x.Host, y.Host) })
+}
+
+// hostState is what is known about one host while its site is made.
+type hostState struct {
+	prev      *Site
+	claims    []claim
+	locations []Location
+}
+
+func (h *hostState) add(l Location, ok bool) {
+	if ok {
+		h.locations = append(h.locations, l)
+	}
+}
+
+// abandoned keeps a path that nobody claims any more for the grace period.
+func (b *builder) abandoned(l Location) (Location, bool) {
+	l = b.vacant(l)
+	over := l.VacantSince.Add(b.o.Grace)
+	if !b.in.Now.Before(over) {
+		return Location{}, false
+	}
+	b.wake(over)
+	return l, true
+}
+
+func (b *builder) vacant(l Location) Location {
+	l.Servers = []Server{}
+	if l.VacantSince.IsZero() {
+		l.VacantSince = b.in.Now
+	}
+	return l
+}
+
+// location makes the location of one family's claims, newest first. ok is false
+// when it has nothing to serve and never had.
+func (b *builder) location(at spot, cs []claim) (_ Location, ok bool) {
+	var serving []claim
+	for _, c := range cs {
+		if c.ready() {
+			serving = append(serving, c)
+		}
+	}
+	b.unhealthySaid(cs, len(serving) > 0)
+	if len(serving) == 0 {
+		// Better some answer than none.
+		for _, c := range cs {
+			if c.unhealthy() {
+				serving = append(serving, c)
+			}
+		}
+	}
+	for _, c := range cs {
+		if c.why != "" && !(c.unhealthy() && len(serving) > 0 && serving[0].unhealthy()) {
+			b.wait(c, c.why)
+		}
+	}
+	if len(serving) == 0 {
+		return b.vacated(at, cs)
+	}
+	lead := serving[0]
+	l := Location{
+		Path: at.path, Family: lead.family, StripPrefix: lead.strip && at.path != "/", Scheme: lead.scheme,
+		Balance: lead.balance, BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
+		Buffering: true, Auth: lead.auth, Allow: lead.allow, Servers: []Server{},
+	}
+	if lead.bodySize != nil {
+		l.BodySize = *lead.bodySize
+	}
+	if lead.buffering != nil {
+		l.Buffering = *lead.buffering
+	}
+	b.servers(&l, serving)
+	return l, true
+}
+
+// servers fills in those that can stand behind the same location as the newest.
+func (b *builder) servers(l *Location, serving []claim) {
+	lead := serving[0]
+	for _, c := range serving {
+		switch {
+		case c.scheme != lead.scheme || c.strip != lead.strip:
+			b.wait(c, "other-version")
+		case slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Addr == c.addr }):
+			// Two containers behind one address are one server; the newest is named.
+		default:
+			l.Servers = append(l.Servers, Server{Addr: c.addr, Weight: c.weight, Container: c.c.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
+		}
+	}
+	slices.SortFunc(l.Servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+}
+
+// vacated keeps a path whose containers are all out, as long as it was served
+// before and somebody still claims it.
+func (b *builder) vacated(at spot, cs []claim) (Location, bool) {
+	for _, s := range b.in.Prev.Sites {
+		for _, l := range s.Locations {
+			if s.Host == at.host && l.Path == at.path {
+				l.Family = cs[0].family
+				return b.vacant(l), true
+			}
+		}
+	}
+	return Location{}, false
+}
+
+func (b *builder) site(host string, h *hostState) Site {
+	slices.SortFunc(h.locations, func(x, y Location) int {
+		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
+	})
+	slices.SortFunc(h.claims, newer)
+	s := Site{Host: host, Family: h.family(), Locations: h.locations, VacantSince: h.vacantSince()}
+	if rule, ok := h.rule(s.Family); ok {
+		b.secure(&s, rule)
+	} else {
+		b.stillSecure(&s, h.prev)
+	}
+	return s
+}
+
+// family says who holds the host: who held it before and still has a path of it,
+// else whose container came first.
+func (h *hostState) family() string {
+	holds := func(f string) bool {
+		return slices.ContainsFunc(h.locations, func(l Location) bool { return l.Family == f })
+	}
+	if h.prev != nil && holds(h.prev.Family) {
+		return h.prev.Family
+	}
+	for _, c := range slices.Backward(h.claims) {
+		if holds(c.family) {
+			return c.family
+		}
+	}
+	return h.locations[0].Family
+}
+
+// vacantSince is when the last of the locations became vacant; zero when one is not.
+func (h *hostState) vacantSince() time.Time {
+	var last time.Time
+	for _, l := range h.locations {
+		if l.VacantSince.IsZero() {
+			return time.Time{}
+		}
+		if l.VacantSince.After(last) {
+			last = l.VacantSince
+		}
+	}
+	return last
+}
+
+// rule is the claim whose word on TLS counts: the newest of the holder's that
+// serves, else its newest.
+func (h *hostState) rule(family string) (rule claim, ok bool) {
+	for _, c := range h.claims {
+		if c.family != family || ok && (rule.ready() || !c.ready()) {
+			continue
+		}
+		rule, ok = c, true
+	}
+	return rule, ok
+}

@@ -1,0 +1,590 @@
+package route
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+var (
+	local       = netip.MustParseAddr("10.0.0.5")
+	noon        = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	equalValues = cmp.Options{cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})}
+)
+
+// web is a healthy bridge container with a dynamic host port, started a minute
+// before noon; change makes it another one.
+func web(id string, change ...func(*tasks.Container)) tasks.Container {
+	c := tasks.Container{
+		ID: id, Name: id,
+		Labels:    map[string]string{"nagaya.host": "a.example.com"},
+		State:     tasks.Running,
+		Health:    tasks.Healthy,
+		CreatedAt: noon.Add(-time.Minute), StartedAt: noon.Add(-time.Minute),
+		Network: tasks.Bridge,
+		Ports:   []tasks.Port{{Container: 80, Protocol: "tcp", Host: 32768}},
+		Addrs:   []netip.Addr{netip.MustParseAddr("172.17.0.2")},
+		Task:    tasks.TaskRef{Family: "web", Revision: "1", ContainerName: "app"},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	return c
+}
+
+type edit = func(*tasks.Container)
+
+func labels(kv ...string) edit {
+	return func(c *tasks.Container) {
+		c.Labels = map[string]string{}
+		for i := 0; i < len(kv); i += 2 {
+			c.Labels[kv[i]] = kv[i+1]
+		}
+	}
+}
+
+func env(kv ...string) edit {
+	return func(c *tasks.Container) {
+		c.Labels, c.Env = nil, map[string]string{}
+		for i := 0; i < len(kv); i += 2 {
+			c.Env[kv[i]] = kv[i+1]
+		}
+	}
+}
+
+func hostPort(n uint16) edit { return func(c *tasks.Container) { c.Ports[0].Host = n } }
+
+func healthIs(h tasks.Health) edit { return func(c *tasks.Container) { c.Health = h } }
+
+func stateIs(s tasks.State) edit { return func(c *tasks.Container) { c.State = s } }
+
+func stopping(c *tasks.Container) { c.Stopping = true }
+
+func of(family string) edit { return func(c *tasks.Container) { c.Task.Family = family } }
+
+func age(d time.Duration) edit {
+	return func(c *tasks.Container) { c.CreatedAt, c.StartedAt = noon.Add(-d), noon.Add(-d) }
+}
+
+func input(cs ...tasks.Container) Input {
+	return Input{
+		Snapshot: tasks.Snapshot{Complete: true, Containers: cs},
+		Certs:    certs.Inventory{Complete: true},
+		Local:    local, Now: noon,
+	}
+}
+
+// lines is the table in short: a line for each location, then what waits, then
+// the problems as "severity code".
+func lines(t Table) string {
+	var b strings.Builder
+	for _, s := range t.Sites {
+		for _, l := range s.Locations {
+			var to []string
+			for _, srv := range l.Servers {
+				to = append(to, srv.Addr.String())
+			}
+			fmt.Fprintf(&b, "%s%s %s %s\n", s.Host, l.Path, l.Scheme, strings.Join(to, " "))
+		}
+	}
+	for _, w := range t.Waiting {
+		fmt.Fprintf(&b, "waits %s%s %s %s\n", w.Host, w.Path, w.Ref, w.Why)
+	}
+	for _, p := range t.Problems {
+		fmt.Fprintf(&b, "%s %s\n", p.Severity, p.Code)
+	}
+	return b.String()
+}
+
+func TestBuild(t *testing.T) {
+	tests := []struct {
+		name string
+		list []tasks.Container
+		want string
+	}{
+		{name: "nothing"},
+		{"published port: the local address", []tasks.Container{web("a")}, "a.example.com/ http 10.0.0.5:32768\n"},
+		{
+			"nothing published: the container's address",
+			[]tasks.Container{web("a", hostPort(0))},
+			"a.example.com/ http 172.17.0.2:80\n",
+		},
+		{
+			"published on loopback only: the container's address",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Ports[0].HostIP = netip.MustParseAddr("127.0.0.1") })},
+			"a.example.com/ http 172.17.0.2:80\n",
+		},
+		{
+			"published on one address: that address",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Ports[0].HostIP = netip.MustParseAddr("10.9.9.9") })},
+			"a.example.com/ http 10.9.9.9:32768\n",
+		},
+		{
+			"host mode: the local address and the container port",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.port", "8080"), func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
+			"a.example.com/ http 10.0.0.5:8080\n",
+		},
+		{
+			"host mode without a port",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
+			"error port-unclear\n",
+		},
+		{
+			"host mode with nginx's own port would be a loop",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.port", "80"), func(c *tasks.Container) { c.Network, c.Ports = tasks.Host, nil })},
+			"error port-is-nginx\n",
+		},
+		{
+			"awsvpc: the task's own address",
+			[]tasks.Container{web("a", hostPort(0), func(c *tasks.Container) {
+				c.Network, c.Addrs = tasks.AWSVPC, []netip.Addr{netip.MustParseAddr("10.0.12.34")}
+			})},
+			"a.example.com/ http 10.0.12.34:80\n",
+		},
+		{
+			"awsvpc before the agent told the address",
+			[]tasks.Container{web("a", hostPort(0), func(c *tasks.Container) { c.Network, c.Addrs = tasks.None, nil })},
+			"waits a.example.com/ web:1/app no-address\nerror container-no-address\n",
+		},
+		{
+			"https by the port",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Ports[0].Container = 443 })},
+			"a.example.com/ https 10.0.0.5:32768\n",
+		},
+		{
+			"two ports, one of them 80",
+			[]tasks.Container{web("a", func(c *tasks.Container) {
+				c.Ports = append(c.Ports, tasks.Port{Container: 9000, Protocol: "tcp", Host: 32769})
+			})},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"two ports, none of them 80",
+			[]tasks.Container{web("a", func(c *tasks.Container) {
+				c.Ports = []tasks.Port{{Container: 8000, Protocol: "tcp", Host: 1}, {Container: 9000, Protocol: "tcp", Host: 2}}
+			})},
+			"error port-unclear\n",
+		},
+		{
+			"several routes of one container",
+			[]tasks.Container{web("a", labels("nagaya.web.host", "a.example.com", "nagaya.api.host", "a.example.com", "nagaya.api.path", "/api/", "nagaya.api.port", "9000", "nagaya.api.strip-prefix", "true"))},
+			"a.example.com/api http 172.17.0.2:9000\na.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"one broken route of two",
+			[]tasks.Container{web("a", labels("nagaya.web.host", "a.example.com", "nagaya.api.host", "b.example.com", "nagaya.api.port", "http"))},
+			"a.example.com/ http 10.0.0.5:32768\nerror label-invalid\n",
+		},
+		{
+			"a hostile container harms nobody",
+			[]tasks.Container{web("a"), web("b", of("evil"), labels("nagaya.host", "x.test; return 200 injected; } server {", "nagaya.path", "/../../etc"))},
+			"a.example.com/ http 10.0.0.5:32768\nerror label-invalid\nerror label-invalid\n",
+		},
+		{
+			"a host that another family holds: the earliest keeps it",
+			[]tasks.Container{web("a", age(time.Hour)), web("b", of("evil"), age(2*time.Minute), hostPort(1000))},
+			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ evil:1/app taken\nerror host-taken\n",
+		},
+		{
+			"two families may share a host by path",
+			[]tasks.Container{web("a"), web("b", of("api"), hostPort(1000), labels("nagaya.host", "a.example.com", "nagaya.path", "/api"))},
+			"a.example.com/api http 10.0.0.5:1000\na.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"two containers of a family share the load",
+			[]tasks.Container{web("a"), web("b", hostPort(32769))},
+			"a.example.com/ http 10.0.0.5:32768 10.0.0.5:32769\n",
+		},
+		{
+			"going containers are out",
+			[]tasks.Container{web("a"), web("b", hostPort(2), stopping), web("c", hostPort(3), stateIs(tasks.Paused)), web("d", hostPort(4), stateIs(tasks.Created))},
+			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app stopping\nwaits a.example.com/ web:1/app paused\n",
+		},
+		{
+			"an unhealthy one is out while a healthy one is there",
+			[]tasks.Container{web("a"), web("b", hostPort(2), healthIs(tasks.Unhealthy))},
+			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app unhealthy\nwarning container-unhealthy\n",
+		},
+		{
+			"all unhealthy: better some answer than none",
+			[]tasks.Container{web("a", healthIs(tasks.Unhealthy)), web("b", hostPort(2), healthIs(tasks.Unhealthy)), web("c", hostPort(3), healthIs(tasks.Starting))},
+			"a.example.com/ http 10.0.0.5:2 10.0.0.5:32768\nwaits a.example.com/ web:1/app starting\nerror container-unhealthy\n",
+		},
+		{
+			"starting: not routed yet",
+			[]tasks.Container{web("a", healthIs(tasks.Starting))},
+			"waits a.example.com/ web:1/app starting\n",
+		},
+		{
+			"crash loop",
+			[]tasks.Container{web("a", stateIs(tasks.Restarting), func(c *tasks.Container) { c.ExitCode, c.OOMKilled = 137, true })},
+			"waits a.example.com/ web:1/app restarting\nerror container-exited\n",
+		},
+		{
+			"crashed",
+			[]tasks.Container{web("a", stateIs(tasks.Exited), func(c *tasks.Container) { c.ExitCode, c.FinishedAt = 2, noon.Add(-time.Second) })},
+			"error container-exited\n",
+		},
+		{
+			"crashed long ago",
+			[]tasks.Container{web("a", stateIs(tasks.Exited), func(c *tasks.Container) { c.ExitCode, c.FinishedAt = 2, noon.Add(-time.Hour) })},
+			"",
+		},
+		{
+			"stopped on purpose",
+			[]tasks.Container{web("a", stateIs(tasks.Exited), stopping, func(c *tasks.Container) { c.ExitCode, c.FinishedAt = 143, noon.Add(-time.Second) })},
+			"",
+		},
+		{
+			"replaced",
+			[]tasks.Container{web("a", stateIs(tasks.Exited), func(c *tasks.Container) { c.ExitCode, c.FinishedAt = 143, noon.Add(-time.Second) }), web("b")},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"batch containers have no routes",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Env = map[string]string{"AWS_BATCH_JOB_ID": "1"} })},
+			"",
+		},
+		{
+			"a container that takes nginx's port",
+			[]tasks.Container{web("a", hostPort(443))},
+			"a.example.com/ http 10.0.0.5:443\nerror host-port-taken\n",
+		},
+		{
+			"unknown label",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.prot", "80"))},
+			"a.example.com/ http 10.0.0.5:32768\nwarning label-unknown\n",
+		},
+		{
+			"a misspelt allow does not open the route",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.alow", "10.0.0.0/8"))},
+			"error label-unknown\n",
+		},
+		{
+			"no host, no route",
+			[]tasks.Container{web("a", labels("nagaya.port", "80"))},
+			"warning route-without-host\n",
+		},
+		{
+			"words for later",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.tls", "passthrough")), web("b", labels("nagaya.listen", "tcp:2222"))},
+			"error label-unsupported\nerror label-unsupported\n",
+		},
+		{
+			"nginx-proxy's words",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", "A.example.com b.example.com", "VIRTUAL_PORT", "9000", "VIRTUAL_PROTO", "https", "VIRTUAL_PATH", "/x/", "VIRTUAL_DEST", "/", "LETSENCRYPT_HOST", "anything;"))},
+			"a.example.com/x https 172.17.0.2:9000\nb.example.com/x https 172.17.0.2:9000\n",
+		},
+		{
+			"nginx-proxy's words with a label over them",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "VIRTUAL_PORT", "9000"), func(c *tasks.Container) { c.Labels = map[string]string{"nagaya.port": "80"} })},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"a regular expression of nginx-proxy",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", `~^www\..*`))},
+			"error label-invalid\n",
+		},
+		{
+			"labels before nginx-proxy's words",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", "b.example.com", "VIRTUAL_PORT", "garbage"), func(c *tasks.Container) { c.Labels = map[string]string{"nagaya.host": "a.example.com"} })},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"a new version that speaks another scheme replaces the old one at once",
+			[]tasks.Container{web("old", age(time.Hour)), web("new", hostPort(2), labels("nagaya.host", "a.example.com", "nagaya.scheme", "https"))},
+			"a.example.com/ https 10.0.0.5:2\nwaits a.example.com/ web:1/app other-version\n",
+		},
+		{
+			"a Compose service is a family",
+			[]tasks.Container{composed("a", "shop", 1), composed("b", "shop", 2)},
+			"a.example.com/ http 10.0.0.5:1 10.0.0.5:2\n",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Build(input(tt.list...))
+			if d := cmp.Diff(tt.want, lines(got)); d != "" {
+				t.Errorf("table (-want +got):\n%s\n%+v", d, got.Problems)
+			}
+			checkTable(t, got)
+		})
+	}
+}
+
+func composed(id, project string, host uint16) tasks.Container {
+	return web(id, hostPort(host), func(c *tasks.Container) {
+		c.Task = tasks.TaskRef{}
+		c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService] = project, "web"
+	})
+}
+
+func TestLocationOfAllLabels(t *testing.T) {
+	c := web("a", labels(
+		"nagaya.host", "a.example.com", "nagaya.path", "/api", "nagaya.strip-prefix", "true", "nagaya.port", "80",
+		"nagaya.scheme", "grpc", "nagaya.weight", "7", "nagaya.balance", "least-conn", "nagaya.body-size", "10m",
+		"nagaya.timeout", "5m", "nagaya.buffering", "off", "nagaya.auth", "team", "nagaya.allow", "10.1.2.3/8, 192.0.2.1",
+	))
+	want := Table{Complete: true, Sites: []Site{{
+		Host: "a.example.com", Family: "web", Plain: Serve,
+		Locations: []Location{{
+			Path: "/api", Family: "web", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
+			BodySize: 10 << 20, Timeout: 5 * time.Minute, Auth: "team",
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
+			Servers: []Server{{
+				Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 7, Container: "a", Ref: "web:1/app",
+			}},
+		}},
+	}}}
+	got := Build(input(c))
+	if d := cmp.Diff(want, got, equalValues, cmpopts.EquateEmpty()); d != "" {
+		t.Errorf("table (-want +got):\n%s", d)
+	}
+	plain := Build(input(web("a"))).Sites[0].Locations[0]
+	if plain.BodySize != 1<<20 || plain.Timeout != time.Minute || !plain.Buffering {
+		t.Errorf("defaults = %+v", plain)
+	}
+}
+
+func TestReadinessByProbe(t *testing.T) {
+	young := web("a", healthIs(tasks.NoCheck), age(2*time.Second))
+	old := web("a", healthIs(tasks.NoCheck))
+	path := web("a", labels("nagaya.host", "*.example.com,b.example.com", "nagaya.health", "/up"))
+	tcp := func(c tasks.Container) Probe {
+		// The probe goes to the container, the requests to the published port.
+		return Probe{Addr: netip.MustParseAddrPort("172.17.0.2:80"), Container: "a", Started: c.StartedAt}
+	}
+	get := tcp(path)
+	get.Path, get.Scheme, get.Host = "/up", HTTP, "b.example.com"
+
+	tests := []struct {
+		name  string
+		c     tasks.Container
+		probe Probe
+		state ReachState
+		want  string
+		next  time.Time
+	}{
+		{name: "not tried", c: young, probe: tcp(young), want: "waits a.example.com/ web:1/app starting\n"},
+		{name: "refused, young", c: young, probe: tcp(young), state: Unreachable, want: "waits a.example.com/ web:1/app starting\n", next: noon.Add(8 * time.Second)},
+		{name: "refused, late", c: old, probe: tcp(old), state: Unreachable, want: "waits a.example.com/ web:1/app not-listening\nerror container-not-listening\n"},
+		{name: "connects", c: young, probe: tcp(young), state: Reachable, want: "a.example.com/ http 10.0.0.5:32768\n"},
+		{name: "the answer of its predecessor does not count", c: old, probe: tcp(young), state: Reachable, want: "waits a.example.com/ web:1/app starting\n"},
+		{name: "health path good", c: path, probe: get, state: Reachable, want: "*.example.com/ http 10.0.0.5:32768\nb.example.com/ http 10.0.0.5:32768\n"},
+		{name: "health path fails: kept, being the only one", c: path, probe: get, state: Failing, want: "*.example.com/ http 10.0.0.5:32768\nb.example.com/ http 10.0.0.5:32768\nerror container-unhealthy\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			in := input(tt.c)
+			in.Reach = Reach{tt.probe: {State: tt.state, Detail: "connection refused"}}
+			got := Build(in)
+			if d := cmp.Diff(tt.want, lines(got)); d != "" {
+				t.Errorf("table (-want +got):\n%s", d)
+			}
+			if tt.name != "the answer of its predecessor does not count" && !slices.Equal(got.Probes, []Probe{tt.probe}) {
+				t.Errorf("probes = %+v, want %+v", got.Probes, tt.probe)
+			}
+			if !got.Next.Equal(tt.next) {
+				t.Errorf("next = %s, want %s", got.Next, tt.next)
+			}
+		})
+	}
+}
+
+func TestHolderKeepsItsHost(t *testing.T) {
+	newcomer := web("b", of("evil"), age(time.Hour), hostPort(2)) // created earlier
+	in := input(web("a", age(time.Minute)))
+	in.Prev = Build(in)
+	in.Snapshot.Containers = append(in.Snapshot.Containers, newcomer)
+	if got := Build(in).Sites[0].Family; got != "web" {
+		t.Errorf("family = %q, want web, which held the host before", got)
+	}
+	in.Snapshot.Containers = []tasks.Container{newcomer}
+	if got := Build(in).Sites[0].Family; got != "evil" {
+		t.Errorf("family = %q, want evil: nobody else claims the host now", got)
+	}
+}
+
+func TestVacancy(t *testing.T) {
+	in := input(web("a"), web("b", labels("nagaya.host", "b.example.com")))
+	in.Prev = Build(in)
+	in.Snapshot.Containers = in.Snapshot.Containers[1:]
+
+	in.Now = noon.Add(time.Second)
+	vacant := Build(in)
+	if d := cmp.Diff("a.example.com/ http \nb.example.com/ http 10.0.0.5:32768\n", lines(vacant)); d != "" {
+		t.Fatalf("just vacated (-want +got):\n%s", d)
+	}
+	if s := vacant.Sites[0]; !s.VacantSince.Equal(in.Now) || !vacant.Next.Equal(in.Now.Add(10*time.Minute)) {
+		t.Errorf("vacant since %s, next %s", s.VacantSince, vacant.Next)
+	}
+
+	in.Prev = vacant
+	in.Now = noon.Add(10 * time.Minute)
+	if d := cmp.Diff(vacant, Build(in), equalValues); d != "" {
+		t.Errorf("within the grace period nothing changes (-before +after):\n%s", d)
+	}
+	in.Now = noon.Add(10*time.Minute + time.Second)
+	if d := cmp.Diff("b.example.com/ http 10.0.0.5:32768\n", lines(Build(in))); d != "" {
+		t.Errorf("after the grace period (-want +got):\n%s", d)
+	}
+	in.Snapshot.Containers = append(in.Snapshot.Containers, web("a", healthIs(tasks.Starting)))
+	got := Build(in)
+	if len(got.Sites) != 2 || len(got.Sites[0].Locations[0].Servers) != 0 {
+		t.Errorf("a site that is claimed again stays until it is served: %s", lines(got))
+	}
+}
+
+func TestUnknownTakesNothingAway(t *testing.T) {
+	in := input(web("a"))
+	in.Prev = Build(in)
+	for name, change := range map[string]func(*Input){
+		"docker":       func(in *Input) { in.Snapshot = tasks.Snapshot{} },
+		"certificates": func(in *Input) { in.Certs = certs.Inventory{} },
+	} {
+		in := in
+		change(&in)
+		got := Build(in)
+		if got.Complete || len(got.Sites) != 1 || len(got.Sites[0].Locations[0].Servers) != 1 {
+			t.Errorf("%s unknown: complete %v, %s", name, got.Complete, lines(got))
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	pair := func(name string, hosts ...string) certs.Pair { return certs.Pair{Name: name, DNSNames: hosts} }
+	some := certs.Inventory{Complete: true, Pairs: []certs.Pair{pair("a", "a.example.com"), pair("other", "x.test")}}
+	other := certs.Inventory{Complete: true, Pairs: []certs.Pair{pair("other", "x.test")}}
+	none := certs.Inventory{Complete: true}
+	tests := []struct {
+		name    string
+		change  edit
+		certs   certs.Inventory
+		cert    string
+		plain   Plain
+		problem string
+	}{
+		{"auto with a certificate", nil, some, "a", Redirect, ""},
+		{"auto without", nil, other, "", Serve, "warning no-certificate"},
+		{"auto where nobody has one", nil, none, "", Serve, ""},
+		{"off", labels("nagaya.host", "a.example.com", "nagaya.tls", "off"), some, "", Serve, ""},
+		{"terminate", labels("nagaya.host", "a.example.com", "nagaya.tls", "terminate"), some, "a", Refuse, ""},
+		{"terminate without", labels("nagaya.host", "a.example.com", "nagaya.tls", "terminate"), none, "", Refuse, "error no-certificate"},
+		{"noredirect", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "noredirect"), some, "a", Serve, ""},
+		{"nohttp", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttp"), some, "a", Refuse, ""},
+		{"nohttps", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttps"), some, "", Serve, ""},
+		{"CERT_NAME", env("VIRTUAL_HOST", "a.example.com", "CERT_NAME", "other"), some, "other", Redirect, ""},
+		{"CERT_NAME of none", env("VIRTUAL_HOST", "a.example.com", "CERT_NAME", "gone"), some, "", Serve, "warning no-certificate"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := web("a")
+			if tt.change != nil {
+				tt.change(&c)
+			}
+			in := input(c)
+			in.Certs = tt.certs
+			got := Build(in)
+			s := got.Sites[0]
+			if s.TLS != (tt.cert != "") || s.Cert.Name != tt.cert || s.Plain != tt.plain {
+				t.Errorf("TLS %v, certificate %q, plain %q; want %q and %q", s.TLS, s.Cert.Name, s.Plain, tt.cert, tt.plain)
+			}
+			said := ""
+			for _, p := range got.Problems {
+				said = p.Severity.String() + " " + p.Code
+			}
+			if said != tt.problem {
+				t.Errorf("problem %q, want %q", said, tt.problem)
+			}
+		})
+	}
+}
+
+func TestVacantSiteKeepsItsHTTPS(t *testing.T) {
+	in := input(web("a"))
+	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, Fingerprint: "1"}}
+	in.Prev = Build(in)
+	in.Snapshot.Containers = nil
+	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, Fingerprint: "2"}}
+	s := Build(in).Sites[0]
+	if !s.TLS || s.Cert.Fingerprint != "2" || s.Plain != Redirect {
+		t.Errorf("vacant site = %+v, want HTTPS with the renewed certificate", s)
+	}
+	in.Certs.Pairs = nil
+	if s := Build(in).Sites[0]; s.TLS || s.Plain != Serve {
+		t.Errorf("vacant site whose certificate is gone = %+v, want plain HTTP", s)
+	}
+}
+
+func TestEqualInputsGiveEqualTables(t *testing.T) {
+	cs := []tasks.Container{
+		web("a"), web("b", hostPort(2)), web("c", of("api"), labels("nagaya.host", "a.example.com,c.example.com", "nagaya.path", "/c")),
+		web("d", of("evil"), hostPort(4)), web("e", of("bad"), labels("nagaya.host", "!", "nagaya.x", "1", "nagaya.y", "2")),
+		web("f", healthIs(tasks.NoCheck), hostPort(5)), web("g", stateIs(tasks.Restarting)),
+	}
+	first := Build(input(cs...))
+	for range 20 {
+		slices.Reverse(cs)
+		if d := cmp.Diff(first, Build(input(cs...)), equalValues); d != "" {
+			t.Fatalf("the same containers gave another table (-first +now):\n%s", d)
+		}
+	}
+}
+
+func TestOneContainerCannotDrownTheProblems(t *testing.T) {
+	c := web("a")
+	for i := range 100 {
+		c.Labels[fmt.Sprintf("nagaya.x%d", i)] = "1"
+	}
+	got := Build(input(c))
+	if len(got.Problems) != maxComplaints+1 {
+		t.Errorf("%d problems, want %d", len(got.Problems), maxComplaints+1)
+	}
+}
+
+func TestEveryProblemHasARemedy(t *testing.T) {
+	check := func(ps []problem.Problem) {
+		for _, p := range ps {
+			if p.Code == "" || p.Subject == "" || p.Text == "" || p.Hint == "" {
+				t.Errorf("incomplete problem %+v", p)
+			}
+		}
+	}
+	check(Build(input(
+		web("a", labels("nagaya.host", "a.b", "nagaya.weight", "0")), web("b", healthIs(tasks.Unhealthy)), web("c", of("x")),
+		web("d", stateIs(tasks.Restarting)), web("e", labels("nagaya.listen", "tcp:1")), web("f", env("VIRTUAL_HOST", "~", "VIRTUAL_ROOT", "/")),
+	)).Problems)
+}
+
+func TestText(t *testing.T) {
+	in := input(web("a"), web("b", hostPort(32769)), web("c", of("api"), hostPort(0), labels("nagaya.host", "*.api.example.com", "nagaya.scheme", "grpc")),
+		web("d", of("slow"), healthIs(tasks.Starting), labels("nagaya.host", "slow.example.com")))
+	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}}}
+	want := `
+HOST               PATH  TLS       UPSTREAM                                      STATE     TASK
+*.api.example.com  /     off       grpc://172.17.0.2:80                          ready     api:1/app
+a.example.com      /     redirect  http://10.0.0.5:32768,http://10.0.0.5:32769  ready     web:1/app,web:1/app
+slow.example.com   /     -         10.0.0.5:32768                                starting  slow:1/app
+`
+	// The columns are as wide as their widest cell, so compare word by word.
+	if d := cmp.Diff(strings.Fields(want), strings.Fields(Build(in).Text())); d != "" {
+		t.Errorf("text (-want +got):\n%s", d)
+	}
+	rows := strings.Split(strings.TrimSuffix(Build(in).Text(), "\n"), "\n")
+	for _, r := range rows[1:] {
+		if r[strings.Index(rows[0], "PATH")] != '/' {
+			t.Errorf("the columns are not aligned:\n%s", strings.Join(rows, "\n"))
+			break
+		}
+	}
+}

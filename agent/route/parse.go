@@ -1,0 +1,291 @@
+package route
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+const (
+	// maxRoutes bounds the routes of one container.
+	maxRoutes = 32
+	// maxComplaints bounds the problems about one container's labels, so that a
+	// hostile one cannot hide the others.
+	maxComplaints = 8
+)
+
+// parsed is what a container says, route by route; routes that cannot be used
+// are problems instead.
+type parsed struct {
+	routes   []said
+	problems []problem.Problem
+	subject  string
+}
+
+// parse reads labels and environment of a container. A mistake costs the route
+// that it is in and no other.
+func parse(c tasks.Container) parsed {
+	p := parsed{subject: "container " + ref(c)}
+	byRoute := p.labels(c.Labels)
+	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) && c.Env["VIRTUAL_HOST"] != "" {
+		p.add(p.env(c.Env, byRoute[""]))
+		delete(byRoute, "")
+	}
+	for _, name := range slices.Sorted(maps.Keys(byRoute)) {
+		p.route(name, byRoute[name])
+	}
+	p.twice()
+	if more := len(p.problems) - maxComplaints; more > 0 {
+		p.problems = p.problems[:maxComplaints]
+		p.complain(problem.Problem{
+			Code: "label-invalid", Severity: problem.Error,
+			Text: fmt.Sprintf("and %d more mistakes in its labels", more),
+			Hint: "mend those that are listed first",
+		})
+	}
+	return p
+}
+
+func hasHost(words map[string]string) bool { _, ok := words["host"]; return ok }
+
+func (p *parsed) complain(x problem.Problem) {
+	x.Subject = cmp.Or(x.Subject, p.subject)
+	p.problems = append(p.problems, x)
+}
+
+// wordForm is what a name of a label may be without being quoted.
+var wordForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// about is the subject of a problem with one label or variable.
+func (p *parsed) about(label string) string {
+	if !wordForm.MatchString(label) {
+		label = quoted(label)
+	}
+	return p.subject + " label " + label
+}
+
+func (p *parsed) add(s said, ok bool) {
+	switch {
+	case !ok:
+	case len(p.routes) == maxRoutes:
+		p.complain(problem.Problem{
+			Code: "label-invalid", Severity: problem.Error,
+			Text: fmt.Sprintf("it asks for more than %d routes; the rest is left out", maxRoutes),
+			Hint: "put several host names into one nagaya.host",
+		})
+	default:
+		p.routes = append(p.routes, s)
+	}
+}
+
+// labels sorts the labels by the route they belong to; "" is the one without a name.
+func (p *parsed) labels(labels map[string]string) map[string]map[string]string {
+	byRoute := map[string]map[string]string{}
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		rest, ok := strings.CutPrefix(label, tasks.LabelPrefix)
+		if !ok {
+			continue
+		}
+		name, key, named := strings.Cut(rest, ".")
+		if !named {
+			name, key = "", rest
+		}
+		w, known := find(labelWords, key)
+		switch {
+		case !known || named && (!routeForm.MatchString(name) || key == "batch"):
+			if key = p.unknown(label, key); key == "" {
+				continue
+			}
+		case key == "batch":
+			if err := w.set(nil, strings.TrimSpace(labels[label])); err != nil {
+				p.invalid(label, labels[label], err)
+			}
+			continue
+		}
+		if byRoute[name] == nil {
+			byRoute[name] = map[string]string{}
+		}
+		byRoute[name][key] = labels[label]
+	}
+	return byRoute
+}
+
+// unknown complains of a label that has no meaning. Where it can only have been
+// meant to keep somebody out, it returns a key that no route survives: rather no
+// route than one that is open to everybody.
+func (p *parsed) unknown(label, key string) (poison string) {
+	like := nearest(key)
+	x := problem.Problem{
+		Code: "label-unknown", Severity: problem.Warning, Subject: p.about(label),
+		Text: "the label " + quoted(label) + " has no meaning to nagaya",
+		Hint: "the nearest label is nagaya." + like + "; nagaya.<name>." + like + " for one of several routes",
+	}
+	if (like == "auth" || like == "allow") && distance(key, like) <= 2 {
+		x.Severity = problem.Error
+		x.Text += "; because it looks like nagaya." + like + " its route is left out rather than opened to everybody"
+		poison = "?" + key
+	}
+	p.complain(x)
+	return poison
+}
+
+func (p *parsed) invalid(label, value string, err error) {
+	x := problem.Problem{
+		Code: "label-invalid", Severity: problem.Error, Subject: p.about(label),
+		Text: fmt.Sprintf("%s has the value %s: %s", quoted(label), quoted(value), err),
+		Hint: "correct it in the task definition; the route is left out until then",
+	}
+	if errors.Is(err, errLater) {
+		x.Code = "label-unsupported"
+		x.Hint = "remove it; the route is left out until then"
+	}
+	p.complain(x)
+}
+
+// route reads the words of one route of labels.
+func (p *parsed) route(name string, words map[string]string) {
+	prefix := tasks.LabelPrefix
+	if name != "" {
+		prefix += name + "."
+	}
+	if _, later := words["listen"]; !hasHost(words) && !later {
+		p.complain(problem.Problem{
+			Code: "route-without-host", Severity: problem.Warning, Subject: p.about(prefix + "host"),
+			Text: "there are labels that begin with " + quoted(prefix) + " but none that names a host, so nothing is routed by them",
+			Hint: "set " + prefix + "host",
+		})
+		return
+	}
+	var s said
+	p.add(p.read(&s, prefix, words))
+}
+
+// env reads nginx-proxy's variables, and over them labels of the unnamed route.
+func (p *parsed) env(env, words map[string]string) (said, bool) {
+	var s said
+	good := true
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		w, known := find(envWords, name)
+		switch {
+		case strings.HasPrefix(name, "AWS_"):
+		case !known:
+			p.complain(problem.Problem{
+				Code: "label-unknown", Severity: problem.Warning, Subject: p.about(name),
+				Text: "the variable " + quoted(name) + " of nginx-proxy is not understood and has no effect",
+				Hint: "see the list of nginx-proxy's words in the documentation of labels",
+			})
+		default:
+			if err := w.set(&s, strings.TrimSpace(env[name])); err != nil {
+				p.invalid(name, env[name], err)
+				good = false
+			}
+		}
+	}
+	if !good {
+		return said{}, false
+	}
+	return p.read(&s, tasks.LabelPrefix, words)
+}
+
+// read puts the words into s; ok is false when one of them is no good. All are
+// read, so that all mistakes are told at once.
+func (p *parsed) read(s *said, prefix string, words map[string]string) (_ said, ok bool) {
+	ok = true
+	for _, key := range slices.Sorted(maps.Keys(words)) {
+		w, known := find(labelWords, key)
+		if !known {
+			ok = false // the complaint was made where the key was made
+			continue
+		}
+		if err := w.set(s, strings.TrimSpace(words[key])); err != nil {
+			p.invalid(prefix+key, words[key], err)
+			ok = false
+		}
+	}
+	s.defaults()
+	return *s, ok
+}
+
+func (s *said) defaults() {
+	if s.path == "" {
+		s.path = "/"
+	}
+	if s.tls == "" {
+		s.tls = tlsAuto
+	}
+	if s.weight == 0 {
+		s.weight = 1
+	}
+	if s.balance == "" {
+		s.balance = RoundRobin
+	}
+}
+
+// twice drops routes that claim a host and path which an earlier route of the
+// same container claims.
+func (p *parsed) twice() {
+	type spot struct{ host, path string }
+	seen := map[spot]bool{}
+	p.routes = slices.DeleteFunc(p.routes, func(s said) bool {
+		for _, h := range s.hosts {
+			if seen[spot{h, s.path}] {
+				p.complain(problem.Problem{
+					Code: "label-invalid", Severity: problem.Error,
+					Text: fmt.Sprintf("two of its routes claim %s%s; only the first by name is used", h, s.path),
+					Hint: "give them different hosts or paths",
+				})
+				return true
+			}
+		}
+		for _, h := range s.hosts {
+			seen[spot{h, s.path}] = true
+		}
+		return false
+	})
+}
+
+// quoted makes a stranger's text harmless and short.
+func quoted(s string) string {
+	const most = 64
+	if len(s) > most {
+		return fmt.Sprintf("%q…", s[:most])
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// ref names a container for people, in a form that may stand anywhere.
+func ref(c tasks.Container) string {
+	if r := c.Ref(); refForm.MatchString(r) {
+		return r
+	}
+	if len(c.ID) > 12 && idForm.MatchString(c.ID) {
+		return c.ID[:12]
+	}
+	if idForm.MatchString(c.ID) {
+		return c.ID
+	}
+	return "unnamed"
+}
+
+// family says which containers belong together: those of one ECS task family,
+// of one Compose service, or with one name.
+func family(c tasks.Container) string {
+	if f := c.Task.Family; familyForm.MatchString(f) {
+		return f
+	}
+	project, service := c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService]
+	if f := project + "/" + service; project != "" && service != "" && familyForm.MatchString(f) {
+		return f
+	}
+	if familyForm.MatchString(c.Name) {
+		return c.Name
+	}
+	return c.ID
+}

@@ -1,0 +1,76 @@
+package route
+
+import (
+	"cmp"
+	"net/netip"
+	"time"
+)
+
+// Probe is one thing to find out: whether a container answers. Container and
+// Started are part of it because an address outlives its container: the next
+// one at the same address must prove itself anew.
+type Probe struct {
+	Addr      netip.AddrPort
+	Container string
+	Started   time.Time
+	// Path makes it an HTTP GET that is repeated as long as the probe is wanted;
+	// empty means that a TCP connection is enough, once.
+	Path string
+	// Scheme is HTTP or HTTPS, and Host the name that the request is for; both are
+	// empty without a Path.
+	Scheme Scheme
+	Host   string
+}
+
+func compareProbes(a, b Probe) int {
+	return cmp.Or(
+		a.Addr.Compare(b.Addr),
+		cmp.Compare(a.Container, b.Container),
+		a.Started.Compare(b.Started),
+		cmp.Compare(a.Path, b.Path),
+		cmp.Compare(a.Scheme, b.Scheme),
+		cmp.Compare(a.Host, b.Host),
+	)
+}
+
+// Reach is what probing has found out so far. A probe that is not in it is
+// unknown. It is never changed after it was given away.
+type Reach map[Probe]Reached
+
+// Reached is the outcome of a probe.
+type Reached struct {
+	State ReachState
+	// Since is when the state was first seen.
+	Since time.Time
+	// Detail says what was seen, e.g. "connection refused" or "status 503"; it holds no
+	// text from strangers.
+	Detail string
+}
+
+// ReachState is what a probe found.
+type ReachState int
+
+// The outcomes of a probe.
+const (
+	// Unknown: not tried yet.
+	Unknown ReachState = iota
+	// Reachable: it connects, or answers its health path with 200 to 399.
+	Reachable
+	// Unreachable: refused, or no answer in time.
+	Unreachable
+	// Failing: it answers its health path, but with another status.
+	Failing
+)
+
+// String returns the word for a state.
+func (s ReachState) String() string {
+	switch s {
+	case Reachable:
+		return "reachable"
+	case Unreachable:
+		return "unreachable"
+	case Failing:
+		return "failing"
+	}
+	return "unknown"
+}

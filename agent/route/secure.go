@@ -1,0 +1,75 @@
+package route
+
+import (
+	"fmt"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// secure decides what a site does about HTTPS.
+func (b *builder) secure(s *Site, rule claim) {
+	s.Plain = Serve
+	if rule.tls == tlsOff {
+		return
+	}
+	pair, ok := b.pair(s.Host, rule)
+	if !ok {
+		b.noCertificate(s, rule)
+		return
+	}
+	s.TLS, s.Cert = true, pair
+	switch rule.tls {
+	case tlsTerminate:
+		s.Plain = Refuse
+	case tlsAuto:
+		s.Plain = Redirect
+	}
+}
+
+func (b *builder) pair(host string, rule claim) (certs.Pair, bool) {
+	if rule.certName != "" {
+		return b.in.Certs.Named(rule.certName)
+	}
+	return b.in.Certs.For(host)
+}
+
+// noCertificate says that there is none. Where nothing is kept in the directory at
+// all, HTTPS is not wanted, and silence is right.
+func (b *builder) noCertificate(s *Site, rule claim) {
+	x := problem.Problem{
+		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + s.Host,
+		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", s.Host),
+		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
+	}
+	if rule.certName != "" {
+		x.Text = fmt.Sprintf("CERT_NAME of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", rule.ref, quoted(rule.certName), s.Host)
+		x.Hint = "put that certificate into the certificate directory, or remove CERT_NAME"
+	}
+	if rule.tls == tlsTerminate {
+		s.Plain = Refuse
+		x.Severity = problem.Error
+		x.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused because nagaya.tls is terminate", s.Host)
+		x.Hint = "put a certificate for it into the certificate directory"
+	} else if len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0 {
+		return
+	}
+	b.say(x)
+}
+
+// stillSecure keeps what an abandoned site did, with the certificate that is there now.
+func (b *builder) stillSecure(s *Site, prev *Site) {
+	s.Plain = prev.Plain
+	if !prev.TLS {
+		return
+	}
+	pair, ok := b.in.Certs.Named(prev.Cert.Name)
+	if !ok {
+		pair, ok = b.in.Certs.For(s.Host)
+	}
+	if ok {
+		s.TLS, s.Cert = true, pair
+	} else if s.Plain == Redirect {
+		s.Plain = Serve
+	}
+}

@@ -1,0 +1,96 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Text returns the table for people: one line for every path of a host, and one
+// for every container that waits.
+func (t Table) Text() string {
+	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
+	for _, s := range t.Sites {
+		for _, l := range s.Locations {
+			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), l.upstreams(), l.state(), l.refs()})
+		}
+	}
+	for _, w := range t.Waiting {
+		at := "-"
+		if w.Addr.IsValid() {
+			at = w.Addr.String()
+		}
+		rows = append(rows, []string{w.Host, w.Path, "-", at, w.Why, w.Ref})
+	}
+	return align(rows)
+}
+
+func (s Site) tlsWord() string {
+	switch {
+	case s.TLS && s.Plain == Redirect:
+		return "redirect"
+	case s.TLS && s.Plain == Refuse:
+		return "only"
+	case s.TLS:
+		return "both"
+	case s.Plain == Refuse:
+		return "missing"
+	}
+	return "off"
+}
+
+func (l Location) upstreams() string {
+	var words []string
+	for _, s := range l.Servers {
+		words = append(words, fmt.Sprintf("%s://%s", l.Scheme, s.Addr))
+	}
+	return orDash(words)
+}
+
+func (l Location) refs() string {
+	var words []string
+	for _, s := range l.Servers {
+		words = append(words, s.Ref)
+	}
+	if len(words) == 0 {
+		return l.Family
+	}
+	return orDash(words)
+}
+
+func orDash(words []string) string {
+	if len(words) == 0 {
+		return "-"
+	}
+	return strings.Join(words, ",")
+}
+
+func (l Location) state() string {
+	switch {
+	case len(l.Servers) == 0:
+		return "vacant"
+	case l.Servers[0].Unhealthy:
+		return "unhealthy"
+	}
+	return "ready"
+}
+
+// align pads the columns; the last one is left as it is.
+func align(rows [][]string) string {
+	width := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, cell := range r {
+			width[i] = max(width[i], len(cell))
+		}
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		for i, cell := range r {
+			if i == len(r)-1 {
+				b.WriteString(cell + "\n")
+				break
+			}
+			fmt.Fprintf(&b, "%-*s  ", width[i], cell)
+		}
+	}
+	return b.String()
+}

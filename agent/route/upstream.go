@@ -1,0 +1,105 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// portOf says which container port a route leads to: the one that was named,
+// else the only published TCP port, else the only exposed one, else 80.
+func portOf(c tasks.Container, named uint16) (uint16, error) {
+	if named != 0 {
+		return named, nil
+	}
+	var published, all []uint16
+	for _, p := range c.Ports {
+		if p.Protocol != "tcp" {
+			continue
+		}
+		all = append(all, p.Container)
+		if p.Host != 0 {
+			published = append(published, p.Container)
+		}
+	}
+	slices.Sort(published)
+	slices.Sort(all)
+	published, all = slices.Compact(published), slices.Compact(all)
+	switch {
+	case len(published) == 1:
+		return published[0], nil
+	case len(published) == 0 && len(all) == 1:
+		return all[0], nil
+	case slices.Contains(all, 80), len(all) == 0 && c.Network != tasks.Host:
+		return 80, nil
+	case len(all) == 0:
+		return 0, errors.New("it uses the host's network, where only it knows its port")
+	}
+	return 0, fmt.Errorf("it has %d TCP ports and none of them is 80", len(all))
+}
+
+func schemeOf(named Scheme, port uint16) Scheme {
+	switch {
+	case named != "":
+		return named
+	case port == 443, port == 8443:
+		return HTTPS
+	}
+	return HTTP
+}
+
+// place is where a container is reached. The probe goes to the container itself
+// where it has an address of its own: a published port may be held open by
+// Docker's proxy before anything listens behind it.
+type place struct {
+	addr  netip.AddrPort
+	probe netip.AddrPort
+}
+
+// placeOf returns where a port of a container is reached from this host; ok is
+// false while it is not reached at all.
+//
+// A published port is reached at the host's local address, never at loopback:
+// there Docker's userland proxy copies every byte, while the kernel forwards what
+// is sent to the local address.
+func placeOf(c tasks.Container, port uint16, local netip.Addr) (p place, ok bool) {
+	own := netip.AddrPort{}
+	if len(c.Addrs) > 0 && c.Network != tasks.Host {
+		own = netip.AddrPortFrom(c.Addrs[0], port)
+	}
+	switch c.Network {
+	case tasks.Host:
+		if !validAddr(local) {
+			local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		at := netip.AddrPortFrom(local, port)
+		return place{at, at}, true
+	case tasks.Bridge:
+		at, published := publishedAt(c, port, local)
+		switch {
+		case published && own.IsValid():
+			return place{at, own}, true
+		case published:
+			return place{at, at}, true
+		}
+	}
+	return place{own, own}, own.IsValid()
+}
+
+func publishedAt(c tasks.Container, port uint16, local netip.Addr) (netip.AddrPort, bool) {
+	for _, p := range c.Ports {
+		if p.Container != port || p.Protocol != "tcp" || p.Host == 0 {
+			continue
+		}
+		switch {
+		case validAddr(p.HostIP) && !p.HostIP.IsLoopback():
+			return netip.AddrPortFrom(p.HostIP, p.Host), true
+		case !p.HostIP.IsValid() && validAddr(local):
+			return netip.AddrPortFrom(local, p.Host), true
+		}
+	}
+	return netip.AddrPort{}, false
+}

@@ -1,0 +1,189 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+func TestParsers(t *testing.T) {
+	tests := []struct {
+		parser string
+		in     string
+		want   string // "" is an error
+	}{
+		{"host", "A.example.com., *.b.test", "[*.b.test a.example.com]"},
+		{"host", "", ""},
+		{"host", "a_b.test", ""},
+		{"host", "a..b", ""},
+		{"host", "*.*.test", ""},
+		{"host", "-a.test", ""},
+		{"host", "a.test\nb", ""},
+		{"host", "münchen.test", ""},
+		{"host", strings.Repeat("a", 64) + ".test", ""},
+		{"host", strings.Repeat("a.", 126) + "a", "[" + strings.Repeat("a.", 126) + "a]"},
+		{"host", strings.Repeat("a.", 127) + "a", ""},
+		{"path", "/", "/"},
+		{"path", "//", "/"},
+		{"path", "/api/", "/api"},
+		{"path", "/a/b.c~d", "/a/b.c~d"},
+		{"path", "api", ""},
+		{"path", "", ""},
+		{"path", "/a//b", ""},
+		{"path", "/a/../b", ""},
+		{"path", "/a b", ""},
+		{"path", "/a;b", ""},
+		{"path", "/$uri", ""},
+		{"path", "/a%2e", ""},
+		{"port", "80", "80"},
+		{"port", "0", ""},
+		{"port", "65536", ""},
+		{"port", "+80", ""},
+		{"port", "", ""},
+		{"size", "10M", "10485760"},
+		{"size", "0", "0"},
+		{"size", "1024g", "1099511627776"},
+		{"size", "1025g", ""},
+		{"size", "-1", ""},
+		{"size", "9999999999999g", ""},
+		{"wait", "90", "1m30s"},
+		{"wait", "5m", "5m0s"},
+		{"wait", "0s", ""},
+		{"wait", "25h", ""},
+		{"wait", "NaN", ""},
+		{"weight", "1000", "1000"},
+		{"weight", "1001", ""},
+		{"file", "team", "team"},
+		{"file", "../etc/passwd", ""},
+		{"file", ".htpasswd", ""},
+		{"allow", "10.1.2.3/8,::1", "[10.0.0.0/8 ::1/128]"},
+		{"allow", "fe80::1%eth0", ""},
+		{"allow", "all", ""},
+		{"allow", ",", ""},
+		{"health", "/up?deep=1", "/up?deep=1"},
+		{"health", "/up HTTP/1.1", ""},
+		{"onoff", "on", "true"},
+		{"onoff", "yes", ""},
+	}
+	parsers := map[string]func(string) (any, error){
+		"host": wrap(parseHosts), "path": wrap(parsePath), "port": wrap(parsePort), "size": wrap(parseSize),
+		"wait": wrap(parseWait), "weight": wrap(parseWeight), "file": wrap(parseFile), "allow": wrap(parseAllow),
+		"health": wrap(parseHealth), "onoff": wrap(parseOnOff),
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%s %.40q", tt.parser, tt.in), func(t *testing.T) {
+			got, err := parsers[tt.parser](tt.in)
+			if tt.want == "" {
+				if err == nil {
+					t.Errorf("got %v, want an error", got)
+				}
+				return
+			}
+			if err != nil || fmt.Sprint(got) != tt.want {
+				t.Errorf("got %v, %v; want %s", got, err, tt.want)
+			}
+		})
+	}
+}
+
+func wrap[T any](f func(string) (T, error)) func(string) (any, error) {
+	return func(s string) (any, error) { return f(s) }
+}
+
+func TestNearest(t *testing.T) {
+	for in, want := range map[string]string{"prot": "port", "hosts": "host", "strip_prefix": "strip-prefix", "bodysize": "body-size"} {
+		if got := nearest(in); got != want {
+			t.Errorf("nearest(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestLabelDocsAreComplete(t *testing.T) {
+	for _, d := range append(append([]LabelDoc{}, Labels...), EnvWords...) {
+		if d.Name == "" || d.Meaning == "" || d.Allowed == "" || d.Default == "" {
+			t.Errorf("incomplete: %+v", d)
+		}
+	}
+	if Labels[0].Name != "nagaya.host" {
+		t.Errorf("the first label is %q, want the full name nagaya.host", Labels[0].Name)
+	}
+	for _, d := range EnvWords {
+		if !tasks.KnownEnv(d.Name) {
+			t.Errorf("%s is documented but never read", d.Name)
+		}
+	}
+}
+
+// checkTable fails when something stands in a table that must not.
+func checkTable(t *testing.T, got Table) {
+	t.Helper()
+	must := func(ok bool, what, s string) {
+		if !ok {
+			t.Errorf("%s %q does not match its form", what, s)
+		}
+	}
+	for _, s := range got.Sites {
+		must(hostForm.MatchString(s.Host) && len(s.Host) <= 253, "host", s.Host)
+		must(familyForm.MatchString(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
+		for _, l := range s.Locations {
+			must(pathForm.MatchString(l.Path) && !strings.Contains(l.Path, "/../"), "path", l.Path)
+			must(l.Auth == "" || fileForm.MatchString(l.Auth), "auth", l.Auth)
+			_, err := parseScheme(string(l.Scheme))
+			must(err == nil, "scheme", string(l.Scheme))
+			_, err = parseBalance(string(l.Balance))
+			must(err == nil, "balance", string(l.Balance))
+			must(l.BodySize >= 0 && l.Timeout >= time.Second, "limits", fmt.Sprint(l.BodySize, l.Timeout))
+			for _, srv := range l.Servers {
+				must(srv.Addr.IsValid() && srv.Addr.Port() != 0 && srv.Addr.Addr().Zone() == "", "address", srv.Addr.String())
+				must(srv.Weight >= 1 && srv.Weight <= maxWeight, "weight", fmt.Sprint(srv.Weight))
+				must(idForm.MatchString(srv.Container), "container", srv.Container)
+				must(refForm.MatchString(srv.Ref), "ref", srv.Ref)
+			}
+		}
+	}
+	for _, w := range got.Waiting {
+		must(hostForm.MatchString(w.Host) && pathForm.MatchString(w.Path) && refForm.MatchString(w.Ref), "waiting", w.Host+w.Path+w.Ref)
+	}
+	for _, p := range got.Probes {
+		must(p.Path == "" || healthForm.MatchString(p.Path), "probe", p.Path)
+	}
+	for _, p := range got.Problems {
+		must(len(p.Text) < 1024 && strings.IndexFunc(p.Text+p.Subject+p.Hint, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0, "problem", p.Text)
+	}
+}
+
+func FuzzLabels(f *testing.F) {
+	f.Add("nagaya.host", "a.example.com", "nagaya.path", "/api", "VIRTUAL_HOST", "b.test", "web", "web")
+	f.Add("nagaya.x.host", "a.test; }", "nagaya.x.auth", "../x", "VIRTUAL_PATH", "/;", "a b", "fam\n")
+	f.Add("nagaya.host", "*.a.test,b.test", "nagaya.health", "/up?x=1", "HTTPS_METHOD", "nohttp", "", "")
+	f.Add("nagaya..host", "a", "nagaya.host.", "b", "CERT_NAME", "*.a.test", "~internal", "x/y")
+	f.Add("nagaya.host", "a.test", "nagaya.allow", "10.0.0.0/8", "VIRTUAL_HOST_MULTIPORTS", "{}", "w", "f")
+	f.Fuzz(func(t *testing.T, l1, v1, l2, v2, e1, w1, name, fam string) {
+		c := web("0123456789abcdef", func(c *tasks.Container) {
+			c.Labels = map[string]string{l1: v1, l2: v2}
+			c.Env = map[string]string{e1: w1, "VIRTUAL_HOST": v1}
+			c.Name = name
+			c.Task = tasks.TaskRef{Family: fam, Revision: v2, ContainerName: name}
+		})
+		bare := c
+		bare.Health, bare.Task, bare.ID = tasks.NoCheck, tasks.TaskRef{}, name
+		in := input(web("good", labels("nagaya.host", "good.example.com")), c, bare)
+		in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"*.a.test"}}}
+		got := Build(in)
+		checkTable(t, got)
+		served := false
+		for _, s := range got.Sites {
+			served = served || s.Host == "good.example.com"
+		}
+		if !served {
+			t.Errorf("the site of another container is gone: %s", got.Text())
+		}
+		in.Prev = got
+		in.Snapshot.Containers = nil
+		checkTable(t, Build(in))
+	})
+}

@@ -1,0 +1,201 @@
+package simaws
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options say how a World begins. The zero value is a world of account
+// 123456789012 in ap-northeast-1 that runs by the real clock.
+type Options struct {
+	// AccountID is the account that owns everything; default "123456789012".
+	AccountID string
+	// Region is the one Region there is; default "ap-northeast-1".
+	Region string
+	// Now is the world's clock: launch times, credits, datapoints. Default time.Now.
+	// It must not run backwards.
+	Now func() time.Time
+	// Wall is the clock by which IMDS tokens and role credentials expire. It is a
+	// clock of its own because the SDK judges both by the real time. Default time.Now.
+	Wall func() time.Time
+	// Seed makes ids and the order of datapoints repeatable; default 1.
+	Seed uint64
+	// Conditions hold from the start.
+	Conditions Conditions
+}
+
+// Conditions are the ways in which the cloud is late. Durations are zero, and
+// the flag is false, unless a scenario asks.
+type Conditions struct {
+	// MetricLag is how long after its time stamp a datapoint can be read, in world time.
+	MetricLag Duration `json:"metric_lag"`
+	// MetricsMissing makes GetMetricStatistics answer no datapoints at all.
+	MetricsMissing bool `json:"metrics_missing"`
+	// AddressLag is how old the answers of DescribeAddresses are (eventual consistency).
+	AddressLag Duration `json:"address_lag"`
+	// MetadataLag is how old the public addresses in IMDS are.
+	MetadataLag Duration `json:"metadata_lag"`
+	// AutoPublicDelay is how long an instance that lost its Elastic IP waits for
+	// an auto-assigned address.
+	AutoPublicDelay Duration `json:"auto_public_delay"`
+	// BatchUpdateTakes is how long a compute environment stays UPDATING.
+	BatchUpdateTakes Duration `json:"batch_update_takes"`
+}
+
+// World is the state of the simulated cloud. All methods may be called from any
+// goroutine.
+type World struct {
+	mu         sync.Mutex
+	account    string
+	region     string
+	clock      func() time.Time
+	wall       func() time.Time
+	rnd        *rand.Rand
+	conditions Conditions
+
+	instances    map[string]*instance
+	addresses    map[string]*address
+	clusters     map[string]*cluster
+	environments map[string]*environment
+	past         []view
+
+	keys   map[string]roleKey
+	faults []*Fault
+	fault  int
+	calls  callBook
+
+	// opened is told of every new instance, so that it gets endpoints.
+	opened func(id string) error
+}
+
+// New makes an empty world.
+func New(o Options) *World {
+	w := &World{
+		account:      o.AccountID,
+		region:       o.Region,
+		clock:        o.Now,
+		wall:         o.Wall,
+		conditions:   o.Conditions,
+		instances:    map[string]*instance{},
+		addresses:    map[string]*address{},
+		clusters:     map[string]*cluster{},
+		environments: map[string]*environment{},
+		keys:         map[string]roleKey{},
+	}
+	if w.account == "" {
+		w.account = "123456789012"
+	}
+	if w.region == "" {
+		w.region = "ap-northeast-1"
+	}
+	if w.clock == nil {
+		w.clock = time.Now
+	}
+	if w.wall == nil {
+		w.wall = time.Now
+	}
+	if o.Seed == 0 {
+		o.Seed = 1
+	}
+	w.rnd = rand.New(rand.NewPCG(o.Seed, o.Seed))
+	w.calls.reset()
+	w.remember()
+	return w
+}
+
+// Now is the present moment of the world.
+func (w *World) Now() time.Time { return w.clock().UTC() }
+
+// Region is the world's one Region.
+func (w *World) Region() string { return w.region }
+
+// SetConditions replaces the ways in which the cloud is late.
+func (w *World) SetConditions(c Conditions) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settleLedgers()
+	w.conditions = c
+}
+
+// settleLedgers brings all credits to the present.
+func (w *World) settleLedgers() {
+	now, lag := w.Now(), time.Duration(w.conditions.MetricLag)
+	for _, i := range w.instances {
+		i.ledger.advance(now, lag)
+	}
+}
+
+// hex returns n random hexadecimal digits.
+func (w *World) hex(n int) string {
+	const digits = "0123456789abcdef"
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = digits[w.rnd.IntN(len(digits))]
+	}
+	return string(b)
+}
+
+// newID returns an id in EC2's long form, e.g. i-0123456789abcdef0.
+func (w *World) newID(prefix string) string { return prefix + "-0" + w.hex(16) }
+
+// view is who has which public address at one moment.
+type view struct {
+	at time.Time
+	// holder is by allocation id; absent when the address is free.
+	holder map[string]association
+	// auto is the auto-assigned public address by interface id.
+	auto map[string]autoAddress
+}
+
+// keptViews bounds what stale reads can reach back to.
+const keptViews = 512
+
+// remember records who has which address now. It is called after every change.
+func (w *World) remember() {
+	v := view{at: w.Now(), holder: map[string]association{}, auto: map[string]autoAddress{}}
+	for id, a := range w.addresses {
+		if a.held != nil {
+			v.holder[id] = *a.held
+		}
+	}
+	for _, i := range w.instances {
+		for _, n := range i.enis {
+			if n.auto.ip != "" {
+				v.auto[n.id] = n.auto
+			}
+		}
+	}
+	w.past = append(w.past, v)
+	if extra := len(w.past) - keptViews; extra > 0 {
+		w.past = slices.Delete(w.past, 0, extra)
+	}
+}
+
+// asOf returns who had which address at the moment that lies d back. What is
+// older than the memory of the world counts as its first moment.
+func (w *World) asOf(d Duration) view {
+	t := w.Now().Add(-time.Duration(d))
+	for _, v := range slices.Backward(w.past) {
+		if !v.at.After(t) {
+			return v
+		}
+	}
+	return w.past[0]
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// NotFoundError says that the world has no such thing. Control calls return it.
+type NotFoundError struct {
+	Kind string
+	ID   string
+}
+
+// Error names what is missing.
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("the simulated cloud has no %s %q", e.Kind, e.ID)
+}

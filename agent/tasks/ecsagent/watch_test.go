@@ -1,0 +1,204 @@
+package ecsagent
+
+import (
+	"bytes"
+	stdcmp "cmp"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+func recorded(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestDecode(t *testing.T) {
+	got, err := decode(recorded(t, "tasks-mixed.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const arn = "arn:aws:ecs:ap-northeast-1:123456789012:task/mini/"
+	digits := func(d string, n int) string { return string(bytes.Repeat([]byte(d), n)) }
+	want := []tasks.Task{
+		{
+			ARN: arn + digits("1", 32), Family: "wiki", Revision: "7", Desired: "RUNNING", Known: "RUNNING",
+			Containers: []tasks.TaskContainer{{
+				ID: digits("1", 64), DockerName: "ecs-wiki-7-web-111111111111", Name: "web", NetworkMode: "bridge",
+				Ports: []tasks.Port{{Container: 80, Protocol: "tcp", Host: 32768}}, // listed twice by the agent
+				Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.3")},
+			}},
+		},
+		{
+			ARN: arn + digits("2", 32), Family: "wiki", Revision: "8", Desired: "RUNNING", Known: "PENDING",
+			Containers: []tasks.TaskContainer{{
+				ID: digits("2", 64), DockerName: "ecs-wiki-8-web-222222222222", Name: "web",
+				Ports: []tasks.Port{{Container: 80, Protocol: "tcp"}}, // not bound yet
+			}},
+		},
+	}
+	if d := cmp.Diff(want, got[:2], cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		t.Errorf("decode (-want +got):\n%s", d)
+	}
+	if got[2].Desired != "STOPPED" || got[2].Known != "RUNNING" {
+		t.Errorf("the task that goes away: desired %q, known %q", got[2].Desired, got[2].Known)
+	}
+	if c := got[3].Containers[0]; c.NetworkMode != "awsvpc" || c.Addrs[0] != netip.MustParseAddr("10.0.12.34") {
+		t.Errorf("awsvpc container = %+v", c)
+	}
+}
+
+func TestDecodeRefusesWhatIsNotAListOfTasks(t *testing.T) {
+	for _, body := range []string{"", "[]", "{}", `{"Tasks":null}`, `{"Tasks":7}`, string(recorded(t, "task_404.json")), "<html>"} {
+		if got, err := decode([]byte(body)); err == nil {
+			t.Errorf("decode(%q) = %v, want an error", body, got)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(recorded(f, "tasks.json"))
+	f.Add(recorded(f, "tasks-mixed.json"))
+	f.Add(recorded(f, "task_404.json"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		list, err := decode(b)
+		if err != nil {
+			return
+		}
+		for _, task := range list {
+			for _, c := range task.Containers {
+				if c.ID != "" && !dockerID.MatchString(c.ID) || c.Name != "" && !word.MatchString(c.Name) {
+					t.Errorf("hostile text got through: %+v", c)
+				}
+				if len(c.Ports) > tasks.MaxPorts || len(c.Addrs) > maxAddrs {
+					t.Errorf("bounds exceeded: %d ports, %d addresses", len(c.Ports), len(c.Addrs))
+				}
+			}
+		}
+	})
+}
+
+// agentAt is a pretended agent: it answers a request as its time demands.
+type agentAt func(since time.Duration) (status int, body []byte, err error)
+
+func (a agentAt) client() *http.Client {
+	start := time.Now()
+	return &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path != "/v1/tasks" {
+			return nil, errors.New("asked for " + r.URL.Path)
+		}
+		status, body, err := a(time.Since(start))
+		if err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: status, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
+	})}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// seen is a value that Watch put, as far as the tests look at it.
+type seen struct {
+	Complete bool
+	Tasks    int
+	Problem  string
+}
+
+func watched(t *testing.T, a agentAt, d time.Duration) (values []seen) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		err := Watch(ctx, Options{Client: a.client()}, func(v tasks.Agent) {
+			s := seen{Complete: v.Complete, Tasks: len(v.Tasks)}
+			if len(v.Problems) > 0 {
+				s.Problem = v.Problems[0].Code
+			}
+			values = append(values, s)
+		})
+		if err != nil {
+			t.Errorf("Watch = %v, want nil", err)
+		}
+	})
+	return values
+}
+
+func TestWatch(t *testing.T) {
+	refused := errors.New("connection refused")
+	one := recorded(t, "tasks.json")
+	tests := []struct {
+		name  string
+		agent agentAt
+		want  []seen
+		watch time.Duration // zero is ten minutes
+	}{
+		{
+			name:  "no agent: said once, no problem",
+			agent: func(time.Duration) (int, []byte, error) { return 0, nil, refused },
+			want:  []seen{{}},
+		},
+		{
+			name:  "the same answer is put once",
+			agent: func(time.Duration) (int, []byte, error) { return 200, one, nil },
+			want:  []seen{{Complete: true, Tasks: 1}},
+		},
+		{
+			name: "an agent that goes keeps its tasks, and returns",
+			agent: func(since time.Duration) (int, []byte, error) {
+				if since > time.Minute && since < 3*time.Minute {
+					return 0, nil, refused
+				}
+				return 200, one, nil
+			},
+			want: []seen{{Complete: true, Tasks: 1}, {Tasks: 1}, {Complete: true, Tasks: 1}},
+		},
+		{
+			name:  "an error with a JSON body is no answer",
+			agent: func(time.Duration) (int, []byte, error) { return 404, one, nil },
+			want:  []seen{{Problem: "ecs-agent-unreadable"}},
+		},
+		{
+			name:  "an endless answer",
+			agent: func(time.Duration) (int, []byte, error) { return 200, make([]byte, maxAnswer+1), nil },
+			want:  []seen{{Problem: "ecs-agent-unreadable"}},
+			watch: time.Second,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if d := cmp.Diff(tt.want, watched(t, tt.agent, stdcmp.Or(tt.watch, 10*time.Minute))); d != "" {
+				t.Errorf("values (-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	var asked int
+	watched(t, func(time.Duration) (int, []byte, error) {
+		asked++
+		return 0, nil, errors.New("connection refused")
+	}, 10*time.Minute)
+	// 10 s, 20 s, then 30 s less jitter: 20 questions without jitter, 24 with all of it.
+	if asked < 15 || asked > 26 {
+		t.Errorf("asked %d times in ten minutes of silence, want about one in 30 s", asked)
+	}
+}

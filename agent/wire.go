@@ -1,0 +1,225 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
+	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/install"
+)
+
+// The functions here translate the configuration into the options of the stages.
+
+func (a *agent) claimOptions(c config.Config) claim.Options {
+	// Both were checked when the configuration was read.
+	what, _ := address.ParseClaim(c.Address.Claim)
+	policy, _ := address.ParsePolicy(c.Address.Policy)
+	return claim.Options{
+		Claim: what, Policy: policy, Every: c.Address.Every,
+		API:   func(_ context.Context, region string) (claim.EC2, error) { return a.cloud.ec2(region), nil },
+		Moved: a.cloud.dropConnections, Asked: a.asked, Log: a.o.Log,
+	}
+}
+
+func (a *agent) meterOptions(c config.Config, batches func() []string) meter.Options {
+	return meter.Options{
+		Log: a.o.Log, Proc: c.Credit.ProcDir, Cgroup: c.Credit.CgroupDir, Every: c.Credit.Every, Batch: batches,
+		CloudWatch: a.cloud.cloudwatch(), CloudEvery: c.Credit.CloudWatch, EC2: a.cloud.ec2(""),
+	}
+}
+
+func (a *agent) publishOptions(c config.Config) publish.Options {
+	o := publish.Options{
+		Log: a.o.Log, File: filepath.Join(c.RunDir, "gate.json"),
+		Where:  func() identity.ECS { return a.who().ECS },
+		Region: func() string { return a.who().Instance.Region },
+	}
+	if c.Gate.ECS {
+		o.ECS = a.cloud.ecs()
+	}
+	if c.Gate.BatchCE != "" {
+		o.Batch, o.ComputeEnvironment = a.cloud.batch(), c.Gate.BatchCE
+	}
+	return o
+}
+
+// nginxSettings says how nginx is written. nginx's own directories lie in nagaya's.
+func nginxSettings(c config.Config) nginx.Settings {
+	s := nginx.Settings{
+		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
+		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, User: workerUser(c.Nginx.User),
+		StateDir: filepath.Join(c.StateDir, "nginx"), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
+		AccessLog: c.Nginx.AccessLog, SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
+		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
+	}
+	if s.AccessLog != "off" {
+		s.AccessLog = filepath.Join(c.LogDir, s.AccessLog)
+	}
+	return s
+}
+
+func installOptions(c config.Config, build nginx.Build) install.Options {
+	s := nginxSettings(c)
+	return install.Options{Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir}
+}
+
+// workerUser chooses whom nginx's workers run as. Only root can choose.
+func workerUser(name string) string {
+	if os.Geteuid() != 0 {
+		return ""
+	}
+	if name != "auto" {
+		return name
+	}
+	for _, one := range []string{"nginx", "www-data"} {
+		if _, err := user.Lookup(one); err == nil {
+			return one
+		}
+	}
+	return ""
+}
+
+// hostHasIPv6 reports whether the kernel has any IPv6 address; nginx does not
+// start if it is told to listen on IPv6 where there is none.
+func hostHasIPv6() bool {
+	b, err := os.ReadFile("/proc/net/if_inet6")
+	return err == nil && len(b) > 0
+}
+
+// makeDirs makes the directories that are the agent's own. What cannot be made is
+// reported by whoever needs it.
+func (a *agent) makeDirs(c config.Config) {
+	var err error
+	for _, dir := range []string{c.StateDir, c.RunDir, c.LogDir} {
+		err = errors.Join(err, os.MkdirAll(dir, 0o755))
+	}
+	a.upkeep("directories", problems("directory-unwritable", "agent", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
+}
+
+// serve keeps nginx as it is wanted, once there is an nginx.
+func (a *agent) serve(ctx context.Context, c config.Config, found func(nginx.Build), trees <-chan nginx.Tree, put func(nginx.Status)) error {
+	var build nginx.Build
+	err := a.persist(ctx, lookAgain, func() (err error) {
+		if build, err = install.Detect(ctx, c.Nginx.Binary); err != nil {
+			put(nginx.Status{LastError: err.Error(), Problems: problems("nginx-missing", "nginx", err,
+				"install nginx 1.19.4 or newer, or set nginx.binary; it is looked for again by itself")})
+		}
+		return err
+	})
+	if err != nil {
+		return nil
+	}
+	found(build)
+	o := installOptions(c, build)
+	o.Log = a.o.Log
+	return install.Run(ctx, o, trees, put)
+}
+
+// lookAgain is the pause between two attempts at what only an operator can mend.
+const lookAgain = 5 * time.Second
+
+// persist tries until it succeeds. The error is that of ctx.
+func (a *agent) persist(ctx context.Context, pause time.Duration, try func() error) error {
+	for try() != nil {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+	return nil
+}
+
+// listenSocket serves the unix socket. Another agent on the same socket ends
+// this one: two cannot serve one host.
+func (a *agent) listenSocket(ctx context.Context, path string, d *door) error {
+	l, err := a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
+		func() (net.Listener, error) { return socket.Listen(path) })
+	if l == nil {
+		return err
+	}
+	return socket.Serve(ctx, l, answers{a, d})
+}
+
+func (a *agent) listenMetrics(ctx context.Context, addr string) error {
+	l, err := a.listen(ctx, "metrics-unavailable", "free the port, or set metrics.listen to another one, or to nothing",
+		func() (net.Listener, error) { return net.Listen("tcp", addr) })
+	if l == nil {
+		return err
+	}
+	return metrics.Serve(ctx, l, a.board.read)
+}
+
+// listen tries until there is a listener. It returns none when ctx ends, and
+// none with an error when another agent has it.
+func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.Listener, error)) (l net.Listener, err error) {
+	var other error
+	_ = a.persist(ctx, lookAgain, func() error {
+		l, err = open()
+		if errors.Is(err, socket.ErrInUse) {
+			other = err
+			return nil
+		}
+		a.upkeep(code, problems(code, "agent", err, hint))
+		return err
+	})
+	return l, other
+}
+
+// upkeep puts the problems of one kind on the board, in place of those from before.
+func (a *agent) upkeep(kind string, ps []problem.Problem) {
+	a.mu.Lock()
+	if a.keeping == nil {
+		a.keeping = map[string][]problem.Problem{}
+	}
+	a.keeping[kind] = ps
+	var all []problem.Problem
+	for _, some := range a.keeping {
+		all = append(all, some...)
+	}
+	a.mu.Unlock()
+	problem.Sort(all)
+	a.board.write(func(s *status) { s.Upkeep = all })
+}
+
+// answers is what the socket may ask of the agent.
+type answers struct {
+	a *agent
+	d *door
+}
+
+func (x answers) Status() status { return x.a.board.read() }
+
+func (x answers) ClaimAddress(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case x.a.asked <- reply:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
+	return x.d.job(ctx, asked)
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nagaya-ecs/nagaya/agent"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/systemd"
+)
+
+// The agent's garbage collector is told to keep the heap small rather than the
+// collections few: the agent allocates little, and the machine has half a GiB.
+const (
+	gcPercent   = 30
+	memoryLimit = 64 << 20
+)
+
+func (c *cli) agentVerb() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Run the agent", Args: noArgs,
+		Long: `Agent runs until it gets SIGTERM or SIGINT. SIGHUP reads the configuration again;
+a change of the file is also noticed by itself. Every setting may be given as a flag.
+
+It logs to the journal where systemd runs it, else to stderr.`,
+		Example: "  nagaya agent --address-claim eipalloc-0123456789abcdef0",
+	}
+	given := addSettings(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := c.agentOptions(given())
+		if err != nil {
+			return err
+		}
+		debug.SetGCPercent(gcPercent)
+		debug.SetMemoryLimit(memoryLimit)
+		o.Level = new(slog.LevelVar)
+		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, o.Level), systemd.RepeatOptions{})
+		defer lines.Flush()
+		o.Log = slog.New(lines)
+		if o.Notify, err = systemd.NewNotifier(); err != nil {
+			o.Log.Warn("no watchdog", "err", err)
+		}
+		hup := make(chan os.Signal, 1)
+		signal.Notify(hup, syscall.SIGHUP)
+		defer signal.Stop(hup)
+		o.Reload = hup
+		begun := time.Now()
+		o.Log.Info("agent starts", "version", o.Version, "pid", os.Getpid(), "config", o.ConfigFile)
+		err = agent.Run(cmd.Context(), o)
+		o.Log.Info("agent ends", "after", time.Since(begun).Round(time.Second).String(), "err", err)
+		return wrongConfig(err)
+	}
+	return cmd
+}
+
+// agentOptions collects what the command line and the environment say.
+func (c *cli) agentOptions(flags []config.Value) (agent.Options, error) {
+	env, err := config.FromEnv(os.Environ(), spareEnv...)
+	if err != nil {
+		return agent.Options{}, usage(err)
+	}
+	return agent.Options{ConfigFile: c.configFile, ConfigRequired: c.required(), Env: env, Flags: flags, Version: versionText()}, nil
+}
+
+// wrongConfig gives a wrong configuration its exit code.
+func wrongConfig(err error) error {
+	if errors.Is(err, agent.ErrConfig) {
+		return usage(err)
+	}
+	return err
+}
+
+func (c *cli) checkVerb() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "check", Short: "Validate the configuration and the host without touching anything", Args: noArgs,
+		Long: `Check reads the configuration, looks at Docker, the certificates and the containers
+once, renders nginx's configuration and lets nginx judge it in a scratch directory.
+It is the agent's own path, stopped before the swap.
+
+It exits with 0 when there is no error (warnings are printed), 1 when there is one,
+and 2 when the configuration itself is wrong.`,
+	}
+	given := addSettings(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := c.agentOptions(given())
+		if err != nil {
+			return err
+		}
+		p, err := agent.MakePreview(cmd.Context(), o, true)
+		if err != nil {
+			return wrongConfig(err)
+		}
+		return c.showCheck(p, asJSON)
+	}
+	return cmd
+}
+
+func (c *cli) showCheck(p agent.Preview, asJSON bool) error {
+	severe := 0
+	for _, one := range p.Problems {
+		if one.Severity.String() == "error" {
+			severe++
+		}
+	}
+	if asJSON {
+		if err := writeJSON(c.out, struct {
+			Hosts    int `json:"hosts"`
+			Problems any `json:"problems"`
+		}{len(p.Table.Sites), p.Problems}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.out, "%d hosts, %d of them live; nginx was asked\n", len(p.Table.Sites), len(p.Table.LiveHosts()))
+		for _, one := range p.Problems {
+			fmt.Fprintf(c.out, "%-8s %s: %s (%s)\n         → %s\n", one.Severity, one.Subject, one.Text, one.Code, one.Hint)
+		}
+	}
+	if severe > 0 {
+		return &exitError{code: exitNo}
+	}
+	return nil
+}
+
+func (c *cli) renderVerb() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "render", Short: "Print the nginx configuration that would be written now", Args: noArgs,
+		Long: `Render looks at Docker, the certificates and the containers once and prints every
+file of the configuration. Nothing is written and nginx is not asked; problems go
+to stderr.`,
+	}
+	given := addSettings(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := c.agentOptions(given())
+		if err != nil {
+			return err
+		}
+		p, err := agent.MakePreview(cmd.Context(), o, false)
+		if err != nil {
+			return wrongConfig(err)
+		}
+		for _, one := range p.Problems {
+			fmt.Fprintf(c.errs, "%s: %s: %s\n", one.Severity, one.Subject, one.Text)
+		}
+		_, err = fmt.Fprint(c.out, p.Tree.String())
+		return err
+	}
+	return cmd
+}

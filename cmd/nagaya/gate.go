@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+func (c *cli) gateVerb() *cobra.Command {
+	cmd := c.viewVerb("gate", "Show whether batches may start, and which jobs wait",
+		`Gate without a verb shows the decision and the queue. 'gate check' is for scripts,
+'gate wait' holds until a job may start, 'gate run' starts it then.`,
+		func(s report.Status) any { return s.Gate },
+		func(s report.Status) string { return s.Gate.Text(s.At) })
+	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb())
+	return cmd
+}
+
+func (c *cli) gateCheckVerb() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use: "check", Short: "Exit with 0 if a batch may start now, with 1 if not", Args: noArgs,
+		Long: `Check prints the decision and exits with 0 while the gate is open, with 1 while it
+is closed, and with 3 when the agent does not answer. It suits ExecCondition= of
+systemd units and the beginning of cron lines.`,
+		Example: "  0 2 * * * nagaya gate check --quiet && /usr/local/bin/report",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := c.status(cmd)
+			if err != nil {
+				return err
+			}
+			if !quiet {
+				d := s.Gate.Decision
+				reason := d.Reason
+				if d.At.IsZero() {
+					reason = "nothing has been decided yet"
+				}
+				fmt.Fprintf(c.out, "%s: %s\n", gate.Word(d.Open), reason)
+			}
+			if !s.Gate.Decision.Open {
+				return &exitError{code: exitNo}
+			}
+			return nil
+		},
+	}
+	c.addRunDir(cmd)
+	cmd.Flags().BoolVar(&quiet, "quiet", false, "print nothing")
+	return cmd
+}
+
+// jobFlags describe a job on the command line.
+type jobFlags struct {
+	name     string
+	need     float64
+	cores    float64
+	deadline string
+	within   time.Duration
+	refuse   bool
+}
+
+func (f *jobFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.name, "name", "", "name of the job, by which its cost is learnt (required for wait; run takes the command's)")
+	cmd.Flags().Float64Var(&f.need, "need", 0, "CPU credits (minutes of one vCPU) that it will take; 0 lets the agent learn it")
+	cmd.Flags().Float64Var(&f.cores, "cores", 0, "most vCPUs that it uses at once; 0 is all")
+	cmd.Flags().StringVar(&f.deadline, "deadline", "", "when it must have ended: RFC 3339, or HH:MM today or tomorrow, local time")
+	cmd.Flags().DurationVar(&f.within, "within", 0, "when it must have ended, from now; instead of --deadline")
+	cmd.Flags().BoolVar(&f.refuse, "refuse", false, "when it is too late to wait longer, refuse instead of starting anyway")
+}
+
+// job makes the job that the flags describe.
+func (f *jobFlags) job(now time.Time) (gate.Job, error) {
+	j := gate.Job{Name: f.name, Need: f.need, Cores: f.cores}
+	if f.refuse {
+		j.Late = gate.LateRefuse
+	}
+	switch {
+	case f.deadline != "" && f.within != 0:
+		return j, usage(fmt.Errorf("--deadline and --within are two ways to say the same; give one"))
+	case f.within < 0:
+		return j, usage(fmt.Errorf("--within %s lies in the past", f.within))
+	case f.within > 0:
+		j.Deadline = now.Add(f.within)
+	case f.deadline != "":
+		var err error
+		if j.Deadline, err = parseDeadline(f.deadline, now); err != nil {
+			return j, usage(err)
+		}
+	}
+	return j, nil
+}
+
+// parseDeadline reads a moment, or a time of day, which is the next such time.
+func parseDeadline(text string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	c, err := time.Parse("15:04", text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text)
+	}
+	t := time.Date(now.Year(), now.Month(), now.Day(), c.Hour(), c.Minute(), 0, 0, now.Location())
+	if !t.After(now) {
+		t = time.Date(now.Year(), now.Month(), now.Day()+1, c.Hour(), c.Minute(), 0, 0, now.Location())
+	}
+	return t, nil
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// say writes a line about the job for whoever watches; nobody has to.
+func say(w io.Writer, format string, args ...any) {
+	fmt.Fprintf(w, "nagaya: "+format+"\n", args...)
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
+)
+
+// Exit codes of 'gate run' besides the command's own; the shell's conventions.
+const (
+	exitRefused   = 125 // the job was not started
+	exitNotExec   = 126 // the command could not be executed
+	exitNotFound  = 127 // there is no such command
+	exitSignalled = 128 // plus the number of the signal that ended the command
+)
+
+const (
+	// askPatience is how long one question to the agent is held open.
+	askPatience = 30 * time.Second
+	// askAgain is the pause after a question that the agent did not answer: it is
+	// being restarted, or not there yet.
+	askAgain = 2 * time.Second
+	// sayRunning is how often a running job reports; the agent forgets a job that
+	// is silent for gate.Silence.
+	sayRunning = 30 * time.Second
+)
+
+// visit is one job's visit to the gate.
+type visit struct {
+	c      *cli
+	client *socket.Client
+	job    gate.Job
+	lost   bool // the agent did not answer last time
+}
+
+func (c *cli) visit(job gate.Job) *visit {
+	if job.ID == "" {
+		job.ID = fmt.Sprintf("%s-%d-%d", job.Name, os.Getpid(), time.Now().Unix())
+	}
+	return &visit{c: c, client: c.client(), job: job}
+}
+
+// wait holds until the job may start. It outlives restarts of the agent: the
+// same question is asked again.
+func (v *visit) wait(ctx context.Context) error {
+	last := ""
+	for {
+		e, err := v.tell(ctx, gate.Waiting, 0, askPatience)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, socket.ErrNoAgent):
+			if !v.lost {
+				say(v.c.errs, "%v; waiting for it", err)
+			}
+			v.lost = true
+			select {
+			case <-ctx.Done():
+			case <-time.After(askAgain):
+			}
+			continue
+		case err != nil:
+			return err
+		}
+		v.lost = false
+		switch e.Phase {
+		case gate.Admitted, gate.Running:
+			say(v.c.errs, "job %s is admitted: %s", v.job.Name, e.Reason)
+			return nil
+		case gate.Refused:
+			return fmt.Errorf("job %s is refused: %s", v.job.Name, e.Reason)
+		}
+		if e.Reason != last {
+			last = e.Reason
+			say(v.c.errs, "job %s waits: %s", v.job.Name, e.Reason)
+		}
+	}
+}
+
+func (v *visit) tell(ctx context.Context, state gate.Phase, spent float64, patience time.Duration) (gate.Entry, error) {
+	return v.client.Job(ctx, gate.Asked{Job: v.job, State: state, Spent: spent}, patience)
+}
+
+// leave takes the job out of the agent's books.
+func (v *visit) leave(spent float64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, err := v.tell(ctx, gate.Done, spent, 0)
+	return err
+}
+
+func (c *cli) gateWaitVerb() *cobra.Command {
+	var f jobFlags
+	var patience time.Duration
+	cmd := &cobra.Command{
+		Use: "wait", Short: "Wait until a job of this name may start", Args: noArgs,
+		Long: `Wait returns with 0 when the job may start, and with 1 when it is refused or the
+patience is over. The credits that it was promised are set aside for two minutes;
+'gate run' keeps them for as long as the job runs.`,
+		Example: "  nagaya gate wait --name report --need 12 && /usr/local/bin/report",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.name == "" {
+				return usage(errors.New("--name is missing: the agent learns by it what the job costs"))
+			}
+			job, err := f.job(time.Now())
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if patience > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, patience)
+				defer cancel()
+			}
+			v := c.visit(job)
+			if err := v.wait(ctx); err != nil {
+				_ = v.leave(0) // it is forgotten by itself in two minutes
+				if errors.Is(err, context.DeadlineExceeded) {
+					err = fmt.Errorf("the job may not start yet after %s", patience)
+				}
+				return err
+			}
+			return nil
+		},
+	}
+	c.addRunDir(cmd)
+	f.add(cmd)
+	cmd.Flags().DurationVar(&patience, "patience", 0, "give up after so long; 0 waits for ever")
+	return cmd
+}
+
+func (c *cli) gateRunVerb() *cobra.Command {
+	var f jobFlags
+	cmd := &cobra.Command{
+		Use: "run [flags] -- COMMAND [ARG...]", Short: "Run a command once it may start, and account what it costs",
+		Long: `Run waits at the gate, runs the command, passes signals on to it, and tells the
+agent what it cost. The command's exit code is its own; 125 means that it was not
+started, 126 and 127 that it could not be, 128 plus N that signal N ended it. The
+command goes on if the agent is restarted meanwhile.`,
+		Example: "  nagaya gate run --name report --need 12 --deadline 06:00 -- /usr/local/bin/report --yesterday",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage(errors.New("the command to run is missing; give it after --"))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if f.name == "" {
+				f.name = filepath.Base(args[0])
+			}
+			job, err := f.job(time.Now())
+			if err != nil {
+				return err
+			}
+			v := c.visit(job)
+			path, err := exec.LookPath(args[0])
+			if err != nil {
+				return startError(err)
+			}
+			if err := v.wait(cmd.Context()); err != nil {
+				_ = v.leave(0) // it is forgotten by itself in two minutes
+				return &exitError{code: exitRefused, err: err}
+			}
+			return v.run(path, args)
+		},
+	}
+	cmd.Flags().SetInterspersed(false)
+	c.addRunDir(cmd)
+	f.add(cmd)
+	return cmd
+}
+
+// run runs the command and reports on it.
+func (v *visit) run(path string, args []string) error {
+	// The command gets the signals that are for it; main's context is not asked
+	// any more, because how a command ends is its own affair.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	cmd := exec.Command(path)
+	cmd.Args = args
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	begun := time.Now()
+	if err := cmd.Start(); err != nil {
+		_ = v.leave(0)
+		return startError(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	v.report(cmd.Process.Pid)
+	tick := time.NewTicker(sayRunning)
+	defer tick.Stop()
+	for {
+		select {
+		case s := <-signals:
+			_ = cmd.Process.Signal(s) // it may have ended this moment
+		case <-tick.C:
+			v.report(cmd.Process.Pid)
+		case err := <-ended:
+			spent := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes()
+			if lerr := v.leave(spent); lerr != nil {
+				say(v.c.errs, "the cost of %.2f credits was not recorded: %v", spent, lerr)
+			}
+			say(v.c.errs, "job %s ended after %s and spent %.2f credits", v.job.Name, time.Since(begun).Round(time.Second), spent)
+			return commandError(cmd.ProcessState, err)
+		}
+	}
+}
+
+// report says that the job runs and what it has spent so far. An agent that is
+// being restarted misses one report and gets the next.
+func (v *visit) report(pid int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, _ = v.tell(ctx, gate.Running, cpuMinutes(pid), 0)
+}
+
+// cpuMinutes is the CPU time of a process and its ended children so far; 0 when
+// it cannot be read.
+func cpuMinutes(pid int) float64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	return statMinutes(string(b))
+}
+
+// startError gives a command that could not be started the shell's exit codes.
+func startError(err error) error {
+	code := exitNotExec
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
+		code = exitNotFound
+	}
+	return &exitError{code: code, err: err}
+}
+
+// commandError is the command's own end as an exit code.
+func commandError(state *os.ProcessState, err error) error {
+	if err == nil {
+		return nil
+	}
+	status, ok := state.Sys().(syscall.WaitStatus)
+	switch {
+	case !ok:
+		return err
+	case status.Signaled():
+		return &exitError{code: exitSignalled + int(status.Signal())}
+	}
+	return &exitError{code: status.ExitStatus()}
+}

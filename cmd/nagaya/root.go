@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/cobra/doc"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
+)
+
+// cli is what every verb needs from the outside.
+type cli struct {
+	out, errs  io.Writer
+	configFile string
+	runDir     string
+}
+
+const defaultConfig = "/etc/nagaya/nagaya.yaml"
+
+// spareEnv lists the variables that begin with NAGAYA_ and are no settings.
+var spareEnv = []string{"NAGAYA_CONFIG"}
+
+// run is the whole program but for signals and the process's exit.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	c := &cli{out: out, errs: errs}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errs)
+	err := root.ExecuteContext(ctx)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintln(errs, "nagaya:", err)
+	}
+	return exitCode(err)
+}
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "nagaya",
+		Short: "One burstable instance, many small services and nightly batches",
+		Long: `nagaya lives on an ECS container instance. It claims the instance's Elastic IP,
+routes host names to the tasks that run here through an nginx of its own, and
+lets batches run when the CPU credits that services leave over allow it.
+
+Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
+3 the agent does not answer.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       versionText(),
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usage(hinted(err, "see --help"))
+	})
+	file := os.Getenv("NAGAYA_CONFIG")
+	if file == "" {
+		file = defaultConfig
+	}
+	root.PersistentFlags().StringVar(&c.configFile, "config", file, "configuration file ($NAGAYA_CONFIG)")
+	root.AddCommand(
+		c.agentVerb(), c.statusVerb(), c.routesVerb(), c.creditsVerb(), c.gateVerb(), c.addressVerb(),
+		c.checkVerb(), c.renderVerb(), c.configVerb(), c.manVerb(root), c.versionVerb(),
+	)
+	return root
+}
+
+// noArgs is like cobra's, with the exit code of a usage error.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(fmt.Errorf("unexpected argument %q", args[0]))
+	}
+	return nil
+}
+
+func (c *cli) versionVerb() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(c.out, "nagaya", versionText())
+			return err
+		},
+	}
+}
+
+func (c *cli) manVerb(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "man DIR", Short: "Write the manual pages into a directory",
+		Example: "  nagaya man /usr/local/share/man/man8",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage(fmt.Errorf("takes the directory to write to"))
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := os.MkdirAll(args[0], 0o755); err != nil {
+				return err
+			}
+			root.DisableAutoGenTag = true
+			// A fixed date: the same program makes the same pages.
+			day := time.Unix(0, 0).UTC()
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "8", Source: "nagaya", Manual: "nagaya", Date: &day}, args[0])
+		},
+	}
+}
+
+func (c *cli) configVerb() *cobra.Command {
+	var defaults bool
+	cmd := &cobra.Command{
+		Use: "config", Short: "Print the configuration in force, or all defaults with their meaning", Args: noArgs,
+		Long: `Without --default, config prints every setting as the file, the environment and
+the defaults make it on this host, with its origin. Instance tags are not read.
+
+With --default it prints the file that documents every setting.`,
+		RunE: func(*cobra.Command, []string) error {
+			if defaults {
+				_, err := io.WriteString(c.out, defaultFile())
+				return err
+			}
+			r, err := c.resolve(nil)
+			if err != nil {
+				return usage(err)
+			}
+			for _, s := range config.Settings {
+				from := r.From[s.Path]
+				if from == "" {
+					from = "default"
+				}
+				fmt.Fprintf(c.out, "%-34s %-40q %s\n", s.Path, s.Get(r.Config), from)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&defaults, "default", false, "print every setting with its meaning, allowed values and default, commented out")
+	return cmd
+}
+
+// defaultFile is the configuration file that packages install.
+func defaultFile() string {
+	return `# The configuration of nagaya. Every setting is shown with its default, commented
+# out; remove the # to change it. A change is picked up when the file is saved;
+# 'nagaya check' says whether it is right.
+#
+# Each setting may also come from a flag (--nginx-http-port), the environment
+# (NAGAYA_NGINX_HTTP_PORT) or an instance tag (nagaya:nginx-http-port). The order
+# is: flag, environment, file, tag, default.
+
+` + config.YAML(config.Default(), true, true)
+}
+
+// addSettings gives a verb one flag for every setting and returns a function
+// that collects those that were given.
+func addSettings(cmd *cobra.Command) func() []config.Value {
+	texts := make([]string, len(config.Settings))
+	for i, s := range config.Settings {
+		cmd.Flags().StringVar(&texts[i], s.Flag(), "", s.Doc)
+		if s.Words != nil {
+			_ = cmd.RegisterFlagCompletionFunc(s.Flag(), cobra.FixedCompletions(s.Words, cobra.ShellCompDirectiveNoFileComp))
+		}
+		if s.Bool {
+			cmd.Flags().Lookup(s.Flag()).NoOptDefVal = "true"
+		}
+	}
+	return func() []config.Value {
+		var given []config.Value
+		for i, s := range config.Settings {
+			if cmd.Flags().Changed(s.Flag()) {
+				given = append(given, config.FromFlag(s, texts[i]))
+			}
+		}
+		return given
+	}
+}
+
+// required reports whether the configuration file was named by somebody and so
+// must exist.
+func (c *cli) required() bool { return c.configFile != defaultConfig }
+
+// resolve reads the configuration as it is without instance tags.
+func (c *cli) resolve(flags []config.Value) (config.Resolved, error) {
+	file, err := load.File(c.configFile, c.required())
+	if err != nil {
+		return config.Resolved{}, err
+	}
+	env, err := config.FromEnv(os.Environ(), spareEnv...)
+	if err != nil {
+		return config.Resolved{}, err
+	}
+	return config.Resolve(file, env, flags)
+}
+
+// addRunDir gives a verb that talks to the agent the flag that says where.
+func (c *cli) addRunDir(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.runDir, "run-dir", "", "directory of the agent's socket (default: as configured)")
+}
+
+// socketPath returns where the agent listens. A configuration with mistakes in
+// it must not keep anybody from asking the agent about them.
+func (c *cli) socketPath() string {
+	dir := c.runDir
+	if dir == "" {
+		r, err := c.resolve(nil)
+		if err != nil {
+			r.Config = config.Default()
+		}
+		dir = r.Config.RunDir
+	}
+	return filepath.Join(dir, "nagaya.sock")
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
+)
+
+// client returns a client of the agent on this host.
+func (c *cli) client() *socket.Client { return socket.Dial(c.socketPath()) }
+
+// status asks the agent what it knows.
+func (c *cli) status(cmd *cobra.Command) (report.Status, error) {
+	s, err := c.client().Status(cmd.Context())
+	return s, c.explain(err)
+}
+
+// explain gives an unreachable agent its own exit code and a hint.
+func (c *cli) explain(err error) error {
+	if errors.Is(err, socket.ErrNoAgent) {
+		return &exitError{code: exitNoAgent, err: hinted(err, "is it running? 'systemctl status nagaya', or 'journalctl -u nagaya -e'")}
+	}
+	return err
+}
+
+// show prints one part of the status, for people or as JSON.
+func (c *cli) show(cmd *cobra.Command, asJSON bool, part func(report.Status) any, text func(report.Status) string) error {
+	s, err := c.status(cmd)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(c.out, part(s))
+	}
+	_, err = io.WriteString(c.out, text(s))
+	return err
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// viewVerb makes a verb that shows one part of the status.
+func (c *cli) viewVerb(use, short, long string, part func(report.Status) any, text func(report.Status) string) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.show(cmd, asJSON, part, text) },
+	}
+	c.addRunDir(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *cli) statusVerb() *cobra.Command {
+	return c.viewVerb("status", "Show what the agent sees, wants and does, and what is wrong",
+		`Status shows one line for each subject, then every standing problem with its
+remedy. It exits with 0 whatever the problems are; scripts read them with --json.`,
+		func(s report.Status) any { return s },
+		report.Status.Text)
+}
+
+func (c *cli) routesVerb() *cobra.Command {
+	return c.viewVerb("routes", "Show which host goes to which container",
+		`Routes shows one line for each server behind each path of each host.`,
+		func(s report.Status) any { return s.Routes },
+		func(s report.Status) string { return s.Routes.Text() })
+}
+
+func (c *cli) creditsVerb() *cobra.Command {
+	return c.viewVerb("credits", "Show the CPU credits: balance, use, and the next day",
+		`Credits shows the balance as AWS keeps it, what services and batches spent, and
+the balance that is to be expected in the next 24 hours without further batches.`,
+		func(s report.Status) any { return s.Credit },
+		func(s report.Status) string { return s.Credit.Text(s.At) })
+}
+
+func (c *cli) addressVerb() *cobra.Command {
+	cmd := c.viewVerb("address", "Show who holds the Elastic IP, and why", "",
+		func(s report.Status) any { return s.Address },
+		addressText)
+	claim := &cobra.Command{
+		Use: "claim", Short: "Take the Elastic IP for this instance now, whatever the policy", Args: noArgs,
+		Long: `Claim takes the address from whoever holds it, except a NAT gateway, a load
+balancer or another service of AWS. The budget of associations still holds: one a
+minute, ten an hour.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.client().ClaimAddress(cmd.Context()); err != nil {
+				return c.explain(err)
+			}
+			s, err := c.status(cmd)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(c.out, addressText(s))
+			return err
+		},
+	}
+	c.addRunDir(claim)
+	cmd.AddCommand(claim)
+	return cmd
+}
+
+// addressText is the table of 'nagaya address'.
+func addressText(s report.Status) string {
+	a := s.Address
+	if a.Claim == "" {
+		return "No address is claimed; set address.claim.\n"
+	}
+	if !a.Known {
+		return fmt.Sprintf("%s: EC2 has not been asked yet.\n", a.Claim)
+	}
+	holder := string(a.Holder.Kind)
+	if a.Holder.InstanceID != "" {
+		holder = a.Holder.InstanceID + " (" + holder + ")"
+	}
+	rows := [][2]string{
+		{"claim", a.Claim},
+		{"address", a.Address.PublicIP.String()},
+		{"allocation", a.Address.AllocationID},
+		{"holder", holder},
+		{"since", stamp(a.Since)},
+		{"policy", string(a.Policy)},
+		{"decision", fmt.Sprintf("%s: %s", a.Decision.Action, a.Decision.Reason)},
+		{"next check", stamp(a.NextCheck)},
+	}
+	text := ""
+	for _, r := range rows {
+		text += fmt.Sprintf("%-11s %s\n", r[0], r[1])
+	}
+	for _, p := range a.Problems {
+		text += fmt.Sprintf("\n%s: %s\n  → %s\n", p.Code, p.Text, p.Hint)
+	}
+	return text
+}

@@ -1,0 +1,112 @@
+package nginx
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestAccepted asks a real nginx about every scene, rendered for what that
+// nginx can do.
+func TestAccepted(t *testing.T) {
+	binary, err := exec.LookPath("nginx")
+	if err != nil {
+		if os.Getenv("CI") == "" {
+			t.Skip("nginx is not installed")
+		}
+		t.Fatal(err)
+	}
+	version, err := exec.Command(binary, "-V").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseBuild(string(version)); err != nil {
+		t.Fatal(err)
+	}
+	crt, key := writePair(t)
+	for _, s := range scenes {
+		t.Run(s.name, func(t *testing.T) {
+			s.build = string(version)
+			s.sites = slices.Clone(s.sites)
+			for i := range s.sites {
+				if c := &s.sites[i].Cert; c.CertFile == pair.CertFile {
+					c.CertFile, c.KeyFile = crt, key
+				}
+			}
+			dir := t.TempDir()
+			snippets := filepath.Join(dir, "snippets")
+			tree := s.render(func(set *Settings) {
+				if os.Getuid() != 0 {
+					set.HTTPPort, set.HTTPSPort, set.User, set.Group = 18080, 18443, "", ""
+				}
+				if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+					set.IPv6 = false
+				} else {
+					l.Close()
+				}
+				set.SnippetDir = snippets
+				set.Snippets = []Snippet{{"http.d/a.conf", "1"}, {"site.d/a.example.com.conf", "2"}}
+			}).Under(dir)
+			files := append(tree.Files(),
+				File{"snippets/http.d/a.conf", "map $host $mine { default 1; }\n"},
+				File{"snippets/site.d/a.example.com.conf", "add_header X-Mine $mine;\n"})
+			for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, "snippets/http.d", "snippets/site.d"} {
+				if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range files {
+				if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			out, err := exec.Command(binary, "-t", "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, MainFile)).CombinedOutput()
+			if err != nil || strings.Contains(strings.ReplaceAll(string(out), `the "user" directive makes sense only`, ""), "[warn]") {
+				t.Errorf("nginx -t: %v\n%s\n%s", err, out, tree)
+			}
+		})
+	}
+}
+
+// writePair makes a self-signed certificate for example.com and its key.
+func writePair(t *testing.T) (crt, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "example.com"}, DNSNames: []string{"example.com", "*.example.com"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kder, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	crt, key = filepath.Join(dir, "c.crt"), filepath.Join(dir, "c.key")
+	for _, f := range []struct{ path, kind, text string }{
+		{crt, "CERTIFICATE", string(der)}, {key, "PRIVATE KEY", string(kder)},
+	} {
+		if err := os.WriteFile(f.path, pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: []byte(f.text)}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return crt, key
+}

@@ -1,0 +1,117 @@
+package nginx
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Version is the version of an nginx binary.
+type Version struct {
+	Major int `json:"major"`
+	Minor int `json:"minor"`
+	Patch int `json:"patch"`
+}
+
+// MinVersion is the oldest nginx that is accepted. ssl_reject_handshake came
+// with 1.19.4 (nginx.org, ngx_http_ssl_module), the -e flag, which keeps a start
+// from touching the distribution's error log, with 1.19.5 (nginx.org, switches).
+var MinVersion = Version{1, 19, 5}
+
+// AtLeast says whether v is o or newer.
+func (v Version) AtLeast(o Version) bool {
+	if v.Major != o.Major {
+		return v.Major > o.Major
+	}
+	if v.Minor != o.Minor {
+		return v.Minor > o.Minor
+	}
+	return v.Patch >= o.Patch
+}
+
+// String returns the version as nginx prints it, e.g. "1.22.1".
+func (v Version) String() string {
+	return fmt.Sprintf("%d.%d.%d", v.Major, v.Minor, v.Patch)
+}
+
+// Build is what an nginx binary can do, read from its version and its
+// configure arguments.
+type Build struct {
+	Version Version `json:"version"`
+	// TLS: with the ssl module. ParseBuild refuses a build without it.
+	TLS bool `json:"tls"`
+	// HTTP2 and HTTP3: with the v2 and v3 modules.
+	HTTP2 bool `json:"http2"`
+	HTTP3 bool `json:"http3"`
+	// GRPC: with the grpc module, which needs the v2 module.
+	GRPC bool `json:"grpc"`
+	// RealIP and StubStatus: with the modules of these names.
+	RealIP     bool `json:"real_ip"`
+	StubStatus bool `json:"stub_status"`
+	// FastCGI, UWSGI and SCGI are true unless they were left out.
+	FastCGI bool `json:"fastcgi"`
+	UWSGI   bool `json:"uwsgi"`
+	SCGI    bool `json:"scgi"`
+	// Stream says how the stream module is there: "", "static" or "dynamic".
+	Stream string `json:"stream"`
+	// HTTP2Directive: "http2 on" instead of a parameter of listen (nginx.org, 1.25.1).
+	HTTP2Directive bool `json:"http2_directive"`
+	// KeepaliveMinTimeout: idle connections outlive a reload for a while (nginx.org, 1.27.4).
+	KeepaliveMinTimeout bool `json:"keepalive_min_timeout"`
+}
+
+// ErrTooOld is wrapped by ParseBuild's error for an nginx older than MinVersion.
+var ErrTooOld = errors.New("nginx is too old")
+
+var versionLine = regexp.MustCompile(`(?m)^(?:nginx|openresty|tengine) version: [A-Za-z]+/(\d{1,4})\.(\d{1,4})\.(\d{1,6})`)
+
+// ParseBuild reads what "nginx -V" prints. Its error says what is wrong with
+// the binary and what to install; it wraps ErrTooOld for an old one, and then
+// the returned Build still carries the version.
+func ParseBuild(text string) (Build, error) {
+	m := versionLine.FindStringSubmatch(text)
+	if m == nil {
+		return Build{}, fmt.Errorf("the output of nginx -V has no line %q but begins %q", "nginx version: nginx/1.2.3", text[:min(len(text), 80)])
+	}
+	var b Build
+	b.Version.Major, _ = strconv.Atoi(m[1]) // at most six digits, so it cannot fail
+	b.Version.Minor, _ = strconv.Atoi(m[2])
+	b.Version.Patch, _ = strconv.Atoi(m[3])
+	if !b.Version.AtLeast(MinVersion) {
+		return b, fmt.Errorf("%w: it is %v, needed is %v or newer; install a current nginx, e.g. from nginx.org", ErrTooOld, b.Version, MinVersion)
+	}
+	has := configured(text)
+	b.TLS = has["--with-http_ssl_module"]
+	b.HTTP2 = has["--with-http_v2_module"]
+	b.HTTP3 = has["--with-http_v3_module"]
+	b.GRPC = b.HTTP2 && !has["--without-http_grpc_module"]
+	b.RealIP = has["--with-http_realip_module"]
+	b.StubStatus = has["--with-http_stub_status_module"]
+	b.FastCGI = !has["--without-http_fastcgi_module"]
+	b.UWSGI = !has["--without-http_uwsgi_module"]
+	b.SCGI = !has["--without-http_scgi_module"]
+	switch {
+	case has["--with-stream=dynamic"]:
+		b.Stream = "dynamic"
+	case has["--with-stream"]:
+		b.Stream = "static"
+	}
+	b.HTTP2Directive = b.HTTP2 && b.Version.AtLeast(Version{1, 25, 1})
+	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
+	if !b.TLS {
+		return b, fmt.Errorf("nginx %v was built without --with-http_ssl_module; install a build that has it, e.g. the distribution's package", b.Version)
+	}
+	return b, nil
+}
+
+// configured returns the words of the line "configure arguments:".
+func configured(text string) map[string]bool {
+	_, args, _ := strings.Cut(text, "configure arguments:")
+	has := map[string]bool{}
+	for word := range strings.FieldsSeq(args) {
+		has[word] = true
+	}
+	return has
+}

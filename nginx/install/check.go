@@ -1,0 +1,83 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// Check is Run up to the swap: it proves a tree in a directory of its own and
+// returns everything that would be a problem, the tree's own problems
+// included. It touches nothing of a running nginx and needs no root, though
+// without it ports below 1024 and private keys may be out of reach, which is a
+// problem of its own. The error says why nginx could not be asked.
+func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("nginx check: %w", err)
+	}
+	scratch, err := os.MkdirTemp("", "nagaya-check-")
+	if err != nil {
+		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", err)
+	}
+	defer os.RemoveAll(scratch)
+	st := &store{dir: scratch}
+	if err := st.prepare(filepath.Join(scratch, "run"), filepath.Join(scratch, "log")); err != nil {
+		return nil, fmt.Errorf("nginx check: %w", err)
+	}
+	problems := append([]problem.Problem(nil), tree.Problems...)
+	unbound := false
+	tester := tester{o: o, store: st, pass: func(text string) bool {
+		// nginx binds the ports after it has read everything.
+		forbidden := os.Geteuid() != 0 && bindForbidden(text)
+		unbound = unbound || forbidden
+		return forbidden
+	}}
+	none := func(nginx.SiteFile) (nginx.SiteFile, bool) { return nginx.SiteFile{}, false }
+	proved, err := prover{try: tester.try, lastGood: none}.prove(ctx, tree.Under(scratch))
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		problems = append(problems, asProblem(refusalTrouble(no.text, o.StateDir)))
+	case err != nil:
+		return problems, fmt.Errorf("nginx check: %w", err)
+	}
+	for _, q := range proved.refused {
+		problems = append(problems, quarantineProblem(q))
+	}
+	if unbound {
+		problems = append(problems, problem.Problem{
+			Code: "check-incomplete", Severity: problem.Warning, Subject: "nginx",
+			Text: "the ports below 1024 could not be tried, because this is not root",
+			Hint: "run the check as root, or with CAP_NET_BIND_SERVICE",
+		})
+	}
+	problems = append(problems, takenPorts(o, tree)...)
+	problem.Sort(problems)
+	return problems, nil
+}
+
+// takenPorts names the ports that somebody else holds: nginx -t does not mind.
+func takenPorts(o Options, tree nginx.Tree) []problem.Problem {
+	p := newProcess(o)
+	running := p.find() != 0
+	var out []problem.Problem
+	for _, port := range tree.Ports() {
+		if len(listeners(port)) == 0 {
+			continue
+		}
+		pids := portHolders(port)
+		// Without root nobody's sockets but our own can be seen.
+		unseen := len(pids) == 0 && running
+		if !unseen && !slices.ContainsFunc(pids, p.isMaster) {
+			out = append(out, asProblem(portInUse(port, pids)))
+		}
+	}
+	return out
+}

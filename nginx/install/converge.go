@@ -1,0 +1,326 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// converge makes nginx run and serve what is wanted. Everything that can fail
+// comes before the swap, and the swap is undone if nginx does not take it.
+func (r *runner) converge(ctx context.Context) error {
+	if r.pid != 0 && !r.process.isMaster(r.pid) {
+		r.forget()
+	}
+	if err := r.store.prepare(slices.DeleteFunc([]string{r.o.RunDir, r.o.LogDir}, func(d string) bool { return d == "" })...); err != nil {
+		return err
+	}
+	if gen := r.store.current(); r.pid == 0 && gen != "" {
+		if done, err := r.resume(ctx, gen); done {
+			return err
+		}
+	}
+	if r.wanted == nil {
+		return nil
+	}
+	return r.apply(ctx, *r.wanted)
+}
+
+// resume starts nginx with the generation on the disk, so that services are
+// served before anybody knows what runs. done is true when there is nothing
+// more to be tried in this pass.
+func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) {
+	err = r.launch(ctx, gen)
+	if err == nil {
+		return false, nil
+	}
+	r.log.Warn("nginx did not start with the generation on the disk", "generation", gen, "err", err)
+	var t *trouble
+	blocked := errors.As(err, &t) && t.code == "port-in-use"
+	if r.wanted != nil {
+		return blocked && r.wanted.Generation == gen, err
+	}
+	if blocked {
+		return true, err
+	}
+	// A file outside, such as a certificate, may have gone: save the other sites.
+	tree, readErr := r.store.read(gen)
+	if readErr != nil {
+		return true, err
+	}
+	return true, r.apply(ctx, tree)
+}
+
+// apply makes nginx serve a tree, or as much of it as nginx accepts.
+func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
+	if len(r.quarantine) > 0 && !time.Now().Before(r.retryAt) {
+		r.log.Info("sites in quarantine are tried again", "sites", len(r.quarantine))
+		clear(r.quarantine)
+	}
+	tree := r.withoutRefused(wanted)
+	live := ""
+	if r.pid != 0 {
+		live = r.process.generation(ctx)
+	}
+	if live == tree.Generation && r.store.current() == live {
+		r.log.Debug("nginx serves what is wanted", "generation", live)
+		r.status.Settled = true
+		return nil
+	}
+	defer r.store.unstage()
+	tester := tester{o: r.o, store: r.store}
+	proved, err := prover{try: tester.try, lastGood: r.store.lastGood}.prove(ctx, tree)
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		return refusalTrouble(no.text, r.o.StateDir)
+	case err != nil:
+		return err
+	}
+	r.remember(proved.refused)
+	tree = proved.tree
+	if live == tree.Generation && r.store.current() == live {
+		r.log.Info("nginx keeps what it serves", "generation", live, "quarantined", len(r.quarantine))
+		r.status.Settled = true
+		return nil
+	}
+	if err := r.install(ctx, tree); err != nil {
+		return err
+	}
+	r.status.Settled = true
+	return nil
+}
+
+// install makes a proved tree the current generation and nginx load it.
+func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
+	before := r.store.current()
+	if before != tree.Generation {
+		if err := r.store.stage(tree); err != nil {
+			return err
+		}
+		if err := r.store.commit(tree.Generation); err != nil {
+			return err
+		}
+		if err := r.store.swap(tree.Generation); err != nil {
+			return err
+		}
+	}
+	load := r.reload
+	if r.pid == 0 {
+		load = r.launch
+	}
+	if err := load(ctx, tree.Generation); err != nil {
+		if before != tree.Generation {
+			err = errors.Join(err, r.store.swap(before))
+		}
+		return err
+	}
+	r.store.sweep(tree.Generation, before)
+	return nil
+}
+
+// launch starts nginx with the current generation and waits for its answer.
+func (r *runner) launch(ctx context.Context, gen string) error {
+	began := time.Now()
+	mark := logEnd(r.o.LogDir)
+	pid, err := r.process.start(ctx)
+	if err != nil {
+		return r.blamePort(gen, err)
+	}
+	r.follow(pid, began)
+	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark}); err != nil {
+		return err
+	}
+	r.loaded("nginx started", gen, began)
+	return nil
+}
+
+// blamePort looks for a taken port when nginx could not tell why it did not
+// start, because its words went to stderr.
+func (r *runner) blamePort(gen string, err error) error {
+	if r.o.LogDir != "" {
+		return err
+	}
+	tree, readErr := r.store.read(gen)
+	if readErr != nil {
+		return err
+	}
+	for _, port := range tree.Ports() {
+		if len(listeners(port)) > 0 {
+			return portInUse(port, portHolders(port))
+		}
+	}
+	return err
+}
+
+// reload lets the running nginx load the current generation and waits until it
+// answers and no old worker takes new connections.
+func (r *runner) reload(ctx context.Context, gen string) error {
+	began := time.Now()
+	r.budget.take(began)
+	old, _ := workers(r.pid)
+	mark := logEnd(r.o.LogDir)
+	if err := r.process.hup(r.pid); err != nil {
+		return err
+	}
+	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark, old: old}); err != nil {
+		return err
+	}
+	r.loaded("nginx reloaded", gen, began)
+	return nil
+}
+
+func (r *runner) loaded(what, gen string, began time.Time) {
+	r.status.Reloads++
+	r.status.LoadedAt = time.Now()
+	r.log.Info(what, "generation", gen, "pid", r.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(r.quarantine))
+}
+
+// confirmation is what must be seen before a generation counts as live.
+type confirmation struct {
+	gen  string
+	mark int64 // where the error log ended before
+	old  []int // workers that must stop accepting
+}
+
+// pollEvery is how often nginx is asked during a reload; a reload takes some
+// tens of milliseconds.
+const pollEvery = 20 * time.Millisecond
+
+// confirm waits until nginx serves the generation, or has refused it. A signal
+// has no answer, and a master that refuses goes on with what it has: only its
+// error log says so.
+func (r *runner) confirm(ctx context.Context, c confirmation) error {
+	limit := time.NewTimer(r.o.ConfirmTimeout)
+	defer limit.Stop()
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if r.process.generation(ctx) == c.gen && !r.anyAccepting(c.old) {
+			return nil
+		}
+		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
+			return r.refusedReload(text)
+		}
+		select {
+		case <-r.gone:
+			return &trouble{
+				code: "nginx-died", text: fmt.Sprintf("nginx (process %d) ended while it loaded generation %s", r.pid, c.gen),
+				hint: "read nginx's error log; it is started again",
+			}
+		case <-limit.C:
+			return r.refusedReload(emergSince(r.o.LogDir, c.mark))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func (r *runner) anyAccepting(old []int) bool {
+	if len(old) == 0 {
+		return false
+	}
+	active, _ := workers(r.pid)
+	return slices.ContainsFunc(old, func(pid int) bool { return slices.Contains(active, pid) })
+}
+
+// refusedFor says whether the log's text is a final no: while nginx waits for a
+// busy port it says so up to five times.
+func refusedFor(text string) bool {
+	for _, m := range emergLine.FindAllStringSubmatch(text, -1) {
+		if !strings.HasPrefix(m[1], "bind() to ") {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *runner) refusedReload(text string) error {
+	if t := portTrouble(text); t != nil {
+		return t
+	}
+	reason := lastEmerg(text)
+	if reason == "" {
+		reason = fmt.Sprintf("the new generation did not answer within %v", r.o.ConfirmTimeout)
+	}
+	return &trouble{
+		code: "reload-refused", text: "nginx did not load the new configuration: " + reason,
+		hint: "nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)",
+	}
+}
+
+// logEnd returns the size of the error log.
+func logEnd(logDir string) int64 {
+	if logDir == "" {
+		return 0
+	}
+	info, err := os.Stat(nginx.ErrorLog(logDir))
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// emergSince returns what the error log got since mark, at most 64 KiB of it.
+func emergSince(logDir string, mark int64) string {
+	if logDir == "" {
+		return ""
+	}
+	f, err := os.Open(filepath.Clean(nginx.ErrorLog(logDir)))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil || info.Size() == mark {
+		return ""
+	} else if info.Size() < mark {
+		mark = 0 // it was rotated
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, mark, 64<<10))
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+// withoutRefused returns the tree with every site that is in quarantine, and
+// has not changed, replaced by its last good file or left out. It forgets those
+// that changed or are not wanted any more.
+func (r *runner) withoutRefused(wanted nginx.Tree) nginx.Tree {
+	tree := wanted
+	for host, q := range r.quarantine {
+		site, ok := wanted.Site(host)
+		switch {
+		case !ok || site.Text != q.site.Text:
+			delete(r.quarantine, host)
+		case q.good.Host != "":
+			tree = tree.With(q.good)
+		default:
+			tree = tree.Without(host)
+		}
+	}
+	return tree
+}
+
+// remember puts sites into quarantine.
+func (r *runner) remember(sites []refused) {
+	for _, q := range sites {
+		if was, ok := r.quarantine[q.site.Host]; ok {
+			q.site = was.site // the refused file was already its last good one
+		}
+		r.quarantine[q.site.Host] = q
+		r.log.Warn("site refused by nginx", "host", q.site.Host, "err", q.reason, "last_good", q.good.Host != "")
+	}
+	if len(sites) > 0 {
+		r.retryAt = time.Now().Add(r.o.RetryQuarantine)
+	}
+}

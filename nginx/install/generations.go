@@ -1,0 +1,240 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// What is in the state directory. currentLink points to one of generations.
+const (
+	currentLink    = "current"
+	generationsDir = "generations"
+	stagingDir     = "staging.tmp" // inside generations; what a crash left there is worth nothing
+)
+
+// Bounds of what is read back from the state directory.
+const (
+	maxFileSize = 8 << 20 // bytes
+	maxFiles    = 20000
+)
+
+var generationName = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// store is the state directory: generations, and which of them is current.
+type store struct {
+	dir string
+	// fresh are the staged files that are not on the disk for certain.
+	fresh []string
+	// holds is the generation that is staged, "" for none.
+	holds string
+}
+
+func (s *store) path(parts ...string) string {
+	return filepath.Join(append([]string{s.dir}, parts...)...)
+}
+
+func (s *store) generation(gen string) string { return s.path(generationsDir, gen) }
+func (s *store) staged() string               { return s.path(generationsDir, stagingDir) }
+
+// prepare makes the directories that must exist.
+func (s *store) prepare(others ...string) error {
+	for _, d := range append([]string{s.path(generationsDir), nginx.TempDir(s.dir)}, others...) {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return diskTrouble("making "+d, d, err)
+		}
+	}
+	return nil
+}
+
+// current returns the generation that nginx reads when it starts or reloads,
+// or "" if there is none.
+func (s *store) current() string {
+	to, err := os.Readlink(s.path(currentLink))
+	if err != nil {
+		return ""
+	}
+	gen := filepath.Base(to)
+	if to != filepath.Join(generationsDir, gen) || !generationName.MatchString(gen) {
+		return ""
+	}
+	if _, err := os.Stat(filepath.Join(s.generation(gen), nginx.MainFile)); err != nil {
+		return ""
+	}
+	return gen
+}
+
+// stage writes a tree into the staging directory. A file that is the same in
+// the current generation becomes a second name of it: it is on the disk already.
+func (s *store) stage(t nginx.Tree) error {
+	if s.holds == t.Generation {
+		return nil
+	}
+	if err := s.restage(s.staged(), t); err != nil {
+		s.unstage()
+		return diskTrouble("writing generation "+t.Generation, s.dir, err)
+	}
+	return nil
+}
+
+// unstage removes what is staged.
+func (s *store) unstage() {
+	s.holds, s.fresh = "", nil
+	os.RemoveAll(s.staged())
+}
+
+func (s *store) restage(dir string, t nginx.Tree) error {
+	s.holds, s.fresh = "", nil
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, nginx.SitesDir), 0o755); err != nil {
+		return err
+	}
+	current := s.current()
+	for _, f := range t.Files() {
+		to := filepath.Join(dir, f.Path)
+		if current != "" && f.Path != nginx.GenerationFile {
+			old := filepath.Join(s.generation(current), f.Path)
+			if b, err := os.ReadFile(old); err == nil && string(b) == f.Text && os.Link(old, to) == nil {
+				continue
+			}
+		}
+		if err := os.WriteFile(to, []byte(f.Text), 0o644); err != nil {
+			return err
+		}
+		s.fresh = append(s.fresh, to)
+	}
+	s.holds = t.Generation
+	return nil
+}
+
+// commit makes the staged tree a generation that survives a power cut.
+func (s *store) commit(gen string) error {
+	return diskTrouble("keeping generation "+gen, s.dir, s.keep(gen))
+}
+
+func (s *store) keep(gen string) error {
+	dir := s.staged()
+	for _, p := range append(s.fresh, filepath.Join(dir, nginx.SitesDir), dir) {
+		if err := syncPath(p); err != nil {
+			return err
+		}
+	}
+	to := s.generation(gen)
+	if err := os.RemoveAll(to); err != nil {
+		return err
+	}
+	if err := os.Rename(dir, to); err != nil {
+		return err
+	}
+	s.holds, s.fresh = "", nil
+	return syncPath(s.path(generationsDir))
+}
+
+func syncPath(p string) error {
+	f, err := os.Open(p)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// swap makes a generation the current one in one step; "" removes the link.
+func (s *store) swap(gen string) error {
+	return diskTrouble("switching to generation "+gen, s.dir, s.relink(gen))
+}
+
+func (s *store) relink(gen string) error {
+	link := s.path(currentLink)
+	if gen == "" {
+		if err := os.Remove(link); err != nil && !missing(err) {
+			return err
+		}
+		return syncPath(s.dir)
+	}
+	next := link + ".tmp"
+	if err := os.Remove(next); err != nil && !missing(err) {
+		return err
+	}
+	if err := os.Symlink(filepath.Join(generationsDir, gen), next); err != nil {
+		return err
+	}
+	if err := os.Rename(next, link); err != nil {
+		return err
+	}
+	return syncPath(s.dir)
+}
+
+// read returns the tree of a generation as it is on the disk.
+func (s *store) read(gen string) (nginx.Tree, error) {
+	dir := s.generation(gen)
+	main, err := readFile(filepath.Join(dir, nginx.MainFile))
+	if err != nil {
+		return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
+	}
+	files := []nginx.File{{Path: nginx.MainFile, Text: main}}
+	entries, err := os.ReadDir(filepath.Join(dir, nginx.SitesDir))
+	if err != nil && !missing(err) {
+		return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
+	}
+	for _, e := range entries[:min(len(entries), maxFiles)] {
+		if !strings.HasSuffix(e.Name(), ".conf") {
+			continue
+		}
+		text, err := readFile(filepath.Join(dir, nginx.SitesDir, e.Name()))
+		if err != nil {
+			return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
+		}
+		files = append(files, nginx.File{Path: nginx.SitesDir + "/" + e.Name(), Text: text})
+	}
+	return nginx.NewTree(files), nil
+}
+
+func readFile(p string) (string, error) {
+	f, err := os.Open(p)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err == nil && len(b) > maxFileSize {
+		err = fmt.Errorf("%s is larger than %d bytes", p, maxFileSize)
+	}
+	return string(b), err
+}
+
+// lastGood returns the file of a site in the current generation.
+func (s *store) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
+	gen := s.current()
+	if gen == "" {
+		return nginx.SiteFile{}, false
+	}
+	text, err := readFile(filepath.Join(s.generation(gen), nginx.SitesDir, site.Name))
+	if err != nil || text == site.Text {
+		return nginx.SiteFile{}, false
+	}
+	site.Text = text
+	return site, true
+}
+
+// sweep removes every generation but these, and what crashes left behind.
+// Failing is no harm: the next sweep tries again.
+func (s *store) sweep(keep ...string) {
+	entries, err := os.ReadDir(s.path(generationsDir))
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if !slices.Contains(keep, e.Name()) {
+			os.RemoveAll(s.path(generationsDir, e.Name()))
+		}
+	}
+}

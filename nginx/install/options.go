@@ -1,0 +1,89 @@
+// Package install makes an nginx of nagaya's own serve a tree: it proves the
+// tree, swaps it in, reloads and asks nginx whether the new generation answers.
+// It starts that nginx and watches over it. The nginx is a daemon: it outlives
+// the agent and is adopted by the next one.
+package install
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// Options say which nginx and where. StateDir, RunDir and LogDir must be those
+// of the nginx.Settings that the trees are rendered with.
+type Options struct {
+	// Binary is the nginx to run; default "nginx" from PATH. Build is what Detect
+	// found out about it.
+	Binary string
+	Build  nginx.Build
+	// StateDir holds the generations; it must be on a disk and is made when it is
+	// missing. RunDir may be in /run. LogDir empty means that nginx logs to this
+	// process's stderr; then its reasons for a refusal are read there, not here.
+	StateDir string
+	RunDir   string
+	LogDir   string
+	// TestTimeout bounds one nginx -t, default 30 s; ConfirmTimeout how long a new
+	// generation may take to answer, default 10 s.
+	TestTimeout    time.Duration
+	ConfirmTimeout time.Duration
+	// StopOnExit stops nginx when Run ends: gracefully for at most StopTimeout
+	// (default 10 s), then at once. Otherwise nginx is left running.
+	StopOnExit  bool
+	StopTimeout time.Duration
+	// ReloadBurst reloads may follow each other at once, default 3; after that
+	// there is one every ReloadEvery, default 1 s. The newest tree wins.
+	ReloadBurst int
+	ReloadEvery time.Duration
+	// RetryQuarantine is how often a refused site is tried again although it did
+	// not change, default 5 min: the cause may have been a file elsewhere.
+	RetryQuarantine time.Duration
+	// Log gets one line per decision; nil discards them.
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Binary == "" {
+		o.Binary = "nginx"
+	}
+	for _, d := range []struct{ name, value string }{{"StateDir", o.StateDir}, {"RunDir", o.RunDir}} {
+		if !filepath.IsAbs(d.value) {
+			return o, fmt.Errorf("%s is %q: give an absolute path", d.name, d.value)
+		}
+	}
+	if o.LogDir != "" && !filepath.IsAbs(o.LogDir) {
+		return o, fmt.Errorf("LogDir is %q: give an absolute path, or nothing for stderr", o.LogDir)
+	}
+	if !o.Build.Version.AtLeast(nginx.MinVersion) {
+		return o, errors.New("Build is missing: call Detect first")
+	}
+	for _, d := range []struct {
+		value   *time.Duration
+		instead time.Duration
+	}{
+		{&o.TestTimeout, 30 * time.Second},
+		{&o.ConfirmTimeout, 10 * time.Second},
+		{&o.StopTimeout, 10 * time.Second},
+		{&o.ReloadEvery, time.Second},
+		{&o.RetryQuarantine, 5 * time.Minute},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.instead
+		}
+	}
+	if o.ReloadBurst <= 0 {
+		o.ReloadBurst = 3
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// confPath is the path that nginx is started with; the symbolic link in it is
+// what a swap changes.
+func (o Options) confPath() string { return filepath.Join(o.StateDir, currentLink, nginx.MainFile) }

@@ -1,0 +1,61 @@
+package install
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// budget is a token bucket for reloads: each one costs CPU time, and old
+// workers that finish what they had begun cost memory.
+type budget struct {
+	burst int
+	every time.Duration
+	level float64
+	at    time.Time
+}
+
+// wait returns how long from now on the next reload must wait.
+func (b *budget) wait(now time.Time) time.Duration {
+	b.fill(now)
+	if b.level >= 1 {
+		return 0
+	}
+	return time.Duration((1 - b.level) * float64(b.every))
+}
+
+// take pays for one reload.
+func (b *budget) take(now time.Time) {
+	b.fill(now)
+	b.level = max(0, b.level-1)
+}
+
+func (b *budget) fill(now time.Time) {
+	if b.at.IsZero() {
+		b.level = float64(b.burst)
+	} else if d := now.Sub(b.at); d > 0 {
+		b.level = min(float64(b.burst), b.level+float64(d)/float64(b.every))
+	}
+	b.at = now
+}
+
+// Bounds of the pause after a failure.
+const (
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+)
+
+// backoff is the growing pause between tries that fail.
+type backoff struct{ tries int }
+
+// next returns the pause after one more failure, 1 s doubling up to 30 s, a
+// fifth more or less so that many instances do not try in step.
+func (b *backoff) next() time.Duration {
+	pause := lastPause
+	if b.tries < 5 {
+		pause = min(lastPause, firstPause<<b.tries)
+		b.tries++
+	}
+	return time.Duration(float64(pause) * (0.8 + 0.4*rand.Float64()))
+}
+
+func (b *backoff) reset() { b.tries = 0 }

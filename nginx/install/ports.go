@@ -1,0 +1,118 @@
+package install
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// portTrouble reads which port is taken from nginx's message and names who has
+// it; nil if the message is about something else.
+func portTrouble(text string) *trouble {
+	m := bindInUse.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	port, err := strconv.ParseUint(m[2], 10, 16)
+	if err != nil {
+		return nil
+	}
+	return portInUse(uint16(port), portHolders(uint16(port)))
+}
+
+// portInUse names the first of the processes that hold a port; there is none
+// when we may not look into it.
+func portInUse(port uint16, pids []int) *trouble {
+	who := "another process"
+	if len(pids) > 0 {
+		who = fmt.Sprintf("process %d %q", pids[0], bounded(title(pids[0])))
+	}
+	return &trouble{
+		code: "port-in-use", subject: fmt.Sprintf("port %d", port),
+		text: fmt.Sprintf("TCP port %d is held by %s, so nginx cannot listen on it", port, who),
+		hint: "stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again",
+	}
+}
+
+// portHolders returns who listens on a TCP port in this network namespace.
+func portHolders(port uint16) []int { return inodeHolders(listeners(port)) }
+
+// listeners returns the inodes of the listening sockets of a port, from the
+// tables described in proc_pid_net(5): the local address is the second field
+// in hexadecimal, the state (0A is LISTEN) the fourth, the inode the tenth.
+func listeners(port uint16) map[string]bool {
+	inodes := map[string]bool{}
+	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+		eachLine(table, func(fields []string) {
+			if len(fields) < 10 || fields[3] != "0A" {
+				return
+			}
+			_, hex, _ := strings.Cut(fields[1], ":")
+			if p, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(p) == port {
+				inodes[fields[9]] = true
+			}
+		})
+	}
+	return inodes
+}
+
+// socketHolders returns the processes that have a unix socket of this path open.
+func socketHolders(path string) []int {
+	inodes := map[string]bool{}
+	eachLine("/proc/self/net/unix", func(fields []string) {
+		if len(fields) >= 8 && strings.Join(fields[7:], " ") == path {
+			inodes[fields[6]] = true
+		}
+	})
+	return inodeHolders(inodes)
+}
+
+func eachLine(path string, f func(fields []string)) {
+	file, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		f(strings.Fields(lines.Text()))
+	}
+}
+
+// inodeHolders returns the processes that have one of these sockets open, as
+// far as we may look into them, in ascending order.
+func inodeHolders(inodes map[string]bool) []int {
+	if len(inodes) == 0 {
+		return nil
+	}
+	names, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, dir := range names {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err == nil && holdsSocket(filepath.Join(dir, "fd"), inodes) {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+func holdsSocket(fds string, inodes map[string]bool) bool {
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		to, err := os.Readlink(filepath.Join(fds, e.Name()))
+		if inode, ok := strings.CutPrefix(to, "socket:["); err == nil && ok && inodes[strings.TrimSuffix(inode, "]")] {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,287 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// Run keeps an nginx serving the newest wanted tree until ctx ends, and then
+// returns nil. It adopts a running nginx of a former agent, or starts one with
+// the generation that is on the disk before the first tree comes. Whatever
+// fails leaves the running nginx and the current generation as they were, is a
+// problem in the status, and is tried again. An error comes back only for
+// wrong Options, or (ErrLocked) when another agent works in StateDir.
+func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(nginx.Status)) error {
+	o, err := o.withDefaults()
+	if err != nil {
+		return fmt.Errorf("nginx install: %w", err)
+	}
+	r := newRunner(o, put)
+	unlock, err := r.lock(ctx)
+	if err != nil || unlock == nil {
+		return err
+	}
+	defer unlock()
+	defer r.forget()
+	r.adopt(ctx)
+	r.loop(ctx, wanted)
+	if o.StopOnExit {
+		r.stop()
+	}
+	return nil
+}
+
+// minLife is how long nginx must have lived for its death to be no failure of
+// the start before.
+const minLife = 10 * time.Second
+
+// drainEvery is how often draining workers are counted while there are any.
+const drainEvery = 5 * time.Second
+
+type runner struct {
+	o       Options
+	log     *slog.Logger
+	put     func(nginx.Status)
+	store   *store
+	process *process
+	budget  budget
+	backoff backoff
+
+	wanted *nginx.Tree
+	status nginx.Status
+	err    error // why the last pass failed
+
+	pid       int
+	startedAt time.Time
+	gone      <-chan struct{} // nil when nothing is watched
+	unwatch   func()
+
+	quarantine map[string]refused // by host
+	retryAt    time.Time          // when the quarantine is tried again
+}
+
+func newRunner(o Options, put func(nginx.Status)) *runner {
+	return &runner{
+		o: o, log: o.Log, put: put,
+		store: &store{dir: o.StateDir}, process: newProcess(o),
+		budget:     budget{burst: o.ReloadBurst, every: o.ReloadEvery},
+		status:     nginx.Status{Version: o.Build.Version.String()},
+		quarantine: map[string]refused{},
+	}
+}
+
+// lock waits for a state directory that can be locked; unlock is nil when ctx
+// ended before.
+func (r *runner) lock(ctx context.Context) (unlock func(), err error) {
+	for {
+		err := r.store.prepare()
+		if err == nil {
+			unlock, err = lockStore(r.o.StateDir)
+		}
+		if err == nil {
+			r.backoff.reset()
+			r.err = nil
+			return unlock, nil
+		}
+		if errors.Is(err, ErrLocked) {
+			return nil, err
+		}
+		r.failed(err)
+		r.status.PID = r.process.find()
+		r.status.Running = r.status.PID != 0
+		r.publish()
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(r.backoff.next()):
+		}
+	}
+}
+
+func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
+	due := time.NewTimer(0)
+	defer due.Stop()
+	drain := time.NewTicker(drainEvery)
+	drain.Stop()
+	defer drain.Stop()
+	var newest nginx.Tree
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case newest = <-wanted:
+			r.wanted = &newest
+			r.status.Wanted, r.status.Settled = newest.Generation, false
+			due.Reset(r.budget.wait(time.Now()))
+			continue
+		case <-r.gone:
+			due.Reset(r.lost())
+			continue
+		case <-drain.C:
+			if _, n := workers(r.pid); n != r.status.WorkersDraining {
+				r.status.WorkersDraining = n
+				r.publish()
+			}
+		case <-due.C:
+			due.Reset(r.pass(ctx))
+		}
+		if r.status.WorkersDraining > 0 {
+			drain.Reset(drainEvery)
+		} else {
+			drain.Stop()
+		}
+	}
+}
+
+// never is longer than the program runs.
+const never = 10 * 365 * 24 * time.Hour
+
+// pass does whatever is to be done now and returns when to look again.
+func (r *runner) pass(ctx context.Context) time.Duration {
+	err := r.converge(ctx)
+	if ctx.Err() != nil {
+		return never
+	}
+	r.observe(ctx)
+	if err != nil {
+		again := r.backoff.next()
+		level := slog.LevelWarn
+		if r.status.LastError == bounded(err.Error()) {
+			level = slog.LevelDebug // a standing problem is in the status
+		}
+		r.failed(err)
+		r.publish()
+		r.log.Log(ctx, level, "nginx is not as wanted", "err", err, "generation", r.status.Generation, "wanted", r.status.Wanted, "retry_in", again.Round(time.Millisecond).String())
+		return again
+	}
+	r.backoff.reset()
+	r.err, r.status.LastError = nil, ""
+	r.publish()
+	if len(r.quarantine) > 0 {
+		return max(0, time.Until(r.retryAt))
+	}
+	return never
+}
+
+func (r *runner) failed(err error) {
+	r.err, r.status.LastError = err, bounded(err.Error())
+}
+
+// observe asks nginx itself how it is.
+func (r *runner) observe(ctx context.Context) {
+	r.status.Running, r.status.PID = r.pid != 0, r.pid
+	r.status.Generation, r.status.WorkersDraining = "", 0
+	if r.pid != 0 {
+		r.status.Generation = r.process.generation(ctx)
+		_, r.status.WorkersDraining = workers(r.pid)
+	}
+}
+
+// publish puts a copy of the status with all problems in it.
+func (r *runner) publish() {
+	s := r.status
+	s.Quarantined, s.Problems = nil, nil
+	for _, q := range r.quarantine {
+		s.Quarantined = append(s.Quarantined, nginx.Quarantine{Host: q.site.Host, Reason: q.reason, LastGood: q.good.Host != ""})
+		s.Problems = append(s.Problems, quarantineProblem(q))
+	}
+	slices.SortFunc(s.Quarantined, func(a, b nginx.Quarantine) int { return strings.Compare(a.Host, b.Host) })
+	if r.err != nil {
+		s.Problems = append(s.Problems, asProblem(r.err))
+	}
+	if r.wanted != nil {
+		s.Problems = append(s.Problems, r.wanted.Problems...)
+	}
+	problem.Sort(s.Problems)
+	r.put(s)
+}
+
+func quarantineProblem(q refused) problem.Problem {
+	p := problem.Problem{
+		Code: "site-quarantined", Severity: problem.Error, Subject: "site " + q.site.Host,
+		Text: fmt.Sprintf("nginx refuses this site (%s), so it is left out", q.reason),
+		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); the site is tried again when its configuration changes, and every few minutes",
+	}
+	if q.good.Host != "" {
+		p.Severity = problem.Warning
+		p.Text = fmt.Sprintf("nginx refuses the site's new configuration (%s), so its last accepted one is served", q.reason)
+	}
+	return p
+}
+
+// adopt takes over the nginx of a former agent.
+func (r *runner) adopt(ctx context.Context) {
+	pid := r.process.find()
+	if pid == 0 {
+		return
+	}
+	r.follow(pid, time.Time{})
+	r.observe(ctx)
+	r.log.Info("running nginx adopted", "pid", pid, "generation", r.status.Generation)
+}
+
+// follow watches over a master process.
+func (r *runner) follow(pid int, startedAt time.Time) {
+	r.forget()
+	r.pid, r.startedAt = pid, startedAt
+	r.gone, r.unwatch = watch(pid)
+}
+
+func (r *runner) forget() {
+	if r.unwatch != nil {
+		r.unwatch()
+	}
+	r.pid, r.gone, r.unwatch = 0, nil, nil
+}
+
+// lost is called when the master has ended; it returns when to start the next.
+func (r *runner) lost() time.Duration {
+	pid, lived := r.pid, time.Since(r.startedAt)
+	r.forget()
+	r.failed(&trouble{
+		code: "nginx-died", text: fmt.Sprintf("nginx (process %d) ended by itself", pid),
+		hint: "it is started again; if this repeats, read nginx's error log and the kernel's (journalctl -k), e.g. for a lack of memory",
+	})
+	r.status.Running, r.status.PID, r.status.Generation, r.status.Settled = false, 0, "", false
+	r.publish()
+	wait := time.Duration(0)
+	if lived < minLife {
+		wait = r.backoff.next()
+	}
+	r.log.Warn("nginx ended by itself", "pid", pid, "restart_in", wait.Round(time.Millisecond).String())
+	return wait
+}
+
+// stop ends nginx: gracefully, and after StopTimeout at once.
+func (r *runner) stop() {
+	if r.pid == 0 || !r.process.isMaster(r.pid) {
+		return
+	}
+	for _, step := range []struct {
+		sig   unix.Signal
+		limit time.Duration
+	}{{unix.SIGQUIT, r.o.StopTimeout}, {unix.SIGTERM, 3 * time.Second}, {unix.SIGKILL, time.Second}} {
+		r.log.Info("stopping nginx", "pid", r.pid, "signal", step.sig.String())
+		if err := unix.Kill(r.pid, step.sig); err != nil {
+			break
+		}
+		select {
+		case <-r.gone:
+			r.forget()
+			r.status.Running, r.status.PID, r.status.Generation = false, 0, ""
+			r.publish()
+			return
+		case <-time.After(step.limit):
+		}
+	}
+}

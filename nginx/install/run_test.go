@@ -1,0 +1,521 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+func TestServeSkipAndReplace(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	a, b := backend(t, "one"), backend(t, "two")
+	first := r.tree(site("a.test", a))
+	s := r.serve(first)
+	if !s.Running || s.PID == 0 || s.Generation != first.Generation || s.Reloads != 1 || s.LoadedAt.IsZero() || len(s.Problems) != 0 || s.Version == "" {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+
+	if s := r.serve(first); s.Reloads != 1 {
+		t.Errorf("%d reloads after the same tree came again", s.Reloads)
+	}
+	second := r.tree(site("a.test", b))
+	if s := r.serve(second); s.Reloads != 2 || s.Generation != second.Generation {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "two")
+
+	third := r.tree(site("a.test", b), site("b.test", a))
+	r.serve(third)
+	entries, err := os.ReadDir(filepath.Join(r.o.StateDir, generationsDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for _, e := range entries {
+		got[e.Name()] = true
+	}
+	if diff := cmp.Diff(map[string]bool{second.Generation: true, third.Generation: true}, got); diff != "" {
+		t.Errorf("generations on the disk:\n%s", diff)
+	}
+}
+
+func TestQuarantineByName(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	good, bad := site("a.test", backend(t, "one")), site("b.test", backend(t, "two"))
+	tree := r.tree(good, bad)
+	file, _ := tree.Site("b.test")
+	file.Text += "nonsense on;\n"
+	s := r.serve(tree.With(file))
+	if len(s.Quarantined) != 1 || s.Quarantined[0].Host != "b.test" || s.Quarantined[0].LastGood ||
+		!strings.Contains(s.Quarantined[0].Reason, `unknown directive "nonsense" in sites/b.test.conf`) {
+		t.Errorf("quarantined: %+v", s.Quarantined)
+	}
+	if !hasProblem(s, "site-quarantined") {
+		t.Errorf("problems: %+v", s.Problems)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	r.expect(r.http("b.test", "/"), 404, "No site")
+
+	// The same bytes are not tried again; a change elsewhere goes live.
+	s = r.serve(r.tree(good, bad, site("c.test", backend(t, "three"))).With(file))
+	if len(s.Quarantined) != 1 {
+		t.Errorf("quarantined: %+v", s.Quarantined)
+	}
+	r.expect(r.http("c.test", "/"), 200, "three")
+
+	if s = r.serve(tree); len(s.Quarantined) != 0 || len(s.Problems) != 0 {
+		t.Errorf("after the repair: %+v", s)
+	}
+	r.expect(r.http("b.test", "/"), 200, "two")
+}
+
+func TestQuarantineBySearchKeepsLastGood(t *testing.T) {
+	r := newRig(t)
+	r.o.RetryQuarantine = 200 * time.Millisecond
+	r.run()
+	p := writePair(t, "a.test")
+	a := withTLS(site("a.test", backend(t, "one")), p, "serve")
+	r.serve(r.tree(a, site("b.test", backend(t, "two"))))
+	r.expect(r.https("a.test", "/"), 200, "one")
+
+	// nginx names the certificate, not the site, when it cannot read it.
+	gone := p
+	gone.CertFile += ".missing"
+	b := site("b.test", backend(t, "three"))
+	fresh := withTLS(site("c.test", backend(t, "four")), gone, "serve")
+	s := r.serve(r.tree(withTLS(a, gone, "serve"), b, fresh, site("d.test", backend(t, "five"))))
+	want := []nginx.Quarantine{{Host: "a.test", LastGood: true}, {Host: "c.test"}}
+	for i := range s.Quarantined {
+		if !strings.Contains(s.Quarantined[i].Reason, ".missing") {
+			t.Errorf("reason %q", s.Quarantined[i].Reason)
+		}
+		s.Quarantined[i].Reason = ""
+	}
+	if diff := cmp.Diff(want, s.Quarantined); diff != "" {
+		t.Error(diff)
+	}
+	r.expect(r.https("a.test", "/"), 200, "one")
+	r.expect(r.http("b.test", "/"), 200, "three")
+	r.expect(r.http("d.test", "/"), 200, "five")
+
+	// The file comes back: the retry finds it, without any change of the tree.
+	text, err := os.ReadFile(p.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, gone.CertFile, string(text))
+	r.await("end of the quarantine", func(s nginx.Status) bool { return len(s.Quarantined) == 0 && s.Settled && len(s.Problems) == 0 })
+	r.expect(r.https("c.test", "/"), 200, "four")
+}
+
+func TestRefusedAsAWhole(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	first := r.tree(site("a.test", backend(t, "one")))
+	r.serve(first)
+	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "nonsense on;\n")
+	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
+	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
+	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "nginx-config-refused") })
+	if s.Generation != first.Generation || !strings.Contains(s.LastError, "http.d/x.conf") || len(s.Quarantined) != 0 || s.Settled {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "# nothing\n")
+	r.await("repair", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+// nginx -t accepts what the running master then refuses: the key of a zone of
+// shared memory cannot change.
+func TestRollbackWhenTheMasterRefuses(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	name := filepath.Join(r.settings.SnippetDir, "http.d", "x.conf")
+	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
+	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
+	first := r.tree(site("a.test", backend(t, "one")))
+	pid := r.serve(first).PID
+
+	write(t, name, "limit_req_zone $host zone=mine:64k rate=1r/s;\n")
+	r.settings.Snippets[0].Fingerprint = "2"
+	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
+	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+	if s.Generation != first.Generation || s.PID != pid || !strings.Contains(s.LastError, `limit_req "mine"`) {
+		t.Errorf("status %+v", s)
+	}
+	st := &store{dir: r.o.StateDir}
+	if st.current() != first.Generation {
+		t.Errorf("current is %s, want %s", st.current(), first.Generation)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+
+	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
+	r.await("retry", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+func TestKilledMasterIsReplaced(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	s := r.serve(r.tree(site("a.test", backend(t, "one"))))
+	// The first worker may answer before the second one has its title.
+	var old []int
+	for ctx, tick := t.Context(), time.Tick(5*time.Millisecond); len(old) != 2; {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("workers %v", old)
+		case <-tick:
+			old, _ = workers(s.PID)
+		}
+	}
+	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.await("its death", func(n nginx.Status) bool { return !n.Running && hasProblem(n, "nginx-died") })
+	n := r.await("another one", func(n nginx.Status) bool { return n.Running && n.Generation == s.Generation && len(n.Problems) == 0 })
+	if n.PID == s.PID {
+		t.Error("the same process number")
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	for _, pid := range old {
+		if strings.HasPrefix(title(pid), workerTitle) && !strings.HasPrefix(title(pid), drainingTitle) {
+			t.Errorf("orphan %d still accepts", pid)
+		}
+	}
+}
+
+func TestAdopt(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	tree := r.tree(site("a.test", backend(t, "one")))
+	first := r.serve(tree)
+	r.crash()
+	r.expect(r.http("a.test", "/"), 200, "one")
+
+	r.run()
+	s := r.await("adoption", func(s nginx.Status) bool { return s.Running })
+	if s.PID != first.PID || s.Generation != tree.Generation || s.Reloads != 0 {
+		t.Errorf("status %+v, want process %d untouched", s, first.PID)
+	}
+	if s := r.serve(tree); s.Reloads != 0 {
+		t.Error("reloaded although it served the wanted tree already")
+	}
+	r.serve(r.tree(site("a.test", backend(t, "two"))))
+	r.expect(r.http("a.test", "/"), 200, "two")
+	r.crash()
+
+	// Without its pid file it is found by its socket.
+	if err := os.Remove(nginx.PIDFile(r.o.RunDir)); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	if s := r.await("adoption", func(s nginx.Status) bool { return s.Running }); s.PID != first.PID {
+		t.Errorf("process %d, want %d", s.PID, first.PID)
+	}
+}
+
+// An agent may be killed between any two steps.
+func TestAdoptAfterCrashInTheMiddle(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	r.serve(r.tree(site("a.test", backend(t, "one"))))
+	r.crash()
+	next := r.tree(site("a.test", backend(t, "two")))
+	st := &store{dir: r.o.StateDir}
+	if err := errors.Join(st.stage(next), st.commit(next.Generation), st.swap(next.Generation), st.stage(r.tree())); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	if s := r.serve(next); s.Reloads != 1 {
+		t.Errorf("%d reloads, want the one that the crash had swallowed", s.Reloads)
+	}
+	r.expect(r.http("a.test", "/"), 200, "two")
+	if _, err := os.Stat(st.staged()); !missing(err) {
+		t.Errorf("staging directory: %v", err)
+	}
+}
+
+func TestResumeBeforeAnythingIsKnown(t *testing.T) {
+	r := newRig(t)
+	r.o.StopOnExit = true
+	r.run()
+	p := writePair(t, "a.test")
+	tree := r.tree(withTLS(site("a.test", backend(t, "one")), p, "serve"), site("b.test", backend(t, "two")))
+	r.serve(tree)
+	r.crash()
+	if pid := newProcess(r.o).find(); pid != 0 {
+		t.Fatalf("StopOnExit left nginx (%d) running", pid)
+	}
+	// A former life left files that mean nothing any more.
+	write(t, nginx.PIDFile(r.o.RunDir), fmt.Sprint(os.Getpid()))
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: nginx.Socket(r.o.RunDir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+
+	r.run()
+	s := r.await("start", func(s nginx.Status) bool { return s.Running })
+	if s.Generation != tree.Generation || s.Wanted != "" {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.https("a.test", "/"), 200, "one")
+	r.crash()
+
+	// One site's certificate is gone at the next boot: the others must live.
+	if err := os.Remove(p.CertFile); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	s = r.await("start", func(s nginx.Status) bool { return s.Running })
+	if len(s.Quarantined) != 1 || s.Quarantined[0].Host != "a.test" {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("b.test", "/"), 200, "two")
+}
+
+func TestPortInUse(t *testing.T) {
+	for _, logDir := range []string{"log", ""} {
+		t.Run("log to "+logDir, func(t *testing.T) {
+			r := newRig(t)
+			if logDir == "" {
+				r.o.LogDir, r.settings.LogDir, r.settings.AccessLog = "", "", "off"
+			}
+			l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPPort))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			r.run()
+			r.wanted.Put(r.tree(site("a.test", backend(t, "one"))))
+			s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "port-in-use") })
+			if want := fmt.Sprintf("TCP port %d is held by process %d", r.settings.HTTPPort, os.Getpid()); !strings.Contains(s.LastError, want) {
+				t.Errorf("error %q, want %q in it", s.LastError, want)
+			}
+			if st := (&store{dir: r.o.StateDir}); st.current() != "" {
+				t.Error("a generation that never ran is current")
+			}
+			l.Close()
+			r.await("start", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
+			r.expect(r.http("a.test", "/"), 200, "one")
+		})
+	}
+}
+
+func TestPortInUseAtReload(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	first := r.tree(site("a.test", backend(t, "one")))
+	r.serve(first)
+	r.settings.HTTPSPort = freePort(t)
+	l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPSPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
+	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "port-in-use") })
+	if s.Generation != first.Generation {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+}
+
+func TestTwoAgents(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	r.serve(r.tree(site("a.test", backend(t, "one"))))
+	err := Run(t.Context(), r.o, latest.New[nginx.Tree]().C(), func(nginx.Status) {})
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("got %v, want ErrLocked with the process that holds it", err)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+}
+
+func TestWrongOptions(t *testing.T) {
+	for _, o := range []Options{
+		{},
+		{StateDir: "state", RunDir: "/run"},
+		{StateDir: "/state", RunDir: "/run"},
+		{StateDir: "/state", RunDir: "/run", LogDir: "log"},
+	} {
+		if err := Run(t.Context(), o, nil, func(nginx.Status) {}); err == nil {
+			t.Errorf("no error for %+v", o)
+		}
+	}
+}
+
+// Idle keep-alive connections are closed by old workers; a client may send a
+// GET again, and so none is lost.
+func TestNothingIsLostOverReloads(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	a, b := backend(t, "one"), backend(t, "two")
+	r.serve(r.tree(site("a.test", a)))
+
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var sent, failed atomic.Int64
+	var example atomic.Value
+	for range 4 {
+		wg.Go(func() {
+			c := r.client()
+			defer c.CloseIdleConnections()
+			for ctx.Err() == nil {
+				sent.Add(1)
+				if err := fetch(c, r.http("a.test", "/")); err != nil {
+					failed.Add(1)
+					example.Store(err.Error())
+				}
+			}
+		})
+	}
+	const reloads = 20
+	for i := range reloads {
+		addr := a
+		if i%2 == 0 {
+			addr = b
+		}
+		r.serve(r.tree(site("a.test", addr)))
+	}
+	stop()
+	wg.Wait()
+	if r.last.Reloads != reloads+1 {
+		t.Errorf("%d reloads, want %d", r.last.Reloads, reloads+1)
+	}
+	if sent.Load() < reloads || failed.Load() > 0 {
+		t.Errorf("%d of %d requests failed, e.g. %v", failed.Load(), sent.Load(), example.Load())
+	}
+	t.Logf("%d requests over %d reloads", sent.Load(), reloads)
+}
+
+func fetch(c *http.Client, url string) error {
+	res, err := c.Get(url)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if text := string(b); res.StatusCode != http.StatusOK || text != "one" && text != "two" {
+		return fmt.Errorf("%d %q", res.StatusCode, text)
+	}
+	return nil
+}
+
+func TestStateDirTroubles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	for _, row := range []struct {
+		name, code    string
+		live          bool // the kernel lets it happen under a running agent
+		break_, amend func(t *testing.T, dir string)
+	}{
+		{
+			"read-only", "state-dir-unwritable", false,
+			func(t *testing.T, dir string) { remount(t, dir, unix.MS_RDONLY) },
+			func(t *testing.T, dir string) { remount(t, dir, 0) },
+		},
+		{
+			"full", "disk-full", true,
+			func(t *testing.T, dir string) { fill(t, filepath.Join(dir, "ballast")) },
+			func(t *testing.T, dir string) {
+				if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
+					t.Error(err)
+				}
+			},
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			r := newRig(t)
+			if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"); err != nil {
+				t.Skipf("mounting a tmpfs: %v", err)
+			}
+			t.Cleanup(func() {
+				r.crash()
+				if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+			r.run()
+			first := r.tree(site("a.test", backend(t, "one")))
+			r.serve(first)
+			second := r.tree(site("a.test", backend(t, "two")))
+			troubled := func() {
+				r.wanted.Put(second)
+				s := r.await("trouble", func(s nginx.Status) bool { return hasProblem(s, row.code) })
+				if !s.Running || s.Generation != first.Generation || s.Settled {
+					t.Errorf("status %+v", s)
+				}
+				r.expect(r.http("a.test", "/"), 200, "one")
+			}
+			if row.live {
+				row.break_(t, r.o.StateDir)
+				troubled()
+				r.crash()
+			} else {
+				r.crash()
+				row.break_(t, r.o.StateDir)
+			}
+			// The next agent finds the same disk and the running nginx.
+			r.run()
+			troubled()
+			row.amend(t, r.o.StateDir)
+			r.await("recovery", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
+			r.expect(r.http("a.test", "/"), 200, "two")
+		})
+	}
+}
+
+func remount(t *testing.T, dir string, flags uintptr) {
+	t.Helper()
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|flags, ""); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fill(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	block := make([]byte, 512)
+	for range 10000 {
+		if _, err := f.Write(block); err != nil {
+			if !errors.Is(err, unix.ENOSPC) {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatal("the file system never got full")
+}

@@ -1,0 +1,160 @@
+package nginx
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestGolden(t *testing.T) {
+	for _, s := range scenes {
+		t.Run(s.name, func(t *testing.T) {
+			tree := s.render(nil)
+			got := tree.String()
+			for _, p := range tree.Problems {
+				got += "# problem: " + p.Code + " " + p.Subject + ": " + p.Text + "\n"
+			}
+			file := filepath.Join("testdata", s.name+".golden")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("go test ./nginx -update writes it anew:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRenderIsDeterministic(t *testing.T) {
+	for _, s := range scenes {
+		a := s.render(nil)
+		s.sites = slices.Clone(s.sites)
+		seen := map[string]bool{} // which of two sites of one host is kept depends on the order
+		for _, site := range s.sites {
+			seen[site.Host] = true
+		}
+		if len(seen) == len(s.sites) {
+			slices.Reverse(s.sites)
+		}
+		if b := s.render(nil); a.Generation != b.Generation {
+			t.Errorf("%s: generations %s and %s of equal tables", s.name, a.Generation, b.Generation)
+		}
+	}
+}
+
+func TestGenerationCoversEverything(t *testing.T) {
+	seen := map[string]string{}
+	look := func(name string, tree Tree) {
+		t.Helper()
+		if other, ok := seen[tree.Generation]; ok {
+			t.Errorf("%s and %s have the same generation", name, other)
+		}
+		seen[tree.Generation] = name
+	}
+	base := scenes[2]
+	look("as it is", base.render(nil))
+	look("another setting", base.render(func(s *Settings) { s.ShutdownTimeout *= 2 }))
+	look("another snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{"http.d/a.conf", "1"}} }))
+	look("changed snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{"http.d/a.conf", "2"}} }))
+	look("a site less", base.render(nil).Without("a.example.com"))
+	renewed := base
+	renewed.sites = slices.Clone(base.sites)
+	renewed.sites[1].Cert.Fingerprint = strings.Repeat("cd", 32)
+	look("renewed certificate", renewed.render(nil))
+}
+
+func TestSameAddressNeedsNoReload(t *testing.T) {
+	s := scenes[1]
+	a := s.render(nil)
+	s.sites = slices.Clone(s.sites)
+	srv := s.sites[0].Locations[0].Servers[0]
+	srv.Container, srv.Ref = "c2", "web:2/app"
+	s.sites[0].Locations = []route.Location{with(s.sites[0].Locations[0], func(l *route.Location) { l.Servers = []route.Server{srv} })}
+	if b := s.render(nil); a.Generation != b.Generation {
+		t.Error("a container that was replaced at the same address changed the configuration")
+	}
+}
+
+func TestTree(t *testing.T) {
+	tree := scenes[2].render(nil)
+	var hosts []string
+	for _, s := range tree.Sites {
+		hosts = append(hosts, s.Host+" "+s.Name)
+	}
+	want := []string{
+		"*.example.com _.example.com.conf",
+		"a.example.com a.example.com.conf",
+		"both.example.com both.example.com.conf",
+	}
+	if diff := cmp.Diff(want, hosts); diff != "" {
+		t.Error(diff)
+	}
+	site, ok := tree.Site("a.example.com")
+	if !ok {
+		t.Fatal("a.example.com is missing")
+	}
+	without := tree.Without("a.example.com")
+	if _, ok := without.Site("a.example.com"); ok || without.Generation == tree.Generation {
+		t.Error("Without left the site or the generation")
+	}
+	if back := without.With(site); back.Generation != tree.Generation {
+		t.Error("With did not bring the tree back")
+	}
+	if back := tree.With(site); back.Generation != tree.Generation || len(back.Sites) != 3 {
+		t.Error("With doubled a site")
+	}
+	again := NewTree(tree.Files())
+	if again.Generation != tree.Generation {
+		t.Error("a tree read back has another generation")
+	}
+	if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]uint16{80, 443}, tree.Ports()); diff != "" {
+		t.Error(diff)
+	}
+	under := tree.Under("/scratch")
+	if under.Generation == tree.Generation || strings.Contains(under.String(), "/run/nagaya") ||
+		strings.Contains(under.String(), "/var/l") || !strings.Contains(under.Main, "/scratch/run/nginx.sock") {
+		t.Errorf("Under left a path of the live nginx:\n%s", under.Main)
+	}
+	if len(fileName(strings.Repeat("a.", 126)+"a")) > 255 {
+		t.Error("a long host makes a file name that no file system takes")
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"":           `""`,
+		"a.b-c_d":    "a.b-c_d",
+		"a b":        `"a b"`,
+		`a"; x`:      `"a\"; x"`,
+		`a\`:         `"a\\"`,
+		"a;b":        `"a;b"`,
+		"{":          `"{"`,
+		"}":          `"}"`,
+		"#x":         `"#x"`,
+		"'x'":        `"'x'"`,
+		"a\nb":       `"a\nb"`,
+		`a\nb`:       `"a\\nb"`,
+		"(?s)^/a\\.": `"(?s)^/a\\."`,
+	} {
+		if got := quote(in); got != want {
+			t.Errorf("quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}

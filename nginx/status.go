@@ -1,0 +1,45 @@
+package nginx
+
+import (
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Status is what the running nginx is doing.
+type Status struct {
+	// Running is true while the master process lives; PID is then its number.
+	Running bool `json:"running"`
+	PID     int  `json:"pid,omitempty"`
+	// Version is the version of the binary, e.g. "1.22.1".
+	Version string `json:"version,omitempty"`
+	// Generation is what nginx itself says that it serves; empty when it did not
+	// answer. Wanted is what was asked for last; the two differ while a reload is
+	// under way, after a failure, and while a site is in quarantine.
+	Generation string `json:"generation,omitempty"`
+	Wanted     string `json:"wanted,omitempty"`
+	// Settled is true when nginx serves what was wanted last, apart from sites in
+	// quarantine.
+	Settled bool `json:"settled"`
+	// Reloads counts the generations that went live since the agent started,
+	// starts of nginx included; LoadedAt is when the last one was confirmed.
+	Reloads  int       `json:"reloads"`
+	LoadedAt time.Time `json:"loaded_at,omitzero"`
+	// LastError is the last failure in words; empty once something succeeded.
+	LastError string `json:"last_error,omitempty"`
+	// Quarantined are the sites that nginx refused, sorted by Host.
+	Quarantined []Quarantine `json:"quarantined,omitempty"`
+	// WorkersDraining counts old workers that finish what they had begun.
+	WorkersDraining int               `json:"workers_draining"`
+	Problems        []problem.Problem `json:"problems,omitempty"`
+}
+
+// Quarantine is one site that nginx refused.
+type Quarantine struct {
+	Host string `json:"host"`
+	// Reason is nginx's own message, bounded.
+	Reason string `json:"reason"`
+	// LastGood is true when the site's last accepted file is served instead;
+	// otherwise the site is left out.
+	LastGood bool `json:"last_good"`
+}

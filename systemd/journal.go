@@ -1,0 +1,130 @@
+package systemd
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// journalSocket is where journald listens (systemd.io, Native Journal Protocol).
+	journalSocket = "/run/systemd/journal/socket"
+	// sendTimeout bounds a send to a socket whose reader hangs: a line may be
+	// lost, the agent may not stand still.
+	sendTimeout = time.Second
+	// maxField is the length of the longest field name that journald keeps, in bytes.
+	maxField = 64
+	// maxValue bounds one value, in bytes.
+	maxValue = 64 << 10
+)
+
+// journalConn is an unconnected datagram socket: it outlives a journald that
+// goes away and comes back under the same path.
+type journalConn struct {
+	conn *net.UnixConn
+	addr *net.UnixAddr
+}
+
+func openJournal(path string) (*journalConn, error) {
+	if path == "" {
+		path = journalSocket
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("looking for the journal: %w", err)
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("opening a socket to the journal: %w", err)
+	}
+	return &journalConn{conn: conn, addr: &net.UnixAddr{Name: path, Net: "unixgram"}}, nil
+}
+
+// send delivers one serialised entry, as a datagram or, if that is too large
+// for one, as a sealed memory file.
+func (j *journalConn) send(entry []byte) error {
+	err := j.write(entry, nil)
+	if !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS) {
+		return err
+	}
+	return j.sendFile(entry)
+}
+
+func (j *journalConn) write(entry, rights []byte) error {
+	if err := j.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+		return fmt.Errorf("writing to the journal: %w", err)
+	}
+	if _, _, err := j.conn.WriteMsgUnix(entry, rights, j.addr); err != nil {
+		return fmt.Errorf("writing to the journal: %w", err)
+	}
+	return nil
+}
+
+// sendFile passes the entry as a memory file. journald maps it, and refuses one
+// that is not sealed, because the sender could change it meanwhile.
+func (j *journalConn) sendFile(entry []byte) error {
+	fd, err := unix.MemfdCreate("nagaya-journal", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return fmt.Errorf("making a memory file for the journal: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "nagaya-journal")
+	defer file.Close()
+	if _, err := file.Write(entry); err != nil {
+		return fmt.Errorf("filling the memory file for the journal: %w", err)
+	}
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		return fmt.Errorf("sealing the memory file for the journal: %w", err)
+	}
+	return j.write(nil, unix.UnixRights(fd))
+}
+
+// appendField adds one field in the journal's export form: NAME=value, or, where
+// the value holds a line feed, the name, its length as 64 bits little endian
+// and the value. name must come from fieldName or be a constant.
+func appendField(b *bytes.Buffer, name, value string) {
+	value = cut(value, maxValue)
+	b.WriteString(name)
+	if !strings.Contains(value, "\n") {
+		b.WriteByte('=')
+	} else {
+		b.WriteByte('\n')
+		b.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(value))))
+	}
+	b.WriteString(value)
+	b.WriteByte('\n')
+}
+
+// fieldName maps any key to what journald takes, A to Z, 0 to 9 and _, under
+// the prefix that keeps the project's fields apart from others'.
+func fieldName(key string) string {
+	name := []byte("NAGAYA_" + key)
+	if len(name) > maxField {
+		name = name[:maxField]
+	}
+	for i, c := range name {
+		switch {
+		case c >= 'a' && c <= 'z':
+			name[i] = c - 'a' + 'A'
+		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
+		default:
+			name[i] = '_'
+		}
+	}
+	return string(name)
+}
+
+// cut shortens s to at most n bytes without splitting a character.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	const mark = "…"
+	return strings.ToValidUTF8(s[:n-len(mark)], "") + mark
+}

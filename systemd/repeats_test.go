@@ -1,0 +1,169 @@
+package systemd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// output is a buffer that a timer of the handler and the test may use at once.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+// lines returns what was written since the last call.
+func (o *output) lines() []string {
+	synctest.Wait()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text := strings.TrimSuffix(o.b.String(), "\n")
+	o.b.Reset()
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+// repeatsTo returns a limiting handler and a function that returns what came through since the last call.
+func repeatsTo(o RepeatOptions) (h *Repeats, written func() []string) {
+	var out output
+	return NewRepeats(newText(&out, slog.LevelInfo, false), o), out.lines
+}
+
+func expect(t *testing.T, when string, got []string, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", when, diff)
+	}
+}
+
+func TestSameLineOncePerMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{})
+		l := slog.New(h)
+		for i := range 30 { // one every two seconds: 0 s, 2 s … 58 s
+			l.Warn("list failed", "err", errors.New("refused"), "attempt", i)
+			time.Sleep(2 * time.Second)
+		}
+		expect(t, "first minute", written(),
+			"level=WARN msg=\"list failed\" err=refused attempt=0",
+			"level=WARN msg=\"list failed\" err=refused attempt=29 repeated=29")
+		time.Sleep(10 * time.Second)
+		l.Warn("list failed", "err", errors.New("refused"), "attempt", 30)
+		expect(t, "held back in the second minute", written())
+		time.Sleep(50 * time.Second)
+		expect(t, "end of the second minute", written(), "level=WARN msg=\"list failed\" err=refused attempt=30 repeated=1")
+		time.Sleep(time.Minute)
+		l.Warn("list failed", "err", errors.New("refused"), "attempt", 31)
+		expect(t, "after a quiet minute", written(), "level=WARN msg=\"list failed\" err=refused attempt=31")
+	})
+}
+
+func TestDifferentLinesPass(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{})
+		l := slog.New(h)
+		l.Info("routed", "host", "a")
+		l.Info("routed", "host", "b")
+		l.Warn("routed", "host", "a")
+		l.Info("left out", "host", "a")
+		l.With("host", "a").Info("routed") // the same line said another way
+		l.WithGroup("g").Info("routed", "host", "a")
+		l.Debug("below the level")
+		expect(t, "lines", written(),
+			"level=INFO msg=routed host=a", "level=INFO msg=routed host=b", "level=WARN msg=routed host=a",
+			"level=INFO msg=\"left out\" host=a", "level=INFO msg=routed g.host=a")
+		h.Flush()
+		expect(t, "flushed", written(), "level=INFO msg=routed host=a repeated=1")
+		time.Sleep(time.Hour)
+		expect(t, "nothing is said twice", written())
+	})
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{Lines: 4})
+		l := slog.New(h)
+		l.Info("first")
+		l.Info("first")
+		for i := range 1000 {
+			time.Sleep(time.Millisecond)
+			l.Info(fmt.Sprint("line ", i))
+		}
+		if got := len(h.seen.lines); got != 4 {
+			t.Errorf("%d lines remembered, want 4", got)
+		}
+		got := written()
+		if len(got) != 1002 {
+			t.Fatalf("%d lines, want 1002", len(got))
+		}
+		// The forgotten line's count is written out when it is forgotten.
+		expect(t, "evicted", got[4:6], `level=INFO msg=first repeated=1`, `level=INFO msg="line 3"`)
+		time.Sleep(time.Hour)
+		l.Info("late")
+		if got := len(h.seen.lines); got != 1 {
+			t.Errorf("%d lines remembered after an hour, want only the new one", got)
+		}
+	})
+}
+
+func TestHeldBackLineIsCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{Volatile: []string{"out"}})
+		l := slog.New(h)
+		out := []byte("before")
+		l.Info("m", "out", &out)
+		l.Info("m", "out", bytes.NewBuffer(bytes.Repeat([]byte("x"), 1<<20)))
+		written()
+		h.Flush()
+		got := written()
+		if len(got) != 1 || len(got[0]) > maxKept+100 {
+			t.Errorf("held-back line of %d bytes, want it cut to about %d", len(got[0]), maxKept)
+		}
+	})
+}
+
+func TestConcurrentUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{Lines: 3})
+		for i := range 8 {
+			go func() {
+				l := slog.New(h).With("who", i%4)
+				for range 100 {
+					l.Info("busy")
+					time.Sleep(time.Second)
+				}
+			}()
+		}
+		time.Sleep(5 * time.Minute)
+		h.Flush()
+		stands := 0
+		for _, line := range written() {
+			n := 1
+			if _, count, ok := strings.Cut(line, Repeated+"="); ok {
+				if _, err := fmt.Sscan(count, &n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stands += n
+		}
+		if stands != 800 {
+			t.Errorf("the lines stand for %d, want all 800", stands)
+		}
+	})
+}
