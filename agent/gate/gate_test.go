@@ -22,7 +22,7 @@ var (
 	noon   = time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 )
 
-// saved is a t3.small (2 vCPUs, 24 an hour, cap 576, default reserve 48, mark 28.8)
+// saved is a t3.small (2 vCPUs, 24 an hour, cap 576, mark 28.8)
 // whose services use a steady demand, at a time, with a fresh anchor and no error.
 func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
 	spec, _ := credit.Lookup("t3.small")
@@ -42,8 +42,12 @@ func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
 // baseline makes the services spend exactly what is earned, so that headroom is balance less reserve.
 var baseline = credit.Demand{Mean: 0.4, High: 0.4}
 
+// decide makes a decision with a reserve of 48 unless another is set, and checks what holds for every decision.
 func decide(t *testing.T, s State, in Input) (State, Decision) {
 	t.Helper()
+	if in.Settings.Reserve == 0 {
+		in.Settings.Reserve = 48
+	}
 	before, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +72,7 @@ func decide(t *testing.T, s State, in Input) (State, Decision) {
 }
 
 func TestDefaults(t *testing.T) {
-	for typ, reserve := range map[string]float64{"t3.small": 48, "t3.nano": 28.8, "t3.2xlarge": 144, "t2.micro": 27} {
+	for typ, reserve := range map[string]float64{"t3.small": 96, "t3.nano": 28.8, "t3.2xlarge": 288, "t2.micro": 28.8, "t2.large": 84} {
 		spec, _ := credit.Lookup(typ)
 		if got := (Settings{}).For(spec); got.Reserve < reserve-1e-6 || got.Reserve > reserve+1e-6 || got.Horizon != 12*time.Hour {
 			t.Errorf("%s: %+v, want reserve %v", typ, got, reserve)
@@ -380,9 +384,9 @@ func TestExpect(t *testing.T) {
 func TestText(t *testing.T) {
 	late := ask("late", 400, noon)
 	late.Deadline = noon.Add(time.Hour)
-	s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Asked: []Asked{ask("nightly-1", 100, noon), ask("big", 120, noon), late}})
-	shut, _ := Next(s, Input{Now: noon.Add(10 * time.Minute), Credits: saved(noon.Add(10*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2})})
-	_, closed := Next(shut, Input{Now: noon.Add(11 * time.Minute), Credits: saved(noon.Add(11*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2})})
+	s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Settings: Settings{Reserve: 48}, Asked: []Asked{ask("nightly-1", 100, noon), ask("big", 120, noon), late}})
+	shut, _ := Next(s, Input{Now: noon.Add(10 * time.Minute), Credits: saved(noon.Add(10*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2}), Settings: Settings{Reserve: 48}})
+	_, closed := Next(shut, Input{Now: noon.Add(11 * time.Minute), Credits: saved(noon.Add(11*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2}), Settings: Settings{Reserve: 48}})
 	for name, r := range map[string]Report{
 		"queue": {Decision: d, Published: Published{
 			Outlets:  []Outlet{{Name: "file", Target: "/run/nagaya/gate.json", Known: true, Open: true, At: noon}, {Name: "batch", Target: "nightly-ce"}},

@@ -12,9 +12,10 @@ import (
 
 // Settings are the operator's choices. A zero field means its default.
 type Settings struct {
-	// Reserve is the credits that a batch must leave for the services. The default is half an hour of all
-	// vCPUs beyond the baseline, but no more than 20 % of the type's cap: what a burst
-	// needs does not grow with the cap, and on a nano it would be most of it. Less than 0 means none.
+	// Reserve is the credits that a batch must leave for the services, for what the forecast could not
+	// know. The default is an hour of all vCPUs beyond the baseline, but no more than 20 % of
+	// the type's cap: what a burst needs does not grow with the cap, and on a nano it would be most of
+	// it. Less than 0 means none.
 	Reserve float64 `json:"reserve"`
 	// OpenMark is the headroom in credits from which on the gate opens; it closes again below half of it.
 	// The default is 5 % of the type's cap.
@@ -44,7 +45,7 @@ const (
 	DefaultStaleAfter = 30 * time.Minute
 	DefaultBusy       = 0.5
 
-	reserveBurst      = 30 // minutes
+	reserveBurst      = 60 // minutes
 	reserveMostOfMax  = 0.20
 	openMarkOfMax     = 0.05
 	defaultNeedOfMax  = 0.10

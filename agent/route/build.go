@@ -74,6 +74,7 @@ func Build(in Input) Table {
 	for _, c := range in.Snapshot.Containers {
 		if idForm.MatchString(c.ID) && !c.IsBatch() {
 			b.exited(c)
+			b.notStarted(c)
 		}
 	}
 	b.order()
@@ -110,12 +111,9 @@ func firstOfEach(ps []problem.Problem) []problem.Problem {
 	})
 }
 
-// spot is what families compete for.
-type spot struct{ host, path string }
-
-// claims lists who wants to serve what.
-func (b *builder) claims() map[spot][]claim {
-	claims := map[spot][]claim{}
+// claims lists who wants to serve something of each host.
+func (b *builder) claims() map[string][]claim {
+	claims := map[string][]claim{}
 	for _, c := range b.in.Snapshot.Containers {
 		if !idForm.MatchString(c.ID) || !wants(c) {
 			continue
@@ -135,7 +133,7 @@ func (b *builder) claims() map[spot][]claim {
 }
 
 // claim adds the claims of one route of one container.
-func (b *builder) claim(claims map[spot][]claim, c tasks.Container, s said) {
+func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	port, err := portOf(c, s.port)
 	if err != nil {
 		b.say(problem.Problem{
@@ -174,27 +172,26 @@ func (b *builder) claim(claims map[spot][]claim, c tasks.Container, s said) {
 		x := claim{host: host, path: s.path, said: s, c: c, ref: ref(c), family: family(c), scheme: scheme, place: at, probeHost: probeHost}
 		b.stand(&x, reached)
 		b.crashing(x)
-		at := spot{host, s.path}
-		claims[at] = append(claims[at], x)
+		claims[host] = append(claims[host], x)
 	}
 }
 
-// settle decides which family holds each host and path: the one that holds it
-// in the table before, else the one that came first. The others' claims become
-// problems.
-func (b *builder) settle(claims map[spot][]claim) map[spot][]claim {
-	for at, cs := range claims {
+// settle decides which family holds each host, with all its paths: a path of
+// somebody else's host may be where that one takes passwords. The others' claims
+// become problems. Those that are left are sorted, the newest first.
+func (b *builder) settle(claims map[string][]claim) map[string][]claim {
+	for host, cs := range claims {
 		slices.SortFunc(cs, newer)
-		winner := b.holder(at, cs)
-		claims[at] = slices.DeleteFunc(cs, func(c claim) bool {
-			if c.family == winner {
+		holder := b.holder(host, cs)
+		claims[host] = slices.DeleteFunc(cs, func(c claim) bool {
+			if c.family == holder {
 				return false
 			}
 			b.wait(c, "taken")
 			b.say(problem.Problem{
-				Code: "host-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + at.host + at.path,
-				Text: fmt.Sprintf("%s%s belongs to %s, so %s does not get it", at.host, at.path, quoted(winner), quoted(c.family)),
-				Hint: "give it another nagaya.host or nagaya.path, or stop the other one first",
+				Code: "host-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + host + c.path,
+				Text: fmt.Sprintf("%s belongs to %s, so %s does not serve %s of it", host, quoted(holder), quoted(c.family), c.path),
+				Hint: "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
 			})
 			return true
 		})
@@ -202,18 +199,18 @@ func (b *builder) settle(claims map[spot][]claim) map[spot][]claim {
 	return claims
 }
 
-func (b *builder) holder(at spot, cs []claim) string {
+// holder says whose a host is: his who holds it in the table before, as long as
+// he claims it or its site is kept; else his who came first.
+func (b *builder) holder(host string, cs []claim) string {
 	for _, s := range b.in.Prev.Sites {
-		if s.Host != at.host {
+		if s.Host != host {
 			continue
 		}
-		for _, l := range s.Locations {
-			if l.Path == at.path && slices.ContainsFunc(cs, func(c claim) bool { return c.family == l.Family }) {
-				return l.Family
-			}
+		claims := func(c claim) bool { return c.family == s.Family }
+		if slices.ContainsFunc(cs, claims) || slices.ContainsFunc(s.Locations, b.kept) {
+			return s.Family
 		}
 	}
-	// Newest first: the last one is the earliest.
 	return cs[len(cs)-1].family
 }
 
@@ -223,59 +220,74 @@ func (b *builder) wait(c claim, why string) {
 
 // sites makes the sites of the claims, and keeps those that just lost their last
 // container.
-func (b *builder) sites(claims map[spot][]claim) {
-	byHost := map[string]*hostState{}
-	at := func(host string) *hostState {
-		if byHost[host] == nil {
-			byHost[host] = &hostState{}
-		}
-		return byHost[host]
-	}
-	for i := range b.in.Prev.Sites {
-		s := &b.in.Prev.Sites[i]
-		h := at(s.Host)
-		h.prev = s
-		for _, l := range s.Locations {
-			if _, claimed := claims[spot{s.Host, l.Path}]; !claimed {
-				h.add(b.abandoned(l))
-			}
+func (b *builder) sites(claims map[string][]claim) {
+	before := map[string]Site{}
+	for _, s := range b.in.Prev.Sites {
+		before[s.Host] = s
+		if _, claimed := claims[s.Host]; !claimed {
+			claims[s.Host] = nil
 		}
 	}
-	for sp, cs := range claims {
-		h := at(sp.host)
-		h.claims = append(h.claims, cs...)
-		h.add(b.location(sp, cs))
-	}
-	for host, h := range byHost {
-		if len(h.locations) > 0 {
-			b.t.Sites = append(b.t.Sites, b.site(host, h))
+	for host, cs := range claims {
+		was := before[host]
+		if len(cs) > 0 && cs[0].family != was.Family {
+			was = Site{} // another family begins anew
+		}
+		if s := b.site(host, was, cs); len(s.Locations) > 0 {
+			b.t.Sites = append(b.t.Sites, s)
 		}
 	}
 	slices.SortFunc(b.t.Sites, func(x, y Site) int { return cmp.Compare(x.Host, y.Host) })
 }
 
-// hostState is what is known about one host while its site is made.
-type hostState struct {
-	prev      *Site
-	claims    []claim
-	locations []Location
-}
-
-func (h *hostState) add(l Location, ok bool) {
-	if ok {
-		h.locations = append(h.locations, l)
+// site makes the site of the claims of a host's holder, newest first. was is the
+// holder's site in the table before.
+func (b *builder) site(host string, was Site, cs []claim) Site {
+	s := Site{Host: host, Family: was.Family, Locations: []Location{}}
+	byPath := map[string][]claim{}
+	for _, c := range cs {
+		s.Family = c.family
+		byPath[c.path] = append(byPath[c.path], c)
 	}
+	old := map[string]Location{}
+	for _, l := range was.Locations {
+		old[l.Path] = l
+		if _, claimed := byPath[l.Path]; !claimed && b.kept(l) {
+			s.Locations = append(s.Locations, b.abandoned(l))
+		}
+	}
+	for path, cs := range byPath {
+		l, ok := b.location(path, cs)
+		if !ok {
+			// As long as it was served before and somebody claims it, it stays.
+			if l, ok = old[path]; ok {
+				l = b.vacant(l)
+			}
+		}
+		if ok {
+			s.Locations = append(s.Locations, l)
+		}
+	}
+	slices.SortFunc(s.Locations, func(x, y Location) int {
+		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
+	})
+	s.VacantSince = vacantSince(s.Locations)
+	if rule, ok := rule(cs); ok {
+		b.secure(&s, rule)
+	} else {
+		b.stillSecure(&s, was)
+	}
+	return s
 }
 
-// abandoned keeps a path that nobody claims any more for the grace period.
-func (b *builder) abandoned(l Location) (Location, bool) {
+// kept reports whether a path that nobody claims any more still answers 503.
+func (b *builder) kept(l Location) bool { return b.in.Now.Before(b.vacant(l).VacantSince.Add(b.o.Grace)) }
+
+// abandoned is such a path.
+func (b *builder) abandoned(l Location) Location {
 	l = b.vacant(l)
-	over := l.VacantSince.Add(b.o.Grace)
-	if !b.in.Now.Before(over) {
-		return Location{}, false
-	}
-	b.wake(over)
-	return l, true
+	b.wake(l.VacantSince.Add(b.o.Grace))
+	return l
 }
 
 func (b *builder) vacant(l Location) Location {
@@ -286,9 +298,35 @@ func (b *builder) vacant(l Location) Location {
 	return l
 }
 
-// location makes the location of one family's claims, newest first. ok is false
-// when it has nothing to serve and never had.
-func (b *builder) location(at spot, cs []claim) (_ Location, ok bool) {
+// vacantSince is when the last of the locations became vacant; zero when one is not.
+func vacantSince(ls []Location) time.Time {
+	var last time.Time
+	for _, l := range ls {
+		if l.VacantSince.IsZero() {
+			return time.Time{}
+		}
+		if l.VacantSince.After(last) {
+			last = l.VacantSince
+		}
+	}
+	return last
+}
+
+// rule is the claim whose word on TLS counts: the newest that serves, else the
+// newest.
+func rule(cs []claim) (claim, bool) {
+	if i := slices.IndexFunc(cs, claim.ready); i >= 0 {
+		return cs[i], true
+	}
+	if len(cs) > 0 {
+		return cs[0], true
+	}
+	return claim{}, false
+}
+
+// location makes the location of the claims of one path, newest first. ok is
+// false when none of them can serve.
+func (b *builder) location(path string, cs []claim) (_ Location, ok bool) {
 	var serving []claim
 	for _, c := range cs {
 		if c.ready() {
@@ -310,11 +348,11 @@ func (b *builder) location(at spot, cs []claim) (_ Location, ok bool) {
 		}
 	}
 	if len(serving) == 0 {
-		return b.vacated(at, cs)
+		return Location{}, false
 	}
 	lead := serving[0]
 	l := Location{
-		Path: at.path, Family: lead.family, StripPrefix: lead.strip && at.path != "/", Scheme: lead.scheme,
+		Path: path, StripPrefix: lead.strip && path != "/", Scheme: lead.scheme,
 		Balance: lead.balance, BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
 		Buffering: true, Auth: lead.auth, Allow: lead.allow, Servers: []Server{},
 	}
@@ -342,75 +380,4 @@ func (b *builder) servers(l *Location, serving []claim) {
 		}
 	}
 	slices.SortFunc(l.Servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
-}
-
-// vacated keeps a path whose containers are all out, as long as it was served
-// before and somebody still claims it.
-func (b *builder) vacated(at spot, cs []claim) (Location, bool) {
-	for _, s := range b.in.Prev.Sites {
-		for _, l := range s.Locations {
-			if s.Host == at.host && l.Path == at.path {
-				l.Family = cs[0].family
-				return b.vacant(l), true
-			}
-		}
-	}
-	return Location{}, false
-}
-
-func (b *builder) site(host string, h *hostState) Site {
-	slices.SortFunc(h.locations, func(x, y Location) int {
-		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
-	})
-	slices.SortFunc(h.claims, newer)
-	s := Site{Host: host, Family: h.family(), Locations: h.locations, VacantSince: h.vacantSince()}
-	if rule, ok := h.rule(s.Family); ok {
-		b.secure(&s, rule)
-	} else {
-		b.stillSecure(&s, h.prev)
-	}
-	return s
-}
-
-// family says who holds the host: who held it before and still has a path of it,
-// else whose container came first.
-func (h *hostState) family() string {
-	holds := func(f string) bool {
-		return slices.ContainsFunc(h.locations, func(l Location) bool { return l.Family == f })
-	}
-	if h.prev != nil && holds(h.prev.Family) {
-		return h.prev.Family
-	}
-	for _, c := range slices.Backward(h.claims) {
-		if holds(c.family) {
-			return c.family
-		}
-	}
-	return h.locations[0].Family
-}
-
-// vacantSince is when the last of the locations became vacant; zero when one is not.
-func (h *hostState) vacantSince() time.Time {
-	var last time.Time
-	for _, l := range h.locations {
-		if l.VacantSince.IsZero() {
-			return time.Time{}
-		}
-		if l.VacantSince.After(last) {
-			last = l.VacantSince
-		}
-	}
-	return last
-}
-
-// rule is the claim whose word on TLS counts: the newest of the holder's that
-// serves, else its newest.
-func (h *hostState) rule(family string) (rule claim, ok bool) {
-	for _, c := range h.claims {
-		if c.family != family || ok && (rule.ready() || !c.ready()) {
-			continue
-		}
-		rule, ok = c, true
-	}
-	return rule, ok
 }

@@ -196,9 +196,19 @@ func TestBuild(t *testing.T) {
 			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ evil:1/app taken\nerror host-taken\n",
 		},
 		{
-			"two families may share a host by path",
-			[]tasks.Container{web("a"), web("b", of("api"), hostPort(1000), labels("nagaya.host", "a.example.com", "nagaya.path", "/api"))},
+			"no path of a host that another family holds, however free it is",
+			[]tasks.Container{web("a", age(time.Hour)), web("b", of("evil"), hostPort(1000), labels("nagaya.host", "a.example.com,b.example.com", "nagaya.path", "/login"))},
+			"a.example.com/ http 10.0.0.5:32768\nb.example.com/login http 10.0.0.5:1000\nwaits a.example.com/login evil:1/app taken\nerror host-taken\n",
+		},
+		{
+			"a family may spread a host over its containers by path",
+			[]tasks.Container{web("a"), web("b", hostPort(1000), labels("nagaya.host", "a.example.com", "nagaya.path", "/api"))},
 			"a.example.com/api http 10.0.0.5:1000\na.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"a holder that is not ready holds too",
+			[]tasks.Container{web("a", age(time.Hour), healthIs(tasks.Starting)), web("b", of("evil"), hostPort(1000))},
+			"waits a.example.com/ evil:1/app taken\nwaits a.example.com/ web:1/app starting\nerror host-taken\n",
 		},
 		{
 			"two containers of a family share the load",
@@ -338,7 +348,7 @@ func TestLocationOfAllLabels(t *testing.T) {
 	want := Table{Complete: true, Sites: []Site{{
 		Host: "a.example.com", Family: "web", Plain: Serve,
 		Locations: []Location{{
-			Path: "/api", Family: "web", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
+			Path: "/api", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
 			BodySize: 10 << 20, Timeout: 5 * time.Minute, Auth: "team",
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 			Servers: []Server{{
@@ -402,16 +412,93 @@ func TestReadinessByProbe(t *testing.T) {
 }
 
 func TestHolderKeepsItsHost(t *testing.T) {
-	newcomer := web("b", of("evil"), age(time.Hour), hostPort(2)) // created earlier
+	newcomer := web("b", of("evil"), age(time.Hour), hostPort(2), labels("nagaya.host", "a.example.com", "nagaya.path", "/login")) // created earlier
 	in := input(web("a", age(time.Minute)))
 	in.Prev = Build(in)
 	in.Snapshot.Containers = append(in.Snapshot.Containers, newcomer)
-	if got := Build(in).Sites[0].Family; got != "web" {
-		t.Errorf("family = %q, want web, which held the host before", got)
+	taken := "waits a.example.com/login evil:1/app taken\nerror host-taken\n"
+	if d := cmp.Diff("a.example.com/ http 10.0.0.5:32768\n"+taken, lines(Build(in))); d != "" {
+		t.Errorf("beside the holder (-want +got):\n%s", d)
 	}
+
+	// The holder's last container goes: the host is its own for the grace period.
 	in.Snapshot.Containers = []tasks.Container{newcomer}
-	if got := Build(in).Sites[0].Family; got != "evil" {
-		t.Errorf("family = %q, want evil: nobody else claims the host now", got)
+	in.Prev = Build(in)
+	in.Now = noon.Add(9 * time.Minute)
+	got := Build(in)
+	if d := cmp.Diff("a.example.com/ http \n"+taken, lines(got)); d != "" || got.Sites[0].Family != "web" {
+		t.Errorf("within the grace period of %s (-want +got):\n%s", got.Sites[0].Family, d)
+	}
+	if !got.Next.Equal(noon.Add(10 * time.Minute)) {
+		t.Errorf("next = %s, want the end of the grace period", got.Next)
+	}
+
+	back := in
+	back.Snapshot.Containers = []tasks.Container{newcomer, web("new", hostPort(3), age(-9*time.Minute))}
+	if d := cmp.Diff("a.example.com/ http 10.0.0.5:3\n"+taken, lines(Build(back))); d != "" {
+		t.Errorf("the holder is back in time (-want +got):\n%s", d)
+	}
+
+	in.Prev, in.Now = got, noon.Add(11*time.Minute)
+	got = Build(in)
+	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\n", lines(got)); d != "" || got.Sites[0].Family != "evil" {
+		t.Errorf("after the grace period (-want +got):\n%s", d)
+	}
+
+	// Who has it now keeps it, although the other one is back.
+	in.Prev = got
+	in.Snapshot.Containers = append(in.Snapshot.Containers, web("a", age(2*time.Hour)))
+	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\nwaits a.example.com/ web:1/app taken\nerror host-taken\n", lines(Build(in))); d != "" {
+		t.Errorf("the old holder is back too late (-want +got):\n%s", d)
+	}
+}
+
+// A host that changes hands begins anew: its new holder answers 404 until it is
+// ready, and not 503 or HTTPS in the name of the one before.
+func TestNewHolderInheritsNothing(t *testing.T) {
+	in := input(web("a"))
+	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}}}
+	in.Prev = Build(in)
+	in.Snapshot.Containers = nil
+	in.Prev = Build(in)
+	in.Now = noon.Add(11 * time.Minute)
+	in.Snapshot.Containers = []tasks.Container{web("b", of("other"), healthIs(tasks.Starting))}
+	if d := cmp.Diff("waits a.example.com/ other:1/app starting\n", lines(Build(in))); d != "" {
+		t.Errorf("table (-want +got):\n%s", d)
+	}
+}
+
+func TestNotStarted(t *testing.T) {
+	created := func(d time.Duration, more ...edit) tasks.Container {
+		return web("b", append([]edit{stateIs(tasks.Created), hostPort(0), age(d), func(c *tasks.Container) { c.StartedAt = time.Time{} }}, more...)...)
+	}
+	problem := "error container-not-started\n"
+	serves := "a.example.com/ http 10.0.0.5:32768\n"
+	tests := []struct {
+		name string
+		list []tasks.Container
+		want string
+		next time.Time
+	}{
+		{"about to be started", []tasks.Container{created(9 * time.Second)}, "", noon.Add(time.Second)},
+		{"too late", []tasks.Container{created(10 * time.Second)}, problem, time.Time{}},
+		{"without a route", []tasks.Container{created(time.Minute, labels("x", "y"))}, "", time.Time{}},
+		{"a batch", []tasks.Container{created(time.Minute, labels("nagaya.host", "a.example.com", "nagaya.batch", "true"))}, "", time.Time{}},
+		{"beside an older one", []tasks.Container{web("a", age(time.Hour)), created(time.Minute)}, serves + problem, time.Time{}},
+		{"a newer one was started", []tasks.Container{created(time.Hour), web("a")}, serves, time.Time{}},
+		{"given up by the ECS agent", []tasks.Container{created(time.Minute, stopping)}, problem, noon.Add(9 * time.Minute)},
+		{"given up long ago", []tasks.Container{created(10*time.Minute, stopping)}, "", time.Time{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Build(input(tt.list...))
+			if d := cmp.Diff(tt.want, lines(got)); d != "" {
+				t.Errorf("table (-want +got):\n%s", d)
+			}
+			if !got.Next.Equal(tt.next) {
+				t.Errorf("next = %s, want %s", got.Next, tt.next)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -194,6 +195,38 @@ func (b *builder) exited(c tasks.Container) {
 	b.say(x)
 }
 
+// notStarted reports containers that carry routes, were made and never began,
+// e.g. because another one has the host port that they publish.
+func (b *builder) notStarted(c tasks.Container) {
+	if c.State != tasks.Created || len(parse(c).routes) == 0 {
+		return
+	}
+	late, over := c.CreatedAt.Add(b.o.Patience), c.CreatedAt.Add(b.o.ExitedFor)
+	switch {
+	case b.in.Now.Before(late):
+		b.wake(late)
+		return
+	case b.followed(c, c.CreatedAt):
+		return
+	case c.Stopping && !b.in.Now.Before(over):
+		return // the ECS agent gave it up, and cleans it away hours later
+	case c.Stopping:
+		b.wake(over)
+	}
+	b.say(problem.Problem{
+		Code: "container-not-started", Severity: problem.Error, Subject: "container " + ref(c),
+		Text: "it was made and has not been started, and carries routes",
+		Hint: "see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
+	})
+}
+
+// followed reports whether a container of the same family was started after that.
+func (b *builder) followed(c tasks.Container, after time.Time) bool {
+	return slices.ContainsFunc(b.in.Snapshot.Containers, func(o tasks.Container) bool {
+		return family(o) == family(c) && wants(o) && o.StartedAt.After(after)
+	})
+}
+
 func ending(c tasks.Container) string {
 	s := fmt.Sprintf("exit code %d", c.ExitCode)
 	if c.OOMKilled {
@@ -222,12 +255,7 @@ func (b *builder) missed(c tasks.Container, routes []said) bool {
 	if !c.OOMKilled && (c.ExitCode == 0 || c.ExitCode == exitTerminated || c.ExitCode == exitKilled) {
 		return false
 	}
-	for _, o := range b.in.Snapshot.Containers {
-		if family(o) == family(c) && wants(o) && o.StartedAt.After(c.FinishedAt) {
-			return false
-		}
-	}
-	return true
+	return !b.followed(c, c.FinishedAt)
 }
 
 func (b *builder) served(host, path string) bool {

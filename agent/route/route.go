@@ -38,7 +38,7 @@ type Waiting struct {
 	Addr netip.AddrPort `json:"addr,omitzero"`
 	// Why is one of "starting", "unhealthy", "not-listening", "stopping", "paused",
 	// "restarting", "no-address", "other-version" (it speaks another scheme or
-	// path than the newest one) and "taken" (another family holds host and path).
+	// path than the newest one) and "taken" (another family holds the host).
 	Why string `json:"why"`
 	Ref string `json:"ref"`
 }
@@ -47,8 +47,8 @@ type Waiting struct {
 type Site struct {
 	// Host is a lower-case DNS name, or a wildcard "*.example.com".
 	Host string `json:"host"`
-	// Family is who holds the host name: an ECS task family, a Compose service as
-	// "project/service", or a container name.
+	// Family is who holds the host name, with all its paths: an ECS task family, a
+	// Compose service as "project/service", or a container name.
 	Family string `json:"family"`
 	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
 	TLS  bool       `json:"tls"`
@@ -74,9 +74,7 @@ const (
 type Location struct {
 	// Path is "/", or begins with a slash and does not end with one: "/api" stands
 	// for /api and all below /api/, not for /apix.
-	Path string `json:"path"`
-	// Family is who holds the path; another family may hold another path.
-	Family      string  `json:"family"`
+	Path        string  `json:"path"`
 	StripPrefix bool    `json:"strip_prefix,omitempty"`
 	Scheme      Scheme  `json:"scheme"`
 	Balance     Balance `json:"balance"`

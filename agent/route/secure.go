@@ -58,12 +58,12 @@ func (b *builder) noCertificate(s *Site, rule claim) {
 }
 
 // stillSecure keeps what an abandoned site did, with the certificate that is there now.
-func (b *builder) stillSecure(s *Site, prev *Site) {
-	s.Plain = prev.Plain
-	if !prev.TLS {
+func (b *builder) stillSecure(s *Site, was Site) {
+	s.Plain = was.Plain
+	if !was.TLS {
 		return
 	}
-	pair, ok := b.in.Certs.Named(prev.Cert.Name)
+	pair, ok := b.in.Certs.Named(was.Cert.Name)
 	if !ok {
 		pair, ok = b.in.Certs.For(s.Host)
 	}

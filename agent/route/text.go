@@ -11,7 +11,7 @@ func (t Table) Text() string {
 	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
-			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), l.upstreams(), l.state(), l.refs()})
+			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), l.upstreams(), l.state(), l.refs(s.Family)})
 		}
 	}
 	for _, w := range t.Waiting {
@@ -46,13 +46,14 @@ func (l Location) upstreams() string {
 	return orDash(words)
 }
 
-func (l Location) refs() string {
+// refs names the servers, or the family whose they would be.
+func (l Location) refs(family string) string {
 	var words []string
 	for _, s := range l.Servers {
 		words = append(words, s.Ref)
 	}
 	if len(words) == 0 {
-		return l.Family
+		return family
 	}
 	return orDash(words)
 }

@@ -63,6 +63,18 @@ func TestWhoMayCall(t *testing.T) {
 			},
 		},
 		{
+			name: "the role's key with another session token",
+			change: func(t *testing.T, _ *simaws.Cloud, cfg *aws.Config) {
+				v, err := cfg.Credentials.Retrieve(t.Context())
+				must(t, err)
+				cfg.Credentials = credentials.NewStaticCredentialsProvider(v.AccessKeyID, v.SecretAccessKey, "another")
+			},
+			codes: map[string]string{
+				"ec2": "AuthFailure", "cloudwatch": "InvalidClientTokenId",
+				"ecs": "UnrecognizedClientException", "batch": "UnrecognizedClientException",
+			},
+		},
+		{
 			name:   "nothing",
 			change: func(_ *testing.T, _ *simaws.Cloud, cfg *aws.Config) { cfg.Credentials = aws.AnonymousCredentials{} },
 			codes: map[string]string{

@@ -22,8 +22,7 @@ type Call struct {
 
 // Calls are the requests since the start or the last ResetCalls.
 type Calls struct {
-	// Counts is by service and action. Requests of IMDS that name tokens of
-	// others, tags and the like are counted by their whole path.
+	// Counts is by service and action, for at most 500 different actions a service.
 	Counts map[string]map[string]int `json:"counts"`
 	// Log holds the newest requests, oldest first, 1,000 at most.
 	Log []Call `json:"log"`

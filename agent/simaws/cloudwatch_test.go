@@ -100,6 +100,19 @@ func TestSurplusDatapoints(t *testing.T) {
 	}
 }
 
+func TestSurplusIsChargedAtTheStop(t *testing.T) {
+	clock := newHand()
+	c := serve(t, clock)
+	theirs := addInstance(t, c, simaws.InstanceSpec{CreditMode: simaws.Unlimited})
+	client := cloudwatch.NewFromConfig(sdkOn(t, c, host))
+	must(t, c.SetCredits(theirs, simaws.Credits{Surplus: 40}, false))
+	must(t, c.SetState(theirs, "stopped"))
+	clock.move(20 * time.Minute)
+	if _, got := points(t, client, statistics("CPUSurplusCreditsCharged", theirs, clock.now())); len(got) != 1 || got[0] != 40 {
+		t.Errorf("charged %v, want 40 once", got)
+	}
+}
+
 func TestDatapointsAreUnordered(t *testing.T) {
 	clock := newHand()
 	c := serve(t, clock)
@@ -163,11 +176,18 @@ func TestPublish(t *testing.T) {
 	c.SetConditions(simaws.Conditions{MetricLag: simaws.Duration(time.Hour)})
 	clock.move(2 * time.Minute)
 	must(t, c.SetCredits(host, simaws.Credits{Balance: 7}, true))
-	// Periods count from the start of the request, so that this one holds the
-	// published row and the minutes before it.
-	at, got := points(t, client, statistics("CPUCreditBalance", host, clock.now().Add(time.Second)))
+	// The last period holds the row of noon and the published one.
+	in := statistics("CPUCreditBalance", host, clock.now().Add(time.Second))
+	in.StartTime = aws.Time(clock.now().Add(-27 * time.Minute))
+	at, got := points(t, client, in)
 	if n := len(got); n == 0 || got[n-1] != 7 {
 		t.Errorf("balances %v at %v, want the newest to be 7", got, at)
+	}
+	// The usage of the folded row is not lost: 2 vCPUs at 5 % for seven minutes.
+	in.MetricName = aws.String("CPUCreditUsage")
+	in.StartTime = aws.Time(clock.now().Add(-2 * time.Minute))
+	if _, got := points(t, client, in); len(got) != 1 || math.Abs(got[0]-0.7) > 1e-6 {
+		t.Errorf("usage %v, want 0.7", got)
 	}
 }
 

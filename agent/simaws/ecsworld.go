@@ -122,8 +122,6 @@ func (w *World) arn(service, resource string) string {
 	return "arn:aws:" + service + ":" + w.region + ":" + w.account + ":" + resource
 }
 
-func (w *World) clusterARN(c *cluster) string { return w.arn("ecs", "cluster/"+c.name) }
-
 func (w *World) memberARN(c *cluster, id string) string {
 	return w.arn("ecs", "container-instance/"+c.name+"/"+id)
 }

@@ -16,8 +16,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
-func init() { verbs = append(verbs, cloudVerb) }
-
 // cloudFlags are the flags of the verb cloud.
 type cloudFlags struct {
 	scenario  string
@@ -123,8 +121,13 @@ func describe(out io.Writer, cloud *simaws.Cloud, host, envFile string) {
 		fmt.Fprintf(out, "Elastic IP %s: %s, tags %v\n", a.AllocationID, a.PublicIP, a.Tags)
 	}
 	rows := [][2]string{
-		{"EC2", e.EC2}, {"CloudWatch", e.CloudWatch}, {"ECS", e.ECS}, {"Batch", e.Batch},
-		{"IMDS", e.IMDS[host]}, {"ECS agent", e.ECSAgent[host]}, {"control", e.Control},
+		{"EC2", e.EC2},
+		{"CloudWatch", e.CloudWatch},
+		{"ECS", e.ECS},
+		{"Batch", e.Batch},
+		{"IMDS", e.IMDS[host]},
+		{"ECS agent", e.ECSAgent[host]},
+		{"control", e.Control},
 	}
 	for _, r := range rows {
 		fmt.Fprintf(out, "%-10s %s\n", r[0], r[1])

@@ -1,5 +1,5 @@
 // Command nagaya-sim serves a simulated AWS cloud on this machine, so that the
-// real program can be tried without an account.
+// real program can be tried without an account, and plays a demonstration on it.
 package main
 
 import (
@@ -22,18 +22,13 @@ func main() {
 	}
 }
 
-// verbs are the subcommands; each file of a verb adds its own.
-var verbs []func() *cobra.Command
-
 func root() *cobra.Command {
 	c := &cobra.Command{
 		Use:           "nagaya-sim",
-		Short:         "A simulated AWS cloud on this machine",
+		Short:         "A simulated AWS cloud on this machine, and a demonstration of nagaya on it",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	for _, verb := range verbs {
-		c.AddCommand(verb())
-	}
+	c.AddCommand(cloudVerb(), demoVerb())
 	return c
 }

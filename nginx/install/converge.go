@@ -118,7 +118,9 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 		load = r.launch
 	}
 	if err := load(ctx, tree.Generation); err != nil {
-		if before != tree.Generation {
+		// When we are told to end, nginx may be reading the files at this moment,
+		// and going back would give it half of each. The next agent looks again.
+		if before != tree.Generation && ctx.Err() == nil {
 			err = errors.Join(err, r.store.swap(before))
 		}
 		return err

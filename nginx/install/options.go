@@ -59,7 +59,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("LogDir is %q: give an absolute path, or nothing for stderr", o.LogDir)
 	}
 	if !o.Build.Version.AtLeast(nginx.MinVersion) {
-		return o, errors.New("Build is missing: call Detect first")
+		return o, errors.New("the field Build is missing: call Detect first")
 	}
 	for _, d := range []struct {
 		value   *time.Duration

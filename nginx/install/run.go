@@ -66,6 +66,9 @@ type runner struct {
 	gone      <-chan struct{} // nil when nothing is watched
 	unwatch   func()
 
+	diedYoung bool    // nginx's last life was shorter than minLife
+	deaths    backoff // the pause after one more such life
+
 	quarantine map[string]refused // by host
 	retryAt    time.Time          // when the quarantine is tried again
 }
@@ -254,9 +257,16 @@ func (r *runner) lost() time.Duration {
 	})
 	r.status.Running, r.status.PID, r.status.Generation, r.status.Settled = false, 0, "", false
 	r.publish()
+	// The first death is mended at once, a row of short lives is not.
 	wait := time.Duration(0)
-	if lived < minLife {
-		wait = r.backoff.next()
+	switch {
+	case lived >= minLife:
+		r.diedYoung = false
+		r.deaths.reset()
+	case r.diedYoung:
+		wait = r.deaths.next()
+	default:
+		r.diedYoung = true
 	}
 	r.log.Warn("nginx ended by itself", "pid", pid, "restart_in", wait.Round(time.Millisecond).String())
 	return wait

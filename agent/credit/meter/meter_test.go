@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +180,7 @@ func TestBatchIDsCannotEscape(t *testing.T) {
 
 // cloud is a pretend CloudWatch and EC2.
 type cloud struct {
+	mu      sync.Mutex
 	points  map[string][]cwtypes.Datapoint
 	err     error
 	modeErr error
@@ -194,6 +197,8 @@ func (c *cloud) GetMetricStatistics(_ context.Context, in *cloudwatch.GetMetricS
 	if o.Region != "ap-northeast-1" {
 		return nil, fmt.Errorf("asked in Region %q", o.Region)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.asked = append(c.asked, *in)
 	if c.err != nil {
 		return nil, c.err
@@ -202,6 +207,8 @@ func (c *cloud) GetMetricStatistics(_ context.Context, in *cloudwatch.GetMetricS
 }
 
 func (c *cloud) DescribeInstanceCreditSpecifications(_ context.Context, in *ec2.DescribeInstanceCreditSpecificationsInput, _ ...func(*ec2.Options)) (*ec2.DescribeInstanceCreditSpecificationsOutput, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.modes++
 	if c.modeErr != nil {
 		return nil, c.modeErr
@@ -209,6 +216,20 @@ func (c *cloud) DescribeInstanceCreditSpecifications(_ context.Context, in *ec2.
 	return &ec2.DescribeInstanceCreditSpecificationsOutput{InstanceCreditSpecifications: []ec2types.InstanceCreditSpecification{
 		{InstanceId: ptr(in.InstanceIds[0]), CpuCredits: &c.mode},
 	}}, nil
+}
+
+// set changes what is answered from now on.
+func (c *cloud) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
+// calls returns how often CloudWatch and EC2 were asked.
+func (c *cloud) calls() (points, modes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.asked), c.modes
 }
 
 func point(age time.Duration, v float64) cwtypes.Datapoint {
@@ -226,9 +247,25 @@ func instance(typ string) identity.Identity {
 type trial struct {
 	dir  string
 	who  chan identity.Identity
+	stop func()
+
+	mu   sync.Mutex
 	last credit.Reading
 	puts int
-	stop func()
+}
+
+func (tr *trial) put(r credit.Reading) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.last = r
+	tr.puts++
+}
+
+// now returns the newest reading and how many there were.
+func (tr *trial) now() (credit.Reading, int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.last, tr.puts
 }
 
 func start(t *testing.T, o Options) *trial {
@@ -240,7 +277,7 @@ func start(t *testing.T, o Options) *trial {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- Run(ctx, o, tr.who, func(r credit.Reading) { tr.last = r; tr.puts++ })
+		done <- Run(ctx, o, tr.who, tr.put)
 	}()
 	tr.stop = func() {
 		cancel()
@@ -269,20 +306,20 @@ func TestRunReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{})
 		defer tr.stop()
-		if r := tr.last; !r.CPU.Known || !near(r.CPU.Busy, 1) || r.CPU.Boot != "boot-1" || r.InstanceID != "" || r.Cloud.Balance.Known {
+		if r, _ := tr.now(); !r.CPU.Known || !near(r.CPU.Busy, 1) || r.CPU.Boot != "boot-1" || r.InstanceID != "" || r.Cloud.Balance.Known {
 			t.Errorf("first reading: %+v", r)
 		}
 		write(t, tr.dir+"/proc/stat", "cpu 12000 0 0 0\n")
 		wait(5 * time.Second)
-		if !near(tr.last.CPU.Busy, 2) || tr.puts != 2 {
-			t.Errorf("after 5 s, %d puts: %+v", tr.puts, tr.last.CPU)
+		if r, n := tr.now(); !near(r.CPU.Busy, 2) || n != 2 {
+			t.Errorf("after 5 s, %d puts: %+v", n, r.CPU)
 		}
 		if err := os.Remove(tr.dir + "/proc/stat"); err != nil {
 			t.Fatal(err)
 		}
 		wait(5 * time.Second)
-		if tr.last.CPU.Known || codes(tr.last) != "cpu-time-unreadable" {
-			t.Errorf("without /proc/stat: %+v", tr.last)
+		if r, _ := tr.now(); r.CPU.Known || codes(r) != "cpu-time-unreadable" {
+			t.Errorf("without /proc/stat: %+v", r)
 		}
 	})
 }
@@ -298,19 +335,21 @@ func TestRunAsksCloudWatch(t *testing.T) {
 		tr := start(t, Options{CloudWatch: c, EC2: c})
 		defer tr.stop()
 		wait(time.Hour)
-		if len(c.asked)+c.modes != 0 {
+		if n, modes := c.calls(); n+modes != 0 {
 			t.Fatal("asked before the instance was known")
 		}
 		tr.who <- identity.Identity{}
 		wait(time.Minute)
-		if len(c.asked)+c.modes != 0 {
+		if n, modes := c.calls(); n+modes != 0 {
 			t.Fatal("asked about an unknown instance")
 		}
 		began := time.Now()
-		c.points["CPUCreditBalance"] = []cwtypes.Datapoint{point(10*time.Minute, 90), point(15*time.Minute, 80), point(-time.Hour, 5), point(5*time.Minute, -1), {}}
+		c.set(func() {
+			c.points["CPUCreditBalance"] = []cwtypes.Datapoint{point(10*time.Minute, 90), point(15*time.Minute, 80), point(-time.Hour, 5), point(5*time.Minute, -1), {}}
+		})
 		tr.who <- instance("t3.small")
 		synctest.Wait()
-		r := tr.last
+		r, _ := tr.now()
 		if !r.Cloud.Balance.Known || r.Cloud.Balance.Value != 90 || !r.Cloud.Balance.At.Equal(began.Add(-10*time.Minute)) {
 			t.Errorf("balance: %+v", r.Cloud.Balance)
 		}
@@ -320,33 +359,36 @@ func TestRunAsksCloudWatch(t *testing.T) {
 		if r.Mode != credit.Unlimited || !r.ModeKnown || r.Type != "t3.small" || codes(r) != "" {
 			t.Errorf("reading: %+v", r)
 		}
-		for _, in := range c.asked {
+		c.mu.Lock()
+		asked := slices.Clone(c.asked)
+		c.mu.Unlock()
+		for _, in := range asked {
 			if d := in.EndTime.Sub(*in.StartTime); d < 30*time.Minute || *in.Period != 300 || *in.Dimensions[0].Value != "i-1" || *in.Namespace != "AWS/EC2" {
 				t.Errorf("asked %v of %s", d, *in.MetricName)
 			}
 		}
 		// A later answer without points keeps the last one; three questions every five minutes, one an hour.
-		n := len(c.asked)
-		c.points = nil
-		c.mode = "standard"
+		n, _ := c.calls()
+		c.set(func() { c.points, c.mode = nil, "standard" })
 		tr.who <- instance("t3.small")
 		wait(time.Hour - time.Second)
-		if got := len(c.asked) - n; got != 11*3 || c.modes != 1 {
-			t.Errorf("%d questions and %d for the mode in an hour", got, c.modes)
+		if got, modes := c.calls(); got-n != 11*3 || modes != 1 {
+			t.Errorf("%d questions and %d for the mode in an hour", got-n, modes)
 		}
-		if tr.last.Cloud.Balance.Value != 90 || !tr.last.Cloud.Balance.Known {
-			t.Errorf("an empty answer took the balance away: %+v", tr.last.Cloud)
+		if r, _ := tr.now(); r.Cloud.Balance.Value != 90 || !r.Cloud.Balance.Known {
+			t.Errorf("an empty answer took the balance away: %+v", r.Cloud)
 		}
 		wait(time.Minute)
-		if tr.last.Mode != credit.Standard {
-			t.Errorf("mode after an hour: %v", tr.last.Mode)
+		if r, _ := tr.now(); r.Mode != credit.Standard {
+			t.Errorf("mode after an hour: %v", r.Mode)
 		}
 		// Another type: what was known does not hold any more.
 		tr.who <- instance("m5.large")
-		n = len(c.asked)
+		n, _ = c.calls()
 		wait(time.Hour)
-		if tr.last.Cloud.Balance.Known || tr.last.ModeKnown || len(c.asked) != n {
-			t.Errorf("m5.large: %+v, %d questions", tr.last, len(c.asked)-n)
+		r, _ = tr.now()
+		if got, _ := c.calls(); r.Cloud.Balance.Known || r.ModeKnown || got != n {
+			t.Errorf("m5.large: %+v, %d questions", r, got-n)
 		}
 	})
 }
@@ -361,28 +403,31 @@ func TestRunReportsRefusal(t *testing.T) {
 		defer tr.stop()
 		tr.who <- instance("t3.small")
 		synctest.Wait()
-		if codes(tr.last) != "cloudwatch-denied credit-mode-denied" {
-			t.Fatalf("problems: %+v", tr.last.Problems)
+		r, _ := tr.now()
+		if codes(r) != "cloudwatch-denied credit-mode-denied" {
+			t.Fatalf("problems: %+v", r.Problems)
 		}
 		for i, action := range []string{"cloudwatch:GetMetricStatistics", "ec2:DescribeInstanceCreditSpecifications"} {
-			if p := tr.last.Problems[i]; !strings.Contains(p.Hint, action) || strings.Contains(p.Text, "\x1b") {
+			if p := r.Problems[i]; !strings.Contains(p.Hint, action) || strings.Contains(p.Text, "\x1b") {
 				t.Errorf("%+v does not name %s or passes control characters", p, action)
 			}
 		}
 		wait(6 * time.Hour)
-		if n := len(c.asked); n < 60 || n > 200 {
+		if n, _ := c.calls(); n < 60 || n > 200 {
 			t.Errorf("%d questions in 6 h of refusal, want a backoff of up to 5 minutes", n)
 		}
-		c.err, c.modeErr, c.mode = nil, nil, "standard"
-		c.points = map[string][]cwtypes.Datapoint{"CPUCreditBalance": {point(0, 42)}}
+		c.set(func() {
+			c.err, c.modeErr, c.mode = nil, nil, "standard"
+			c.points = map[string][]cwtypes.Datapoint{"CPUCreditBalance": {point(0, 42)}}
+		})
 		wait(2 * time.Hour)
-		if codes(tr.last) != "" || tr.last.Cloud.Balance.Value != 42 || tr.last.Cloud.Surplus.Known {
-			t.Errorf("after the permission was given: %+v", tr.last)
+		if r, _ := tr.now(); codes(r) != "" || r.Cloud.Balance.Value != 42 || r.Cloud.Surplus.Known {
+			t.Errorf("after the permission was given: %+v", r)
 		}
-		c.err = errors.New("dial tcp: connection refused")
+		c.set(func() { c.err = errors.New("dial tcp: connection refused") })
 		wait(10 * time.Minute)
-		if codes(tr.last) != "cloudwatch-failed" || !tr.last.Cloud.Balance.Known {
-			t.Errorf("CloudWatch unreachable: %+v", tr.last)
+		if r, _ := tr.now(); codes(r) != "cloudwatch-failed" || !r.Cloud.Balance.Known {
+			t.Errorf("CloudWatch unreachable: %+v", r)
 		}
 	})
 }
@@ -396,12 +441,12 @@ func TestRunWithoutPoints(t *testing.T) {
 		young.Instance.StartedAt = time.Now()
 		tr.who <- young
 		wait(10 * time.Minute)
-		if codes(tr.last) != "" || tr.last.Cloud.Balance.Known {
-			t.Errorf("ten minutes old: %+v", tr.last)
+		if r, _ := tr.now(); codes(r) != "" || r.Cloud.Balance.Known {
+			t.Errorf("ten minutes old: %+v", r)
 		}
 		wait(30 * time.Minute)
-		if codes(tr.last) != "cloudwatch-no-points" || tr.last.Cloud.Balance.Known {
-			t.Errorf("forty minutes old: %+v", tr.last)
+		if r, _ := tr.now(); codes(r) != "cloudwatch-no-points" || r.Cloud.Balance.Known {
+			t.Errorf("forty minutes old: %+v", r)
 		}
 	})
 }

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +28,7 @@ const arn = "arn:aws:ecs:ap-northeast-1:123456789012:container-instance/default/
 
 // aws is a pretend ECS and AWS Batch; calls are kept as "attribute=open" and "ENABLED".
 type aws struct {
+	mu         sync.Mutex
 	ecs, batch []string
 	ecsErr     error
 	batchErr   error
@@ -33,6 +36,8 @@ type aws struct {
 }
 
 func (a *aws) PutAttributes(ctx context.Context, in *ecs.PutAttributesInput, opts ...func(*ecs.Options)) (*ecs.PutAttributesOutput, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.stuck {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -50,20 +55,72 @@ func (a *aws) PutAttributes(ctx context.Context, in *ecs.PutAttributesInput, opt
 }
 
 func (a *aws) UpdateComputeEnvironment(_ context.Context, in *batch.UpdateComputeEnvironmentInput, _ ...func(*batch.Options)) (*batch.UpdateComputeEnvironmentOutput, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.batch = append(a.batch, string(in.State))
 	return &batch.UpdateComputeEnvironmentOutput{}, a.batchErr
 }
 
+// set changes what is answered from now on.
+func (a *aws) set(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+}
+
+// calls returns what was called so far.
+func (a *aws) calls() (ecs, batch []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.ecs), slices.Clone(a.batch)
+}
+
 type trial struct {
 	aws       *aws
-	where     identity.ECS
 	decisions chan gate.Decision
-	last      gate.Published
-	puts      int
-	log       bytes.Buffer
 	path      string
 	cancel    context.CancelFunc
 	done      chan error
+
+	mu    sync.Mutex
+	where identity.ECS
+	last  gate.Published
+	puts  int
+	log   bytes.Buffer
+}
+
+// Write keeps the log.
+func (tr *trial) Write(p []byte) (int, error) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.log.Write(p)
+}
+
+func (tr *trial) put(p gate.Published) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.last = p
+	tr.puts++
+}
+
+// now returns what was put last and how often.
+func (tr *trial) now() (gate.Published, int) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.last, tr.puts
+}
+
+// place says where the container instance is from now on.
+func (tr *trial) place(e identity.ECS) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.where = e
+}
+
+func (tr *trial) placed() identity.ECS {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.where
 }
 
 func start(t *testing.T, o Options) *trial {
@@ -73,14 +130,14 @@ func start(t *testing.T, o Options) *trial {
 		where: identity.ECS{Known: true, Cluster: "default", ContainerInstanceARN: arn},
 		path:  filepath.Join(t.TempDir(), "run", "gate.json"),
 	}
-	o.Log = slog.New(slog.NewTextHandler(&tr.log, nil))
+	o.Log = slog.New(slog.NewTextHandler(tr, nil))
 	o.File, o.ECS, o.Batch = tr.path, tr.aws, tr.aws
-	o.Where = func() identity.ECS { return tr.where }
+	o.Where = tr.placed
 	o.Region = func() string { return "ap-northeast-1" }
 	ctx, cancel := context.WithCancel(t.Context())
 	tr.cancel = cancel
 	go func() {
-		tr.done <- Run(ctx, o, tr.decisions, func(p gate.Published) { tr.last = p; tr.puts++ })
+		tr.done <- Run(ctx, o, tr.decisions, tr.put)
 	}()
 	synctest.Wait()
 	return tr
@@ -127,34 +184,37 @@ func equal(t *testing.T, what string, got []string, want string) {
 func TestTellsChangesOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{ComputeEnvironment: "nightly"})
-		if len(tr.last.Outlets) != 3 || tr.last.Outlets[0].Known || tr.puts != 1 {
-			t.Errorf("at the start: %+v", tr.last)
+		if p, n := tr.now(); len(p.Outlets) != 3 || p.Outlets[0].Known || n != 1 {
+			t.Errorf("at the start: %+v", p)
 		}
 		for _, open := range []bool{false, true, true, true, false, true} {
 			tr.decide(open)
 			wait(30 * time.Second)
 		}
-		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed nagaya.batch=open nagaya.batch=closed nagaya.batch=open")
-		equal(t, "Batch", tr.aws.batch, "DISABLED ENABLED DISABLED ENABLED")
+		toECS, toBatch := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=closed nagaya.batch=open nagaya.batch=closed nagaya.batch=open")
+		equal(t, "Batch", toBatch, "DISABLED ENABLED DISABLED ENABLED")
 		if d := tr.file(t); !d.Open || d.Reason != "because" || d.ValidUntil.Sub(d.At) != 5*time.Minute {
 			t.Errorf("file: %+v", d)
 		}
 		if info, err := os.Stat(tr.path); err != nil || info.Mode().Perm() != 0o644 {
 			t.Errorf("mode %v, %v", info.Mode(), err)
 		}
-		for _, o := range tr.last.Outlets {
+		p, _ := tr.now()
+		for _, o := range p.Outlets {
 			if !o.Known || !o.Open {
 				t.Errorf("%+v", o)
 			}
 		}
 		// The attribute is set again hourly, the compute environment is not.
 		wait(2 * time.Hour)
-		if len(tr.aws.ecs) != 6 || len(tr.aws.batch) != 4 {
-			t.Errorf("after two hours: %v %v", tr.aws.ecs, tr.aws.batch)
+		if toECS, toBatch = tr.aws.calls(); len(toECS) != 6 || len(toBatch) != 4 {
+			t.Errorf("after two hours: %v %v", toECS, toBatch)
 		}
 		tr.end(t)
-		equal(t, "ECS's last", tr.aws.ecs[6:], "nagaya.batch=closed")
-		equal(t, "Batch's last", tr.aws.batch[4:], "DISABLED")
+		toECS, toBatch = tr.aws.calls()
+		equal(t, "ECS's last", toECS[6:], "nagaya.batch=closed")
+		equal(t, "Batch's last", toBatch[4:], "DISABLED")
 		if d := tr.file(t); d.Open || d.Reason != "nagaya is not running" || d.ValidUntil.After(time.Now()) {
 			t.Errorf("file at the end: %+v", d)
 		}
@@ -168,9 +228,10 @@ func TestEndWithoutDecision(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{})
 		tr.end(t)
-		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
-		if tr.file(t).Open || len(tr.aws.batch) != 0 || len(tr.last.Outlets) != 2 {
-			t.Errorf("file %+v, Batch %v without an environment", tr.file(t), tr.aws.batch)
+		toECS, toBatch := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=closed")
+		if p, _ := tr.now(); tr.file(t).Open || len(toBatch) != 0 || len(p.Outlets) != 2 {
+			t.Errorf("file %+v, Batch %v without an environment", tr.file(t), toBatch)
 		}
 	})
 }
@@ -180,47 +241,58 @@ func TestEndIsSparedWhatIsClosed(t *testing.T) {
 		tr := start(t, Options{ComputeEnvironment: "nightly"})
 		tr.decide(false)
 		tr.end(t)
-		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
-		equal(t, "Batch", tr.aws.batch, "DISABLED")
+		toECS, toBatch := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=closed")
+		equal(t, "Batch", toBatch, "DISABLED")
 	})
 }
 
 func TestOutletsFailAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{ComputeEnvironment: "nightly"})
-		tr.aws.ecsErr = fmt.Errorf("put: %w", &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "not \x1b authorized"})
-		tr.aws.batchErr = errors.New("connection refused")
+		tr.aws.set(func() {
+			tr.aws.ecsErr = fmt.Errorf("put: %w", &smithy.GenericAPIError{Code: "AccessDeniedException", Message: "not \x1b authorized"})
+			tr.aws.batchErr = errors.New("connection refused")
+		})
 		tr.decide(true)
 		wait(time.Hour)
 		if !tr.file(t).Open {
 			t.Error("the file waits for AWS")
 		}
 		var codes []string
-		for _, p := range tr.last.Problems {
+		p, _ := tr.now()
+		for _, p := range p.Problems {
 			codes = append(codes, p.Code)
 			if strings.Contains(p.Text, "\x1b") {
 				t.Errorf("control characters pass: %q", p.Text)
 			}
 		}
 		equal(t, "problems", codes, "batch-environment-failed ecs-attribute-denied")
-		if hint := tr.last.Problems[1].Hint; !strings.Contains(hint, "ecs:PutAttributes") {
+		if hint := p.Problems[1].Hint; !strings.Contains(hint, "ecs:PutAttributes") {
 			t.Errorf("hint %q names no action", hint)
 		}
-		if n := len(tr.aws.ecs); n < 40 || n > 130 {
+		toECS, _ := tr.aws.calls()
+		if n := len(toECS); n < 40 || n > 130 {
 			t.Errorf("%d tries in an hour, want a backoff of up to a minute", n)
 		}
-		if n := strings.Count(tr.log.String(), "gate not published"); n != 2 {
-			t.Errorf("%d warnings for two failing outlets:\n%s", n, tr.log.String())
+		tr.mu.Lock()
+		log := tr.log.String()
+		tr.mu.Unlock()
+		if n := strings.Count(log, "gate not published"); n != 2 {
+			t.Errorf("%d warnings for two failing outlets:\n%s", n, log)
 		}
 		// The gate has closed meanwhile: only the newest is told.
 		tr.decide(false)
-		tr.aws.ecsErr, tr.aws.batchErr = nil, nil
-		tr.aws.ecs, tr.aws.batch = nil, nil
+		tr.aws.set(func() {
+			tr.aws.ecsErr, tr.aws.batchErr = nil, nil
+			tr.aws.ecs, tr.aws.batch = nil, nil
+		})
 		wait(2 * time.Minute)
-		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=closed")
-		equal(t, "Batch", tr.aws.batch, "DISABLED")
-		if len(tr.last.Problems) != 0 {
-			t.Errorf("mended, yet %+v", tr.last.Problems)
+		toECS, toBatch := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=closed")
+		equal(t, "Batch", toBatch, "DISABLED")
+		if p, _ := tr.now(); len(p.Problems) != 0 {
+			t.Errorf("mended, yet %+v", p.Problems)
 		}
 		tr.end(t)
 	})
@@ -229,17 +301,18 @@ func TestOutletsFailAlone(t *testing.T) {
 func TestWaitsForTheContainerInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{})
-		known := tr.where
-		tr.where = identity.ECS{}
+		known := tr.placed()
+		tr.place(identity.ECS{})
 		tr.decide(true)
-		if len(tr.last.Problems) != 1 || tr.last.Problems[0].Code != "ecs-instance-unknown" {
-			t.Errorf("%+v", tr.last.Problems)
+		if p, _ := tr.now(); len(p.Problems) != 1 || p.Problems[0].Code != "ecs-instance-unknown" {
+			t.Errorf("%+v", p.Problems)
 		}
-		tr.where = known
+		tr.place(known)
 		wait(time.Minute)
-		equal(t, "ECS", tr.aws.ecs, "nagaya.batch=open")
-		if len(tr.last.Problems) != 0 || tr.last.Outlets[1].Target != arn {
-			t.Errorf("%+v", tr.last)
+		toECS, _ := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=open")
+		if p, _ := tr.now(); len(p.Problems) != 0 || p.Outlets[1].Target != arn {
+			t.Errorf("%+v", p)
 		}
 		tr.end(t)
 	})
@@ -249,7 +322,7 @@ func TestEndIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{Goodbye: 3 * time.Second})
 		tr.decide(true)
-		tr.aws.stuck = true
+		tr.aws.set(func() { tr.aws.stuck = true })
 		began := time.Now()
 		tr.end(t)
 		if took := time.Since(began); took != 3*time.Second {

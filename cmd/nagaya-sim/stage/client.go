@@ -174,3 +174,10 @@ func (l *Load) Stop() Result {
 	<-l.done
 	return l.result
 }
+
+// Seen returns how many answers the named household has given so far.
+func (l *Load) Seen(household string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.result.By[household]
+}

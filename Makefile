@@ -1,0 +1,101 @@
+# `make` alone lists the targets. What is built goes to bin/ and dist/, what is
+# fetched for that to .cache/; no target writes elsewhere but to Go's own caches.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# 1.2.3 at the tag v1.2.3, 1.2.3+4.g0123abc four commits later, 0.0.0+4.g0123abc without a tag.
+VERSION ?= $(or $(shell .ci/version 2>/dev/null),0.0.0)
+FUZZTIME ?= 30s
+ARCHES := amd64 arm64
+
+STATICCHECK := .cache/bin/staticcheck-0.8.2
+GOFUMPT := .cache/bin/gofumpt-0.12.0
+NFPM := .cache/bin/nfpm-2.45.0
+
+# Lint and the binaries are compiled the same way, so that the cache serves both:
+# the EC2 SDK alone takes more than a minute.
+export CGO_ENABLED := 0
+STATIC := -trimpath
+
+.PHONY: help
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs into bin/, static and stripped.
+	go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/nagaya ./cmd/nagaya-sim ./cmd/nagaya-sim/household
+
+.PHONY: test
+test: prepare lint build ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
+	CI=1 CGO_ENABLED=1 NAGAYA_BIN=$(CURDIR)/bin/nagaya .ci/with-docker go test -race -timeout 15m ./...
+
+.PHONY: demo
+demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it running.
+	@.ci/with-docker bin/nagaya-sim demo
+
+.PHONY: prepare
+prepare: ## Install what the tests need and is missing (Debian, root).
+	@.ci/prepare
+
+.PHONY: lint
+lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.
+	@unformatted=$$($(GOFUMPT) -l agent cmd nginx systemd); \
+	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
+	go vet $(STATIC) ./...
+	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
+	shellcheck .ci/* packaging/*.sh
+
+.PHONY: fuzz
+fuzz: ## Fuzz each target for FUZZTIME (30s).
+	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cmd nginx systemd | \
+	while IFS=: read -r file _ target; do \
+		echo "$$(dirname "$$file") $${target#func }"; \
+		go test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
+	done
+
+.PHONY: package
+package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/, the same bytes each time.
+	rm -f dist/*.deb dist/*.rpm
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION=$(VERSION); \
+	for arch in $(ARCHES); do \
+		GOARCH=$$arch go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o dist/linux-$$arch/ ./cmd/nagaya; \
+		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target dist/; done; \
+	done
+	cd dist && sha256sum *.deb *.rpm
+
+# What the binary says about itself. The settings in the file are comments: one that
+# is not would outrank the instance's tags.
+.PHONY: share
+share: build
+	rm -rf dist/share && mkdir -p dist/share/man
+	bin/nagaya config --default | sed 's/^\([^#]\)/#\1/' >dist/share/nagaya.yaml
+	bin/nagaya completion bash >dist/share/nagaya.bash
+	bin/nagaya completion zsh >dist/share/nagaya.zsh
+	bin/nagaya man dist/share/man
+	gzip -n -9 dist/share/man/*.1
+
+.PHONY: clean
+clean: ## Remove bin/, dist/ and .cache/.
+	rm -rf bin dist .cache
+
+# $(call tool,PACKAGE@VERSION): install the command and put its version into its name.
+define tool
+@echo "installing $(1) into .cache/bin"
+@mkdir -p .cache/bin/new
+@GOFLAGS= GOBIN=$(CURDIR)/.cache/bin/new go install $(1)
+@mv .cache/bin/new/* $@
+@rmdir .cache/bin/new
+endef
+
+$(STATICCHECK):
+	$(call tool,honnef.co/go/tools/cmd/staticcheck@v0.8.2)
+
+$(GOFUMPT):
+	$(call tool,mvdan.cc/gofumpt@v0.12.0)
+
+$(NFPM):
+	$(call tool,github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0)

@@ -1,0 +1,152 @@
+package install
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+func codes(t *testing.T, r *rig, tree nginx.Tree) []string {
+	t.Helper()
+	ps, err := Check(t.Context(), r.o, tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, p := range ps {
+		if p.Hint == "" {
+			t.Errorf("%s has no hint", p.Code)
+		}
+		out = append(out, p.Code+" "+p.Subject)
+	}
+	return out
+}
+
+func TestCheck(t *testing.T) {
+	r := newRig(t)
+	p := writePair(t, "a.test")
+	good := r.tree(withTLS(site("a.test", backend(t, "one")), p, "serve"))
+	if diff := cmp.Diff([]string(nil), codes(t, r, good)); diff != "" {
+		t.Error(diff)
+	}
+	for _, d := range []string{r.o.StateDir, r.o.RunDir, r.o.LogDir} {
+		if _, err := os.Stat(d); !missing(err) {
+			t.Errorf("the check made %s", d)
+		}
+	}
+	gone := p
+	gone.KeyFile += ".missing"
+	bad := r.tree(withTLS(site("a.test", backend(t, "one")), gone, "serve"), site("b.test", backend(t, "two")))
+	if diff := cmp.Diff([]string{"site-quarantined site a.test"}, codes(t, r, bad)); diff != "" {
+		t.Error(diff)
+	}
+	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/missing.conf"}}
+	if diff := cmp.Diff([]string{"nginx-config-refused nginx"}, codes(t, r, r.tree())); diff != "" {
+		t.Error(diff)
+	}
+	r.settings.Snippets = nil
+
+	l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{fmt.Sprintf("port-in-use port %d", r.settings.HTTPPort)}, codes(t, r, good)); diff != "" {
+		t.Error(diff)
+	}
+	l.Close()
+}
+
+// A check beside a running nginx finds that the ports are its own, and leaves
+// everything as it was.
+func TestCheckBesideRunning(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	first := r.tree(site("a.test", backend(t, "one")))
+	r.serve(first)
+	list := func() []string {
+		var names []string
+		filepath.WalkDir(filepath.Dir(r.o.StateDir), func(path string, d os.DirEntry, err error) error {
+			info, _ := d.Info()
+			names = append(names, fmt.Sprint(path, info.ModTime()))
+			return err
+		})
+		return slices.DeleteFunc(names, func(n string) bool { return strings.Contains(n, "/log/") })
+	}
+	before := list()
+	if diff := cmp.Diff([]string(nil), codes(t, r, r.tree(site("b.test", backend(t, "two"))))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(before, list()); diff != "" {
+		t.Error(diff)
+	}
+	if gen := newProcess(r.o).generation(t.Context()); gen != first.Generation {
+		t.Errorf("nginx serves %q, want %s", gen, first.Generation)
+	}
+}
+
+func TestSnippets(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := Snippets(dir); err != nil || len(got) != 0 {
+		t.Errorf("an empty directory: %v, %v", got, err)
+	}
+	for _, d := range []string{"http.d", "site.d", "site.d/dir.conf"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"http.d/b.conf", "http.d/a.conf", "http.d/.a.conf", "http.d/a.conf~", "site.d/x.test.conf"} {
+		write(t, filepath.Join(dir, f), f)
+	}
+	got, err := Snippets(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range got {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"http.d/a.conf", "http.d/b.conf", "site.d/x.test.conf"}, names); diff != "" {
+		t.Error(diff)
+	}
+	write(t, filepath.Join(dir, "http.d/a.conf"), "changed")
+	again, err := Snippets(dir)
+	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1] != got[1] {
+		t.Errorf("after a change: %v, %v", again, err)
+	}
+	write(t, filepath.Join(dir, "http.d/big.conf"), strings.Repeat("#", maxSnippetSize+1))
+	if _, err := Snippets(dir); err == nil || !strings.Contains(err.Error(), "big.conf") {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	dir := t.TempDir()
+	script := func(name, text string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte("#!/bin/sh\n"+text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for _, row := range []struct{ name, binary, want string }{
+		{"missing", filepath.Join(dir, "none"), "install it"},
+		{"not in PATH", "nagaya-test-no-such-nginx", "install it"},
+		{"fails", script("fails", "exit 3\n"), "exit status 3"},
+		{"old", script("old", "echo 'nginx version: nginx/1.14.1' >&2\n"), "too old"},
+		{"endless", script("endless", "yes | head -c 1000000\n"), "has no line"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if _, err := Detect(t.Context(), row.binary); err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("got %v, want an error with %q", err, row.want)
+			}
+		})
+	}
+}
