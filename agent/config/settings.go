@@ -157,7 +157,7 @@ var Settings = []Setting{
 	pathSetting("credit.cgroup-dir", func(c *Config) *string { return &c.Credit.CgroupDir }, "Where the host's cgroups are mounted."),
 
 	creditsSetting("gate.reserve", func(c *Config) *float64 { return &c.Gate.Reserve },
-		"Credits that batches must leave for the services; auto is half an hour at full speed, at most a fifth of the largest balance."),
+		"Credits that batches must leave for the services; auto is an hour at full speed, at most a fifth of the largest balance."),
 	creditsSetting("gate.open-mark", func(c *Config) *float64 { return &c.Gate.OpenMark },
 		"Credits that must be free above the reserve before the gate opens; it closes below half of them; auto is a twentieth of the largest balance."),
 	durationSetting("gate.horizon", func(c *Config) *time.Duration { return &c.Gate.Horizon }, time.Hour, 24*time.Hour,

@@ -241,47 +241,57 @@ func (b *builder) sites(claims map[string][]claim) {
 }
 
 // site makes the site of the claims of a host's holder, newest first. was is the
-// holder's site in the table before.
+// holder's site in the table before. A site without locations is none.
 func (b *builder) site(host string, was Site, cs []claim) Site {
-	s := Site{Host: host, Family: was.Family, Locations: []Location{}}
-	byPath := map[string][]claim{}
-	for _, c := range cs {
-		s.Family = c.family
-		byPath[c.path] = append(byPath[c.path], c)
+	s := Site{Host: host, Family: was.Family, Locations: b.locations(was, cs)}
+	if len(s.Locations) == 0 {
+		return s
 	}
-	old := map[string]Location{}
-	for _, l := range was.Locations {
-		old[l.Path] = l
-		if _, claimed := byPath[l.Path]; !claimed && b.kept(l) {
-			s.Locations = append(s.Locations, b.abandoned(l))
-		}
-	}
-	for path, cs := range byPath {
-		l, ok := b.location(path, cs)
-		if !ok {
-			// As long as it was served before and somebody claims it, it stays.
-			if l, ok = old[path]; ok {
-				l = b.vacant(l)
-			}
-		}
-		if ok {
-			s.Locations = append(s.Locations, l)
-		}
-	}
-	slices.SortFunc(s.Locations, func(x, y Location) int {
-		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
-	})
 	s.VacantSince = vacantSince(s.Locations)
-	if rule, ok := rule(cs); ok {
-		b.secure(&s, rule)
-	} else {
+	rule, ok := rule(cs)
+	if !ok {
 		b.stillSecure(&s, was)
+		return s
 	}
+	s.Family = rule.family
+	b.secure(&s, rule)
 	return s
 }
 
+// locations makes one location of each path that is claimed and served, and keeps
+// those from before that are not, for a while.
+func (b *builder) locations(was Site, cs []claim) []Location {
+	byPath, old := map[string][]claim{}, map[string]Location{}
+	for _, c := range cs {
+		byPath[c.path] = append(byPath[c.path], c)
+	}
+	all := []Location{}
+	for _, l := range was.Locations {
+		old[l.Path] = l
+		if _, claimed := byPath[l.Path]; !claimed && b.kept(l) {
+			all = append(all, b.abandoned(l))
+		}
+	}
+	for path, cs := range byPath {
+		l, serves := b.location(path, cs)
+		before, served := old[path]
+		switch {
+		case serves:
+			all = append(all, l)
+		case served:
+			all = append(all, b.vacant(before))
+		}
+	}
+	slices.SortFunc(all, func(x, y Location) int {
+		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
+	})
+	return all
+}
+
 // kept reports whether a path that nobody claims any more still answers 503.
-func (b *builder) kept(l Location) bool { return b.in.Now.Before(b.vacant(l).VacantSince.Add(b.o.Grace)) }
+func (b *builder) kept(l Location) bool {
+	return b.in.Now.Before(b.vacant(l).VacantSince.Add(b.o.Grace))
+}
 
 // abandoned is such a path.
 func (b *builder) abandoned(l Location) Location {

@@ -218,7 +218,7 @@ func TestBuild(t *testing.T) {
 		{
 			"going containers are out",
 			[]tasks.Container{web("a"), web("b", hostPort(2), stopping), web("c", hostPort(3), stateIs(tasks.Paused)), web("d", hostPort(4), stateIs(tasks.Created))},
-			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app stopping\nwaits a.example.com/ web:1/app paused\n",
+			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app stopping\nwaits a.example.com/ web:1/app paused\nerror container-not-started\n",
 		},
 		{
 			"an unhealthy one is out while a healthy one is there",
@@ -594,6 +594,14 @@ func TestTLS(t *testing.T) {
 				t.Errorf("problem %q, want %q", said, tt.problem)
 			}
 		})
+	}
+}
+
+func TestSiteThatIsNotThereYetNeedsNoCertificate(t *testing.T) {
+	in := input(web("a", healthIs(tasks.Starting)))
+	in.Certs.Pairs = []certs.Pair{{Name: "other", DNSNames: []string{"x.test"}}}
+	if d := cmp.Diff("waits a.example.com/ web:1/app starting\n", lines(Build(in))); d != "" {
+		t.Errorf("table (-want +got):\n%s", d)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // without it ports below 1024 and private keys may be out of reach, which is a
 // problem of its own. The error says why nginx could not be asked.
 func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, error) {
-	o, err := o.withDefaults()
+	o, err := o.forRun()
 	if err != nil {
 		return nil, fmt.Errorf("nginx check: %w", err)
 	}

@@ -18,7 +18,7 @@ import (
 // of the nginx.Settings that the trees are rendered with.
 type Options struct {
 	// Binary is the nginx to run; default "nginx" from PATH. Build is what Detect
-	// found out about it.
+	// found out about it; Stop does without.
 	Binary string
 	Build  nginx.Build
 	// StateDir holds the generations; it must be on a disk and is made when it is
@@ -31,9 +31,7 @@ type Options struct {
 	// generation may take to answer, default 10 s.
 	TestTimeout    time.Duration
 	ConfirmTimeout time.Duration
-	// StopOnExit stops nginx when Run ends: gracefully for at most StopTimeout
-	// (default 10 s), then at once. Otherwise nginx is left running.
-	StopOnExit  bool
+	// StopTimeout is how long Stop waits for what nginx has begun, default 10 s.
 	StopTimeout time.Duration
 	// ReloadBurst reloads may follow each other at once, default 3; after that
 	// there is one every ReloadEvery, default 1 s. The newest tree wins.
@@ -44,6 +42,14 @@ type Options struct {
 	RetryQuarantine time.Duration
 	// Log gets one line per decision; nil discards them.
 	Log *slog.Logger
+}
+
+// forRun is withDefaults for whoever starts nginx or asks it.
+func (o Options) forRun() (Options, error) {
+	if !o.Build.Version.AtLeast(nginx.MinVersion) {
+		return o, errors.New("the field Build is missing: call Detect first")
+	}
+	return o.withDefaults()
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -57,9 +63,6 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.LogDir != "" && !filepath.IsAbs(o.LogDir) {
 		return o, fmt.Errorf("LogDir is %q: give an absolute path, or nothing for stderr", o.LogDir)
-	}
-	if !o.Build.Version.AtLeast(nginx.MinVersion) {
-		return o, errors.New("the field Build is missing: call Detect first")
 	}
 	for _, d := range []struct {
 		value   *time.Duration

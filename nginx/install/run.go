@@ -9,20 +9,19 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // Run keeps an nginx serving the newest wanted tree until ctx ends, and then
-// returns nil. It adopts a running nginx of a former agent, or starts one with
-// the generation that is on the disk before the first tree comes. Whatever
-// fails leaves the running nginx and the current generation as they were, is a
-// problem in the status, and is tried again. An error comes back only for
-// wrong Options, or (ErrLocked) when another agent works in StateDir.
+// returns nil and leaves nginx running; Stop ends it. It adopts a running nginx
+// of a former agent, or starts one with the generation that is on the disk
+// before the first tree comes. Whatever fails leaves the running nginx and the
+// current generation as they were, is a problem in the status, and is tried
+// again. An error comes back only for wrong Options, or (ErrLocked) when another
+// agent works in StateDir.
 func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(nginx.Status)) error {
-	o, err := o.withDefaults()
+	o, err := o.forRun()
 	if err != nil {
 		return fmt.Errorf("nginx install: %w", err)
 	}
@@ -35,9 +34,6 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(ngin
 	defer r.forget()
 	r.adopt(ctx)
 	r.loop(ctx, wanted)
-	if o.StopOnExit {
-		r.stop()
-	}
 	return nil
 }
 
@@ -270,28 +266,4 @@ func (r *runner) lost() time.Duration {
 	}
 	r.log.Warn("nginx ended by itself", "pid", pid, "restart_in", wait.Round(time.Millisecond).String())
 	return wait
-}
-
-// stop ends nginx: gracefully, and after StopTimeout at once.
-func (r *runner) stop() {
-	if r.pid == 0 || !r.process.isMaster(r.pid) {
-		return
-	}
-	for _, step := range []struct {
-		sig   unix.Signal
-		limit time.Duration
-	}{{unix.SIGQUIT, r.o.StopTimeout}, {unix.SIGTERM, 3 * time.Second}, {unix.SIGKILL, time.Second}} {
-		r.log.Info("stopping nginx", "pid", r.pid, "signal", step.sig.String())
-		if err := unix.Kill(r.pid, step.sig); err != nil {
-			break
-		}
-		select {
-		case <-r.gone:
-			r.forget()
-			r.status.Running, r.status.PID, r.status.Generation = false, 0, ""
-			r.publish()
-			return
-		case <-time.After(step.limit):
-		}
-	}
 }

@@ -257,15 +257,12 @@ func TestAdoptAfterCrashInTheMiddle(t *testing.T) {
 
 func TestResumeBeforeAnythingIsKnown(t *testing.T) {
 	r := newRig(t)
-	r.o.StopOnExit = true
 	r.run()
 	p := writePair(t, "a.test")
 	tree := r.tree(withTLS(site("a.test", backend(t, "one")), p, "serve"), site("b.test", backend(t, "two")))
 	r.serve(tree)
 	r.crash()
-	if pid := newProcess(r.o).find(); pid != 0 {
-		t.Fatalf("StopOnExit left nginx (%d) running", pid)
-	}
+	r.stopNginx()
 	// A former life left files that mean nothing any more.
 	write(t, nginx.PIDFile(r.o.RunDir), fmt.Sprint(os.Getpid()))
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: nginx.Socket(r.o.RunDir)})
@@ -282,6 +279,7 @@ func TestResumeBeforeAnythingIsKnown(t *testing.T) {
 	}
 	r.expect(r.https("a.test", "/"), 200, "one")
 	r.crash()
+	r.stopNginx()
 
 	// One site's certificate is gone at the next boot: the others must live.
 	if err := os.Remove(p.CertFile); err != nil {

@@ -88,15 +88,19 @@ func (q cloudQuestion) ask(ctx context.Context) (answer, error) {
 	a := answer{instance: q.instance.ID, about: topicCloud}
 	var cloud credit.Cloud
 	for _, m := range []struct {
-		name string
-		stat cwtypes.Statistic
-		into *credit.Metric
+		name   string
+		stat   cwtypes.Statistic
+		period time.Duration
+		into   *credit.Metric
 	}{
-		{"CPUCreditBalance", cwtypes.StatisticAverage, &cloud.Balance},
-		{"CPUSurplusCreditBalance", cwtypes.StatisticAverage, &cloud.Surplus},
-		{"CPUCreditUsage", cwtypes.StatisticSum, nil},
+		// A balance is asked for by the minute, although it comes every five:
+		// CloudWatch stamps an answer with the begin of its period, and a stamp
+		// up to five minutes early would replay that much twice.
+		{"CPUCreditBalance", cwtypes.StatisticAverage, time.Minute, &cloud.Balance},
+		{"CPUSurplusCreditBalance", cwtypes.StatisticAverage, time.Minute, &cloud.Surplus},
+		{"CPUCreditUsage", cwtypes.StatisticSum, credit.Period, nil},
 	} {
-		points, err := q.points(ctx, m.name, m.stat)
+		points, err := q.points(ctx, m.name, m.stat, m.period)
 		if err != nil {
 			a.problem = q.problem(m.name, err)
 			return a, err
@@ -127,7 +131,7 @@ func (q cloudQuestion) ask(ctx context.Context) (answer, error) {
 }
 
 // points returns the valid points of one metric, oldest first.
-func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Statistic) ([]credit.Measure, error) {
+func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Statistic, period time.Duration) ([]credit.Measure, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	now := time.Now()
@@ -135,7 +139,7 @@ func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Sta
 	out, err := q.api.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
 		Namespace: ptr("AWS/EC2"), MetricName: &name, Statistics: []cwtypes.Statistic{stat},
 		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &q.instance.ID}},
-		Period:     ptr(int32(credit.Period / time.Second)), StartTime: &start, EndTime: &end,
+		Period:     ptr(int32(period / time.Second)), StartTime: &start, EndTime: &end,
 	}, func(o *cloudwatch.Options) {
 		if q.instance.Region != "" {
 			o.Region = q.instance.Region

@@ -363,7 +363,7 @@ func TestRunAsksCloudWatch(t *testing.T) {
 		asked := slices.Clone(c.asked)
 		c.mu.Unlock()
 		for _, in := range asked {
-			if d := in.EndTime.Sub(*in.StartTime); d < 30*time.Minute || *in.Period != 300 || *in.Dimensions[0].Value != "i-1" || *in.Namespace != "AWS/EC2" {
+			if d := in.EndTime.Sub(*in.StartTime); d < 30*time.Minute || *in.Period != periods[*in.MetricName] || *in.Dimensions[0].Value != "i-1" || *in.Namespace != "AWS/EC2" {
 				t.Errorf("asked %v of %s", d, *in.MetricName)
 			}
 		}
@@ -450,3 +450,6 @@ func TestRunWithoutPoints(t *testing.T) {
 		}
 	})
 }
+
+// periods are what each metric must be asked for with, in seconds.
+var periods = map[string]int32{"CPUCreditBalance": 60, "CPUSurplusCreditBalance": 60, "CPUCreditUsage": 300}

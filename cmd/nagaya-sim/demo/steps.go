@@ -25,7 +25,7 @@ func (p *player) cloudStarts(ctx context.Context) error {
 	for _, kv := range p.s.Env {
 		p.say("  %s", kv)
 	}
-	return p.s.SetBalance(ctx, 40)
+	return nil
 }
 
 func (p *player) agentStarts(ctx context.Context) error {

@@ -1,0 +1,78 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+)
+
+// stopNginx ends nginx after its Run has ended.
+func (r *rig) stopNginx() {
+	r.t.Helper()
+	if err := Stop(context.Background(), r.o); err != nil {
+		r.t.Error(err)
+	}
+	if pid := newProcess(r.o).find(); pid != 0 {
+		r.t.Fatalf("nginx (%d) runs after Stop", pid)
+	}
+}
+
+// slow starts a server whose answer takes until release is called; arrived is
+// closed when the first request is there.
+func slow(t *testing.T) (s *httptest.Server, arrived <-chan struct{}, release func()) {
+	t.Helper()
+	here, gate := make(chan struct{}), make(chan struct{})
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(here)
+		<-gate
+		_, _ = io.WriteString(w, "late")
+	}))
+	t.Cleanup(s.Close)
+	return s, here, func() { close(gate) }
+}
+
+func TestStopLetsNginxFinish(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	s, arrived, release := slow(t)
+	pid := r.serve(r.tree(site("a.test", addrOf(s)))).PID
+	got := make(chan answer, 1)
+	go func() { got <- r.get(r.http("a.test", "/")) }()
+	<-arrived
+
+	if err := Stop(t.Context(), r.o); !errors.Is(err, ErrLocked) || newProcess(r.o).find() != pid {
+		t.Errorf("got %v while an agent works with it, want ErrLocked and nginx untouched", err)
+	}
+	r.crash()
+	stopped := make(chan error, 1)
+	go func() { stopped <- Stop(context.Background(), r.o) }()
+	// The listener is gone when nginx has begun to end.
+	for c := r.client(); fetch(c, r.http("a.test", "/other")) == nil; {
+		c.CloseIdleConnections()
+	}
+	release()
+	if a := <-got; a.status != 200 || a.body != "late" {
+		t.Errorf("the request that was under way got %d %q", a.status, a.body)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	r.stopNginx() // once more is no error
+}
+
+func TestStopDoesNotWaitForEver(t *testing.T) {
+	r := newRig(t)
+	r.o.StopTimeout = 50 * time.Millisecond
+	r.run()
+	s, arrived, release := slow(t)
+	defer release()
+	r.serve(r.tree(site("a.test", addrOf(s))))
+	go r.get(r.http("a.test", "/"))
+	<-arrived
+	r.crash()
+	r.stopNginx()
+}
