@@ -68,7 +68,9 @@ type Load struct {
 // Lowest returns the lowest position, and when it is reached, while the services use
 // their high demand and the loads run from now on. CPU time that could not be given and
 // credits that would be billed count as below 0, so that a floor of 0 means
-// "never throttled and never charged". Without points it is the position now.
+// "never throttled and never charged". What the loads have not spent by the last
+// point counts as spent there: a short horizon must not make a long batch look
+// cheap. Without points it is the position now.
 func Lowest(b Bank, from time.Time, points []Point, loads []Load) (float64, time.Time) {
 	left := append([]Load(nil), loads...)
 	lowest, at := b.Position(), from
@@ -86,6 +88,13 @@ func Lowest(b Bank, from time.Time, points []Point, loads []Load) (float64, time
 			}
 			spend(left, float64(b.Spec.VCPUs)-p.Demand.High, dt)
 		}
+	}
+	var rest float64
+	for _, l := range left {
+		rest += l.Credits
+	}
+	if end := b.Position() - missing - rest; end < lowest {
+		lowest, at = end, from
 	}
 	return lowest, at
 }

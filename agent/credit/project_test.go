@@ -132,7 +132,8 @@ func TestHeadroom(t *testing.T) {
 		{name: "services at the baseline", bank: Bank{Balance: 300}, high: base, floor: 50, want: 250},
 		{name: "services alone go below the floor", bank: Bank{Balance: 60}, high: Demand{High: 0.5}, floor: 50, want: 0},
 		{name: "already below the floor", bank: Bank{Balance: 40}, high: idle, floor: 50, want: 0},
-		{name: "a slow batch lives on earnings", bank: Bank{Balance: 50}, high: idle, floor: 50, cores: 0.4, want: 12*60*2 + 576},
+		// Nothing that lies beyond the points is promised.
+		{name: "a slow batch lives on earnings", bank: Bank{Balance: 50}, high: idle, floor: 50, cores: 0.4, want: 12 * 60 * 0.4},
 		{name: "beside a running one", bank: Bank{Balance: 300}, high: base, floor: 50, loads: []Load{{Credits: 100, Cores: 1}}, want: 150},
 		{name: "unlimited, nothing borrowed", bank: Bank{Mode: Unlimited, Balance: 100}, high: base, floor: 0, want: 100},
 		{name: "unlimited, 200 may be borrowed", bank: Bank{Mode: Unlimited, Balance: 100}, high: base, floor: -200, want: 300},
@@ -161,5 +162,16 @@ func TestLowestSaysWhen(t *testing.T) {
 	low, _ = Lowest(b, monday, flat(monday, 3, Demand{High: 2}), nil)
 	if !near(low, 100-1.6*180) {
 		t.Errorf("throttling is not counted below 0: %v", low)
+	}
+}
+
+// However short the horizon, a batch may never be promised more than there is.
+func TestHeadroomIsNotWhatAShortHorizonHides(t *testing.T) {
+	spec, _ := Lookup("t3.micro")
+	b := Bank{Spec: spec, Mode: Standard, Balance: 200}
+	from := time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
+	points := []Point{{At: from.Add(time.Hour)}}
+	if got, want := Headroom(b, from, points, 10, 0, nil), 200+12.0-10; math.Abs(got-want) > 0.1 {
+		t.Errorf("headroom %.1f with 200 credits, 12 earned and 10 reserved; want %.1f", got, want)
 	}
 }
