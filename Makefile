@@ -72,7 +72,7 @@ package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/
 .PHONY: share
 share: build
 	rm -rf dist/share && mkdir -p dist/share/man
-	bin/nagaya config --default | sed 's/^\([^#]\)/#\1/' >dist/share/nagaya.yaml
+	bin/nagaya config --default >dist/share/nagaya.yaml
 	bin/nagaya completion bash >dist/share/nagaya.bash
 	bin/nagaya completion zsh >dist/share/nagaya.zsh
 	bin/nagaya man dist/share/man

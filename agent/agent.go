@@ -104,21 +104,33 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // flows runs one flow after the other, each with the configuration in force.
+// nginx outlives each of them, and the last one too unless the agent was told to end.
 func (a *agent) flows(ctx context.Context) error {
+	var before *config.Config
 	for {
 		flowCtx, restart := context.WithCancel(ctx)
 		a.mu.Lock()
 		c := a.inForce.Config
 		a.restart = restart
 		a.mu.Unlock()
+		if before != nil && (before.StateDir != c.StateDir || before.RunDir != c.RunDir) {
+			a.stopNginx(*before) // the next one is another nginx, for the same ports
+		}
+		before = &c
 		if err := a.o.Level.UnmarshalText([]byte(c.LogLevel)); err != nil {
 			a.o.Log.Error("log level", "err", err)
 		}
 		a.writeConfigPart()
 		err := a.flow(flowCtx, c)
 		restart()
-		if ctx.Err() != nil || err != nil {
+		switch {
+		case err != nil:
 			return err
+		case ctx.Err() != nil:
+			if c.Nginx.StopOnExit {
+				a.stopNginx(c)
+			}
+			return nil
 		}
 	}
 }

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
@@ -34,6 +33,12 @@ import (
 // It runs until ctx ends or a stage fails. Every slot has one reader; a value
 // that is wanted in several places is given to each of their slots.
 func (a *agent) flow(ctx context.Context, c config.Config) error {
+	a.freshUpkeep()
+	_ = a.makeDirs(c) // tried again below
+	front, err := openSocket(c)
+	if err != nil {
+		return err
+	}
 	var (
 		b    = a.board
 		g    = newGroup(ctx)
@@ -47,7 +52,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		trees     = latest.New[nginx.Tree]()
 		decisions = latest.New[gate.Decision]()
 	)
-	a.makeDirs(c)
+	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
 	// Who is this machine, and is the address here?
 	g.run("discover", func(ctx context.Context) error {
@@ -95,7 +100,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// Who asks?
 	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, filepath.Join(c.RunDir, "nagaya.sock"), door)
+		return a.listenSocket(ctx, c, front, door)
 	})
 	if c.Metrics.Listen != "" {
 		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })

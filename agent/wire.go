@@ -103,12 +103,20 @@ func hostHasIPv6() bool {
 
 // makeDirs makes the directories that are the agent's own. What cannot be made is
 // reported by whoever needs it.
-func (a *agent) makeDirs(c config.Config) {
+func (a *agent) makeDirs(c config.Config) error {
 	var err error
 	for _, dir := range []string{c.StateDir, c.RunDir, c.LogDir} {
 		err = errors.Join(err, os.MkdirAll(dir, 0o755))
 	}
 	a.upkeep("directories", problems("directory-unwritable", "agent", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
+	return err
+}
+
+// keepDirs makes the directories as soon as that can be done.
+func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
+	_ = a.persist(ctx, lookAgain, func() error { return a.makeDirs(c) })
+	<-ctx.Done()
+	return nil
 }
 
 // serve keeps nginx as it is wanted, once there is an nginx.
@@ -130,6 +138,16 @@ func (a *agent) serve(ctx context.Context, c config.Config, found func(nginx.Bui
 	return install.Run(ctx, o, trees, put)
 }
 
+// stopNginx ends the nginx of a configuration after the last flow with it.
+func (a *agent) stopNginx(c config.Config) {
+	o := installOptions(c, nginx.Build{})
+	o.Log = a.o.Log
+	// Nothing is asked of the context: the agent's has ended.
+	if err := install.Stop(context.Background(), o); err != nil {
+		a.o.Log.Warn("nginx goes on", "err", err)
+	}
+}
+
 // lookAgain is the pause between two attempts at what only an operator can mend.
 const lookAgain = 5 * time.Second
 
@@ -145,11 +163,29 @@ func (a *agent) persist(ctx context.Context, pause time.Duration, try func() err
 	return nil
 }
 
-// listenSocket serves the unix socket. Another agent on the same socket ends
-// this one: two cannot serve one host.
-func (a *agent) listenSocket(ctx context.Context, path string, d *door) error {
+// openSocket makes the unix socket before anything else is done: another agent
+// that answers on it ends this one, and two must not serve one host, not even for
+// the moment that it would take to notice. There is none, without an error, where
+// it cannot be made yet.
+func openSocket(c config.Config) (net.Listener, error) {
+	l, err := socket.Listen(socketPath(c))
+	if errors.Is(err, socket.ErrInUse) {
+		return nil, err
+	}
+	return l, nil
+}
+
+func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
+
+// listenSocket serves the unix socket front, or makes one if there is none yet.
+func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Listener, d *door) error {
 	l, err := a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
-		func() (net.Listener, error) { return socket.Listen(path) })
+		func() (net.Listener, error) {
+			if front != nil {
+				return front, nil
+			}
+			return socket.Listen(socketPath(c))
+		})
 	if l == nil {
 		return err
 	}
@@ -179,6 +215,15 @@ func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.
 		return err
 	})
 	return l, other
+}
+
+// freshUpkeep forgets the problems of a former flow, whose stages may not be among
+// those of the next.
+func (a *agent) freshUpkeep() {
+	a.mu.Lock()
+	a.keeping = nil
+	a.mu.Unlock()
+	a.board.write(func(s *status) { s.Upkeep = nil })
 }
 
 // upkeep puts the problems of one kind on the board, in place of those from before.

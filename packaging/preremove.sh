@@ -3,7 +3,7 @@
 set -e
 
 unit=nagaya.service
-pidfile=/run/nagaya/nginx.pid
+pidfile=/run/nagaya/nginx/nginx.pid
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 

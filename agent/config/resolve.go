@@ -47,7 +47,8 @@ func (r Resolved) consistent() []error {
 
 // YAML writes c as a configuration file. With docs every field has its meaning
 // and allowed values above it. With comment every field is commented out, which
-// is the form that is installed: it shows the defaults and freezes none.
+// is the form that is installed: it shows the defaults and freezes none. The
+// names of groups stay, so that removing one # is enough to set a field.
 func YAML(c Config, docs, comment bool) string {
 	var b strings.Builder
 	mark := ""
@@ -61,16 +62,16 @@ func YAML(c Config, docs, comment bool) string {
 		if nested {
 			indent = "  "
 			if group != open {
-				fmt.Fprintf(&b, "\n%s%s:\n", mark, group)
+				fmt.Fprintf(&b, "\n%s:\n", group)
 				open = group
 			}
 		} else {
 			name = group
 		}
 		if docs {
-			fmt.Fprintf(&b, "%s# %s\n%s# %s.\n", indent, s.Doc, indent, upperFirst(s.Allowed))
+			fmt.Fprintf(&b, "%s# %s\n%s# Allowed: %s.\n", indent, s.Doc, indent, s.Allowed)
 		}
-		fmt.Fprintf(&b, "%s%s%s: %s\n", mark, indent, name, yamlValue(s, s.Get(c)))
+		fmt.Fprintf(&b, "%s%s%s: %s\n", indent, mark, name, yamlValue(s, s.Get(c)))
 	}
 	return b.String()
 }
@@ -92,11 +93,4 @@ func yamlScalar(v string) string {
 		return fmt.Sprintf("%q", v)
 	}
 	return v
-}
-
-func upperFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -71,8 +71,8 @@ var Settings = []Setting{
 
 	textSetting("docker.host", func(c *Config) *string { return &c.Docker.Host }, "unix:///path or tcp://host:port",
 		"The Docker Engine to watch.", func(v string) error {
-			if !strings.HasPrefix(v, "unix:///") && !strings.HasPrefix(v, "tcp://") {
-				return fmt.Errorf("%q begins with neither unix:/// nor tcp://", v)
+			if !dockerForm.MatchString(v) {
+				return fmt.Errorf("%q is neither unix:///path nor tcp://host:port", v)
 			}
 			return nil
 		}),
@@ -197,8 +197,10 @@ var (
 	claimForm = regexp.MustCompile(`^(eipalloc-[0-9a-f]{8,32}|tag:[^=\s]{1,128}=.{0,256})$`)
 	userName  = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
 	fileName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	batchName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:/_-]{0,255}$`)
-	hostForm  = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	// A wrong one would end the agent that reads it, so it is judged here.
+	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
+	batchName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:/_-]{0,255}$`)
+	hostForm   = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
 )
 
 func hostName(v string) error {

@@ -91,7 +91,7 @@ func (c *cli) versionVerb() *cobra.Command {
 func (c *cli) manVerb(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "man DIR", Short: "Write the manual pages into a directory",
-		Example: "  nagaya man /usr/local/share/man/man8",
+		Example: "  nagaya man /usr/local/share/man/man1",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage(fmt.Errorf("takes the directory to write to"))
@@ -105,7 +105,7 @@ func (c *cli) manVerb(root *cobra.Command) *cobra.Command {
 			root.DisableAutoGenTag = true
 			// A fixed date: the same program makes the same pages.
 			day := time.Unix(0, 0).UTC()
-			return doc.GenManTree(root, &doc.GenManHeader{Section: "8", Source: "nagaya", Manual: "nagaya", Date: &day}, args[0])
+			return doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "nagaya", Manual: "nagaya", Date: &day}, args[0])
 		},
 	}
 }

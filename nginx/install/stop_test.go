@@ -3,7 +3,9 @@ package install
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -21,8 +23,8 @@ func (r *rig) stopNginx() {
 	}
 }
 
-// slow starts a server whose answer takes until release is called; arrived is
-// closed when the first request is there.
+// slow starts a server for one request, whose answer takes until release is
+// called; arrived is closed when it is there.
 func slow(t *testing.T) (s *httptest.Server, arrived <-chan struct{}, release func()) {
 	t.Helper()
 	here, gate := make(chan struct{}), make(chan struct{})
@@ -49,10 +51,20 @@ func TestStopLetsNginxFinish(t *testing.T) {
 	}
 	r.crash()
 	stopped := make(chan error, 1)
-	go func() { stopped <- Stop(context.Background(), r.o) }()
+	go func() { stopped <- Stop(context.WithoutCancel(t.Context()), r.o) }()
 	// The listener is gone when nginx has begun to end.
-	for c := r.client(); fetch(c, r.http("a.test", "/other")) == nil; {
-		c.CloseIdleConnections()
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPPort))
+		if err != nil {
+			tick.Stop()
+			break
+		}
+		c.Close()
+	}
+	select {
+	case err := <-stopped:
+		t.Errorf("Stop returned %v before the request was answered", err)
+	default:
 	}
 	release()
 	if a := <-got; a.status != 200 || a.body != "late" {

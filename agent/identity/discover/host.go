@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -23,7 +24,7 @@ func (w *watcher) host(primary netip.Addr) identity.Host {
 	}
 	h := identity.Host{Name: name, CPUs: runtime.NumCPU(), LocalAddr: w.o.LocalAddr}
 	if !h.LocalAddr.IsValid() {
-		h.LocalAddr = localAddr(primary)
+		h.LocalAddr = localAddr(primary, ownAddrs(), routeSource())
 	}
 	return h
 }
@@ -31,15 +32,12 @@ func (w *watcher) host(primary netip.Addr) identity.Host {
 // localAddr chooses the address at which this host reaches its own published
 // ports: what EC2 says if it is an address of this network namespace, else the
 // source address of the default route, else any address that is not loopback.
-func localAddr(primary netip.Addr) netip.Addr {
-	own := ownAddrs()
-	for _, a := range own {
-		if a == primary {
-			return a
-		}
+func localAddr(primary netip.Addr, own []netip.Addr, route netip.Addr) netip.Addr {
+	if primary.IsValid() && slices.Contains(own, primary) {
+		return primary
 	}
-	if a := routeSource(); a.IsValid() {
-		return a
+	if route.IsValid() {
+		return route
 	}
 	for _, a := range own {
 		if a.Is4() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
