@@ -37,6 +37,10 @@ test: prepare lint build ## Everything: lint, then all tests under the race dete
 demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it running.
 	@.ci/with-docker bin/nagaya-sim demo
 
+.PHONY: bench-idle
+bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx beside.
+	@.ci/with-docker bin/nagaya-sim bench idle
+
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare

@@ -273,17 +273,18 @@ func (a *agent) writeConfigPart() {
 // tellSystemd keeps the one line that 'systemctl status' shows, and says READY
 // once the first flow has something to show.
 func (a *agent) tellSystemd(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	patience := time.NewTimer(readyPatience)
+	defer patience.Stop()
 	ready, last := false, ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-patience.C:
+		case <-a.board.changed.C():
 		}
 		s := a.board.read()
-		if !ready && !s.StartedAt.IsZero() && a.settled(s) {
+		if !ready && a.settled(s) {
 			ready = true
 			a.notify(a.o.Notify.Ready())
 		}
@@ -301,7 +302,7 @@ const readyPatience = 15 * time.Second
 // settled reports whether a first answer about the address and the routes is
 // there, or has been waited for long enough.
 func (a *agent) settled(s report.Status) bool {
-	if time.Since(s.StartedAt) > readyPatience {
+	if time.Since(s.StartedAt) >= readyPatience {
 		return true
 	}
 	address := s.Address.Claim == "" || s.Address.Held() || s.Address.Known && s.Address.Decision.Action != "take"

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -18,12 +19,12 @@ type board struct {
 	status   status
 	standing []problem.Problem
 	alive    time.Time
-	// changed is told, without being waited for, that something was written.
-	changed func()
+	// changed holds one unread "something was written".
+	changed *latest.Slot[struct{}]
 }
 
 func newBoard(version string, now time.Time) *board {
-	b := &board{changed: func() {}}
+	b := &board{changed: latest.New[struct{}]()}
 	b.status = status{Version: version, PID: os.Getpid(), StartedAt: now}
 	return b
 }
@@ -34,7 +35,7 @@ func (b *board) write(change func(*status)) {
 	change(&b.status)
 	b.standing = b.status.Standing(b.standing, time.Now())
 	b.mu.Unlock()
-	b.changed()
+	b.changed.Put(struct{}{})
 }
 
 // read returns the status as of now. What it points to is never changed.

@@ -25,12 +25,21 @@ type cloud struct {
 // newCloud reads the SDK's settings. It asks nobody: the Region comes later, from
 // package discover, because asking for it here would block where there is none.
 func newCloud(ctx context.Context) (*cloud, error) {
-	transport := awshttp.NewBuildableClient().GetTransport()
+	base, err := awsconfig.LoadDefaultConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The SDK's client cannot close idle connections; one with a copy of its
+	// transport can. The copy is made last, when AWS_CA_BUNDLE is in it.
+	builder, ok := base.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		builder = awshttp.NewBuildableClient()
+	}
+	transport := builder.GetTransport()
 	transport.MaxIdleConnsPerHost = 2 // a few calls a minute need no more
-	c := &cloud{http: &http.Client{Transport: transport}}
-	var err error
-	c.base, err = awsconfig.LoadDefaultConfig(ctx, awsconfig.WithHTTPClient(c.http))
-	return c, err
+	c := &cloud{http: &http.Client{Transport: transport}, base: base}
+	c.base.HTTPClient = c.http
+	return c, nil
 }
 
 // metadata returns a client for instance metadata, version 2 only.

@@ -95,8 +95,12 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 		case <-ctx.Done():
 			return nil
 		case r := <-d.readings.C():
+			before := report
 			report = estimator.Next(r)
 			putCredit(report)
+			if sameNews(before, report) {
+				continue // the next decision is due by its own timer
+			}
 		case id := <-d.identity.C():
 			hold = holdFor(id)
 		case one := <-d.asks:
@@ -126,6 +130,13 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 		publish(decision)
 		putDecision(decision)
 	}
+}
+
+// sameNews reports whether two reports differ only by the few seconds between
+// them. A decision costs more than a reading, and nothing changes in seconds.
+func sameNews(a, b credit.Report) bool {
+	return a.Known == b.Known && a.Type == b.Type && a.Mode == b.Mode && a.NowKnown == b.NowKnown &&
+		a.AnchorAt.Equal(b.AnchorAt) && a.MeterAt.IsZero() == b.MeterAt.IsZero()
 }
 
 // holdFor says why batches must not start whatever the credits are.

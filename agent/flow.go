@@ -35,6 +35,13 @@ import (
 func (a *agent) flow(ctx context.Context, c config.Config) error {
 	a.freshUpkeep()
 	_ = a.makeDirs(c) // tried again below
+	// Two agents must not serve one host, not even for the moment that it would
+	// take to notice: what only one can have comes before everything else.
+	unlock, err := lockState(c)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	front, err := openSocket(c)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ const module = "github.com/nagaya-ecs/nagaya/"
 // nouns are the pure packages in the order in which values flow: a noun may
 // import the ones above it, never one below.
 var nouns = []string{
+	"agent/pattern",
 	"agent/problem",
 	"agent/config",
 	"agent/identity",

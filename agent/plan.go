@@ -46,6 +46,7 @@ type planner struct {
 
 	table    *route.Table // kept by the agent across flows: who holds a host keeps it
 	told     bool         // a tree was given away
+	restyled bool         // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time    // until when the first tree is held back
 	tree     string       // generation of the last tree
 	running  report.Tasks
@@ -67,9 +68,11 @@ func newPlanner(a *agent, c config.Config) *planner {
 }
 
 const (
-	// replan is how often the table is made anew although nobody said anything:
-	// grace periods end, and silence becomes a problem.
-	replan = 5 * time.Second
+	// replan is how often the table is made anew although nobody said anything and
+	// no time that it depends on has come: the operator's snippets are looked at then.
+	replan = time.Minute
+	// beatEvery is how often the planner says that it lives.
+	beatEvery = 10 * time.Second
 	// firstHold bounds how long the first tree waits for the first answers of the
 	// probes and of the ECS agent. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.
@@ -78,18 +81,26 @@ const (
 
 // run plans whenever something was said, until ctx ends.
 func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) error {
-	tick := time.NewTicker(replan)
+	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	var held <-chan time.Time
+	due := time.NewTimer(replan)
+	defer due.Stop()
 	for {
 		p.plan(time.Now(), putWanted, putTree, putTable, putTasks)
-		p.beat()
-		if held == nil && !p.holdTill.IsZero() && !p.told {
-			held = time.After(time.Until(p.holdTill))
+		due.Reset(p.untilNext(time.Now()))
+		if !p.listen(ctx, due.C, tick.C) {
+			return nil
 		}
+	}
+}
+
+// listen waits for the next reason to plan. It returns false when ctx ends.
+func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
+	for {
+		p.beat()
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
 		case id := <-p.identity.C():
 			p.local = id.Host.LocalAddr
 		case p.docker = <-p.containers.C():
@@ -98,11 +109,25 @@ func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTre
 		case p.pairs = <-p.certs.C():
 		case p.probed = <-p.reach.C():
 		case p.nginx = <-p.build.C():
-			p.hasNginx = true
-		case <-held:
-		case <-tick.C:
+			p.hasNginx, p.restyled = true, true
+		case <-due:
+		case <-tick:
+			continue
+		}
+		return true
+	}
+}
+
+// untilNext is how long the present plan holds if nobody says anything.
+func (p *planner) untilNext(now time.Time) time.Duration {
+	next := now.Add(replan)
+	for _, t := range []time.Time{p.table.Next, p.holdTill} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
 		}
 	}
+	// Never busier than this, whatever the table says.
+	return max(next.Sub(now), 50*time.Millisecond)
 }
 
 // plan makes the table and the tree of what is known now, and gives away what
@@ -121,10 +146,15 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	if !slices.Equal(table.Probes, before.Probes) || !p.told {
 		putWanted(table.Probes)
 	}
-	if !reflect.DeepEqual(table, before) || !p.told {
+	changed := !reflect.DeepEqual(table, before)
+	if changed || !p.told {
 		putTable(table)
 	}
-	if p.hasNginx && table.Complete && p.mayTell(table, now) {
+	p.readSnippets()
+	if !p.hasNginx || !table.Complete || !p.mayTell(table, now) {
+		return
+	}
+	if changed || p.restyled || !p.told {
 		p.tell(table, putTree)
 	}
 }
@@ -149,17 +179,23 @@ func (p *planner) mayTell(table route.Table, now time.Time) bool {
 	return p.ecsHeard
 }
 
-func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
+// readSnippets looks for the operator's own files.
+func (p *planner) readSnippets() {
 	snippets, err := install.Snippets(p.settings.SnippetDir)
 	if err != nil {
 		// The ones from before stay: a directory that cannot be read for a moment
 		// must not change how sites behave.
 		p.log.Warn("operator's nginx snippets could not be read", "dir", p.settings.SnippetDir, "err", err)
-	} else {
-		p.settings.Snippets = snippets
+		return
 	}
+	if !slices.Equal(snippets, p.settings.Snippets) {
+		p.settings.Snippets, p.restyled = snippets, true
+	}
+}
+
+func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
 	tree := nginx.Render(p.settings, p.nginx, table)
-	p.told = true
+	p.told, p.restyled, p.holdTill = true, false, time.Time{}
 	if tree.Generation != p.tree {
 		p.tree = tree.Generation
 		putTree(tree)

@@ -163,10 +163,8 @@ func (a *agent) persist(ctx context.Context, pause time.Duration, try func() err
 	return nil
 }
 
-// openSocket makes the unix socket before anything else is done: another agent
-// that answers on it ends this one, and two must not serve one host, not even for
-// the moment that it would take to notice. There is none, without an error, where
-// it cannot be made yet.
+// openSocket makes the unix socket; an error is only that another agent answers
+// on it. There is none, without an error, where it cannot be made yet.
 func openSocket(c config.Config) (net.Listener, error) {
 	l, err := socket.Listen(socketPath(c))
 	if errors.Is(err, socket.ErrInUse) {

@@ -7,18 +7,19 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // What a value must look like before it is written. Package route has refused
 // other values long before; this is the last line, kept beside the quoting.
 var (
-	hostPattern = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?)*$`)
+	hostPattern = pattern.Of(255, `(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*`)
 	// pathPattern is a path of RFC 3986 without '$', which nginx would take for a
 	// variable.
 	pathPattern = regexp.MustCompile(`^/[A-Za-z0-9._~!&'()*+,;=:@%/-]*$`)
-	authPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	hexPattern  = regexp.MustCompile(`^[0-9a-fA-F]{0,128}$`)
+	authPattern = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	hexPattern  = pattern.Of(128, `[0-9a-fA-F]*`)
 )
 
 // pathMax is the longest path in bytes; nginx's buffer for one configuration

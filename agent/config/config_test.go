@@ -85,6 +85,9 @@ func TestMistakesAreNamed(t *testing.T) {
 		"several at once":       {"log-level: loud\nmetrics: {port: 1}\n", []string{"log-level", "metrics.port"}},
 		"trusted proxy":         {"nginx: {trusted-proxies: [10.0.0.0/8, elb]}\n", []string{`"elb"`, "10.0.0.0/8"}},
 		"control character":     {"docker: {host: \"unix:///a\\nb\"}\n", []string{"docker.host", "control character"}},
+		"docker without a host": {"docker: {host: 'tcp://'}\n", []string{"docker.host", "neither unix:///path nor tcp://host:port"}},
+		"docker, bad escape":    {"docker: {host: 'tcp://%zz:2375'}\n", []string{"docker.host"}},
+		"docker without path":   {"docker: {host: 'unix:///'}\n", []string{"docker.host"}},
 		"unknown of great size": {strings.Repeat("x", 5000) + ": 1\n", []string{"is not a field"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -203,4 +206,13 @@ func FuzzParseYAML(f *testing.F) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+func TestDockerHosts(t *testing.T) {
+	host, _ := Find("docker.host")
+	for _, v := range []string{"unix:///run/docker.sock", "tcp://10.0.0.5:2375", "tcp://engine.internal", "tcp://[fd00::1]:2375"} {
+		if _, err := Resolve([]Value{FromFlag(host, v)}); err != nil {
+			t.Errorf("%s is refused: %v", v, err)
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // Default returns the configuration of an agent that was told nothing.
@@ -194,17 +196,16 @@ var Settings = []Setting{
 }
 
 var (
-	claimForm = regexp.MustCompile(`^(eipalloc-[0-9a-f]{8,32}|tag:[^=\s]{1,128}=.{0,256})$`)
-	userName  = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,31}$`)
-	fileName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	claimForm = pattern.Of(400, `eipalloc-[0-9a-f]{8,32}|tag:[^=\s]+=.*`)
+	userName  = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
+	fileName  = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
-	batchName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:/_-]{0,255}$`)
-	hostForm   = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$`)
+	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )
 
 func hostName(v string) error {
-	if len(v) > 253 || !hostForm.MatchString(v) {
+	if !pattern.Host(v) {
 		return fmt.Errorf("%q is not a host name in lower case", v)
 	}
 	return nil

@@ -130,6 +130,20 @@ func TestBuild(t *testing.T) {
 			"a.example.com/ http 10.9.9.9:32768\n",
 		},
 		{
+			"another dynamic port for IPv6: that of the local address's family",
+			[]tasks.Container{web("a", func(c *tasks.Container) {
+				six := c.Ports[0]
+				six.HostIP, six.Host = netip.IPv6Unspecified(), 32767
+				c.Ports = append([]tasks.Port{six}, c.Ports...)
+			})},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
+			"published on IPv6 only: the container's address",
+			[]tasks.Container{web("a", func(c *tasks.Container) { c.Ports[0].HostIP = netip.IPv6Unspecified() })},
+			"a.example.com/ http 172.17.0.2:80\n",
+		},
+		{
 			"host mode: the local address and the container port",
 			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.port", "8080"), func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
 			"a.example.com/ http 10.0.0.5:8080\n",
@@ -681,5 +695,20 @@ slow.example.com   /     -         10.0.0.5:32768                               
 			t.Errorf("the columns are not aligned:\n%s", strings.Join(rows, "\n"))
 			break
 		}
+	}
+}
+
+func TestPublishedPortForAnIPv6Host(t *testing.T) {
+	local := netip.MustParseAddr("fd00::5")
+	c := tasks.Container{Ports: []tasks.Port{
+		{Container: 80, Protocol: "tcp", Host: 32768},
+		{Container: 80, Protocol: "tcp", HostIP: netip.IPv6Unspecified(), Host: 32769},
+	}}
+	if at, ok := publishedAt(c, 80, local); !ok || at != netip.AddrPortFrom(local, 32769) {
+		t.Errorf("got %v %v, want the port for IPv6", at, ok)
+	}
+	c.Ports = c.Ports[:1]
+	if at, ok := publishedAt(c, 80, local); !ok || at != netip.AddrPortFrom(local, 32768) {
+		t.Errorf("got %v %v, want the port for every address", at, ok)
 	}
 }

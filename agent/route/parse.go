@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -61,7 +61,7 @@ func (p *parsed) complain(x problem.Problem) {
 }
 
 // wordForm is what a name of a label may be without being quoted.
-var wordForm = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+var wordForm = pattern.Of(64, `[A-Za-z0-9_.-]+`)
 
 // about is the subject of a problem with one label or variable.
 func (p *parsed) about(label string) string {

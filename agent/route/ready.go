@@ -295,7 +295,7 @@ func (b *builder) takesNginxPort(c tasks.Container) {
 		if p.Protocol != "tcp" || !b.isNginxPort(p.Host) {
 			continue
 		}
-		if p.HostIP.IsValid() && p.HostIP != b.in.Local {
+		if validAddr(p.HostIP) && p.HostIP != b.in.Local {
 			continue
 		}
 		b.say(problem.Problem{

@@ -90,6 +90,7 @@ func placeOf(c tasks.Container, port uint16, local netip.Addr) (p place, ok bool
 }
 
 func publishedAt(c tasks.Container, port uint16, local netip.Addr) (netip.AddrPort, bool) {
+	var at netip.AddrPort
 	for _, p := range c.Ports {
 		if p.Container != port || p.Protocol != "tcp" || p.Host == 0 {
 			continue
@@ -97,9 +98,14 @@ func publishedAt(c tasks.Container, port uint16, local netip.Addr) (netip.AddrPo
 		switch {
 		case validAddr(p.HostIP) && !p.HostIP.IsLoopback():
 			return netip.AddrPortFrom(p.HostIP, p.Host), true
-		case !p.HostIP.IsValid() && validAddr(local):
-			return netip.AddrPortFrom(local, p.Host), true
+		case !validAddr(local):
+		case p.HostIP.IsUnspecified(): // all addresses of IPv6
+			if local.Is6() {
+				return netip.AddrPortFrom(local, p.Host), true
+			}
+		case !p.HostIP.IsValid() && !at.IsValid():
+			at = netip.AddrPortFrom(local, p.Host)
 		}
 	}
-	return netip.AddrPort{}, false
+	return at, at.IsValid()
 }

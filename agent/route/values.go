@@ -9,21 +9,22 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // What may stand in a table. Every string of a Table matches one of these, so
 // that whoever renders it need not fear what a container said.
 var (
-	hostForm = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	pathForm = regexp.MustCompile(`^/$|^(/[A-Za-z0-9_~@:+.-]+)+$`)
 	// healthForm allows a query too.
 	healthForm = regexp.MustCompile(`^/[A-Za-z0-9_~@:+./-]*(\?[A-Za-z0-9_~@:+./&=-]*)?$`)
-	fileForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-	familyForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}$`)
-	refForm    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.:/~-]{0,511}$`)
-	idForm     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
-	certForm   = regexp.MustCompile(`^[A-Za-z0-9_*@][A-Za-z0-9._*@+-]{0,254}$`)
-	routeForm  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
+	fileForm   = pattern.Of(64, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
+	refForm    = pattern.Of(512, `[A-Za-z0-9_][A-Za-z0-9_.:/~-]*`)
+	idForm     = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
+	certForm   = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
+	routeForm  = pattern.Of(32, `[a-z0-9][a-z0-9-]*`)
 )
 
 // Bounds on one label.
@@ -45,7 +46,7 @@ func parseHosts(v string) ([]string, error) {
 			continue
 		case len(hosts) == maxHosts:
 			return nil, fmt.Errorf("more than %d host names", maxHosts)
-		case len(h) > 253 || !hostForm.MatchString(h):
+		case !pattern.Host(h):
 			return nil, errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
 		}
 		hosts = append(hosts, h)

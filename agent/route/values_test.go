@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -127,7 +128,7 @@ func checkTable(t *testing.T, got Table) {
 		}
 	}
 	for _, s := range got.Sites {
-		must(hostForm.MatchString(s.Host) && len(s.Host) <= 253, "host", s.Host)
+		must(pattern.Host(s.Host), "host", s.Host)
 		must(familyForm.MatchString(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
 		for _, l := range s.Locations {
 			must(pathForm.MatchString(l.Path) && !strings.Contains(l.Path, "/../"), "path", l.Path)
@@ -146,7 +147,7 @@ func checkTable(t *testing.T, got Table) {
 		}
 	}
 	for _, w := range got.Waiting {
-		must(hostForm.MatchString(w.Host) && pathForm.MatchString(w.Path) && refForm.MatchString(w.Ref), "waiting", w.Host+w.Path+w.Ref)
+		must(pattern.Host(w.Host) && pathForm.MatchString(w.Path) && refForm.MatchString(w.Ref), "waiting", w.Host+w.Path+w.Ref)
 	}
 	for _, p := range got.Probes {
 		must(p.Path == "" || healthForm.MatchString(p.Path), "probe", p.Path)

@@ -132,7 +132,9 @@ func shareNetwork(c Container, owners map[string]*Container) Container {
 
 // NormalPorts returns the ports sorted and without duplicates: Docker and the
 // ECS agent list a dual-stack binding twice, and a port that is published is also
-// exposed. The input is not changed.
+// exposed. The two halves of a dual-stack binding are one port only where they
+// have the same number: Docker chooses dynamic ports for IPv4 and IPv6 apart. The
+// input is not changed.
 func NormalPorts(ports []Port) []Port {
 	if len(ports) == 0 {
 		return nil
@@ -140,20 +142,26 @@ func NormalPorts(ports []Port) []Port {
 	ps := slices.Clone(ports)
 	for i := range ps {
 		ps[i].Protocol = strings.ToLower(ps[i].Protocol)
-		if ps[i].HostIP.IsValid() && ps[i].HostIP.IsUnspecified() {
+		if ps[i].HostIP.Is4() && ps[i].HostIP.IsUnspecified() {
 			ps[i].HostIP = netip.Addr{} // every address
 		}
 	}
 	slices.SortFunc(ps, comparePorts)
 	ps = slices.Compact(ps)
-	published := map[Port]bool{}
+	published, every := map[Port]bool{}, map[Port]bool{}
 	for _, p := range ps {
 		if p.Host != 0 {
 			published[Port{Container: p.Container, Protocol: p.Protocol}] = true
 		}
+		every[p] = true
 	}
 	ps = slices.DeleteFunc(ps, func(p Port) bool {
-		return p.Host == 0 && published[Port{Container: p.Container, Protocol: p.Protocol}]
+		if p.Host == 0 {
+			return published[Port{Container: p.Container, Protocol: p.Protocol}]
+		}
+		second := p
+		second.HostIP = netip.Addr{}
+		return p.HostIP.IsUnspecified() && every[second]
 	})
 	return ps[:min(len(ps), MaxPorts)]
 }

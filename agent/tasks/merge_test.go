@@ -123,10 +123,15 @@ func TestNormalPorts(t *testing.T) {
 		{Container: 443, Protocol: "tcp", HostIP: addr("0.0.0.0"), Host: 10443},
 		{Container: 443, Protocol: "tcp"},
 		{Container: 53, Protocol: "udp", HostIP: addr("127.0.0.1"), Host: 53},
+		// Dynamic ports that differ between the families.
+		{Container: 81, Protocol: "tcp", HostIP: addr("::"), Host: 32780},
+		{Container: 81, Protocol: "tcp", HostIP: addr("0.0.0.0"), Host: 32781},
 	}
 	want := []Port{
 		{Container: 53, Protocol: "udp", HostIP: addr("127.0.0.1"), Host: 53},
 		{Container: 80, Protocol: "tcp"},
+		{Container: 81, Protocol: "tcp", HostIP: addr("::"), Host: 32780},
+		{Container: 81, Protocol: "tcp", Host: 32781},
 		{Container: 443, Protocol: "tcp", Host: 10443},
 	}
 	if d := cmp.Diff(want, NormalPorts(in), equalValues); d != "" {

@@ -114,7 +114,7 @@ type Port struct {
 	Container uint16 `json:"container"`
 	Protocol  string `json:"protocol"` // "tcp" or "udp"
 	// HostIP is the one address of this host that the port is bound to; invalid
-	// when it is bound to all of them.
+	// when it is bound to all of them, "::" when to all of IPv6 only.
 	HostIP netip.Addr `json:"host_ip,omitzero"`
 	Host   uint16     `json:"host,omitempty"`
 }

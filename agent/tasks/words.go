@@ -2,9 +2,10 @@ package tasks
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // Bounds on what one container may bring along. A container that exceeds them
@@ -85,30 +86,24 @@ func keep(words map[string]string, known func(string) bool) (kept map[string]str
 // letters, digits, underscores and hyphens). The pause containers' names begin
 // with a tilde.
 var (
-	ecsName     = regexp.MustCompile(`^[A-Za-z0-9_~-]{1,255}$`)
-	ecsRevision = regexp.MustCompile(`^[0-9]{1,10}$`)
-	ecsARN      = regexp.MustCompile(`^arn:[A-Za-z0-9-]{1,32}:ecs:[A-Za-z0-9:/_-]{1,512}$`)
-	ecsCluster  = regexp.MustCompile(`^[A-Za-z0-9:/_-]{1,512}$`)
+	ecsName     = pattern.Of(255, `[A-Za-z0-9_~-]+`)
+	ecsRevision = pattern.Of(10, `[0-9]+`)
+	ecsARN      = pattern.Of(600, `arn:[A-Za-z0-9-]+:ecs:[A-Za-z0-9:/_-]+`)
+	ecsCluster  = pattern.Of(512, `[A-Za-z0-9:/_-]+`)
 )
 
 // ECSRef reads the labels that the ECS agent puts on its containers. A field
 // that does not look like the agent's is left empty.
 func ECSRef(labels map[string]string) TaskRef {
 	return TaskRef{
-		ARN:           only(ecsARN, labels[labelTaskARN]),
-		Family:        only(ecsName, labels[labelFamily]),
-		Revision:      only(ecsRevision, labels[labelRevision]),
-		ContainerName: only(ecsName, labels[labelContainerName]),
-		Cluster:       only(ecsCluster, labels[labelCluster]),
+		ARN:           ecsARN.Only(labels[labelTaskARN]),
+		Family:        ecsName.Only(labels[labelFamily]),
+		Revision:      ecsRevision.Only(labels[labelRevision]),
+		ContainerName: ecsName.Only(labels[labelContainerName]),
+		Cluster:       ecsCluster.Only(labels[labelCluster]),
 	}
 }
 
-func only(pattern *regexp.Regexp, s string) string {
-	if pattern.MatchString(s) {
-		return s
-	}
-	return ""
-}
 
 // IsPause reports whether the container only holds a task's network: the ECS
 // agent names it "~internal~ecs~pause", or "~internal~ecs~pause-<name>" for

@@ -22,6 +22,9 @@ import (
 const (
 	gcPercent   = 30
 	memoryLimit = 64 << 20
+	// settled is when the start is over, which takes more memory than all that
+	// follows: what it left is given back to the system then.
+	settled = 20 * time.Second
 )
 
 func (c *cli) agentVerb() *cobra.Command {
@@ -41,6 +44,8 @@ It logs to the journal where systemd runs it, else to stderr.`,
 		}
 		debug.SetGCPercent(gcPercent)
 		debug.SetMemoryLimit(memoryLimit)
+		settle := time.AfterFunc(settled, debug.FreeOSMemory)
+		defer settle.Stop()
 		o.Level = new(slog.LevelVar)
 		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, o.Level), systemd.RepeatOptions{})
 		defer lines.Flush()

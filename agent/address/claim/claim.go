@@ -10,8 +10,11 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/smithy-go"
 
@@ -259,10 +262,12 @@ func (c *claimer) take(ctx context.Context, found address.Address, d address.Dec
 		private := primary.LocalAddr.String()
 		in.PrivateIpAddress = &private
 	}
-	c.budget = c.budget.Spend(time.Now())
 	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	out, err := c.api.AssociateAddress(callCtx, in)
+	out, err := c.api.AssociateAddress(callCtx, in, onlyThrottled)
+	if !refused(err) {
+		c.budget = c.budget.Spend(time.Now())
+	}
 	if c.o.Moved != nil {
 		// Also after an error: the call may have taken effect before it was cut.
 		c.o.Moved()
@@ -274,6 +279,38 @@ func (c *claimer) take(ctx context.Context, found address.Address, d address.Dec
 		return errors.New("EC2 accepted the association but named no association id")
 	}
 	return c.verify(ctx, *out.AssociationId)
+}
+
+// refused reports whether EC2 said no, so that certainly nothing was done. After
+// any other error the call may have taken effect.
+func refused(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	code := api.ErrorCode()
+	// EC2's errors of its own: InternalError, InternalFailure, Unavailable,
+	// ServiceUnavailable (EC2 API reference, "Error codes", server errors).
+	return !strings.HasPrefix(code, "Internal") && !strings.HasSuffix(code, "Unavailable")
+}
+
+// onlyThrottled keeps the SDK from repeating a call whose answer was lost: it may
+// have taken effect, and by the second time somebody else may hold the address.
+// Who holds it is looked up instead.
+func onlyThrottled(o *ec2.Options) {
+	o.Retryer = throttledOnly{o.Retryer}
+}
+
+type throttledOnly struct{ aws.Retryer }
+
+// IsErrorRetryable reports whether EC2 refused the call for being one too many.
+func (r throttledOnly) IsErrorRetryable(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	_, throttled := retry.DefaultThrottleErrorCodes[api.ErrorCode()]
+	return throttled
 }
 
 // verify asks until EC2 shows the association, which is the fence: a newer one

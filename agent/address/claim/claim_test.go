@@ -340,6 +340,56 @@ func TestStandingErrorIsLoggedOnceAndRetriedSeldom(t *testing.T) {
 	})
 }
 
+// What EC2 refuses is no association and costs none of the budget: it is tried
+// again about once a minute, and stays a problem all the while.
+func TestRefusedAssociationStandsAndIsRetriedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		denied := make([]error, 100)
+		for i := range denied {
+			denied[i] = &smithy.OperationError{ServiceID: "EC2", OperationName: "AssociateAddress", Err: &smithy.GenericAPIError{Code: "UnauthorizedOperation", Message: "no"}}
+		}
+		r := &region{fail: map[string][]error{"AssociateAddress": denied}}
+		b := start(t, r, address.Takeover)
+		b.in.Put(situation(true))
+		b.after(time.Second)
+		for range 360 {
+			b.after(10 * time.Second)
+			b.wantProblem("address-denied", "ec2:AssociateAddress")
+		}
+		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n < 55 || n > 80 {
+			t.Errorf("%d associations were tried in an hour, want about one a minute", n)
+		}
+		if n := strings.Count(b.log.String(), "address not settled"); n != 1 {
+			t.Errorf("the same trouble was logged %d times:\n%s", n, b.log)
+		}
+		r.fail = nil
+		b.after(70 * time.Second)
+		if !b.last.Held() || len(b.last.Problems) != 0 {
+			t.Errorf("it did not recover: %+v", b.last)
+		}
+	})
+}
+
+// After an answer that was lost the next association is a minute away.
+func TestLostAnswersCostTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &region{fail: map[string][]error{"AssociateAddress": {
+			&net.OpError{Op: "read", Err: errors.New("reset")},
+			&smithy.GenericAPIError{Code: "InternalError", Message: "no"},
+		}}}
+		b := start(t, r, address.Takeover)
+		b.in.Put(situation(true))
+		b.after(59 * time.Second)
+		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n != 1 {
+			t.Errorf("%d associations within a minute", n)
+		}
+		b.after(5 * time.Minute)
+		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n != 3 || !b.last.Held() {
+			t.Errorf("%d associations, report %+v", n, b.last)
+		}
+	})
+}
+
 func TestOperatorAsks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &region{owner: "other"}

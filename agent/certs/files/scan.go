@@ -12,12 +12,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -43,7 +43,7 @@ type candidate struct {
 }
 
 // Base names that are usable: what a host, a wildcard or a label would be called.
-var baseName = regexp.MustCompile(`^[A-Za-z0-9_*@][A-Za-z0-9._*@+-]{0,254}$`)
+var baseName = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
 
 // scan reads the directory. It returns an error only when the directory itself
 // cannot be read; one that is not there is an empty inventory. dirs are the

@@ -33,13 +33,14 @@ type Options struct {
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
 	Slow time.Duration
-	Log  *slog.Logger
+	// Retry is the pause after a failure. It doubles with every further one, up to
+	// 30 times as much. Default one second.
+	Retry time.Duration
+	Log   *slog.Logger
 }
 
-const (
-	minRetry = time.Second
-	maxRetry = 30 * time.Second
-)
+// mostRetry is how many times as long as the first pause the longest one is.
+const mostRetry = 30
 
 // Watch reports the identity at once and whenever it changes, until ctx ends.
 // The first report holds what the host knows by itself; the rest follows when it
@@ -50,6 +51,9 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 	}
 	if o.Slow <= 0 {
 		o.Slow = time.Minute
+	}
+	if o.Retry <= 0 {
+		o.Retry = time.Second
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -97,7 +101,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		if w.retry == 0 {
 			w.o.Log.Warn("instance metadata does not answer", "err", err)
 		}
-		w.retry = min(max(2*w.retry, minRetry), maxRetry)
+		w.retry = min(max(2*w.retry, w.o.Retry), mostRetry*w.o.Retry)
 	} else {
 		if w.retry != 0 || !id.Instance.Known {
 			w.o.Log.Info("identity", "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
@@ -114,7 +118,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	}
 	w.tell(id)
 	if w.retry > 0 {
-		return w.retry*9/10 + rand.N(w.retry/5)
+		return w.retry*9/10 + rand.N(w.retry/5+1)
 	}
 	return w.o.Every
 }

@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"os"
 	"testing"
-
-	"github.com/nagaya-ecs/nagaya/agent/identity"
 )
 
 func TestLocalAddr(t *testing.T) {
@@ -52,12 +50,4 @@ func TestWhatTheHostSays(t *testing.T) {
 	if a := routeSource(); a.IsLoopback() || a.IsUnspecified() && a.IsValid() {
 		t.Errorf("the default route leaves from %s", a)
 	}
-}
-
-func TestNoLocalAddressIsAProblem(t *testing.T) {
-	p := noLocalAddr()
-	if p.Code != "no-local-address" || p.Hint == "" || p.Subject == "" {
-		t.Errorf("problem %+v", p)
-	}
-	_ = identity.Identity{}
 }

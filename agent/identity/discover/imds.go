@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -28,25 +30,26 @@ const maxTags = 50
 // errAbsent is the error of a metadata path that has no value: a fact, not a failure.
 var errAbsent = errors.New("absent")
 
-// readInstance reads what may change any moment, and with full everything.
+// readInstance reads what may change any moment, and with full also what changes
+// rarely. What cannot change while the instance runs is read once.
 func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, full bool) (identity.Instance, []identity.Notice, error) {
 	r := reader{ctx: ctx, c: c}
 	in := last.Instance
-	if full {
+	if !in.Known {
 		in = r.fixed()
 	}
 	in.Primary.PublicAddr = r.addrs("network/interfaces/macs/" + in.Primary.MAC + "/public-ipv4s")
-	var maintenance []identity.Notice
+	notices := r.urgent(in.LifeCycle)
 	if full {
-		maintenance = r.maintenance()
+		in.Tags, in.TagsKnown = r.tags()
+		notices = append(notices, r.maintenance()...)
 	} else {
 		for _, n := range last.Notices {
 			if n.Kind == identity.Maintenance {
-				maintenance = append(maintenance, n)
+				notices = append(notices, n)
 			}
 		}
 	}
-	notices := append(r.urgent(), maintenance...)
 	return in, notices, r.err
 }
 
@@ -58,7 +61,7 @@ type reader struct {
 	err error
 }
 
-// fixed reads what changes rarely or never.
+// fixed reads what cannot change while the instance runs.
 func (r *reader) fixed() identity.Instance {
 	doc, err := r.c.GetInstanceIdentityDocument(r.ctx, &imds.GetInstanceIdentityDocumentInput{})
 	if err != nil {
@@ -77,7 +80,6 @@ func (r *reader) fixed() identity.Instance {
 	if a := r.addrs("local-ipv4"); len(a) > 0 {
 		in.Primary.LocalAddr = a[0]
 	}
-	in.Tags, in.TagsKnown = r.tags()
 	return in
 }
 
@@ -145,8 +147,9 @@ func (r *reader) tags() (map[string]string, bool) {
 	return tags, r.err == nil
 }
 
-// urgent reads the notices that leave minutes.
-func (r *reader) urgent() []identity.Notice {
+// spotNotices are for Spot Instances only (EC2 User Guide, "Spot Instance
+// interruption notices" and "EC2 instance rebalance recommendations").
+func (r *reader) spotNotices() []identity.Notice {
 	var all []identity.Notice
 	if s, ok := r.maybe("spot/instance-action"); ok {
 		var v struct {
@@ -163,6 +166,15 @@ func (r *reader) urgent() []identity.Notice {
 		var v struct{ NoticeTime time.Time }
 		_ = json.Unmarshal([]byte(s), &v) // the notice counts even if its time cannot be read
 		all = append(all, identity.Notice{Kind: identity.Rebalance, Text: "rebalance recommended", At: v.NoticeTime})
+	}
+	return all
+}
+
+// urgent reads the notices that leave minutes.
+func (r *reader) urgent(l identity.LifeCycle) []identity.Notice {
+	var all []identity.Notice
+	if l == "spot" {
+		all = r.spotNotices()
 	}
 	if s, ok := r.maybe("autoscaling/target-lifecycle-state"); ok && s == "Terminated" {
 		all = append(all, identity.Notice{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"})
@@ -196,34 +208,59 @@ func (r *reader) maintenance() []identity.Notice {
 	return all
 }
 
+// maxPrintable bounds a text from metadata, in bytes.
+const maxPrintable = 200
+
+// printable makes a stranger's text harmless and short.
 func printable(s string) string {
 	s = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
+		if !unicode.IsPrint(c) {
 			return ' '
 		}
 		return c
 	}, s)
-	if len(s) > 200 {
-		s = s[:200] + "…"
+	if len(s) > maxPrintable {
+		s = strings.ToValidUTF8(s[:maxPrintable], "") + "…"
 	}
 	return s
 }
 
+// answered finds the status in the text of an error: the SDK does not let errors.As
+// see what kept it from getting a token.
+var answered = regexp.MustCompile(`StatusCode: ([1-5][0-9][0-9])\b`)
+
 // explain turns a failure to read instance metadata into what the operator reads.
+// The text depends on the cause alone, not on the path or the attempt, so that a
+// problem that lasts is one problem. The whole error is in the journal.
 func explain(err error, known bool) problem.Problem {
-	p := problem.Problem{Code: "imds-unreachable", Severity: problem.Warning, Subject: "identity", Text: "instance metadata does not answer: " + printable(err.Error())}
-	var answer *smithyhttp.ResponseError
+	p := problem.Problem{Code: "imds-unreachable", Severity: problem.Warning, Subject: "identity"}
+	text := err.Error()
+	status := answered.FindStringSubmatch(text)
 	switch {
-	case strings.Contains(err.Error(), "access disabled"):
+	case strings.Contains(text, "access disabled"):
 		p.Code, p.Text = "imds-disabled", "instance metadata is switched off by AWS_EC2_METADATA_DISABLED"
 		p.Hint = "remove the variable; without it there is no Elastic IP, no credit balance and no gate; routes work"
-	case errors.As(err, &answer):
-		p.Hint = fmt.Sprintf("it answered HTTP %d; check that the instance's metadata options allow version 2", answer.HTTPStatusCode())
+	case status != nil:
+		p.Text = "instance metadata answered with HTTP status " + status[1]
+		p.Hint = "check that the instance's metadata options allow version 2; routes work meanwhile"
 	default:
+		p.Text = "instance metadata does not answer: " + cause(text)
 		p.Hint = "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network"
 	}
 	if !known {
 		p.Severity = problem.Error
 	}
 	return p
+}
+
+// cause is the innermost clause of an error of the network; what is the same to an
+// operator is said in the same words.
+func cause(text string) string {
+	switch {
+	case strings.Contains(text, "deadline exceeded"), strings.Contains(strings.ToLower(text), "timeout"):
+		return "no answer in time"
+	case strings.HasSuffix(text, "EOF"), strings.HasSuffix(text, "connection reset by peer"):
+		return "the connection was cut"
+	}
+	return strings.TrimSpace(printable(text[strings.LastIndex(text, ":")+1:]))
 }

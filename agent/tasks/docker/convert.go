@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -104,7 +104,7 @@ func state(s container.ContainerState) tasks.State {
 }
 
 // Docker's own pattern for names (daemon/names).
-var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$`)
+var nameForm = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
 
 func name(s string) string {
 	s = strings.TrimPrefix(s, "/")

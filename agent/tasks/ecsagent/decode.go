@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -51,9 +51,9 @@ const (
 
 // What the agent's words look like; a word of another form is left empty.
 var (
-	dockerID = regexp.MustCompile(`^[0-9a-f]{64}$`)
-	word     = regexp.MustCompile(`^[A-Za-z0-9_.~-]{1,255}$`)
-	arn      = regexp.MustCompile(`^arn:[A-Za-z0-9-]{1,32}:ecs:[A-Za-z0-9:/_-]{1,512}$`)
+	dockerID = pattern.Of(64, `[0-9a-f]{64}`)
+	word     = pattern.Of(255, `[A-Za-z0-9_.~-]+`)
+	arn      = pattern.Of(600, `arn:[A-Za-z0-9-]+:ecs:[A-Za-z0-9:/_-]+`)
 )
 
 func decode(body []byte) ([]tasks.Task, error) {
@@ -70,9 +70,9 @@ func decode(body []byte) ([]tasks.Task, error) {
 	out := make([]tasks.Task, 0, len(*a.Tasks))
 	for _, t := range *a.Tasks {
 		out = append(out, tasks.Task{
-			ARN:        only(arn, t.Arn),
-			Family:     only(word, t.Family),
-			Revision:   only(word, t.Version),
+			ARN:        arn.Only(t.Arn),
+			Family:     word.Only(t.Family),
+			Revision:   word.Only(t.Version),
 			Desired:    status(t.DesiredStatus),
 			Known:      status(t.KnownStatus),
 			Containers: containers(t.Containers),
@@ -87,9 +87,9 @@ func containers(words []containerWord) []tasks.TaskContainer {
 	out := make([]tasks.TaskContainer, 0, len(words))
 	for _, w := range words {
 		c := tasks.TaskContainer{
-			ID:         only(dockerID, w.DockerID),
-			DockerName: only(word, w.DockerName),
-			Name:       only(word, w.Name),
+			ID:         dockerID.Only(w.DockerID),
+			DockerName: word.Only(w.DockerName),
+			Name:       word.Only(w.Name),
 		}
 		for _, p := range w.Ports[:min(len(w.Ports), tasks.MaxPorts)] {
 			if p.ContainerPort == 0 || p.Protocol != "tcp" && p.Protocol != "udp" {
@@ -101,7 +101,7 @@ func containers(words []containerWord) []tasks.TaskContainer {
 		c.Ports = tasks.NormalPorts(c.Ports)
 		for _, n := range w.Networks {
 			if c.NetworkMode == "" {
-				c.NetworkMode = only(word, n.NetworkMode)
+				c.NetworkMode = word.Only(n.NetworkMode)
 			}
 			c.Addrs = append(c.Addrs, addresses(n.IPv4Addresses, maxAddrs-len(c.Addrs))...)
 			c.Addrs = append(c.Addrs, addresses(n.IPv6Addresses, maxAddrs-len(c.Addrs))...)
@@ -130,9 +130,3 @@ func status(s string) string {
 	return ""
 }
 
-func only(form *regexp.Regexp, s string) string {
-	if form.MatchString(s) {
-		return s
-	}
-	return ""
-}

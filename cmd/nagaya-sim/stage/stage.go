@@ -4,6 +4,7 @@
 package stage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,12 @@ type Options struct {
 	Dir string
 	// Hosts are the names that the certificates cover.
 	Hosts []string
-	// Config is added to the agent's configuration file, as YAML.
+	// Config is added to the agent's configuration file, as YAML. Lines that begin
+	// with two spaces go on with the settings of nginx.
 	Config string
+	// DockerHost is the Docker Engine that the agent is told of; empty is the one on
+	// which the stage runs its containers.
+	DockerHost string
 }
 
 // Stage is a pretend host. Its methods may be used by one goroutine at a time,
@@ -44,12 +49,13 @@ type Stage struct {
 	// InstanceID is this host in the simulated cloud.
 	InstanceID string
 
-	hosts   []string
-	dockerH string
-	own     bool // Dir was made here
-	id      string
-	cloud   *process
-	agent   *process
+	hosts       []string
+	dockerH     string // the engine of the containers
+	agentDocker string // the engine that the agent is told of
+	own         bool   // Dir was made here
+	id          string
+	cloud       *process
+	agent       *process
 }
 
 // New makes the directories, certificates, configuration and image. Nothing runs yet.
@@ -58,6 +64,7 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 	if s.dockerH == "" {
 		s.dockerH = "unix:///var/run/docker.sock"
 	}
+	s.agentDocker = cmp.Or(o.DockerHost, s.dockerH)
 	var err error
 	if s.Dir == "" {
 		s.own = true
@@ -119,7 +126,7 @@ func (s *Stage) Path(elem ...string) string {
 func (s *Stage) WriteConfig(more string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "state-dir: %s\nrun-dir: %s\nlog-dir: %s\n", s.Path("state"), s.Path("run"), s.Path("log"))
-	fmt.Fprintf(&b, "docker: {host: %q}\n", s.dockerH)
+	fmt.Fprintf(&b, "docker: {host: %q}\n", s.agentDocker)
 	fmt.Fprintf(&b, "certs: {dir: %s}\n", s.Path("certs"))
 	fmt.Fprintf(&b, "nginx:\n  http-port: %d\n  https-port: %d\n", s.HTTPPort, s.HTTPSPort)
 	b.WriteString(more)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -23,6 +24,8 @@ func newStage(t *testing.T, o Options) *Stage {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the agent's log:\n%s", s.AgentLog())
+			nginx, _ := os.ReadFile(s.Path("log", "error.log")) // there may be none yet
+			t.Logf("nginx's log:\n%s", nginx)
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"encoding/pem"
+)
+
+// A host whose way out is inspected sets AWS_CA_BUNDLE; the clients must take it.
+func TestCloudTrustsTheBundleOfTheEnvironment(t *testing.T) {
+	s := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer s.Close()
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(bundle, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		bundle string
+		trusts bool
+	}{{bundle, true}, {"", false}} {
+		t.Setenv("AWS_CA_BUNDLE", row.bundle)
+		c, err := newCloud(t.Context())
+		if err != nil {
+			t.Fatalf("AWS_CA_BUNDLE=%q: %v", row.bundle, err)
+		}
+		resp, err := c.http.Get(s.URL)
+		if err == nil {
+			resp.Body.Close()
+		}
+		if (err == nil) != row.trusts {
+			t.Errorf("AWS_CA_BUNDLE=%q: %v", row.bundle, err)
+		}
+		c.dropConnections()
+	}
+}

@@ -1,0 +1,179 @@
+package stage
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// relay stands between the agent and the Docker Engine, so that a test can cut
+// the line without hurting the engine.
+type relay struct {
+	t      *testing.T
+	path   string
+	engine string // network and address with "://" between them
+
+	mu    sync.Mutex
+	l     net.Listener
+	conns map[net.Conn]bool
+}
+
+// newRelay makes a relay that is not there yet, and the address to give the agent.
+func newRelay(t *testing.T) (*relay, string) {
+	t.Helper()
+	// A socket's path must be short, and t.TempDir's is not.
+	dir, err := os.MkdirTemp("", "relay-")
+	must(t, err)
+	r := &relay{t: t, path: filepath.Join(dir, "docker.sock"), engine: "unix:///var/run/docker.sock", conns: map[net.Conn]bool{}}
+	if h := os.Getenv("DOCKER_HOST"); h != "" {
+		r.engine = h
+	}
+	t.Cleanup(func() {
+		r.cut()
+		os.RemoveAll(dir)
+	})
+	return r, "unix://" + r.path
+}
+
+// join lets the agent reach the engine.
+func (r *relay) join() {
+	r.t.Helper()
+	l, err := net.Listen("unix", r.path)
+	must(r.t, err)
+	r.mu.Lock()
+	r.l = l
+	r.mu.Unlock()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go r.pass(c)
+		}
+	}()
+}
+
+func (r *relay) pass(c net.Conn) {
+	network, addr, _ := strings.Cut(r.engine, "://")
+	far, err := net.Dial(network, addr)
+	if err != nil {
+		c.Close()
+		return
+	}
+	r.mu.Lock()
+	r.conns[c], r.conns[far] = true, true
+	r.mu.Unlock()
+	go func() {
+		_, _ = io.Copy(far, c)
+		far.Close()
+	}()
+	_, _ = io.Copy(c, far)
+	c.Close()
+	r.mu.Lock()
+	delete(r.conns, c)
+	delete(r.conns, far)
+	r.mu.Unlock()
+}
+
+// cut ends every connection and takes the socket away.
+func (r *relay) cut() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.l != nil {
+		r.l.Close()
+		r.l = nil
+	}
+	for c := range r.conns {
+		c.Close()
+	}
+}
+
+func TestDockerComesLate(t *testing.T) {
+	line, host := newRelay(t)
+	s := newStage(t, Options{Hosts: []string{"a.test"}, DockerHost: host})
+	must(t, s.StartCloud(t.Context()))
+	must(t, s.StartAgent())
+	run(t, s, service("alpha", "1", "a.test"))
+	if p := told(t, s, "docker-unreachable", "docker"); !strings.Contains(p.Text, line.path) {
+		t.Errorf("the problem does not name the socket: %q", p.Text)
+	}
+	line.join()
+	began := time.Now()
+	answers(t, s, "a.test", "alpha 1")
+	t.Logf("served %s after the engine appeared", time.Since(began).Round(time.Millisecond))
+	quiet(t, s, "docker-unreachable")
+}
+
+func TestDockerGoesAway(t *testing.T) {
+	line, host := newRelay(t)
+	line.join()
+	s, nginx := household(t, Options{DockerHost: host})
+	run(t, s, service("beta", "1", "b.test"))
+	answers(t, s, "b.test", "beta 1")
+	settled(t, s)
+	agent := s.AgentPID()
+	_, endA := unbroken(t, s, "a.test", 50)
+	_, endB := unbroken(t, s, "b.test", 50)
+
+	line.cut()
+	cut := time.Now()
+	p := told(t, s, "docker-unreachable", "docker")
+	t.Logf("noticed after %s: %s", time.Since(cut).Round(time.Millisecond), p.Text)
+	run(t, s, service("alpha", "2", "a.test"))
+	// Long enough for the pauses between attempts to have reached their limit.
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	<-ctx.Done()
+	if st, err := s.board(t.Context()); err != nil || len(st.Routes.LiveHosts()) != 2 {
+		t.Errorf("%v; live hosts %v without Docker, want both", err, st.Routes.LiveHosts())
+	}
+
+	line.join()
+	back := time.Now()
+	until(t, "alpha 2 is served", func() error {
+		st, err := s.board(t.Context())
+		if err == nil && (len(st.Routes.Sites) != 2 || len(st.Routes.Sites[0].Locations[0].Servers) != 2 || !st.Nginx.Settled) {
+			err = errNotYet
+		}
+		return err
+	})
+	took := time.Since(back)
+	t.Logf("cut for %s, caught up %s after Docker was back", back.Sub(cut).Round(time.Millisecond), took.Round(time.Millisecond))
+	if took > 5*time.Second { // 2 s on a machine that is not crowded
+		t.Errorf("it took %s to catch up", took)
+	}
+	quiet(t, s, "docker-unreachable")
+	answers(t, s, "a.test", "alpha 2")
+	endA()
+	endB()
+	sameNginx(t, s, nginx)
+	if s.AgentPID() != agent || s.agent.ended() {
+		t.Error("the agent did not survive")
+	}
+}
+
+func TestDockerGoesAwayWhileTheAgentIsDead(t *testing.T) {
+	line, host := newRelay(t)
+	line.join()
+	s, nginx := household(t, Options{DockerHost: host})
+	_, end := unbroken(t, s, "a.test", 50)
+	s.KillAgent()
+	line.cut()
+	must(t, s.StartAgent())
+	told(t, s, "docker-unreachable", "docker")
+	// What nobody could list is not gone.
+	shows(t, s, "nginx is adopted", func(st report.Status) bool { return st.Nginx.PID == nginx })
+	line.join()
+	shows(t, s, "a.test is live", func(st report.Status) bool { return len(st.Routes.LiveHosts()) == 1 && st.Nginx.Settled })
+	end()
+	sameNginx(t, s, nginx)
+}
