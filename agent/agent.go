@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,7 +145,9 @@ func (a *agent) resolve() (config.Resolved, error) {
 	a.mu.Lock()
 	tags := a.tags
 	a.mu.Unlock()
-	fromTags, tagErr := config.FromTags(tags)
+	fromTags, unknown := config.FromTags(tags)
+	fromTags, wrong := config.Usable(fromTags)
+	tagErr := errors.Join(unknown, wrong)
 	r, err := config.Resolve(fromTags, file, a.o.Env, a.o.Flags)
 	if err != nil {
 		// A bad tag must not keep the agent from running: whoever can tag the
@@ -161,20 +164,28 @@ func (a *agent) resolve() (config.Resolved, error) {
 	return r, nil
 }
 
-// problems makes one problem of each error that is joined in err.
+// problems makes one problem of each error that is joined in err. One about a
+// setting has that in its subject.
 func problems(code, subject string, err error, hint string) []problem.Problem {
 	if err == nil {
 		return nil
 	}
-	errs := []error{err}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		errs = joined.Unwrap()
+		var all []problem.Problem
+		for _, e := range joined.Unwrap() {
+			all = append(all, problems(code, subject, e, hint)...)
+		}
+		return all
 	}
-	var all []problem.Problem
-	for _, e := range errs {
-		all = append(all, problem.Problem{Code: code, Severity: problem.Error, Subject: subject, Text: e.Error(), Hint: hint})
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		if s, ok := config.Find(wrong.Field); ok {
+			subject += " " + s.Path
+		}
 	}
-	return all
+	// A parser shows the place in further lines.
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return []problem.Problem{{Code: code, Severity: problem.Error, Subject: subject, Text: text, Hint: hint}}
 }
 
 const configPoll = 30 * time.Second

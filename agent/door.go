@@ -71,20 +71,23 @@ const smallest = 1e-6
 // keepEvery is how often what was learnt is written down; a crash loses no more.
 const keepEvery = 5 * time.Minute
 
+// tellEvery is how often the outlets and the board are told at most, unless the
+// gate has opened or closed: jobs may ask as often as they like.
+const tellEvery = time.Second
+
+// mind is what the door knows while it runs.
+type mind struct {
+	estimator *credit.Estimator
+	state     gate.State
+	report    credit.Report
+	hold      string
+	told      time.Time // when a decision was last given away
+	promised  bool      // jobs were heard since all was written down
+}
+
 func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit func(credit.Report), putDecision func(gate.Decision)) error {
-	var (
-		memory credit.Memory
-		state  gate.State
-		report credit.Report
-		hold   string
-	)
-	for file, v := range map[string]any{d.creditFile: &memory, d.gateFile: &state} {
-		if err := recall(file, v); err != nil {
-			d.log.Warn("what was learnt is lost", "file", file, "err", err)
-		}
-	}
-	estimator := credit.Resume(memory)
-	defer func() { d.keep(estimator, state) }()
+	m := &mind{estimator: credit.Resume(learnt[credit.Memory](d, d.creditFile)), state: learnt[gate.State](d, d.gateFile)}
+	defer func() { d.keep(m.estimator, m.state) }()
 	keepTick := time.NewTicker(keepEvery)
 	defer keepTick.Stop()
 	check := time.NewTimer(0)
@@ -95,41 +98,67 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 		case <-ctx.Done():
 			return nil
 		case r := <-d.readings.C():
-			before := report
-			report = estimator.Next(r)
-			putCredit(report)
-			if sameNews(before, report) {
+			before := m.report
+			m.report = m.estimator.Next(r)
+			putCredit(m.report)
+			if sameNews(before, m.report) {
 				continue // the next decision is due by its own timer
 			}
 		case id := <-d.identity.C():
-			hold = holdFor(id)
+			m.hold = holdFor(id)
 		case one := <-d.asks:
 			heard = append(heard, one)
 		case <-check.C:
 		case <-keepTick.C:
-			d.keep(estimator, state)
+			d.keep(m.estimator, m.state)
 			continue
 		}
-		in := gate.Input{Now: time.Now(), Credits: report, Settings: d.settings, Hold: hold}
-		for _, one := range heard {
-			one.asked.At = in.Now
-			in.Asked = append(in.Asked, one.asked)
+		was := m.state.Open
+		decision := d.decide(m, heard)
+		next := max(decision.NextCheck.Sub(decision.At), tellEvery)
+		if early := m.told.Add(tellEvery).Sub(decision.At); early > 0 && was == decision.Open {
+			check.Reset(min(next, early)) // it is told together with what comes until then
+			continue
 		}
-		var decision gate.Decision
-		before := state
-		state, decision = gate.Next(state, in)
-		check.Reset(max(time.Until(decision.NextCheck), time.Second))
-		d.tell(decision)
-		for _, one := range heard {
-			close(one.heard)
-		}
-		d.logChange(before, decision)
-		if len(heard) > 0 {
-			d.keep(estimator, state) // a promise must survive a crash
+		check.Reset(next)
+		m.told = decision.At
+		if m.promised {
+			m.promised = false
+			d.keep(m.estimator, m.state) // a promise must survive a crash
 		}
 		publish(decision)
 		putDecision(decision)
 	}
+}
+
+// decide makes a decision, and answers the jobs that asked.
+func (d *door) decide(m *mind, heard []ask) gate.Decision {
+	in := gate.Input{Now: time.Now(), Credits: m.report, Settings: d.settings, Hold: m.hold}
+	for _, one := range heard {
+		one.asked.At = in.Now
+		in.Asked = append(in.Asked, one.asked)
+		m.promised = true
+	}
+	before := m.state
+	var decision gate.Decision
+	m.state, decision = gate.Next(m.state, in)
+	d.tell(decision)
+	for _, one := range heard {
+		close(one.heard)
+	}
+	d.logChange(before, decision)
+	return decision
+}
+
+// learnt recalls a file. What cannot be read counts as empty, and not as half of
+// what it was.
+func learnt[T any](d *door, file string) T {
+	var v, empty T
+	if err := recall(file, &v); err != nil {
+		d.log.Warn("what was learnt is lost", "file", file, "err", err)
+		return empty
+	}
+	return v
 }
 
 // sameNews reports whether two reports differ only by the few seconds between
@@ -156,8 +185,8 @@ func (d *door) keep(e *credit.Estimator, s gate.State) {
 }
 
 // logChange writes one line when the gate opens or closes, and one for every job
-// that went on.
-func (d *door) logChange(before gate.State, now gate.Decision) {
+// that went on. It reports whether one did.
+func (d *door) logChange(before gate.State, now gate.Decision) (moved bool) {
 	if before.At.IsZero() || before.Open != now.Open {
 		d.log.Info("gate "+gate.Word(now.Open), "reason", now.Reason, "balance", now.Balance, "error_bar", now.ErrorBar,
 			"reserve", now.Reserve, "headroom", now.Headroom, "promised", now.Promised, "free", now.Free, "known", now.Known)
@@ -165,6 +194,7 @@ func (d *door) logChange(before gate.State, now gate.Decision) {
 	for _, j := range now.Jobs {
 		i := slices.IndexFunc(before.Jobs, func(e gate.Entry) bool { return e.ID == j.ID })
 		if i < 0 || before.Jobs[i].Phase != j.Phase {
+			moved = true
 			d.log.Info("job "+string(j.Phase), "job", j.Name, "job_id", j.ID, "reason", j.Reason, "expected", j.Expected,
 				"spent", j.Spent, "deadline", j.Deadline, "free", now.Free)
 		}
@@ -172,6 +202,7 @@ func (d *door) logChange(before gate.State, now gate.Decision) {
 	for _, n := range now.Notes {
 		d.log.Info("gate note", "note", n)
 	}
+	return moved
 }
 
 func (d *door) tell(decision gate.Decision) {
@@ -211,9 +242,13 @@ func (d *door) job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 	for {
 		decision, next := d.last()
 		i := slices.IndexFunc(decision.Jobs, func(e gate.Entry) bool { return e.ID == asked.ID })
+		if i < 0 && asked.State == gate.Waiting {
+			// It is held all the same, or it would ask again at once, and for ever.
+			<-ctx.Done()
+			return gate.Entry{Job: asked.Job, Phase: gate.Waiting, Reason: "the gate took no notice of it: too many jobs wait"}, nil
+		}
 		if i < 0 {
-			// Over, or not taken because the queue is full, which is a problem of its own.
-			return gate.Entry{Job: asked.Job, Phase: asked.State}, nil
+			return gate.Entry{Job: asked.Job, Phase: asked.State}, nil // it is over
 		}
 		if e := decision.Jobs[i]; e.Phase != gate.Waiting || ctx.Err() != nil {
 			return e, nil

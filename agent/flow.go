@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
@@ -78,7 +79,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 	if c.ECS.AgentURL != "" {
 		g.run("ecsagent", func(ctx context.Context) error {
-			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Log: a.o.Log}, plan.agent.Put)
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Log: a.o.Log}, plan.agent.Put)
 		})
 	}
 	g.run("certificates", func(ctx context.Context) error {
@@ -114,6 +115,10 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	}
 	return g.wait()
 }
+
+// ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
+// the agent adds what Docker does not know, and says the rest a little earlier.
+const ecsEvery = 10 * time.Second
 
 // The parts of the board that stages write.
 

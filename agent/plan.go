@@ -86,8 +86,9 @@ func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTre
 	due := time.NewTimer(replan)
 	defer due.Stop()
 	for {
-		p.plan(time.Now(), putWanted, putTree, putTable, putTasks)
-		due.Reset(p.untilNext(time.Now()))
+		now := time.Now()
+		p.plan(now, putWanted, putTree, putTable, putTasks)
+		due.Reset(p.untilNext(now))
 		if !p.listen(ctx, due.C, tick.C) {
 			return nil
 		}
@@ -118,11 +119,12 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 	}
 }
 
-// untilNext is how long the present plan holds if nobody says anything.
+// untilNext is how long the plan of now holds if nobody says anything. A moment
+// that was past by then has had its effect, or waits for somebody to speak.
 func (p *planner) untilNext(now time.Time) time.Duration {
 	next := now.Add(replan)
 	for _, t := range []time.Time{p.table.Next, p.holdTill} {
-		if !t.IsZero() && t.Before(next) {
+		if t.After(now) && t.Before(next) {
 			next = t
 		}
 	}

@@ -216,3 +216,18 @@ func TestDockerHosts(t *testing.T) {
 		}
 	}
 }
+
+func TestUsable(t *testing.T) {
+	level, _ := Find("log-level")
+	busy, _ := Find("gate.busy")
+	good, err := Usable([]Value{FromFlag(level, "loud"), FromFlag(busy, "0.25"), FromFlag(level, "warn")})
+	if len(good) != 2 || good[0].Setting.Path != "gate.busy" || good[1].Values[0] != "warn" {
+		t.Errorf("usable are %v", good)
+	}
+	if err == nil || !strings.Contains(err.Error(), "loud") || strings.Contains(err.Error(), "busy") {
+		t.Errorf("error %v", err)
+	}
+	if good, err := Usable(nil); good != nil || err != nil {
+		t.Errorf("of nothing: %v, %v", good, err)
+	}
+}

@@ -22,8 +22,8 @@ func Resolve(layers ...[]Value) (Resolved, error) {
 	var errs []error
 	for _, layer := range layers {
 		for _, v := range layer {
-			if err := v.Setting.Set(&r.Config, v.Values); err != nil {
-				errs = append(errs, &Error{Where: v.Where, Field: v.Setting.Path, Reason: err.Error(), Allowed: v.Setting.Allowed})
+			if err := v.set(&r.Config); err != nil {
+				errs = append(errs, err)
 				continue
 			}
 			r.From[v.Setting.Path] = v.Where
@@ -31,6 +31,29 @@ func Resolve(layers ...[]Value) (Resolved, error) {
 	}
 	errs = append(errs, r.consistent()...)
 	return r, errors.Join(errs...)
+}
+
+func (v Value) set(c *Config) error {
+	if err := v.Setting.Set(c, v.Values); err != nil {
+		return &Error{Where: v.Where, Field: v.Setting.Path, Reason: err.Error(), Allowed: v.Setting.Allowed}
+	}
+	return nil
+}
+
+// Usable returns those of the values that are allowed, and what is wrong with the
+// others.
+func Usable(values []Value) ([]Value, error) {
+	scratch := Default()
+	var good []Value
+	var errs []error
+	for _, v := range values {
+		if err := v.set(&scratch); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		good = append(good, v)
+	}
+	return good, errors.Join(errs...)
 }
 
 // consistent checks what no single setting can.

@@ -104,7 +104,6 @@ func ECSRef(labels map[string]string) TaskRef {
 	}
 }
 
-
 // IsPause reports whether the container only holds a task's network: the ECS
 // agent names it "~internal~ecs~pause", or "~internal~ecs~pause-<name>" for
 // Service Connect.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -42,6 +43,9 @@ It logs to the journal where systemd runs it, else to stderr.`,
 		if err != nil {
 			return err
 		}
+		// One processor is plenty, and an idle agent is mostly wake-ups: with more,
+		// each of them wakes a second thread to look whether there is work for it.
+		runtime.GOMAXPROCS(1)
 		debug.SetGCPercent(gcPercent)
 		debug.SetMemoryLimit(memoryLimit)
 		settle := time.AfterFunc(settled, debug.FreeOSMemory)

@@ -37,13 +37,24 @@ func slow(t *testing.T) (s *httptest.Server, arrived <-chan struct{}, release fu
 	return s, here, func() { close(gate) }
 }
 
+// getLater asks and delivers the answer when it is there.
+func (r *rig) getLater(url string) <-chan answer {
+	r.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	got := make(chan answer, 1)
+	go func() { got <- r.do(req) }()
+	return got
+}
+
 func TestStopLetsNginxFinish(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	s, arrived, release := slow(t)
 	pid := r.serve(r.tree(site("a.test", addrOf(s)))).PID
-	got := make(chan answer, 1)
-	go func() { got <- r.get(r.http("a.test", "/")) }()
+	got := r.getLater(r.http("a.test", "/"))
 	<-arrived
 
 	if err := Stop(t.Context(), r.o); !errors.Is(err, ErrLocked) || newProcess(r.o).find() != pid {
@@ -83,7 +94,7 @@ func TestStopDoesNotWaitForEver(t *testing.T) {
 	s, arrived, release := slow(t)
 	defer release()
 	r.serve(r.tree(site("a.test", addrOf(s))))
-	go r.get(r.http("a.test", "/"))
+	r.getLater(r.http("a.test", "/"))
 	<-arrived
 	r.crash()
 	r.stopNginx()

@@ -129,4 +129,3 @@ func status(s string) string {
 	}
 	return ""
 }
-

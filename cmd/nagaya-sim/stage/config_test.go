@@ -1,16 +1,19 @@
 package stage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
@@ -50,15 +53,14 @@ func TestConfigurationChanges(t *testing.T) {
 	if text, err := siteFile(s, "a.test"); err != nil || !strings.Contains(text, "proxy_read_timeout 7s;") {
 		t.Errorf("%v; the configuration from before is not in force any more", err)
 	}
-	// What an engine's address cannot be must not end the agent either.
-	must(t, s.WriteConfig(claimConfig+"metrics: {listen: nowhere}\nroutes: {timeout: 8s}\n"))
+	// An address that cannot be one must not end the agent either.
+	text, err := os.ReadFile(s.ConfigFile())
+	must(t, err)
+	must(t, os.WriteFile(s.ConfigFile(), bytes.Replace(text, []byte(s.dockerH), []byte("tcp://"), 1), 0o644))
 	shows(t, s, "the mistake is another one", func(st report.Status) bool {
-		for _, p := range st.Problems {
-			if p.Code == "config-invalid" && strings.Contains(p.Text, "metrics.listen") {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(st.Problems, func(p problem.Problem) bool {
+			return p.Code == "config-invalid" && strings.Contains(p.Text, "docker.host")
+		})
 	})
 	must(t, s.WriteConfig(claimConfig+"routes: {timeout: 9s}\n"))
 	siteHas(t, s, "a.test", "proxy_read_timeout 9s;")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -127,9 +128,11 @@ func (s *Stage) removeContainers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
-	for _, c := range list.Items {
-		errs = append(errs, s.Remove(ctx, c.ID))
+	errs := make([]error, len(list.Items))
+	var ends sync.WaitGroup
+	for i, c := range list.Items {
+		ends.Go(func() { errs[i] = s.Remove(ctx, c.ID) })
 	}
+	ends.Wait()
 	return errors.Join(errs...)
 }

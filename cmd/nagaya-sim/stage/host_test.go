@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,7 +71,7 @@ func TestGarbageInLabels(t *testing.T) {
 	s, nginx := household(t, Options{Hosts: []string{"c.test"}})
 	_, end := unbroken(t, s, "a.test", 25)
 	long := strings.Repeat("injected.", 8000) + "test"
-	for i, row := range []struct {
+	rows := []struct {
 		code   string
 		labels map[string]string
 		env    []string
@@ -78,7 +79,7 @@ func TestGarbageInLabels(t *testing.T) {
 		{"label-invalid", map[string]string{"nagaya.host": "a.test; return 200 injected; }"}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test\n}\nserver { listen 80; server_name injected.test; }"}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test,$injected.test"}, nil},
-		{"label-", map[string]string{"nagaya.host": long}, nil},
+		{"label-dropped", map[string]string{"nagaya.host": long}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test", "nagaya.port": "99999"}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test", "nagaya.port": "8080; injected"}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test", "nagaya.path": "/x { return 200 injected; }"}, nil},
@@ -90,26 +91,22 @@ func TestGarbageInLabels(t *testing.T) {
 		{"label-invalid", nil, []string{"VIRTUAL_HOST=~^injected$"}},
 		{"label-invalid", nil, []string{"VIRTUAL_HOST=b.test", "VIRTUAL_PATH=/;injected"}},
 		{"host-taken", map[string]string{"nagaya.host": "a.test"}, nil},
-	} {
-		name := fmt.Sprintf("bad%d-%s", i, filepath.Base(s.Dir))
-		run(t, s, Container{Name: name, Args: []string{"-name", name}, Labels: row.labels, Env: row.env, Ports: map[string]string{"8080/tcp": "0"}})
-		p := Until(t.Context(), patience, "the mistake of "+name+" is told", func() error {
-			st, err := s.board(t.Context())
+	}
+	name := func(i int) string { return fmt.Sprintf("bad%d-%s", i, filepath.Base(s.Dir)) }
+	var starts sync.WaitGroup
+	for i, row := range rows {
+		starts.Go(func() {
+			_, err := s.Run(t.Context(), Container{Name: name(i), Labels: row.labels, Env: row.env, Ports: map[string]string{"8080/tcp": "0"}})
 			if err != nil {
-				return err
+				t.Error(err)
 			}
-			for _, p := range st.Problems {
-				if strings.HasPrefix(p.Code, row.code) && strings.Contains(p.Subject, name) {
-					if p.Hint == "" || len(p.Text) > 2000 || strings.ContainsAny(p.Text+p.Subject, "\n\r") {
-						t.Errorf("the problem has no hint, or shows too much: %+v", p)
-					}
-					return nil
-				}
-			}
-			return fmt.Errorf("problems %+v", st.Problems)
 		})
-		if p != nil {
-			t.Errorf("labels %.300q env %q: %v", row.labels, row.env, p)
+	}
+	starts.Wait()
+	for i, row := range rows {
+		p := told(t, s, row.code, name(i))
+		if len(p.Text) > 2000 || strings.ContainsAny(p.Text+p.Subject, "\n\r") {
+			t.Errorf("labels %.300q env %q: the problem shows too much: %+v", row.labels, row.env, p)
 		}
 	}
 	// The family of a task is a stranger's text too, and nothing that is needed.
@@ -130,10 +127,6 @@ func TestGarbageInLabels(t *testing.T) {
 		}
 		return err
 	}))
-	if sites, err := filepath.Glob(s.Path("state", "nginx", "current", "sites", "*")); err != nil || len(sites) != 3 {
-		// b.test is the host of the one whose unknown label is a harmless one.
-		t.Logf("%v; sites %v", err, sites)
-	}
 }
 
 func TestPublicPortIsTaken(t *testing.T) {
@@ -153,9 +146,8 @@ func TestPublicPortIsTaken(t *testing.T) {
 	answers(t, s, "a.test", "alpha 1")
 	t.Logf("served %s after the port was free", time.Since(freed).Round(time.Millisecond))
 	quiet(t, s, "port-in-use")
-	converging := masters(t, s)
-	if len(converging) != 1 {
-		t.Errorf("nginx masters %v, want one", converging)
+	if got := masters(t, s); len(got) != 1 {
+		t.Errorf("nginx masters %v, want one", got)
 	}
 }
 

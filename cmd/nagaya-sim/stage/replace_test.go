@@ -107,7 +107,7 @@ func TestTheOnlyContainerIsStopped(t *testing.T) {
 	if err == nil {
 		c.Close()
 	}
-	if alert := (tls.AlertError(0)); !errors.As(err, &alert) && (err == nil || !strings.Contains(err.Error(), "unrecognized name")) {
+	if alert := tls.AlertError(0); !errors.As(err, &alert) && (err == nil || !strings.Contains(err.Error(), "unrecognized name")) {
 		t.Errorf("a handshake for an unknown name: %v, want it refused", err)
 	}
 }

@@ -35,7 +35,7 @@ type Options struct {
 }
 
 // Stage is a pretend host. Its methods may be used by one goroutine at a time,
-// except Get and Load.
+// except Get, Run, Stop and Load.
 type Stage struct {
 	Dir       string
 	Bin       string

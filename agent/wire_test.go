@@ -1,0 +1,56 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+)
+
+func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		blocked := filepath.Join(dir, "blocked")
+		if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		a := &agent{board: newBoard("1", time.Now())}
+		c := config.Config{StateDir: filepath.Join(blocked, "state"), RunDir: filepath.Join(dir, "run"), LogDir: filepath.Join(dir, "log")}
+		ctx, stop := context.WithCancel(t.Context())
+		go func() { _ = a.keepDirs(ctx, c) }()
+		synctest.Wait()
+		if u := a.board.read().Upkeep; len(u) != 1 || u[0].Code != "directory-unwritable" || u[0].Hint == "" {
+			t.Errorf("upkeep %+v, want one problem directory-unwritable", u)
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lookAgain)
+		synctest.Wait()
+		if u := a.board.read().Upkeep; len(u) != 0 {
+			t.Errorf("upkeep %+v after the directory could be made", u)
+		}
+		if _, err := os.Stat(c.StateDir); err != nil {
+			t.Error(err)
+		}
+		stop()
+	})
+}
+
+// A stage that the next flow does not have cannot take its problem back.
+func TestProblemsOfAFormerFlowAreForgotten(t *testing.T) {
+	a := &agent{board: newBoard("1", time.Now())}
+	a.upkeep("metrics-unavailable", problems("metrics-unavailable", "agent", os.ErrPermission, "free the port"))
+	a.freshUpkeep()
+	if u := a.board.read().Upkeep; len(u) != 0 {
+		t.Errorf("upkeep %+v", u)
+	}
+	a.upkeep("directories", nil)
+	if u := a.board.read().Upkeep; len(u) != 0 {
+		t.Errorf("upkeep %+v after another one was told", u)
+	}
+}
