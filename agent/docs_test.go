@@ -104,7 +104,7 @@ For ` + "`nginx.http-port`" + ` the four ways are:
 }
 
 var (
-	called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)((?: [A-Za-z0-9:=./-]+)+)`)
+	called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)( [a-z-][A-Za-z0-9:=./-]*(?: [A-Za-z0-9:=./-]+)*)`)
 )
 
 // Every command that a document shows must exist: make targets in the Makefile,
