@@ -308,3 +308,29 @@ func TestWrongConfigurationAtTheStart(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestSystemdIsToldOnce(t *testing.T) {
+	a, _ := newTestAgent(t)
+	heard := notified(t, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.tellSystemd(ctx) }()
+	a.board.write(func(s *status) { s.Version = "2" })
+	if got := heard(); got != "STATUS=0 of 0 hosts live, gate undecided" {
+		t.Errorf("at first systemd was told %q", got)
+	}
+	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true} })
+	if got := heard(); got != "READY=1" {
+		t.Errorf("systemd was told %q, want READY=1", got)
+	}
+	// The same line, and the same readiness, are not told again.
+	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true, Reloads: 1} })
+	a.board.write(func(s *status) { s.Address = address.Report{Claim: "x"} })
+	if got := heard(); got != "STATUS=0 of 0 hosts live, address elsewhere, gate undecided" {
+		t.Errorf("systemd was told %q", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

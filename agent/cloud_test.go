@@ -1,13 +1,12 @@
 package agent
 
 import (
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
-
-	"encoding/pem"
 )
 
 // A host whose way out is inspected sets AWS_CA_BUNDLE; the clients must take it.

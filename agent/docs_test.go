@@ -103,9 +103,7 @@ For ` + "`nginx.http-port`" + ` the four ways are:
 	return b.String()
 }
 
-var (
-	called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)( [a-z-][A-Za-z0-9:=./-]*(?: [A-Za-z0-9:=./-]+)*)`)
-)
+var called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)( [a-z-][A-Za-z0-9:=./-]*(?: [A-Za-z0-9:=./-]+)*)`)
 
 // Every command that a document shows must exist: make targets in the Makefile,
 // verbs and flags in the program's help.

@@ -35,7 +35,7 @@ func ParseClaim(s string) (Claim, error) {
 	if rest, ok := strings.CutPrefix(s, "tag:"); ok {
 		k, v, ok := strings.Cut(rest, "=")
 		if !ok || k == "" {
-			return Claim{}, fmt.Errorf("%q lacks KEY=VALUE after tag:", s)
+			return Claim{}, fmt.Errorf("%q has no KEY=VALUE behind tag", s)
 		}
 		return Claim{TagKey: k, TagValue: v}, nil
 	}

@@ -372,8 +372,12 @@ func TestExpect(t *testing.T) {
 		declared float64
 		want     float64
 	}{
-		{nil, 0, 57}, {nil, 20, 20}, {[]float64{30}, 20, 30}, {[]float64{10, 12}, 20, 20},
-		{[]float64{10, 12, 14}, 90, 14}, {[]float64{50, 10, 20, 30, 40}, 0, 40},
+		{nil, 0, 57},
+		{nil, 20, 20},
+		{[]float64{30}, 20, 30},
+		{[]float64{10, 12}, 20, 20},
+		{[]float64{10, 12, 14}, 90, 14},
+		{[]float64{50, 10, 20, 30, 40}, 0, 40},
 	} {
 		if got := (Past{Costs: tt.costs}).expect(tt.declared, 57); got != tt.want {
 			t.Errorf("costs %v, declared %v: %v, want %v", tt.costs, tt.declared, got, tt.want)

@@ -239,7 +239,8 @@ func TestNoticesComeAndGo(t *testing.T) {
 				{Code: "system-reboot", NotBefore: at},
 				{Code: "instance-stop", NotBefore: at, State: "completed"},
 			}},
-			[]identity.Notice{{Kind: identity.Maintenance, Text: "system-reboot", At: at}}, false,
+			[]identity.Notice{{Kind: identity.Maintenance, Text: "system-reboot", At: at}},
+			false,
 		},
 		{"none again", simaws.Notices{}, nil, false},
 	} {

@@ -104,15 +104,31 @@ func calls(t *testing.T, s *Stage, service, action string) int {
 	return c.Counts[service][action]
 }
 
-// masters are the nginx master processes that serve from the stage's directory.
+// masters are the nginx master processes that serve from the stage's directory. A
+// worker has its master's title for a moment after it was forked.
 func masters(t *testing.T, s *Stage) (pids []int) {
 	t.Helper()
-	for pid, line := range processes(t, s) {
-		if strings.HasPrefix(line, "nginx: master process") {
+	all := processes(t, s)
+	for pid, line := range all {
+		if strings.HasPrefix(line, masterTitle) && !strings.HasPrefix(all[parent(pid)], masterTitle) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+const masterTitle = "nginx: master process"
+
+// parent is the number of a process's parent, or 0 when the process has gone.
+func parent(pid int) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "\nPPid:")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.Atoi(strings.TrimSpace(line))
+	return n
 }
 
 // processes are those that name the stage's directory, with their command lines.

@@ -108,6 +108,7 @@ func TestKilledDuringAReplacement(t *testing.T) {
 		}
 		return nil
 	})
+	settled(t, s)
 	// The old one is told to go while nobody watches: nginx alone must cope.
 	s.KillAgent()
 	must(t, s.Stop(t.Context(), "alpha-1", 5))
@@ -124,6 +125,7 @@ func TestKilledDuringAReplacement(t *testing.T) {
 		}
 		return nil
 	})
+	settled(t, s)
 	stopped := make(chan error, 1)
 	go func(ctx context.Context) { stopped <- s.Stop(ctx, "alpha-2", 5) }(t.Context())
 	restarted(t, s)

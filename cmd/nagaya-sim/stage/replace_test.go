@@ -45,6 +45,8 @@ func TestRollingReplacement(t *testing.T) {
 					}
 					return nil
 				})
+				// The old one may go when no worker is left that knows only it.
+				settled(t, s)
 				old := "alpha-" + strconv.Itoa(n-1)
 				must(t, s.Stop(t.Context(), old, 10))
 				must(t, s.Remove(t.Context(), old))
