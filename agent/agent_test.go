@@ -326,7 +326,7 @@ func TestSystemdIsToldOnce(t *testing.T) {
 	// The same line, and the same readiness, are not told again.
 	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true, Reloads: 1} })
 	a.board.write(func(s *status) { s.Address = address.Report{Claim: "x"} })
-	if got := heard(); got != "STATUS=0 of 0 hosts live, address elsewhere, gate undecided" {
+	if got := heard(); got != "STATUS=0 of 0 hosts live, address unknown, gate undecided" {
 		t.Errorf("systemd was told %q", got)
 	}
 	cancel()

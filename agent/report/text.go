@@ -34,8 +34,11 @@ func (s Status) Line() string {
 	line := fmt.Sprintf("%d of %d hosts live", live, hosts)
 	if s.Address.Claim != "" {
 		word := "address elsewhere"
-		if s.Address.Held() {
+		switch {
+		case s.Address.Held():
 			word = "holds " + s.Address.Address.PublicIP.String()
+		case !s.Address.Known:
+			word = "address unknown"
 		}
 		line += ", " + word
 	}

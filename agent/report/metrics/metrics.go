@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,16 +110,36 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 // metric that is absent cannot be mistaken for 0.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.status()
-	e := emitter{ch}
+	e := emitter{ch, map[series]bool{}}
 	e.machine(s)
 	e.serving(s)
 	e.credits(s)
 	e.problems(s)
 }
 
-type emitter struct{ ch chan<- prometheus.Metric }
+// emitter puts metrics. Names come from strangers: whatever they are, a scrape
+// must not fail for one of them.
+type emitter struct {
+	ch   chan<- prometheus.Metric
+	seen map[series]bool
+}
 
+// series is the identity of one time series.
+type series struct {
+	desc   *prometheus.Desc
+	labels string
+}
+
+// put makes one metric. Of two that would be the same time series the first counts.
 func (e emitter) put(m metric, v float64, labels ...string) {
+	for i, l := range labels {
+		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
+	}
+	s := series{m.desc, strings.Join(labels, "\xff")}
+	if e.seen[s] {
+		return
+	}
+	e.seen[s] = true
 	e.ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
 }
 
@@ -192,7 +213,9 @@ func (e emitter) credits(s report.Status) {
 		}
 	}
 	e.flag(gateOpen, s.Gate.Decision.Open)
-	e.put(headroom, s.Gate.Decision.Headroom)
+	if s.Gate.Decision.Known {
+		e.put(headroom, s.Gate.Decision.Headroom)
+	}
 	states := map[string]int{}
 	for _, j := range s.Gate.Decision.Jobs {
 		states[string(j.Phase)]++

@@ -25,8 +25,9 @@ type Agent interface {
 
 const (
 	maxBody = 64 << 10
-	// maxPatience is the longest that a request is held open.
-	maxPatience = 5 * time.Minute
+	// maxPatience is the longest that a request is held open. A job that is held is
+	// not heard meanwhile, and must not be forgotten for that.
+	maxPatience = gate.Silence / 2
 )
 
 // failure is the body of every answer that is not 200.
@@ -78,6 +79,9 @@ func job(w http.ResponseWriter, r *http.Request, a Agent) (gate.Entry, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&asked); err != nil {
 		return gate.Entry{}, fmt.Errorf("reading the job: %w", err)
+	}
+	if d.More() {
+		return gate.Entry{}, errors.New("reading the job: there is more than one")
 	}
 	asked.ID = r.PathValue("id")
 	patience := time.Duration(0)

@@ -110,7 +110,7 @@ func masters(t *testing.T, s *Stage) (pids []int) {
 	t.Helper()
 	all := processes(t, s)
 	for pid, line := range all {
-		if strings.HasPrefix(line, masterTitle) && !strings.HasPrefix(all[parent(pid)], masterTitle) {
+		if up := parent(pid); up != 0 && strings.HasPrefix(line, masterTitle) && !strings.HasPrefix(all[up], masterTitle) {
 			pids = append(pids, pid)
 		}
 	}

@@ -1,0 +1,205 @@
+package metrics
+
+import (
+	"context"
+	"flag"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	who "github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files in testdata")
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// sample is a status with something in every part.
+func sample() report.Status {
+	server := route.Server{Addr: netip.MustParseAddrPort("10.0.0.10:32768")}
+	return report.Status{
+		Version: "1.2.3",
+		Identity: who.Identity{
+			Instance: who.Instance{Known: true, ID: "i-0a1b2c3d4e5f60718", Type: "t3.small", Region: "eu-west-1", Zone: "eu-west-1a"},
+			ECS:      who.ECS{Known: true, Cluster: "default"},
+			Notices:  []who.Notice{{Kind: who.Rebalance}},
+		},
+		Address: address.Report{
+			Claim: "tag:Name=nagaya", Known: true, CheckedAt: noon.Add(500 * time.Millisecond), Moves: 2,
+			Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.10")}, Holder: address.Holder{Kind: address.Self},
+		},
+		Tasks: report.Tasks{At: noon, Complete: true, Running: 5, Batches: 2},
+		Routes: route.Table{Complete: true, Sites: []route.Site{
+			{Host: "*.b.example.com", Locations: []route.Location{{Path: "/"}}},
+			{Host: "a.example.com", Locations: []route.Location{{Path: "/api", Servers: []route.Server{server}}, {Path: "/", Servers: []route.Server{server, server}}}},
+		}},
+		Certs: certs.Inventory{Complete: true, Pairs: []certs.Pair{{Name: "a", NotAfter: noon.Add(time.Hour)}, {Name: "b", NotAfter: noon.Add(2 * time.Hour)}}},
+		Nginx: nginx.Status{
+			Running: true, Settled: true, Generation: "0123456789abcdef", Reloads: 7, LoadedAt: noon, WorkersDraining: 3,
+			Quarantined: []nginx.Quarantine{{Host: "c.example.com"}},
+		},
+		Credit: credit.Report{
+			Known: true, Type: "t3.small", Burstable: true, Balance: 312.5, ErrorBar: 1.25, Surplus: 0, Max: 576, EarnPerHour: 24,
+			SpentLastHour: credit.Spent{Services: 6, Batch: 2}, AnchorAt: noon,
+		},
+		Gate: gate.Report{Decision: gate.Decision{At: noon, Open: true, Known: true, Headroom: 180, Jobs: []gate.Entry{{Phase: gate.Running}, {Phase: gate.Waiting}, {Phase: gate.Waiting}, {Phase: gate.Done}}}},
+		Problems: []problem.Problem{
+			{Code: "host-taken", Severity: problem.Error, Subject: `container "x" route a/`, Text: "1", Since: noon},
+			{Code: "host-taken", Severity: problem.Error, Subject: `container "x" route a/`, Text: "2", Since: noon},
+			{Code: "no-certificate", Subject: "site b", Since: noon.Add(time.Minute)},
+		},
+	}
+}
+
+func TestScrape(t *testing.T) {
+	for name, s := range map[string]report.Status{"sample": sample(), "empty": {}} {
+		t.Run(name, func(t *testing.T) {
+			got := scrape(t, s)
+			file := filepath.Join("testdata", name+".prom")
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("metrics (-want +got); -update accepts it:\n%s", d)
+			}
+		})
+	}
+}
+
+// serve answers on loopback until the test ends, and returns the URL.
+func serve(t *testing.T, s report.Status) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, l, func() report.Status { return s }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + l.Addr().String()
+}
+
+// scrape returns what Prometheus would get over HTTP, without the metrics of the
+// Go runtime and the process, which differ from machine to machine.
+func scrape(t *testing.T, s report.Status) string {
+	t.Helper()
+	resp, err := http.Get(serve(t, s) + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("status %d, %v:\n%s", resp.StatusCode, err, b)
+	}
+	own := ""
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "nagaya_") {
+			own += line
+		}
+	}
+	for _, runtime := range []string{"go_goroutines ", "process_resident_memory_bytes "} {
+		if !strings.Contains(string(b), "\n"+runtime) {
+			t.Errorf("%s is missing", runtime)
+		}
+	}
+	return own
+}
+
+func TestOtherPaths(t *testing.T) {
+	url := serve(t, report.Status{})
+	for path, want := range map[string]int{"/": 404, "/debug/pprof/": 404, "/metrics/": 404} {
+		resp, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	resp, err := http.Post(url+"/metrics", "text/plain", strings.NewReader("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST: status %d", resp.StatusCode)
+	}
+}
+
+// The names follow Prometheus's conventions.
+func TestLint(t *testing.T) {
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(collector{sample})
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// A table or an inventory with the same name twice, or with text that is no UTF-8,
+// costs at most one metric and never the scrape.
+func TestStrangeStatusesCanBeScraped(t *testing.T) {
+	for name, change := range map[string]func(*report.Status){
+		"two sites of one name":  func(s *report.Status) { s.Routes.Sites = append(s.Routes.Sites, s.Routes.Sites...) },
+		"two certificates alike": func(s *report.Status) { s.Certs.Pairs = append(s.Certs.Pairs, s.Certs.Pairs...) },
+		"two problems alike":     func(s *report.Status) { s.Problems = append(s.Problems, s.Problems...) },
+		"one problem of two severities": func(s *report.Status) {
+			p := s.Problems[0]
+			p.Severity = problem.Warning
+			s.Problems = append(s.Problems, p)
+		},
+		"a cluster that is no UTF-8":     func(s *report.Status) { s.Identity.ECS.Cluster = "\xff" },
+		"a problem that is no UTF-8":     func(s *report.Status) { s.Problems[0].Subject = "x\xffy" },
+		"a certificate that is no UTF-8": func(s *report.Status) { s.Certs.Pairs[0].Name = "\xff" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sample()
+			change(&s)
+			got := scrape(t, s)
+			for _, want := range []string{"\nnagaya_nginx_up 1\n", "nagaya_host_servers{host=\"a.example.com\"} 3\n", "nagaya_info{"} {
+				if !strings.Contains(got, want) {
+					t.Errorf("%q is not in\n%s", want, got)
+				}
+			}
+		})
+	}
+}

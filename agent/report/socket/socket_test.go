@@ -1,0 +1,303 @@
+package socket
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// patience bounds every wait of these tests; none is meant to take it.
+const patience = 20 * time.Second
+
+// pretended is an agent that answers what the test wants.
+type pretended struct {
+	status report.Status
+	claim  func(context.Context) error
+	job    func(context.Context, gate.Asked) (gate.Entry, error)
+}
+
+func (p pretended) Status() report.Status                                     { return p.status }
+func (p pretended) ClaimAddress(ctx context.Context) error                    { return p.claim(ctx) }
+func (p pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) { return p.job(ctx, a) }
+
+// serve answers on a real socket until the test ends or stop is called, which
+// returns what Serve returned.
+func serve(t *testing.T, a Agent) (path string, stop func() error) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, l, a) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(patience):
+			return errors.New("Serve does not end")
+		}
+	})
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return path, stop
+}
+
+func TestRoundTrip(t *testing.T) {
+	want := report.Status{Version: "1.2.3", PID: 7, StartedAt: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
+	var heard gate.Asked
+	a := pretended{
+		status: want,
+		claim:  func(context.Context) error { return nil },
+		job: func(_ context.Context, asked gate.Asked) (gate.Entry, error) {
+			heard = asked
+			return gate.Entry{Job: asked.Job, Phase: gate.Admitted, Reason: "there is room"}, nil
+		},
+	}
+	path, _ := serve(t, a)
+	c := Dial(path)
+	got, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); d != "" {
+		t.Errorf("status (-want +got):\n%s", d)
+	}
+	if err := c.ClaimAddress(t.Context()); err != nil {
+		t.Error(err)
+	}
+	asked := gate.Asked{
+		Job:   gate.Job{ID: "a/b?c d%", Name: "report", Need: 12.5, Cores: 1, Deadline: want.StartedAt, Late: gate.LateRefuse},
+		State: gate.Running, Spent: 1.25,
+	}
+	e, err := c.Job(t.Context(), asked, time.Second)
+	if err != nil || e.Phase != gate.Admitted || e.Reason != "there is room" || e.Job != asked.Job {
+		t.Errorf("job %+v, %v", e, err)
+	}
+	if d := cmp.Diff(asked, heard); d != "" {
+		t.Errorf("the agent heard another job (-said +heard):\n%s", d)
+	}
+}
+
+func TestErrorsOfTheAgent(t *testing.T) {
+	path, _ := serve(t, pretended{
+		claim: func(context.Context) error { return errors.New("no address is claimed") },
+		job: func(context.Context, gate.Asked) (gate.Entry, error) {
+			return gate.Entry{}, errors.New("name must be there")
+		},
+	})
+	c := Dial(path)
+	if err := c.ClaimAddress(t.Context()); err == nil || err.Error() != "no address is claimed" {
+		t.Errorf("claim: %v", err)
+	}
+	if _, err := c.Job(t.Context(), gate.Asked{Job: gate.Job{ID: "x"}}, 0); err == nil || err.Error() != "name must be there" {
+		t.Errorf("job: %v", err)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	dir := t.TempDir()
+	c := Dial(filepath.Join(dir, "absent"))
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrNoAgent) || !strings.Contains(err.Error(), "absent") {
+		t.Errorf("absent socket: %v", err)
+	}
+	// Something that listens and hangs up is no agent either.
+	path := filepath.Join(dir, "rude")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	if _, err := Dial(path).Status(t.Context()); !errors.Is(err, ErrNoAgent) {
+		t.Errorf("rude socket: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Status(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// A job that waits is held for the patience that it named, and for no longer than
+// the agent allows.
+func TestPatience(t *testing.T) {
+	deadlines := make(chan time.Duration, 1)
+	path, _ := serve(t, pretended{job: func(ctx context.Context, a gate.Asked) (gate.Entry, error) {
+		end, ok := ctx.Deadline()
+		if !ok {
+			return gate.Entry{}, errors.New("no deadline")
+		}
+		deadlines <- time.Until(end)
+		return gate.Entry{Phase: gate.Waiting}, nil
+	}})
+	c := Dial(path)
+	for _, row := range []struct{ ask, most time.Duration }{
+		{0, 0}, {10 * time.Second, 10 * time.Second}, {maxPatience, maxPatience}, {time.Hour, maxPatience},
+	} {
+		if _, err := c.Job(t.Context(), gate.Asked{Job: gate.Job{ID: "x"}}, row.ask); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-deadlines; got > row.most || got < row.most-patience/2 {
+			t.Errorf("patience of %s gives %s, want at most %s", row.ask, got, row.most)
+		}
+	}
+	if maxPatience >= gate.Silence {
+		t.Errorf("a job may be held for %s, and is forgotten after %s of silence", maxPatience, gate.Silence)
+	}
+}
+
+// A question that is held open ends with the agent, and with its asker.
+func TestHeldQuestionsEnd(t *testing.T) {
+	held, let := make(chan struct{}), make(chan struct{})
+	a := pretended{job: func(ctx context.Context, a gate.Asked) (gate.Entry, error) {
+		held <- struct{}{}
+		<-ctx.Done()
+		close(let)
+		return gate.Entry{Phase: gate.Waiting, Reason: "not yet"}, nil
+	}}
+	path, stop := serve(t, a)
+	answered := make(chan error, 1)
+	go func() {
+		e, err := Dial(path).Job(t.Context(), gate.Asked{Job: gate.Job{ID: "x"}}, time.Hour)
+		if err == nil && e.Reason != "not yet" {
+			err = errors.New("another answer: " + e.Reason)
+		}
+		answered <- err
+	}()
+	<-held
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("the agent's end: %v; want the last answer", err)
+	}
+
+	let = make(chan struct{})
+	path, _ = serve(t, a)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := Dial(path).Job(ctx, gate.Asked{Job: gate.Job{ID: "x"}}, time.Hour)
+		answered <- err
+	}()
+	<-held
+	cancel()
+	if err := <-answered; !errors.Is(err, context.Canceled) {
+		t.Errorf("the asker's end: %v", err)
+	}
+	select {
+	case <-let:
+	case <-time.After(patience):
+		t.Error("the question is held although its asker went away")
+	}
+}
+
+// ask makes one plain request.
+func ask(t *testing.T, path, method, url string, body io.Reader) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+url, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := Dial(path).http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	path, _ := serve(t, pretended{
+		claim: func(context.Context) error { return nil },
+		job: func(_ context.Context, a gate.Asked) (gate.Entry, error) {
+			return gate.Entry{Job: a.Job, Phase: gate.Waiting}, nil
+		},
+	})
+	good := `{"name": "report", "state": "waiting"}`
+	long := `{"name": "` + strings.Repeat("x", maxBody) + `", "state": "waiting"}`
+	for _, row := range []struct {
+		name, method, url, body string
+		status                  int
+		say                     string
+	}{
+		{"a job", "PUT", "/v1/jobs/x", good, 200, `"id":"x"`},
+		{"the id of the path counts", "PUT", "/v1/jobs/x", `{"id": "y", "name": "r", "state": "waiting"}`, 200, `"id":"x"`},
+		{"an unknown field", "PUT", "/v1/jobs/x", `{"name": "report", "root": true}`, 409, `unknown field \"root\"`},
+		{"no JSON", "PUT", "/v1/jobs/x", `name=report`, 409, "reading the job"},
+		{"nothing", "PUT", "/v1/jobs/x", "", 409, "reading the job"},
+		{"more than one", "PUT", "/v1/jobs/x", good + good, 409, "reading the job"},
+		{"too long", "PUT", "/v1/jobs/x", long, 409, "too large"},
+		{"a strange patience", "PUT", "/v1/jobs/x?wait=soon", good, 409, "not a duration"},
+		{"a patience of less than none", "PUT", "/v1/jobs/x?wait=-1s", good, 409, "not a duration"},
+		{"another method", "DELETE", "/v1/status", "", 405, ""},
+		{"a job by POST", "POST", "/v1/jobs/x", good, 405, ""},
+		{"a claim by GET", "GET", "/v1/address/claim", "", 405, ""},
+		{"another path", "GET", "/", "", 404, ""},
+	} {
+		status, body := ask(t, path, row.method, row.url, strings.NewReader(row.body))
+		if status != row.status || !strings.Contains(body, row.say) {
+			t.Errorf("%s: status %d, %s; want %d and %q", row.name, status, body, row.status, row.say)
+		}
+		var f failure
+		if status == http.StatusConflict && (json.Unmarshal([]byte(body), &f) != nil || f.Error == "") {
+			t.Errorf("%s: the error is not JSON: %s", row.name, body)
+		}
+	}
+}
+
+// A client is not filled up by whatever answers on the socket.
+func TestEndlessAnswers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		junk := bytes.Repeat([]byte(" "), 1<<20)
+		for range 64 {
+			if _, err := w.Write(junk); err != nil {
+				return
+			}
+		}
+	})}
+	defer s.Close()
+	go func() { _ = s.Serve(l) }()
+	if _, err := Dial(path).Status(t.Context()); err == nil {
+		t.Error("an endless answer was taken for a status")
+	}
+}
