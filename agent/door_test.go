@@ -18,6 +18,7 @@ import (
 
 // porch is a door that runs, with what it has given away so far.
 type porch struct {
+	turns
 	t         *testing.T
 	d         *door
 	stop      func()
@@ -43,9 +44,9 @@ func openDoor(t *testing.T, a *agent, c config.Config) *porch {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- p.d.run(ctx,
-			func(d gate.Decision) { p.published = append(p.published, d) },
-			func(credit.Report) { p.credits++ },
-			func(d gate.Decision) { p.shown = append(p.shown, d) })
+			func(d gate.Decision) { p.turn(); p.published = append(p.published, d) },
+			func(credit.Report) { p.turn(); p.credits++ },
+			func(d gate.Decision) { p.turn(); p.shown = append(p.shown, d) })
 	}()
 	stopped := false
 	p.stop = func() {
@@ -68,6 +69,7 @@ func (p *porch) cloudSays(balance float64) { p.balance, p.anchor = balance, time
 
 // pass lets time pass in which the host is metered every five seconds and idles.
 func (p *porch) pass(d time.Duration) {
+	p.turn()
 	for end := time.Now().Add(d); ; {
 		p.busy += 5.0 / 60 * 0.02
 		p.d.readings.Put(credit.Reading{

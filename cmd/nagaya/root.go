@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,7 @@ type cli struct {
 	out, errs  io.Writer
 	configFile string
 	runDir     string
+	begun      bool // the command line was understood, and its verb has begun
 }
 
 const defaultConfig = "/etc/nagaya/nagaya.yaml"
@@ -34,11 +37,47 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errs)
+	mendCobrasVerbs(root)
 	err := root.ExecuteContext(ctx)
+	if err != nil && !c.begun {
+		err = unbegun(err)
+	}
 	if err != nil && err.Error() != "" {
 		fmt.Fprintln(errs, "nagaya:", err)
 	}
 	return exitCode(err)
+}
+
+// unbegun is the error of a command line that was not understood. Those of cobra
+// itself, such as an unknown verb, do not say so.
+func unbegun(err error) error {
+	var ours *exitError
+	if errors.As(err, &ours) {
+		return err
+	}
+	return usage(hinted(errors.New(strings.TrimSpace(err.Error())), "see --help"))
+}
+
+// mendCobrasVerbs makes the verbs that cobra brings along, help and completion,
+// refuse what they do not know; by themselves they print their help and succeed.
+func mendCobrasVerbs(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case "help":
+			cmd.RunE = func(cmd *cobra.Command, words []string) error {
+				about, rest, err := cmd.Root().Find(words)
+				if err != nil || len(rest) > 0 {
+					return usage(fmt.Errorf("there is no verb %q", strings.Join(words, " ")))
+				}
+				about.InitDefaultHelpFlag()
+				return about.Help()
+			}
+		}
+	}
 }
 
 func (c *cli) root() *cobra.Command {
@@ -55,6 +94,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 		SilenceErrors: true,
 		Version:       versionText(),
 	}
+	root.PersistentPreRun = func(*cobra.Command, []string) { c.begun = true }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usage(hinted(err, "see --help"))
 	})
@@ -132,7 +172,11 @@ With --default it prints the file that documents every setting.`,
 				if from == "" {
 					from = "default"
 				}
-				fmt.Fprintf(c.out, "%-34s %-40q %s\n", s.Path, s.Get(r.Config), from)
+				value := strings.Join(s.Get(r.Config), ", ")
+				if value == "" {
+					value = `""`
+				}
+				fmt.Fprintf(c.out, "%-34s %-40s %s\n", s.Path, value, from)
 			}
 			return nil
 		},

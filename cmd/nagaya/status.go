@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -23,10 +24,14 @@ func (c *cli) status(cmd *cobra.Command) (report.Status, error) {
 
 // explain gives an unreachable agent its own exit code and a hint.
 func (c *cli) explain(err error) error {
-	if errors.Is(err, socket.ErrNoAgent) {
-		return &exitError{code: exitNoAgent, err: hinted(err, "is it running? 'systemctl status nagaya', or 'journalctl -u nagaya -e'")}
+	if !errors.Is(err, socket.ErrNoAgent) {
+		return err
 	}
-	return err
+	hint := "is it running? 'systemctl status nagaya', or 'journalctl -u nagaya -e'"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "ask as root, or as a member of the socket's group"
+	}
+	return &exitError{code: exitNoAgent, err: hinted(err, hint)}
 }
 
 // show prints one part of the status, for people or as JSON.

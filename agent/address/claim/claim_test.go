@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 // region is an EC2 with one address and the instances i-self and i-other.
 type region struct {
+	mu        sync.Mutex // only tells the race detector that test and claim take turns
 	calls     []string
 	owner     string // "", "self", "other", "service"
 	assoc     int
@@ -37,7 +39,13 @@ type region struct {
 	taken     func() // called by an association, before it happens
 }
 
+func (r *region) turn() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+}
+
 func (r *region) next(action string) error {
+	r.turn()
 	r.calls = append(r.calls, action)
 	if errs := r.fail[action]; len(errs) > 0 {
 		r.fail[action] = errs[1:]
@@ -111,6 +119,24 @@ func (r *region) AssociateAddress(_ context.Context, in *ec2.AssociateAddressInp
 
 func ptr[T any](v T) *T { return &v }
 
+// journal collects log lines; a test reads it while the claim may still write.
+type journal struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
 // bench is one running claim on a pretend EC2.
 type bench struct {
 	t     *testing.T
@@ -119,7 +145,7 @@ type bench struct {
 	asked chan chan<- error
 	last  address.Report
 	moved int
-	log   *bytes.Buffer
+	log   *journal
 }
 
 func start(t *testing.T, r *region, policy address.Policy) *bench {
@@ -131,7 +157,7 @@ func start(t *testing.T, r *region, policy address.Policy) *bench {
 	if r.state == "" {
 		r.state = "running"
 	}
-	b := &bench{t: t, r: r, in: latest.New[address.Situation](), asked: make(chan chan<- error), log: &bytes.Buffer{}}
+	b := &bench{t: t, r: r, in: latest.New[address.Situation](), asked: make(chan chan<- error), log: &journal{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
@@ -140,7 +166,7 @@ func start(t *testing.T, r *region, policy address.Policy) *bench {
 			API:   func(context.Context, string) (EC2, error) { return r, nil },
 			Moved: func() { b.moved++ }, Asked: b.asked,
 			Log: slog.New(slog.NewTextHandler(b.log, nil)),
-		}, b.in.C(), func(rep address.Report) { b.last = rep })
+		}, b.in.C(), func(rep address.Report) { r.turn(); b.last = rep })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -159,6 +185,7 @@ func situation(ready bool) address.Situation {
 
 // after lets the given time pass.
 func (b *bench) after(d time.Duration) {
+	b.r.turn()
 	time.Sleep(d) // virtual: every test runs in a synctest bubble
 	synctest.Wait()
 }

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+func TestGateCheck(t *testing.T) {
+	now := time.Now()
+	for name, row := range map[string]struct {
+		decision gate.Decision
+		code     int
+		say      string
+	}{
+		"open":      {gate.Decision{At: now, Open: true, Reason: "there is plenty"}, exitOK, "open: there is plenty\n"},
+		"closed":    {gate.Decision{At: now, Reason: "nothing is left"}, exitNo, "closed: nothing is left\n"},
+		"undecided": {gate.Decision{}, exitNo, "closed: nothing has been decided yet\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := answers(t, &pretended{status: report.Status{Gate: gate.Report{Decision: row.decision}}})
+			got := nagaya(t, "gate", "check", "--run-dir", dir)
+			if got.code != row.code || got.out != row.say || got.errs != "" {
+				t.Errorf("exit %d, %q, %q; want %d, %q", got.code, got.out, got.errs, row.code, row.say)
+			}
+			if quiet := nagaya(t, "gate", "check", "--quiet", "--run-dir", dir); quiet.code != row.code || quiet.out+quiet.errs != "" {
+				t.Errorf("quiet: exit %d, %q, %q", quiet.code, quiet.out, quiet.errs)
+			}
+		})
+	}
+}
+
+func refuse(a gate.Asked) (gate.Entry, error) {
+	return gate.Entry{Job: a.Job, Phase: gate.Refused, Reason: "it is too late"}, nil
+}
+
+func keepWaiting(a gate.Asked) (gate.Entry, error) {
+	return gate.Entry{Job: a.Job, Phase: gate.Waiting, Reason: "nothing is left"}, nil
+}
+
+func TestGateWait(t *testing.T) {
+	p := &pretended{}
+	got := nagaya(t, "gate", "wait", "--name", "report", "--need", "12.5", "--cores", "2", "--within", "1h", "--refuse", "--run-dir", answers(t, p))
+	if got.code != exitOK || !strings.Contains(got.errs, "job report is admitted: there is room") {
+		t.Errorf("admitted: exit %d, %s", got.code, got.errs)
+	}
+	a := p.heard[0]
+	if a.Name != "report" || a.Need != 12.5 || a.Cores != 2 || a.Late != gate.LateRefuse || a.State != gate.Waiting || a.Validate() != nil {
+		t.Errorf("the agent heard %+v", a)
+	}
+	if left := time.Until(a.Deadline); left > time.Hour || left < 50*time.Minute {
+		t.Errorf("deadline in %s", left)
+	}
+	if p.said() != "waiting" {
+		t.Errorf("the promise was given back: %s", p.said())
+	}
+
+	p = &pretended{job: refuse}
+	got = nagaya(t, "gate", "wait", "--name", "report", "--run-dir", answers(t, p))
+	if got.code != exitNo || !strings.Contains(got.errs, "refused: it is too late") || p.said() != "waiting done" {
+		t.Errorf("refused: exit %d, %s; said %s", got.code, got.errs, p.said())
+	}
+
+	p = &pretended{job: keepWaiting}
+	got = nagaya(t, "gate", "wait", "--name", "report", "--patience", "50ms", "--run-dir", answers(t, p))
+	if got.code != exitNo || !strings.Contains(got.errs, "may not start yet after 50ms") || p.said() != "waiting done" {
+		t.Errorf("impatient: exit %d, %s; said %s", got.code, got.errs, p.said())
+	}
+
+	p = &pretended{job: func(gate.Asked) (gate.Entry, error) { return gate.Entry{}, errors.New("need must be less") }}
+	got = nagaya(t, "gate", "wait", "--name", "report", "--run-dir", answers(t, p))
+	if got.code != exitNo || !strings.Contains(got.errs, "need must be less") {
+		t.Errorf("wrong: exit %d, %s", got.code, got.errs)
+	}
+}
+
+func TestGateRunExitCodes(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, []byte("not a program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := filepath.Join(dir, "broken")
+	if err := os.WriteFile(broken, []byte("#!/no/such/interpreter\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		job     func(gate.Asked) (gate.Entry, error)
+		command []string
+		code    int
+		said    string
+	}{
+		"done":                 {nil, []string{"true"}, 0, "waiting running done"},
+		"its own exit code":    {nil, []string{"sh", "-c", "exit 7"}, 7, "waiting running done"},
+		"ended by a signal":    {nil, []string{"sh", "-c", "kill -TERM $$"}, 128 + 15, "waiting running done"},
+		"killed":               {nil, []string{"sh", "-c", "kill -KILL $$"}, 128 + 9, "waiting running done"},
+		"refused":              {refuse, []string{"true"}, exitRefused, "waiting done"},
+		"no such command":      {nil, []string{"no-such-command"}, exitNotFound, ""},
+		"no such file":         {nil, []string{filepath.Join(dir, "absent")}, exitNotFound, ""},
+		"not a program":        {nil, []string{plain}, exitNotExec, ""},
+		"no such interpreter":  {nil, []string{broken}, exitNotFound, "waiting done"},
+		"flags of the command": {nil, []string{"sh", "-c", `test "$1" = --json && exit 3`, "sh", "--json"}, 3, "waiting running done"},
+		"its own name is kept": {nil, []string{"sh", "-c", `test "$0" = me`, "me"}, 0, "waiting running done"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pretended{job: row.job}
+			args := append([]string{"gate", "run", "--run-dir", answers(t, p), "--"}, row.command...)
+			got := nagaya(t, args...)
+			if got.code != row.code || p.said() != row.said || got.out != "" {
+				t.Errorf("exit %d, said %q; want %d, %q\n%s", got.code, p.said(), row.code, row.said, got.errs)
+			}
+			if len(p.heard) > 0 && p.heard[0].Name != filepath.Base(row.command[0]) {
+				t.Errorf("the job is called %q", p.heard[0].Name)
+			}
+		})
+	}
+}
+
+// Signals reach the command, and how it takes them is its own affair.
+func TestGateRunPassesSignals(t *testing.T) {
+	for name, row := range map[string]struct {
+		script string
+		signal syscall.Signal
+		code   int
+	}{
+		"it has a way to end": {`trap 'exit 9' USR1; echo > "$0"; while :; do sleep 0.05; done`, syscall.SIGUSR1, 9},
+		"it ends of it":       {`echo > "$0"; while :; do sleep 0.05; done`, syscall.SIGTERM, 128 + 15},
+	} {
+		t.Run(name, func(t *testing.T) {
+			started := filepath.Join(t.TempDir(), "started")
+			if err := syscall.Mkfifo(started, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := answers(t, &pretended{})
+			ended := make(chan ran, 1)
+			go func() { ended <- nagaya(t, "gate", "run", "--run-dir", dir, "--", "sh", "-c", row.script, started) }()
+			f, err := os.Open(started) // until the script writes
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(f)
+			f.Close()
+			// By now 'gate run' takes the signals of this process.
+			if err := syscall.Kill(os.Getpid(), row.signal); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case got := <-ended:
+				if got.code != row.code {
+					t.Errorf("exit %d, want %d\n%s", got.code, row.code, got.errs)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the command did not get the signal")
+			}
+		})
+	}
+}
+
+// What the command cost is what the agent learns.
+func TestGateRunAccounts(t *testing.T) {
+	p := &pretended{}
+	got := nagaya(t, "gate", "run", "--name", "busy", "--run-dir", answers(t, p), "--", "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+	if got.code != exitOK {
+		t.Fatalf("exit %d, %s", got.code, got.errs)
+	}
+	last := p.heard[len(p.heard)-1]
+	if last.State != gate.Done || last.Spent <= 0 || last.Spent > 1 || last.Name != "busy" {
+		t.Errorf("the agent heard last %+v", last)
+	}
+	if id := p.heard[0].ID; !strings.HasPrefix(id, "busy-") || last.ID != id {
+		t.Errorf("the run is called %q and %q", id, last.ID)
+	}
+}
+
+func TestParseDeadline(t *testing.T) {
+	tokyo := time.FixedZone("JST", 9*3600)
+	now := time.Date(2026, 11, 22, 23, 30, 0, 0, tokyo)
+	for text, want := range map[string]time.Time{
+		"2026-11-23T06:00:00Z":      time.Date(2026, 11, 23, 6, 0, 0, 0, time.UTC),
+		"2026-11-23T06:00:00+09:00": time.Date(2026, 11, 23, 6, 0, 0, 0, tokyo),
+		"06:00":                     time.Date(2026, 11, 23, 6, 0, 0, 0, tokyo),
+		"23:31":                     time.Date(2026, 11, 22, 23, 31, 0, 0, tokyo),
+		"23:30":                     time.Date(2026, 11, 23, 23, 30, 0, 0, tokyo),
+	} {
+		if got, err := parseDeadline(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%q is %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "6", "24:00", "06:60", "06:00:00", "tomorrow", "2026-11-23", "-06:00"} {
+		if got, err := parseDeadline(text, now); err == nil {
+			t.Errorf("%q is read as %s", text, got)
+		}
+	}
+}
