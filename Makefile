@@ -31,7 +31,7 @@ build: ## Build the programs into bin/, static and stripped.
 
 .PHONY: test
 test: prepare lint build ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
-	CI=1 CGO_ENABLED=1 NAGAYA_BIN=$(CURDIR)/bin/nagaya .ci/with-docker go test -race -timeout 15m ./...
+	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
 
 .PHONY: demo
 demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it running.

@@ -65,10 +65,15 @@ var wordForm = pattern.Of(64, `[A-Za-z0-9_.-]+`)
 
 // about is the subject of a problem with one label or variable.
 func (p *parsed) about(label string) string {
+	return p.subject + " label " + harmless(label)
+}
+
+// harmless is the name of a label in a form that may stand anywhere.
+func harmless(label string) string {
 	if !wordForm.MatchString(label) {
-		label = quoted(label)
+		return quoted(label)
 	}
-	return p.subject + " label " + label
+	return label
 }
 
 func (p *parsed) add(s said, ok bool) {
@@ -159,7 +164,7 @@ func (p *parsed) route(name string, words map[string]string) {
 		p.complain(problem.Problem{
 			Code: "route-without-host", Severity: problem.Warning, Subject: p.about(prefix + "host"),
 			Text: "there are labels that begin with " + quoted(prefix) + " but none that names a host, so nothing is routed by them",
-			Hint: "set " + prefix + "host",
+			Hint: "set " + harmless(prefix+"host"),
 		})
 		return
 	}

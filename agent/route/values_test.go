@@ -162,6 +162,7 @@ func FuzzLabels(f *testing.F) {
 	f.Add("nagaya.x.host", "a.test; }", "nagaya.x.auth", "../x", "VIRTUAL_PATH", "/;", "a b", "fam\n")
 	f.Add("nagaya.host", "*.a.test,b.test", "nagaya.health", "/up?x=1", "HTTPS_METHOD", "nohttp", "", "")
 	f.Add("nagaya..host", "a", "nagaya.host.", "b", "CERT_NAME", "*.a.test", "~internal", "x/y")
+	f.Add("nagaya.\x15.au", "0", "nagaya.\x1b[2J.alow", "0", "0", "0", "0", "0")
 	f.Add("nagaya.host", "a.test", "nagaya.allow", "10.0.0.0/8", "VIRTUAL_HOST_MULTIPORTS", "{}", "w", "f")
 	f.Fuzz(func(t *testing.T, l1, v1, l2, v2, e1, w1, name, fam string) {
 		c := web("0123456789abcdef", func(c *tasks.Container) {

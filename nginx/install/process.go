@@ -98,6 +98,73 @@ func (p *process) find() int {
 	return 0
 }
 
+// search looks through all processes for our nginx: its master, and whether one
+// is still on its way to become that. It costs more than find and needs neither
+// pid file nor socket, which a newborn nginx does not have yet.
+func (p *process) search() (master int, starting bool) {
+	names, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return 0, false
+	}
+	masters := map[int]bool{}
+	for _, dir := range names {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		if p.isMaster(pid) {
+			masters[pid] = true
+		} else if t := title(pid); !strings.HasPrefix(t, "nginx: ") && strings.Contains(t+" ", p.startLine()) {
+			starting = true
+		}
+	}
+	for pid := range masters {
+		// A worker just forked carries its master's title for a moment.
+		if !masters[parent(pid)] {
+			master = pid
+		}
+	}
+	return master, starting
+}
+
+// parent returns the number of a process's parent, or 0.
+func parent(pid int) int {
+	b, err := readFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The name in parentheses may hold anything; state and parent come after it.
+	fields := strings.Fields(b[strings.LastIndexByte(b, ')')+1:])
+	if len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[1])
+	return n
+}
+
+// newborn returns the master of an nginx that a former agent had begun to start
+// when it was killed. It waits for one that is on its way; 0 means there is none.
+func (p *process) newborn(ctx context.Context) int {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	// A daemon changes its process id on its way, and one look may fall between
+	// the two; twice in a row it cannot.
+	for none := 0; ; {
+		master, starting := p.search()
+		if none++; starting {
+			none = 0
+		}
+		if master != 0 || none == 2 {
+			return master
+		}
+		select {
+		case <-ctx.Done():
+			return 0
+		case <-tick.C:
+		}
+	}
+}
+
 // workers returns the master's workers: those that accept, and how many are
 // draining.
 func workers(master int) (active []int, draining int) {
@@ -139,18 +206,31 @@ func (p *process) generation(ctx context.Context) string {
 	return ""
 }
 
+// startArgs is how nginx is started. -c comes first: a title that is cut short
+// still names the configuration.
+func (p *process) startArgs() []string {
+	return []string{"-c", p.o.confPath(), "-p", p.o.StateDir, "-e", nginx.ErrorLog(p.o.LogDir)}
+}
+
+// startLine is the part of the command line by which a start is known; a test of
+// a configuration (-t) never has it, because it names a directory beside.
+func (p *process) startLine() string { return " -c " + p.o.confPath() + " -p " }
+
 // startTimeout bounds a start; nginx itself tries a busy port for 2.5 s.
 const startTimeout = 20 * time.Second
 
 // start starts nginx with the current generation and returns its number. It
 // does not wait until nginx answers.
 func (p *process) start(ctx context.Context) (int, error) {
-	p.clear()
 	// A start that was begun is ended, so that no half-born nginx is left.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
-	// -c comes first: a title that is cut short still names the configuration.
-	cmd := exec.CommandContext(ctx, p.o.Binary, "-c", p.o.confPath(), "-p", p.o.StateDir, "-e", nginx.ErrorLog(p.o.LogDir))
+	if pid := p.newborn(ctx); pid != 0 {
+		p.o.Log.Info("nginx that a former agent was starting is adopted", "pid", pid)
+		return pid, nil
+	}
+	p.clear()
+	cmd := exec.CommandContext(ctx, p.o.Binary, p.startArgs()...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(), "/", time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	out := &tail{limit: 64 << 10}

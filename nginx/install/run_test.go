@@ -8,10 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -232,6 +234,44 @@ func TestAdopt(t *testing.T) {
 	if s := r.await("adoption", func(s nginx.Status) bool { return s.Running }); s.PID != first.PID {
 		t.Errorf("process %d, want %d", s.PID, first.PID)
 	}
+}
+
+// An agent may be killed while nginx is on its way to become a daemon: the next
+// agent must wait for that one and not start a second beside it.
+func TestAdoptNewborn(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	tree := r.tree(site("a.test", backend(t, "one")))
+	first := r.serve(tree)
+	r.crash()
+	unix.Kill(first.PID, unix.SIGTERM)
+	awaitExit(t, first.PID)
+
+	o, err := r.o.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProcess(o)
+	start := exec.Command(r.o.Binary, p.startArgs()...)
+	start.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := start.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid, err := p.start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := start.Wait(); err != nil {
+		t.Fatal("the first nginx did not start: ", err)
+	}
+	if want := p.find(); pid != want || pid == 0 {
+		t.Errorf("process %d was adopted, the one that was on its way is %d", pid, want)
+	}
+	r.run()
+	if s := r.serve(tree); s.PID != pid || s.Reloads != 0 {
+		t.Errorf("status %+v, want process %d untouched", s, pid)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
 }
 
 // An agent may be killed between any two steps.

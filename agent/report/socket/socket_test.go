@@ -32,7 +32,7 @@ type pretended struct {
 	job    func(context.Context, gate.Asked) (gate.Entry, error)
 }
 
-func (p pretended) Status() report.Status { return p.status }
+func (p pretended) Status() report.Status                  { return p.status }
 func (p pretended) ClaimAddress(ctx context.Context) error { return p.claim(ctx) }
 
 func (p pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) { return p.job(ctx, a) }

@@ -225,8 +225,8 @@ func (p *player) batchRuns(ctx context.Context) error {
 	if _, err := p.nagaya(ctx, "credits"); err != nil {
 		return err
 	}
-	args := []string{"gate", "run", "--name", "nightly-report", "--need", "60", "--", filepath.Join(p.s.Bin, "household"), "-burn", "3s"}
-	p.say("$ nagaya gate run --name nightly-report --need 60 -- household -burn 3s &")
+	args := []string{"gate", "run", "--name", "nightly-report", "--need", "120", "--", filepath.Join(p.s.Bin, "household"), "-burn", "3s"}
+	p.say("$ nagaya gate run --name nightly-report --need 120 -- household -burn 3s &")
 	batch := make(chan string, 1)
 	batchErr := make(chan error, 1)
 	go func() {
@@ -243,8 +243,8 @@ func (p *player) batchRuns(ctx context.Context) error {
 	if _, err := p.nagaya(ctx, "gate"); err != nil {
 		return err
 	}
-	p.say("(the simulated cloud now grants the credits of a quiet day: 280)")
-	if err := p.s.SetBalance(ctx, 280); err != nil {
+	p.say("(the simulated cloud now grants the credits of a quiet day: 288)")
+	if err := p.s.SetBalance(ctx, 288); err != nil {
 		return err
 	}
 	if err := p.jobIs(ctx, "running"); err != nil {

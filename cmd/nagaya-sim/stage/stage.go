@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -100,18 +101,22 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 	return s, nil
 }
 
-// freePorts finds two ports that nobody listens on.
+// freePorts finds two ports that nobody listens on, below Linux's range for
+// ports that are chosen by themselves: one of those could be taken meanwhile.
 func freePorts() (int, int, error) {
 	var ports []int
-	for range 2 {
-		l, err := net.Listen("tcp", ":0")
+	for range 1000 {
+		port := 10_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
-			return 0, 0, err
+			continue
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if ports = append(ports, port); len(ports) == 2 {
+			return ports[0], ports[1], nil
+		}
 	}
-	return ports[0], ports[1], nil
+	return 0, 0, errors.New("no two free ports between 10000 and 30000")
 }
 
 // ConfigFile is the path of the agent's configuration.
