@@ -44,16 +44,21 @@ type planner struct {
 	nginx    nginx.Build
 	hasNginx bool
 
-	table    *route.Table // kept by the agent across flows: who holds a host keeps it
-	told     bool         // a tree was given away
-	restyled bool         // nginx or the operator's snippets are others than the last tree was made with
-	holdTill time.Time    // until when the first tree is held back
-	tree     string       // generation of the last tree
+	// table is the agent's and outlives a flow; keep writes it down, so that it
+	// outlives the agent too: who holds a host name must hold it after a restart.
+	// keep is nil for a planner that must not touch anything.
+	table    *route.Table
+	keep     func([]route.Site)
+	told     bool      // a tree was given away
+	restyled bool      // nginx or the operator's snippets are others than the last tree was made with
+	holdTill time.Time // until when the first tree is held back
+	tree     string    // generation of the last tree
 	running  report.Tasks
 	batchIDs atomic.Pointer[[]string]
 }
 
 func newPlanner(a *agent, c config.Config) *planner {
+	a.recallSites(c)
 	return &planner{
 		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](),
 		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](),
@@ -149,6 +154,9 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		putWanted(table.Probes)
 	}
 	changed := !reflect.DeepEqual(table, before)
+	if p.keep != nil && table.Complete && !reflect.DeepEqual(table.Sites, before.Sites) {
+		p.keep(table.Sites)
+	}
 	if changed || !p.told {
 		putTable(table)
 	}
@@ -228,6 +236,32 @@ func (p *planner) batches() []string {
 		return *ids
 	}
 	return nil
+}
+
+// sitesFile is where the sites are kept.
+const sitesFile = "sites.json"
+
+// recallSites takes the sites that an earlier agent kept for those of the table
+// before, if this agent has made none yet.
+func (a *agent) recallSites(c config.Config) {
+	if a.table.Sites != nil {
+		return
+	}
+	var sites []route.Site
+	if err := recall(statePath(c, sitesFile), &sites); err != nil {
+		a.o.Log.Warn("who held which host is lost; the oldest container gets it", "file", statePath(c, sitesFile), "err", err)
+		return
+	}
+	a.table.Sites = sites
+}
+
+// keepSites returns the function that keeps them.
+func (a *agent) keepSites(c config.Config) func([]route.Site) {
+	return func(sites []route.Site) {
+		if err := keep(statePath(c, sitesFile), sites); err != nil {
+			a.o.Log.Warn("who holds which host could not be kept", "file", statePath(c, sitesFile), "err", err)
+		}
+	}
 }
 
 // bodySize translates "0 is no limit" into what package route takes.

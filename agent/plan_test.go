@@ -385,3 +385,54 @@ func TestBatchesAreCountedApart(t *testing.T) {
 		}
 	})
 }
+
+// Whoever holds a host name holds it after a restart of the agent as well, even
+// against a container that is older and was refused it before.
+func TestHostsAreHeldAcrossRestarts(t *testing.T) {
+	a, c := newTestAgent(t)
+	now := time.Now()
+	container := func(name string, age time.Duration) tasks.Containers {
+		l := listed("a.test")
+		l.List[0].ID, l.List[0].Name = name, name
+		l.List[0].CreatedAt, l.List[0].StartedAt = now.Add(-age), now.Add(-age)
+		return l
+	}
+	owner, thief := container("owner", time.Minute), container("thief", time.Hour)
+	both := owner
+	both.List = append(both.List[:1:1], thief.List...)
+
+	run := func(a *agent, lists ...tasks.Containers) string {
+		p := newPlanner(a, c)
+		p.keep = a.keepSites(c)
+		p.local, p.pairs = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}
+		for _, l := range lists {
+			p.docker = l
+			for range 2 { // once to learn what to probe, once with the answer
+				p.plan(now, func(w []route.Probe) {
+					p.probed = route.Reach{}
+					for _, one := range w {
+						p.probed[one] = route.Reached{State: route.Reachable, Since: now}
+					}
+				}, func(nginx.Tree) {}, func(route.Table) {}, func(report.Tasks) {})
+			}
+		}
+		if len(a.table.Sites) != 1 {
+			t.Fatalf("sites %+v, want one", a.table.Sites)
+		}
+		return a.table.Sites[0].Family
+	}
+	if got := run(a, owner, both); got != "owner" {
+		t.Fatalf("%q holds the host before the restart", got)
+	}
+	again := &agent{o: a.o, board: newBoard("test", now), restart: func() {}}
+	if got := run(again, both); got != "owner" {
+		t.Errorf("%q holds the host after the restart, want the owner", got)
+	}
+	if err := os.Remove(statePath(c, sitesFile)); err != nil {
+		t.Fatal(err)
+	}
+	blank := &agent{o: a.o, board: newBoard("test", now), restart: func() {}}
+	if got := run(blank, both); got != "thief" {
+		t.Errorf("%q holds the host although nothing was kept; the test is blind", got)
+	}
+}

@@ -101,7 +101,7 @@ func (s *State) swing(in Input, set Settings, v view, d *Decision) {
 	open, urgently, reason := s.judge(v, ls, d)
 	switch {
 	case open == s.Open:
-	case !s.Since.IsZero() && !urgently && in.Now.Sub(s.Since) < set.Dwell:
+	case s.Known && !s.Since.IsZero() && !urgently && in.Now.Sub(s.Since) < set.Dwell:
 		open = s.Open
 		reason = fmt.Sprintf("%s; unchanged, the last change was less than %s ago", reason, set.Dwell)
 	default:
@@ -110,6 +110,7 @@ func (s *State) swing(in Input, set Settings, v view, d *Decision) {
 	if s.Since.IsZero() {
 		s.Since = in.Now
 	}
+	s.Known = s.Known || d.Known
 	d.Reason = reason
 	if !open && v.shut == "" && v.credits {
 		d.OpensAt = v.opensAt(set, promised)

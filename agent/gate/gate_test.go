@@ -177,6 +177,22 @@ func TestHysteresisAndDwell(t *testing.T) {
 	}
 }
 
+// A new agent knows nothing for a moment; once it does, nobody waits for a dwell.
+func TestFirstKnowledgeDoesNotDwell(t *testing.T) {
+	s, d := decide(t, State{}, Input{Now: noon})
+	if d.Open || d.Known {
+		t.Fatalf("open %v, known %v without any knowledge", d.Open, d.Known)
+	}
+	now := noon.Add(time.Second)
+	if s, d = decide(t, s, Input{Now: now, Credits: saved(now, 300, baseline)}); !d.Open {
+		t.Errorf("closed although 300 credits are known: %s", d.Reason)
+	}
+	now = now.Add(time.Second)
+	if _, d = decide(t, s, Input{Now: now, Credits: saved(now, 60, baseline)}); !d.Open {
+		t.Errorf("the second change came too soon: %s", d.Reason)
+	}
+}
+
 func TestOpensAt(t *testing.T) {
 	// 40 credits, gaining 12 an hour: 76.8 is passed in the fourth.
 	_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 40, credit.Demand{Mean: 0.2, High: 0.2})})

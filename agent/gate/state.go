@@ -15,6 +15,9 @@ type State struct {
 	Open bool `json:"open"`
 	// Since is when Open last changed; zero before the first decision.
 	Since time.Time `json:"since,omitzero"`
+	// Known is true once a decision was made with knowledge. Before that the gate
+	// is closed for want of it, which is not a change that must dwell.
+	Known bool `json:"known,omitempty"`
 	// At is when the last decision was made.
 	At time.Time `json:"at,omitzero"`
 	// Awake is when the gate came back after a pause; silence counts from then.
