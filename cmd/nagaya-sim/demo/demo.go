@@ -71,7 +71,7 @@ type player struct {
 // be kept, also when a step fails or ctx ends.
 func Play(ctx context.Context, o Options) (err error) {
 	begun := time.Now()
-	s, err := stage.New(ctx, stage.Options{Bin: o.Bin, Hosts: []string{shop, wiki, vault}, Config: config})
+	s, err := stage.New(ctx, stage.Options{Bin: o.Bin, Hosts: Hosts(), Config: config})
 	if err != nil {
 		return err
 	}
@@ -108,6 +108,9 @@ func Play(ctx context.Context, o Options) (err error) {
 
 // Steps is the number of steps.
 func Steps() int { return len(steps) }
+
+// Hosts are the host names that are served from step 3 on.
+func Hosts() []string { return []string{shop, wiki, vault} }
 
 func (p *player) sayWhatIsHere(ctx context.Context) error {
 	v, err := p.s.Docker.ServerVersion(ctx, client.ServerVersionOptions{})

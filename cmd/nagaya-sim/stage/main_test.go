@@ -11,6 +11,9 @@ import (
 // bin is where the programs under test are.
 var bin string
 
+// Programs is where they are, for the tests that see this package from outside.
+func Programs() string { return bin }
+
 // TestMain builds the programs and makes sure that there is a Docker Engine and
 // an nginx. Without them the tests are skipped, except where CI is set.
 func TestMain(m *testing.M) {

@@ -1,34 +1,27 @@
-package demo
+package stage_test
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/demo"
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
 )
+
+// This test is here and not beside the demonstration because all that play on one
+// Docker Engine must take turns: every agent sees every container.
 
 // The agent is killed after every step of the demonstration and started again:
 // what was served is served all the while, and the play goes on to its end.
 func TestDemonstrationSurvivesAKillAfterEveryStep(t *testing.T) {
-	if err := stage.Needs(t.Context()); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("needs Docker and nginx: ", err)
-	}
-	bin := t.TempDir()
-	if err := stage.Build(t.Context(), "../../..", bin); err != nil {
-		t.Fatal(err)
-	}
 	var out bytes.Buffer
 	kills := 0
-	err := Play(t.Context(), Options{Bin: bin, Out: &out, After: func(ctx context.Context, s *stage.Stage, step int) error {
+	err := demo.Play(t.Context(), demo.Options{Bin: stage.Programs(), Out: &out, After: func(ctx context.Context, s *stage.Stage, step int) error {
 		if step < 2 {
 			return nil // there is no agent yet
 		}
@@ -38,8 +31,8 @@ func TestDemonstrationSurvivesAKillAfterEveryStep(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out.String())
 	}
-	if kills != Steps()-1 {
-		t.Errorf("%d kills in %d steps", kills, Steps())
+	if kills != demo.Steps()-1 {
+		t.Errorf("%d kills in %d steps", kills, demo.Steps())
 	}
 	for _, want := range []string{" 0 failed", "label-invalid", "host-taken", "container-not-listening", "is admitted", "ended after"} {
 		if !strings.Contains(out.String(), want) {
@@ -49,7 +42,7 @@ func TestDemonstrationSurvivesAKillAfterEveryStep(t *testing.T) {
 }
 
 func killAndStart(ctx context.Context, s *stage.Stage, step int) error {
-	hosts := []string{shop, wiki, vault}
+	hosts := demo.Hosts()
 	if step < 3 {
 		hosts = nil
 	}
