@@ -119,7 +119,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 // ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
 // the agent adds what Docker does not know, and says the rest a little earlier.
-const ecsEvery = 10 * time.Second
+const ecsEvery = 15 * time.Second
 
 // The parts of the board that stages write.
 

@@ -77,7 +77,7 @@ const (
 	// no time that it depends on has come: the operator's snippets are looked at then.
 	replan = time.Minute
 	// beatEvery is how often the planner says that it lives.
-	beatEvery = 10 * time.Second
+	beatEvery = 15 * time.Second
 	// firstHold bounds how long the first tree waits for the first answers of the
 	// probes and of the ECS agent. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.

@@ -27,7 +27,7 @@ func Default() Config {
 			AccessLog: "access.log", SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd",
 			ShutdownTimeout: 4 * time.Minute, StopOnExit: true,
 		},
-		Credit: Credit{Every: 10 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
+		Credit: Credit{Every: 15 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
 		Gate: Gate{
 			Reserve: Auto, OpenMark: Auto, Horizon: 12 * time.Hour, Dwell: 5 * time.Minute,
 			StaleAfter: 30 * time.Minute, Busy: 0.5,

@@ -27,9 +27,12 @@ type Options struct {
 	AgentURL string
 	// LocalAddr overrides the automatic choice of the local address.
 	LocalAddr netip.Addr
-	// Every is how often the metadata that may change any moment is read: public
-	// addresses, spot, rebalance and Auto Scaling notices. Default 5 s, which is
-	// what the EC2 User Guide advises for notices.
+	// Every is how often the metadata that may change any moment is read: the public
+	// addresses and, on a Spot Instance, its notices; whether Auto Scaling wants the
+	// instance gone is read every third time. The default is 5 s on a Spot
+	// Instance, which is what the EC2 User Guide advises for notices, and 8 s on
+	// others: a lost address is noticed within 10 s, and every look wakes an
+	// otherwise idle processor.
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
 	Slow time.Duration
@@ -39,6 +42,9 @@ type Options struct {
 	Log   *slog.Logger
 }
 
+// usualEvery is how many looks lie between two that are not brief.
+const usualEvery = 3
+
 // mostRetry is how many times as long as the first pause the longest one is.
 const mostRetry = 30
 
@@ -46,9 +52,6 @@ const mostRetry = 30
 // The first report holds what the host knows by itself; the rest follows when it
 // is there. It never gives up.
 func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
-	if o.Every <= 0 {
-		o.Every = 5 * time.Second
-	}
 	if o.Slow <= 0 {
 		o.Slow = time.Minute
 	}
@@ -78,19 +81,24 @@ type watcher struct {
 	told  bool
 	retry time.Duration
 	slow  time.Time // when everything is read next
+	looks int
 }
 
 // look reads what is due and reports it if it differs. It returns when to look again.
 func (w *watcher) look(ctx context.Context) time.Duration {
 	id := w.last
-	full := !id.Instance.Known || !time.Now().Before(w.slow)
-	if full {
+	d := brief
+	if w.looks++; w.looks%usualEvery == 0 {
+		d = usual
+	}
+	if !id.Instance.Known || !time.Now().Before(w.slow) {
+		d = full
 		w.slow = time.Now().Add(w.o.Slow)
 		if ecs, ok := w.ecs(ctx); ok {
 			id.ECS = ecs
 		}
 	}
-	instance, notices, err := readInstance(ctx, w.o.IMDS, id, full)
+	instance, notices, err := readInstance(ctx, w.o.IMDS, id, d)
 	if ctx.Err() != nil {
 		return 0
 	}
@@ -110,7 +118,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		w.retry = 0
 		id.Instance, id.Notices, id.Problems = instance, notices, nil
 	}
-	if full {
+	if d == full {
 		id.Host = w.host(id.Instance.Primary.LocalAddr)
 	}
 	if !id.Host.LocalAddr.IsValid() {
@@ -120,7 +128,13 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if w.retry > 0 {
 		return w.retry*9/10 + rand.N(w.retry/5+1)
 	}
-	return w.o.Every
+	switch {
+	case w.o.Every > 0:
+		return w.o.Every
+	case id.Instance.LifeCycle == spot:
+		return 5 * time.Second
+	}
+	return 8 * time.Second
 }
 
 // tell reports id if it differs from the last report.

@@ -30,25 +30,42 @@ const maxTags = 50
 // errAbsent is the error of a metadata path that has no value: a fact, not a failure.
 var errAbsent = errors.New("absent")
 
-// readInstance reads what may change any moment, and with full also what changes
-// rarely. What cannot change while the instance runs is read once.
-func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, full bool) (identity.Instance, []identity.Notice, error) {
+// depth says how much of the metadata a look reads.
+type depth int
+
+const (
+	// brief reads what must be noticed in seconds.
+	brief depth = iota
+	// usual also reads whether Auto Scaling wants the instance gone, which leaves
+	// at least the time of a life cycle hook, or none at all.
+	usual
+	// full also reads what changes rarely.
+	full
+)
+
+// readInstance reads as deep as it is told. What cannot change while the
+// instance runs is read once; notices that are not read stay.
+func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d depth) (identity.Instance, []identity.Notice, error) {
 	r := reader{ctx: ctx, c: c}
 	in := last.Instance
 	if !in.Known {
 		in = r.fixed()
 	}
 	in.Primary.PublicAddr = r.addrs("network/interfaces/macs/" + in.Primary.MAC + "/public-ipv4s")
-	notices := r.urgent(in.LifeCycle)
-	if full {
+	var notices []identity.Notice
+	if in.LifeCycle == spot {
+		notices = r.spotNotices()
+	}
+	if d >= usual {
+		notices = append(notices, r.autoScaling()...)
+	} else {
+		notices = append(notices, ofKind(last.Notices, identity.AutoScalingTermination)...)
+	}
+	if d == full {
 		in.Tags, in.TagsKnown = r.tags()
 		notices = append(notices, r.maintenance()...)
 	} else {
-		for _, n := range last.Notices {
-			if n.Kind == identity.Maintenance {
-				notices = append(notices, n)
-			}
-		}
+		notices = append(notices, ofKind(last.Notices, identity.Maintenance)...)
 	}
 	return in, notices, r.err
 }
@@ -147,6 +164,9 @@ func (r *reader) tags() (map[string]string, bool) {
 	return tags, r.err == nil
 }
 
+// spot is the life cycle of a Spot Instance.
+const spot identity.LifeCycle = "spot"
+
 // spotNotices are for Spot Instances only (EC2 User Guide, "Spot Instance
 // interruption notices" and "EC2 instance rebalance recommendations").
 func (r *reader) spotNotices() []identity.Notice {
@@ -170,16 +190,22 @@ func (r *reader) spotNotices() []identity.Notice {
 	return all
 }
 
-// urgent reads the notices that leave minutes.
-func (r *reader) urgent(l identity.LifeCycle) []identity.Notice {
-	var all []identity.Notice
-	if l == "spot" {
-		all = r.spotNotices()
-	}
+// autoScaling reads whether the instance's group wants it gone.
+func (r *reader) autoScaling() []identity.Notice {
 	if s, ok := r.maybe("autoscaling/target-lifecycle-state"); ok && s == "Terminated" {
-		all = append(all, identity.Notice{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"})
+		return []identity.Notice{{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"}}
 	}
-	return all
+	return nil
+}
+
+func ofKind(all []identity.Notice, k identity.NoticeKind) []identity.Notice {
+	var some []identity.Notice
+	for _, n := range all {
+		if n.Kind == k {
+			some = append(some, n)
+		}
+	}
+	return some
 }
 
 // maxEvents bounds the scheduled events that are kept.
