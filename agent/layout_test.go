@@ -35,7 +35,7 @@ var nouns = []string{
 }
 
 // tools may be imported by whatever does I/O.
-var tools = []string{"agent/latest", "systemd"}
+var tools = []string{"agent/latest", "agent/awserror", "systemd"}
 
 // pureOutside lists what a noun may import from other modules, each with its reason.
 var pureOutside = map[string]string{

@@ -103,18 +103,7 @@ func lastEmerg(text string) string {
 	return ""
 }
 
-// bounded cuts foreign text to what a line can show and drops what is not printable.
-func bounded(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > 400 {
-		s = strings.ToValidUTF8(s[:400], "") + "…"
-	}
-	return s
-}
+// bounded makes what nginx said fit to be shown.
+func bounded(s string) string { return problem.Printable(s, 400) }
 
 func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

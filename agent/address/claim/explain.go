@@ -114,16 +114,5 @@ func (c *claimer) wayOut() string {
 	return "check the security group's outbound rules, the route table and DNS"
 }
 
-func bounded(s string) string {
-	const most = 400
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	if len(s) > most {
-		s = s[:most] + "…"
-	}
-	return s
-}
+// bounded makes a text of AWS or the network fit to be shown.
+func bounded(s string) string { return problem.Printable(s, 400) }

@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/smithy-go"
 
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -168,10 +168,10 @@ func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Sta
 func (q cloudQuestion) problem(metric string, err error) *problem.Problem {
 	p := &problem.Problem{
 		Code: "cloudwatch-failed", Severity: problem.Error, Subject: "CloudWatch",
-		Text: quoted("CloudWatch did not answer for "+metric, err),
+		Text: awserror.Sentence("CloudWatch did not answer for "+metric, err),
 		Hint: "see that the instance has a role and reaches CloudWatch of its Region; nagaya asks again by itself",
 	}
-	if denied(err) {
+	if awserror.Denied(err) {
 		p.Code, p.Hint = "cloudwatch-denied", "allow the action cloudwatch:GetMetricStatistics to the instance's role, with resource *"
 	}
 	return p
@@ -208,36 +208,14 @@ func (q modeQuestion) ask(ctx context.Context) (answer, error) {
 		err = errors.New("the answer names no mode for this instance")
 	}
 	a.problem = &problem.Problem{
-		Code: "credit-mode-failed", Subject: "EC2", Text: quoted("EC2 did not tell the credit mode", err),
+		Code: "credit-mode-failed", Subject: "EC2", Text: awserror.Sentence("EC2 did not tell the credit mode", err),
 		Hint: "nagaya asks again by itself; meanwhile it spends no surplus credits",
 	}
-	if denied(err) {
+	if awserror.Denied(err) {
 		a.problem.Code = "credit-mode-denied"
 		a.problem.Hint = "allow the action ec2:DescribeInstanceCreditSpecifications to the instance's role, with resource *"
 	}
 	return a, err
-}
-
-// denied reports whether AWS refused for want of a permission.
-func denied(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError":
-		return true
-	}
-	return false
-}
-
-// quoted makes a sentence out of a failure; what a stranger said is quoted and bounded.
-func quoted(what string, err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return fmt.Sprintf("%s: %.60q (%.200q)", what, api.ErrorCode(), api.ErrorMessage())
-	}
-	return fmt.Sprintf("%s: %.200q", what, err.Error())
 }
 
 func ptr[T any](v T) *T { return &v }

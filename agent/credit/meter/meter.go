@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -197,7 +198,7 @@ func (m *meter) read(now time.Time) credit.Reading {
 	if err != nil {
 		r.Problems = append(r.Problems, problem.Problem{
 			Code: "cpu-time-unreadable", Severity: problem.Error, Subject: m.o.Proc + "/stat",
-			Text: quoted("CPU time cannot be read", err), Hint: "mount proc at " + m.o.Proc + " and let nagaya read it",
+			Text: awserror.Sentence("CPU time cannot be read", err), Hint: "mount proc at " + m.o.Proc + " and let nagaya read it",
 		})
 	} else {
 		cpu.Meter = m.name

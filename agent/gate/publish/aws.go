@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	ecstypes "github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -74,14 +75,14 @@ func (a attribute) tell(ctx context.Context, d gate.Decision) error {
 func (a attribute) problem(err error) problem.Problem {
 	p := problem.Problem{
 		Code: "ecs-attribute-failed", Severity: problem.Error, Subject: "ECS",
-		Text: quoted("the attribute "+Attribute+" cannot be set", err),
+		Text: awserror.Sentence("the attribute "+Attribute+" cannot be set", err),
 		Hint: "see that the instance has a role and reaches ECS of its Region; nagaya tries again by itself",
 	}
 	switch {
 	case errors.Is(err, errNoInstance):
 		p.Code, p.Severity = "ecs-instance-unknown", problem.Warning
 		p.Hint = "start the ECS agent, or leave the attribute out of the configuration"
-	case denied(err):
+	case awserror.Denied(err):
 		p.Code, p.Hint = "ecs-attribute-denied", "allow the action ecs:PutAttributes to the instance's role"
 	}
 	return p
@@ -118,10 +119,10 @@ func (e environment) tell(ctx context.Context, d gate.Decision) error {
 func (e environment) problem(err error) problem.Problem {
 	p := problem.Problem{
 		Code: "batch-environment-failed", Severity: problem.Error, Subject: "compute environment " + e.environment,
-		Text: quoted("the compute environment cannot be enabled or disabled", err),
+		Text: awserror.Sentence("the compute environment cannot be enabled or disabled", err),
 		Hint: "see that it exists and is VALID; nagaya tries again by itself",
 	}
-	if denied(err) {
+	if awserror.Denied(err) {
 		p.Code, p.Hint = "batch-environment-denied", "allow the action batch:UpdateComputeEnvironment to the instance's role"
 	}
 	return p

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -52,7 +53,7 @@ func (f file) tell(_ context.Context, d gate.Decision) error {
 func (f file) problem(err error) problem.Problem {
 	return problem.Problem{
 		Code: "gate-file-failed", Severity: problem.Error, Subject: "file " + f.path,
-		Text: quoted("the gate's file cannot be written", err),
+		Text: awserror.Sentence("the gate's file cannot be written", err),
 		Hint: "make its directory writable for nagaya, with room left; readers take an old file as closed",
 	}
 }

@@ -4,14 +4,10 @@ package publish
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -248,26 +244,4 @@ func (b *board) publish() {
 	}
 	problem.Sort(p.Problems)
 	b.put(p)
-}
-
-// denied reports whether AWS refused for want of a permission.
-func denied(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError":
-		return true
-	}
-	return false
-}
-
-// quoted makes a sentence out of a failure; what a stranger said is quoted and bounded.
-func quoted(what string, err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		return fmt.Sprintf("%s: %.60q (%.200q)", what, api.ErrorCode(), api.ErrorMessage())
-	}
-	return fmt.Sprintf("%s: %.200q", what, err.Error())
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -234,22 +233,11 @@ func (r *reader) maintenance() []identity.Notice {
 	return all
 }
 
-// maxPrintable bounds a text from metadata, in bytes.
-const maxPrintable = 200
+// maxText bounds a text from metadata, in bytes.
+const maxText = 200
 
-// printable makes a stranger's text harmless and short.
-func printable(s string) string {
-	s = strings.Map(func(c rune) rune {
-		if !unicode.IsPrint(c) {
-			return ' '
-		}
-		return c
-	}, s)
-	if len(s) > maxPrintable {
-		s = strings.ToValidUTF8(s[:maxPrintable], "") + "…"
-	}
-	return s
-}
+// printable makes a text from metadata fit to be shown.
+func printable(s string) string { return problem.Printable(s, maxText) }
 
 // answered finds the status in the text of an error: the SDK does not let errors.As
 // see what kept it from getting a token.

@@ -284,11 +284,5 @@ func remedy(err error) string {
 	return "start Docker (systemctl start docker), or name its socket in the configuration"
 }
 
-// bounded shortens a text that came from elsewhere.
-func bounded(s string) string {
-	const most = 200
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}
+// bounded makes a text that came from elsewhere fit to be shown.
+func bounded(s string) string { return problem.Printable(s, 200) }

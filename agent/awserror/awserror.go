@@ -1,0 +1,34 @@
+// Package awserror reads the errors that AWS's SDK returns, for those who turn
+// them into problems.
+package awserror
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/aws/smithy-go"
+)
+
+// Denied reports whether AWS refused for want of a permission. The services do
+// not agree on the code.
+func Denied(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	switch api.ErrorCode() {
+	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError":
+		return true
+	}
+	return false
+}
+
+// Sentence says what failed and why; what AWS or the network said is quoted and
+// bounded.
+func Sentence(what string, err error) string {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return fmt.Sprintf("%s: %.60q (%.200q)", what, api.ErrorCode(), api.ErrorMessage())
+	}
+	return fmt.Sprintf("%s: %.200q", what, err.Error())
+}
