@@ -65,6 +65,8 @@ type player struct {
 	s    *stage.Stage
 	out  io.Writer
 	keep bool
+	// published is when the first balance was published.
+	published time.Time
 }
 
 // Play plays all steps. Whatever was started is taken away again unless it is to

@@ -25,7 +25,8 @@ func (p *player) cloudStarts(ctx context.Context) error {
 	for _, kv := range p.s.Env {
 		p.say("  %s", kv)
 	}
-	return nil
+	p.published = time.Now()
+	return p.s.SetBalance(ctx, 40)
 }
 
 func (p *player) agentStarts(ctx context.Context) error {
@@ -225,8 +226,8 @@ func (p *player) batchRuns(ctx context.Context) error {
 	if _, err := p.nagaya(ctx, "credits"); err != nil {
 		return err
 	}
-	args := []string{"gate", "run", "--name", "nightly-report", "--need", "120", "--", filepath.Join(p.s.Bin, "household"), "-burn", "3s"}
-	p.say("$ nagaya gate run --name nightly-report --need 120 -- household -burn 3s &")
+	args := []string{"gate", "run", "--name", "nightly-report", "--need", "60", "--", filepath.Join(p.s.Bin, "household"), "-burn", "3s"}
+	p.say("$ nagaya gate run --name nightly-report --need 60 -- household -burn 3s &")
 	batch := make(chan string, 1)
 	batchErr := make(chan error, 1)
 	go func() {
@@ -241,6 +242,9 @@ func (p *player) batchRuns(ctx context.Context) error {
 		return err
 	}
 	if _, err := p.nagaya(ctx, "gate"); err != nil {
+		return err
+	}
+	if err := p.nextMinute(ctx); err != nil {
 		return err
 	}
 	p.say("(the simulated cloud now grants the credits of a quiet day: 288)")
@@ -264,6 +268,22 @@ func (p *player) batchRuns(ctx context.Context) error {
 	}
 	_, err := p.nagaya(ctx, "gate")
 	return err
+}
+
+// nextMinute waits until CloudWatch can tell a new point from the one of step 1:
+// points carry the minute.
+func (p *player) nextMinute(ctx context.Context) error {
+	wait := time.Until(p.published.Truncate(time.Minute).Add(time.Minute))
+	if wait <= 0 {
+		return nil
+	}
+	p.say("(CloudWatch's next point can come in %d s)", int(wait.Seconds())+1)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait + time.Second):
+		return nil
+	}
 }
 
 // jobIs waits until the job stands in the given phase.
