@@ -369,7 +369,7 @@ func TestIdlePlannerSleeps(t *testing.T) {
 
 func TestBatchesAreCountedApart(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
-		if got := d.p.batches(); got != nil {
+		if got := d.p.batches(); len(got) != 0 {
 			d.t.Errorf("batches %v before anything is known", got)
 		}
 		list := listed("a.test", "b.test", "c.test")

@@ -121,6 +121,7 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 		case newest = <-wanted:
 			r.wanted = &newest
 			r.status.Wanted, r.status.Settled = newest.Generation, false
+			r.publish() // nobody shall take the time until the pass for settled
 			due.Reset(r.budget.wait(time.Now()))
 			continue
 		case <-r.gone:

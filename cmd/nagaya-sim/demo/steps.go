@@ -134,6 +134,15 @@ func (p *player) served(ctx context.Context, host, household string) error {
 		if err == nil && (code != 200 || !strings.HasPrefix(body, household)) {
 			err = fmt.Errorf("it answers %d %q", code, body)
 		}
+		if err != nil {
+			return err
+		}
+		// The new workers answer; until the old ones have stopped accepting, the
+		// next connection may still meet one that does not know the host.
+		out, _, err := p.s.CLI(ctx, "status", "--json")
+		if err == nil && !strings.Contains(out, `"settled": true`) {
+			err = errors.New("nginx has not settled")
+		}
 		return err
 	})
 }
