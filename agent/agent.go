@@ -16,9 +16,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -193,15 +195,9 @@ const configPoll = 30 * time.Second
 // watchConfig follows the configuration file and the operator's signal.
 func (a *agent) watchConfig(ctx context.Context) error {
 	g := newGroup(ctx)
-	again := make(chan struct{}, 1)
-	look := func() {
-		select {
-		case again <- struct{}{}:
-		default:
-		}
-	}
+	again := latest.New[struct{}]()
 	g.run("file", func(ctx context.Context) error {
-		return load.Watch(ctx, a.o.ConfigFile, configPoll, a.o.Log, look)
+		return load.Watch(ctx, a.o.ConfigFile, configPoll, a.o.Log, func() { again.Put(struct{}{}) })
 	})
 	g.run("apply", func(ctx context.Context) error {
 		for {
@@ -212,7 +208,7 @@ func (a *agent) watchConfig(ctx context.Context) error {
 				a.notify(a.o.Notify.Reloading())
 				a.reconfigure()
 				a.notify(a.o.Notify.Ready())
-			case <-again:
+			case <-again.C():
 				a.reconfigure()
 			}
 		}
@@ -252,15 +248,12 @@ func (a *agent) reconfigure() {
 func (a *agent) sawIdentity(id identity.Identity) {
 	a.mu.Lock()
 	a.identity = id
-	a.mu.Unlock()
-	if !id.Instance.TagsKnown {
-		return
+	changed := id.Instance.TagsKnown && !reflect.DeepEqual(a.tags, id.Instance.Tags)
+	if changed {
+		a.tags = id.Instance.Tags
 	}
-	a.mu.Lock()
-	same := reflect.DeepEqual(a.tags, id.Instance.Tags)
-	a.tags = id.Instance.Tags
 	a.mu.Unlock()
-	if !same {
+	if changed {
 		a.reconfigure()
 	}
 }
@@ -316,8 +309,8 @@ func (a *agent) settled(s report.Status) bool {
 	if time.Since(s.StartedAt) >= readyPatience {
 		return true
 	}
-	address := s.Address.Claim == "" || s.Address.Held() || s.Address.Known && s.Address.Decision.Action != "take"
-	return address && (s.Nginx.Running || s.Tasks.Complete)
+	answered := s.Address.Claim == "" || s.Address.Held() || s.Address.Known && s.Address.Decision.Action != address.Take
+	return answered && (s.Nginx.Running || s.Tasks.Complete)
 }
 
 // statePath returns the path of a kept file.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/files"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -53,7 +54,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	}
 	pl := newPlanner(a, c)
 	pl.build.Put(build)
-	a.look(ctx, pl, &p)
+	a.look(ctx, c, pl, &p)
 	p.Problems = append(p.Problems, p.Table.Problems...)
 	if p.Tree.Generation == "" {
 		// Without Docker nothing would be changed; what is left to prove is nginx
@@ -71,9 +72,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 }
 
 // look runs the sources and the planner until the first tree is there.
-func (a *agent) look(ctx context.Context, pl *planner, p *Preview) {
-	r, _ := a.resolve() // it was right a moment ago
-	c := r.Config
+func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Preview) {
 	ctx, done := context.WithTimeout(ctx, previewPatience)
 	defer done()
 	var (

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -92,11 +93,13 @@ func (c *claimer) explain(err error) problem.Problem {
 
 func (c *claimer) explainAPI(p *problem.Problem, api smithy.APIError, action string) {
 	p.Text = bounded(fmt.Sprintf("%s answered %s: %s", action, api.ErrorCode(), api.ErrorMessage()))
-	switch code := api.ErrorCode(); code {
-	case "UnauthorizedOperation", "AccessDenied", "AccessDeniedException":
+	if awserror.Denied(api) {
 		p.Code = "address-denied"
 		p.Text = "the instance's role may not call " + action
 		p.Hint = fmt.Sprintf(`add {"Effect":"Allow","Action":%q,"Resource":"*"} to the role, or the narrower statements of packaging/iam-policy.json`, action)
+		return
+	}
+	switch api.ErrorCode() {
 	case "AuthFailure":
 		p.Code, p.Hint = "address-not-ours", "normal for a minute after the first boot; if it stays, the address belongs to another account or service"
 	case "Resource.AlreadyAssociated":
