@@ -56,6 +56,11 @@ type Build struct {
 	SCGI    bool `json:"scgi"`
 	// Stream says how the stream module is there: "", "static" or "dynamic".
 	Stream string `json:"stream"`
+	// StreamRealIP and StreamPreread: with these parts of the stream module.
+	StreamRealIP  bool `json:"stream_real_ip"`
+	StreamPreread bool `json:"stream_preread"`
+	// StreamModule is the file to load for a dynamic stream module; Detect finds it.
+	StreamModule string `json:"stream_module,omitempty"`
 	// HTTP2Directive: "http2 on" instead of a parameter of listen (nginx.org, 1.25.1).
 	HTTP2Directive bool `json:"http2_directive"`
 	// KeepaliveMinTimeout: idle connections outlive a reload for a while (nginx.org, 1.27.4).

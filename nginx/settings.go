@@ -19,6 +19,15 @@ type Settings struct {
 	IPv6 bool `json:"ipv6"`
 	// HTTP2 offers HTTP/2 over TLS where the build can; default true.
 	HTTP2 bool `json:"http2"`
+	// HTTP3 offers HTTP/3 (QUIC) at UDP HTTPSPort where the build can.
+	HTTP3 bool `json:"http3"`
+	// ProxyProtocol expects the PROXY protocol from every client of the public
+	// ports, e.g. a load balancer's; whom it is believed from is TrustedProxies.
+	ProxyProtocol bool `json:"proxy_protocol"`
+	// UpstreamCA is a file with the certificate authorities that containers'
+	// certificates are judged by, where a route wants that; default
+	// /etc/ssl/certs/ca-certificates.crt.
+	UpstreamCA string `json:"upstream_ca"`
 	// User and Group are who the workers run as; empty means nginx's compiled
 	// default. Without a Group, nginx takes the one that is named like User. The
 	// user must be able to enter StateDir and to read the files in HtpasswdDir.

@@ -35,9 +35,15 @@ type Tree struct {
 // SiteFile is the file of one site.
 type SiteFile struct {
 	Host string
-	// Name is the file's base name in the directory sites.
+	// Name is the file's base name in the directories sites, streams and sni.
 	Name string
-	Text string
+	// Text is for the http section, Stream for the stream section, and SNI lines for the
+	// map from the name that a TLS client asks for to who gets the connection. Each
+	// is a file of its own, and an empty one is none. The SiteFile of a Stream has
+	// its Listen as Host, e.g. "tcp:2222".
+	Text   string
+	Stream string
+	SNI    string
 }
 
 // File is one file of a tree; Path is relative to the tree's directory.

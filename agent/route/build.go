@@ -21,6 +21,8 @@ type Input struct {
 	Reach Reach
 	// Local is the address at which this host reaches its own published ports.
 	Local netip.Addr
+	// From is where nginx stands.
+	From Vantage
 	// Prev is the table that this one replaces: who holds a host in it keeps it.
 	Prev    Table
 	Now     time.Time
@@ -45,6 +47,26 @@ type Options struct {
 	// Listen are the ports of nginx itself, which no container may be behind. Nil
 	// means 80 and 443.
 	Listen []uint16
+	// DefaultHost is the host that also gets the requests for names that nobody has;
+	// empty means that those get an error.
+	DefaultHost string
+	// Stream is false where nginx has no stream module: then routes that need it are
+	// problems.
+	Stream bool
+	// Reserved are ports of this host that no label may ask nginx to listen on,
+	// besides those in Listen: the agent's own and what the operator names.
+	Reserved []uint16
+}
+
+// Vantage is where nginx stands, from which it must reach the containers. Its zero
+// value is the host itself.
+type Vantage struct {
+	// Container is true for an nginx in a container with networks of its own: it
+	// reaches others at their addresses on the networks that they share, and the host
+	// and what is published at Input.Local.
+	Container bool
+	// Networks are the names of nginx's Docker networks, sorted.
+	Networks []string
 }
 
 func (o Options) withDefaults() Options {

@@ -3,6 +3,7 @@
 package route
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -18,6 +19,8 @@ type Table struct {
 	Complete bool `json:"complete"`
 	// Sites are sorted by Host.
 	Sites []Site `json:"sites"`
+	// Streams are the routes that have a port of their own, sorted by Listen.
+	Streams []Stream `json:"streams,omitempty"`
 	// Waiting are the containers that want to serve and do not yet, or not any
 	// more, sorted by host, path and reference. It is for people; nothing of it is served.
 	Waiting []Waiting `json:"waiting,omitempty"`
@@ -45,7 +48,8 @@ type Waiting struct {
 
 // Site is one host name and what is behind it.
 type Site struct {
-	// Host is a lower-case DNS name, or a wildcard "*.example.com".
+	// Host is a lower-case DNS name, a wildcard "*.example.com" or "www.example.*",
+	// or "~" and a regular expression (PCRE, without named groups).
 	Host string `json:"host"`
 	// Family is who holds the host name, with all its paths: an ECS task family, a
 	// Compose service as "project/service", or a container name.
@@ -56,9 +60,103 @@ type Site struct {
 	// Plain says what plain HTTP gets.
 	Plain     Plain      `json:"plain"`
 	Locations []Location `json:"locations"` // longest path first
+	// Passthrough, if not nil, gets the TLS connections that name this host, as they
+	// are; TLS is then false. Locations are then for plain HTTP only, and may be none.
+	Passthrough *Passthrough `json:"passthrough,omitempty"`
 	// VacantSince is when the last server of the site went away; zero while there is one.
 	VacantSince time.Time `json:"vacant_since,omitzero"`
+	// CatchAll is true for the site that also answers names that nobody has
+	// (Options.DefaultHost).
+	CatchAll bool `json:"catch_all,omitempty"`
+	Edge     Edge `json:"edge,omitzero"`
 }
+
+// Edge is what a site's clients meet, where its containers asked for other than
+// the default. Zero values are the defaults.
+type Edge struct {
+	// HTTPPort and HTTPSPort are public ports instead of nginx's usual ones.
+	HTTPPort  uint16 `json:"http_port,omitempty"`
+	HTTPSPort uint16 `json:"https_port,omitempty"`
+	// HTTP2 and HTTP3 are what to offer: Default is what the operator set.
+	HTTP2 Choice `json:"http2,omitempty"`
+	HTTP3 Choice `json:"http3,omitempty"`
+	// ServerTokens: On shows nginx's version; the default is not to.
+	ServerTokens Choice `json:"server_tokens,omitempty"`
+	// HSTS is the value of Strict-Transport-Security; empty means no such header.
+	HSTS string `json:"hsts,omitempty"`
+	// TLSPolicy names protocols and ciphers, in nginx-proxy's words; empty is
+	// Mozilla-Intermediate. TLSPolicies lists what is allowed.
+	TLSPolicy string `json:"tls_policy,omitempty"`
+	// RedirectCode is what plain HTTP other than GET and HEAD gets: 301, 307 or 308;
+	// 0 is 308.
+	RedirectCode int `json:"redirect_code,omitempty"`
+	// ClientCert says whether clients need a certificate that Cert.ClientCAFile
+	// knows: "" (not asked), "on" or "optional".
+	ClientCert string `json:"client_cert,omitempty"`
+	// Allow lists who may come to the site at all; empty means everybody.
+	Allow []netip.Prefix `json:"allow,omitempty"`
+}
+
+// Choice is a switch that may be left alone.
+type Choice string
+
+// The positions of a Choice.
+const (
+	Unset Choice = ""
+	On    Choice = "on"
+	Off   Choice = "off"
+)
+
+// Passthrough is where the TLS connections of a host go unopened.
+type Passthrough struct {
+	Pool
+	// VacantSince is when the last server went away; zero while there is one.
+	VacantSince time.Time `json:"vacant_since,omitzero"`
+}
+
+// Stream is one port of its own.
+type Stream struct {
+	Listen Listen `json:"listen"`
+	Family string `json:"family"`
+	// Host and Cert are set for TLS: the name whose certificate is shown.
+	Host string     `json:"host,omitempty"`
+	Cert certs.Pair `json:"cert,omitzero"`
+	Pool
+	// VacantSince is when the last server went away; zero while there is one. Until
+	// it is forgotten, connections are accepted and closed.
+	VacantSince time.Time `json:"vacant_since,omitzero"`
+}
+
+// Pool is what is behind a stream.
+type Pool struct {
+	Balance Balance  `json:"balance"`
+	Servers []Server `json:"servers"` // sorted by address
+	// Timeout is the longest silence of both sides before the connection is closed.
+	Timeout time.Duration  `json:"timeout"`
+	Allow   []netip.Prefix `json:"allow,omitempty"`
+	// ProxyProtocol tells the container the client's address (PROXY protocol,
+	// version 1) in front of the data. Never for UDP.
+	ProxyProtocol bool `json:"proxy_protocol,omitempty"`
+}
+
+// Listen is a port that a stream route asks for.
+type Listen struct {
+	Protocol Protocol `json:"protocol"`
+	Port     uint16   `json:"port"`
+}
+
+// Protocol is what is spoken at a stream's port.
+type Protocol string
+
+// The protocols that nagaya.listen may name. TLS is terminated by nginx.
+const (
+	TCP Protocol = "tcp"
+	UDP Protocol = "udp"
+	TLS Protocol = "tls"
+)
+
+// String returns the words of the label, e.g. "tcp:2222".
+func (l Listen) String() string { return fmt.Sprintf("%s:%d", l.Protocol, l.Port) }
 
 // Plain is what a client gets that speaks plain HTTP to a site.
 type Plain string
@@ -73,11 +171,26 @@ const (
 // Location is one path prefix of a site.
 type Location struct {
 	// Path is "/", or begins with a slash and does not end with one: "/api" stands
-	// for /api and all below /api/, not for /apix.
-	Path        string  `json:"path"`
-	StripPrefix bool    `json:"strip_prefix,omitempty"`
-	Scheme      Scheme  `json:"scheme"`
-	Balance     Balance `json:"balance"`
+	// for /api and all below /api/, not for /apix. Match may say otherwise.
+	Path string `json:"path"`
+	// Match says how Path is compared.
+	Match       Match `json:"match,omitempty"`
+	StripPrefix bool  `json:"strip_prefix,omitempty"`
+	// Dest replaces what matched Path, for Match Prefix; empty leaves the request's
+	// path as it is. It begins with a slash.
+	Dest    string  `json:"dest,omitempty"`
+	Scheme  Scheme  `json:"scheme"`
+	Balance Balance `json:"balance"`
+	// Verify is true where a container's certificate (https, grpcs) must be valid for
+	// ServerName, judged by the operator's authorities.
+	Verify bool `json:"verify,omitempty"`
+	// ServerName is the name that a container is asked for over TLS; empty is the
+	// name that the client used.
+	ServerName string `json:"server_name,omitempty"`
+	// Root is where a FastCGI container keeps its documents; empty is /var/www/html.
+	Root string `json:"root,omitempty"`
+	// Keepalive is how many idle connections to the containers a worker keeps; 0 is none.
+	Keepalive int `json:"keepalive,omitempty"`
 	// Servers are sorted by address. None means 503.
 	Servers []Server `json:"servers"`
 	// VacantSince is when the last server of this path went away; zero while there is one.
@@ -92,6 +205,24 @@ type Location struct {
 	// Allow lists who may come; empty means everybody.
 	Allow []netip.Prefix `json:"allow,omitempty"`
 }
+
+// Match says how a location's path is compared with a request's.
+type Match string
+
+// The ways to compare.
+const (
+	// Segments: whole segments of the path, which is what nagaya.path means.
+	Segments Match = ""
+	// Prefix: any path that begins so, as nginx's plain locations and nginx-proxy's
+	// VIRTUAL_PATH do: "/app" covers /apple. Path may then end with a slash.
+	Prefix Match = "prefix"
+	// Exact: this path only ("= /path" of VIRTUAL_PATH).
+	Exact Match = "exact"
+	// Regex: Path is a regular expression (PCRE, without named groups); these come
+	// before all prefixes. RegexFold is the same whatever the case.
+	Regex     Match = "regex"
+	RegexFold Match = "regex-fold"
+)
 
 // Server is one container behind a location.
 type Server struct {
@@ -114,6 +245,7 @@ const (
 	GRPC    Scheme = "grpc"
 	GRPCS   Scheme = "grpcs"
 	FastCGI Scheme = "fastcgi"
+	UWSGI   Scheme = "uwsgi"
 )
 
 // Balance is how requests are spread over the servers of a location.

@@ -1,6 +1,7 @@
 // Package tasks says what runs on this host, as one immutable snapshot merged
-// from all sources: Docker's list, and the ECS agent's opinion of the same
-// containers. It holds values and the merge; the packages below it ask.
+// from all sources: Docker's list, the ECS agent's opinion of the same
+// containers, and the operator's files for what does not run in Docker. It holds
+// values and the merge; the packages below it ask.
 package tasks
 
 import (
@@ -23,7 +24,9 @@ type Snapshot struct {
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Containers is what one listing of Docker says.
+// Containers is what one listing of Docker says, or one reading of the operator's
+// files. Complete is false until it succeeded once; a later failure leaves the
+// list as it was and is a problem.
 type Containers struct {
 	At       time.Time
 	Complete bool
@@ -44,8 +47,12 @@ type Agent struct {
 
 // Container is one Docker container.
 type Container struct {
-	// ID is Docker's full 64-digit id.
-	ID    string `json:"id"`
+	// ID is Docker's full 64-digit id. What stands in a file has one that begins
+	// with "static".
+	ID string `json:"id"`
+	// File is the base name of the operator's file that this stands in; empty for
+	// Docker's containers.
+	File  string `json:"file,omitempty"`
 	Name  string `json:"name"`
 	Image string `json:"image"`
 	// Labels and Env are only those that nagaya gives a meaning to (KeepLabels,
@@ -72,6 +79,9 @@ type Container struct {
 	// Addrs are the container's own addresses on Docker networks, or its task
 	// ENI's from the ECS agent.
 	Addrs []netip.Addr `json:"addrs,omitempty"`
+	// Networks are the Docker networks that the container is on, sorted by name. They
+	// matter to an nginx that is a container itself.
+	Networks []Network `json:"networks,omitempty"`
 	// NetworkOf is the ID of the container whose network this one shares
 	// (network mode container:<id>); empty otherwise.
 	NetworkOf string `json:"network_of,omitempty"`
@@ -79,6 +89,15 @@ type Container struct {
 	// Task is the ECS task the container belongs to; its zero value when it is
 	// not an ECS container.
 	Task TaskRef `json:"task"`
+}
+
+// Network is a container's place on one Docker network.
+type Network struct {
+	Name string `json:"name"`
+	// Addrs are the container's own addresses there, IPv4 first.
+	Addrs []netip.Addr `json:"addrs,omitempty"`
+	// Gateway is the host's address there; invalid when there is none.
+	Gateway netip.Addr `json:"gateway,omitzero"`
 }
 
 // TaskRef is what Docker's labels and the ECS agent say about a container's task.
@@ -153,6 +172,8 @@ const (
 	Host   NetworkMode = "host"
 	AWSVPC NetworkMode = "awsvpc"
 	None   NetworkMode = "none"
+	// Direct is what stands in a file: it is reached at the first of Addrs.
+	Direct NetworkMode = "direct"
 )
 
 // Ref names the container as people know it: the ECS family and container name
