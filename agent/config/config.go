@@ -19,9 +19,13 @@ import (
 type Config struct {
 	LogLevel  string
 	LocalAddr netip.Addr
-	StateDir  string
-	RunDir    string
-	LogDir    string
+	// IMDS is false where there is no instance metadata to be asked for.
+	IMDS bool
+	// NginxProxy takes nginx-proxy's proxy-wide environment and directories.
+	NginxProxy bool
+	StateDir   string
+	RunDir     string
+	LogDir     string
 
 	Docker  Docker
 	ECS     ECS
@@ -57,6 +61,10 @@ type Routes struct {
 	BodySize int64
 	Timeout  time.Duration
 	Grace    time.Duration
+	// Dir holds the operator's files for what does not run in Docker.
+	Dir           string
+	DefaultHost   string
+	ReservedPorts []uint16
 }
 
 // Certs says where certificates are.
@@ -66,17 +74,27 @@ type Certs struct {
 
 // Nginx says how nagaya's own nginx runs.
 type Nginx struct {
+	Mode            string
+	Unit            string
+	ContainerLabel  string
 	Binary          string
 	HTTPPort        int
 	HTTPSPort       int
 	IPv6            bool
 	HTTP2           bool
+	HTTP3           bool
+	ProxyProtocol   bool
+	UpstreamCA      string
 	User            string
 	AccessLog       string
 	SnippetDir      string
 	HtpasswdDir     string
+	VhostDir        string
+	ConfDir         string
+	HostAuth        bool
 	TrustedProxies  []netip.Prefix
 	ShutdownTimeout time.Duration
+	MaxDraining     int
 	StopOnExit      bool
 }
 

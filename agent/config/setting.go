@@ -119,6 +119,21 @@ func pathSetting(p string, at func(*Config) *string, doc string) Setting {
 	})
 }
 
+// optionalPathSetting is a path that may be left empty.
+func optionalPathSetting(p string, at func(*Config) *string, doc string) Setting {
+	s := pathSetting(p, at, doc)
+	whole := s.set
+	s.Allowed = "an absolute path; empty is none"
+	s.set = func(c *Config, v []string) error {
+		if v[0] == "" {
+			*at(c) = ""
+			return nil
+		}
+		return whole(c, v)
+	}
+	return s
+}
+
 func boolSetting(p string, at func(*Config) *bool, doc string) Setting {
 	return Setting{
 		Path: p, Doc: doc, Allowed: "true or false", Words: []string{"true", "false"}, Bool: true,
@@ -244,6 +259,31 @@ func listSetting(p string, at func(*Config) *[]string, allowed, doc string, ok f
 			return nil
 		},
 		get: func(c Config) []string { return *at(&c) },
+	}
+}
+
+func portsSetting(p string, at func(*Config) *[]uint16, doc string) Setting {
+	return Setting{
+		Path: p, Doc: doc, Allowed: "ports from 1 to 65535", List: true,
+		set: func(c *Config, values []string) error {
+			var all []uint16
+			for _, v := range values {
+				n, err := strconv.ParseUint(v, 10, 16)
+				if err != nil || n == 0 {
+					return fmt.Errorf("%q is not a port from 1 to 65535", v)
+				}
+				all = append(all, uint16(n))
+			}
+			*at(c) = all
+			return nil
+		},
+		get: func(c Config) []string {
+			var all []string
+			for _, one := range *at(&c) {
+				all = append(all, strconv.Itoa(int(one)))
+			}
+			return all
+		},
 	}
 }
 

@@ -14,15 +14,21 @@ import (
 func Default() Config {
 	return Config{
 		LogLevel: "info",
+		IMDS:     true,
 		StateDir: "/var/lib/nagaya",
 		RunDir:   "/run/nagaya",
 		LogDir:   "/var/log/nagaya",
 		Docker:   Docker{Host: "unix:///var/run/docker.sock"},
 		ECS:      ECS{AgentURL: "http://127.0.0.1:51678"},
 		Address:  Address{Policy: "takeover", Every: time.Minute},
-		Routes:   Routes{BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute},
-		Certs:    Certs{Dir: "/etc/nagaya/certs"},
+		Routes: Routes{
+			BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute, Dir: "/etc/nagaya/routes.d",
+			// ssh, Docker's API and the ECS agent.
+			ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679, 51680},
+		},
+		Certs: Certs{Dir: "/etc/nagaya/certs"},
 		Nginx: Nginx{
+			Mode: "exec", Unit: "nagaya-nginx.service", ContainerLabel: "nagaya.nginx", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt", MaxDraining: 16,
 			Binary: "nginx", HTTPPort: 80, HTTPSPort: 443, IPv6: true, HTTP2: true, User: "auto",
 			AccessLog: "access.log", SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd",
 			ShutdownTimeout: 4 * time.Minute, StopOnExit: true,
@@ -64,6 +70,10 @@ var Settings = []Setting{
 			return []string{c.LocalAddr.String()}
 		},
 	},
+	boolSetting("imds", func(c *Config) *bool { return &c.IMDS },
+		"Ask EC2's instance metadata who this machine is; false where there is none, e.g. outside EC2."),
+	boolSetting("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
+		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...) and its directories below /etc/nginx as defaults."),
 	pathSetting("state-dir", func(c *Config) *string { return &c.StateDir },
 		"What must survive a reboot: nginx's generations, what was learnt about load."),
 	pathSetting("run-dir", func(c *Config) *string { return &c.RunDir },
@@ -112,9 +122,37 @@ var Settings = []Setting{
 	durationSetting("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, 0, 7*24*time.Hour,
 		"How long a host whose last container went away answers 503 before it is unknown."),
 
+	pathSetting("routes.dir", func(c *Config) *string { return &c.Routes.Dir },
+		"Directory of YAML files with routes to what does not run in Docker."),
+	textSetting("routes.default-host", func(c *Config) *string { return &c.Routes.DefaultHost }, "a host name; empty is none",
+		"Host that also answers for names that nobody has; none: they get an error.", func(v string) error {
+			if v == "" {
+				return nil
+			}
+			return hostName(v)
+		}),
+	portsSetting("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts },
+		"Ports of this host that no label nagaya.listen may ask for."),
+
 	pathSetting("certs.dir", func(c *Config) *string { return &c.Certs.Dir },
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
 
+	wordSetting("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, []string{"exec", "service", "container"},
+		"How nginx runs: started and watched by the agent (exec), as a systemd unit (service), or in a container of its own (container)."),
+	textSetting("nginx.unit", func(c *Config) *string { return &c.Nginx.Unit }, "the name of a systemd service",
+		"Unit of nginx in mode service.", func(v string) error {
+			if !unitName.MatchString(v) {
+				return fmt.Errorf("%q is not the name of a systemd service", v)
+			}
+			return nil
+		}),
+	textSetting("nginx.container-label", func(c *Config) *string { return &c.Nginx.ContainerLabel }, "the name of a Docker label",
+		"Label of nginx's container in mode container; com.github.nginx-proxy.nginx-proxy.nginx is understood too.", func(v string) error {
+			if !labelName.MatchString(v) {
+				return fmt.Errorf("%q is not the name of a Docker label", v)
+			}
+			return nil
+		}),
 	textSetting("nginx.binary", func(c *Config) *string { return &c.Nginx.Binary }, "a name on PATH or an absolute path",
 		"The nginx to run.", func(v string) error {
 			if v == "" {
@@ -126,6 +164,12 @@ var Settings = []Setting{
 	intSetting("nginx.https-port", func(c *Config) *int { return &c.Nginx.HTTPSPort }, 1, 65535, "Port of HTTPS."),
 	boolSetting("nginx.ipv6", func(c *Config) *bool { return &c.Nginx.IPv6 }, "Listen on IPv6 too, where the host has it."),
 	boolSetting("nginx.http2", func(c *Config) *bool { return &c.Nginx.HTTP2 }, "Offer HTTP/2 to HTTPS clients."),
+	boolSetting("nginx.http3", func(c *Config) *bool { return &c.Nginx.HTTP3 },
+		"Offer HTTP/3 to HTTPS clients where the nginx can; UDP port nginx.https-port must be open."),
+	boolSetting("nginx.proxy-protocol", func(c *Config) *bool { return &c.Nginx.ProxyProtocol },
+		"Expect the PROXY protocol from every client of the public ports, such as a load balancer in front; it is believed from nginx.trusted-proxies."),
+	pathSetting("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA },
+		"File of the certificate authorities that judge containers' certificates, where the label nagaya.verify asks for that."),
 	textSetting("nginx.user", func(c *Config) *string { return &c.Nginx.User }, "auto or a user name",
 		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists.", func(v string) error {
 			if !userName.MatchString(v) {
@@ -141,13 +185,21 @@ var Settings = []Setting{
 			return nil
 		}),
 	pathSetting("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir },
-		"The operator's own nginx snippets: http.d/*.conf and site.d/HOST.conf."),
+		"The operator's own nginx snippets: http.d/*.conf, stream.d/*.conf, site.d/HOST.conf, location.d/HOST.conf and location.d/HOST,PATH.conf."),
+	optionalPathSetting("nginx.vhost-dir", func(c *Config) *string { return &c.Nginx.VhostDir },
+		"Directory of snippets that are named as nginx-proxy names them in vhost.d."),
+	optionalPathSetting("nginx.conf-dir", func(c *Config) *string { return &c.Nginx.ConfDir },
+		"Directory of *.conf files for the http section, as nginx-proxy's conf.d."),
 	pathSetting("nginx.htpasswd-dir", func(c *Config) *string { return &c.Nginx.HtpasswdDir },
 		"Password files that the label nagaya.auth may name."),
+	boolSetting("nginx.host-auth", func(c *Config) *bool { return &c.Nginx.HostAuth },
+		"Ask for a password wherever nginx.htpasswd-dir holds a file that is named like the host, as nginx-proxy does."),
 	prefixesSetting("nginx.trusted-proxies", func(c *Config) *[]netip.Prefix { return &c.Nginx.TrustedProxies },
 		"Clients whose X-Forwarded-* headers are believed."),
 	durationSetting("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, time.Second, 24*time.Hour,
 		"How long an old nginx worker may go on serving its clients after a reload."),
+	intSetting("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, 1, 1024,
+		"Most old nginx workers that may still serve their clients after reloads; beyond it the oldest are ended."),
 	boolSetting("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
 		"Stop nginx when the agent is stopped; false leaves it serving for the next agent."),
 
@@ -198,6 +250,8 @@ var Settings = []Setting{
 var (
 	claimForm = pattern.Of(400, `eipalloc-[0-9a-f]{8,32}|tag:[^=\s]+=.*`)
 	userName  = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
+	unitName  = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
+	labelName = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
 	fileName  = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
