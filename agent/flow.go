@@ -60,7 +60,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		trees     = latest.New[nginx.Tree]()
 		decisions = latest.New[gate.Decision]()
 	)
-	plan.keep = a.keepSites(c)
+	plan.keep = a.keepRoutes(c)
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
 	// Who is this machine, and is the address here?

@@ -28,6 +28,7 @@ type planner struct {
 	certs      *latest.Slot[certs.Inventory]
 	reach      *latest.Slot[route.Reach]
 	build      *latest.Slot[nginx.Build]
+	place      *latest.Slot[string]
 
 	log      *slog.Logger
 	beat     func()
@@ -43,12 +44,14 @@ type planner struct {
 	probed   route.Reach
 	nginx    nginx.Build
 	hasNginx bool
+	// inside is the id of the container that nginx is in; empty on the host itself.
+	inside string
 
 	// table is the agent's and outlives a flow; keep writes it down, so that it
 	// outlives the agent too: who holds a host name must hold it after a restart.
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
-	keep     func([]route.Site)
+	keep     func(held)
 	told     bool      // a tree was given away
 	restyled bool      // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time // until when the first tree is held back
@@ -58,15 +61,16 @@ type planner struct {
 }
 
 func newPlanner(a *agent, c config.Config) *planner {
-	a.recallSites(c)
+	a.recallRoutes(c)
 	return &planner{
 		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](),
-		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](),
+		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), place: latest.New[string](),
 		log: a.o.Log, beat: a.board.beat, table: &a.table,
 		ecsHeard: c.ECS.AgentURL == "",
 		options: route.Options{
 			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: c.Routes.Grace,
-			Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+			Listen:      []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+			DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
 		},
 		settings: nginxSettings(c),
 	}
@@ -115,7 +119,8 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 		case p.pairs = <-p.certs.C():
 		case p.probed = <-p.reach.C():
 		case p.nginx = <-p.build.C():
-			p.hasNginx, p.restyled = true, true
+			p.hasNginx, p.restyled, p.options.Stream = true, true, p.nginx.Stream != ""
+		case p.inside = <-p.place.C():
 		case <-due:
 		case <-tick:
 			continue
@@ -146,16 +151,19 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		putTasks(running)
 	}
 	before := *p.table
+	from, local, found := vantageOf(p.inside, snapshot.Containers, p.local)
+	// Where nginx's own container is not listed, nothing can be said of any other.
+	snapshot.Complete = snapshot.Complete && found
 	table := route.Build(route.Input{
-		Snapshot: snapshot, Certs: p.pairs, Reach: p.probed, Local: p.local, Prev: before, Now: now, Options: p.options,
+		Snapshot: snapshot, Certs: p.pairs, Reach: p.probed, Local: local, From: from, Prev: before, Now: now, Options: p.options,
 	})
 	*p.table = table
 	if !slices.Equal(table.Probes, before.Probes) || !p.told {
 		putWanted(table.Probes)
 	}
 	changed := !reflect.DeepEqual(table, before)
-	if p.keep != nil && table.Complete && !reflect.DeepEqual(table.Sites, before.Sites) {
-		p.keep(table.Sites)
+	if now := (held{table.Sites, table.Streams}); p.keep != nil && table.Complete && !reflect.DeepEqual(now, held{before.Sites, before.Streams}) {
+		p.keep(now)
 	}
 	if changed || !p.told {
 		putTable(table)
@@ -238,28 +246,34 @@ func (p *planner) batches() []string {
 	return nil
 }
 
-// sitesFile is where the sites are kept.
-const sitesFile = "sites.json"
+// routesFile is where it is kept who holds which host and port.
+const routesFile = "routes.json"
 
-// recallSites takes the sites that an earlier agent kept for those of the table
-// before, if this agent has made none yet.
-func (a *agent) recallSites(c config.Config) {
+// held is what is kept of a table: all that the next one depends on.
+type held struct {
+	Sites   []route.Site   `json:"sites"`
+	Streams []route.Stream `json:"streams,omitempty"`
+}
+
+// recallRoutes takes what an earlier agent kept for the table before, if this
+// agent has made none yet.
+func (a *agent) recallRoutes(c config.Config) {
 	if a.table.Sites != nil {
 		return
 	}
-	var sites []route.Site
-	if err := recall(statePath(c, sitesFile), &sites); err != nil {
-		a.o.Log.Warn("who held which host is lost; the oldest container gets it", "file", statePath(c, sitesFile), "err", err)
+	var before held
+	if err := recall(statePath(c, routesFile), &before); err != nil {
+		a.o.Log.Warn("who held which host is lost; the oldest container gets it", "file", statePath(c, routesFile), "err", err)
 		return
 	}
-	a.table.Sites = sites
+	a.table.Sites, a.table.Streams = before.Sites, before.Streams
 }
 
-// keepSites returns the function that keeps them.
-func (a *agent) keepSites(c config.Config) func([]route.Site) {
-	return func(sites []route.Site) {
-		if err := keep(statePath(c, sitesFile), sites); err != nil {
-			a.o.Log.Warn("who holds which host could not be kept", "file", statePath(c, sitesFile), "err", err)
+// keepRoutes returns the function that keeps them.
+func (a *agent) keepRoutes(c config.Config) func(held) {
+	return func(now held) {
+		if err := keep(statePath(c, routesFile), now); err != nil {
+			a.o.Log.Warn("who holds which host could not be kept", "file", statePath(c, routesFile), "err", err)
 		}
 	}
 }

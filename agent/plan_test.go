@@ -403,7 +403,7 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 
 	run := func(a *agent, lists ...tasks.Containers) string {
 		p := newPlanner(a, c)
-		p.keep = a.keepSites(c)
+		p.keep = a.keepRoutes(c)
 		p.local, p.pairs = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}
 		for _, l := range lists {
 			p.docker = l
@@ -428,7 +428,7 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 	if got := run(again, both); got != "owner" {
 		t.Errorf("%q holds the host after the restart, want the owner", got)
 	}
-	if err := os.Remove(statePath(c, sitesFile)); err != nil {
+	if err := os.Remove(statePath(c, routesFile)); err != nil {
 		t.Fatal(err)
 	}
 	blank := &agent{o: a.o, board: newBoard("test", now), restart: func() {}}
