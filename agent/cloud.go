@@ -42,8 +42,12 @@ func newCloud(ctx context.Context) (*cloud, error) {
 	return c, nil
 }
 
-// metadata returns a client for instance metadata, version 2 only.
-func (c *cloud) metadata() *imds.Client {
+// metadata returns a client for instance metadata, version 2 only; nil where it is
+// not wanted.
+func (c *cloud) metadata(wanted bool) *imds.Client {
+	if !wanted {
+		return nil
+	}
 	cfg := c.base.Copy()
 	cfg.HTTPClient = nil // the SDK's own for metadata gives up quickly where there is none
 	return imds.NewFromConfig(cfg, func(o *imds.Options) { o.EnableFallback = aws.FalseTernary })

@@ -66,7 +66,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	// Who is this machine, and is the address here?
 	g.run("discover", func(ctx context.Context) error {
 		return discover.Watch(ctx, discover.Options{
-			IMDS: a.cloud.metadata(), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
+			IMDS: a.cloud.metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
 		}, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put))
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })

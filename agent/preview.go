@@ -83,7 +83,7 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 	if cloud, err := newCloud(ctx); err == nil {
 		g.run("discover", func(ctx context.Context) error {
 			// Only what the host knows of itself is waited for.
-			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(), LocalAddr: c.LocalAddr}, latest.Tee[identity.Identity](pl.identity.Put))
+			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(c.IMDS), LocalAddr: c.LocalAddr}, latest.Tee[identity.Identity](pl.identity.Put))
 		})
 	}
 	g.run("docker", func(ctx context.Context) error {

@@ -18,10 +18,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Options say where to ask and how often. The zero value is not useful: IMDS
-// must be set.
+// Options say where to ask and how often.
 type Options struct {
-	// IMDS is the client for instance metadata; its fallback to version 1 must be off.
+	// IMDS is the client for instance metadata; its fallback to version 1 must be
+	// off. Nil asks for none: then only the host and the ECS agent are heard.
 	IMDS *imds.Client
 	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
 	AgentURL string
@@ -86,6 +86,9 @@ type watcher struct {
 
 // look reads what is due and reports it if it differs. It returns when to look again.
 func (w *watcher) look(ctx context.Context) time.Duration {
+	if w.o.IMDS == nil {
+		return w.lookAround(ctx)
+	}
 	id := w.last
 	d := brief
 	if w.looks++; w.looks%usualEvery == 0 {
@@ -135,6 +138,20 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		return 5 * time.Second
 	}
 	return 8 * time.Second
+}
+
+// lookAround is look without instance metadata.
+func (w *watcher) lookAround(ctx context.Context) time.Duration {
+	id := w.last
+	if ecs, ok := w.ecs(ctx); ok {
+		id.ECS = ecs
+	}
+	id.Host, id.Problems = w.host(netip.Addr{}), nil
+	if !id.Host.LocalAddr.IsValid() {
+		id.Problems = []problem.Problem{noLocalAddr()}
+	}
+	w.tell(id)
+	return w.o.Slow
 }
 
 // tell reports id if it differs from the last report.

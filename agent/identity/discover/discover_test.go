@@ -369,6 +369,19 @@ func TestECSAgentThatComesLate(t *testing.T) {
 	r.quiet()
 }
 
+func TestWithoutMetadata(t *testing.T) {
+	r := newRig(t)
+	r.o.IMDS = nil
+	r.start()
+	id := r.until("the host and the ECS agent", func(id identity.Identity) bool { return id.ECS.Known })
+	if id.Instance.Known || id.Host.LocalAddr != r.o.LocalAddr || len(id.Problems) > 0 {
+		t.Errorf("without metadata: %+v", id)
+	}
+	if n := len(r.cloud.Calls().Counts["imds"]); n != 0 {
+		t.Errorf("%d paths of the metadata were asked for", n)
+	}
+}
+
 func TestStrangeECSAgents(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
