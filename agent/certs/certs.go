@@ -35,6 +35,20 @@ func (v Inventory) For(host string) (Pair, bool) {
 	return Pair{}, false
 }
 
+// NamedLike returns the pair whose base name is the host, or its parent domain,
+// or that one's, which is how nginx-proxy chooses; a name has two labels at least. A
+// wildcard counts as what it stands below.
+func (v Inventory) NamedLike(host string) (Pair, bool) {
+	name := strings.TrimPrefix(strings.ToLower(host), "*.")
+	for strings.Contains(name, ".") {
+		if p, ok := v.Named(name); ok {
+			return p, true
+		}
+		_, name, _ = strings.Cut(name, ".")
+	}
+	return Pair{}, false
+}
+
 // Named returns the pair that was found under the base name.
 func (v Inventory) Named(name string) (Pair, bool) {
 	for _, p := range v.Pairs {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -89,9 +90,12 @@ func (o Options) withDefaults() Options {
 func Build(in Input) Table {
 	b := &builder{in: in, o: in.Options.withDefaults()}
 	b.t = Table{Complete: in.Snapshot.Complete && in.Certs.Complete, Sites: []Site{}}
-	b.sites(b.settle(b.claims()))
+	sites, ports := apart(b.settle(b.claims()))
+	b.sites(sites)
+	b.streams(ports)
+	b.defaultHost()
 	if !b.t.Complete {
-		b.t.Sites = append([]Site{}, in.Prev.Sites...)
+		b.t.Sites, b.t.Streams = append([]Site{}, in.Prev.Sites...), in.Prev.Streams
 	}
 	for _, c := range in.Snapshot.Containers {
 		if idForm.MatchString(c.ID) && !c.IsBatch() {
@@ -156,18 +160,23 @@ func (b *builder) claims() map[string][]claim {
 
 // claim adds the claims of one route of one container.
 func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
-	port, err := portOf(c, s.port)
+	first := s.spots()[0]
+	subject := "container " + ref(c) + " route " + first.host + s.path
+	if s.isStream() && !b.mayStream(c, s, subject) {
+		return
+	}
+	port, err := portOf(c, s.port, s.listen.transport())
 	if err != nil {
 		b.say(problem.Problem{
-			Code: "port-unclear", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
-			Text: fmt.Sprintf("it is not clear which port %s leads to: %s", s.hosts[0], err),
+			Code: "port-unclear", Severity: problem.Error, Subject: subject,
+			Text: fmt.Sprintf("it is not clear which port %s leads to: %s", first.host, err),
 			Hint: "set nagaya.port",
 		})
 		return
 	}
 	if c.Network == tasks.Host && b.isNginxPort(port) {
 		b.say(problem.Problem{
-			Code: "port-is-nginx", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
+			Code: "port-is-nginx", Severity: problem.Error, Subject: subject,
 			Text: fmt.Sprintf("it uses the host's network, where port %d is nginx's own", port),
 			Hint: "let the application listen on another port and set nagaya.port to it",
 		})
@@ -176,25 +185,25 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	scheme := schemeOf(s.scheme, port)
 	if s.health != "" && scheme != HTTP && scheme != HTTPS {
 		b.say(problem.Problem{
-			Code: "label-unsupported", Severity: problem.Error, Subject: "container " + ref(c) + " route " + s.hosts[0] + s.path,
+			Code: "label-unsupported", Severity: problem.Error, Subject: subject,
 			Text: fmt.Sprintf("nagaya.health cannot be probed over %s", scheme),
 			Hint: "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
 		})
 		return
 	}
-	at, reached := placeOf(c, port, b.in.Local)
+	where, reached := placeOf(c, port, s.listen.transport(), b.in)
 	probeHost := ""
 	for _, host := range s.hosts {
-		if host[0] != '*' {
+		if pattern.Host(host) && host[0] != '*' {
 			probeHost = host
 			break
 		}
 	}
-	for _, host := range s.hosts {
-		x := claim{host: host, path: s.path, said: s, c: c, ref: ref(c), family: family(c), scheme: scheme, place: at, probeHost: probeHost}
+	for _, at := range s.spots() {
+		x := claim{host: at.host, path: s.path, said: s, c: c, ref: ref(c), family: family(c), scheme: scheme, place: where, probeHost: probeHost}
 		b.stand(&x, reached)
 		b.crashing(x)
-		claims[host] = append(claims[host], x)
+		claims[x.host] = append(claims[x.host], x)
 	}
 }
 
@@ -228,12 +237,20 @@ func (b *builder) holder(host string, cs []claim) string {
 		if s.Host != host {
 			continue
 		}
-		claims := func(c claim) bool { return c.family == s.Family }
-		if slices.ContainsFunc(cs, claims) || slices.ContainsFunc(s.Locations, b.kept) {
+		if claimed(cs, s.Family) || slices.ContainsFunc(s.Locations, b.kept) || s.Passthrough != nil && b.graceOf(s.Passthrough.VacantSince) {
+			return s.Family
+		}
+	}
+	for _, s := range b.in.Prev.Streams {
+		if s.Listen.String() == host && (claimed(cs, s.Family) || b.graceOf(s.VacantSince)) {
 			return s.Family
 		}
 	}
 	return cs[len(cs)-1].family
+}
+
+func claimed(cs []claim, family string) bool {
+	return slices.ContainsFunc(cs, func(c claim) bool { return c.family == family })
 }
 
 func (b *builder) wait(c claim, why string) {
@@ -255,7 +272,7 @@ func (b *builder) sites(claims map[string][]claim) {
 		if len(cs) > 0 && cs[0].family != was.Family {
 			was = Site{} // another family begins anew
 		}
-		if s := b.site(host, was, cs); len(s.Locations) > 0 {
+		if s := b.site(host, was, cs); len(s.Locations) > 0 || s.Passthrough != nil {
 			b.t.Sites = append(b.t.Sites, s)
 		}
 	}
@@ -263,40 +280,60 @@ func (b *builder) sites(claims map[string][]claim) {
 }
 
 // site makes the site of the claims of a host's holder, newest first. was is the
-// holder's site in the table before. A site without locations is none.
+// holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []claim) Site {
-	s := Site{Host: host, Family: was.Family, Locations: b.locations(was, cs)}
-	if len(s.Locations) == 0 {
+	var web, pass []claim
+	for _, c := range cs {
+		if c.tls == tlsPass {
+			pass = append(pass, c)
+		} else {
+			web = append(web, c)
+		}
+	}
+	s := Site{
+		Host: host, Family: was.Family, CatchAll: host == b.o.DefaultHost,
+		Locations: b.locations(was, web), Passthrough: b.passthrough(was.Passthrough, pass),
+	}
+	if len(s.Locations) == 0 && s.Passthrough == nil {
 		return s
 	}
-	s.VacantSince = vacantSince(s.Locations)
-	rule, ok := rule(cs)
-	if !ok {
+	s.VacantSince = s.vacantSince()
+	lead, ok := rule(web)
+	switch {
+	case len(cs) == 0:
 		b.stillSecure(&s, was)
-		return s
+	case !ok:
+		s.Family, s.Plain = cs[0].family, Redirect
+	default:
+		s.Family, s.Edge = lead.family, lead.edge
+		b.secure(&s, lead)
 	}
-	s.Family = rule.family
-	b.secure(&s, rule)
 	return s
 }
 
 // locations makes one location of each path that is claimed and served, and keeps
 // those from before that are not, for a while.
 func (b *builder) locations(was Site, cs []claim) []Location {
-	byPath, old := map[string][]claim{}, map[string]Location{}
+	type place struct {
+		match Match
+		path  string
+	}
+	byPath, old := map[place][]claim{}, map[place]Location{}
 	for _, c := range cs {
-		byPath[c.path] = append(byPath[c.path], c)
+		at := place{c.match, c.path}
+		byPath[at] = append(byPath[at], c)
 	}
 	all := []Location{}
 	for _, l := range was.Locations {
-		old[l.Path] = l
-		if _, claimed := byPath[l.Path]; !claimed && b.kept(l) {
+		at := place{l.Match, l.Path}
+		old[at] = l
+		if _, claimed := byPath[at]; !claimed && b.kept(l) {
 			all = append(all, b.abandoned(l))
 		}
 	}
-	for path, cs := range byPath {
-		l, serves := b.location(path, cs)
-		before, served := old[path]
+	for at, cs := range byPath {
+		l, serves := b.location(cs)
+		before, served := old[at]
 		switch {
 		case serves:
 			all = append(all, l)
@@ -305,14 +342,21 @@ func (b *builder) locations(was Site, cs []claim) []Location {
 		}
 	}
 	slices.SortFunc(all, func(x, y Location) int {
-		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path))
+		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Match, y.Match))
 	})
 	return all
 }
 
 // kept reports whether a path that nobody claims any more still answers 503.
-func (b *builder) kept(l Location) bool {
-	return b.in.Now.Before(b.vacant(l).VacantSince.Add(b.o.Grace))
+func (b *builder) kept(l Location) bool { return b.graceOf(l.VacantSince) }
+
+// graceOf reports whether what is vacant since then, or from now on if it was not
+// vacant, is still answered for.
+func (b *builder) graceOf(since time.Time) bool {
+	if since.IsZero() {
+		since = b.in.Now
+	}
+	return b.in.Now.Before(since.Add(b.o.Grace))
 }
 
 // abandoned is such a path.
@@ -330,15 +374,23 @@ func (b *builder) vacant(l Location) Location {
 	return l
 }
 
-// vacantSince is when the last of the locations became vacant; zero when one is not.
-func vacantSince(ls []Location) time.Time {
+// vacantSince is when the last of what a site has became vacant; zero when
+// something is not.
+func (s Site) vacantSince() time.Time {
+	var since []time.Time
+	for _, l := range s.Locations {
+		since = append(since, l.VacantSince)
+	}
+	if s.Passthrough != nil {
+		since = append(since, s.Passthrough.VacantSince)
+	}
 	var last time.Time
-	for _, l := range ls {
-		if l.VacantSince.IsZero() {
+	for _, t := range since {
+		if t.IsZero() {
 			return time.Time{}
 		}
-		if l.VacantSince.After(last) {
-			last = l.VacantSince
+		if t.After(last) {
+			last = t
 		}
 	}
 	return last
@@ -358,7 +410,36 @@ func rule(cs []claim) (claim, bool) {
 
 // location makes the location of the claims of one path, newest first. ok is
 // false when none of them can serve.
-func (b *builder) location(path string, cs []claim) (_ Location, ok bool) {
+func (b *builder) location(cs []claim) (_ Location, ok bool) {
+	serving := b.serving(cs)
+	if len(serving) == 0 {
+		return Location{}, false
+	}
+	lead := serving[0]
+	l := Location{
+		Path: lead.path, Match: lead.match, StripPrefix: lead.strip && lead.path != "/", Dest: lead.dest,
+		Scheme: lead.scheme, Balance: lead.balance, Verify: lead.verify, ServerName: lead.serverName, Root: lead.root,
+		BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
+		Buffering: true, Auth: lead.auth, Allow: lead.allow,
+	}
+	if lead.bodySize != nil {
+		l.BodySize = *lead.bodySize
+	}
+	if lead.buffering != nil {
+		l.Buffering = *lead.buffering
+	}
+	l.Servers = b.servers(serving, func(c claim) bool {
+		return c.scheme == lead.scheme && c.strip == lead.strip && c.dest == lead.dest
+	})
+	if l.Keepalive = lead.keepalive; l.Keepalive == keepAuto {
+		l.Keepalive = 2 * len(l.Servers)
+	}
+	return l, true
+}
+
+// serving picks those of the claims of one place that serve: the ready ones, else
+// the unhealthy ones. The others wait.
+func (b *builder) serving(cs []claim) []claim {
 	var serving []claim
 	for _, c := range cs {
 		if c.ready() {
@@ -379,37 +460,22 @@ func (b *builder) location(path string, cs []claim) (_ Location, ok bool) {
 			b.wait(c, c.why)
 		}
 	}
-	if len(serving) == 0 {
-		return Location{}, false
-	}
-	lead := serving[0]
-	l := Location{
-		Path: path, StripPrefix: lead.strip && path != "/", Scheme: lead.scheme,
-		Balance: lead.balance, BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
-		Buffering: true, Auth: lead.auth, Allow: lead.allow, Servers: []Server{},
-	}
-	if lead.bodySize != nil {
-		l.BodySize = *lead.bodySize
-	}
-	if lead.buffering != nil {
-		l.Buffering = *lead.buffering
-	}
-	b.servers(&l, serving)
-	return l, true
+	return serving
 }
 
-// servers fills in those that can stand behind the same location as the newest.
-func (b *builder) servers(l *Location, serving []claim) {
-	lead := serving[0]
+// servers makes servers of those that can stand behind the same place as the newest.
+func (b *builder) servers(serving []claim, alike func(claim) bool) []Server {
+	all := []Server{}
 	for _, c := range serving {
 		switch {
-		case c.scheme != lead.scheme || c.strip != lead.strip:
+		case !alike(c):
 			b.wait(c, "other-version")
-		case slices.ContainsFunc(l.Servers, func(s Server) bool { return s.Addr == c.addr }):
+		case slices.ContainsFunc(all, func(s Server) bool { return s.Addr == c.addr }):
 			// Two containers behind one address are one server; the newest is named.
 		default:
-			l.Servers = append(l.Servers, Server{Addr: c.addr, Weight: c.weight, Container: c.c.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
+			all = append(all, Server{Addr: c.addr, Weight: c.weight, Container: c.c.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
 		}
 	}
-	slices.SortFunc(l.Servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+	slices.SortFunc(all, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+	return all
 }

@@ -84,6 +84,14 @@ func input(cs ...tasks.Container) Input {
 	}
 }
 
+func addrs(servers []Server) string {
+	var b strings.Builder
+	for _, s := range servers {
+		b.WriteString(" " + s.Addr.String())
+	}
+	return b.String()
+}
+
 // lines is the table in short: a line for each location, then what waits, then
 // the problems as "severity code".
 func lines(t Table) string {
@@ -96,6 +104,12 @@ func lines(t Table) string {
 			}
 			fmt.Fprintf(&b, "%s%s %s %s\n", s.Host, l.Path, l.Scheme, strings.Join(to, " "))
 		}
+		if s.Passthrough != nil {
+			fmt.Fprintf(&b, "%s %s, passed to%s\n", s.Host, s.Plain, addrs(s.Passthrough.Servers))
+		}
+	}
+	for _, s := range t.Streams {
+		fmt.Fprintf(&b, "%s%s\n", s.Listen, addrs(s.Servers))
 	}
 	for _, w := range t.Waiting {
 		fmt.Fprintf(&b, "waits %s%s %s %s\n", w.Host, w.Path, w.Ref, w.Why)
@@ -300,14 +314,14 @@ func TestBuild(t *testing.T) {
 			"warning route-without-host\n",
 		},
 		{
-			"words for later",
+			"an nginx without its stream module",
 			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.tls", "passthrough")), web("b", labels("nagaya.listen", "tcp:2222"))},
-			"error label-unsupported\nerror label-unsupported\n",
+			"error nginx-without-stream\nerror nginx-without-stream\n",
 		},
 		{
 			"nginx-proxy's words",
 			[]tasks.Container{web("a", env("VIRTUAL_HOST", "A.example.com b.example.com", "VIRTUAL_PORT", "9000", "VIRTUAL_PROTO", "https", "VIRTUAL_PATH", "/x/", "VIRTUAL_DEST", "/", "LETSENCRYPT_HOST", "anything;"))},
-			"a.example.com/x https 172.17.0.2:9000\nb.example.com/x https 172.17.0.2:9000\n",
+			"a.example.com/x/ https 172.17.0.2:9000\nb.example.com/x/ https 172.17.0.2:9000\n",
 		},
 		{
 			"nginx-proxy's words with a label over them",
@@ -317,7 +331,7 @@ func TestBuild(t *testing.T) {
 		{
 			"a regular expression of nginx-proxy",
 			[]tasks.Container{web("a", env("VIRTUAL_HOST", `~^www\..*`))},
-			"error label-invalid\n",
+			"~^www\\..*/ http 10.0.0.5:32768\n",
 		},
 		{
 			"labels before nginx-proxy's words",
@@ -704,11 +718,11 @@ func TestPublishedPortForAnIPv6Host(t *testing.T) {
 		{Container: 80, Protocol: "tcp", Host: 32768},
 		{Container: 80, Protocol: "tcp", HostIP: netip.IPv6Unspecified(), Host: 32769},
 	}}
-	if at, ok := publishedAt(c, 80, local); !ok || at != netip.AddrPortFrom(local, 32769) {
+	if at, ok := publishedAt(c, 80, "tcp", local); !ok || at != netip.AddrPortFrom(local, 32769) {
 		t.Errorf("got %v %v, want the port for IPv6", at, ok)
 	}
 	c.Ports = c.Ports[:1]
-	if at, ok := publishedAt(c, 80, local); !ok || at != netip.AddrPortFrom(local, 32768) {
+	if at, ok := publishedAt(c, 80, "tcp", local); !ok || at != netip.AddrPortFrom(local, 32768) {
 		t.Errorf("got %v %v, want the port for every address", at, ok)
 	}
 }

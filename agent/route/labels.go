@@ -1,9 +1,7 @@
 package route
 
 import (
-	"errors"
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -21,8 +19,8 @@ type LabelDoc struct {
 // read them. The parser is made of the same table.
 var Labels = docs(labelWords, "nagaya.")
 
-// EnvWords documents the environment variables of nginx-proxy that are
-// understood.
+// EnvWords documents the words of nginx-proxy that are understood, in a container's
+// environment or as labels of the same names.
 var EnvWords = docs(envWords, "")
 
 // tlsMode is what nagaya.tls and HTTPS_METHOD ask for.
@@ -32,28 +30,65 @@ const (
 	tlsAuto       tlsMode = "auto"
 	tlsTerminate  tlsMode = "terminate"
 	tlsOff        tlsMode = "off"
+	tlsPass       tlsMode = "passthrough"
 	tlsNoRedirect tlsMode = "noredirect" // HTTPS_METHOD only: serve both
 )
 
 // said is what a container says about one of its routes. Zero values mean
 // that it said nothing.
 type said struct {
-	hosts     []string
-	path      string
-	strip     bool
-	port      uint16
-	scheme    Scheme
-	tls       tlsMode
-	certName  string
-	weight    int
-	balance   Balance
-	health    string
-	bodySize  *int64
-	timeout   time.Duration
-	buffering *bool
-	auth      string
-	allow     []netip.Prefix
+	hosts []string
+	// listen makes it a stream; hosts then name the certificate.
+	listen        Listen
+	path          string
+	match         Match
+	dest          string
+	strip         bool
+	port          uint16
+	scheme        Scheme
+	tls           tlsMode
+	certName      string
+	weight        int
+	balance       Balance
+	health        string
+	bodySize      *int64
+	timeout       time.Duration
+	buffering     *bool
+	auth          string
+	allow         []netip.Prefix
+	proxyProtocol bool
+	verify        bool
+	serverName    string
+	root          string
+	keepalive     int
+	edge          Edge
+	// nginxProxy is true for a route in nginx-proxy's words, whose certificates are
+	// also chosen as there: by the name of the file.
+	nginxProxy bool
+	// ownCertOnly keeps the certificate "default" from standing in.
+	ownCertOnly bool
+	// httpsOnly refuses plain HTTP also where there is no certificate.
+	httpsOnly bool
 }
+
+// spot is one thing that only one family can have: a path of a host, the TLS
+// connections of a host (path is empty), or a port (path is empty).
+type spot struct{ host, path string }
+
+// spots lists what the route claims.
+func (s said) spots() []spot {
+	if s.listen != (Listen{}) {
+		return []spot{{s.listen.String(), ""}}
+	}
+	var all []spot
+	for _, h := range s.hosts {
+		all = append(all, spot{h, s.path})
+	}
+	return all
+}
+
+// isStream reports whether nginx needs its stream module for the route.
+func (s said) isStream() bool { return s.listen != (Listen{}) || s.tls == tlsPass }
 
 // word is one thing that can be said and how it is read.
 type word struct {
@@ -95,18 +130,23 @@ func assignPtr[T any](parse func(string) (T, error), to func(*said) **T) func(*s
 	}
 }
 
-// errLater is the error of a word that is understood and not done yet.
-var errLater = errors.New("this version of nagaya does not do that")
-
-func parseScheme(v string) (Scheme, error) { return oneOf(v, HTTP, HTTPS, GRPC, GRPCS, FastCGI) }
+func parseScheme(v string) (Scheme, error) {
+	return oneOf(v, HTTP, HTTPS, GRPC, GRPCS, FastCGI, UWSGI)
+}
 
 func parseBalance(v string) (Balance, error) { return oneOf(v, RoundRobin, LeastConn, IPHash) }
 
-func parseTLS(v string) (tlsMode, error) {
-	if v == "passthrough" {
-		return "", errLater
+func parseTLS(v string) (tlsMode, error) { return oneOf(v, tlsAuto, tlsTerminate, tlsOff, tlsPass) }
+
+func parseChoice(v string) (Choice, error) {
+	on, err := parseOnOff(v)
+	switch {
+	case err != nil:
+		return Unset, err
+	case on:
+		return On, nil
 	}
-	return oneOf(v, tlsAuto, tlsTerminate, tlsOff)
+	return Off, nil
 }
 
 // labelWords is the vocabulary of nagaya.<word> and nagaya.<name>.<word>.
@@ -128,11 +168,11 @@ var labelWords = []word{
 		assign(parsePort, func(s *said) *uint16 { return &s.port }),
 	},
 	{
-		LabelDoc{"scheme", "how nginx speaks to the container", "http, https, grpc, grpcs, fastcgi", "http; https if the port is 443 or 8443"},
+		LabelDoc{"scheme", "how nginx speaks to the container", "http, https, grpc, grpcs, fastcgi, uwsgi", "http; https if the port is 443 or 8443"},
 		assign(parseScheme, func(s *said) *Scheme { return &s.scheme }),
 	},
 	{
-		LabelDoc{"tls", "HTTPS for the clients: auto terminates it where a certificate covers the host and redirects plain HTTP; terminate refuses plain HTTP", "auto, terminate, off", "auto"},
+		LabelDoc{"tls", "HTTPS for the clients: auto terminates it where a certificate covers the host and redirects plain HTTP; terminate refuses plain HTTP; passthrough hands the connection to the container, which holds the certificate", "auto, terminate, off, passthrough", "auto"},
 		assign(parseTLS, func(s *said) *tlsMode { return &s.tls }),
 	},
 	{
@@ -168,79 +208,44 @@ var labelWords = []word{
 		assign(parseAllow, func(s *said) *[]netip.Prefix { return &s.allow }),
 	},
 	{
-		LabelDoc{"listen", "a port of its own instead of HTTP: not done yet, a container that asks for it gets a problem", "-", "none"},
-		func(*said, string) error { return errLater },
+		LabelDoc{"listen", "a port of its own instead of HTTP; tls is terminated with the certificate of nagaya.host or nagaya.cert", "tcp:PORT, udp:PORT, tls:PORT", "none"},
+		assign(parseListen, func(s *said) *Listen { return &s.listen }),
+	},
+	{
+		LabelDoc{"proxy-protocol", "tell the container the client's address by the PROXY protocol, version 1 (listen and passthrough only)", "true, false", "false"},
+		assign(parseBool, func(s *said) *bool { return &s.proxyProtocol }),
+	},
+	{
+		LabelDoc{"cert", "base name of the certificate to use", "a name in the certificate directory", "the certificate that covers the host"},
+		assign(parseCert, func(s *said) *string { return &s.certName }),
+	},
+	{
+		LabelDoc{"hsts", "value of the header Strict-Transport-Security", "off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it", "off"},
+		assign(parseHSTS, func(s *said) *string { return &s.edge.HSTS }),
+	},
+	{
+		LabelDoc{"http2", "offer HTTP/2 to clients of HTTPS", "on, off", "as nginx.http2"},
+		assign(parseChoice, func(s *said) *Choice { return &s.edge.HTTP2 }),
+	},
+	{
+		LabelDoc{"http3", "offer HTTP/3 to clients of HTTPS, where the nginx can", "on, off", "as nginx.http3"},
+		assign(parseChoice, func(s *said) *Choice { return &s.edge.HTTP3 }),
+	},
+	{
+		LabelDoc{"verify", "whether the container's certificate must be valid (https and grpcs), by nginx.upstream-ca", "true, false", "false"},
+		assign(parseBool, func(s *said) *bool { return &s.verify }),
+	},
+	{
+		LabelDoc{"server-name", "name that the container is asked for over TLS", "a DNS name", "the name that the client used"},
+		assign(parseServerName, func(s *said) *string { return &s.serverName }),
+	},
+	{
+		LabelDoc{"upstream", "a name that containers of different task families share, so that they stand behind the same hosts", "letters, digits and . _ -", "the task family, the Compose service, or the container's name"},
+		func(_ *said, v string) error { _, err := parseFile(v); return err },
 	},
 	{
 		LabelDoc{"batch", "this is a batch container: kept out of routes, its CPU counted apart", "true, false", "true where AWS_BATCH_JOB_ID is in its environment"},
 		func(_ *said, v string) error { _, err := parseBool(v); return err },
-	},
-}
-
-// envWords is nginx-proxy's vocabulary (github.com/nginx-proxy/nginx-proxy, docs).
-var envWords = []word{
-	{
-		LabelDoc{"VIRTUAL_HOST", "as nagaya.host", "host names; regular expressions are not understood", "none"},
-		func(s *said, v string) (err error) {
-			if strings.Contains(v, "~") {
-				return errors.New("regular expressions are not understood")
-			}
-			// ecs-gen separated by spaces.
-			s.hosts, err = parseHosts(strings.Join(strings.Fields(v), ","))
-			return err
-		},
-	},
-	{
-		LabelDoc{"VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "as nagaya.port"},
-		assign(parsePort, func(s *said) *uint16 { return &s.port }),
-	},
-	{
-		LabelDoc{"VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi", "as nagaya.scheme"},
-		assign(parseScheme, func(s *said) *Scheme { return &s.scheme }),
-	},
-	{
-		LabelDoc{"VIRTUAL_PATH", "as nagaya.path", "a path", "/"},
-		assign(parsePath, func(s *said) *string { return &s.path }),
-	},
-	{
-		LabelDoc{"VIRTUAL_DEST", "what replaces the path prefix", "/ (as nagaya.strip-prefix=true)", "the prefix stays"},
-		func(s *said, v string) error {
-			if v != "/" {
-				return errors.New("only / is understood")
-			}
-			s.strip = true
-			return nil
-		},
-	},
-	{
-		LabelDoc{"VIRTUAL_HOST_MULTIPORTS", "several routes: not understood, use nagaya.<name>.host", "-", "none"},
-		func(*said, string) error { return errLater },
-	},
-	{
-		LabelDoc{"HTTPS_METHOD", "as nagaya.tls", "redirect (auto), noredirect (serve plain HTTP too), nohttp (terminate), nohttps (off)", "redirect"},
-		func(s *said, v string) error {
-			modes := map[string]tlsMode{"redirect": tlsAuto, "noredirect": tlsNoRedirect, "nohttp": tlsTerminate, "nohttps": tlsOff}
-			m, ok := modes[v]
-			if !ok {
-				return errors.New("not one of redirect, noredirect, nohttp, nohttps")
-			}
-			s.tls = m
-			return nil
-		},
-	},
-	{
-		LabelDoc{"CERT_NAME", "base name of the certificate to use", "a name in the certificate directory", "the certificate that covers the host"},
-		func(s *said, v string) error {
-			if !certForm.MatchString(v) {
-				return errors.New("not the base name of a certificate")
-			}
-			s.certName = v
-			return nil
-		},
-	},
-	{
-		LabelDoc{"LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none"},
-		func(*said, string) error { return nil },
 	},
 }
 

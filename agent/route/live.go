@@ -17,5 +17,8 @@ func (s Site) live() bool {
 			return false
 		}
 	}
+	if s.Passthrough != nil {
+		return len(s.Passthrough.Servers) > 0
+	}
 	return len(s.Locations) > 0
 }

@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -34,9 +33,15 @@ type parsed struct {
 func parse(c tasks.Container) parsed {
 	p := parsed{subject: "container " + ref(c)}
 	byRoute := p.labels(c.Labels)
-	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) && c.Env["VIRTUAL_HOST"] != "" {
-		p.add(p.env(c.Env, byRoute[""]))
-		delete(byRoute, "")
+	env := nginxProxyWords(c)
+	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) && (env["VIRTUAL_HOST"] != "" || env["VIRTUAL_HOST_MULTIPORTS"] != "") {
+		over := byRoute[""]
+		if _, stream := over["listen"]; stream {
+			over = nil
+		} else {
+			delete(byRoute, "")
+		}
+		p.nginxProxy(env, over)
 	}
 	for _, name := range slices.Sorted(maps.Keys(byRoute)) {
 		p.route(name, byRoute[name])
@@ -51,6 +56,20 @@ func parse(c tasks.Container) parsed {
 		})
 	}
 	return p
+}
+
+// nginxProxyWords are nginx-proxy's words of a container, which may be variables or
+// labels; a label wins.
+func nginxProxyWords(c tasks.Container) map[string]string {
+	words := map[string]string{}
+	for _, from := range []map[string]string{c.Env, c.Labels} {
+		for name, value := range from {
+			if knownEnv(name) {
+				words[name] = value
+			}
+		}
+	}
+	return words
 }
 
 func hasHost(words map[string]string) bool { _, ok := words["host"]; return ok }
@@ -104,11 +123,11 @@ func (p *parsed) labels(labels map[string]string) map[string]map[string]string {
 		}
 		w, known := find(labelWords, key)
 		switch {
-		case !known || named && (!routeForm.MatchString(name) || key == "batch"):
+		case !known || named && (!routeForm.MatchString(name) || ofContainer(key)):
 			if key = p.unknown(label, key); key == "" {
 				continue
 			}
-		case key == "batch":
+		case ofContainer(key):
 			if err := w.set(nil, strings.TrimSpace(labels[label])); err != nil {
 				p.invalid(label, labels[label], err)
 			}
@@ -121,6 +140,9 @@ func (p *parsed) labels(labels map[string]string) map[string]map[string]string {
 	}
 	return byRoute
 }
+
+// ofContainer reports whether a word is about the container, not one of its routes.
+func ofContainer(key string) bool { return key == "batch" || key == "upstream" }
 
 // unknown complains of a label that has no meaning. Where it can only have been
 // meant to keep somebody out, it returns a key that no route survives: rather no
@@ -147,10 +169,6 @@ func (p *parsed) invalid(label, value string, err error) {
 		Text: fmt.Sprintf("%s has the value %s: %s", quoted(label), quoted(value), err),
 		Hint: "correct it in the task definition; the route is left out until then",
 	}
-	if errors.Is(err, errLater) {
-		x.Code = "label-unsupported"
-		x.Hint = "remove it; the route is left out until then"
-	}
 	p.complain(x)
 }
 
@@ -160,7 +178,7 @@ func (p *parsed) route(name string, words map[string]string) {
 	if name != "" {
 		prefix += name + "."
 	}
-	if _, later := words["listen"]; !hasHost(words) && !later {
+	if _, stream := words["listen"]; !hasHost(words) && !stream {
 		p.complain(problem.Problem{
 			Code: "route-without-host", Severity: problem.Warning, Subject: p.about(prefix + "host"),
 			Text: "there are labels that begin with " + quoted(prefix) + " but none that names a host, so nothing is routed by them",
@@ -172,31 +190,41 @@ func (p *parsed) route(name string, words map[string]string) {
 	p.add(p.read(&s, prefix, words))
 }
 
-// env reads nginx-proxy's variables, and over them labels of the unnamed route.
-func (p *parsed) env(env, words map[string]string) (said, bool) {
-	var s said
+// nginxProxy reads nginx-proxy's words, and over them labels of the unnamed route.
+func (p *parsed) nginxProxy(env, words map[string]string) {
+	s := said{nginxProxy: true}
+	s.edge.HSTS = nginxProxyHSTS
 	good := true
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		w, known := find(envWords, name)
-		switch {
-		case strings.HasPrefix(name, "AWS_"):
-		case !known:
+		if !known {
 			p.complain(problem.Problem{
 				Code: "label-unknown", Severity: problem.Warning, Subject: p.about(name),
 				Text: "the variable " + quoted(name) + " of nginx-proxy is not understood and has no effect",
 				Hint: "see the list of nginx-proxy's words in the documentation of labels",
 			})
-		default:
-			if err := w.set(&s, strings.TrimSpace(env[name])); err != nil {
-				p.invalid(name, env[name], err)
-				good = false
-			}
+		} else if err := w.set(&s, strings.TrimSpace(env[name])); err != nil {
+			p.invalid(name, env[name], err)
+			good = false
 		}
 	}
 	if !good {
-		return said{}, false
+		return
 	}
-	return p.read(&s, tasks.LabelPrefix, words)
+	routes, err := []said{s}, error(nil)
+	if many := env["VIRTUAL_HOST_MULTIPORTS"]; many != "" {
+		if routes, err = parseMultiports(many); err != nil {
+			return // complained of above
+		}
+		for i, r := range routes {
+			one := s
+			one.hosts, one.path, one.match, one.dest, one.port, one.scheme = r.hosts, r.path, r.match, r.dest, r.port, r.scheme
+			routes[i] = one
+		}
+	}
+	for _, r := range routes {
+		p.add(p.read(&r, tasks.LabelPrefix, words))
+	}
 }
 
 // read puts the words into s; ok is false when one of them is no good. All are
@@ -222,6 +250,12 @@ func (s *said) defaults() {
 	if s.path == "" {
 		s.path = "/"
 	}
+	if s.isStream() {
+		s.path = ""
+	}
+	if s.edge.HSTS == "off" || s.tls == tlsNoRedirect && s.edge.HSTS == nginxProxyHSTS {
+		s.edge.HSTS = ""
+	}
 	if s.tls == "" {
 		s.tls = tlsAuto
 	}
@@ -233,24 +267,22 @@ func (s *said) defaults() {
 	}
 }
 
-// twice drops routes that claim a host and path which an earlier route of the
-// same container claims.
+// twice drops routes that claim what an earlier route of the same container claims.
 func (p *parsed) twice() {
-	type spot struct{ host, path string }
 	seen := map[spot]bool{}
 	p.routes = slices.DeleteFunc(p.routes, func(s said) bool {
-		for _, h := range s.hosts {
-			if seen[spot{h, s.path}] {
+		for _, at := range s.spots() {
+			if seen[at] {
 				p.complain(problem.Problem{
 					Code: "label-invalid", Severity: problem.Error,
-					Text: fmt.Sprintf("two of its routes claim %s%s; only the first by name is used", h, s.path),
-					Hint: "give them different hosts or paths",
+					Text: fmt.Sprintf("two of its routes claim %s%s; only the first by name is used", at.host, at.path),
+					Hint: "give them different hosts, paths or ports",
 				})
 				return true
 			}
 		}
-		for _, h := range s.hosts {
-			seen[spot{h, s.path}] = true
+		for _, at := range s.spots() {
+			seen[at] = true
 		}
 		return false
 	})
@@ -281,7 +313,12 @@ func ref(c tasks.Container) string {
 
 // family says which containers belong together: those of one ECS task family,
 // of one Compose service, or with one name.
+// Where containers say the same nagaya.upstream they are one family, which nobody
+// is in who does not say so.
 func family(c tasks.Container) string {
+	if name, err := parseFile(strings.TrimSpace(c.Labels[tasks.LabelPrefix+"upstream"])); err == nil {
+		return "upstream:" + name
+	}
 	if f := c.Task.Family; familyForm.MatchString(f) {
 		return f
 	}

@@ -57,6 +57,8 @@ func (b *builder) stand(c *claim, reached bool) {
 	case !reached:
 		c.why = "no-address"
 		b.noAddress(c)
+	case c.listen.Protocol == UDP && c.c.Health == tasks.NoCheck:
+		// Nothing can be learnt from a port that need not answer.
 	case c.health != "":
 		if c.why = b.probed(c, true); c.c.Health == tasks.Unhealthy {
 			c.why = "unhealthy"
@@ -246,8 +248,8 @@ const (
 // server, or it crashed and nothing of its family was started since.
 func (b *builder) missed(c tasks.Container, routes []said) bool {
 	for _, s := range routes {
-		for _, h := range s.hosts {
-			if !b.served(h, s.path) {
+		for _, at := range s.spots() {
+			if !b.served(at) {
 				return true
 			}
 		}
@@ -258,15 +260,23 @@ func (b *builder) missed(c tasks.Container, routes []said) bool {
 	return !b.followed(c, c.FinishedAt)
 }
 
-func (b *builder) served(host, path string) bool {
+func (b *builder) served(at spot) bool {
 	for _, s := range b.t.Sites {
-		if s.Host != host {
+		if s.Host != at.host {
 			continue
 		}
+		if at.path == "" && s.Passthrough != nil {
+			return len(s.Passthrough.Servers) > 0
+		}
 		for _, l := range s.Locations {
-			if l.Path == path {
+			if l.Path == at.path {
 				return len(l.Servers) > 0
 			}
+		}
+	}
+	for _, s := range b.t.Streams {
+		if s.Listen.String() == at.host {
+			return len(s.Servers) > 0
 		}
 	}
 	return false

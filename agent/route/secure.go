@@ -13,12 +13,17 @@ func (b *builder) secure(s *Site, rule claim) {
 	if rule.tls == tlsOff {
 		return
 	}
+	if s.Passthrough != nil {
+		s.Plain = Redirect
+		return
+	}
 	pair, ok := b.pair(s.Host, rule)
 	if !ok {
 		b.noCertificate(s, rule)
 		return
 	}
 	s.TLS, s.Cert = true, pair
+	s.Edge.ClientCert = clientCert(rule.edge.ClientCert, pair)
 	switch rule.tls {
 	case tlsTerminate:
 		s.Plain = Refuse
@@ -27,11 +32,32 @@ func (b *builder) secure(s *Site, rule claim) {
 	}
 }
 
+// pair is the certificate for a host. nginx-proxy's users name the files by the
+// hosts, whatever names are in the certificates.
 func (b *builder) pair(host string, rule claim) (certs.Pair, bool) {
 	if rule.certName != "" {
 		return b.in.Certs.Named(rule.certName)
 	}
-	return b.in.Certs.For(host)
+	pair, ok := b.in.Certs.For(host)
+	if !ok && rule.nginxProxy {
+		pair, ok = b.in.Certs.NamedLike(host)
+		if !ok && !rule.ownCertOnly {
+			pair, ok = b.in.Certs.Named("default")
+		}
+	}
+	return pair, ok
+}
+
+// clientCert says whether clients need a certificate: where the operator has put
+// an authority for them beside the host's, yes, unless the containers ask for less.
+func clientCert(asked string, pair certs.Pair) string {
+	switch {
+	case pair.ClientCAFile == "", asked == "off":
+		return ""
+	case asked == "optional":
+		return "optional"
+	}
+	return "on"
 }
 
 // noCertificate says that there is none. Where nothing is kept in the directory at
@@ -46,7 +72,11 @@ func (b *builder) noCertificate(s *Site, rule claim) {
 		x.Text = fmt.Sprintf("CERT_NAME of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", rule.ref, quoted(rule.certName), s.Host)
 		x.Hint = "put that certificate into the certificate directory, or remove CERT_NAME"
 	}
-	if rule.tls == tlsTerminate {
+	if rule.httpsOnly && rule.tls != tlsTerminate {
+		s.Plain = Refuse
+		x.Severity = problem.Error
+		x.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused because ENABLE_HTTP_ON_MISSING_CERT is false", s.Host)
+	} else if rule.tls == tlsTerminate {
 		s.Plain = Refuse
 		x.Severity = problem.Error
 		x.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused because nagaya.tls is terminate", s.Host)
@@ -59,7 +89,7 @@ func (b *builder) noCertificate(s *Site, rule claim) {
 
 // stillSecure keeps what an abandoned site did, with the certificate that is there now.
 func (b *builder) stillSecure(s *Site, was Site) {
-	s.Plain = was.Plain
+	s.Plain, s.Edge = was.Plain, was.Edge
 	if !was.TLS {
 		return
 	}

@@ -13,6 +13,12 @@ func (t Table) Text() string {
 		for _, l := range s.Locations {
 			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), l.upstreams(), l.state(), l.refs(s.Family)})
 		}
+		if p := s.Passthrough; p != nil {
+			rows = append(rows, []string{s.Host, "-", "passed", p.upstreams("tls"), p.state(), p.refs(s.Family)})
+		}
+	}
+	for _, s := range t.Streams {
+		rows = append(rows, []string{s.Listen.String(), "-", s.tlsWord(), s.upstreams(string(s.Listen.Protocol)), s.state(), s.refs(s.Family)})
 	}
 	for _, w := range t.Waiting {
 		at := "-"
@@ -22,6 +28,13 @@ func (t Table) Text() string {
 		rows = append(rows, []string{w.Host, w.Path, "-", at, w.Why, w.Ref})
 	}
 	return align(rows)
+}
+
+func (s Stream) tlsWord() string {
+	if s.Listen.Protocol == TLS {
+		return "only"
+	}
+	return "-"
 }
 
 func (s Site) tlsWord() string {
@@ -38,18 +51,24 @@ func (s Site) tlsWord() string {
 	return "off"
 }
 
-func (l Location) upstreams() string {
+func (l Location) pool() Pool { return Pool{Servers: l.Servers} }
+
+func (l Location) upstreams() string         { return l.pool().upstreams(string(l.Scheme)) }
+func (l Location) refs(family string) string { return l.pool().refs(family) }
+func (l Location) state() string             { return l.pool().state() }
+
+func (p Pool) upstreams(scheme string) string {
 	var words []string
-	for _, s := range l.Servers {
-		words = append(words, fmt.Sprintf("%s://%s", l.Scheme, s.Addr))
+	for _, s := range p.Servers {
+		words = append(words, fmt.Sprintf("%s://%s", scheme, s.Addr))
 	}
 	return orDash(words)
 }
 
 // refs names the servers, or the family whose they would be.
-func (l Location) refs(family string) string {
+func (p Pool) refs(family string) string {
 	var words []string
-	for _, s := range l.Servers {
+	for _, s := range p.Servers {
 		words = append(words, s.Ref)
 	}
 	if len(words) == 0 {
@@ -58,21 +77,21 @@ func (l Location) refs(family string) string {
 	return orDash(words)
 }
 
+func (p Pool) state() string {
+	switch {
+	case len(p.Servers) == 0:
+		return "vacant"
+	case p.Servers[0].Unhealthy:
+		return "unhealthy"
+	}
+	return "ready"
+}
+
 func orDash(words []string) string {
 	if len(words) == 0 {
 		return "-"
 	}
 	return strings.Join(words, ",")
-}
-
-func (l Location) state() string {
-	switch {
-	case len(l.Servers) == 0:
-		return "vacant"
-	case l.Servers[0].Unhealthy:
-		return "unhealthy"
-	}
-	return "ready"
 }
 
 // align pads the columns; the last one is left as it is.

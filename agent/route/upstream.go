@@ -10,14 +10,14 @@ import (
 )
 
 // portOf says which container port a route leads to: the one that was named,
-// else the only published TCP port, else the only exposed one, else 80.
-func portOf(c tasks.Container, named uint16) (uint16, error) {
+// else the only published one, else the only exposed one, else 80 (not for UDP).
+func portOf(c tasks.Container, named uint16, transport string) (uint16, error) {
 	if named != 0 {
 		return named, nil
 	}
 	var published, all []uint16
 	for _, p := range c.Ports {
-		if p.Protocol != "tcp" {
+		if p.Protocol != transport {
 			continue
 		}
 		all = append(all, p.Container)
@@ -33,6 +33,8 @@ func portOf(c tasks.Container, named uint16) (uint16, error) {
 		return published[0], nil
 	case len(published) == 0 && len(all) == 1:
 		return all[0], nil
+	case transport == "udp":
+		return 0, fmt.Errorf("it has %d UDP ports", len(all))
 	case slices.Contains(all, 80), len(all) == 0 && c.Network != tasks.Host:
 		return 80, nil
 	case len(all) == 0:
@@ -59,26 +61,31 @@ type place struct {
 	probe netip.AddrPort
 }
 
-// placeOf returns where a port of a container is reached from this host; ok is
-// false while it is not reached at all.
+// placeOf returns where a port of a container is reached by nginx; ok is false
+// while it is not reached at all.
 //
 // A published port is reached at the host's local address, never at loopback:
 // there Docker's userland proxy copies every byte, while the kernel forwards what
-// is sent to the local address.
-func placeOf(c tasks.Container, port uint16, local netip.Addr) (p place, ok bool) {
+// is sent to the local address. An nginx in a container prefers the container's own
+// address on a network that both are on.
+func placeOf(c tasks.Container, port uint16, transport string, in Input) (p place, ok bool) {
 	own := netip.AddrPort{}
 	if len(c.Addrs) > 0 && c.Network != tasks.Host {
 		own = netip.AddrPortFrom(c.Addrs[0], port)
 	}
 	switch c.Network {
 	case tasks.Host:
+		local := in.Local
 		if !validAddr(local) {
 			local = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 		}
 		at := netip.AddrPortFrom(local, port)
 		return place{at, at}, true
 	case tasks.Bridge:
-		at, published := publishedAt(c, port, local)
+		if in.From.Container {
+			return placeBeside(c, port, transport, in)
+		}
+		at, published := publishedAt(c, port, transport, in.Local)
 		switch {
 		case published && own.IsValid():
 			return place{at, own}, true
@@ -89,10 +96,23 @@ func placeOf(c tasks.Container, port uint16, local netip.Addr) (p place, ok bool
 	return place{own, own}, own.IsValid()
 }
 
-func publishedAt(c tasks.Container, port uint16, local netip.Addr) (netip.AddrPort, bool) {
+// placeBeside is placeOf between two containers: Docker keeps networks apart, so
+// only one that both are on leads from one to the other.
+func placeBeside(c tasks.Container, port uint16, transport string, in Input) (p place, ok bool) {
+	for _, n := range c.Networks {
+		if len(n.Addrs) > 0 && slices.Contains(in.From.Networks, n.Name) {
+			at := netip.AddrPortFrom(n.Addrs[0], port)
+			return place{at, at}, validAddr(n.Addrs[0])
+		}
+	}
+	at, published := publishedAt(c, port, transport, in.Local)
+	return place{at, at}, published
+}
+
+func publishedAt(c tasks.Container, port uint16, transport string, local netip.Addr) (netip.AddrPort, bool) {
 	var at netip.AddrPort
 	for _, p := range c.Ports {
-		if p.Container != port || p.Protocol != "tcp" || p.Host == 0 {
+		if p.Container != port || p.Protocol != transport || p.Host == 0 {
 			continue
 		}
 		switch {

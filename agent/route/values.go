@@ -89,6 +89,35 @@ func parsePort(v string) (uint16, error) {
 	return uint16(n), nil
 }
 
+// parseListen reads "tcp:2222".
+func parseListen(v string) (Listen, error) {
+	proto, port, ok := strings.Cut(v, ":")
+	p, err := oneOf(proto, TCP, UDP, TLS)
+	n, perr := parsePort(port)
+	if !ok || err != nil || perr != nil {
+		return Listen{}, errors.New("not tcp:PORT, udp:PORT or tls:PORT")
+	}
+	return Listen{Protocol: p, Port: n}, nil
+}
+
+var hstsForm = pattern.Of(100, `max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?`)
+
+// parseHSTS reads the value of Strict-Transport-Security (RFC 6797); "off" is
+// none.
+func parseHSTS(v string) (string, error) {
+	if v != "off" && !hstsForm.MatchString(v) {
+		return "", errors.New("neither off nor max-age=SECONDS, which ; includeSubDomains and ; preload may follow")
+	}
+	return v, nil
+}
+
+func parseServerName(v string) (string, error) {
+	if !pattern.Host(v) || v[0] == '*' {
+		return "", errors.New("not a DNS name")
+	}
+	return v, nil
+}
+
 func parseBool(v string) (bool, error) {
 	switch v {
 	case "true":

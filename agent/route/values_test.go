@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func TestLabelDocsAreComplete(t *testing.T) {
 		t.Errorf("the first label is %q, want the full name nagaya.host", Labels[0].Name)
 	}
 	for _, d := range EnvWords {
-		if !tasks.KnownEnv(d.Name) {
+		if !tasks.KnownEnv(d.Name) && !tasks.KnownLabel(d.Name) {
 			t.Errorf("%s is documented but never read", d.Name)
 		}
 	}
@@ -128,26 +129,43 @@ func checkTable(t *testing.T, got Table) {
 		}
 	}
 	for _, s := range got.Sites {
-		must(pattern.Host(s.Host), "host", s.Host)
-		must(familyForm.MatchString(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
+		must(hostOK(s.Host), "host", s.Host)
+		must(familyOK(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
 		for _, l := range s.Locations {
-			must(pathForm.MatchString(l.Path) && !strings.Contains(l.Path, "/../"), "path", l.Path)
+			must(pathOK(l), "path", l.Path)
+			must(l.Dest == "" || destOK(l.Dest), "dest", l.Dest)
+			must(l.Root == "" || destOK(l.Root), "root", l.Root)
+			must(l.ServerName == "" || pattern.Host(l.ServerName), "server name", l.ServerName)
+			must(l.Keepalive >= 0 && l.Keepalive <= 2*maxRoutes*1024, "keepalive", fmt.Sprint(l.Keepalive))
 			must(l.Auth == "" || fileForm.MatchString(l.Auth), "auth", l.Auth)
 			_, err := parseScheme(string(l.Scheme))
 			must(err == nil, "scheme", string(l.Scheme))
 			_, err = parseBalance(string(l.Balance))
 			must(err == nil, "balance", string(l.Balance))
 			must(l.BodySize >= 0 && l.Timeout >= time.Second, "limits", fmt.Sprint(l.BodySize, l.Timeout))
-			for _, srv := range l.Servers {
-				must(srv.Addr.IsValid() && srv.Addr.Port() != 0 && srv.Addr.Addr().Zone() == "", "address", srv.Addr.String())
-				must(srv.Weight >= 1 && srv.Weight <= maxWeight, "weight", fmt.Sprint(srv.Weight))
-				must(idForm.MatchString(srv.Container), "container", srv.Container)
-				must(refForm.MatchString(srv.Ref), "ref", srv.Ref)
-			}
+			checkServers(must, l.Servers)
 		}
+		if s.Passthrough != nil {
+			must(!s.TLS, "passed and terminated", s.Host)
+			checkServers(must, s.Passthrough.Servers)
+		}
+		e := s.Edge
+		must(e.HSTS == "" || hstsForm.MatchString(e.HSTS), "hsts", e.HSTS)
+		_, known := PolicyNamed(e.TLSPolicy)
+		must(known, "policy", e.TLSPolicy)
+		must(e.RedirectCode == 0 || e.RedirectCode >= 301 && e.RedirectCode <= 308, "redirect", fmt.Sprint(e.RedirectCode))
+		must(slices.Contains([]Choice{Unset, On, Off}, e.HTTP2) && slices.Contains([]Choice{Unset, On, Off}, e.HTTP3), "choice", string(e.HTTP2+e.HTTP3))
+	}
+	for _, s := range got.Streams {
+		_, err := parseListen(s.Listen.String())
+		must(err == nil, "listen", s.Listen.String())
+		must(s.Host == "" || hostOK(s.Host), "host", s.Host)
+		must(familyOK(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
+		checkServers(must, s.Servers)
 	}
 	for _, w := range got.Waiting {
-		must(pattern.Host(w.Host) && pathForm.MatchString(w.Path) && refForm.MatchString(w.Ref), "waiting", w.Host+w.Path+w.Ref)
+		_, err := parseListen(w.Host)
+		must((hostOK(w.Host) || err == nil) && refForm.MatchString(w.Ref), "waiting", w.Host+w.Path+w.Ref)
 	}
 	for _, p := range got.Probes {
 		must(p.Path == "" || healthForm.MatchString(p.Path), "probe", p.Path)
@@ -157,12 +175,52 @@ func checkTable(t *testing.T, got Table) {
 	}
 }
 
+func checkServers(must func(bool, string, string), servers []Server) {
+	for _, srv := range servers {
+		must(srv.Addr.IsValid() && srv.Addr.Port() != 0 && srv.Addr.Addr().Zone() == "", "address", srv.Addr.String())
+		must(srv.Weight >= 1 && srv.Weight <= maxWeight, "weight", fmt.Sprint(srv.Weight))
+		must(idForm.MatchString(srv.Container), "container", srv.Container)
+		must(refForm.MatchString(srv.Ref), "ref", srv.Ref)
+	}
+}
+
+func hostOK(h string) bool {
+	if expr, ok := strings.CutPrefix(h, "~"); ok {
+		return checkExpression(expr) == nil
+	}
+	return pattern.Host(strings.TrimSuffix(h, ".*"))
+}
+
+func familyOK(f string) bool {
+	return familyForm.MatchString(strings.TrimPrefix(f, "upstream:"))
+}
+
+func destOK(p string) bool {
+	return (pathForm.MatchString(p) || pathForm.MatchString(strings.TrimSuffix(p, "/"))) && !strings.Contains(p, "/../")
+}
+
+func pathOK(l Location) bool {
+	switch l.Match {
+	case Regex, RegexFold:
+		return checkExpression(l.Path) == nil
+	case Segments:
+		return pathForm.MatchString(l.Path) && !strings.Contains(l.Path, "/../")
+	case Prefix, Exact:
+		return destOK(l.Path)
+	}
+	return false
+}
+
 func FuzzLabels(f *testing.F) {
 	f.Add("nagaya.host", "a.example.com", "nagaya.path", "/api", "VIRTUAL_HOST", "b.test", "web", "web")
 	f.Add("nagaya.x.host", "a.test; }", "nagaya.x.auth", "../x", "VIRTUAL_PATH", "/;", "a b", "fam\n")
 	f.Add("nagaya.host", "*.a.test,b.test", "nagaya.health", "/up?x=1", "HTTPS_METHOD", "nohttp", "", "")
 	f.Add("nagaya..host", "a", "nagaya.host.", "b", "CERT_NAME", "*.a.test", "~internal", "x/y")
 	f.Add("nagaya.\x15.au", "0", "nagaya.\x1b[2J.alow", "0", "0", "0", "0", "0")
+	f.Add("nagaya.listen", "udp:53", "nagaya.upstream", "dns", "VIRTUAL_HOST", "~^(a|b)\\.test$", "w", "f")
+	f.Add("nagaya.host", "a.test", "nagaya.tls", "passthrough", "HSTS", "max-age=1; x", "w", "f")
+	f.Add("VIRTUAL_PATH", "~^/(a|b)/", "VIRTUAL_DEST", "/x/", "SSL_POLICY", "AWS-2016-08", "w", "f")
+	f.Add("VIRTUAL_HOST_MULTIPORTS", `{"a.test": {"/": {"port": 8000}, "= /x": {"dest": "/y"}}}`, "NETWORK_ACCESS", "internal", "EXTERNAL_HTTPS_PORT", "8443", "w", "f")
 	f.Add("nagaya.host", "a.test", "nagaya.allow", "10.0.0.0/8", "VIRTUAL_HOST_MULTIPORTS", "{}", "w", "f")
 	f.Fuzz(func(t *testing.T, l1, v1, l2, v2, e1, w1, name, fam string) {
 		c := web("0123456789abcdef", func(c *tasks.Container) {
@@ -174,6 +232,7 @@ func FuzzLabels(f *testing.F) {
 		bare := c
 		bare.Health, bare.Task, bare.ID = tasks.NoCheck, tasks.TaskRef{}, name
 		in := input(web("good", labels("nagaya.host", "good.example.com")), c, bare)
+		in.Options.Stream = len(v1)%2 == 0
 		in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"*.a.test"}}}
 		got := Build(in)
 		checkTable(t, got)

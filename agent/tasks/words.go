@@ -30,19 +30,29 @@ const (
 	labelCluster       = "com.amazonaws.ecs.cluster"
 )
 
-// KnownLabel reports whether a Docker label has a meaning to nagaya.
+// labelNginxProxy is in front of the labels of nginx-proxy.
+const labelNginxProxy = "com.github.nginx-proxy.nginx-proxy."
+
+// KnownLabel reports whether a Docker label has a meaning to nagaya. nginx-proxy's
+// variables may be labels too.
 func KnownLabel(name string) bool {
-	return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService
+	return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService ||
+		strings.HasPrefix(name, labelNginxProxy) || forNginxProxy(name)
 }
 
 // KnownEnv reports whether an environment variable has a meaning to nagaya:
 // nginx-proxy's and acme-companion's words, and what AWS Batch tells its jobs.
 func KnownEnv(name string) bool {
+	return forNginxProxy(name) || strings.HasPrefix(name, "AWS_BATCH_")
+}
+
+func forNginxProxy(name string) bool {
 	switch name {
-	case "HTTPS_METHOD", "CERT_NAME", "LETSENCRYPT_HOST":
+	case "HTTPS_METHOD", "CERT_NAME", "HSTS", "SSL_POLICY", "SERVER_TOKENS", "NETWORK_ACCESS", "ENABLE_HTTP_ON_MISSING_CERT",
+		"EXTERNAL_HTTP_PORT", "EXTERNAL_HTTPS_PORT", "LETSENCRYPT_HOST", "ACME_HOST":
 		return true
 	}
-	return strings.HasPrefix(name, "VIRTUAL_") || strings.HasPrefix(name, "AWS_BATCH_")
+	return strings.HasPrefix(name, "VIRTUAL_")
 }
 
 // KeepLabels returns those labels that nagaya knows, within the bounds, and the

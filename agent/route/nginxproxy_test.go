@@ -1,0 +1,153 @@
+package route
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+func TestNginxProxysWords(t *testing.T) {
+	const host = "a.example.com"
+	site := func(change ...func(*Site)) Site {
+		s := Site{
+			Host: host, Family: "web", Plain: Serve, Edge: Edge{HSTS: nginxProxyHSTS},
+			Locations: []Location{{
+				Path: "/", Scheme: HTTP, Balance: RoundRobin, BodySize: 1 << 20, Timeout: 60e9, Buffering: true,
+				Servers: []Server{{Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 1, Container: "a", Ref: "web:1/app"}},
+			}},
+		}
+		for _, f := range change {
+			f(&s)
+		}
+		return s
+	}
+	at := func(f func(*Location)) func(*Site) { return func(s *Site) { f(&s.Locations[0]) } }
+	edge := func(f func(*Edge)) func(*Site) { return func(s *Site) { f(&s.Edge) } }
+	for _, row := range []struct {
+		name  string
+		words []string
+		want  Site
+	}{
+		{"only the host", nil, site()},
+		{"a prefix as nginx compares it", []string{"VIRTUAL_PATH", "/app"}, site(at(func(l *Location) { l.Path, l.Match = "/app", Prefix }))},
+		{"the whole path", []string{"VIRTUAL_PATH", "= /app"}, site(at(func(l *Location) { l.Path, l.Match = "/app", Exact }))},
+		{"an expression", []string{"VIRTUAL_PATH", "~^/(a|b)/"}, site(at(func(l *Location) { l.Path, l.Match = "^/(a|b)/", Regex }))},
+		{"an expression whatever the case", []string{"VIRTUAL_PATH", "~* ^/x"}, site(at(func(l *Location) { l.Path, l.Match = "^/x", RegexFold }))},
+		{"another path for the container", []string{"VIRTUAL_PATH", "/app/", "VIRTUAL_DEST", "/"}, site(at(func(l *Location) { l.Path, l.Match, l.Dest = "/app/", Prefix, "/" }))},
+		{"PHP", []string{"VIRTUAL_PROTO", "fastcgi", "VIRTUAL_ROOT", "/srv/www"}, site(at(func(l *Location) { l.Scheme, l.Root = FastCGI, "/srv/www" }))},
+		{"uwsgi", []string{"VIRTUAL_PROTO", "uwsgi"}, site(at(func(l *Location) { l.Scheme = UWSGI }))},
+		{"ports of its own", []string{"EXTERNAL_HTTP_PORT", "8080", "EXTERNAL_HTTPS_PORT", "8443"}, site(edge(func(e *Edge) { e.HTTPPort, e.HTTPSPort = 8080, 8443 }))},
+		{"no HSTS", []string{"HSTS", "off"}, site(edge(func(e *Edge) { e.HSTS = "" }))},
+		{"HSTS for below", []string{"HSTS", "max-age=60; includeSubDomains"}, site(edge(func(e *Edge) { e.HSTS = "max-age=60; includeSubDomains" }))},
+		{"no HSTS without a redirect", []string{"HTTPS_METHOD", "noredirect"}, site(edge(func(e *Edge) { e.HSTS = "" }))},
+		{"a policy", []string{"SSL_POLICY", "AWS-TLS13-1-2-2021-06"}, site(edge(func(e *Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }))},
+		{"tokens", []string{"SERVER_TOKENS", "on"}, site(edge(func(e *Edge) { e.ServerTokens = On }))},
+		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(edge(func(e *Edge) { e.Allow = internalNetworks }))},
+		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Refuse })},
+		{"idle connections", []string{nginxProxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = 2 }))},
+		{"balance", []string{nginxProxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
+		{"HTTP/2 and HTTP/3", []string{nginxProxyLabel + "http2.enable", "false", nginxProxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},
+		{"redirect", []string{nginxProxyLabel + "non-get-redirect", "307"}, site(edge(func(e *Edge) { e.RedirectCode = 307 }))},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for _, as := range []string{"variables", "labels"} {
+				words := append([]string{"VIRTUAL_HOST", host}, row.words...)
+				c := web("a", env(words...))
+				if as == "labels" {
+					c = web("a", labels(words...))
+				}
+				if _, dropped := tasks.KeepLabels(c.Labels); len(dropped) > 0 {
+					t.Errorf("labels are dropped: %v", dropped)
+				}
+				got := Build(input(c))
+				if len(got.Sites) != 1 {
+					t.Fatalf("as %s: %s\n%+v", as, lines(got), got.Problems)
+				}
+				if d := cmp.Diff(row.want, got.Sites[0], equalValues); d != "" {
+					t.Errorf("as %s (-want +got):\n%s", as, d)
+				}
+				checkTable(t, got)
+			}
+		})
+	}
+}
+
+func TestNginxProxysWordsRefused(t *testing.T) {
+	for _, row := range [][2]string{
+		{"VIRTUAL_HOST", `~^(?P<x>a)$`},
+		{"VIRTUAL_HOST", `~(a+)+`},
+		{"VIRTUAL_HOST", `~(?=a)`},
+		{"VIRTUAL_HOST", `~a"; }`},
+		{"VIRTUAL_HOST", "a.*.b"},
+		{"VIRTUAL_HOST", "*.a.*"},
+		{"VIRTUAL_PATH", "/a; b"},
+		{"VIRTUAL_DEST", "http://x"},
+		{"VIRTUAL_PROTO", "ftp"},
+		{"HSTS", "max-age=1\"; x"},
+		{"SSL_POLICY", "mine"},
+		{"NETWORK_ACCESS", "all"},
+		{"VIRTUAL_HOST_MULTIPORTS", "a.test: {/: {port: x}}"},
+		{"VIRTUAL_HOST_MULTIPORTS", "a.test: {/: {root: /}}"},
+		{"VIRTUAL_HOST_MULTIPORTS", "[1]"},
+		{nginxProxyLabel + "loadbalance", "random; } evil"},
+		{nginxProxyLabel + "keepalive", "-1"},
+	} {
+		words := map[string]string{"VIRTUAL_HOST": "a.example.com", row[0]: row[1]}
+		got := Build(input(web("a", func(c *tasks.Container) { c.Labels = words })))
+		if len(got.Sites) > 0 || len(got.Problems) != 1 || got.Problems[0].Code != "label-invalid" {
+			t.Errorf("%s=%s: %d sites, problems %v", row[0], row[1], len(got.Sites), got.Problems)
+		}
+	}
+}
+
+func TestMultiports(t *testing.T) {
+	c := web("a", env("VIRTUAL_HOST", "ignored.test", "VIRTUAL_HOST_MULTIPORTS", `
+a.test:
+  "/":
+    port: 8000
+  /api/:
+    port: 9000
+    dest: /
+    proto: https
+b.test:
+`), func(c *tasks.Container) { c.Ports = []tasks.Port{{Container: 8080, Protocol: "tcp"}} })
+	want := "a.test/api/ https 172.17.0.2:9000\na.test/ http 172.17.0.2:8000\nb.test/ http 172.17.0.2:8080\n"
+	got := Build(input(c))
+	if d := cmp.Diff(want, lines(got)); d != "" {
+		t.Errorf("table (-want +got):\n%s\n%v", d, got.Problems)
+	}
+	checkTable(t, got)
+}
+
+// nginx-proxy chooses a certificate by the name of its file.
+func TestCertificatesByTheirFiles(t *testing.T) {
+	all := []certs.Pair{
+		{Name: "default", DNSNames: []string{"old.test"}},
+		{Name: "example.com", DNSNames: []string{"old.test"}},
+		{Name: "named", DNSNames: []string{"x.sub.test"}, ClientCAFile: "/c/named.ca.crt"},
+	}
+	for _, row := range []struct {
+		name  string
+		words []string
+		want  string // name of the certificate and what clients need
+	}{
+		{"of the parent domain", []string{"VIRTUAL_HOST", "a.b.example.com"}, "example.com "},
+		{"the names in it come first", []string{"VIRTUAL_HOST", "x.sub.test"}, "named on"},
+		{"clients' certificates optional", []string{"VIRTUAL_HOST", "x.sub.test", nginxProxyLabel + "ssl_verify_client", "optional"}, "named optional"},
+		{"default", []string{"VIRTUAL_HOST", "else.test"}, "default "},
+		{"by name", []string{"VIRTUAL_HOST", "else.test", "CERT_NAME", "named"}, "named on"},
+		{"not the default", []string{"VIRTUAL_HOST", "else.test", nginxProxyLabel + "trust-default-cert", "false"}, " "},
+		{"not for nagaya's own words", []string{"nagaya.host", "else.test"}, " "},
+	} {
+		in := input(web("a", labels(row.words...)))
+		in.Certs.Pairs = all
+		s := Build(in).Sites[0]
+		if got := s.Cert.Name + " " + s.Edge.ClientCert; got != row.want || s.TLS != (s.Cert.Name != "") {
+			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package route
+
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
+// TLSPolicy is a choice of protocols and ciphers for HTTPS.
+type TLSPolicy struct {
+	Name      string
+	Protocols []string
+	// Ciphers is for the protocols up to TLS 1.2, as OpenSSL names them; empty where
+	// only TLS 1.3 is spoken, whose ciphers need no choice.
+	Ciphers string
+	// PreferServer lets the server choose among them.
+	PreferServer bool
+}
+
+// DefaultTLSPolicy is the name of the policy where nobody names one.
+const DefaultTLSPolicy = "Mozilla-Intermediate"
+
+// The building blocks of the policies, strongest first.
+var (
+	gcm128  = []string{"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"}
+	gcm256  = []string{"ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES256-GCM-SHA384"}
+	chacha  = []string{"ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305"}
+	dheGCM  = []string{"DHE-RSA-AES128-GCM-SHA256", "DHE-RSA-AES256-GCM-SHA384", "DHE-RSA-CHACHA20-POLY1305"}
+	cbc2    = []string{"ECDHE-ECDSA-AES128-SHA256", "ECDHE-RSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA384", "ECDHE-RSA-AES256-SHA384"}
+	cbc1    = []string{"ECDHE-ECDSA-AES128-SHA", "ECDHE-RSA-AES128-SHA", "ECDHE-ECDSA-AES256-SHA", "ECDHE-RSA-AES256-SHA"}
+	rsaGCM  = []string{"AES128-GCM-SHA256", "AES256-GCM-SHA384"}
+	rsaCBC2 = []string{"AES128-SHA256", "AES256-SHA256"}
+	rsaCBC1 = []string{"AES128-SHA", "AES256-SHA"}
+)
+
+var (
+	tls13     = []string{"TLSv1.3"}
+	tls12     = []string{"TLSv1.2"}
+	tls12To13 = []string{"TLSv1.2", "TLSv1.3"}
+	tls11To12 = []string{"TLSv1.1", "TLSv1.2"}
+	tls10To12 = []string{"TLSv1", "TLSv1.1", "TLSv1.2"}
+	tls11To13 = []string{"TLSv1.1", "TLSv1.2", "TLSv1.3"}
+	tls10To13 = []string{"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"}
+)
+
+func ciphers(of ...[]string) string { return strings.Join(slices.Concat(of...), ":") }
+
+// TLSPolicies are the policies that may be named: Mozilla's three
+// (wiki.mozilla.org, Security/Server Side TLS) and those of AWS's load balancers
+// (Elastic Load Balancing User Guide, Security policies), by nginx-proxy's names.
+var TLSPolicies = []TLSPolicy{
+	{"Mozilla-Modern", tls13, "", false},
+	{DefaultTLSPolicy, tls12To13, ciphers(gcm128, gcm256, chacha), false},
+	{"Mozilla-Old", tls10To13, ciphers(gcm128, gcm256, chacha, dheGCM, cbc2, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS13-1-3-2021-06", tls13, "", true},
+	{"AWS-TLS13-1-2-Res-2021-06", tls12To13, ciphers(gcm128, gcm256), true},
+	{"AWS-TLS13-1-2-2021-06", tls12To13, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:]), true},
+	{"AWS-TLS13-1-2-Ext1-2021-06", tls12To13, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:], rsaGCM, rsaCBC2), true},
+	{"AWS-TLS13-1-2-Ext2-2021-06", tls12To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS13-1-1-2021-06", tls11To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS13-1-0-2021-06", tls10To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-FS-1-2-Res-2020-10", tls12, ciphers(gcm128, gcm256), true},
+	{"AWS-FS-1-2-Res-2019-08", tls12, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:]), true},
+	{"AWS-FS-1-2-2019-08", tls12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
+	{"AWS-FS-1-1-2019-08", tls11To12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
+	{"AWS-FS-2018-06", tls10To12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
+	{"AWS-TLS-1-2-2017-01", tls12, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:], rsaGCM, rsaCBC2), true},
+	{"AWS-TLS-1-2-Ext-2018-06", tls12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS-1-1-2017-01", tls11To12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-2016-08", tls10To12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+}
+
+// PolicyNamed returns the policy of that name; the empty name is the default's.
+func PolicyNamed(name string) (TLSPolicy, bool) {
+	if name == "" {
+		name = DefaultTLSPolicy
+	}
+	i := slices.IndexFunc(TLSPolicies, func(p TLSPolicy) bool { return p.Name == name })
+	if i < 0 {
+		return TLSPolicy{}, false
+	}
+	return TLSPolicies[i], true
+}
+
+func parsePolicy(v string) (string, error) {
+	if _, ok := PolicyNamed(v); !ok || v == "" {
+		return "", errors.New("not the name of a policy that is known here, such as Mozilla-Intermediate or AWS-TLS13-1-2-2021-06")
+	}
+	return v, nil
+}

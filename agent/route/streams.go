@@ -1,0 +1,193 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// streamTimeout is how long a connection of a stream may be silent where nobody
+// says otherwise: nginx's own default (nginx.org, proxy_timeout of the stream module).
+const streamTimeout = 10 * time.Minute
+
+// transport is what a port of a container is published for.
+func (l Listen) transport() string {
+	if l.Protocol == UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// mayStream reports whether nginx can do what a stream route asks for, and says
+// why not.
+func (b *builder) mayStream(c tasks.Container, s said, subject string) bool {
+	port := s.listen.Port
+	x := problem.Problem{Severity: problem.Error, Subject: subject}
+	switch {
+	case !b.o.Stream:
+		x.Code = "nginx-without-stream"
+		x.Text = "it needs nginx's stream module, which this nginx does not have, so the route is left out"
+		x.Hint = "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)"
+	case port == 0:
+		return true
+	case b.isNginxPort(port), slices.Contains(b.o.Reserved, port):
+		x.Code = "port-reserved"
+		x.Text = fmt.Sprintf("it asks for %s, and that port is not for containers, so the route is left out", s.listen)
+		x.Hint = "ask for another port; which ones are kept is the setting routes.reserved-ports"
+	case b.publisher(s.listen) != "":
+		x.Code = "host-port-taken"
+		x.Text = fmt.Sprintf("it asks for %s, and container %s publishes that port of this host itself, so the route is left out", s.listen, b.publisher(s.listen))
+		x.Hint = "publish another port, or a dynamic one (0): nginx is to be the one that listens"
+	default:
+		return true
+	}
+	b.say(x)
+	return false
+}
+
+// publisher names a container that publishes a port of this host which a stream
+// wants.
+func (b *builder) publisher(l Listen) string {
+	for _, c := range b.in.Snapshot.Containers {
+		for _, p := range c.Ports {
+			if p.Host == l.Port && p.Protocol == l.transport() && wants(c) && !(p.HostIP.IsValid() && p.HostIP.IsLoopback()) {
+				return ref(c)
+			}
+		}
+	}
+	return ""
+}
+
+// apart parts the claims of ports from those of hosts.
+func apart(claims map[string][]claim) (hosts map[string][]claim, ports map[Listen][]claim) {
+	ports = map[Listen][]claim{}
+	for at, cs := range claims {
+		if l, err := parseListen(at); err == nil {
+			ports[l] = cs
+			delete(claims, at)
+		}
+	}
+	return claims, ports
+}
+
+// streams makes the streams of the claims, and keeps those that just lost their
+// last container.
+func (b *builder) streams(claims map[Listen][]claim) {
+	before := map[Listen]Stream{}
+	for _, s := range b.in.Prev.Streams {
+		before[s.Listen] = s
+		if _, claimed := claims[s.Listen]; !claimed {
+			claims[s.Listen] = nil
+		}
+	}
+	for l, cs := range claims {
+		was := before[l]
+		if len(cs) > 0 && cs[0].family != was.Family {
+			was = Stream{} // another family begins anew
+		}
+		if s, ok := b.stream(l, was, cs); ok {
+			b.t.Streams = append(b.t.Streams, s)
+		}
+	}
+	slices.SortFunc(b.t.Streams, func(x, y Stream) int {
+		return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
+	})
+}
+
+// stream makes the stream of the claims of a port's holder, newest first. was is
+// the holder's stream in the table before.
+func (b *builder) stream(l Listen, was Stream, cs []claim) (s Stream, ok bool) {
+	if len(cs) == 0 {
+		s = was
+		s.Servers, s.VacantSince = []Server{}, b.since(was.VacantSince)
+		if !b.graceOf(s.VacantSince) {
+			return Stream{}, false
+		}
+		b.wake(s.VacantSince.Add(b.o.Grace))
+		return s, true
+	}
+	pool, serves := b.pool(cs)
+	switch {
+	case serves:
+		s = Stream{Listen: l, Family: cs[0].family, Pool: pool}
+	case was.Family != "":
+		s = was
+		s.Servers, s.VacantSince = []Server{}, b.since(was.VacantSince)
+	default:
+		return Stream{}, false
+	}
+	if l.Protocol != TLS {
+		return s, true
+	}
+	lead, _ := rule(cs)
+	if len(lead.hosts) > 0 {
+		s.Host = lead.hosts[0]
+	}
+	if s.Cert, ok = b.pair(s.Host, lead); !ok {
+		b.say(problem.Problem{
+			Code: "no-certificate", Severity: problem.Error, Subject: "port " + l.String(),
+			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", l, lead.ref),
+			Hint: "set nagaya.host to a name that a certificate covers, or nagaya.cert to its base name",
+		})
+	}
+	return s, ok
+}
+
+// passthrough makes where the TLS connections of a host go, of the claims of its
+// holder, newest first; nil when there is nowhere.
+func (b *builder) passthrough(was *Passthrough, cs []claim) *Passthrough {
+	pool, serves := b.pool(cs)
+	if serves {
+		return &Passthrough{Pool: pool}
+	}
+	if was == nil {
+		return nil
+	}
+	p := *was
+	p.Servers, p.VacantSince = []Server{}, b.since(was.VacantSince)
+	if len(cs) == 0 {
+		if !b.graceOf(p.VacantSince) {
+			return nil
+		}
+		b.wake(p.VacantSince.Add(b.o.Grace))
+	}
+	return &p
+}
+
+func (b *builder) since(t time.Time) time.Time {
+	if t.IsZero() {
+		return b.in.Now
+	}
+	return t
+}
+
+// pool makes what is behind a stream; ok is false when none of the claims can serve.
+func (b *builder) pool(cs []claim) (_ Pool, ok bool) {
+	serving := b.serving(cs)
+	if len(serving) == 0 {
+		return Pool{}, false
+	}
+	lead := serving[0]
+	return Pool{
+		Balance: lead.balance, Timeout: cmp.Or(lead.timeout, streamTimeout), Allow: lead.allow,
+		ProxyProtocol: lead.proxyProtocol && lead.listen.Protocol != UDP,
+		Servers:       b.servers(serving, func(c claim) bool { return c.proxyProtocol == lead.proxyProtocol }),
+	}, true
+}
+
+// defaultHost says when the host that should answer for unknown names is not there.
+func (b *builder) defaultHost() {
+	host := b.o.DefaultHost
+	if host == "" || !b.t.Complete || slices.ContainsFunc(b.t.Sites, func(s Site) bool { return s.CatchAll }) {
+		return
+	}
+	b.say(problem.Problem{
+		Code: "default-host-missing", Severity: problem.Warning, Subject: "site " + host,
+		Text: fmt.Sprintf("%s should answer for names that nobody has (routes.default-host), and no container serves it", host),
+		Hint: "start its container, or change routes.default-host",
+	})
+}
