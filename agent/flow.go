@@ -53,6 +53,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		plan = newPlanner(a, c)
 		able = newReadiness(c.Address.Ready)
 		door = newDoor(a, c)
+		pace = &pace{}
 
 		whoClaims = latest.New[address.Situation]()
 		whoMeters = latest.New[identity.Identity]()
@@ -93,7 +94,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return plan.run(ctx, wanted.Put, trees.Put, latest.Tee(b.routes, able.table.Put), b.tasks)
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
+		return a.serve(ctx, c, pace.every, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
 	})
 
 	// How many credits are there, and may batches start?
@@ -101,7 +102,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return meter.Run(ctx, a.meterOptions(c, plan.batches), whoMeters.C(), door.readings.Put)
 	})
 	g.run("gate", func(ctx context.Context) error {
-		return door.run(ctx, decisions.Put, b.credit, b.decision)
+		return door.run(ctx, decisions.Put, latest.Tee(pace.credit, b.credit), b.decision)
 	})
 	g.run("publish", func(ctx context.Context) error {
 		return publish.Run(ctx, a.publishOptions(c), decisions.C(), b.published)

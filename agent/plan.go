@@ -34,6 +34,8 @@ type planner struct {
 	beat     func()
 	options  route.Options
 	settings nginx.Settings
+	snippets install.SnippetDirs
+	hostAuth bool // password files are named by hosts
 
 	// What was said last.
 	local    netip.Addr
@@ -73,6 +75,8 @@ func newPlanner(a *agent, c config.Config) *planner {
 			DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
 		},
 		settings: nginxSettings(c),
+		snippets: install.SnippetDirs{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir},
+		hostAuth: c.Nginx.HostAuth,
 	}
 }
 
@@ -199,7 +203,7 @@ func (p *planner) mayTell(table route.Table, now time.Time) bool {
 
 // readSnippets looks for the operator's own files.
 func (p *planner) readSnippets() {
-	snippets, err := install.Snippets(p.settings.SnippetDir)
+	snippets, err := install.Snippets(p.snippets)
 	if err != nil {
 		// The ones from before stay: a directory that cannot be read for a moment
 		// must not change how sites behave.
@@ -208,6 +212,17 @@ func (p *planner) readSnippets() {
 	}
 	if !slices.Equal(snippets, p.settings.Snippets) {
 		p.settings.Snippets, p.restyled = snippets, true
+	}
+	if !p.hostAuth {
+		return
+	}
+	files, err := install.HostFiles(p.settings.HtpasswdDir)
+	if err != nil {
+		p.log.Warn("password files could not be listed", "dir", p.settings.HtpasswdDir, "err", err)
+		return
+	}
+	if !slices.Equal(files, p.settings.HostAuth) {
+		p.settings.HostAuth, p.restyled = files, true
 	}
 }
 

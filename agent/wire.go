@@ -62,7 +62,8 @@ func (a *agent) publishOptions(c config.Config) publish.Options {
 func nginxSettings(c config.Config) nginx.Settings {
 	s := nginx.Settings{
 		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
-		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, User: workerUser(c.Nginx.User),
+		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
+		ProxyProtocol: c.Nginx.ProxyProtocol, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx.User),
 		StateDir: filepath.Join(c.StateDir, "nginx"), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: c.Nginx.AccessLog, SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
@@ -75,7 +76,10 @@ func nginxSettings(c config.Config) nginx.Settings {
 
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
-	return install.Options{Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir}
+	return install.Options{
+		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
+		MaxDraining: c.Nginx.MaxDraining,
+	}
 }
 
 // workerUser chooses whom nginx's workers run as. Only root can choose.
@@ -120,7 +124,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 }
 
 // serve keeps nginx as it is wanted, once there is an nginx.
-func (a *agent) serve(ctx context.Context, c config.Config, found func(nginx.Build), trees <-chan nginx.Tree, put func(nginx.Status)) error {
+func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, found func(nginx.Build), trees <-chan nginx.Tree, put func(nginx.Status)) error {
 	var build nginx.Build
 	err := a.persist(ctx, lookAgain, func() (err error) {
 		if build, err = install.Detect(ctx, c.Nginx.Binary); err != nil {
@@ -134,7 +138,7 @@ func (a *agent) serve(ctx context.Context, c config.Config, found func(nginx.Bui
 	}
 	found(build)
 	o := installOptions(c, build)
-	o.Log = a.o.Log
+	o.Log, o.ReloadEvery = a.o.Log, every
 	return install.Run(ctx, o, trees, put)
 }
 

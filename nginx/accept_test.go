@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
 // TestAccepted asks a real nginx about every scene, rendered for what that
@@ -36,14 +38,21 @@ func TestAccepted(t *testing.T) {
 		t.Fatal(err)
 	}
 	crt, key := writePair(t)
+	real := func(c *certs.Pair) {
+		if c.CertFile == pair.CertFile {
+			c.CertFile, c.KeyFile = crt, key
+		}
+	}
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
 			s.build = string(version)
 			s.sites = slices.Clone(s.sites)
 			for i := range s.sites {
-				if c := &s.sites[i].Cert; c.CertFile == pair.CertFile {
-					c.CertFile, c.KeyFile = crt, key
-				}
+				real(&s.sites[i].Cert)
+			}
+			s.streams = slices.Clone(s.streams)
+			for i := range s.streams {
+				real(&s.streams[i].Cert)
 			}
 			dir := t.TempDir()
 			snippets := filepath.Join(dir, "snippets")
@@ -57,12 +66,12 @@ func TestAccepted(t *testing.T) {
 					l.Close()
 				}
 				set.SnippetDir = snippets
-				set.Snippets = []Snippet{{"http.d/a.conf", "1"}, {"site.d/a.example.com.conf", "2"}}
+				set.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}, {Name: "site.d/a.example.com.conf", Fingerprint: "2"}}
 			}).Under(dir)
 			files := append(tree.Files(),
 				File{"snippets/http.d/a.conf", "map $host $mine { default 1; }\n"},
 				File{"snippets/site.d/a.example.com.conf", "add_header X-Mine $mine;\n"})
-			for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, "snippets/http.d", "snippets/site.d"} {
+			for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, StreamsDir, SNIDir, "htpasswd", "snippets/http.d", "snippets/site.d"} {
 				if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 					t.Fatal(err)
 				}

@@ -59,6 +59,7 @@ type Build struct {
 	// StreamRealIP and StreamPreread: with these parts of the stream module.
 	StreamRealIP  bool `json:"stream_real_ip"`
 	StreamPreread bool `json:"stream_preread"`
+	StreamTLS     bool `json:"stream_tls"`
 	// StreamModule is the file to load for a dynamic stream module; Detect finds it.
 	StreamModule string `json:"stream_module,omitempty"`
 	// HTTP2Directive: "http2 on" instead of a parameter of listen (nginx.org, 1.25.1).
@@ -103,6 +104,9 @@ func ParseBuild(text string) (Build, error) {
 	case has["--with-stream"]:
 		b.Stream = "static"
 	}
+	b.StreamRealIP = b.Stream != "" && has["--with-stream_realip_module"]
+	b.StreamPreread = b.Stream != "" && has["--with-stream_ssl_preread_module"]
+	b.StreamTLS = b.Stream != "" && has["--with-stream_ssl_module"]
 	b.HTTP2Directive = b.HTTP2 && b.Version.AtLeast(Version{1, 25, 1})
 	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
 	if !b.TLS {

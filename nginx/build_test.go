@@ -12,7 +12,7 @@ const (
 	debian122 = `nginx version: nginx/1.22.1
 built with OpenSSL 3.0.22 25 Aug 2026 (running with OpenSSL 3.0.19 27 Jan 2026)
 TLS SNI support enabled
-configure arguments: --with-cc-opt='-g -O2 -fPIC' --prefix=/usr/share/nginx --with-http_ssl_module --with-http_stub_status_module --with-http_realip_module --with-http_v2_module --with-stream_ssl_module --with-stream=dynamic
+configure arguments: --with-cc-opt='-g -O2 -fPIC' --prefix=/usr/share/nginx --with-http_ssl_module --with-http_stub_status_module --with-http_realip_module --with-http_v2_module --with-stream_ssl_module --with-stream_ssl_preread_module --with-stream_realip_module --with-stream=dynamic
 `
 	upstream128 = `nginx version: nginx/1.28.0
 built with OpenSSL 3.0.8 7 Feb 2023
@@ -30,11 +30,11 @@ func TestParseBuild(t *testing.T) {
 	}{
 		{"Debian 12", debian122, Build{
 			Version: Version{1, 22, 1}, TLS: true, HTTP2: true, GRPC: true, RealIP: true, StubStatus: true,
-			FastCGI: true, UWSGI: true, SCGI: true, Stream: "dynamic",
+			FastCGI: true, UWSGI: true, SCGI: true, Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
 		}, "", false},
 		{"nginx.org 1.28", upstream128, Build{
 			Version: Version{1, 28, 0}, TLS: true, HTTP2: true, HTTP3: true, GRPC: true, RealIP: true, StubStatus: true,
-			FastCGI: true, UWSGI: true, SCGI: true, Stream: "static", HTTP2Directive: true, KeepaliveMinTimeout: true,
+			FastCGI: true, UWSGI: true, SCGI: true, Stream: "static", StreamTLS: true, HTTP2Directive: true, KeepaliveMinTimeout: true,
 		}, "", false},
 		{"a small build", "nginx version: nginx/1.27.3 (small)\nconfigure arguments: --with-http_ssl_module --without-http_uwsgi_module --without-http_fastcgi_module\n", Build{
 			Version: Version{1, 27, 3}, TLS: true, SCGI: true,

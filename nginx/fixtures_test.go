@@ -27,6 +27,10 @@ func spot(path string, servers ...route.Server) route.Location {
 	}
 }
 
+func pool(servers ...route.Server) route.Pool {
+	return route.Pool{Balance: route.RoundRobin, Servers: servers, Timeout: 10 * time.Minute}
+}
+
 func with(l route.Location, change func(*route.Location)) route.Location {
 	change(&l)
 	return l
@@ -47,6 +51,7 @@ type scene struct {
 	build    string
 	settings func(*Settings)
 	sites    []route.Site
+	streams  []route.Stream
 }
 
 var scenes = []scene{
@@ -117,6 +122,54 @@ var scenes = []scene{
 	{name: "long-names", build: debian122, sites: []route.Site{
 		{Host: strings.Repeat(strings.Repeat("a", 62)+".", 3) + strings.Repeat("b", 63), Family: "web", Plain: route.Serve, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
 	}},
+	{name: "streams", build: debian122, streams: []route.Stream{
+		{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Family: "git", Pool: pool(server("10.0.0.1:22", 1))},
+		{Listen: route.Listen{Protocol: route.TCP, Port: 2223}, Family: "gone", Pool: pool()},
+		{Listen: route.Listen{Protocol: route.TLS, Port: 8883}, Family: "mq", Host: "mq.example.com", Cert: pair, Pool: route.Pool{
+			Balance: route.IPHash, Servers: []route.Server{server("10.0.0.1:1883", 2), server("10.0.0.2:1883", 1)}, Timeout: time.Hour,
+			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ProxyProtocol: true,
+		}},
+		{Listen: route.Listen{Protocol: route.UDP, Port: 5353}, Family: "dns", Pool: pool(server("10.0.0.1:53", 1))},
+	}},
+	{name: "passthrough", build: debian122, settings: func(s *Settings) {
+		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	}, sites: []route.Site{
+		{Host: "*.gone.example.com", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool()}},
+		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "p.example.com", Family: "own", Plain: route.Serve, Passthrough: &route.Passthrough{Pool: pool(server("10.0.0.2:443", 1))}, Locations: []route.Location{spot("/", server("10.0.0.2:80", 1))}},
+	}},
+	{name: "proxy-protocol", build: debian122, settings: func(s *Settings) {
+		s.ProxyProtocol = true
+		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	}, sites: []route.Site{
+		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "p.example.com", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(server("10.0.0.2:443", 1))}},
+	}},
+	{name: "nginx-proxy", build: debian122, settings: func(s *Settings) { s.HostAuth = []string{"a.example.com"} }, sites: []route.Site{
+		{Host: "a.example.com", Family: "web", CatchAll: true, TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{
+			HSTS: "max-age=31536000", TLSPolicy: "AWS-TLS13-1-2-2021-06", ServerTokens: route.On, RedirectCode: 307, HTTP2: route.Off,
+			HTTPPort: 8080, HTTPSPort: 8443, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")},
+		}, Locations: []route.Location{
+			with(spot("/app", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Match, l.Dest = route.Prefix, "/" }),
+			with(spot("/app", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Match = route.Exact }),
+			with(spot("^/(a|b)/", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Match, l.Dest, l.Keepalive = route.Regex, "/x", 32 }),
+			with(spot("^/c{2}$", server("10.0.0.1:443", 1)), func(l *route.Location) {
+				l.Match, l.Scheme, l.Verify, l.ServerName = route.RegexFold, route.HTTPS, true, "inner.example.com"
+			}),
+			with(spot("/php/", server("10.0.0.1:9000", 1)), func(l *route.Location) {
+				l.Match, l.Scheme, l.Root, l.Dest = route.Prefix, route.FastCGI, "/srv/www", "/index/"
+			}),
+			with(spot("/py", server("10.0.0.1:3031", 1)), func(l *route.Location) { l.Match, l.Scheme = route.Prefix, route.UWSGI }),
+			with(spot("/", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Allow = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")} }),
+		}},
+		{Host: "www.example.*", Family: "open", Plain: route.Serve, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: `~^(a|b{1,2})\.example\.(org|net)$`, Family: "re", Plain: route.Serve, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "~(?<x>a)", Family: "named group", Plain: route.Serve},
+	}},
+	{name: "quic", build: upstream128, settings: func(s *Settings) { s.HTTP3 = true }, sites: []route.Site{
+		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "b.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{HTTP2: route.Off, HTTP3: route.Off}, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
+	}},
 	{name: "newer", build: upstream128, sites: []route.Site{
 		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
 	}},
@@ -140,5 +193,9 @@ func (s scene) render(more func(*Settings)) Tree {
 	if more != nil {
 		more(&set)
 	}
-	return Render(set, mustBuild(s.build), route.Table{Complete: true, Sites: s.sites})
+	b := mustBuild(s.build)
+	if b.Stream == "dynamic" {
+		b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
+	}
+	return Render(set, b, route.Table{Complete: true, Sites: s.sites, Streams: s.streams})
 }

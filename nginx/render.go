@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path"
@@ -13,25 +14,46 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// Render writes the configuration that serves the table: one main file and one
-// file for each site. Equal inputs give equal trees. A site that cannot be
-// written is left out and named in the tree's problems; the settings are taken
-// as they are, see Settings.Validate.
+// Render writes the configuration that serves the table: one main file and the
+// files of each site and stream. Equal inputs give equal trees. What cannot be
+// written is left out and named in the tree's problems; the settings are taken as
+// they are, see Settings.Validate.
 func Render(s Settings, b Build, table route.Table) Tree {
 	s = s.withDefaults()
 	t := Tree{settings: s, build: b}
-	if len(s.TrustedProxies) > 0 && !b.RealIP {
+	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
 		t.Problems = append(t.Problems, problem.Problem{
 			Code: "nginx-without-realip", Severity: problem.Warning, Subject: "nginx",
-			Text: "trusted proxies are set, but this nginx was built without its realip module, so nobody's X-Forwarded headers are believed",
-			Hint: "install a build of nginx with --with-http_realip_module, or remove the trusted proxies",
+			Text: "trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so nobody is believed about the address of a client",
+			Hint: "install a build of nginx with --with-http_realip_module, or remove the setting",
 		})
 	}
+	sites := t.usable(table.Sites)
+	streams := t.usableStreams(table.Streams)
+	t.needs = needsOf(s, b, sites, streams)
+	for _, site := range sites {
+		f := SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, t.needs, site)}
+		if site.Passthrough != nil {
+			f.Stream, f.SNI = renderPassthrough(s, site)
+		}
+		t.Sites = append(t.Sites, f)
+	}
+	for _, stream := range streams {
+		at := stream.Listen.String()
+		t.Sites = append(t.Sites, SiteFile{Host: at, Name: fileName(at), Stream: renderStream(s, stream)})
+	}
+	t.Main = renderMain(s, b, t.needs)
+	problem.Sort(t.Problems)
+	return t.sealed()
+}
+
+// usable returns the sites that can be written, and complains of the others.
+func (t *Tree) usable(all []route.Site) (sites []route.Site) {
 	seen := map[string]bool{}
-	for _, site := range table.Sites {
-		err := checkSite(site, b)
+	for _, site := range all {
+		err := checkSite(site, t.build)
 		if err == nil && seen[site.Host] {
-			err = fmt.Errorf("the host is there twice")
+			err = errors.New("the host is there twice")
 		}
 		if err != nil {
 			t.Problems = append(t.Problems, problem.Problem{
@@ -42,12 +64,75 @@ func Render(s Settings, b Build, table route.Table) Tree {
 			continue
 		}
 		seen[site.Host] = true
-		t.hosts = append(t.hosts, site.Host)
-		t.Sites = append(t.Sites, SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, site)})
+		sites = append(sites, site)
 	}
-	t.Main = renderMain(s, b, t.hosts)
-	problem.Sort(t.Problems)
-	return t.sealed()
+	return sites
+}
+
+func (t *Tree) usableStreams(all []route.Stream) (streams []route.Stream) {
+	seen := map[route.Listen]bool{}
+	for _, s := range all {
+		at := s.Listen
+		if at.Protocol == route.TLS {
+			at.Protocol = route.TCP
+		}
+		err := checkStream(s, t.build)
+		if err == nil && seen[at] {
+			err = errors.New("the port is asked for twice")
+		}
+		if err != nil {
+			t.Problems = append(t.Problems, problem.Problem{
+				Code: "stream-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("port %.64s", printable(s.Listen.String())),
+				Text: fmt.Sprintf("port %s cannot be written for nginx: %v", cut(s.Listen.String()), err),
+				Hint: "correct the labels of the containers that ask for this port; the others are not affected",
+			})
+			continue
+		}
+		seen[at] = true
+		streams = append(streams, s)
+	}
+	return streams
+}
+
+// needs is what the main file must have for the sites and streams beside it.
+type needs struct {
+	names []string // host names that are not expressions
+	// passed: some site's TLS is passed on, so the public port of HTTPS is the
+	// stream section's, and the http section listens on a socket behind it.
+	passed bool
+	stream bool // the stream section
+	quic   bool
+	// plain and tls are the ports that sites have instead of the usual ones, sorted.
+	plain, tls []uint16
+}
+
+func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
+	n := needs{stream: len(streams) > 0}
+	for _, site := range sites {
+		if !strings.HasPrefix(site.Host, "~") {
+			n.names = append(n.names, site.Host)
+		}
+		n.passed = n.passed || site.Passthrough != nil
+		n.quic = n.quic || offersQUIC(s, b, site)
+		if p := site.Edge.HTTPPort; p != 0 && p != s.HTTPPort {
+			n.plain = append(n.plain, p)
+		}
+		if p := site.Edge.HTTPSPort; p != 0 && p != s.HTTPSPort && site.TLS {
+			n.tls = append(n.tls, p)
+		}
+	}
+	n.stream = n.stream || n.passed
+	for _, sn := range s.Snippets {
+		n.stream = n.stream || b.Stream != "" && strings.HasPrefix(sn.Name, streamSnippets+"/")
+	}
+	slices.Sort(n.plain)
+	slices.Sort(n.tls)
+	n.plain, n.tls = slices.Compact(n.plain), slices.Compact(n.tls)
+	return n
+}
+
+func offersQUIC(s Settings, b Build, site route.Site) bool {
+	return b.HTTP3 && site.TLS && (site.Edge.HTTP3 == route.On || site.Edge.HTTP3 == route.Unset && s.HTTP3)
 }
 
 func printable(s string) string {
@@ -55,10 +140,13 @@ func printable(s string) string {
 	return q[1 : len(q)-1]
 }
 
-func renderMain(s Settings, b Build, hosts []string) string {
+func renderMain(s Settings, b Build, n needs) string {
 	var t text
 	t.comment("Written by nagaya; what is changed here is lost. Your own lines belong into")
 	t.comment(s.SnippetDir + "/http.d and " + s.SnippetDir + "/site.d.")
+	if n.stream && b.Stream == "dynamic" {
+		t.set("load_module", b.StreamModule)
+	}
 	if s.User != "" {
 		t.set("user", slices.DeleteFunc([]string{s.User, s.Group}, func(w string) bool { return w == "" })...)
 	}
@@ -77,20 +165,21 @@ func renderMain(s Settings, b Build, hosts []string) string {
 	t.blank()
 	t.block("http", nil, func() {
 		connections(&t, s, b)
-		hashes(&t, hosts)
-		tls(&t)
+		hashes(&t, "server_names", n.names)
+		tls(&t, "nagaya_tls")
 		temp(&t, s, b)
-		variables(&t, s, b)
-		upstreams(&t, b)
-		defaultServers(&t, s, b)
+		clients(&t, s, b, n)
+		variables(&t, s, b, n)
+		upstreams(&t, s, b)
+		defaultServers(&t, s, b, n)
 		generationServer(&t, s, b)
-		for _, sn := range s.Snippets {
-			if snippetName(sn.Name) && strings.HasPrefix(sn.Name, "http.d/") {
-				include(&t, s, sn)
-			}
-		}
+		includeAll(&t, s, httpSnippets)
 		t.set("include", SitesDir+"/*.conf")
 	})
+	if n.stream {
+		t.blank()
+		t.block("stream", nil, func() { renderStreams(&t, s, n) })
+	}
 	return t.String()
 }
 
@@ -125,7 +214,7 @@ func connections(t *text, s Settings, b Build) {
 // name does not fit its bucket. A bucket holds per name a pointer, a length of
 // two bytes and the name, aligned to pointers, and one pointer at its end
 // (nginx source, NGX_HASH_ELT_SIZE).
-func hashes(t *text, hosts []string) {
+func hashes(t *text, of string, hosts []string) {
 	const pointer = 8
 	bucket, size := 64, 512
 	for _, h := range hosts {
@@ -137,24 +226,33 @@ func hashes(t *text, hosts []string) {
 	for size < 2*len(hosts) {
 		size *= 2
 	}
-	t.set("server_names_hash_bucket_size", strconv.Itoa(bucket))
-	t.set("server_names_hash_max_size", strconv.Itoa(size))
+	t.set(of+"_hash_bucket_size", strconv.Itoa(bucket))
+	t.set(of+"_hash_max_size", strconv.Itoa(size))
 	t.blank()
 }
 
-// tls sets Mozilla's "intermediate" choice of protocols and ciphers. Session
-// tickets are off, because their keys would live as long as the process.
-func tls(t *text) {
-	t.set("ssl_protocols", "TLSv1.2", "TLSv1.3")
-	t.set("ssl_ciphers", strings.Join([]string{
-		"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-GCM-SHA384",
-		"ECDHE-RSA-AES256-GCM-SHA384", "ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-RSA-CHACHA20-POLY1305",
-	}, ":"))
-	t.set("ssl_prefer_server_ciphers", "off")
-	t.set("ssl_session_cache", "shared:nagaya_tls:1m")
+// tls sets the default choice of protocols and ciphers. Session tickets are off,
+// because their keys would live as long as the process; the cache of sessions
+// cannot be shared between http and stream.
+func tls(t *text, cache string) {
+	policy(t, route.DefaultTLSPolicy)
+	t.set("ssl_session_cache", "shared:"+cache+":1m")
 	t.set("ssl_session_timeout", "4h")
 	t.set("ssl_session_tickets", "off")
 	t.blank()
+}
+
+func policy(t *text, name string) {
+	p, _ := route.PolicyNamed(name) // checked before
+	t.set("ssl_protocols", p.Protocols...)
+	if p.Ciphers != "" {
+		t.set("ssl_ciphers", p.Ciphers)
+	}
+	prefer := "off"
+	if p.PreferServer {
+		prefer = "on"
+	}
+	t.set("ssl_prefer_server_ciphers", prefer)
 }
 
 // temp moves what nginx would write elsewhere. The modules' directories are
@@ -171,10 +269,55 @@ func temp(t *text, s Settings, b Build) {
 	t.blank()
 }
 
+// believesForwarded reports whether X-Forwarded headers of trusted proxies count.
+// Behind the PROXY protocol the address comes from there, and headers are a
+// client's word.
+func believesForwarded(s Settings, b Build) bool {
+	return len(s.TrustedProxies) > 0 && !s.ProxyProtocol && b.RealIP
+}
+
+// clients says from whom nginx learns the address of a client that came through
+// somebody else: the stream section in front of HTTPS, a load balancer that
+// speaks the PROXY protocol, or trusted proxies.
+func clients(t *text, s Settings, b Build, n needs) {
+	trusted := sortedPrefixes(s.TrustedProxies)
+	switch {
+	case n.passed, s.ProxyProtocol && b.RealIP:
+		t.set("real_ip_header", "proxy_protocol")
+		if n.passed {
+			t.set("set_real_ip_from", "unix:")
+		}
+		if s.ProxyProtocol {
+			for _, p := range trusted {
+				t.set("set_real_ip_from", p)
+			}
+		}
+	case believesForwarded(s, b):
+		t.set("real_ip_header", "X-Forwarded-For")
+		t.set("real_ip_recursive", "on")
+		for _, p := range trusted {
+			t.set("set_real_ip_from", p)
+		}
+	}
+	if !believesForwarded(s, b) {
+		return
+	}
+	peer := "$realip_remote_addr"
+	if n.passed {
+		peer = "$remote_addr" // the peer is always the socket
+	}
+	t.block("geo", []string{peer, "$nagaya_trusted"}, func() {
+		t.set("default", "0")
+		for _, p := range trusted {
+			t.set(p, "1")
+		}
+	})
+}
+
 // variables defines what the sites' files use, so that those do not depend on
 // whom the operator trusts. Nothing a client says about itself is passed on
 // unless it is a trusted proxy.
-func variables(t *text, s Settings, b Build) {
+func variables(t *text, s Settings, b Build, n needs) {
 	choose := func(of, name, otherwise string, cases ...string) {
 		t.block("map", []string{of, "$nagaya_" + name}, func() {
 			t.set("default", otherwise)
@@ -183,43 +326,37 @@ func variables(t *text, s Settings, b Build) {
 			}
 		})
 	}
+	port := "$server_port"
+	if n.passed {
+		t.comment("Behind the stream section the port is the one that the client came to there.")
+		choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
+		port = "$nagaya_server_port"
+	}
+	came := "$realip_remote_addr"
+	if n.passed {
+		came = "$remote_addr"
+	}
 	choose("$http_upgrade", "connection", "upgrade", "", "")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
 	choose("$http_host", "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
-	if len(s.TrustedProxies) > 0 && b.RealIP {
-		trusted(t, s.TrustedProxies)
-		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
+	if believesForwarded(s, b) {
+		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+came)
 		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
 		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
-		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$server_port", "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
+		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", port, "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
 		choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
 	} else {
 		choose("", "for", "$remote_addr")
 		choose("", "proto", "$scheme")
 		choose("", "host", "$host$nagaya_port")
-		choose("", "public_port", "$server_port")
+		choose("", "public_port", port)
 		choose("", "forwarded", "")
 	}
 	choose("$nagaya_proto $nagaya_get", "plain", "", "http 1", "get", "http 0", "other")
 	t.blank()
-}
-
-func trusted(t *text, prefixes []netip.Prefix) {
-	ps := sortedPrefixes(prefixes)
-	t.set("real_ip_header", "X-Forwarded-For")
-	t.set("real_ip_recursive", "on")
-	for _, p := range ps {
-		t.set("set_real_ip_from", p)
-	}
-	t.block("geo", []string{"$realip_remote_addr", "$nagaya_trusted"}, func() {
-		t.set("default", "0")
-		for _, p := range ps {
-			t.set(p, "1")
-		}
-	})
 }
 
 // sortedPrefixes returns the usable networks as text, masked, sorted and without
@@ -240,16 +377,19 @@ func sortedPrefixes(in []netip.Prefix) []string {
 }
 
 // upstreams sets how nginx speaks to containers, for all sites.
-func upstreams(t *text, b Build) {
+func upstreams(t *text, s Settings, b Build) {
 	kinds := []string{"proxy"}
 	if b.FastCGI {
 		kinds = append(kinds, "fastcgi")
+	}
+	if b.UWSGI {
+		kinds = append(kinds, "uwsgi")
 	}
 	if b.GRPC {
 		kinds = append(kinds, "grpc")
 	}
 	t.comment("Only what was not sent, or may be sent twice, goes to another container. A container's")
-	t.comment("certificate is its own: it is asked for the site's name, and not verified.")
+	t.comment("certificate is its own: it is asked for the site's name, and verified only where a route says so.")
 	for _, k := range kinds {
 		t.set(k+"_connect_timeout", "3s")
 		t.set(k+"_next_upstream", "error", "timeout")
@@ -261,7 +401,7 @@ func upstreams(t *text, b Build) {
 			t.set(k+"_busy_buffers_size", "32k")
 			t.set(k+"_max_temp_file_size", "64m")
 		}
-		if k != "fastcgi" {
+		if k == "proxy" || k == "grpc" {
 			t.set(k+"_ssl_server_name", "on")
 			t.set(k+"_ssl_name", "$host")
 			t.set(k+"_ssl_verify", "off")
@@ -280,8 +420,12 @@ func upstreams(t *text, b Build) {
 // is the path that was stripped. nginx inherits these lines only into a
 // location that has none of its own, so such a location repeats them all.
 func toUpstream(t *text, kind, prefix string) {
-	if kind == "fastcgi" {
-		fastCGIParams(t, prefix)
+	switch kind {
+	case "fastcgi":
+		fastCGIParams(t, fastCGIRoot, prefix)
+		return
+	case "uwsgi":
+		uwsgiParams(t, prefix)
 		return
 	}
 	set := kind + "_set_header"
@@ -304,18 +448,18 @@ func toUpstream(t *text, kind, prefix string) {
 // process manager looks at it.
 const fastCGIRoot = "/var/www/html"
 
-func fastCGIParams(t *text, prefix string) {
+func fastCGIParams(t *text, root, prefix string) {
 	for _, p := range [][2]string{
 		{"QUERY_STRING", "$query_string"},
 		{"REQUEST_METHOD", "$request_method"},
 		{"CONTENT_TYPE", "$content_type"},
 		{"CONTENT_LENGTH", "$content_length"},
-		{"SCRIPT_FILENAME", fastCGIRoot + "$fastcgi_script_name"},
+		{"SCRIPT_FILENAME", root + "$fastcgi_script_name"},
 		{"SCRIPT_NAME", "$fastcgi_script_name"},
 		{"PATH_INFO", "$fastcgi_path_info"},
 		{"REQUEST_URI", "$request_uri"},
 		{"DOCUMENT_URI", "$document_uri"},
-		{"DOCUMENT_ROOT", fastCGIRoot},
+		{"DOCUMENT_ROOT", root},
 		{"SERVER_PROTOCOL", "$server_protocol"},
 		{"REQUEST_SCHEME", "$nagaya_proto"},
 		{"GATEWAY_INTERFACE", "CGI/1.1"},
@@ -340,32 +484,85 @@ func fastCGIParams(t *text, prefix string) {
 	}
 }
 
+// uwsgiParams are what an application behind uwsgi learns (nginx.org,
+// ngx_http_uwsgi_module; the names are WSGI's).
+func uwsgiParams(t *text, prefix string) {
+	for _, p := range [][2]string{
+		{"QUERY_STRING", "$query_string"},
+		{"REQUEST_METHOD", "$request_method"},
+		{"CONTENT_TYPE", "$content_type"},
+		{"CONTENT_LENGTH", "$content_length"},
+		{"REQUEST_URI", "$request_uri"},
+		{"PATH_INFO", "$document_uri"},
+		{"SERVER_PROTOCOL", "$server_protocol"},
+		{"REQUEST_SCHEME", "$nagaya_proto"},
+		{"REMOTE_ADDR", "$remote_addr"},
+		{"REMOTE_PORT", "$remote_port"},
+		{"SERVER_PORT", "$server_port"},
+		{"SERVER_NAME", "$host"},
+		{"HTTP_HOST", "$host$nagaya_port"},
+		{"HTTP_X_REAL_IP", "$remote_addr"},
+		{"HTTP_X_FORWARDED_FOR", "$nagaya_for"},
+		{"HTTP_X_FORWARDED_PROTO", "$nagaya_proto"},
+		{"HTTP_X_FORWARDED_HOST", "$nagaya_host"},
+		{"HTTP_X_FORWARDED_PORT", "$nagaya_public_port"},
+		{"HTTP_X_FORWARDED_PREFIX", prefix},
+		{"HTTP_FORWARDED", "$nagaya_forwarded"},
+		{"HTTP_PROXY", ""},
+	} {
+		t.set("uwsgi_param", p[0], p[1])
+	}
+}
+
 // defaultServers answer for every name that is not a site's, so that nobody is
 // shown another's site.
-func defaultServers(t *text, s Settings, b Build) {
+func defaultServers(t *text, s Settings, b Build, n needs) {
 	t.block("server", nil, func() {
-		listen(t, s, s.HTTPPort, "default_server")
-		t.set("server_name", "")
+		for _, port := range append([]uint16{s.HTTPPort}, n.plain...) {
+			listen(t, s, port, "default_server")
+		}
+		t.set("server_name", "_")
 		t.set("return", "404", "No site of this name is served here.\n")
 	})
 	t.block("server", nil, func() {
-		listen(t, s, s.HTTPSPort, append(tlsListen(s, b), "default_server")...)
-		t.set("server_name", "")
+		for _, port := range append([]uint16{s.HTTPSPort}, n.tls...) {
+			listenTLS(t, s, b, n, port, "default_server")
+			if n.quic {
+				listenQUIC(t, s, port, "reuseport", "default_server")
+			}
+		}
+		t.set("server_name", "_")
 		t.set("ssl_reject_handshake", "on")
 		t.set("return", "421", misdirectedPage)
 	})
 	t.blank()
 }
 
-func tlsListen(s Settings, b Build) []string {
+// listenTLS writes where the http section takes HTTPS: at the public port, or,
+// where the stream section has that, at the socket behind it.
+func listenTLS(t *text, s Settings, b Build, n needs, port uint16, with ...string) {
+	how := []string{"ssl"}
 	if s.HTTP2 && b.HTTP2 && !b.HTTP2Directive {
-		return []string{"ssl", "http2"}
+		how = append(how, "http2")
 	}
-	return []string{"ssl"}
+	how = append(how, with...)
+	if n.passed && port == s.HTTPSPort {
+		t.set("listen", append([]string{"unix:" + TLSSocket(s.RunDir), "proxy_protocol"}, how...)...)
+		return
+	}
+	listen(t, s, port, how...)
+}
+
+func listenQUIC(t *text, s Settings, port uint16, with ...string) {
+	s.ProxyProtocol = false // there is none for UDP
+	listen(t, s, port, append([]string{"quic"}, with...)...)
 }
 
 func listen(t *text, s Settings, port uint16, with ...string) {
 	p := strconv.Itoa(int(port))
+	if s.ProxyProtocol {
+		with = append([]string{"proxy_protocol"}, with...)
+	}
 	t.set("listen", append([]string{p}, with...)...)
 	if s.IPv6 {
 		t.set("listen", append([]string{"[::]:" + p}, with...)...)
@@ -383,11 +580,6 @@ func generationServer(t *text, s Settings, b Build) {
 		t.block("location", []string{"/"}, func() { t.set("return", "404") })
 	})
 	t.blank()
-}
-
-func include(t *text, s Settings, sn Snippet) {
-	t.comment("content " + cut(sn.Fingerprint))
-	t.set("include", path.Join(s.SnippetDir, sn.Name))
 }
 
 // millis writes a duration for nginx, which reads whole milliseconds.

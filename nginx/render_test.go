@@ -68,8 +68,8 @@ func TestGenerationCoversEverything(t *testing.T) {
 	base := scenes[2]
 	look("as it is", base.render(nil))
 	look("another setting", base.render(func(s *Settings) { s.ShutdownTimeout *= 2 }))
-	look("another snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{"http.d/a.conf", "1"}} }))
-	look("changed snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{"http.d/a.conf", "2"}} }))
+	look("another snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}} }))
+	look("changed snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "2"}} }))
 	look("a site less", base.render(nil).Without("a.example.com"))
 	renewed := base
 	renewed.sites = slices.Clone(base.sites)
@@ -124,7 +124,7 @@ func TestTree(t *testing.T) {
 	if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]uint16{80, 443}, tree.Ports()); diff != "" {
+	if diff := cmp.Diff([]Listen{{Port: 80}, {Port: 443}}, tree.Listens()); diff != "" {
 		t.Error(diff)
 	}
 	under := tree.Under("/scratch")
@@ -155,6 +155,51 @@ func TestQuote(t *testing.T) {
 	} {
 		if got := quote(in); got != want {
 			t.Errorf("quote(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestReadBack(t *testing.T) {
+	for _, s := range scenes {
+		tree := s.render(nil)
+		again := NewTree(tree.Files())
+		if again.Generation != tree.Generation {
+			t.Errorf("%s: a tree read back has another generation", s.name)
+		}
+		if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
+			t.Errorf("%s: %s", s.name, diff)
+		}
+	}
+}
+
+func TestListensAndServers(t *testing.T) {
+	for _, row := range []struct {
+		scene   string
+		listens []Listen
+		servers []string
+	}{
+		{"tls", []Listen{{Port: 80}, {Port: 443}}, []string{
+			"*.example.com 10.0.0.3:8443", "a.example.com 10.0.0.1:80", "a.example.com 10.0.0.2:80", "both.example.com [2001:db8::1]:80",
+		}},
+		{"streams", []Listen{{Port: 80}, {Port: 443}, {Port: 2222, Site: "tcp:2222"}, {Port: 2223, Site: "tcp:2223"}, {Port: 5353, UDP: true, Site: "udp:5353"}, {Port: 8883, Site: "tls:8883"}}, []string{
+			"tcp:2222 10.0.0.1:22", "tls:8883 10.0.0.1:1883", "tls:8883 10.0.0.2:1883", "udp:5353 10.0.0.1:53",
+		}},
+		{"passthrough", []Listen{{Port: 80}, {Port: 443}}, []string{
+			"a.example.com 10.0.0.1:80", "p.example.com 10.0.0.2:443", "p.example.com 10.0.0.2:80",
+		}},
+		{"quic", []Listen{{Port: 80}, {Port: 443}, {Port: 443, UDP: true}}, []string{"a.example.com 10.0.0.1:80", "b.example.com 10.0.0.1:80"}},
+	} {
+		for _, s := range scenes {
+			if s.name != row.scene {
+				continue
+			}
+			tree := s.render(func(s *Settings) { s.IPv6 = true })
+			if d := cmp.Diff(row.listens, tree.Listens()); d != "" {
+				t.Errorf("%s: listens (-want +got):\n%s", row.scene, d)
+			}
+			if d := cmp.Diff(row.servers, tree.Servers()); d != "" {
+				t.Errorf("%s: servers (-want +got):\n%s", row.scene, d)
+			}
 		}
 	}
 }

@@ -45,11 +45,14 @@ type Settings struct {
 	AccessLog string `json:"access_log"`
 	// SnippetDir is where Snippets were found; default /etc/nagaya/nginx.
 	SnippetDir string `json:"snippet_dir"`
-	// Snippets are the operator's own files that exist in SnippetDir.
+	// Snippets are the operator's own files that exist.
 	Snippets []Snippet `json:"snippets,omitempty"`
 	// HtpasswdDir holds the files that a route's Auth names; default
 	// /etc/nagaya/htpasswd.
 	HtpasswdDir string `json:"htpasswd_dir"`
+	// HostAuth are the files in HtpasswdDir that are for whole hosts, as nginx-proxy
+	// names them: HOST, or HOST_ and the SHA-1 of a path.
+	HostAuth []string `json:"host_auth,omitempty"`
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int `json:"worker_processes"`
 	// WorkerConnections is the number of connections of one worker, clients and
@@ -63,11 +66,12 @@ type Settings struct {
 	TrustedProxies []netip.Prefix `json:"trusted_proxies,omitempty"`
 }
 
-// Snippet is one file of the operator. Name is its path in SnippetDir:
-// "http.d/<any>.conf" is included in the http section, "site.d/<host>.conf" in
-// that host's server section (for "*.example.com" it is "site.d/_.example.com.conf").
+// Snippet is one file of the operator; package install lists them. Its name
+// says where it is included, see snippets.go.
 type Snippet struct {
 	Name string `json:"name"`
+	// Path is the file itself; empty means that it is at Name in SnippetDir.
+	Path string `json:"path,omitempty"`
 	// Fingerprint changes when the content does, and so makes nginx reload it.
 	Fingerprint string `json:"fingerprint"`
 }
@@ -86,6 +90,7 @@ func (s Settings) withDefaults() Settings {
 	s.RunDir = or(s.RunDir, "/run/nagaya/nginx")
 	s.SnippetDir = or(s.SnippetDir, "/etc/nagaya/nginx")
 	s.HtpasswdDir = or(s.HtpasswdDir, "/etc/nagaya/htpasswd")
+	s.UpstreamCA = or(s.UpstreamCA, "/etc/ssl/certs/ca-certificates.crt")
 	s.WorkerConnections = or(s.WorkerConnections, 1024)
 	s.ShutdownTimeout = or(s.ShutdownTimeout, 240*time.Second)
 	if s.AccessLog == "" {
@@ -123,6 +128,7 @@ func (s Settings) Validate() error {
 		{"snippet_dir", s.SnippetDir},
 		{"htpasswd_dir", s.HtpasswdDir},
 		{"access_log", s.AccessLog},
+		{"upstream_ca", s.UpstreamCA},
 	} {
 		if f.value == "off" && f.name == "access_log" || f.value == "" && f.name == "log_dir" {
 			continue
@@ -131,7 +137,7 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("%s is %q: give an absolute path without $ and control characters", f.name, cut(f.value))
 		}
 	}
-	if p := Socket(s.RunDir); len(p) > socketPathMax {
+	if p := passSocket(s.RunDir, ""); len(p) > socketPathMax {
 		return fmt.Errorf("run_dir is %d bytes long: the socket's path %q may have %d bytes at most", len(s.RunDir), cut(p), socketPathMax)
 	}
 	if s.Group != "" && s.User == "" {
@@ -151,7 +157,10 @@ func (s Settings) Validate() error {
 	}
 	for _, sn := range s.Snippets {
 		if !snippetName(sn.Name) {
-			return fmt.Errorf("snippet %q: only http.d/*.conf and site.d/*.conf of plain names are included", cut(sn.Name))
+			return fmt.Errorf("snippet %q: only plain names in http.d, stream.d, site.d, location.d and vhost.d are included", cut(sn.Name))
+		}
+		if sn.Path != "" && !plainPath(sn.Path) {
+			return fmt.Errorf("snippet %q is at %q: give an absolute path without $ and control characters", cut(sn.Name), cut(sn.Path))
 		}
 	}
 	return nil
@@ -160,6 +169,14 @@ func (s Settings) Validate() error {
 // Socket returns the path of the private unix socket in a RunDir. It answers
 // /generation and, where the build can, /status.
 func Socket(runDir string) string { return path.Join(runDir, "nginx.sock") }
+
+// TLSSocket returns the path of the socket in a RunDir at which the http section
+// takes HTTPS while the stream section has the public port.
+func TLSSocket(runDir string) string { return path.Join(runDir, "https.sock") }
+
+// passSocket returns the path of the socket in a RunDir that leads to a host whose
+// TLS is passed on.
+func passSocket(runDir, host string) string { return path.Join(runDir, digest(host)+".sock") }
 
 // PIDFile returns the path of the pid file in a RunDir.
 func PIDFile(runDir string) string { return path.Join(runDir, "nginx.pid") }
@@ -186,12 +203,6 @@ func plainPath(p string) bool {
 
 func accountName(s string) bool {
 	return len(s) <= 64 && !strings.HasPrefix(s, "-") && !strings.ContainsFunc(s, func(r rune) bool { return !wordRune(r) })
-}
-
-func snippetName(s string) bool {
-	dir, base, _ := strings.Cut(s, "/")
-	return (dir == "http.d" || dir == "site.d") && strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") &&
-		len(base) <= 255 && !strings.ContainsFunc(base, func(r rune) bool { return !wordRune(r) && r != '~' })
 }
 
 func wordRune(r rune) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,11 +23,15 @@ const (
 	downLocation    = "@nagaya_down"
 )
 
-// fileName returns the name of a host's file. A wildcard's star becomes '_',
-// which no checked host begins with. A name near the limit of 255 bytes that
-// file systems have is shortened.
+// fileName returns the name of the file of a host or a stream. A wildcard's star
+// becomes '_', which no checked host has. Expressions come first, so that the
+// expression of the site that catches all is the last that nginx tries. A name near
+// the limit of 255 bytes that file systems have is shortened.
 func fileName(host string) string {
-	name := strings.Replace(host, "*", "_", 1)
+	if strings.HasPrefix(host, "~") {
+		return "+" + digest(host) + ".conf"
+	}
+	name := strings.NewReplacer("*", "_", ":", "~").Replace(host)
 	if len(name) > 200 {
 		name = name[:160] + "~" + digest(host)
 	}
@@ -40,16 +45,23 @@ func digest(s string) string {
 
 // upstreamName returns the name of the servers behind one path of a host. A
 // path may hold what a name may not, so its digest stands for it.
-func upstreamName(host, path string) string {
-	return "nagaya_" + strings.Replace(host, "*", "_", 1) + "_" + digest(path)
+func upstreamName(host string, l route.Location) string {
+	if strings.HasPrefix(host, "~") {
+		host = digest(host)
+	}
+	at := l.Path
+	if l.Match != route.Segments {
+		at = string(l.Match) + " " + l.Path
+	}
+	return "nagaya_" + strings.ReplaceAll(host, "*", "_") + "_" + digest(at)
 }
 
-func renderSite(s Settings, b Build, site route.Site) string {
+func renderSite(s Settings, b Build, n needs, site route.Site) string {
 	var t text
 	t.comment("Site " + site.Host + " of " + cut(site.Family) + ", written by nagaya.")
 	locations := slices.Clone(site.Locations)
 	slices.SortStableFunc(locations, func(a, b route.Location) int {
-		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path))
+		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Match, b.Match))
 	})
 	for _, l := range locations {
 		if len(l.Servers) > 0 {
@@ -57,10 +69,10 @@ func renderSite(s Settings, b Build, site route.Site) string {
 		}
 	}
 	t.block("server", nil, func() {
-		serverHead(&t, s, b, site)
+		serverHead(&t, s, b, n, site)
 		root := false
 		for _, l := range locations {
-			root = root || strings.TrimRight(l.Path, "/") == ""
+			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
 			location(&t, s, site, l)
 		}
 		switch {
@@ -74,41 +86,86 @@ func renderSite(s Settings, b Build, site route.Site) string {
 			t.comment("The status stays the one that brought the client here.")
 			t.set("return", "502", downPage)
 		})
-		for _, sn := range s.Snippets {
-			if snippetName(sn.Name) && sn.Name == "site.d/"+fileName(site.Host) {
-				include(&t, s, sn)
-			}
-		}
+		siteIncludes(&t, s, site)
 	})
 	return t.String()
 }
 
-func serverHead(t *text, s Settings, b Build, site route.Site) {
-	listen(t, s, s.HTTPPort)
+func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
+	e := site.Edge
+	https := or(e.HTTPSPort, s.HTTPSPort)
+	listen(t, s, or(e.HTTPPort, s.HTTPPort))
 	if site.TLS {
-		listen(t, s, s.HTTPSPort, tlsListen(s, b)...)
+		listenTLS(t, s, b, n, https)
 	}
-	t.set("server_name", site.Host)
+	if offersQUIC(s, b, site) {
+		listenQUIC(t, s, https)
+	}
+	names := []string{site.Host}
+	if site.CatchAll {
+		t.comment("Also for requests without a name, and for names that nobody has.")
+		names = append(names, "", "~^")
+	}
+	t.set("server_name", names...)
+	if e.ServerTokens == route.On {
+		t.set("server_tokens", "on")
+	}
 	if site.TLS {
-		t.comment("Certificate " + cut(site.Cert.Name) + ", SHA-256 " + site.Cert.Fingerprint)
-		t.set("ssl_certificate", site.Cert.CertFile)
-		t.set("ssl_certificate_key", site.Cert.KeyFile)
+		certificate(t, b, site)
+	}
+	if offersQUIC(s, b, site) {
+		t.set("add_header", "Alt-Svc", `h3=":`+strconv.Itoa(int(https))+`"; ma=86400`, "always")
+	}
+	if site.TLS && e.HSTS != "" {
+		t.set("add_header", "Strict-Transport-Security", e.HSTS, "always")
+	}
+	plain(t, site, https)
+	allow(t, e.Allow)
+	t.set("error_page", "502", "504", downLocation)
+}
+
+// certificate writes what a site shows to the clients of HTTPS, and asks of them.
+func certificate(t *text, b Build, site route.Site) {
+	e, c := site.Edge, site.Cert
+	t.comment("Certificate " + cut(c.Name) + ", SHA-256 " + c.Fingerprint)
+	t.set("ssl_certificate", c.CertFile)
+	t.set("ssl_certificate_key", c.KeyFile)
+	if c.DHParamFile != "" {
+		t.set("ssl_dhparam", c.DHParamFile)
+	}
+	if e.TLSPolicy != "" {
+		policy(t, e.TLSPolicy)
+	}
+	if e.ClientCert != "" && c.ClientCAFile != "" {
+		t.set("ssl_client_certificate", c.ClientCAFile)
+		t.set("ssl_verify_client", e.ClientCert)
+		if c.CRLFile != "" {
+			t.set("ssl_crl", c.CRLFile)
+		}
+	}
+	if b.HTTP2Directive && e.HTTP2 != route.Unset {
+		t.set("http2", string(e.HTTP2))
+	}
+	if !site.CatchAll {
 		t.condition("$nagaya_misdirected", func() { t.set("return", "421", misdirectedPage) })
 	}
+}
+
+// plain writes what plain HTTP gets.
+func plain(t *text, site route.Site, https uint16) {
 	switch site.Plain {
 	case route.Redirect:
 		to := "https://$host"
-		if s.HTTPSPort != 443 {
-			to += ":" + strconv.Itoa(int(s.HTTPSPort))
+		if https != 443 {
+			to += ":" + strconv.Itoa(int(https))
 		}
 		to += "$request_uri"
 		t.comment("308 keeps the method and the body, which browsers drop after 301.")
 		t.condition("$nagaya_plain = get", func() { t.set("return", "301", to) })
-		t.condition("$nagaya_plain = other", func() { t.set("return", "308", to) })
+		t.condition("$nagaya_plain = other", func() { t.set("return", strconv.Itoa(or(site.Edge.RedirectCode, 308)), to) })
 	case route.Refuse:
 		t.condition("$nagaya_plain", func() { t.set("return", "403", plainPage) })
 	}
-	t.set("error_page", "502", "504", downLocation)
 }
 
 // condition writes an if; its words are constants of this package.
@@ -116,29 +173,20 @@ func (t *text) condition(words string, body func()) {
 	t.block("if ("+words+")", nil, body)
 }
 
-// upstream writes the servers of one path. Which container is behind an address
-// stays out of it: a replaced container with the same address needs no reload.
+// upstream writes the servers of one path.
 func upstream(t *text, host string, l route.Location) {
-	t.block("upstream", []string{upstreamName(host, l.Path)}, func() {
+	t.block("upstream", []string{upstreamName(host, l)}, func() {
 		switch l.Balance {
 		case route.LeastConn:
 			t.set("least_conn")
 		case route.IPHash:
 			t.set("ip_hash")
 		}
-		servers := slices.Clone(l.Servers)
-		slices.SortStableFunc(servers, func(a, b route.Server) int { return a.Addr.Compare(b.Addr) })
-		for _, srv := range servers {
-			args := []string{srv.Addr.String()}
-			if srv.Weight > 1 {
-				args = append(args, "weight="+strconv.Itoa(min(srv.Weight, 1000)))
-			}
-			t.set("server", args...)
-		}
-		if l.Scheme != route.FastCGI {
+		serverLines(t, l.Servers)
+		if l.Scheme != route.FastCGI && l.Scheme != route.UWSGI {
 			t.comment("Shorter than what applications keep idle connections for (two seconds and more),")
 			t.comment("so that no request meets a connection that the other side is closing.")
-			t.set("keepalive", "8")
+			t.set("keepalive", strconv.Itoa(or(l.Keepalive, 8)))
 			t.set("keepalive_timeout", "1s")
 		}
 	})
@@ -148,6 +196,13 @@ func upstream(t *text, host string, l route.Location) {
 // "/app" becomes two of them: exactly "/app", and all below "/app/"; "/apple"
 // is in neither.
 func location(t *text, s Settings, site route.Site, l route.Location) {
+	at := map[route.Match][]string{
+		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
+	}[l.Match]
+	if at != nil {
+		t.block("location", at, func() { locationBody(t, s, site, l, l.Path) })
+		return
+	}
 	base := strings.TrimRight(l.Path, "/")
 	if base == "" {
 		t.block("location", []string{"/"}, func() { locationBody(t, s, site, l, "") })
@@ -170,56 +225,128 @@ func locationBody(t *text, s Settings, site route.Site, l route.Location, at str
 		vacant(t)
 		return
 	}
-	for _, p := range sortedPrefixes(l.Allow) {
-		t.set("allow", p)
+	if overridden(t, s, site, l) {
+		return
 	}
-	if len(l.Allow) > 0 {
-		t.set("deny", "all")
-	}
-	if l.Auth != "" {
-		t.set("auth_basic", site.Host)
-		t.set("auth_basic_user_file", s.HtpasswdDir+"/"+l.Auth)
+	allow(t, narrower(site.Edge.Allow, l.Allow))
+	if file := authFile(s, site, l); file != "" {
+		t.set("auth_basic", strings.Trim(site.Host, "~^$"))
+		t.set("auth_basic_user_file", s.HtpasswdDir+"/"+file)
 	}
 	t.set("client_max_body_size", strconv.FormatInt(l.BodySize, 10))
-	strip := l.StripPrefix && at != ""
-	name := upstreamName(site.Host, l.Path)
+	pass(t, s, site, l, at)
+	locationIncludes(t, s, site, l)
+}
+
+// pass writes how the request goes to the containers.
+func pass(t *text, s Settings, site route.Site, l route.Location, at string) {
+	to, moved := rewritten(l, at)
+	prefix := strings.TrimRight(at, "/")
+	name := upstreamName(site.Host, l)
 	switch l.Scheme {
 	case route.HTTP, route.HTTPS:
 		timeouts(t, "proxy", l)
-		if !l.Buffering {
-			t.set("proxy_buffering", "off")
-			t.set("proxy_request_buffering", "off")
-		}
-		if strip {
-			toUpstream(t, "proxy", strings.TrimRight(at, "/"))
-			name += "/"
+		unbuffered(t, "proxy", l)
+		verified(t, s, "proxy", l)
+		if moved {
+			toUpstream(t, "proxy", prefix)
+			name += to
 		}
 		t.set("proxy_pass", string(l.Scheme)+"://"+name)
 	case route.GRPC, route.GRPCS:
 		timeouts(t, "grpc", l)
+		verified(t, s, "grpc", l)
 		if l.Timeout > 0 {
 			t.comment("A stream's request body is open for as long as the stream.")
 			t.set("client_body_timeout", millis(l.Timeout))
 		}
-		if strip {
-			toUpstream(t, "grpc", strings.TrimRight(at, "/"))
-			stripBefore(t, at)
+		if moved {
+			toUpstream(t, "grpc", prefix)
+			rewrite(t, at, to)
 		}
 		t.set("grpc_pass", string(l.Scheme)+"://"+name)
 	case route.FastCGI:
 		timeouts(t, "fastcgi", l)
-		if !l.Buffering {
-			t.set("fastcgi_buffering", "off")
-			t.set("fastcgi_request_buffering", "off")
+		unbuffered(t, "fastcgi", l)
+		if !moved {
+			prefix = ""
 		}
-		if strip {
-			toUpstream(t, "fastcgi", strings.TrimRight(at, "/"))
-			stripBefore(t, at)
+		if moved || l.Root != "" {
+			fastCGIParams(t, or(l.Root, fastCGIRoot), prefix)
+		}
+		if moved {
+			rewrite(t, at, to)
 		}
 		t.set("fastcgi_index", "index.php")
 		t.set("fastcgi_split_path_info", `^(.+\.php)(/.*)$`)
 		t.set("fastcgi_pass", name)
+	case route.UWSGI:
+		timeouts(t, "uwsgi", l)
+		unbuffered(t, "uwsgi", l)
+		if moved {
+			toUpstream(t, "uwsgi", prefix)
+			rewrite(t, at, to)
+		}
+		t.set("uwsgi_pass", name)
 	}
+}
+
+// rewritten says what the part of the path that matched becomes; moved is false
+// where the path stays as it is. nginx cannot replace what an expression matched.
+func rewritten(l route.Location, at string) (to string, moved bool) {
+	switch {
+	case l.Match == route.Regex, l.Match == route.RegexFold:
+		return "", false
+	case l.Dest != "":
+		return l.Dest, true
+	}
+	return "/", l.StripPrefix && at != ""
+}
+
+func unbuffered(t *text, kind string, l route.Location) {
+	if !l.Buffering {
+		t.set(kind+"_buffering", "off")
+		t.set(kind+"_request_buffering", "off")
+	}
+}
+
+// verified writes what is asked of a container's certificate.
+func verified(t *text, s Settings, kind string, l route.Location) {
+	if l.ServerName != "" {
+		t.set(kind+"_ssl_name", l.ServerName)
+	}
+	if l.Verify && (l.Scheme == route.HTTPS || l.Scheme == route.GRPCS) {
+		t.set(kind+"_ssl_verify", "on")
+		t.set(kind+"_ssl_verify_depth", "3")
+		t.set(kind+"_ssl_trusted_certificate", s.UpstreamCA)
+	}
+}
+
+// narrower lets in only who is in both lists; an empty list lets everybody in.
+func narrower(a, b []netip.Prefix) []netip.Prefix {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 {
+		return a
+	}
+	var both []netip.Prefix
+	for _, x := range a {
+		for _, y := range b {
+			switch {
+			case !x.Overlaps(y):
+			case x.Bits() > y.Bits():
+				both = append(both, x)
+			default:
+				both = append(both, y)
+			}
+		}
+	}
+	if len(both) == 0 {
+		// Nobody is in both; an empty list would say everybody.
+		both = []netip.Prefix{netip.MustParsePrefix("255.255.255.255/32")}
+	}
+	return both
 }
 
 func timeouts(t *text, kind string, l route.Location) {
@@ -229,13 +356,13 @@ func timeouts(t *text, kind string, l route.Location) {
 	}
 }
 
-// stripBefore cuts the prefix for the modules whose pass directive knows no URI.
-func stripBefore(t *text, at string) {
+// rewrite replaces the prefix for the modules whose pass directive knows no URI.
+func rewrite(t *text, at, to string) {
 	if !strings.HasSuffix(at, "/") {
-		t.set("rewrite", "^", "/", "break")
+		t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"/?(.*)$", strings.TrimRight(to, "/")+"/$1", "break")
 		return
 	}
-	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", "/$1", "break")
+	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", to+"$1", "break")
 }
 
 func vacant(t *text) {

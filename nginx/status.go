@@ -30,8 +30,11 @@ type Status struct {
 	// Quarantined are the sites that nginx refused, sorted by Host.
 	Quarantined []Quarantine `json:"quarantined,omitempty"`
 	// WorkersDraining counts old workers that finish what they had begun.
-	WorkersDraining int               `json:"workers_draining"`
-	Problems        []problem.Problem `json:"problems,omitempty"`
+	WorkersDraining int `json:"workers_draining"`
+	// WorkersEnded counts old workers that were ended before they had finished,
+	// because there were too many.
+	WorkersEnded int               `json:"workers_ended,omitempty"`
+	Problems     []problem.Problem `json:"problems,omitempty"`
 }
 
 // Quarantine is one site that nginx refused.

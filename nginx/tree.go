@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -29,7 +30,7 @@ type Tree struct {
 	// The main file is rendered from these; see Under.
 	settings Settings
 	build    Build
-	hosts    []string
+	needs    needs
 }
 
 // SiteFile is the file of one site.
@@ -57,26 +58,50 @@ const (
 	MainFile       = "nginx.conf"
 	GenerationFile = "generation.conf"
 	SitesDir       = "sites"
+	StreamsDir     = "streams"
+	SNIDir         = "sni"
 )
 
-var serverName = regexp.MustCompile(`(?m)^\s*server_name (\S+);$`)
+// serverName finds the first name of a server, which is quoted where it is an expression.
+var (
+	serverName = regexp.MustCompile(`(?m)^\s*server_name ("(?:[^"\\]|\\.)*"|[^\s;]+)`)
+	escaped    = regexp.MustCompile(`\\(.)`)
+)
 
 // NewTree makes a tree of files that were read back from a disk, with paths as
 // Files gives them; others are ignored. Such a tree knows no settings, so Under
 // returns it unchanged.
 func NewTree(files []File) Tree {
 	var t Tree
+	sites := map[string]*SiteFile{}
 	for _, f := range files {
-		switch dir, name := path.Split(f.Path); {
-		case f.Path == MainFile:
+		dir, name := path.Split(f.Path)
+		dir = strings.TrimSuffix(dir, "/")
+		if f.Path == MainFile {
 			t.Main = f.Text
-		case dir == SitesDir+"/":
-			host := name
-			if m := serverName.FindStringSubmatch(f.Text); m != nil {
-				host = m[1]
-			}
-			t.Sites = append(t.Sites, SiteFile{Host: host, Name: name, Text: f.Text})
 		}
+		if dir != SitesDir && dir != StreamsDir && dir != SNIDir {
+			continue
+		}
+		s := sites[name]
+		if s == nil {
+			s = &SiteFile{Host: strings.Replace(strings.TrimSuffix(name, ".conf"), "~", ":", 1), Name: name}
+			sites[name] = s
+		}
+		switch dir {
+		case SitesDir:
+			s.Text = f.Text
+			if m := serverName.FindStringSubmatch(f.Text); m != nil {
+				s.Host = escaped.ReplaceAllString(strings.Trim(m[1], `"`), "$1")
+			}
+		case StreamsDir:
+			s.Stream = f.Text
+		case SNIDir:
+			s.SNI = f.Text
+		}
+	}
+	for _, s := range sites {
+		t.Sites = append(t.Sites, *s)
 	}
 	return t.sealed()
 }
@@ -90,6 +115,10 @@ func (t Tree) sealed() Tree {
 	for _, s := range t.Sites {
 		add(s.Name)
 		add(s.Text)
+		if s.Stream != "" {
+			add(s.Stream)
+			add(s.SNI)
+		}
 	}
 	t.Generation = hex.EncodeToString(h.Sum(nil)[:8])
 	return t
@@ -133,8 +162,16 @@ func (t Tree) Under(dir string) Tree {
 	if s.AccessLog != "off" {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
+	t.Sites = slices.Clone(t.Sites)
+	for i := range t.Sites {
+		// The sockets behind a public port that is shared are named in sites' files too.
+		f := &t.Sites[i]
+		for _, text := range []*string{&f.Text, &f.Stream, &f.SNI} {
+			*text = strings.ReplaceAll(*text, "unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/")
+		}
+	}
 	t.settings = s
-	t.Main = renderMain(s, t.build, t.hosts)
+	t.Main = renderMain(s, t.build, t.needs)
 	return t.sealed()
 }
 
@@ -145,7 +182,11 @@ func (t Tree) Files() []File {
 	g.set("return", "200", t.Generation)
 	fs := []File{{MainFile, t.Main}, {GenerationFile, g.String()}}
 	for _, s := range t.Sites {
-		fs = append(fs, File{path.Join(SitesDir, s.Name), s.Text})
+		for _, f := range []File{{SitesDir, s.Text}, {StreamsDir, s.Stream}, {SNIDir, s.SNI}} {
+			if f.Text != "" {
+				fs = append(fs, File{path.Join(f.Path, s.Name), f.Text})
+			}
+		}
 	}
 	return fs
 }
@@ -159,17 +200,64 @@ func (t Tree) String() string {
 	return b.String()
 }
 
-var listenPort = regexp.MustCompile(`(?m)^\s*listen (?:\S*:)?(\d{1,5}) [^;]*default_server`)
+// Listen is one public port of a tree.
+type Listen struct {
+	Port uint16
+	UDP  bool
+	// Site is the SiteFile.Host that asks for it; empty for the main file.
+	Site string
+}
 
-// Ports returns the public TCP ports of the main file, sorted. What the
-// operator's snippets listen on is not among them.
-func (t Tree) Ports() []uint16 {
-	var ports []uint16
-	for _, m := range listenPort.FindAllStringSubmatch(t.Main, -1) {
-		if p, err := strconv.ParseUint(m[1], 10, 16); err == nil {
-			ports = append(ports, uint16(p))
+var listenLine = regexp.MustCompile(`(?m)^\s*listen (?:\S*:)?(\d{1,5})([ ;].*)$`)
+
+// Listens returns the public ports of the tree, sorted, each once: those that a
+// site shares with the main file are the main file's. What the operator's snippets
+// listen on is not among them.
+func (t Tree) Listens() []Listen {
+	type at struct {
+		port uint16
+		udp  bool
+	}
+	seen := map[at]bool{}
+	var all []Listen
+	add := func(site, text string) {
+		for _, m := range listenLine.FindAllStringSubmatch(text, -1) {
+			p, err := strconv.ParseUint(m[1], 10, 16)
+			if err != nil {
+				continue
+			}
+			l := at{uint16(p), strings.Contains(m[2], " udp") || strings.Contains(m[2], " quic")}
+			if !seen[l] {
+				seen[l] = true
+				all = append(all, Listen{Port: l.port, UDP: l.udp, Site: site})
+			}
 		}
 	}
-	slices.Sort(ports)
-	return slices.Compact(ports)
+	add("", t.Main)
+	for _, s := range t.Sites {
+		add(s.Host, s.Text)
+		add(s.Host, s.Stream)
+	}
+	slices.SortFunc(all, func(a, b Listen) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Site, b.Site))
+	})
+	return all
+}
+
+var serverLine = regexp.MustCompile(`(?m)^\s*server (\S+?)[ ;]`)
+
+// Servers returns the addresses behind every site, as "HOST ADDRESS", sorted.
+func (t Tree) Servers() []string {
+	var all []string
+	for _, s := range t.Sites {
+		for _, text := range []string{s.Text, s.Stream} {
+			for _, m := range serverLine.FindAllStringSubmatch(text, -1) {
+				if m[1] != "{" {
+					all = append(all, s.Host+" "+m[1])
+				}
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }

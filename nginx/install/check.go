@@ -68,15 +68,15 @@ func takenPorts(o Options, tree nginx.Tree) []problem.Problem {
 	p := newProcess(o)
 	running := p.find() != 0
 	var out []problem.Problem
-	for _, port := range tree.Ports() {
-		if len(listeners(port)) == 0 {
+	for _, l := range tree.Listens() {
+		if !held(l) {
 			continue
 		}
-		pids := portHolders(port)
+		pids := portHolders(l)
 		// Without root nobody's sockets but our own can be seen.
 		unseen := len(pids) == 0 && running
 		if !unseen && !slices.ContainsFunc(pids, p.isMaster) {
-			out = append(out, asProblem(portInUse(port, pids)))
+			out = append(out, asProblem(portInUse(l, pids)))
 		}
 	}
 	return out

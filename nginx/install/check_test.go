@@ -94,7 +94,7 @@ func TestCheckBesideRunning(t *testing.T) {
 
 func TestSnippets(t *testing.T) {
 	dir := t.TempDir()
-	if got, err := Snippets(dir); err != nil || len(got) != 0 {
+	if got, err := Snippets(SnippetDirs{Own: dir}); err != nil || len(got) != 0 {
 		t.Errorf("an empty directory: %v, %v", got, err)
 	}
 	for _, d := range []string{"http.d", "site.d", "site.d/dir.conf"} {
@@ -105,7 +105,7 @@ func TestSnippets(t *testing.T) {
 	for _, f := range []string{"http.d/b.conf", "http.d/a.conf", "http.d/.a.conf", "http.d/a.conf~", "site.d/x.test.conf"} {
 		write(t, filepath.Join(dir, f), f)
 	}
-	got, err := Snippets(dir)
+	got, err := Snippets(SnippetDirs{Own: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,12 +117,12 @@ func TestSnippets(t *testing.T) {
 		t.Error(diff)
 	}
 	write(t, filepath.Join(dir, "http.d/a.conf"), "changed")
-	again, err := Snippets(dir)
+	again, err := Snippets(SnippetDirs{Own: dir})
 	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1] != got[1] {
 		t.Errorf("after a change: %v, %v", again, err)
 	}
 	write(t, filepath.Join(dir, "http.d/big.conf"), strings.Repeat("#", maxSnippetSize+1))
-	if _, err := Snippets(dir); err == nil || !strings.Contains(err.Error(), "big.conf") {
+	if _, err := Snippets(SnippetDirs{Own: dir}); err == nil || !strings.Contains(err.Error(), "big.conf") {
 		t.Errorf("got %v, want an error that names the file", err)
 	}
 }

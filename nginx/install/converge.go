@@ -45,6 +45,9 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 	r.log.Warn("nginx did not start with the generation on the disk", "generation", gen, "err", err)
 	var t *trouble
 	blocked := errors.As(err, &t) && t.code == "port-in-use"
+	if tree, readErr := r.store.read(gen); blocked && readErr == nil && len(r.blocked(tree)) > 0 {
+		blocked = false // the port is one site's; the others need not wait for it
+	}
 	if r.wanted != nil {
 		return blocked && r.wanted.Generation == gen, err
 	}
@@ -65,7 +68,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 		r.log.Info("sites in quarantine are tried again", "sites", len(r.quarantine))
 		clear(r.quarantine)
 	}
-	tree := r.withoutRefused(wanted)
+	tree := r.unblocked(r.withoutRefused(wanted))
 	live := ""
 	if r.pid != 0 {
 		live = r.process.generation(ctx)
@@ -125,6 +128,7 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 		}
 		return err
 	}
+	r.served = tree.Servers()
 	r.store.sweep(tree.Generation, before)
 	return nil
 }
@@ -155,9 +159,9 @@ func (r *runner) blamePort(gen string, err error) error {
 	if readErr != nil {
 		return err
 	}
-	for _, port := range tree.Ports() {
-		if len(listeners(port)) > 0 {
-			return portInUse(port, portHolders(port))
+	for _, l := range tree.Listens() {
+		if held(l) {
+			return portInUse(l, portHolders(l))
 		}
 	}
 	return err
@@ -302,7 +306,7 @@ func (r *runner) withoutRefused(wanted nginx.Tree) nginx.Tree {
 	for host, q := range r.quarantine {
 		site, ok := wanted.Site(host)
 		switch {
-		case !ok || site.Text != q.site.Text:
+		case !ok || site != q.site:
 			delete(r.quarantine, host)
 		case q.good.Host != "":
 			tree = tree.With(q.good)

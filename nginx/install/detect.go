@@ -3,17 +3,14 @@ package install
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -38,63 +35,33 @@ func Detect(ctx context.Context, binary string) (nginx.Build, error) {
 	if err != nil {
 		return b, fmt.Errorf("%s: %w", binary, err)
 	}
+	if b.Stream == "dynamic" {
+		b.StreamModule = streamModule(out.String())
+		if b.StreamModule == "" {
+			// Distributions package the module apart; without it this nginx has none.
+			b.Stream, b.StreamRealIP, b.StreamPreread, b.StreamTLS = "", false, false, false
+		}
+	}
 	return b, nil
 }
 
-// Bounds of what is read from the operator's snippet directory.
-const (
-	maxSnippets    = 2000
-	maxSnippetSize = 1 << 20 // bytes
-)
+// modulesDir is where a build says that its modules are.
+var modulesDir = regexp.MustCompile(`--modules-path=(/\S+)`)
 
-// Snippets lists the operator's own files below dir: http.d/*.conf and
-// site.d/*.conf, sorted, each with the SHA-256 of its content. A missing
-// directory has none.
-func Snippets(dir string) ([]nginx.Snippet, error) {
-	var out []nginx.Snippet
-	for _, sub := range []string{"http.d", "site.d"} {
-		entries, err := os.ReadDir(filepath.Join(dir, sub))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("listing snippets: %w", err)
-		}
-		for _, e := range entries {
-			if e.IsDir() || !strings.HasSuffix(e.Name(), ".conf") || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			if len(out) == maxSnippets {
-				return nil, fmt.Errorf("%s holds more than %d snippets: remove what is not needed", dir, maxSnippets)
-			}
-			name := sub + "/" + e.Name()
-			sum, err := fingerprint(filepath.Join(dir, name))
-			if err != nil {
-				return nil, fmt.Errorf("reading snippet %s: %w", name, err)
-			}
-			out = append(out, nginx.Snippet{Name: name, Fingerprint: sum})
+// streamModule finds the file of a dynamic stream module; empty when it is not
+// installed.
+func streamModule(version string) string {
+	dirs := []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"}
+	if m := modulesDir.FindStringSubmatch(version); m != nil {
+		dirs = append([]string{m[1]}, dirs...)
+	}
+	for _, dir := range dirs {
+		file := filepath.Join(dir, "ngx_stream_module.so")
+		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+			return file
 		}
 	}
-	slices.SortFunc(out, func(a, b nginx.Snippet) int { return strings.Compare(a.Name, b.Name) })
-	return out, nil
-}
-
-func fingerprint(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() || info.Size() > maxSnippetSize {
-		return "", fmt.Errorf("it is not a regular file of at most %d bytes", maxSnippetSize)
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, maxSnippetSize)); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return ""
 }
 
 // tail keeps the last bytes of what is written to it.

@@ -26,6 +26,9 @@ const (
 	maxFiles    = 20000
 )
 
+// treeDirs are the directories of a generation.
+var treeDirs = []string{nginx.SitesDir, nginx.StreamsDir, nginx.SNIDir}
+
 var generationName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 
 // store is the state directory: generations, and which of them is current.
@@ -95,8 +98,10 @@ func (s *store) restage(dir string, t nginx.Tree) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, nginx.SitesDir), 0o755); err != nil {
-		return err
+	for _, sub := range treeDirs {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
 	}
 	current := s.current()
 	for _, f := range t.Files() {
@@ -123,7 +128,11 @@ func (s *store) commit(gen string) error {
 
 func (s *store) keep(gen string) error {
 	dir := s.staged()
-	for _, p := range append(s.fresh, filepath.Join(dir, nginx.SitesDir), dir) {
+	made := s.fresh
+	for _, sub := range treeDirs {
+		made = append(made, filepath.Join(dir, sub))
+	}
+	for _, p := range append(made, dir) {
 		if err := syncPath(p); err != nil {
 			return err
 		}
@@ -181,19 +190,21 @@ func (s *store) read(gen string) (nginx.Tree, error) {
 		return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
 	}
 	files := []nginx.File{{Path: nginx.MainFile, Text: main}}
-	entries, err := os.ReadDir(filepath.Join(dir, nginx.SitesDir))
-	if err != nil && !missing(err) {
-		return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
-	}
-	for _, e := range entries[:min(len(entries), maxFiles)] {
-		if !strings.HasSuffix(e.Name(), ".conf") {
-			continue
-		}
-		text, err := readFile(filepath.Join(dir, nginx.SitesDir, e.Name()))
-		if err != nil {
+	for _, sub := range treeDirs {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil && !missing(err) {
 			return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
 		}
-		files = append(files, nginx.File{Path: nginx.SitesDir + "/" + e.Name(), Text: text})
+		for _, e := range entries[:min(len(entries), maxFiles)] {
+			if !strings.HasSuffix(e.Name(), ".conf") {
+				continue
+			}
+			text, err := readFile(filepath.Join(dir, sub, e.Name()))
+			if err != nil {
+				return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
+			}
+			files = append(files, nginx.File{Path: sub + "/" + e.Name(), Text: text})
+		}
 	}
 	return nginx.NewTree(files), nil
 }
@@ -217,12 +228,15 @@ func (s *store) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
 	if gen == "" {
 		return nginx.SiteFile{}, false
 	}
-	text, err := readFile(filepath.Join(s.generation(gen), nginx.SitesDir, site.Name))
-	if err != nil || text == site.Text {
-		return nginx.SiteFile{}, false
+	good := nginx.SiteFile{Host: site.Host, Name: site.Name}
+	for sub, text := range map[string]*string{nginx.SitesDir: &good.Text, nginx.StreamsDir: &good.Stream, nginx.SNIDir: &good.SNI} {
+		var err error
+		if *text, err = readFile(filepath.Join(s.generation(gen), sub, site.Name)); err != nil && !missing(err) {
+			return nginx.SiteFile{}, false
+		}
 	}
-	site.Text = text
-	return site, true
+	none := nginx.SiteFile{Host: site.Host, Name: site.Name}
+	return good, good != site && good != none
 }
 
 // sweep removes every generation but these, and what crashes left behind.

@@ -34,9 +34,13 @@ type Options struct {
 	// StopTimeout is how long Stop waits for what nginx has begun, default 10 s.
 	StopTimeout time.Duration
 	// ReloadBurst reloads may follow each other at once, default 3; after that
-	// there is one every ReloadEvery, default 1 s. The newest tree wins.
+	// there is one every ReloadEvery, which is asked each time; nil is 1 s. The newest
+	// tree wins. One that takes a container out does not wait for this.
 	ReloadBurst int
-	ReloadEvery time.Duration
+	ReloadEvery func() time.Duration
+	// MaxDraining is how many old workers may go on serving their clients, default
+	// 16; beyond it the oldest are ended.
+	MaxDraining int
 	// RetryQuarantine is how often a refused site is tried again although it did
 	// not change, default 5 min: the cause may have been a file elsewhere.
 	RetryQuarantine time.Duration
@@ -71,7 +75,6 @@ func (o Options) withDefaults() (Options, error) {
 		{&o.TestTimeout, 30 * time.Second},
 		{&o.ConfirmTimeout, 10 * time.Second},
 		{&o.StopTimeout, 10 * time.Second},
-		{&o.ReloadEvery, time.Second},
 		{&o.RetryQuarantine, 5 * time.Minute},
 	} {
 		if *d.value <= 0 {
@@ -80,6 +83,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.ReloadBurst <= 0 {
 		o.ReloadBurst = 3
+	}
+	if o.ReloadEvery == nil {
+		o.ReloadEvery = func() time.Duration { return time.Second }
+	}
+	if o.MaxDraining <= 0 {
+		o.MaxDraining = 16
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

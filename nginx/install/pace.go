@@ -9,7 +9,7 @@ import (
 // workers that finish what they had begun cost memory.
 type budget struct {
 	burst int
-	every time.Duration
+	every func() time.Duration
 	level float64
 	at    time.Time
 }
@@ -20,20 +20,31 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.level >= 1 {
 		return 0
 	}
-	return time.Duration((1 - b.level) * float64(b.every))
+	return time.Duration((1 - b.level) * float64(b.every()))
 }
 
-// take pays for one reload.
+// waitDrain is wait for a reload that takes a container out, which somebody
+// waits for who is about to be killed: it is paid for later. Only a heap of debts
+// makes it wait too, so that a crowd of crashing containers stays affordable.
+func (b *budget) waitDrain(now time.Time) time.Duration {
+	b.fill(now)
+	if b.level > float64(-b.burst) {
+		return 0
+	}
+	return b.every() / 4
+}
+
+// take pays for one reload, on credit if need be.
 func (b *budget) take(now time.Time) {
 	b.fill(now)
-	b.level = max(0, b.level-1)
+	b.level = max(float64(-b.burst), b.level-1)
 }
 
 func (b *budget) fill(now time.Time) {
 	if b.at.IsZero() {
 		b.level = float64(b.burst)
 	} else if d := now.Sub(b.at); d > 0 {
-		b.level = min(float64(b.burst), b.level+float64(d)/float64(b.every))
+		b.level = min(float64(b.burst), b.level+float64(d)/float64(b.every()))
 	}
 	b.at = now
 }

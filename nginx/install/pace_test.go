@@ -7,7 +7,7 @@ import (
 
 func TestBudget(t *testing.T) {
 	now := time.Unix(1000, 0)
-	b := budget{burst: 3, every: time.Second}
+	b := budget{burst: 3, every: func() time.Duration { return time.Second }}
 	for i := range 3 {
 		if w := b.wait(now); w != 0 {
 			t.Errorf("reload %d of the burst waits %v", i, w)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // portTrouble reads which port is taken from nginx's message and names who has
@@ -21,38 +23,77 @@ func portTrouble(text string) *trouble {
 	if err != nil {
 		return nil
 	}
-	return portInUse(uint16(port), portHolders(uint16(port)))
+	l := nginx.Listen{Port: uint16(port)}
+	return portInUse(l, portHolders(l))
 }
 
 // portInUse names the first of the processes that hold a port; there is none
 // when we may not look into it.
-func portInUse(port uint16, pids []int) *trouble {
+func portInUse(l nginx.Listen, pids []int) *trouble {
+	kind := "TCP"
+	if l.UDP {
+		kind = "UDP"
+	}
 	who := "another process"
 	if len(pids) > 0 {
 		who = fmt.Sprintf("process %d %q", pids[0], bounded(title(pids[0])))
 	}
 	return &trouble{
-		code: "port-in-use", subject: fmt.Sprintf("port %d", port),
-		text: fmt.Sprintf("TCP port %d is held by %s, so nginx cannot listen on it", port, who),
+		code: "port-in-use", subject: fmt.Sprintf("port %d", l.Port),
+		text: fmt.Sprintf("%s port %d is held by %s, so nginx cannot listen on it", kind, l.Port, who),
 		hint: "stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again",
 	}
 }
 
-// portHolders returns who listens on a TCP port in this network namespace.
-func portHolders(port uint16) []int { return inodeHolders(listeners(port)) }
+// blocked returns the sites of a tree that ask for a port which somebody else
+// holds, each with what is in its way. A master that cannot bind one port refuses
+// everything, and nginx -t does not mind.
+func (r *runner) blocked(tree nginx.Tree) map[string]*trouble {
+	sites := map[string]*trouble{}
+	for _, l := range tree.Listens() {
+		if l.Site == "" || sites[l.Site] != nil || !held(l) {
+			continue
+		}
+		if pids := portHolders(l); !slices.ContainsFunc(pids, r.process.isMaster) {
+			sites[l.Site] = portInUse(l, pids)
+		}
+	}
+	return sites
+}
+
+// unblocked puts such sites into quarantine and returns the tree without them.
+func (r *runner) unblocked(tree nginx.Tree) nginx.Tree {
+	for host, why := range r.blocked(tree) {
+		site, _ := tree.Site(host)
+		r.remember([]refused{{site: site, reason: why.text}})
+		tree = tree.Without(host)
+	}
+	return tree
+}
+
+// portHolders returns who listens on a port in this network namespace.
+func portHolders(l nginx.Listen) []int { return inodeHolders(listeners(l)) }
+
+// held reports whether anybody listens on a port.
+func held(l nginx.Listen) bool { return len(listeners(l)) > 0 }
 
 // listeners returns the inodes of the listening sockets of a port, from the
 // tables described in proc_pid_net(5): the local address is the second field
-// in hexadecimal, the state (0A is LISTEN) the fourth, the inode the tenth.
-func listeners(port uint16) map[string]bool {
+// in hexadecimal, the state the fourth (0A is LISTEN; of UDP 07 is a socket that
+// takes from everybody), the inode the tenth.
+func listeners(l nginx.Listen) map[string]bool {
 	inodes := map[string]bool{}
-	for _, table := range []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"} {
+	tables, state := []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"}, "0A"
+	if l.UDP {
+		tables, state = []string{"/proc/self/net/udp", "/proc/self/net/udp6"}, "07"
+	}
+	for _, table := range tables {
 		eachLine(table, func(fields []string) {
-			if len(fields) < 10 || fields[3] != "0A" {
+			if len(fields) < 10 || fields[3] != state {
 				return
 			}
 			_, hex, _ := strings.Cut(fields[1], ":")
-			if p, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(p) == port {
+			if p, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(p) == l.Port {
 				inodes[fields[9]] = true
 			}
 		})

@@ -165,13 +165,13 @@ func (p *process) newborn(ctx context.Context) int {
 	}
 }
 
-// workers returns the master's workers: those that accept, and how many are
-// draining.
-func workers(master int) (active []int, draining int) {
+// workers returns the master's workers: those that accept, and those that are
+// draining, the oldest first.
+func workers(master int) (active, draining []int) {
 	m := strconv.Itoa(master)
 	b, err := os.ReadFile("/proc/" + m + "/task/" + m + "/children")
 	if err != nil {
-		return nil, 0
+		return nil, nil
 	}
 	for word := range strings.FieldsSeq(string(b)) {
 		pid, err := strconv.Atoi(word)
@@ -180,7 +180,7 @@ func workers(master int) (active []int, draining int) {
 		}
 		switch t := title(pid); {
 		case strings.HasPrefix(t, drainingTitle):
-			draining++
+			draining = append(draining, pid)
 		case strings.HasPrefix(t, workerTitle):
 			active = append(active, pid)
 		}
@@ -270,11 +270,13 @@ func (p *process) startTrouble(text string, err error) error {
 }
 
 // clear removes what a killed nginx left: workers without a master, which hold
-// the ports, its socket and its pid file. The caller knows that no master runs.
+// the ports, its sockets and its pid file. The caller knows that no master runs.
 func (p *process) clear() {
-	socket := nginx.Socket(p.o.RunDir)
-	p.retireOrphans(socket)
-	os.Remove(socket)
+	p.retireOrphans(nginx.Socket(p.o.RunDir))
+	left, _ := filepath.Glob(filepath.Join(p.o.RunDir, "*.sock")) // the pattern is a constant
+	for _, socket := range left {
+		os.Remove(socket)
+	}
 	os.Remove(nginx.PIDFile(p.o.RunDir))
 }
 

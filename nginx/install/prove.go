@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,8 +47,11 @@ func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
 		if err == nil || !errors.As(err, &no) {
 			break
 		}
-		site, named := namedSite(out.tree, no.text)
-		if !named {
+		site, found, shared := blame(out.tree, no.text)
+		if shared {
+			return proof{}, err
+		}
+		if !found {
 			break
 		}
 		out.refused = append(out.refused, refused{site: site, reason: no.text})
@@ -139,15 +144,28 @@ func (p prover) restore(ctx context.Context, out *proof) error {
 	return nil
 }
 
-func namedSite(t nginx.Tree, text string) (nginx.SiteFile, bool) {
-	for _, m := range siteInError.FindAllStringSubmatch(text, -1) {
+// fileInError is the file that nginx's message is about.
+var fileInError = regexp.MustCompile(` in (\S+):\d+`)
+
+// blame finds the site that nginx's message is about: the message names a file of
+// the site, or a snippet that the operator wrote for it. shared is true when it is
+// a snippet of many sites or of all: then no site is at fault.
+func blame(t nginx.Tree, text string) (site nginx.SiteFile, found, shared bool) {
+	for _, m := range fileInError.FindAllStringSubmatch(text, -1) {
+		dir, name := filepath.Split(m[1])
+		own := slices.Contains(treeDirs, filepath.Base(dir))
+		n := 0
 		for _, s := range t.Sites {
-			if s.Name == m[1] {
-				return s, true
+			if own && s.Name == name || strings.Contains(s.Text, "include "+m[1]+";") {
+				site, found = s, true
+				n++
 			}
 		}
+		if n > 1 || strings.Contains(t.Main, "include "+m[1]+";") {
+			return nginx.SiteFile{}, false, true
+		}
 	}
-	return nginx.SiteFile{}, false
+	return site, found, false
 }
 
 // tester asks nginx -t about trees that it stages in a store.

@@ -43,6 +43,21 @@ func TestProve(t *testing.T) {
 			return nil
 		}
 	}
+	including := func(hosts ...string) nginx.Tree {
+		tree := sites(4)
+		for _, h := range hosts {
+			tree = tree.With(nginx.SiteFile{Host: h, Name: h + ".conf", Text: "include /etc/x/mine.conf;"})
+		}
+		return tree
+	}
+	anyIncluding := func(tree nginx.Tree) error {
+		for _, s := range tree.Sites {
+			if strings.Contains(s.Text, "include /etc/x/mine.conf;") {
+				return &refusal{"oops in /etc/x/mine.conf:3"}
+			}
+		}
+		return nil
+	}
 	vague := anyBad(func(string) string { return "something is wrong" })
 	disk := errors.New("disk")
 	for _, row := range []struct {
@@ -58,7 +73,9 @@ func TestProve(t *testing.T) {
 		{"all good", sites(3), vague, true, nil, nil, "", 1},
 		{"no sites", sites(0), vague, true, nil, nil, "", 1},
 		{"named", sites(100, 7, 50), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test", "s050.test"}, nil, "", 3},
-		{"named by its snippet", sites(2, 1), anyBad(func(h string) string { return "oops in /etc/nagaya/nginx/site.d/" + h + ".conf:3" }), false, []string{"s001.test"}, nil, "", 2},
+		{"named by its snippet", including("s001.test"), anyIncluding, false, []string{"s001.test"}, nil, "", 2},
+		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, true, nil, nil, "mine.conf:3", 1},
+		{"a snippet of the main file", nginx.NewTree([]nginx.File{{Path: nginx.MainFile, Text: "include /etc/x/mine.conf;"}, {Path: "sites/a.test.conf"}}), func(nginx.Tree) error { return &refusal{"oops in /etc/x/mine.conf:3"} }, true, nil, nil, "mine.conf:3", 1},
 		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), false, []string{"s001.test"}, nil, "", 5},
 		{"searched", sites(100, 7, 50), vague, false, []string{"s007.test", "s050.test"}, nil, "", 30},
 		{"the only one", sites(1, 0), vague, false, []string{"s000.test"}, nil, "", 2},

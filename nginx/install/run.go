@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -54,6 +56,7 @@ type runner struct {
 	backoff backoff
 
 	wanted *nginx.Tree
+	served []string // the servers of the tree that nginx serves, sorted
 	status nginx.Status
 	err    error // why the last pass failed
 
@@ -122,14 +125,13 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 			r.wanted = &newest
 			r.status.Wanted, r.status.Settled = newest.Generation, false
 			r.publish() // nobody shall take the time until the pass for settled
-			due.Reset(r.budget.wait(time.Now()))
+			due.Reset(r.patience(newest))
 			continue
 		case <-r.gone:
 			due.Reset(r.lost())
 			continue
 		case <-drain.C:
-			if _, n := workers(r.pid); n != r.status.WorkersDraining {
-				r.status.WorkersDraining = n
+			if before := r.status; r.drain() != before.WorkersDraining || r.status.WorkersEnded != before.WorkersEnded {
 				r.publish()
 			}
 		case <-due.C:
@@ -183,8 +185,42 @@ func (r *runner) observe(ctx context.Context) {
 	r.status.Generation, r.status.WorkersDraining = "", 0
 	if r.pid != 0 {
 		r.status.Generation = r.process.generation(ctx)
-		_, r.status.WorkersDraining = workers(r.pid)
+		r.drain()
 	}
+}
+
+// patience is how long a tree waits for its turn.
+func (r *runner) patience(wanted nginx.Tree) time.Duration {
+	now := time.Now()
+	if lacks(wanted.Servers(), r.served) {
+		return r.budget.waitDrain(now)
+	}
+	return r.budget.wait(now)
+}
+
+// lacks reports whether one of the sorted words is not among all, which are sorted
+// too.
+func lacks(all, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool {
+		_, found := slices.BinarySearch(all, w)
+		return !found
+	})
+}
+
+// drain counts the workers that finish what they had begun, and ends the oldest
+// where there are too many: each holds as much memory as one that serves.
+func (r *runner) drain() int {
+	_, old := workers(r.pid)
+	for len(old) > r.o.MaxDraining {
+		r.log.Warn("old worker ended before its clients were done", "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
+		if err := unix.Kill(old[0], unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+			r.log.Warn("old worker could not be ended", "pid", old[0], "err", err)
+		}
+		r.status.WorkersEnded++
+		old = old[1:]
+	}
+	r.status.WorkersDraining = len(old)
+	return len(old)
 }
 
 // publish puts a copy of the status with all problems in it.

@@ -86,9 +86,8 @@ func bindForbidden(text string) bool {
 }
 
 var (
-	emergLine   = regexp.MustCompile(`(?m)^.*\[emerg\](?: \d+#\d+:)?(?: \*\d+)? (.*)$`)
-	bindInUse   = regexp.MustCompile(`bind\(\) to (\S*?):(\d{1,5}) failed \(\d+: Address already in use\)`)
-	siteInError = regexp.MustCompile(`(?:sites|site\.d)/([A-Za-z0-9._~-]+\.conf)`)
+	emergLine = regexp.MustCompile(`(?m)^.*\[emerg\](?: \d+#\d+:)?(?: \*\d+)? (.*)$`)
+	bindInUse = regexp.MustCompile(`bind\(\) to (\S*?):(\d{1,5}) failed \(\d+: Address already in use\)`)
 )
 
 // lastEmerg returns nginx's last "[emerg]" message in text, bounded. A message

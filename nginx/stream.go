@@ -1,0 +1,163 @@
+package nginx
+
+import (
+	"cmp"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+// behindTLS is how long the stream section keeps a silent connection to the http
+// section, which has its own, shorter limits.
+const behindTLS = time.Hour
+
+// renderStreams writes the stream section of the main file.
+func renderStreams(t *text, s Settings, n needs) {
+	t.set("proxy_connect_timeout", "3s")
+	if s.AccessLog == "off" {
+		t.set("access_log", "off")
+	} else {
+		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
+		t.set("access_log", path.Join(path.Dir(s.AccessLog), "stream.log"), "nagaya")
+	}
+	tls(t, "nagaya_stream_tls")
+	if n.passed {
+		shared(t, s, n)
+	}
+	includeAll(t, s, streamSnippets)
+	t.set("include", StreamsDir+"/*.conf")
+}
+
+// shared writes who gets the connections to the public port of HTTPS. The name
+// that a client asks for is read without opening the connection; every receiver
+// learns the client's address by the PROXY protocol.
+func shared(t *text, s Settings, n needs) {
+	hashes(t, "map", n.names)
+	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
+		t.set("hostnames")
+		t.set("default", "unix:"+TLSSocket(s.RunDir))
+		t.set("include", SNIDir+"/*.conf")
+	})
+	t.block("server", nil, func() {
+		listen(t, s, s.HTTPSPort)
+		if s.ProxyProtocol {
+			for _, p := range sortedPrefixes(s.TrustedProxies) {
+				t.set("set_real_ip_from", p)
+			}
+		}
+		t.set("ssl_preread", "on")
+		t.set("access_log", "off")
+		t.set("proxy_protocol", "on")
+		t.set("proxy_timeout", millis(behindTLS))
+		t.set("proxy_pass", "$nagaya_receiver")
+	})
+	t.blank()
+}
+
+// renderPassthrough writes where the TLS of a site goes, and the line of the map
+// that leads there.
+func renderPassthrough(s Settings, site route.Site) (stream, sni string) {
+	var t, m text
+	at := passSocket(s.RunDir, site.Host)
+	t.comment("TLS of " + site.Host + " for " + cut(site.Family) + ", written by nagaya.")
+	name := poolName("tls", site.Host)
+	poolServers(&t, name, site.Passthrough.Pool)
+	t.block("server", nil, func() {
+		t.set("listen", "unix:"+at, "proxy_protocol")
+		t.set("set_real_ip_from", "unix:")
+		poolBody(&t, name, site.Passthrough.Pool)
+	})
+	m.set(quote(site.Host), "unix:"+at)
+	return t.String(), m.String()
+}
+
+// renderStream writes a port of its own.
+func renderStream(s Settings, st route.Stream) string {
+	var t text
+	t.comment("Port " + st.Listen.String() + " of " + cut(st.Family) + ", written by nagaya.")
+	name := poolName(string(st.Listen.Protocol), strconv.Itoa(int(st.Listen.Port)))
+	poolServers(&t, name, st.Pool)
+	t.block("server", nil, func() {
+		s.ProxyProtocol = false // it is for the public ports of HTTP and HTTPS
+		switch st.Listen.Protocol {
+		case route.UDP:
+			listen(&t, s, st.Listen.Port, "udp")
+		case route.TLS:
+			listen(&t, s, st.Listen.Port, "ssl")
+			t.comment("Certificate " + cut(st.Cert.Name) + ", SHA-256 " + st.Cert.Fingerprint)
+			t.set("ssl_certificate", st.Cert.CertFile)
+			t.set("ssl_certificate_key", st.Cert.KeyFile)
+		default:
+			listen(&t, s, st.Listen.Port)
+		}
+		poolBody(&t, name, st.Pool)
+	})
+	return t.String()
+}
+
+func poolName(kind, of string) string {
+	if strings.ContainsAny(of, "~*") {
+		of = digest(of)
+	}
+	return "nagaya_" + kind + "_" + of
+}
+
+func poolServers(t *text, name string, p route.Pool) {
+	if len(p.Servers) == 0 {
+		return
+	}
+	t.block("upstream", []string{name}, func() {
+		switch p.Balance {
+		case route.LeastConn:
+			t.set("least_conn")
+		case route.IPHash:
+			t.set("hash", "$remote_addr", "consistent")
+		}
+		serverLines(t, p.Servers)
+	})
+}
+
+// serverLines writes the servers of an upstream. Which container is behind an address
+// stays out of it: a replaced container with the same address needs no reload.
+func serverLines(t *text, servers []route.Server) {
+	sorted := slices.Clone(servers)
+	slices.SortStableFunc(sorted, func(a, b route.Server) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Weight, b.Weight)) })
+	for _, srv := range sorted {
+		args := []string{srv.Addr.String()}
+		if srv.Weight > 1 {
+			args = append(args, "weight="+strconv.Itoa(min(srv.Weight, 1000)))
+		}
+		t.set("server", args...)
+	}
+}
+
+func poolBody(t *text, name string, p route.Pool) {
+	allow(t, p.Allow)
+	if len(p.Servers) == 0 {
+		t.comment("Nothing is behind it at the moment.")
+		t.set("return", "")
+		return
+	}
+	if p.Timeout > 0 {
+		t.set("proxy_timeout", millis(p.Timeout))
+	}
+	if p.ProxyProtocol {
+		t.set("proxy_protocol", "on")
+	}
+	t.set("proxy_pass", name)
+}
+
+// allow writes who may come; nothing means everybody.
+func allow(t *text, prefixes []netip.Prefix) {
+	for _, p := range sortedPrefixes(prefixes) {
+		t.set("allow", p)
+	}
+	if len(prefixes) > 0 {
+		t.set("deny", "all")
+	}
+}
