@@ -21,14 +21,15 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route/probe"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // flow is the picture of the program:
 //
 //	discover ─► identity ─► claim ──────────────────────────────────────────► board
-//	docker, ecsagent ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
-//	                     files, probe ─┘
+//	docker, ecsagent, static ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
+//	                             files, probe ─┘
 //	meter ─► credit ─► gate.Next ─► publish ────────────────────────────────► board
 //
 // It runs until ctx ends or a stage fails. Every slot has one reader; a value
@@ -84,6 +85,9 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Log: a.o.Log}, plan.agent.Put)
 		})
 	}
+	g.run("static", func(ctx context.Context) error {
+		return static.Watch(ctx, static.Options{Dir: c.Routes.Dir, Log: a.o.Log}, plan.static.Put)
+	})
 	g.run("certificates", func(ctx context.Context) error {
 		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(b.certs, plan.certs.Put))
 	})

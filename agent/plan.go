@@ -25,6 +25,7 @@ type planner struct {
 	identity   *latest.Slot[identity.Identity]
 	containers *latest.Slot[tasks.Containers]
 	agent      *latest.Slot[tasks.Agent]
+	static     *latest.Slot[tasks.Containers]
 	certs      *latest.Slot[certs.Inventory]
 	reach      *latest.Slot[route.Reach]
 	build      *latest.Slot[nginx.Build]
@@ -41,6 +42,7 @@ type planner struct {
 	local    netip.Addr
 	docker   tasks.Containers
 	ecs      tasks.Agent
+	files    tasks.Containers
 	ecsHeard bool
 	pairs    certs.Inventory
 	probed   route.Reach
@@ -65,7 +67,7 @@ type planner struct {
 func newPlanner(a *agent, c config.Config) *planner {
 	a.recallRoutes(c)
 	return &planner{
-		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](),
+		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](), static: latest.New[tasks.Containers](),
 		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), place: latest.New[string](),
 		log: a.o.Log, beat: a.board.beat, table: &a.table,
 		ecsHeard: c.ECS.AgentURL == "",
@@ -120,6 +122,7 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 		case p.docker = <-p.containers.C():
 		case p.ecs = <-p.agent.C():
 			p.ecsHeard = true
+		case p.files = <-p.static.C():
 		case p.pairs = <-p.certs.C():
 		case p.probed = <-p.reach.C():
 		case p.nginx = <-p.build.C():
@@ -149,7 +152,7 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 // plan makes the table and the tree of what is known now, and gives away what
 // has changed.
 func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) {
-	snapshot := tasks.Merge(p.docker, p.ecs)
+	snapshot := tasks.Merge(p.docker, p.ecs, p.files)
 	if running := p.countTasks(snapshot); !reflect.DeepEqual(running, p.running) {
 		p.running = running
 		putTasks(running)

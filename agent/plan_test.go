@@ -67,6 +67,7 @@ func planInBubble(t *testing.T, change func(*config.Config), test func(d *desk))
 		a, c := newTestAgent(t)
 		change(&c)
 		d := &desk{t: t, a: a, p: newPlanner(a, c)}
+		d.p.static.Put(tasks.Containers{Complete: true})
 		d.start()
 		test(d)
 	})
@@ -287,6 +288,7 @@ func TestHostsAreHeldAcrossFlows(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
 		next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, func() config.Config { c := config.Default(); noECS(&c); return c }())}
+		next.p.static.Put(tasks.Containers{Complete: true})
 		next.start()
 		next.known()
 		later := listed("a.test", "b.test")
@@ -404,7 +406,7 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 	run := func(a *agent, lists ...tasks.Containers) string {
 		p := newPlanner(a, c)
 		p.keep = a.keepRoutes(c)
-		p.local, p.pairs = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}
+		p.local, p.pairs, p.files = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}, tasks.Containers{Complete: true}
 		for _, l := range lists {
 			p.docker = l
 			for range 2 { // once to learn what to probe, once with the answer

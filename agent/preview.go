@@ -19,6 +19,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
 )
@@ -100,6 +101,9 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL}, pl.agent.Put)
 		})
 	}
+	g.run("static", func(ctx context.Context) error {
+		return static.Watch(ctx, static.Options{Dir: c.Routes.Dir}, pl.static.Put)
+	})
 	g.run("certificates", func(ctx context.Context) error {
 		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir}, latest.Tee[certs.Inventory](b.certs, pl.certs.Put))
 	})

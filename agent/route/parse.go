@@ -314,10 +314,13 @@ func ref(c tasks.Container) string {
 // family says which containers belong together: those of one ECS task family,
 // of one Compose service, or with one name.
 // Where containers say the same nagaya.upstream they are one family, which nobody
-// is in who does not say so.
+// is in who does not say so; nobody in Docker is of the family of an operator's file.
 func family(c tasks.Container) string {
 	if name, err := parseFile(strings.TrimSpace(c.Labels[tasks.LabelPrefix+"upstream"])); err == nil {
 		return "upstream:" + name
+	}
+	if c.File != "" {
+		return "file:" + c.Name
 	}
 	if f := c.Task.Family; familyForm.MatchString(f) {
 		return f

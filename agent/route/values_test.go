@@ -192,7 +192,7 @@ func hostOK(h string) bool {
 }
 
 func familyOK(f string) bool {
-	return familyForm.MatchString(strings.TrimPrefix(f, "upstream:"))
+	return familyForm.MatchString(strings.TrimPrefix(strings.TrimPrefix(f, "upstream:"), "file:"))
 }
 
 func destOK(p string) bool {

@@ -9,20 +9,20 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Merge makes one snapshot of what Docker and the ECS agent say. Docker alone
-// decides which containers exist and what they do; the agent adds the task a
-// container belongs to, the addresses of a task's own network interface, and
-// that a task is about to be stopped. Where the agent says nothing, nothing
-// changes.
+// Merge makes one snapshot of what Docker, the ECS agent and the operator's files
+// say. Docker alone decides which containers exist and what they do; the agent adds
+// the task a container belongs to, the addresses of a task's own network interface,
+// and that a task is about to be stopped. Where the agent says nothing, nothing
+// changes. What stands in files is there as long as it stands there.
 //
 // A container that shares another one's network gets that one's ports and
 // addresses. The pause containers of ECS exist only for that and are left out.
-func Merge(docker Containers, agent Agent) Snapshot {
+func Merge(docker Containers, agent Agent, static Containers) Snapshot {
 	s := Snapshot{
 		At:         docker.At,
-		Complete:   docker.Complete,
-		Containers: make([]Container, 0, len(docker.List)),
-		Problems:   slices.Concat(docker.Problems, agent.Problems),
+		Complete:   docker.Complete && static.Complete,
+		Containers: make([]Container, 0, len(docker.List)+len(static.List)),
+		Problems:   slices.Concat(docker.Problems, agent.Problems, static.Problems),
 	}
 	problem.Sort(s.Problems)
 	said := containersOf(agent)
@@ -37,6 +37,7 @@ func Merge(docker Containers, agent Agent) Snapshot {
 		}
 		s.Containers = append(s.Containers, c)
 	}
+	s.Containers = append(s.Containers, static.List...)
 	slices.SortFunc(s.Containers, func(a, b Container) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }
@@ -123,7 +124,7 @@ func shareNetwork(c Container, owners map[string]*Container) Container {
 			return c
 		}
 		c.Network = owner.Network
-		c.Addrs = owner.Addrs
+		c.Addrs, c.Networks = owner.Addrs, owner.Networks
 		c.Ports = NormalPorts(slices.Concat(c.Ports, owner.Ports))
 		of = owner.NetworkOf
 	}

@@ -87,7 +87,7 @@ func TestMerge(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			before := slices.Clone(tt.list)
-			got := Merge(Containers{At: time.Unix(9, 0), Complete: true, List: tt.list}, tt.agent)
+			got := Merge(Containers{At: time.Unix(9, 0), Complete: true, List: tt.list}, tt.agent, Containers{Complete: true})
 			want := Snapshot{At: time.Unix(9, 0), Complete: true, Containers: tt.want}
 			if d := cmp.Diff(want, got, equalValues); d != "" {
 				t.Errorf("Merge (-want +got):\n%s", d)
@@ -107,7 +107,7 @@ func with(c Container, change func(*Container)) Container {
 func TestMergeUnknown(t *testing.T) {
 	p := problem.Problem{Code: "docker-unreachable", Severity: problem.Error}
 	q := problem.Problem{Code: "a", Severity: problem.Error}
-	got := Merge(Containers{Problems: []problem.Problem{p}}, Agent{Complete: true, Problems: []problem.Problem{q}})
+	got := Merge(Containers{Problems: []problem.Problem{p}}, Agent{Complete: true, Problems: []problem.Problem{q}}, Containers{})
 	if got.Complete {
 		t.Error("Merge made a complete snapshot of an incomplete list")
 	}
@@ -183,5 +183,22 @@ func TestECSRefTakesOnlyTheAgentsForm(t *testing.T) {
 	want := TaskRef{Revision: "7", ContainerName: "~internal~ecs~pause"}
 	if got != want {
 		t.Errorf("ECSRef = %+v, want %+v", got, want)
+	}
+}
+
+func TestMergeWithFiles(t *testing.T) {
+	docker := Containers{Complete: true, List: []Container{{ID: "zz"}, {ID: "aa"}}}
+	files := Containers{Complete: true, List: []Container{{ID: "static-1", File: "x.yaml"}}, Problems: []problem.Problem{{Code: "c"}}}
+	got := Merge(docker, Agent{}, files)
+	var ids []string
+	for _, c := range got.Containers {
+		ids = append(ids, c.ID)
+	}
+	if d := cmp.Diff([]string{"aa", "static-1", "zz"}, ids); d != "" || !got.Complete || len(got.Problems) != 1 {
+		t.Errorf("complete %v, problems %v, ids (-want +got):\n%s", got.Complete, got.Problems, d)
+	}
+	files.Complete = false
+	if Merge(docker, Agent{}, files).Complete {
+		t.Error("complete although the files were not read")
 	}
 }

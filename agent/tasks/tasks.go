@@ -177,9 +177,12 @@ const (
 )
 
 // Ref names the container as people know it: the ECS family and container name
-// when it has them, else Docker's name, else the short id.
+// when it has them, else Docker's name, else the short id; what stands in a file is
+// named by that file too.
 func (c Container) Ref() string {
 	switch {
+	case c.File != "":
+		return c.File + ":" + c.Name
 	case c.Task.Family != "" && c.Task.ContainerName != "":
 		return c.Task.Family + ":" + c.Task.Revision + "/" + c.Task.ContainerName
 	case c.Name != "":

@@ -66,7 +66,8 @@ func fromInspect(r container.InspectResponse) detail {
 	var bound network.PortMap
 	if r.NetworkSettings != nil {
 		bound = r.NetworkSettings.Ports
-		c.Addrs = addresses(r.NetworkSettings.Networks)
+		c.Networks = networks(r.NetworkSettings.Networks)
+		c.Addrs = addresses(c.Networks)
 	}
 	c.Ports = ports(exposed, bound)
 	d.container = c
@@ -138,20 +139,40 @@ func networkMode(mode string) (m tasks.NetworkMode, of string) {
 	return tasks.Bridge, ""
 }
 
-// addresses lists the container's own addresses, network by network in the
-// order of their names, IPv4 before IPv6.
-func addresses(networks map[string]*network.EndpointSettings) []netip.Addr {
-	var v4, v6 []netip.Addr
-	for _, n := range slices.Sorted(maps.Keys(networks)) {
-		e := networks[n]
-		if e == nil {
+// networks lists the container's places on Docker networks, by name.
+func networks(all map[string]*network.EndpointSettings) []tasks.Network {
+	var out []tasks.Network
+	for _, n := range slices.Sorted(maps.Keys(all)) {
+		e := all[n]
+		if e == nil || !nameForm.MatchString(n) {
 			continue
 		}
+		at := tasks.Network{Name: n}
 		if e.IPAddress.Is4() && !e.IPAddress.IsUnspecified() {
-			v4 = append(v4, e.IPAddress)
+			at.Addrs = append(at.Addrs, e.IPAddress)
 		}
 		if e.GlobalIPv6Address.Is6() && !e.GlobalIPv6Address.IsUnspecified() {
-			v6 = append(v6, e.GlobalIPv6Address)
+			at.Addrs = append(at.Addrs, e.GlobalIPv6Address)
+		}
+		if !e.Gateway.IsUnspecified() {
+			at.Gateway = e.Gateway
+		}
+		out = append(out, at)
+	}
+	return out
+}
+
+// addresses lists the container's own addresses, network by network, IPv4 before
+// IPv6.
+func addresses(all []tasks.Network) []netip.Addr {
+	var v4, v6 []netip.Addr
+	for _, n := range all {
+		for _, a := range n.Addrs {
+			if a.Is4() {
+				v4 = append(v4, a)
+			} else {
+				v6 = append(v6, a)
+			}
 		}
 	}
 	return append(v4, v6...)

@@ -43,7 +43,12 @@ func TestFromInspect(t *testing.T) {
 			Network:   tasks.Bridge,
 			Ports:     []tasks.Port{{Container: 80, Protocol: "tcp", Host: 32768}, {Container: 9000, Protocol: "tcp"}},
 			Addrs:     []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("10.1.0.2"), netip.MustParseAddr("fd00::2")},
-			Task:      tasks.TaskRef{Family: "web", ContainerName: "nginx"},
+			Networks: []tasks.Network{
+				{Name: "bridge", Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2"), netip.MustParseAddr("fd00::2")}},
+				{Name: "off"},
+				{Name: "zz", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.2")}},
+			},
+			Task: tasks.TaskRef{Family: "web", ContainerName: "nginx"},
 		},
 	}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(detail{}), cmpopts.EquateComparable(netip.Addr{})); d != "" {

@@ -184,7 +184,7 @@ func TestRealEngine(t *testing.T) {
 	if web.Labels["nagaya.host"] != "a.example.com" || web.Env["VIRTUAL_HOST"] != "v.example.com" || len(web.Env) != 1 {
 		t.Errorf("labels %v, env %v", web.Labels, web.Env)
 	}
-	merged := tasks.Merge(got, tasks.Agent{})
+	merged := tasks.Merge(got, tasks.Agent{}, tasks.Containers{Complete: true})
 	for _, c := range merged.Containers {
 		if c.Name == "shares" && (len(c.Addrs) != 1 || c.Addrs[0] != web.Addrs[0]) {
 			t.Errorf("the container that shares web's network has addresses %v, want %v", c.Addrs, web.Addrs)

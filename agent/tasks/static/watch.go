@@ -1,0 +1,203 @@
+// Package static reads the operator's files about what does not run in Docker:
+// another machine, or a program of this host. Such a file is YAML:
+//
+//	legacy:                     # a name; it stands for the task family
+//	  to: [10.0.0.5:8080, 10.0.0.6:8080]
+//	  host: legacy.example.com
+//	  path: /api                # and every other word of the labels nagaya.*
+package static
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// Options say where the files are.
+type Options struct {
+	// Dir holds *.yaml and *.yml; others, and directories, are passed over. Empty
+	// means that there are no files.
+	Dir string
+	// Recheck is how often the files are read without a sign of change, and a missing
+	// directory is looked for. Zero means a minute.
+	Recheck time.Duration
+	// Settle is how long a changed directory must be quiet before it is read, so that
+	// editors are done with it. Zero means 100 ms.
+	Settle time.Duration
+	// Log gets one line for every change; nil discards.
+	Log *slog.Logger
+}
+
+// maxFiles bounds the files that are read.
+const maxFiles = 200
+
+// Watch puts what stands in the files at once and whenever it changed, until ctx
+// ends; then it returns nil. A directory that is not there holds nothing. A file that
+// cannot be used leaves what stood in it before in force, and is a problem.
+func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
+	if o.Recheck <= 0 {
+		o.Recheck = time.Minute
+	}
+	if o.Settle <= 0 {
+		o.Settle = 100 * time.Millisecond
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Dir == "" {
+		put(tasks.Containers{Complete: true})
+		<-ctx.Done()
+		return nil
+	}
+	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}}
+	// Without inotify, whose instances are limited, Recheck finds the changes.
+	if notify, err := fsnotify.NewWatcher(); err == nil {
+		w.notify = notify
+		defer notify.Close()
+	}
+	for {
+		w.look()
+		if !w.wait(ctx) {
+			return nil
+		}
+	}
+}
+
+type watch struct {
+	Options
+	put    func(tasks.Containers)
+	notify *fsnotify.Watcher // nil without inotify
+	good   map[string][]tasks.Container
+	last   tasks.Containers
+	told   bool
+}
+
+// look reads the directory and puts what stands there if it differs.
+func (w *watch) look() {
+	if w.notify != nil {
+		_ = w.notify.Add(w.Dir) // again and again: it may be new, or another one
+	}
+	now := tasks.Containers{Complete: true}
+	if err := w.read(&now); err != nil {
+		now = w.last
+		now.Problems = []problem.Problem{{
+			Code: "routes-unreadable", Severity: problem.Error, Subject: "routes " + w.Dir,
+			Text: "the directory of routes cannot be read: " + problem.Printable(err.Error(), 200),
+			Hint: "let the agent's user read it; until then what was known of it stays in force",
+		}}
+	}
+	problem.Sort(now.Problems)
+	same := now
+	same.At = w.last.At
+	if w.told && reflect.DeepEqual(same, w.last) {
+		return
+	}
+	now.At = time.Now()
+	if w.told || len(now.List) > 0 || len(now.Problems) > 0 {
+		w.Log.Info("routes from files", "dir", w.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
+	}
+	w.last, w.told = now, true
+	w.put(now)
+}
+
+// read fills in what stands in the files. Its error is that of the directory.
+func (w *watch) read(now *tasks.Containers) error {
+	entries, err := os.ReadDir(w.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, e := range entries {
+		name := e.Name()
+		if ext := filepath.Ext(name); e.IsDir() || strings.HasPrefix(name, ".") || ext != ".yaml" && ext != ".yml" {
+			continue
+		}
+		if len(seen) == maxFiles {
+			now.Problems = append(now.Problems, w.broken(name, fmt.Errorf("there are more than %d files, and this and those behind it are not read", maxFiles)))
+			break
+		}
+		seen[name] = true
+		list, err := readFile(filepath.Join(w.Dir, name), name)
+		if err != nil {
+			now.Problems = append(now.Problems, w.broken(name, err))
+			continue
+		}
+		w.good[name] = list
+	}
+	maps.DeleteFunc(w.good, func(name string, _ []tasks.Container) bool { return !seen[name] })
+	for _, name := range slices.Sorted(maps.Keys(w.good)) {
+		now.List = append(now.List, w.good[name]...)
+	}
+	return nil
+}
+
+func (w *watch) broken(name string, err error) problem.Problem {
+	x := problem.Problem{
+		Code: "routes-file-invalid", Severity: problem.Error, Subject: "routes " + problem.Printable(name, 100),
+		Text: "the file cannot be used: " + problem.Printable(strings.ReplaceAll(err.Error(), "\n", "; "), 400),
+		Hint: "correct it; the other files are not affected",
+	}
+	if _, had := w.good[name]; had {
+		x.Hint = "correct it; what stood in it before stays in force"
+	}
+	return x
+}
+
+func readFile(path, name string) ([]tasks.Container, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	return parse(name, text)
+}
+
+// wait waits until the files are to be read again; false when ctx ended.
+func (w *watch) wait(ctx context.Context) bool {
+	var events <-chan fsnotify.Event
+	var lost <-chan error
+	if w.notify != nil {
+		events, lost = w.notify.Events, w.notify.Errors
+	}
+	due := time.NewTimer(w.Recheck)
+	defer due.Stop()
+	for settling := 0; ; {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-due.C:
+			return true
+		case <-events:
+		case <-lost: // a full queue has lost events
+		}
+		// A directory that is written to without pause is read all the same.
+		if settling++; settling > 50 {
+			return true
+		}
+		due.Reset(w.Settle)
+	}
+}
