@@ -5,62 +5,12 @@ package address
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
-
-// Claim names the Elastic IP that belongs to this instance, in one of three
-// ways; the zero Claim names none.
-type Claim struct {
-	AllocationID string
-	PublicIP     netip.Addr
-	TagKey       string
-	TagValue     string
-}
-
-// ParseClaim reads "eipalloc-…", an IPv4 address, or "tag:KEY=VALUE". The empty
-// text is the zero Claim.
-func ParseClaim(s string) (Claim, error) {
-	if s == "" {
-		return Claim{}, nil
-	}
-	if strings.HasPrefix(s, "eipalloc-") {
-		return Claim{AllocationID: s}, nil
-	}
-	if rest, ok := strings.CutPrefix(s, "tag:"); ok {
-		k, v, ok := strings.Cut(rest, "=")
-		if !ok || k == "" {
-			return Claim{}, fmt.Errorf("%q has no KEY=VALUE behind tag", s)
-		}
-		return Claim{TagKey: k, TagValue: v}, nil
-	}
-	a, err := netip.ParseAddr(s)
-	if err != nil || !a.Is4() {
-		return Claim{}, fmt.Errorf("%q is neither an allocation id, nor an IPv4 address, nor tag:KEY=VALUE", s)
-	}
-	return Claim{PublicIP: a}, nil
-}
-
-// IsZero reports whether no address is claimed.
-func (c Claim) IsZero() bool { return c == Claim{} }
-
-// String writes what ParseClaim reads.
-func (c Claim) String() string {
-	switch {
-	case c.AllocationID != "":
-		return c.AllocationID
-	case c.PublicIP.IsValid():
-		return c.PublicIP.String()
-	case c.TagKey != "":
-		return "tag:" + c.TagKey + "=" + c.TagValue
-	}
-	return ""
-}
 
 // Policy says from whom the address may be taken.
 type Policy string
@@ -69,7 +19,8 @@ type Policy string
 const (
 	// Wait takes the address only while nobody holds it.
 	Wait Policy = "wait"
-	// Standby also takes it from an instance that is not running any more.
+	// Standby also takes it from an instance that is not running any more, or that
+	// says it is leaving.
 	Standby Policy = "standby"
 	// Takeover also takes it from a running instance that was launched before this one.
 	Takeover Policy = "takeover"
@@ -93,6 +44,15 @@ type Address struct {
 	PublicIP      netip.Addr `json:"public_ip"`
 	InterfaceID   string     `json:"interface_id,omitempty"`
 	InstanceID    string     `json:"instance_id,omitempty"`
+	// PrivateAddr is the private address of the interface that it leads to.
+	PrivateAddr netip.Addr `json:"private_addr,omitzero"`
+	// BorderGroup is the network border group that advertises it; it cannot be
+	// associated with an interface of another one.
+	BorderGroup string `json:"border_group,omitempty"`
+	// ServiceManaged names the service of AWS that manages it, e.g. "alb".
+	ServiceManaged string `json:"service_managed,omitempty"`
+	// Sign is the text of the tag SignTag.
+	Sign string `json:"sign,omitempty"`
 }
 
 // Holder is who has the address now.
@@ -118,9 +78,9 @@ const (
 	Service HolderKind = "a service"
 )
 
-// gone reports whether the holder's state says that it serves nobody any more.
+// Gone reports whether the holder's state says that it serves nobody any more.
 // A state that is not known is not gone.
-func (h Holder) gone() bool {
+func (h Holder) Gone() bool {
 	switch h.State {
 	case "shutting-down", "terminated", "stopping", "stopped":
 		return true
@@ -128,7 +88,8 @@ func (h Holder) gone() bool {
 	return false
 }
 
-// Report is what is known about the claimed address, for status and metrics.
+// Report is what is known about the claimed addresses, for status and metrics.
+// The fields but Claims and Problems are about the first one.
 type Report struct {
 	// Claim is empty when no address is claimed; nothing else is then filled in.
 	Claim  string `json:"claim,omitempty"`
@@ -145,12 +106,59 @@ type Report struct {
 	// Decision is the last decision, with its reason.
 	Decision Decision `json:"decision"`
 	// Moves counts the successful associations by this agent.
-	Moves    int               `json:"moves"`
+	Moves int `json:"moves"`
+	// Claims are all claims, the first one too, in the order of the configuration.
+	Claims []ClaimReport `json:"claims,omitempty"`
+	// Problems are those of all claims.
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Held reports whether this instance has the address, as far as is known.
+// Held reports whether this instance has the first address, as far as is known.
 func (r Report) Held() bool { return r.Known && r.Holder.Kind == Self }
+
+// ClaimReport is what is known about one claimed address. Its fields mean what
+// those of Report do.
+type ClaimReport struct {
+	Claim     string    `json:"claim"`
+	Policy    Policy    `json:"policy"`
+	Known     bool      `json:"known"`
+	Address   Address   `json:"address"`
+	Holder    Holder    `json:"holder"`
+	Since     time.Time `json:"since,omitzero"`
+	CheckedAt time.Time `json:"checked_at,omitzero"`
+	NextCheck time.Time `json:"next_check,omitzero"`
+	Decision  Decision  `json:"decision"`
+	Moves     int       `json:"moves"`
+	// Place is where on this instance the address is or would be put.
+	Place Place `json:"place"`
+	// Verified is false from an association by this agent until EC2 has shown it.
+	Verified bool `json:"verified"`
+	// Released is true after the operator's release, until he claims it again or
+	// the agent starts anew.
+	Released bool `json:"released,omitempty"`
+	// HolderLeaving is true when another holder says that it is leaving.
+	HolderLeaving bool              `json:"holder_leaving,omitempty"`
+	Problems      []problem.Problem `json:"problems,omitempty"`
+}
+
+// Held reports whether this instance has the address, as far as is known.
+func (r ClaimReport) Held() bool { return r.Known && r.Holder.Kind == Self }
+
+// NewReport puts the reports of all claims into one.
+func NewReport(claims []ClaimReport) Report {
+	if len(claims) == 0 {
+		return Report{}
+	}
+	f := claims[0]
+	r := Report{
+		Claim: f.Claim, Policy: f.Policy, Known: f.Known, Address: f.Address, Holder: f.Holder, Since: f.Since,
+		CheckedAt: f.CheckedAt, NextCheck: f.NextCheck, Decision: f.Decision, Moves: f.Moves, Claims: claims,
+	}
+	for _, c := range claims {
+		r.Problems = append(r.Problems, c.Problems...)
+	}
+	return r
+}
 
 // Situation is what the rest of the program knows that bears on the address.
 type Situation struct {
@@ -159,4 +167,13 @@ type Situation struct {
 	// says why not, as one clause.
 	Ready   bool
 	Unready string
+	// LiveHosts are the host names that are served here now, as a holder tells them
+	// to others and as they are compared with what a holder says. Nil is unknown.
+	LiveHosts []string
+	// Leaving says, as one clause, why this instance goes away although no notice
+	// of EC2 says so; empty when it stays.
+	Leaving string
 }
+
+// IsLeaving reports whether this instance goes away, by EC2's word or its operator's.
+func (s Situation) IsLeaving() bool { return s.Leaving != "" || s.Identity.Leaving() }

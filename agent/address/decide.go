@@ -15,13 +15,31 @@ type Input struct {
 	// Ready says that this instance can serve; Unready says why not.
 	Ready   bool
 	Unready string
+	// Uncovered says what the holder serves and this instance does not, as one
+	// clause; empty when there is nothing such, or it is not known, or does not matter.
+	Uncovered string
 	// Leaving is true when this instance was told that it will go away.
 	Leaving bool
 	// Asked is true when an operator wants the address here now.
-	Asked  bool
+	Asked bool
+	// Released is true when an operator gave the address away and has not asked for
+	// it since.
+	Released bool
+	// HolderLeaving is true when the holder says that it goes away, and
+	// HolderLeavingFor how long this instance has known that.
+	HolderLeaving    bool
+	HolderLeavingFor time.Duration
+	// Silent is true when the holder, which used to answer this instance, has not
+	// answered for as long as the operator lets pass.
+	Silent bool
 	Budget Budget
 	Now    time.Time
 }
+
+// coverPatience is how long an instance that is ready, but serves less than the
+// holder, leaves the address with a holder that is leaving. A Spot Instance has
+// two minutes, and its sign may take a quarter of one to be seen.
+const coverPatience = time.Minute
 
 // Action is what to do about the address.
 type Action string
@@ -72,6 +90,8 @@ func wanted(in Input) Decision {
 		return stay("it is held by a NAT gateway, a load balancer or another service")
 	case in.Asked:
 		return Decision{Action: Take, Reassociate: in.Holder.Kind != Nobody, Reason: "the operator asked for it"}
+	case in.Released:
+		return stay("the operator released it; 'nagaya address claim' takes it back")
 	case in.Leaving:
 		return stay("this instance is leaving")
 	case in.Policy == Manual:
@@ -80,12 +100,29 @@ func wanted(in Input) Decision {
 		return Decision{Action: Take, Reason: "nobody holds it"}
 	case in.Policy == Wait:
 		return stay("policy wait: %s holds it", in.Holder.InstanceID)
-	case in.Holder.gone():
+	case in.Holder.Gone():
 		return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s is %s", in.Holder.InstanceID, in.Holder.State)}
+	case in.HolderLeaving:
+		return relieve(in, stay)
+	case in.Silent && in.Ready:
+		return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s does not answer any more, and this instance is ready", in.Holder.InstanceID)}
+	case in.Silent:
+		return stay("its holder %s does not answer any more, but this instance is not ready: %s", in.Holder.InstanceID, in.Unready)
 	case in.Policy == Standby:
 		return stay("policy standby: %s holds it and is %s", in.Holder.InstanceID, stateWord(in.Holder))
 	}
 	return takeover(in, stay)
+}
+
+// relieve is the rule for a running holder that says it is leaving.
+func relieve(in Input, stay func(string, ...any) Decision) Decision {
+	switch h := in.Holder.InstanceID; {
+	case !in.Ready:
+		return stay("its holder %s is leaving, but this instance is not ready: %s", h, in.Unready)
+	case in.Uncovered != "" && in.HolderLeavingFor < coverPatience:
+		return stay("its holder %s is leaving, but there is a minute to wait: %s", h, in.Uncovered)
+	}
+	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s is leaving, and this instance is ready", in.Holder.InstanceID)}
 }
 
 // takeover is the rule between two living instances. The newer one wins, and
@@ -100,6 +137,8 @@ func takeover(in Input, stay func(string, ...any) Decision) Decision {
 		return stay("its holder %s is not older than this instance", h.InstanceID)
 	case !in.Ready:
 		return stay("this instance is not ready to take it from %s: %s", h.InstanceID, in.Unready)
+	case in.Uncovered != "":
+		return stay("this instance does not serve all that %s does: %s", h.InstanceID, in.Uncovered)
 	}
 	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("this instance is newer than its holder %s, and ready", h.InstanceID)}
 }

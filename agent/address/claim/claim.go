@@ -1,6 +1,6 @@
-// Package claim keeps one Elastic IP where package address says it should be. It
-// asks EC2 who holds it, takes it when it may, makes sure that it got it, and
-// notices when it is gone.
+// Package claim keeps Elastic IPs where package address says they should be. It
+// asks EC2 who holds them, takes them when it may, makes sure that it got them,
+// notices when they are gone, and tells other instances when this one is leaving.
 package claim
 
 import (
@@ -10,15 +10,13 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // EC2 is the part of EC2's API that a claim needs.
@@ -26,87 +24,153 @@ type EC2 interface {
 	DescribeAddresses(context.Context, *ec2.DescribeAddressesInput, ...func(*ec2.Options)) (*ec2.DescribeAddressesOutput, error)
 	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 	AssociateAddress(context.Context, *ec2.AssociateAddressInput, ...func(*ec2.Options)) (*ec2.AssociateAddressOutput, error)
+	DisassociateAddress(context.Context, *ec2.DisassociateAddressInput, ...func(*ec2.Options)) (*ec2.DisassociateAddressOutput, error)
+	CreateTags(context.Context, *ec2.CreateTagsInput, ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error)
 }
 
 // Options say what is claimed, and how.
 type Options struct {
+	// Claim is the one address, where there are no Claims.
 	Claim  address.Claim
+	Claims []address.Claim
 	Policy address.Policy
-	// Every is how often EC2 is asked while another instance holds the address.
-	// While this one does, it is asked a tenth as often: instance metadata tells
-	// a loss at no cost. Default one minute.
+	// Named is true when the operator named the hosts that this instance must serve
+	// to be ready. What a holder says it serves does not matter then.
+	Named bool
+	// Every is how often EC2 is asked while a running instance that the policy may
+	// take the address from holds it. The default, 14.58 s, is the shortest that
+	// stays within 6,000 calls a day; a holder that EC2 reports gone is relieved
+	// within it. While this instance holds the address, EC2 is asked every 24th
+	// time only, at the longest every six minutes: instance metadata tells a loss at
+	// no cost.
 	Every time.Duration
 	// API returns a client for the Region; called once the Region is known.
 	API func(ctx context.Context, region string) (EC2, error)
-	// Moved is called after the address came here: connections that were made
-	// from the old public address are dead and must be dialled anew. May be nil.
+	// Moved is called when the public address of this instance may have changed:
+	// connections that were made from the old one are dead and must be dialled
+	// anew. May be nil.
 	Moved func()
-	// Asked delivers an operator's wish to have the address here now. The error
+	// Asked delivers an operator's wish to have all addresses here now. The error
 	// of the attempt, or nil, is sent to the channel that it carries. May be nil.
 	Asked <-chan chan<- error
-	Log   *slog.Logger
+	// Wishes delivers the operator's wishes of either kind. May be nil.
+	Wishes <-chan Wish
+	// Reach asks, at no cost in EC2, whether whoever holds the public address
+	// answers at all; see Dial. It is called every ten seconds while another
+	// running instance holds the address. May be nil.
+	Reach func(ctx context.Context, public netip.Addr) error
+	// Unreachable is how long a running holder that used to answer must not have
+	// answered before a ready instance with policy standby or takeover takes the
+	// address. Zero is for ever.
+	Unreachable time.Duration
+	Log         *slog.Logger
+}
+
+// Wish is what an operator wants.
+type Wish struct {
+	// Release gives the address away: a stand-by that is ready takes it, and this
+	// instance does not take it again until it is asked to or the agent starts
+	// anew. Until then it is served here. Without Release the address is wanted here.
+	Release bool
+	// Now lets a release not wait for another instance: nobody holds the address then.
+	Now bool
+	// Claim is the text of the one claim that is meant; empty means all.
+	Claim string
+	// Reply is sent the error, or nil, once; it must have room for it.
+	Reply chan<- error
 }
 
 const (
-	verifyTries = 10
+	// defaultEvery keeps a stand-by below 6,000 calls in 24 hours, with 48 looks at
+	// the addresses themselves.
+	defaultEvery = 14580 * time.Millisecond
+	// holderEvery is how much less often a holder asks, and holderMost how seldom.
+	holderEvery = 24
+	holderMost  = 6 * time.Minute
+	// anyway is how often a stand-by looks at the addresses when the instance that
+	// holds them shows no change.
+	anyway      = 124
+	anywayLeast = 30 * time.Minute
 	// recheck is when an address that was just taken is looked at again: another
-	// instance may have taken it at the same moment, and EC2's answers are
-	// eventually consistent.
-	recheck  = 45 * time.Second
-	minRetry = time.Second
-	maxRetry = time.Minute
+	// instance may have taken it at the same moment.
+	recheck = 45 * time.Second
+	// lag is for how long after a change EC2 may show what was before it.
+	lag = 15 * time.Second
+	// doubt is for how long EC2 is asked again when it still shows what instance
+	// metadata does not show any more, and doubtEvery how often.
+	doubt      = 30 * time.Second
+	doubtEvery = 5 * time.Second
+	// unshownEvery is how often EC2 is asked, up to the recheck, while instance
+	// metadata does not show yet what came here: it could not tell a loss.
+	unshownEvery = 12 * time.Second
+	// blindEvery is how often a holder asks while instance metadata does not answer.
+	blindEvery = 15 * time.Second
+	minRetry   = time.Second
+	maxRetry   = time.Minute
+	// youngRetry is the longest pause while EC2 may not yet know the role or the
+	// address: up to young after the start.
+	youngRetry = 5 * time.Second
+	young      = time.Minute
 	// callTimeout bounds one call with its retries.
 	callTimeout = 20 * time.Second
 )
 
-// Run keeps the address until ctx ends. Nothing is released at the end: the
+// Run keeps the addresses until ctx ends. Nothing is released at the end: an
 // address stays with a stopped instance, and whoever comes next takes it.
 func Run(ctx context.Context, o Options, situations <-chan address.Situation, put func(address.Report)) error {
-	if o.Every <= 0 {
-		o.Every = time.Minute
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	c := &claimer{o: o, put: put}
-	c.report.Claim, c.report.Policy = o.Claim.String(), o.Policy
-	if o.Claim.IsZero() {
-		c.report.Policy = ""
-	}
+	c := newClaimer(o, put)
+	defer c.busy.Wait()
 	c.tell()
+	if len(c.held) == 0 {
+		return c.refuseAll(ctx, situations)
+	}
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
-	var answer chan<- error
 	for {
-		look := false
+		wish, asked := Wish{}, false
 		select {
 		case <-ctx.Done():
 			return nil
 		case s := <-situations:
-			look = c.matters(s)
-			c.situation = s
-		case answer = <-o.Asked:
-			look = true
+			c.meet(s)
+		case reply := <-c.o.Asked:
+			wish, asked = Wish{Reply: reply}, true
+		case wish = <-c.o.Wishes:
+			asked = true
+		case heard := <-c.heard:
+			c.hear(heard)
 		case <-timer.C:
-			look = true
 		}
-		if answer != nil && (o.Claim.IsZero() || !c.situation.Identity.Instance.Known) {
-			answer <- c.cannot()
-			answer = nil
+		switch {
+		case asked && !c.known():
+			wish.Reply <- errors.New("the identity of this instance is not known yet; see 'nagaya status'")
+		case asked:
+			wish.Reply <- c.obey(ctx, wish)
+		}
+		if !c.known() {
 			continue
 		}
-		if !look || o.Claim.IsZero() || !c.situation.Identity.Instance.Known {
-			continue
-		}
-		wait, err := c.look(ctx, answer != nil)
-		if answer != nil {
-			answer <- err
-			answer = nil
-		}
-		c.report.NextCheck = time.Now().Add(wait)
+		c.pass(ctx)
 		c.tell()
-		timer.Reset(wait)
+		timer.Reset(time.Until(c.next()))
+	}
+}
+
+// refuseAll answers whoever asks that nothing is claimed.
+func (c *claimer) refuseAll(ctx context.Context, situations <-chan address.Situation) error {
+	for {
+		var reply chan<- error
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-situations:
+			continue
+		case reply = <-c.o.Asked:
+		case w := <-c.o.Wishes:
+			reply = w.Reply
+		}
+		reply <- errors.New("no address is claimed; set address.claim")
 	}
 }
 
@@ -115,303 +179,234 @@ type claimer struct {
 	put       func(address.Report)
 	api       EC2
 	situation address.Situation
-	report    address.Report
-	budget    address.Budget
-	retry     time.Duration
-	logged    address.Decision
-	warned    string
+	held      []*holding
+	own       []address.Interface
+	launched  time.Time // when this instance was; zero is unknown
+	born      time.Time
+
+	// When each kind of look is due; zero is not.
+	fullAt, quickAt, signAt, reachAt time.Time
+	retry                            time.Duration
+	trouble                          *problem.Problem // of the last look as a whole
+	warned                           map[string]string
+	signs                            signing
+
+	reaching bool
+	heard    chan heard
+	busy     sync.WaitGroup
 }
 
+// holding is what is known of one claim.
+type holding struct {
+	claim  address.Claim
+	report address.ClaimReport
+	budget address.Budget
+	logged address.Decision
+	asked  bool
+	err    error // of the last look
+	// waiting is true while EC2 shows what was before our own last change.
+	waiting bool
+
+	// The last association by this agent, and whether it was looked at again.
+	association string
+	tookAt      time.Time
+	rechecked   bool
+	verifyWait  time.Duration
+	// The association that this agent has ended, and when.
+	ended   string
+	endedAt time.Time
+
+	inMetadata   bool      // instance metadata shows the address here
+	doubtUntil   time.Time // it has ceased to
+	leavingSince time.Time // the holder has been known to be leaving
+	bell         string    // what the holder's instance shows in address.SignTag
+	rungAt       time.Time // it changed
+	blind        bool      // what the holder's instance shows does not tell that it has the address
+	wasAble      bool
+
+	answered, silent bool // the holder, over the network
+	answeredAt       time.Time
+
+	mine    address.Sign // what this agent last said on the address
+	signed  time.Time
+	assumed time.Time // when mine was last read or written
+}
+
+func newClaimer(o Options, put func(address.Report)) *claimer {
+	if o.Every <= 0 {
+		o.Every = defaultEvery
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(o.Claims) == 0 {
+		o.Claims = []address.Claim{o.Claim}
+	}
+	o.Claims = slices.DeleteFunc(slices.Clone(o.Claims), address.Claim.IsZero)
+	c := &claimer{o: o, put: put, born: time.Now(), heard: make(chan heard, 1), warned: map[string]string{}}
+	for _, one := range o.Claims {
+		c.held = append(c.held, &holding{claim: one, report: address.ClaimReport{Claim: one.String(), Policy: o.Policy}})
+	}
+	return c
+}
+
+func (c *claimer) known() bool { return c.situation.Identity.Instance.Known }
+
 func (c *claimer) tell() {
-	r := c.report
-	r.Problems = slices.Clone(r.Problems)
+	all := make([]address.ClaimReport, 0, len(c.held))
+	for _, h := range c.held {
+		r := h.report
+		r.NextCheck = c.nextLook()
+		r.Problems = slices.Clone(r.Problems)
+		all = append(all, r)
+	}
+	r := address.NewReport(all)
+	if c.trouble != nil {
+		r.Problems = append(r.Problems, *c.trouble)
+	}
+	r.Problems = append(r.Problems, c.signs.problems...)
 	c.put(r)
 }
 
-func (c *claimer) cannot() error {
-	if c.o.Claim.IsZero() {
-		return errors.New("no address is claimed; set address.claim")
-	}
-	return errors.New("the identity of this instance is not known yet; see 'nagaya status'")
-}
-
-// matters reports whether the change of the situation to s is a reason to ask EC2 now.
-func (c *claimer) matters(s address.Situation) bool {
-	was, is := c.situation.Identity, s.Identity
-	switch {
-	case !is.Instance.Known:
-		return false
-	case !was.Instance.Known || was.Instance.ID != is.Instance.ID:
-		return true
-	case !slices.Equal(was.Instance.Primary.PublicAddr, is.Instance.Primary.PublicAddr):
-		return true
-	case c.report.Held():
-		return false
-	}
-	return s.Ready && !c.situation.Ready || was.Leaving() != is.Leaving()
-}
-
-// look asks, decides and acts once. It returns when to look again.
-func (c *claimer) look(ctx context.Context, asked bool) (time.Duration, error) {
-	err := c.step(ctx, asked)
-	if err == nil {
-		c.retry = 0
-		c.report.Problems, c.warned = nil, ""
-		if c.report.Decision.Action == address.Take {
-			return recheck, nil
-		}
-		every := c.o.Every
-		if c.report.Held() {
-			every *= 10
-		}
-		return jitter(every), c.refusal(asked)
-	}
-	if ctx.Err() != nil {
-		return maxRetry, err
-	}
-	p := c.explain(err)
-	c.report.Problems = append(c.report.Problems[:0:0], p)
-	if p.Code != c.warned {
-		c.o.Log.Warn("address not settled", "address", c.report.Claim, "problem", p.Code, "err", err)
-		c.warned = p.Code
-	}
-	c.retry = min(max(2*c.retry, minRetry), maxRetry)
-	return jitter(c.retry), err
-}
-
-// refusal tells an operator who asked why nothing was done.
-func (c *claimer) refusal(asked bool) error {
-	if asked && c.report.Decision.Action == address.Stay {
-		return errors.New(c.report.Decision.Reason)
-	}
-	return nil
-}
-
-func jitter(d time.Duration) time.Duration {
-	return d*9/10 + rand.N(d/5+1)
-}
-
-// step reads the truth, decides, and makes at most one change.
-func (c *claimer) step(ctx context.Context, asked bool) error {
-	if c.api == nil {
-		api, err := c.o.API(ctx, c.situation.Identity.Instance.Region)
-		if err != nil {
-			return err
-		}
-		c.api = api
-	}
-	found, err := c.find(ctx)
-	if err != nil {
-		return err
-	}
-	holder, launched, err := c.holder(ctx, found)
-	if err != nil {
-		return err
-	}
-	c.saw(found, holder)
-	d := address.Decide(address.Input{
-		Policy: c.o.Policy, Holder: holder, LaunchedAt: launched,
-		Ready: c.situation.Ready, Unready: c.situation.Unready, Leaving: c.situation.Identity.Leaving(),
-		Asked: asked, Budget: c.budget, Now: time.Now(),
-	})
-	c.report.Decision = d
-	c.logDecision(d, holder, launched)
-	if d.Action != address.Take {
-		return nil
-	}
-	return c.take(ctx, found, d)
-}
-
-// saw records who holds the address.
-func (c *claimer) saw(found address.Address, holder address.Holder) {
+// meet takes the new situation, and decides whether it is a reason to ask EC2 now.
+func (c *claimer) meet(s address.Situation) {
+	was := c.situation
+	c.situation = s
 	now := time.Now()
-	if !c.report.Known || c.report.Holder.Kind != holder.Kind || c.report.Holder.InstanceID != holder.InstanceID {
-		if c.report.Held() {
-			c.o.Log.Warn("address lost", "address", found.PublicIP, "holder", holder.InstanceID)
-		}
-		c.report.Since = now
-	}
-	c.report.Known, c.report.Address, c.report.Holder, c.report.CheckedAt = true, found, holder, now
-}
-
-// logDecision writes one line with everything the decision was made of, when it
-// differs from the last.
-func (c *claimer) logDecision(d address.Decision, h address.Holder, launched time.Time) {
-	if d == c.logged {
+	if !s.Identity.Instance.Known {
 		return
 	}
-	c.logged = d
-	c.o.Log.Info("address decision", "action", d.Action, "reason", d.Reason, "reassociate", d.Reassociate,
-		"address", c.report.Address.PublicIP, "allocation_id", c.report.Address.AllocationID, "policy", c.o.Policy,
-		"holder", h.Kind, "holder_id", h.InstanceID, "holder_state", h.State, "holder_launched", h.LaunchedAt,
-		"launched", launched, "ready", c.situation.Ready, "leaving", c.situation.Identity.Leaving())
-}
-
-// take associates the address with the primary interface and makes sure of it.
-func (c *claimer) take(ctx context.Context, found address.Address, d address.Decision) error {
-	primary := c.situation.Identity.Instance.Primary
-	in := &ec2.AssociateAddressInput{
-		AllocationId: &found.AllocationID,
-		// The interface, not the instance: EC2 refuses an instance id as soon as
-		// a task's own interface is attached (API reference, AssociateAddress).
-		NetworkInterfaceId: &primary.ID,
-		// Always sent: what EC2 does without it differs between clients.
-		AllowReassociation: &d.Reassociate,
+	if !was.Identity.Instance.Known || was.Identity.Instance.ID != s.Identity.Instance.ID {
+		c.fullAt, c.launched, c.own = now, time.Time{}, nil
 	}
-	if primary.LocalAddr.IsValid() {
-		private := primary.LocalAddr.String()
-		in.PrivateIpAddress = &private
-	}
-	callCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := c.api.AssociateAddress(callCtx, in, onlyThrottled)
-	if !refused(err) {
-		c.budget = c.budget.Spend(time.Now())
-	}
-	if c.o.Moved != nil {
-		// Also after an error: the call may have taken effect before it was cut.
+	if !slices.Equal(was.Identity.Instance.Primary.PublicAddr, s.Identity.Instance.Primary.PublicAddr) && c.o.Moved != nil && was.Identity.Instance.Known {
 		c.o.Moved()
 	}
-	if err != nil {
-		return err
-	}
-	if out.AssociationId == nil {
-		return errors.New("EC2 accepted the association but named no association id")
-	}
-	return c.verify(ctx, *out.AssociationId)
-}
-
-// refused reports whether EC2 said no, so that certainly nothing was done. After
-// any other error the call may have taken effect.
-func refused(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	code := api.ErrorCode()
-	// EC2's errors of its own: InternalError, InternalFailure, Unavailable,
-	// ServiceUnavailable (EC2 API reference, "Error codes", server errors).
-	return !strings.HasPrefix(code, "Internal") && !strings.HasSuffix(code, "Unavailable")
-}
-
-// onlyThrottled keeps the SDK from repeating a call whose answer was lost: it may
-// have taken effect, and by the second time somebody else may hold the address.
-// Who holds it is looked up instead.
-func onlyThrottled(o *ec2.Options) {
-	o.Retryer = throttledOnly{o.Retryer}
-}
-
-type throttledOnly struct{ aws.Retryer }
-
-// IsErrorRetryable reports whether EC2 refused the call for being one too many.
-func (r throttledOnly) IsErrorRetryable(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	_, throttled := retry.DefaultThrottleErrorCodes[api.ErrorCode()]
-	return throttled
-}
-
-// verify asks until EC2 shows the association, which is the fence: a newer one
-// means that somebody else has taken the address since.
-func (c *claimer) verify(ctx context.Context, association string) error {
-	wait := 100 * time.Millisecond
-	for try := 1; ; try++ {
-		found, err := c.find(ctx)
-		if err == nil && found.AssociationID == association {
-			c.saw(found, address.Holder{Kind: address.Self, InstanceID: c.situation.Identity.Instance.ID, State: "running"})
-			c.report.Moves++
-			c.o.Log.Info("address held", "address", found.PublicIP, "association_id", association, "tries", try)
-			return nil
+	silent := metadataSilent(s)
+	for _, h := range c.held {
+		c.compare(h, now)
+		switch {
+		case !h.report.Held() || silent == metadataSilent(was):
+		case silent && c.fullAt.Sub(now) > blindEvery:
+			c.fullAt = now.Add(blindEvery) // nothing else would tell a loss
+		case !silent && !h.inMetadata:
+			c.fullAt, h.doubtUntil = now, now.Add(doubt)
 		}
-		if try == verifyTries {
-			return &unverified{association: association, found: found.AssociationID, err: err}
+	}
+	if was.IsLeaving() != s.IsLeaving() {
+		c.signAt, c.signs.retryAt = now, time.Time{}
+		if !c.allHeld() && !s.IsLeaving() {
+			c.fullAt = now
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, 2*time.Second)
+	}
+	if !slices.Equal(was.LiveHosts, s.LiveHosts) {
+		c.signs.changed = now
+		c.wakeSign(now.Add(settled))
 	}
 }
 
-// find returns the one address that the claim names.
-func (c *claimer) find(ctx context.Context) (address.Address, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := c.api.DescribeAddresses(ctx, &ec2.DescribeAddressesInput{Filters: filters(c.o.Claim)})
-	if err != nil {
-		return address.Address{}, err
-	}
-	var all []address.Address
-	for _, a := range out.Addresses {
-		ip, err := netip.ParseAddr(deref(a.PublicIp))
-		if err != nil || deref(a.AllocationId) == "" {
-			continue
-		}
-		all = append(all, address.Address{
-			AllocationID: deref(a.AllocationId), AssociationID: deref(a.AssociationId), PublicIP: ip,
-			InterfaceID: deref(a.NetworkInterfaceId), InstanceID: deref(a.InstanceId),
-		})
-	}
-	if len(all) != 1 {
-		return address.Address{}, &notOne{all: all}
-	}
-	return all[0], nil
-}
-
-// holder says who has the address, and when this instance was launched if that
-// is needed to decide. Instances are described only when another one holds it.
-func (c *claimer) holder(ctx context.Context, a address.Address) (address.Holder, time.Time, error) {
-	self := c.situation.Identity.Instance
+// compare sees what the situation says of one address.
+func (c *claimer) compare(h *holding, now time.Time) {
+	shown := h.report.Known && slices.Contains(c.situation.Identity.Instance.Primary.PublicAddr, h.report.Address.PublicIP)
 	switch {
-	case a.AssociationID == "":
-		return address.Holder{Kind: address.Nobody}, time.Time{}, nil
-	case a.InterfaceID == self.Primary.ID || a.InterfaceID == "" && a.InstanceID == self.ID:
-		return address.Holder{Kind: address.Self, InstanceID: self.ID, State: "running"}, time.Time{}, nil
-	case a.InstanceID == "":
-		return address.Holder{Kind: address.Service}, time.Time{}, nil
+	case shown:
+		h.doubtUntil = time.Time{}
+		if !h.report.Held() && !h.inMetadata {
+			c.fullAt = now
+		}
+	case h.report.Held() && h.inMetadata:
+		h.doubtUntil = now.Add(doubt)
+		c.fullAt = now
 	}
-	holder := address.Holder{Kind: address.Other, InstanceID: a.InstanceID}
-	states, err := c.describe(ctx, self.ID, a.InstanceID)
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "InvalidInstanceID.NotFound" {
-		holder.State = "terminated"
-		return holder, time.Time{}, nil
+	h.inMetadata = shown
+	able := c.situation.Ready && c.uncovered(h) == ""
+	if able && !h.wasAble && !h.report.Held() {
+		c.fullAt = now
 	}
-	if err != nil {
-		return holder, time.Time{}, err
-	}
-	holder.State, holder.LaunchedAt = states[a.InstanceID].state, states[a.InstanceID].launched
-	return holder, states[self.ID].launched, nil
+	h.wasAble = able
 }
 
-type instance struct {
-	state    string
-	launched time.Time
+func (c *claimer) allHeld() bool {
+	return !slices.ContainsFunc(c.held, func(h *holding) bool { return !h.report.Held() })
 }
 
-func (c *claimer) describe(ctx context.Context, ids ...string) (map[string]instance, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	out, err := c.api.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: ids})
-	if err != nil {
-		return nil, err
-	}
-	all := map[string]instance{}
-	for _, r := range out.Reservations {
-		for _, i := range r.Instances {
-			one := instance{}
-			if i.State != nil {
-				one.state = string(i.State.Name)
-			}
-			if i.LaunchTime != nil {
-				one.launched = *i.LaunchTime
-			}
-			all[deref(i.InstanceId)] = one
+// next is when there is something to do.
+func (c *claimer) next() time.Time {
+	at := c.nextLook()
+	for _, t := range []time.Time{c.signAt, c.reachAt} {
+		if !t.IsZero() && t.Before(at) {
+			at = t
 		}
 	}
-	return all, nil
+	return at
+}
+
+// nextLook is when EC2 is asked next.
+func (c *claimer) nextLook() time.Time {
+	if c.fullAt.IsZero() || !c.quickAt.IsZero() && c.quickAt.Before(c.fullAt) {
+		return c.quickAt
+	}
+	return c.fullAt
+}
+
+// due reports whether the moment has come.
+func due(t, now time.Time) bool { return !t.IsZero() && !t.After(now) }
+
+// pass does what is due.
+func (c *claimer) pass(ctx context.Context) {
+	now := time.Now()
+	switch {
+	case due(c.fullAt, now), due(c.quickAt, now) && c.fullAt.Sub(now) < c.o.Every:
+		c.full(ctx, nil)
+	case due(c.quickAt, now):
+		c.quick(ctx)
+	}
+	if due(c.signAt, time.Now()) {
+		c.sign(ctx)
+	}
+	if due(c.reachAt, time.Now()) {
+		c.reach(ctx)
+	}
+}
+
+// obey does what the operator wants, at once.
+func (c *claimer) obey(ctx context.Context, w Wish) error {
+	var meant []*holding
+	for _, h := range c.held {
+		if w.Claim == "" || w.Claim == h.report.Claim {
+			meant = append(meant, h)
+		}
+	}
+	if len(meant) == 0 {
+		return errors.New("no claim is named so; see 'nagaya address'")
+	}
+	if w.Release {
+		return c.release(ctx, meant, w.Now)
+	}
+	for _, h := range meant {
+		h.asked, h.report.Released = true, false
+	}
+	c.signAt, c.signs.retryAt = time.Now(), time.Time{}
+	c.full(ctx, nil)
+	var errs []error
+	for _, h := range meant {
+		h.asked = false
+		switch {
+		case c.trouble != nil:
+			errs = append(errs, errors.New(c.trouble.Text))
+		case h.err != nil:
+			errs = append(errs, h.err)
+		case h.report.Decision.Action == address.Stay:
+			errs = append(errs, errors.New(h.report.Decision.Reason))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// spread varies a pause by a part of it, so that agents do not ask in step.
+func spread(d, part time.Duration) time.Duration {
+	if part <= 0 {
+		return d
+	}
+	return d - part + rand.N(2*part+1)
 }

@@ -8,116 +8,20 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
-
-// region is an EC2 with one address and the instances i-self and i-other.
-type region struct {
-	mu        sync.Mutex // only tells the race detector that test and claim take turns
-	calls     []string
-	owner     string // "", "self", "other", "service"
-	assoc     int
-	state     types.InstanceStateName
-	otherAt   time.Time
-	selfAt    time.Time
-	addresses int                // how many addresses match; 1 if zero
-	fail      map[string][]error // by action, used up one by one
-	stale     int                // DescribeAddresses answers this many times what was before
-	before    *types.Address
-	taken     func() // called by an association, before it happens
-}
-
-func (r *region) turn() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-}
-
-func (r *region) next(action string) error {
-	r.turn()
-	r.calls = append(r.calls, action)
-	if errs := r.fail[action]; len(errs) > 0 {
-		r.fail[action] = errs[1:]
-		return errs[0]
-	}
-	return nil
-}
-
-func (r *region) address() types.Address {
-	a := types.Address{AllocationId: ptr("eipalloc-1"), PublicIp: ptr("203.0.113.7")}
-	if r.owner != "" {
-		a.AssociationId = ptr(fmt.Sprintf("eipassoc-%d", r.assoc))
-		a.NetworkInterfaceId = ptr("eni-" + r.owner)
-		if r.owner != "service" {
-			a.InstanceId = ptr("i-" + r.owner)
-		}
-	}
-	return a
-}
-
-func (r *region) DescribeAddresses(_ context.Context, in *ec2.DescribeAddressesInput, _ ...func(*ec2.Options)) (*ec2.DescribeAddressesOutput, error) {
-	if err := r.next("DescribeAddresses"); err != nil {
-		return nil, err
-	}
-	if len(in.Filters) != 1 || *in.Filters[0].Name != "allocation-id" || in.Filters[0].Values[0] != "eipalloc-1" {
-		return nil, fmt.Errorf("unexpected filters %+v", in.Filters)
-	}
-	if r.stale > 0 && r.before != nil {
-		r.stale--
-		return &ec2.DescribeAddressesOutput{Addresses: []types.Address{*r.before}}, nil
-	}
-	if r.addresses == 0 {
-		r.addresses = 1
-	}
-	out := &ec2.DescribeAddressesOutput{}
-	for range max(r.addresses, 0) {
-		out.Addresses = append(out.Addresses, r.address())
-	}
-	return out, nil
-}
-
-func (r *region) DescribeInstances(_ context.Context, in *ec2.DescribeInstancesInput, _ ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error) {
-	if err := r.next("DescribeInstances"); err != nil {
-		return nil, err
-	}
-	return &ec2.DescribeInstancesOutput{Reservations: []types.Reservation{
-		{Instances: []types.Instance{{InstanceId: ptr("i-self"), LaunchTime: &r.selfAt, State: &types.InstanceState{Name: "running"}}}},
-		{Instances: []types.Instance{{InstanceId: ptr("i-other"), LaunchTime: &r.otherAt, State: &types.InstanceState{Name: r.state}}}},
-	}}, nil
-}
-
-func (r *region) AssociateAddress(_ context.Context, in *ec2.AssociateAddressInput, _ ...func(*ec2.Options)) (*ec2.AssociateAddressOutput, error) {
-	if err := r.next("AssociateAddress"); err != nil {
-		return nil, err
-	}
-	if in.AllowReassociation == nil || *in.NetworkInterfaceId != "eni-self" || *in.PrivateIpAddress != "10.0.0.5" || in.InstanceId != nil {
-		return nil, fmt.Errorf("unexpected input %+v", in)
-	}
-	if r.taken != nil {
-		r.taken()
-	}
-	if r.owner != "" && r.owner != "self" && !*in.AllowReassociation {
-		return nil, &smithy.GenericAPIError{Code: "Resource.AlreadyAssociated", Message: "resource eipalloc-1 is already associated"}
-	}
-	before := r.address()
-	r.before = &before
-	r.owner = "self"
-	r.assoc++
-	return &ec2.AssociateAddressOutput{AssociationId: ptr(fmt.Sprintf("eipassoc-%d", r.assoc))}, nil
-}
-
-func ptr[T any](v T) *T { return &v }
 
 // journal collects log lines; a test reads it while the claim may still write.
 type journal struct {
@@ -137,36 +41,47 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// bench is one running claim on a pretend EC2.
+// bench is one running claim of i-self in a world.
 type bench struct {
-	t     *testing.T
-	r     *region
-	in    *latest.Slot[address.Situation]
-	asked chan chan<- error
-	last  address.Report
-	moved int
-	log   *journal
+	t      *testing.T
+	w      *world
+	api    *client
+	in     *latest.Slot[address.Situation]
+	wishes chan Wish
+	asked  chan chan<- error
+	mu     sync.Mutex
+	last   address.Report
+	moved  int
+	log    *journal
 }
 
-func start(t *testing.T, r *region, policy address.Policy) *bench {
+// small is a world with one address, and i-self and i-other, which is older.
+func small() *world {
+	w := newWorld()
+	w.addAddress("eipalloc-1", "203.0.113.7", map[string]string{"Name": "nagaya"})
+	w.addMachine("i-self", time.Now().Add(-time.Hour), "10.0.0.5", "10.0.0.6")
+	w.addMachine("i-other", time.Now().Add(-24*time.Hour), "10.0.0.15")
+	return w
+}
+
+func start(t *testing.T, w *world, o Options) *bench {
 	t.Helper()
-	noon := time.Now()
-	if r.selfAt.IsZero() {
-		r.selfAt, r.otherAt = noon.Add(-time.Hour), noon.Add(-24*time.Hour)
+	b := &bench{t: t, w: w, in: latest.New[address.Situation](), asked: make(chan chan<- error), wishes: make(chan Wish), log: &journal{}}
+	b.api = &client{w: w, who: "i-self", fail: map[string][]error{}}
+	if len(o.Claims) == 0 {
+		o.Claim = address.Claim{AllocationID: "eipalloc-1"}
 	}
-	if r.state == "" {
-		r.state = "running"
-	}
-	b := &bench{t: t, r: r, in: latest.New[address.Situation](), asked: make(chan chan<- error), log: &journal{}}
+	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
+	o.Asked, o.Wishes, o.Log = b.asked, b.wishes, slog.New(slog.NewTextHandler(b.log, nil))
+	o.Moved = func() { b.moved++ }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Options{
-			Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: policy, Every: time.Minute,
-			API:   func(context.Context, string) (EC2, error) { return r, nil },
-			Moved: func() { b.moved++ }, Asked: b.asked,
-			Log: slog.New(slog.NewTextHandler(b.log, nil)),
-		}, b.in.C(), func(rep address.Report) { r.turn(); b.last = rep })
+		done <- Run(ctx, o, b.in.C(), func(r address.Report) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.last = r
+		})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -177,48 +92,93 @@ func start(t *testing.T, r *region, policy address.Policy) *bench {
 	return b
 }
 
-func situation(ready bool) address.Situation {
-	return address.Situation{Ready: ready, Unready: "no route is live", Identity: identity.Identity{Instance: identity.Instance{
-		Known: true, ID: "i-self", Region: "eu-west-1", Primary: identity.Interface{ID: "eni-self", LocalAddr: netip.MustParseAddr("10.0.0.5")},
-	}}}
+// now is the situation of i-self.
+func (b *bench) now(ready bool) address.Situation {
+	return address.Situation{Ready: ready, Unready: "no route is live", Identity: b.w.seenFrom("i-self")}
 }
 
 // after lets the given time pass.
 func (b *bench) after(d time.Duration) {
-	b.r.turn()
+	b.t.Helper()
+	b.w.turn()
 	time.Sleep(d) // virtual: every test runs in a synctest bubble
 	synctest.Wait()
+	b.w.turn()
+}
+
+// report is the last report.
+func (b *bench) report() address.Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last
+}
+
+func (b *bench) wish(w Wish) error {
+	reply := make(chan error, 1)
+	w.Reply = reply
+	b.w.turn()
+	b.wishes <- w
+	err := <-reply
+	synctest.Wait()
+	b.w.turn()
+	return err
 }
 
 func (b *bench) wantCalls(want ...string) {
 	b.t.Helper()
-	if got := strings.Join(b.r.calls, " "); got != strings.Join(want, " ") {
-		b.t.Errorf("calls %q, want %q", got, strings.Join(want, " "))
+	b.w.mu.Lock()
+	defer b.w.mu.Unlock()
+	var got []string
+	for _, c := range b.w.calls {
+		got = append(got, c.action)
 	}
-	b.r.calls = nil
+	if !slices.Equal(got, want) {
+		b.t.Errorf("calls %q, want %q", got, want)
+	}
+	b.w.calls = nil
+}
+
+func (b *bench) wantHeld(held bool) {
+	b.t.Helper()
+	if b.report().Held() != held || held != (b.w.holder("eipalloc-1") == "i-self") {
+		b.t.Errorf("EC2's holder is %q; report %+v", b.w.holder("eipalloc-1"), b.report())
+	}
 }
 
 func (b *bench) wantProblem(code, inHint string) {
 	b.t.Helper()
-	if len(b.last.Problems) != 1 || b.last.Problems[0].Code != code || !strings.Contains(b.last.Problems[0].Hint, inHint) {
-		b.t.Errorf("problems %+v; want %s with %q in the hint", b.last.Problems, code, inHint)
+	ps := b.report().Problems
+	if len(ps) != 1 || ps[0].Code != code || !strings.Contains(ps[0].Hint, inHint) {
+		b.t.Errorf("problems %+v; want %s with %q in the hint", ps, code, inHint)
 	}
 }
 
+func (b *bench) count(actions ...string) int { return b.w.count("i-self", actions...) }
+
+func in(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
 func TestFreeAddressIsTakenWithThreeCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &region{}, address.Takeover)
+	in(t, func(t *testing.T) {
+		b := start(t, small(), Options{Policy: address.Takeover})
+		b.api.cost = 50 * time.Millisecond
 		b.in.Put(address.Situation{}) // identity unknown: no call
 		b.after(time.Minute)
 		b.wantCalls()
-		b.in.Put(situation(false))
-		b.after(time.Second)
+		b.in.Put(b.now(false))
+		b.after(101 * time.Millisecond)
+		b.wantHeld(true) // by EC2's own word, in two calls
+		b.after(899 * time.Millisecond)
 		b.wantCalls("DescribeAddresses", "AssociateAddress", "DescribeAddresses")
-		if !b.last.Held() || b.last.Moves != 1 || b.moved != 1 || b.last.Address.AssociationID != "eipassoc-1" {
-			t.Errorf("report %+v, moved %d", b.last, b.moved)
+		if r := b.report(); r.Moves != 1 || b.moved != 1 || r.Address.AssociationID != "eipassoc-1" || !r.Claims[0].Verified {
+			t.Errorf("report %+v, moved %d", r, b.moved)
 		}
+		b.in.Put(b.now(false)) // metadata shows it now
 		b.after(recheck)
-		b.wantCalls("DescribeAddresses") // looked at again once, because of races
+		// Looked at again because of races, and before because metadata was late.
+		b.wantCalls("DescribeAddresses", "DescribeAddresses")
 		b.after(5 * time.Minute)
 		b.wantCalls()
 		if got := strings.Count(b.log.String(), "address decision"); got != 2 {
@@ -228,13 +188,15 @@ func TestFreeAddressIsTakenWithThreeCalls(t *testing.T) {
 }
 
 func TestAddressThatIsOursIsLeftAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &region{owner: "self"}, address.Takeover)
-		b.in.Put(situation(true))
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-self", "10.0.0.5")
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
 		b.after(time.Second)
 		b.wantCalls("DescribeAddresses")
 		for range 10 {
-			b.in.Put(situation(true)) // nothing that matters has changed
+			b.in.Put(b.now(true)) // nothing that matters has changed
 			b.after(time.Second)
 		}
 		b.wantCalls()
@@ -242,123 +204,254 @@ func TestAddressThatIsOursIsLeftAlone(t *testing.T) {
 }
 
 func TestTakeoverWaitsUntilReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := start(t, &region{owner: "other"}, address.Takeover)
-		b.in.Put(situation(false))
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(false))
 		b.after(time.Second)
 		b.wantCalls("DescribeAddresses", "DescribeInstances")
-		if b.last.Decision.Action != address.Stay || !strings.Contains(b.last.Decision.Reason, "no route is live") {
-			t.Errorf("decision %+v", b.last.Decision)
+		if d := b.report().Decision; d.Action != address.Stay || !strings.Contains(d.Reason, "no route is live") {
+			t.Errorf("decision %+v", d)
 		}
-		b.in.Put(situation(true))
+		b.in.Put(b.now(true))
 		b.after(time.Second)
 		b.wantCalls("DescribeAddresses", "DescribeInstances", "AssociateAddress", "DescribeAddresses")
-		if !b.last.Held() {
-			t.Errorf("report %+v", b.last)
+		b.wantHeld(true)
+	})
+}
+
+// A second instance that was launched by mistake and serves less than the holder
+// must not take the traffic.
+func TestTakeoverWaitsUntilAllHostsAreLive(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		other := &client{w: w, who: "i-other"}
+		c := &claimer{api: other}
+		if err := c.write(t.Context(), "eipalloc-1", address.NewSign("i-other", time.Now(), false, []string{"a.test", "b.test"})); err != nil {
+			t.Fatal(err)
 		}
+		b := start(t, w, Options{Policy: address.Takeover})
+		s := b.now(true)
+		s.LiveHosts = []string{"a.test"}
+		b.in.Put(s)
+		b.after(2 * time.Minute)
+		if d := b.report().Decision; b.report().Held() || !strings.Contains(d.Reason, `"b.test"`) {
+			t.Errorf("decision %+v", d)
+		}
+		s.LiveHosts = []string{"a.test", "b.test", "c.test"}
+		b.in.Put(s)
+		b.after(time.Second)
+		b.wantHeld(true)
 	})
 }
 
 func TestLosingAnAddressIsNoticedAndRespected(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{owner: "self"}
-		b := start(t, r, address.Takeover)
-		s := situation(true)
-		s.Identity.Instance.Primary.PublicAddr = []netip.Addr{netip.MustParseAddr("203.0.113.7")}
-		b.in.Put(s)
-		b.after(time.Second)
-		r.calls = nil
-		r.owner, r.otherAt, r.selfAt = "other", time.Now(), time.Now().Add(-time.Hour) // a newer instance took it
-		r.assoc++
-		b.in.Put(situation(true)) // metadata shows no public address any more
-		b.after(time.Second)
-		b.wantCalls("DescribeAddresses", "DescribeInstances")
-		if b.last.Held() || b.last.Holder.InstanceID != "i-other" || b.last.Decision.Action != address.Stay {
-			t.Errorf("report %+v", b.last)
-		}
-		if !strings.Contains(b.log.String(), "address lost") {
-			t.Errorf("the loss was not logged:\n%s", b.log)
-		}
-		r.state = "terminated"
-		b.after(70 * time.Second)
-		if !b.last.Held() {
-			t.Errorf("a terminated holder keeps the address: %+v", b.last)
-		}
-	})
-}
-
-func TestLostRaceEndsWithTheTruth(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{}
-		r.taken = func() {
-			if r.owner == "" {
-				r.owner, r.otherAt = "other", r.selfAt.Add(time.Minute) // a newer one was quicker
-			}
-		}
-		b := start(t, r, address.Takeover)
-		b.in.Put(situation(true))
-		b.after(10 * time.Second)
-		b.wantCalls("DescribeAddresses", "AssociateAddress", "DescribeAddresses", "DescribeInstances")
-		if b.last.Held() || b.last.Holder.InstanceID != "i-other" || len(b.last.Problems) != 0 {
-			t.Errorf("report %+v", b.last)
-		}
-	})
-}
-
-func TestStaleAnswersAreWaitedOut(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{stale: 4}
-		b := start(t, r, address.Takeover)
-		b.in.Put(situation(true))
-		b.after(10 * time.Second)
-		if !b.last.Held() || b.last.Moves != 1 || len(b.last.Problems) != 0 {
-			t.Errorf("report %+v", b.last)
-		}
-		associations := strings.Count(strings.Join(r.calls, " "), "Associate")
-		if associations != 1 {
-			t.Errorf("%d associations for one address", associations)
-		}
-	})
-}
-
-func TestErrorsAreExplainedAndOutlived(t *testing.T) {
-	api := func(code string) error {
-		return &smithy.OperationError{ServiceID: "EC2", OperationName: "AssociateAddress", Err: &smithy.GenericAPIError{Code: code, Message: "no"}}
-	}
-	for name, row := range map[string]struct {
-		r          *region
-		code, hint string
-	}{
-		"permission": {&region{fail: map[string][]error{"AssociateAddress": {api("UnauthorizedOperation")}}}, "address-denied", `"Action":"ec2:AssociateAddress"`},
-		"first boot": {&region{fail: map[string][]error{"DescribeAddresses": {api("AuthFailure")}}}, "address-not-ours", "first boot"},
-		"throttled":  {&region{fail: map[string][]error{"DescribeAddresses": {api("RequestLimitExceeded")}}}, "ec2-throttled", "by itself"},
-		"no way out": {&region{fail: map[string][]error{"DescribeAddresses": {&net.OpError{Op: "dial", Err: errors.New("timeout")}}}}, "ec2-unreachable", "NAT gateway"},
-		"none":       {&region{addresses: -1}, "address-not-found", "eu-west-1"},
-		"several":    {&region{addresses: 2}, "address-ambiguous", "allocation id"},
-	} {
+	for name, lag := range map[string]time.Duration{"at once": 0, "by late answers": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := start(t, row.r, address.Takeover)
-				b.in.Put(situation(true))
-				b.after(100 * time.Millisecond)
-				b.wantProblem(row.code, row.hint)
-				row.r.addresses = 1
-				b.after(3 * time.Minute)
-				if !b.last.Held() || len(b.last.Problems) != 0 {
-					t.Errorf("it did not recover: %+v", b.last)
+			in(t, func(t *testing.T) {
+				w := small()
+				w.give("eipalloc-1", "i-self", "10.0.0.5")
+				w.lag = func() time.Duration { return lag }
+				time.Sleep(time.Minute)
+				b := start(t, w, Options{Policy: address.Takeover})
+				b.in.Put(b.now(true))
+				b.after(time.Minute)
+				w.machines["i-other"].launched = time.Now() // a newer instance took it
+				w.give("eipalloc-1", "i-other", "10.0.0.15")
+				b.in.Put(b.now(true)) // metadata shows no public address any more
+				b.after(lag + 6*time.Second)
+				b.wantHeld(false)
+				if r := b.report(); r.Holder.InstanceID != "i-other" || r.Decision.Action != address.Stay || b.moved == 0 {
+					t.Errorf("report %+v", r)
+				}
+				if !strings.Contains(b.log.String(), "address lost") {
+					t.Errorf("the loss was not logged:\n%s", b.log)
 				}
 			})
 		})
 	}
 }
 
+func TestDeadHolderIsRelievedWithin15Seconds(t *testing.T) {
+	for _, state := range []types.InstanceStateName{"stopping", "stopped", "shutting-down", "terminated"} {
+		for seed := range 20 {
+			in(t, func(t *testing.T) {
+				w := small()
+				w.give("eipalloc-1", "i-other", "10.0.0.15")
+				b := start(t, w, Options{Policy: address.Standby})
+				b.api.cost = 50 * time.Millisecond
+				b.in.Put(b.now(false))
+				b.after(time.Hour + time.Duration(seed)*731*time.Millisecond)
+				w.mu.Lock()
+				w.machines["i-other"].state = state
+				w.mu.Unlock()
+				b.after(15 * time.Second)
+				b.wantHeld(true)
+			})
+		}
+	}
+}
+
+func TestLostRaceEndsWithTheTruth(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.api.taken = func() {
+			if w.addresses["eipalloc-1"].now().assoc == "" {
+				w.machines["i-other"].launched = time.Now() // a newer one was quicker
+				w.give("eipalloc-1", "i-other", "10.0.0.15")
+			}
+		}
+		b.in.Put(b.now(true))
+		b.after(10 * time.Second)
+		b.wantCalls("DescribeAddresses", "AssociateAddress", "DescribeAddresses", "DescribeInstances")
+		b.wantHeld(false)
+		if r := b.report(); r.Holder.InstanceID != "i-other" || len(r.Problems) != 0 {
+			t.Errorf("report %+v", r)
+		}
+	})
+}
+
+// Several stand-bys that all see by old answers that the holder is gone: one gets
+// the address, and the others leave it to that one.
+func TestGoneHolderIsRelievedByOne(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		gone := w.give("eipalloc-1", "i-other", "10.0.0.15")
+		w.machines["i-other"].state = "terminated"
+		time.Sleep(time.Minute)
+		w.addMachine("i-third", time.Now().Add(-time.Minute), "10.0.0.25")
+		w.give("eipalloc-1", "i-third", "10.0.0.25")
+		w.lag = func() time.Duration { return 9 * time.Second }
+		b := start(t, w, Options{Policy: address.Standby})
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		b.wantHeld(false)
+		if n := b.count("AssociateAddress"); n != 0 || w.holder("eipalloc-1") != "i-third" {
+			t.Errorf("%d associations by an old answer (%s is gone)", n, gone)
+		}
+		if ps := b.report().Problems; len(ps) != 0 {
+			t.Errorf("problems %+v", ps)
+		}
+	})
+}
+
+// Without the permission to free it, the address is taken from who is gone.
+func TestGoneHolderWithoutPermissionToDisassociate(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		w.machines["i-other"].state = "terminated"
+		b := start(t, w, Options{Policy: address.Standby})
+		b.api.fail["DisassociateAddress"] = []error{refusal("DisassociateAddress", "UnauthorizedOperation", "no")}
+		b.in.Put(b.now(true))
+		b.after(time.Second)
+		b.wantHeld(true)
+	})
+}
+
+func TestStaleAnswersAreWaitedOut(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.lag = func() time.Duration { return 10 * time.Second }
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		for range 30 {
+			b.after(time.Second)
+			b.wantHeld(true) // never in doubt
+		}
+		if n := b.count("AssociateAddress"); n != 1 || b.report().Moves != 1 || len(b.report().Problems) != 0 || !b.report().Claims[0].Verified {
+			t.Errorf("%d associations for one address; %+v", n, b.report())
+		}
+		if n := b.count("DescribeAddresses"); n > 15 {
+			t.Errorf("%d looks", n)
+		}
+	})
+}
+
+func api(action, code string) error { return refusal(action, code, "no") }
+
+func TestErrorsAreExplainedAndOutlived(t *testing.T) {
+	for name, row := range map[string]struct {
+		action     string
+		err        error
+		code, hint string
+	}{
+		"permission to take": {"AssociateAddress", api("AssociateAddress", "UnauthorizedOperation"), "address-denied", `{"Effect":"Allow","Action":"ec2:AssociateAddress","Resource":["arn:aws:ec2:eu-west-1:123456789012:elastic-ip/eipalloc-1",`},
+		"permission to see":  {"DescribeAddresses", api("DescribeAddresses", "UnauthorizedOperation"), "address-denied", `{"Effect":"Allow","Action":"ec2:DescribeAddresses","Resource":"*"}`},
+		"first boot":         {"DescribeAddresses", api("DescribeAddresses", "AuthFailure"), "address-not-ours", "first boot"},
+		"throttled":          {"DescribeAddresses", api("DescribeAddresses", "RequestLimitExceeded"), "ec2-throttled", "by itself"},
+		"no way out":         {"DescribeAddresses", &net.OpError{Op: "dial", Err: errors.New("timeout")}, "ec2-unreachable", "com.amazonaws.eu-west-1.ec2"},
+		"no deadline met":    {"DescribeAddresses", fmt.Errorf("operation error: %w", context.DeadlineExceeded), "ec2-unreachable", "NAT gateway"},
+		"no name":            {"DescribeAddresses", &net.DNSError{Err: "no such host", Name: "ec2.test"}, "ec2-unreachable", "public IPv4 address"},
+		"place taken":        {"AssociateAddress", refusal("AssociateAddress", "Resource.AlreadyAssociated", "resource eni-1 and 10.0.0.5 is already associated with public address 1.2.3.4"), "address-place-taken", "disassociate"},
+		"clock":              {"DescribeAddresses", api("DescribeAddresses", "RequestExpired"), "clock-wrong", "chrony"},
+		"no role":            {"DescribeAddresses", errors.New("get identity: get credentials: no EC2 IMDS role found"), "ec2-no-credentials", "instance profile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T) {
+				b := start(t, small(), Options{Policy: address.Takeover})
+				b.api.fail[row.action] = []error{row.err}
+				b.in.Put(b.now(true))
+				b.after(100 * time.Millisecond)
+				b.wantProblem(row.code, row.hint)
+				b.after(3 * time.Minute)
+				b.wantHeld(true)
+				if ps := b.report().Problems; len(ps) != 0 {
+					t.Errorf("it did not recover: %+v", ps)
+				}
+			})
+		})
+	}
+}
+
+// The role and the address of a stack may be younger than the instance: EC2
+// refuses for up to a minute, and is asked every few seconds meanwhile.
+func TestFirstMinuteIsOutlived(t *testing.T) {
+	in(t, func(t *testing.T) {
+		b := start(t, small(), Options{Policy: address.Takeover})
+		begin := time.Now()
+		b.api.trouble = func(action string) (error, error) {
+			if time.Since(begin) < 50*time.Second {
+				return api(action, "AuthFailure"), nil
+			}
+			return nil, nil
+		}
+		b.in.Put(b.now(true))
+		b.after(10 * time.Second)
+		if p := b.report().Problems[0]; p.Severity != problem.Warning {
+			t.Errorf("problem %+v", p)
+		}
+		b.after(46 * time.Second)
+		b.wantHeld(true)
+	})
+}
+
+func TestClaimThatNamesNoneOrSeveral(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		b := start(t, w, Options{Policy: address.Wait, Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}, {PublicIP: netip.MustParseAddr("203.0.113.99")}}})
+		w.addAddress("eipalloc-2", "203.0.113.8", map[string]string{"Name": "nagaya"})
+		b.in.Put(b.now(true))
+		b.after(time.Second)
+		ps := b.report().Problems
+		if len(ps) != 2 || ps[0].Code != "address-ambiguous" || !strings.Contains(ps[0].Text, "eipalloc-2 (203.0.113.8)") || ps[1].Code != "address-not-found" {
+			t.Errorf("problems %+v", ps)
+		}
+		if b.count("AssociateAddress") != 0 {
+			t.Error("one of several was taken")
+		}
+	})
+}
+
 func TestStandingErrorIsLoggedOnceAndRetriedSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{addresses: -1}
-		b := start(t, r, address.Wait)
-		b.in.Put(situation(true))
+	in(t, func(t *testing.T) {
+		b := start(t, small(), Options{Policy: address.Wait, Claims: []address.Claim{{AllocationID: "eipalloc-9"}}})
+		b.in.Put(b.now(true))
 		b.after(time.Hour)
-		if n := len(r.calls); n < 55 || n > 80 {
+		if n := b.count("DescribeAddresses"); n < 55 || n > 90 {
 			t.Errorf("%d calls in an hour, want about one a minute", n)
 		}
 		if n := strings.Count(b.log.String(), "\n"); n != 1 {
@@ -370,57 +463,54 @@ func TestStandingErrorIsLoggedOnceAndRetriedSeldom(t *testing.T) {
 // What EC2 refuses is no association and costs none of the budget: it is tried
 // again about once a minute, and stays a problem all the while.
 func TestRefusedAssociationStandsAndIsRetriedSeldom(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		denied := make([]error, 100)
-		for i := range denied {
-			denied[i] = &smithy.OperationError{ServiceID: "EC2", OperationName: "AssociateAddress", Err: &smithy.GenericAPIError{Code: "UnauthorizedOperation", Message: "no"}}
+	in(t, func(t *testing.T) {
+		b := start(t, small(), Options{Policy: address.Takeover})
+		for range 100 {
+			b.api.fail["AssociateAddress"] = append(b.api.fail["AssociateAddress"], api("AssociateAddress", "UnauthorizedOperation"))
 		}
-		r := &region{fail: map[string][]error{"AssociateAddress": denied}}
-		b := start(t, r, address.Takeover)
-		b.in.Put(situation(true))
+		b.in.Put(b.now(true))
 		b.after(time.Second)
 		for range 360 {
 			b.after(10 * time.Second)
 			b.wantProblem("address-denied", "ec2:AssociateAddress")
 		}
-		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n < 55 || n > 80 {
+		if n := b.count("AssociateAddress"); n < 55 || n > 90 {
 			t.Errorf("%d associations were tried in an hour, want about one a minute", n)
 		}
 		if n := strings.Count(b.log.String(), "address not settled"); n != 1 {
 			t.Errorf("the same trouble was logged %d times:\n%s", n, b.log)
 		}
-		r.fail = nil
+		b.w.mu.Lock()
+		b.api.fail = nil
+		b.w.mu.Unlock()
 		b.after(70 * time.Second)
-		if !b.last.Held() || len(b.last.Problems) != 0 {
-			t.Errorf("it did not recover: %+v", b.last)
-		}
+		b.wantHeld(true)
 	})
 }
 
 // After an answer that was lost the next association is a minute away.
 func TestLostAnswersCostTheBudget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{fail: map[string][]error{"AssociateAddress": {
-			&net.OpError{Op: "read", Err: errors.New("reset")},
-			&smithy.GenericAPIError{Code: "InternalError", Message: "no"},
-		}}}
-		b := start(t, r, address.Takeover)
-		b.in.Put(situation(true))
+	in(t, func(t *testing.T) {
+		b := start(t, small(), Options{Policy: address.Takeover})
+		b.api.fail["AssociateAddress"] = []error{&net.OpError{Op: "read", Err: errors.New("reset")}, api("AssociateAddress", "InternalError")}
+		b.in.Put(b.now(true))
 		b.after(59 * time.Second)
-		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n != 1 {
+		if n := b.count("AssociateAddress"); n != 1 {
 			t.Errorf("%d associations within a minute", n)
 		}
 		b.after(5 * time.Minute)
-		if n := strings.Count(strings.Join(r.calls, " "), "Associate"); n != 3 || !b.last.Held() {
-			t.Errorf("%d associations, report %+v", n, b.last)
+		if n := b.count("AssociateAddress"); n != 3 {
+			t.Errorf("%d associations", n)
 		}
+		b.wantHeld(true)
 	})
 }
 
 func TestOperatorAsks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &region{owner: "other"}
-		b := start(t, r, address.Manual)
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b := start(t, w, Options{Policy: address.Manual})
 		ask := func() error {
 			reply := make(chan error, 1)
 			b.asked <- reply
@@ -429,22 +519,459 @@ func TestOperatorAsks(t *testing.T) {
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "identity") {
 			t.Errorf("before the identity is known: %v", err)
 		}
-		b.in.Put(situation(false))
+		b.in.Put(b.now(false))
 		b.after(time.Second)
-		if b.last.Held() {
-			t.Fatal("policy manual took the address by itself")
-		}
+		b.wantHeld(false)
 		if err := ask(); err != nil {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if !b.last.Held() {
-			t.Errorf("report %+v", b.last)
-		}
-		r.owner = "service"
-		r.assoc++
+		b.wantHeld(true)
+		b.after(time.Minute)
+		w.give("eipalloc-1", "", "10.0.0.99") // a NAT gateway
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "load balancer") {
 			t.Errorf("from a service: %v", err)
 		}
+		if err := b.wish(Wish{Claim: "eipalloc-9"}); err == nil {
+			t.Error("an unknown claim is accepted")
+		}
 	})
+}
+
+func TestManagedAddressIsNotTaken(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.addresses["eipalloc-1"].managed = "alb" // and not associated yet
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		b.after(time.Hour)
+		if b.report().Held() || b.report().Holder.Kind != address.Service || b.count("AssociateAddress") != 0 {
+			t.Errorf("report %+v", b.report())
+		}
+	})
+}
+
+func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-self", "10.0.0.5")
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		if err := b.wish(Wish{Release: true}); err != nil {
+			t.Fatal(err)
+		}
+		b.wantHeld(true) // it is served until somebody takes it
+		if s := w.sign("eipalloc-1"); !strings.HasPrefix(s, "i-self ") || !strings.Contains(s, " leaving ") {
+			t.Errorf("the sign is %q", s)
+		}
+		if _, ok := w.machines["i-self"].tags[address.SignTag]; !ok {
+			t.Error("the bell was not rung")
+		}
+		w.give("eipalloc-1", "i-other", "10.0.0.15") // older: by policy it would be taken back
+		b.in.Put(b.now(true))
+		b.after(time.Hour)
+		b.wantHeld(false)
+		if d := b.report().Decision; !strings.Contains(d.Reason, "released") {
+			t.Errorf("decision %+v", d)
+		}
+		if err := b.wish(Wish{}); err != nil {
+			t.Error(err)
+		}
+		b.after(time.Minute)
+		b.wantHeld(true)
+		if s := w.sign("eipalloc-1"); strings.Contains(s, "i-self") && strings.Contains(s, "leaving") {
+			t.Errorf("the sign is %q after the claim", s)
+		}
+	})
+}
+
+func TestReleaseNow(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-self", "10.0.0.5")
+		w.lag = func() time.Duration { return 10 * time.Second }
+		time.Sleep(time.Minute)
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		if err := b.wish(Wish{Release: true, Now: true}); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			b.wantHeld(false)
+			b.after(10 * time.Second)
+		}
+		if h := w.holder("eipalloc-1"); h != "" || b.count("AssociateAddress") != 0 {
+			t.Errorf("%q holds it", h)
+		}
+	})
+}
+
+// A holder says that it leaves on the address and rings on its instance; a
+// stand-by that mostly looks at the instance takes the address within seconds.
+func TestLeavingHolderIsRelieved(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b := start(t, w, Options{Policy: address.Standby})
+		b.in.Put(b.now(true))
+		old := latest.New[address.Situation]()
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Run(ctx, Options{Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: address.Takeover, API: func(context.Context, string) (EC2, error) {
+				return &client{w: w, who: "i-other"}, nil
+			}}, old.C(), func(address.Report) {})
+		}()
+		s := address.Situation{Ready: true, LiveHosts: []string{"a.test"}, Identity: w.seenFrom("i-other")}
+		old.Put(s)
+		b.after(20 * time.Minute)
+		if n := w.count("i-other", "CreateTags"); n != 1 || !strings.Contains(w.sign("eipalloc-1"), "serving a.test") {
+			t.Errorf("%d signs, %q", n, w.sign("eipalloc-1"))
+		}
+		s.Identity.Notices = []identity.Notice{{Kind: identity.SpotInterruption}}
+		old.Put(s)
+		b.after(16 * time.Second)
+		if b.report().Held() || !b.report().Claims[0].HolderLeaving {
+			t.Errorf("it serves less, and the holder has just begun to leave: %+v", b.report())
+		}
+		mine := b.now(true)
+		mine.LiveHosts = []string{"a.test"}
+		b.in.Put(mine)
+		b.after(time.Second)
+		b.wantHeld(true)
+		s.Identity = w.seenFrom("i-other")
+		s.Identity.Notices = []identity.Notice{{Kind: identity.SpotInterruption}}
+		old.Put(s)
+		b.after(time.Hour)
+		b.wantHeld(true)
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What is told of the hosts follows their changes seldom, and nothing is written
+// while nothing changes.
+func TestSignIsWrittenSeldom(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		b := start(t, w, Options{Policy: address.Takeover})
+		s := b.now(true)
+		for i := range 600 { // ten minutes of deployments
+			s.LiveHosts = []string{fmt.Sprintf("h%d.test", i)}
+			b.in.Put(s)
+			b.after(time.Second)
+		}
+		if n := b.count("CreateTags"); n != 0 {
+			t.Errorf("%d signs while the hosts change every second", n)
+		}
+		b.after(time.Hour)
+		for range 4 {
+			s.LiveHosts = []string{"x.test"}
+			b.in.Put(s)
+			b.after(2 * time.Minute)
+			s.LiveHosts = []string{"y.test"}
+			b.in.Put(s)
+			b.after(2 * time.Minute)
+		}
+		if n := b.count("CreateTags"); n < 2 || n > 4 {
+			t.Errorf("%d signs in 16 minutes, want at most one in ten", n)
+		}
+		b.after(24 * time.Hour)
+		if n := b.count("CreateTags"); n > 5 || !strings.HasSuffix(w.sign("eipalloc-1"), "serving y.test") {
+			t.Errorf("%d signs, the last %q", n, w.sign("eipalloc-1"))
+		}
+	})
+}
+
+func TestSignThatMayNotBeWritten(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		b := start(t, w, Options{Policy: address.Takeover})
+		for range 3 {
+			b.api.fail["CreateTags"] = append(b.api.fail["CreateTags"], api("CreateTags", "UnauthorizedOperation"))
+		}
+		s := b.now(true)
+		s.LiveHosts = []string{"a.test"}
+		b.in.Put(s)
+		b.after(2 * time.Minute)
+		b.wantHeld(true)
+		b.wantProblem("address-sign-failed", `"Action":"ec2:CreateTags","Resource":["arn:aws:ec2:eu-west-1:123456789012:elastic-ip/eipalloc-1","arn:aws:ec2:eu-west-1:123456789012:instance/i-self"]`)
+		if p := b.report().Problems[0]; p.Severity != problem.Warning {
+			t.Errorf("problem %+v", p)
+		}
+		if err := b.wish(Wish{Release: true}); err == nil || !strings.Contains(err.Error(), "CreateTags") {
+			t.Errorf("a release that nobody hears of: %v", err)
+		}
+	})
+}
+
+func TestSeveralClaims(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.addAddress("eipalloc-2", "203.0.113.8", nil)
+		w.addAddress("eipalloc-3", "203.0.113.9", nil)
+		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{
+			{TagKey: "Name", TagValue: "nagaya"}, {AllocationID: "eipalloc-2"}, {PublicIP: netip.MustParseAddr("203.0.113.9")},
+		}})
+		b.in.Put(b.now(true))
+		b.after(500 * time.Millisecond)
+		b.wantProblem("address-no-private-ip", "assign-private-ip-addresses")
+		if !strings.Contains(b.log.String(), "10.0.0.6") {
+			t.Errorf("log:\n%s", b.log)
+		}
+		if calls := b.count("DescribeAddresses"); calls > 3 || w.addresses["eipalloc-1"].now().privateIP != "10.0.0.5" || w.addresses["eipalloc-2"].now().privateIP != "10.0.0.6" {
+			t.Errorf("%d looks; %+v %+v", calls, w.addresses["eipalloc-1"].now(), w.addresses["eipalloc-2"].now())
+		}
+		w.mu.Lock()
+		w.machines["i-self"].private = append(w.machines["i-self"].private, "10.0.0.7", "10.0.0.8")
+		w.machines["i-self"].foreign = map[string]string{"10.0.0.7": "198.51.100.1"}
+		w.mu.Unlock()
+		b.after(2 * time.Minute)
+		if got := w.addresses["eipalloc-3"].now().privateIP; got != "10.0.0.8" || len(b.report().Problems) != 0 {
+			t.Errorf("the third is on %q; %+v", got, b.report().Problems)
+		}
+		if r := b.report(); len(r.Claims) != 3 || !r.Held() || !r.Claims[2].Held() {
+			t.Errorf("report %+v", r)
+		}
+	})
+}
+
+func TestClaimThatNamesItsPlace(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", PrivateAddr: netip.MustParseAddr("10.0.0.6")}}})
+		b.in.Put(b.now(true))
+		b.after(time.Second)
+		b.wantHeld(true)
+		if got := w.addresses["eipalloc-1"].now().privateIP; got != "10.0.0.6" {
+			t.Errorf("it is on %s", got)
+		}
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		w.give("eipalloc-1", "i-self", "10.0.0.5") // somebody moved it
+		b.after(10 * time.Minute)
+		b.wantProblem("address-misplaced", "address.claim")
+		if n := b.count("DescribeAddresses"); n > 6 {
+			t.Errorf("%d looks", n)
+		}
+	})
+}
+
+func TestBorderGroupsAreCompared(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.addresses["eipalloc-1"].border = "us-west-2-lax-1"
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		b.wantProblem("address-border-group", "network border group")
+		if b.count("AssociateAddress") != 0 {
+			t.Error("it was tried nevertheless")
+		}
+	})
+}
+
+func TestSilentHolder(t *testing.T) {
+	for name, row := range map[string]struct {
+		policy   address.Policy
+		patience time.Duration
+		answered bool // before it fell silent
+		want     bool
+	}{
+		"standby":            {address.Standby, 40 * time.Second, true, true},
+		"takeover":           {address.Takeover, 40 * time.Second, true, true},
+		"wait":               {address.Wait, 40 * time.Second, true, false},
+		"never":              {address.Standby, 0, true, false},
+		"a firewall between": {address.Standby, 40 * time.Second, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T) {
+				w := small()
+				w.machines["i-other"].launched = time.Now()
+				w.give("eipalloc-1", "i-other", "10.0.0.15")
+				begin := time.Now()
+				b := start(t, w, Options{Policy: row.policy, Unreachable: row.patience, Reach: func(_ context.Context, ip netip.Addr) error {
+					if ip != netip.MustParseAddr("203.0.113.7") {
+						t.Errorf("asked %s", ip)
+					}
+					if row.answered && time.Since(begin) < 10*time.Minute {
+						return nil
+					}
+					time.Sleep(reachTimeout)
+					return context.DeadlineExceeded
+				}})
+				b.in.Put(b.now(true))
+				b.after(10*time.Minute + 60*time.Second)
+				b.wantHeld(row.want)
+			})
+		})
+	}
+}
+
+func TestOutagesGiveNothingUp(t *testing.T) {
+	for _, owner := range []string{"i-self", "i-other"} {
+		t.Run(owner, func(t *testing.T) {
+			in(t, func(t *testing.T) {
+				w := small()
+				w.give("eipalloc-1", owner, w.machines[owner].private[0])
+				b := start(t, w, Options{Policy: address.Standby})
+				b.in.Put(b.now(true))
+				b.after(10 * time.Minute)
+				before := b.report().Holder
+				outage := true
+				b.api.trouble = func(string) (error, error) {
+					if outage {
+						return &net.OpError{Op: "dial", Err: errors.New("timeout")}, nil
+					}
+					return nil, nil
+				}
+				for range 360 {
+					b.after(10 * time.Second)
+					if r := b.report(); r.Holder != before || r.Decision.Action == address.Take {
+						t.Fatalf("report %+v", r)
+					}
+				}
+				w.mu.Lock()
+				outage = false
+				w.mu.Unlock()
+				b.after(2 * time.Minute)
+				if r := b.report(); r.Holder != before || len(r.Problems) != 0 || b.count("AssociateAddress") != 0 {
+					t.Errorf("report %+v", r)
+				}
+				w.mu.Lock()
+				w.calls = nil
+				w.mu.Unlock()
+				s := b.now(true) // an hour without instance metadata: what it said stays
+				s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+				b.in.Put(s)
+				b.after(time.Hour)
+				if r := b.report(); r.Holder != before || b.count("AssociateAddress") != 0 {
+					t.Errorf("report %+v", r)
+				}
+				if n := b.count("DescribeAddresses", "DescribeInstances"); n > 260 {
+					t.Errorf("%d looks in an hour without metadata", n)
+				}
+			})
+		})
+	}
+}
+
+// A lost address is noticed while metadata is silent too.
+func TestLossWithoutMetadata(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-self", "10.0.0.5")
+		b := start(t, w, Options{Policy: address.Standby})
+		s := b.now(true)
+		s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+		b.in.Put(s)
+		b.after(10 * time.Minute)
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b.after(20 * time.Second)
+		b.wantHeld(false)
+	})
+}
+
+func TestCallsOfADay(t *testing.T) {
+	for owner, most := range map[string]int{"i-self": 300, "i-other": 6000} {
+		for name, w := range map[string]int{"one": 1, "three": 3} {
+			t.Run(owner+" "+name, func(t *testing.T) {
+				in(t, func(t *testing.T) {
+					world := small()
+					world.machines["i-other"].private = []string{"10.0.0.15", "10.0.0.16", "10.0.0.17"}
+					world.machines["i-self"].private = []string{"10.0.0.5", "10.0.0.6", "10.0.0.7"}
+					o := Options{Policy: address.Standby}
+					for i := range w {
+						id := fmt.Sprintf("eipalloc-%d", i+1)
+						if i > 0 {
+							world.addAddress(id, fmt.Sprintf("203.0.113.1%d", i), nil)
+						}
+						world.give(id, owner, world.machines[owner].private[i])
+						o.Claims = append(o.Claims, address.Claim{AllocationID: id})
+					}
+					b := start(t, world, o)
+					s := b.now(true)
+					s.LiveHosts = []string{"a.test"}
+					b.in.Put(s)
+					b.after(24 * time.Hour)
+					n := b.count("DescribeAddresses", "DescribeInstances")
+					t.Logf("%d describes (%d of addresses), %d associations, %d signs", n, b.count("DescribeAddresses"), b.count("AssociateAddress"), b.count("CreateTags"))
+					if n > most || n < most/3 || b.count("AssociateAddress") != 0 || b.count("CreateTags") > w {
+						t.Errorf("%d describes, %d associations, %d signs", n, b.count("AssociateAddress"), b.count("CreateTags"))
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestProve(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		prove := func(fail map[string][]error, claims ...address.Claim) (codes []string) {
+			c := &client{w: w, who: "i-self", fail: fail}
+			o := Options{Claims: claims, API: func(context.Context, string) (EC2, error) { return c, nil }}
+			for _, p := range Prove(t.Context(), o, address.Situation{Identity: w.seenFrom("i-self")}) {
+				if p.Hint == "" || p.Text == "" {
+					t.Errorf("problem %+v", p)
+				}
+				codes = append(codes, p.Severity.String()+" "+p.Code)
+			}
+			return codes
+		}
+		one := address.Claim{AllocationID: "eipalloc-1"}
+		denied := func(actions ...string) map[string][]error {
+			all := map[string][]error{}
+			for _, a := range actions {
+				all[a] = []error{api(a, "UnauthorizedOperation"), api(a, "UnauthorizedOperation")}
+			}
+			return all
+		}
+		for name, row := range map[string]struct{ got, want []string }{
+			"all well":      {prove(nil, one), nil},
+			"nothing":       {prove(nil), nil},
+			"see":           {prove(denied("DescribeAddresses"), one), []string{"error address-denied"}},
+			"see instances": {prove(denied("DescribeInstances"), one), []string{"error address-denied"}},
+			"take":          {prove(denied("AssociateAddress"), one), []string{"error address-denied"}},
+			"free":          {prove(denied("DisassociateAddress"), one), []string{"warning address-denied"}},
+			"tell":          {prove(denied("CreateTags"), one), []string{"warning address-denied", "warning address-denied"}},
+			"unknown":       {prove(nil, one, address.Claim{AllocationID: "eipalloc-9"}), []string{"error address-not-found"}},
+			"no place":      {prove(nil, address.Claim{AllocationID: "eipalloc-1", InterfaceID: "eni-9"}), []string{"error address-no-private-ip"}},
+		} {
+			if !slices.Equal(row.got, row.want) {
+				t.Errorf("%s: %q, want %q", name, row.got, row.want)
+			}
+		}
+		if ps := Prove(t.Context(), Options{Claim: one}, address.Situation{}); len(ps) != 1 || ps[0].Code != "address-identity-unknown" {
+			t.Errorf("without an identity: %+v", ps)
+		}
+		if w.holder("eipalloc-1") != "i-other" {
+			t.Error("a dry run moved the address")
+		}
+	})
+}
+
+func TestDialCountsEveryAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort(l.Addr().String())
+	if err := Dial(at.Port())(t.Context(), at.Addr()); err != nil {
+		t.Errorf("a listening host: %v", err)
+	}
+	_ = l.Close()
+	if err := Dial(at.Port())(t.Context(), at.Addr()); err != nil {
+		t.Errorf("a host that refuses: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Dial(at.Port(), 9)(ctx, at.Addr()); err == nil {
+		t.Error("no answer counts as one")
+	}
 }

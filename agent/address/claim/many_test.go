@@ -1,0 +1,358 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+const (
+	// believing is how long an agent may believe wrongly that it holds the address.
+	believing = 30 * time.Second
+	noisy     = 4 * time.Minute
+	quiet     = 3 * time.Minute
+)
+
+// crowd is ten agents that claim one address while things go wrong.
+type crowd struct {
+	t      *testing.T
+	w      *world
+	r      *rand.Rand // what happens
+	luck   *rand.Rand // how calls go; used under the world's lock
+	seed   int
+	agents []*one
+	lag    time.Duration // the oldest answer
+	broken bool          // EC2 does not answer anybody
+	faults float64       // how many calls fail
+}
+
+// one is an agent of the crowd.
+type one struct {
+	id      string
+	m       *machine
+	policy  address.Policy
+	slot    *latest.Slot[address.Situation]
+	wishes  chan Wish
+	stop    context.CancelFunc
+	ended   chan error
+	report  address.Report
+	ready   bool
+	leaving bool
+	blind   bool // no metadata
+	shown   identity.Identity
+	alive   bool
+	wrong   time.Duration
+	since   time.Time // of the belief
+}
+
+func (c *crowd) launch() *one {
+	id := fmt.Sprintf("i-%03d", len(c.agents))
+	a := &one{
+		id: id, slot: latest.New[address.Situation](), wishes: make(chan Wish, 1), ended: make(chan error, 1), alive: true, ready: c.r.IntN(3) > 0,
+		policy: []address.Policy{address.Standby, address.Takeover}[c.r.IntN(2)],
+	}
+	c.w.mu.Lock()
+	a.m = c.w.addMachine(id, time.Now().Add(-time.Duration(len(c.agents)%3)*time.Hour), fmt.Sprintf("10.0.0.%d", 10+len(c.agents)))
+	c.w.mu.Unlock()
+	c.agents = append(c.agents, a)
+	ctx, cancel := context.WithCancel(c.t.Context())
+	a.stop = cancel
+	api := &client{w: c.w, who: id, trouble: func(action string) (before, after error) {
+		cut := &net.OpError{Op: "read", Err: errors.New("reset")}
+		switch {
+		case c.broken:
+			return cut, nil
+		case c.luck.Float64() >= c.faults:
+			return nil, nil
+		}
+		switch c.luck.IntN(4) {
+		case 0:
+			return refusal(action, "RequestLimitExceeded", "no"), nil
+		case 1:
+			return refusal(action, "InternalError", "no"), nil
+		case 2:
+			return cut, nil
+		}
+		return nil, cut
+	}}
+	o := Options{
+		Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: a.policy, Wishes: a.wishes,
+		API: func(context.Context, string) (EC2, error) { return api, nil },
+	}
+	go func() {
+		a.ended <- Run(ctx, o, a.slot.C(), func(r address.Report) {
+			c.w.mu.Lock()
+			defer c.w.mu.Unlock()
+			a.report = r
+		})
+	}()
+	c.tell(a)
+	return a
+}
+
+// tell gives an agent its situation, as seen by its metadata.
+func (c *crowd) tell(a *one) {
+	if !a.alive {
+		return
+	}
+	s := address.Situation{Ready: a.ready, Unready: "no route is live", LiveHosts: []string{"a.test"}}
+	if !a.blind {
+		a.shown = c.w.seenFrom(a.id)
+	}
+	s.Identity = a.shown
+	if a.blind {
+		s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+	}
+	if a.leaving {
+		s.Identity.Notices = []identity.Notice{{Kind: identity.Rebalance}}
+	}
+	a.slot.Put(s)
+}
+
+// die ends an agent with its instance.
+func (c *crowd) die(a *one) {
+	a.alive = false
+	a.stop()
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	a.m.state = "stopped"
+	if c.r.IntN(2) == 0 {
+		a.m.state = "terminated"
+		if e := c.w.addresses["eipalloc-1"]; e.now().instance == a.id && c.r.IntN(2) == 0 {
+			e.change(holds{})
+		}
+	}
+}
+
+func (c *crowd) living() (all []*one) {
+	for _, a := range c.agents {
+		if a.alive {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// happen lets one thing happen.
+func (c *crowd) happen() {
+	all := c.living()
+	a := all[c.r.IntN(len(all))]
+	if h := slices.IndexFunc(all, func(a *one) bool { return a.id == c.w.holder("eipalloc-1") }); h >= 0 && c.r.IntN(2) == 0 {
+		a = all[h]
+	}
+	switch c.r.IntN(9) {
+	case 0, 1:
+		if len(all) > 3 {
+			c.die(a)
+			c.launch()
+		}
+	case 2:
+		a.leaving = !a.leaving
+	case 3:
+		a.ready = !a.ready
+	case 4:
+		a.blind = !a.blind
+	case 5:
+		c.w.mu.Lock()
+		c.broken = !c.broken
+		c.w.mu.Unlock()
+	case 6:
+		select {
+		case a.wishes <- Wish{Release: c.r.IntN(2) == 0, Now: c.r.IntN(3) == 0, Reply: make(chan error, 1)}:
+		default:
+		}
+	case 7:
+		c.w.mu.Lock()
+		c.faults = []float64{0, 0.1, 0.5}[c.r.IntN(3)]
+		c.w.mu.Unlock()
+	}
+}
+
+// step lets a second pass: metadata is read every eight, and beliefs are judged.
+func (c *crowd) step(second int) {
+	for i, a := range c.agents {
+		if (second+i)%8 == 0 {
+			c.tell(a)
+		}
+	}
+	time.Sleep(time.Second)
+	synctest.Wait()
+	holder := c.w.holder("eipalloc-1")
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	for _, a := range c.living() {
+		if !a.since.Equal(a.report.Since) {
+			a.since, a.wrong = a.report.Since, 0
+		}
+		switch {
+		case !a.report.Held() || holder == a.id:
+			a.wrong = 0
+		case !c.broken && c.faults == 0: // who cannot ask cannot know
+			if a.wrong += time.Second; a.wrong > believing {
+				c.t.Errorf("seed %d, second %d: %s believes for %v that it holds the address of %q (blind %v): %+v", c.seed, second, a.id, a.wrong, holder, a.blind, a.report.Claims[0])
+				a.wrong = -time.Hour
+			}
+		default:
+			a.wrong = 0
+		}
+	}
+}
+
+func (c *crowd) run() (moves int) {
+	c.w.addAddress("eipalloc-1", "203.0.113.7", nil)
+	c.w.lag = func() time.Duration {
+		if c.lag == 0 {
+			return 0
+		}
+		return time.Duration(c.luck.Int64N(int64(c.lag)))
+	}
+	for range 10 {
+		c.launch()
+	}
+	second := 0
+	for ; second < int(noisy.Seconds()); second++ {
+		if c.r.IntN(20) == 0 {
+			c.happen()
+		}
+		if c.r.IntN(60) == 0 {
+			c.w.mu.Lock()
+			c.lag = []time.Duration{0, time.Second, 10 * time.Second}[c.r.IntN(3)]
+			c.w.mu.Unlock()
+		}
+		c.step(second)
+	}
+	c.w.mu.Lock()
+	c.broken, c.faults, c.lag = false, 0, 10*time.Second
+	c.w.mu.Unlock()
+	for _, a := range c.agents {
+		a.blind, a.ready = false, a.ready || a.alive
+	}
+	for end := second + int(quiet.Seconds()); second < end; second++ {
+		c.step(second)
+	}
+	// Quiet is when nothing has moved for a while; it must come soon.
+	for end := second + int(quiet.Seconds()); second < end && c.moved(80*time.Second); second++ {
+		c.step(second)
+	}
+	c.judge()
+	for _, a := range c.agents {
+		a.stop()
+		if err := <-a.ended; err != nil {
+			c.t.Error(err)
+		}
+		moves += c.budget(a)
+	}
+	return moves
+}
+
+// moved reports whether the address has changed hands lately.
+func (c *crowd) moved(lately time.Duration) bool {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	past := c.w.addresses["eipalloc-1"].past
+	for i := len(past) - 1; i > 0 && time.Since(past[i].at) < lately; i-- {
+		if past[i].assoc != past[i-1].assoc {
+			return true
+		}
+	}
+	return false
+}
+
+// judge checks the quiet end: one holder, known to everybody, and nobody who
+// would take the address from it if it saw the truth.
+func (c *crowd) judge() {
+	holder := c.w.holder("eipalloc-1")
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	h := address.Holder{Kind: address.Nobody}
+	var by *one
+	if m := c.w.machines[holder]; m != nil {
+		h = address.Holder{Kind: address.Other, InstanceID: holder, State: string(m.state), LaunchedAt: m.launched}
+		i := slices.IndexFunc(c.agents, func(a *one) bool { return a.id == holder })
+		by = c.agents[i]
+	}
+	for _, a := range c.living() {
+		r := a.report.Claims[0]
+		if r.Held() != (holder == a.id) || r.Holder.InstanceID != holder {
+			c.t.Errorf("seed %d: %s thinks that %q holds the address, it is %q", c.seed, a.id, r.Holder.InstanceID, holder)
+		}
+		if holder == a.id {
+			continue
+		}
+		d := address.Decide(address.Input{
+			Policy: a.policy, Holder: h, LaunchedAt: a.m.launched, Ready: a.ready, Leaving: a.leaving, Released: r.Released,
+			HolderLeaving: by != nil && by.alive && (by.leaving || by.report.Claims[0].Released), HolderLeavingFor: time.Hour, Now: time.Now(),
+		})
+		if d.Action == address.Take && !c.spent(a) {
+			c.t.Errorf("seed %d: %q (%s) should not have the address any more: %s may take it: %s; but %+v", c.seed, holder, h.State, a.id, d.Reason, r)
+		}
+	}
+}
+
+// spent reports whether the agent has used up its hour's associations.
+func (c *crowd) spent(a *one) bool {
+	n := 0
+	for _, k := range c.w.calls {
+		if k.who == a.id && k.action == "AssociateAddress" && time.Since(k.at) < time.Hour {
+			n++
+		}
+	}
+	return n >= 10
+}
+
+// budget checks the associations of one agent, refused ones apart.
+func (c *crowd) budget(a *one) (moves int) {
+	var last time.Time
+	for _, h := range c.w.addresses["eipalloc-1"].past {
+		if h.instance != a.id || h.assoc == "" || h.at.Equal(last) || !c.by(a.id, h.at) {
+			continue
+		}
+		if !last.IsZero() && h.at.Sub(last) < time.Minute {
+			c.t.Errorf("seed %d: %s took the address twice within %v", c.seed, a.id, h.at.Sub(last))
+		}
+		last = h.at
+		moves++
+	}
+	if moves > 10 {
+		c.t.Errorf("seed %d: %s took the address %d times in an hour", c.seed, a.id, moves)
+	}
+	return moves
+}
+
+// by reports whether the agent associated the address at that moment; a state of
+// the past may also come from a tag.
+func (c *crowd) by(id string, at time.Time) bool {
+	return slices.ContainsFunc(c.w.calls, func(k call) bool { return k.who == id && k.action == "AssociateAddress" && k.at.Equal(at) })
+}
+
+func TestTenAgentsAndOneAddress(t *testing.T) {
+	seeds := 1000
+	if testing.Short() {
+		seeds = 50
+	}
+	counts := map[int]int{}
+	for seed := range seeds {
+		synctest.Test(t, func(t *testing.T) {
+			c := &crowd{t: t, w: newWorld(), r: rand.New(rand.NewPCG(uint64(seed), 5)), luck: rand.New(rand.NewPCG(uint64(seed), 6)), seed: seed}
+			counts[c.run()/10]++
+		})
+		if t.Failed() && seed > 20 {
+			t.Fatalf("stopped after seed %d", seed)
+		}
+	}
+	for _, tens := range slices.Sorted(maps.Keys(counts)) {
+		t.Logf("%4d schedules with %d to %d moves", counts[tens], 10*tens, 10*tens+9)
+	}
+}

@@ -1,0 +1,136 @@
+package address
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Claim names an Elastic IP that belongs to this instance, in one of three ways,
+// and where it goes; the zero Claim names none.
+type Claim struct {
+	AllocationID string
+	PublicIP     netip.Addr
+	TagKey       string
+	TagValue     string
+	// PrivateAddr is the private address of this instance that it is associated
+	// with, and InterfaceID the network interface. At most one of them is set;
+	// without either it goes to the next private address of the primary interface.
+	PrivateAddr netip.Addr
+	InterfaceID string
+}
+
+// maxClaims bounds how many addresses one instance claims: no instance type has
+// more private IPv4 addresses on an interface (EC2 User Guide, "Maximum IP
+// addresses per network interface").
+const maxClaims = 50
+
+// ParseClaims reads what is claimed, one claim per text; empty ones are left out.
+// It refuses two that are equal or that want the same place.
+func ParseClaims(texts []string) ([]Claim, error) {
+	var all []Claim
+	named, placed := map[Claim]bool{}, map[string]bool{}
+	for _, s := range texts {
+		c, err := ParseClaim(strings.TrimSpace(s))
+		if err != nil {
+			return nil, err
+		}
+		if c.IsZero() {
+			continue
+		}
+		if named[c.bare()] {
+			return nil, fmt.Errorf("%q is claimed twice", c.bare().String())
+		}
+		named[c.bare()] = true
+		if at := c.place(); at != "" {
+			if placed[at] {
+				return nil, fmt.Errorf("two addresses cannot go to one place: %q", at)
+			}
+			placed[at] = true
+		}
+		if all = append(all, c); len(all) > maxClaims {
+			return nil, fmt.Errorf("more than %d addresses are claimed", maxClaims)
+		}
+	}
+	return all, nil
+}
+
+// ParseClaim reads "eipalloc-…", an IPv4 address, or "tag:KEY=VALUE", followed if
+// wanted by "@" and where it goes: a private IPv4 address or "eni-…". What follows
+// the last "@" of a tag belongs to its value unless it is such a place. The empty
+// text is the zero Claim.
+func ParseClaim(s string) (Claim, error) {
+	if s == "" {
+		return Claim{}, nil
+	}
+	if len(s) > 512 {
+		return Claim{}, errors.New("a claim of more than 512 characters is none")
+	}
+	what, c := s, Claim{}
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		switch at, ok := parsePlace(s[i+1:]); {
+		case ok:
+			what, c = s[:i], at
+		case !strings.HasPrefix(s, "tag:"):
+			return Claim{}, fmt.Errorf("%q is neither a private IPv4 address nor eni-…, behind @ in %q", s[i+1:], s)
+		}
+	}
+	if strings.HasPrefix(what, "eipalloc-") {
+		c.AllocationID = what
+		return c, nil
+	}
+	if rest, ok := strings.CutPrefix(what, "tag:"); ok {
+		if c.TagKey, c.TagValue, ok = strings.Cut(rest, "="); !ok || c.TagKey == "" {
+			return Claim{}, fmt.Errorf("%q has no KEY=VALUE behind tag", s)
+		}
+		return c, nil
+	}
+	a, err := netip.ParseAddr(what)
+	if err != nil || !a.Is4() {
+		return Claim{}, fmt.Errorf("%q is neither an allocation id, nor an IPv4 address, nor tag:KEY=VALUE", s)
+	}
+	c.PublicIP = a
+	return c, nil
+}
+
+func parsePlace(s string) (Claim, bool) {
+	if rest, ok := strings.CutPrefix(s, "eni-"); ok && rest != "" && strings.Trim(rest, "0123456789abcdefghijklmnopqrstuvwxyz-") == "" {
+		return Claim{InterfaceID: s}, true
+	}
+	a, err := netip.ParseAddr(s)
+	return Claim{PrivateAddr: a}, err == nil && a.Is4()
+}
+
+// IsZero reports whether no address is claimed.
+func (c Claim) IsZero() bool { return c.bare() == Claim{} }
+
+// bare is the claim without its place.
+func (c Claim) bare() Claim {
+	c.PrivateAddr, c.InterfaceID = netip.Addr{}, ""
+	return c
+}
+
+func (c Claim) place() string {
+	if c.PrivateAddr.IsValid() {
+		return c.PrivateAddr.String()
+	}
+	return c.InterfaceID
+}
+
+// String writes what ParseClaim reads.
+func (c Claim) String() string {
+	s := ""
+	switch {
+	case c.AllocationID != "":
+		s = c.AllocationID
+	case c.PublicIP.IsValid():
+		s = c.PublicIP.String()
+	case c.TagKey != "":
+		s = "tag:" + c.TagKey + "=" + c.TagValue
+	}
+	if at := c.place(); at != "" {
+		s += "@" + at
+	}
+	return s
+}

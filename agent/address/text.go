@@ -1,0 +1,79 @@
+package address
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Text is the table of all claimed addresses for people. Times are in UTC.
+func (r Report) Text() string {
+	claims := r.Claims
+	if len(claims) == 0 {
+		if r.Claim == "" {
+			return "No address is claimed; set address.claim.\n"
+		}
+		claims = []ClaimReport{{
+			Claim: r.Claim, Policy: r.Policy, Known: r.Known, Address: r.Address, Holder: r.Holder, Since: r.Since,
+			CheckedAt: r.CheckedAt, NextCheck: r.NextCheck, Decision: r.Decision, Moves: r.Moves, Verified: true,
+		}}
+	}
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "CLAIM\tADDRESS\tHOLDER\tSINCE\tPOLICY\tNEXT CHECK\tWHY")
+	for _, c := range claims {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Claim, c.addressWord(), c.holderWord(),
+			clock(c.Since, time.DateTime), c.Policy, clock(c.NextCheck, time.TimeOnly), c.why())
+	}
+	_ = w.Flush()
+	for _, p := range r.Problems {
+		fmt.Fprintf(&b, "\n%s: %s: %s\n  → %s\n", p.Subject, p.Code, p.Text, p.Hint)
+	}
+	return b.String()
+}
+
+func clock(t time.Time, layout string) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(layout)
+}
+
+func (r ClaimReport) addressWord() string {
+	if !r.Known {
+		return "-"
+	}
+	return r.Address.PublicIP.String()
+}
+
+func (r ClaimReport) holderWord() string {
+	switch {
+	case !r.Known:
+		return "not asked yet"
+	case r.Holder.Kind == Self:
+		return "this instance"
+	case r.Holder.InstanceID == "":
+		return string(r.Holder.Kind)
+	case r.Holder.State == "":
+		return r.Holder.InstanceID
+	}
+	return r.Holder.InstanceID + " (" + r.Holder.State + ")"
+}
+
+// why is the last decision, and what else is worth knowing about it.
+func (r ClaimReport) why() string {
+	s := "-"
+	if r.Decision.Reason != "" {
+		s = string(r.Decision.Action) + ": " + r.Decision.Reason
+	}
+	switch {
+	case r.Held() && !r.Verified:
+		s += "; EC2 has not shown it yet"
+	case r.Held() && r.Released:
+		s += "; released, until another instance takes it"
+	case r.HolderLeaving:
+		s += "; the holder is leaving"
+	}
+	return s
+}
