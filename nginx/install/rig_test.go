@@ -91,7 +91,11 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(func() {
 		r.crash()
-		p := newProcess(r.o)
+		o, err := r.o.withDefaults()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newProcess(o)
 		if pid := p.find(); pid != 0 {
 			unix.Kill(pid, unix.SIGTERM)
 			awaitExit(t, pid)

@@ -10,12 +10,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"flag"
-	"fmt"
 	"log"
 	"math/big"
-	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,28 +22,33 @@ import (
 func main() {
 	log.SetFlags(0)
 	var (
-		name   = flag.String("name", "household", "what answers say")
-		listen = flag.String("listen", ":8080", "where to serve; empty serves nowhere and waits")
-		secure = flag.Bool("tls", false, "speak HTTPS with a certificate made at start")
-		delay  = flag.Duration("delay", 0, "wait so long before listening")
-		linger = flag.Duration("linger", 0, "go on serving so long after SIGTERM")
-		exit   = flag.Int("exit", -1, "exit at once with this code")
-		burn   = flag.Duration("burn", 0, "use one processor fully for so long, then exit")
+		o    = service{}
+		exit = flag.Int("exit", -1, "exit at once with this code")
+		burn = flag.Duration("burn", 0, "use one processor fully for so long, then exit")
 	)
+	flag.StringVar(&o.name, "name", "household", "what answers say")
+	flag.StringVar(&o.listen, "listen", ":8080", "where to serve; empty serves nowhere and waits")
+	flag.BoolVar(&o.secure, "tls", false, "speak HTTPS with a certificate made at start")
+	flag.DurationVar(&o.delay, "delay", 0, "wait so long before listening")
+	flag.DurationVar(&o.linger, "linger", 0, "go on serving so long after SIGTERM")
+	flag.BoolVar(&o.abrupt, "abrupt", false, "end at once on SIGTERM, whatever is under way")
+	flag.DurationVar(&o.slow, "slow", 0, "take so long for every answer")
+	flag.StringVar(&o.hostile, "hostile", "", "answer badly: silent, reset, garbage or flood")
+	flag.StringVar(&o.line, "line", "", "where to answer lines over TCP and datagrams over UDP too")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	switch {
 	case *exit >= 0:
-		log.Printf("%s: exiting with %d", *name, *exit)
+		log.Printf("%s: exiting with %d", o.name, *exit)
 		os.Exit(*exit)
 	case *burn > 0:
 		work(ctx, *burn)
-	case *listen == "":
+	case o.listen == "" && o.line == "":
 		<-ctx.Done()
 	default:
-		time.Sleep(*delay)
-		if err := serve(ctx, *name, *listen, *secure, *linger); err != nil {
+		time.Sleep(o.delay)
+		if err := o.run(ctx); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -60,43 +62,6 @@ func work(ctx context.Context, d time.Duration) {
 			n ^= n << 1
 		}
 	}
-}
-
-func serve(ctx context.Context, name, listen string, secure bool, linger time.Duration) error {
-	s := &http.Server{
-		Addr: listen, ReadHeaderTimeout: 10 * time.Second,
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Household", name)
-			fmt.Fprintf(w, "%s answers %s %s%s (from %s, over %s)\n", name, r.Method, r.Host, r.URL.Path,
-				r.Header.Get("X-Forwarded-For"), r.Header.Get("X-Forwarded-Proto"))
-		}),
-	}
-	failed := make(chan error, 1)
-	go func() {
-		if !secure {
-			failed <- s.ListenAndServe()
-			return
-		}
-		cert, err := selfSigned(name)
-		if err != nil {
-			failed <- err
-			return
-		}
-		s.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		failed <- s.ListenAndServeTLS("", "")
-	}()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	time.Sleep(linger)
-	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := s.Shutdown(end); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
 }
 
 func selfSigned(name string) (tls.Certificate, error) {

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
-	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
 // patience is for what should take a second or two, on a busy machine.
@@ -25,16 +23,11 @@ func until(t *testing.T, what string, try func() error) {
 	must(t, Until(t.Context(), patience, what, try))
 }
 
-// board is the agent's status by its socket: cheaper than a process for each look.
-func (s *Stage) board(ctx context.Context) (report.Status, error) {
-	return socket.Dial(s.Path("run", "nagaya.sock")).Status(ctx)
-}
-
 // shows waits until the status is as it should be.
 func shows(t *testing.T, s *Stage, what string, is func(report.Status) bool) (st report.Status) {
 	t.Helper()
 	until(t, what, func() (err error) {
-		if st, err = s.board(t.Context()); err != nil {
+		if st, err = s.Board(t.Context()); err != nil {
 			return err
 		}
 		if !is(st) {

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// httpClient speaks to the stage's nginx whatever the URL's host is, and trusts
-// the stage's authority only. It follows no redirects.
-func (s *Stage) httpClient() (*http.Client, error) {
+// Client returns a client that speaks to the stage's nginx whatever the URL's host
+// is, trusts the stage's authority only, and follows no redirects.
+func (s *Stage) Client() (*http.Client, error) {
 	ca, err := os.ReadFile(s.CAFile())
 	if err != nil {
 		return nil, err
@@ -27,7 +27,8 @@ func (s *Stage) httpClient() (*http.Client, error) {
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			MaxIdleConnsPerHost: 64,
+			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				_, port, err := net.SplitHostPort(addr)
 				if err != nil {
@@ -49,7 +50,7 @@ func (s *Stage) URL(host, path string, secure bool) string {
 
 // Get asks a host over HTTPS for its front page.
 func (s *Stage) Get(ctx context.Context, host string) (status int, body string, err error) {
-	c, err := s.httpClient()
+	c, err := s.Client()
 	if err != nil {
 		return 0, "", err
 	}
@@ -59,7 +60,7 @@ func (s *Stage) Get(ctx context.Context, host string) (status int, body string, 
 
 // GetPlain asks a host over plain HTTP for its front page.
 func (s *Stage) GetPlain(ctx context.Context, host string) (status int, body string, err error) {
-	c, err := s.httpClient()
+	c, err := s.Client()
 	if err != nil {
 		return 0, "", err
 	}
@@ -104,11 +105,11 @@ type Result struct {
 // its own time whether or not the one before was answered; half of them on
 // connections that are kept, half on new ones.
 func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Load, error) {
-	kept, err := s.httpClient()
+	kept, err := s.Client()
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := s.httpClient()
+	fresh, err := s.Client()
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,8 @@ type Container struct {
 	Health *container.HealthConfig
 	// HostNetwork shares the host's network.
 	HostNetwork bool
+	// Restart starts it again whenever it ends.
+	Restart bool
 }
 
 func (s *Stage) image() string { return "nagaya/household:" + s.id }
@@ -71,8 +73,20 @@ func (s *Stage) removeImage(ctx context.Context) error {
 	return err
 }
 
-// Run starts a container and returns its id.
+// Run makes a container, starts it and returns its id.
 func (s *Stage) Run(ctx context.Context, c Container) (string, error) {
+	id, err := s.Create(ctx, c)
+	if err != nil {
+		return "", err
+	}
+	if _, err := s.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+		return "", fmt.Errorf("starting container %s: %w", c.Name, err)
+	}
+	return id, nil
+}
+
+// Create makes a container that is not started, and returns its id.
+func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	ports := network.PortMap{}
 	exposed := network.PortSet{}
 	for inside, outside := range c.Ports {
@@ -91,18 +105,19 @@ func (s *Stage) Run(ctx context.Context, c Container) (string, error) {
 	if c.HostNetwork {
 		mode = "host"
 	}
+	again := container.RestartPolicy{}
+	if c.Restart {
+		again.Name = container.RestartPolicyAlways
+	}
 	made, err := s.Docker.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: c.Name,
 		Config: &container.Config{
 			Image: s.image(), Cmd: c.Args, Labels: labels, Env: c.Env, ExposedPorts: exposed, Healthcheck: c.Health,
 		},
-		HostConfig: &container.HostConfig{NetworkMode: mode, PortBindings: ports},
+		HostConfig: &container.HostConfig{NetworkMode: mode, PortBindings: ports, RestartPolicy: again},
 	})
 	if err != nil {
 		return "", fmt.Errorf("creating container %s: %w", c.Name, err)
-	}
-	if _, err := s.Docker.ContainerStart(ctx, made.ID, client.ContainerStartOptions{}); err != nil {
-		return "", fmt.Errorf("starting container %s: %w", c.Name, err)
 	}
 	return made.ID, nil
 }

@@ -2,99 +2,20 @@ package stage
 
 import (
 	"context"
-	"io"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
-// relay stands between the agent and the Docker Engine, so that a test can cut
-// the line without hurting the engine.
-type relay struct {
-	t      *testing.T
-	path   string
-	engine string // network and address with "://" between them
-
-	mu    sync.Mutex
-	l     net.Listener
-	conns map[net.Conn]bool
-}
-
 // newRelay makes a relay that is not there yet, and the address to give the agent.
-func newRelay(t *testing.T) (*relay, string) {
+func newRelay(t *testing.T) (*Relay, string) {
 	t.Helper()
-	// A socket's path must be short, and t.TempDir's is not.
-	dir, err := os.MkdirTemp("", "relay-")
+	r, err := NewRelay()
 	must(t, err)
-	r := &relay{t: t, path: filepath.Join(dir, "docker.sock"), engine: "unix:///var/run/docker.sock", conns: map[net.Conn]bool{}}
-	if h := os.Getenv("DOCKER_HOST"); h != "" {
-		r.engine = h
-	}
-	t.Cleanup(func() {
-		r.cut()
-		os.RemoveAll(dir)
-	})
-	return r, "unix://" + r.path
-}
-
-// join lets the agent reach the engine.
-func (r *relay) join() {
-	r.t.Helper()
-	l, err := net.Listen("unix", r.path)
-	must(r.t, err)
-	r.mu.Lock()
-	r.l = l
-	r.mu.Unlock()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go r.pass(c)
-		}
-	}()
-}
-
-func (r *relay) pass(c net.Conn) {
-	network, addr, _ := strings.Cut(r.engine, "://")
-	far, err := net.Dial(network, addr)
-	if err != nil {
-		c.Close()
-		return
-	}
-	r.mu.Lock()
-	r.conns[c], r.conns[far] = true, true
-	r.mu.Unlock()
-	go func() {
-		_, _ = io.Copy(far, c)
-		far.Close()
-	}()
-	_, _ = io.Copy(c, far)
-	c.Close()
-	r.mu.Lock()
-	delete(r.conns, c)
-	delete(r.conns, far)
-	r.mu.Unlock()
-}
-
-// cut ends every connection and takes the socket away.
-func (r *relay) cut() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.l != nil {
-		r.l.Close()
-		r.l = nil
-	}
-	for c := range r.conns {
-		c.Close()
-	}
+	t.Cleanup(func() { must(t, r.Close()) })
+	return r, r.Host()
 }
 
 func TestDockerComesLate(t *testing.T) {
@@ -106,7 +27,7 @@ func TestDockerComesLate(t *testing.T) {
 	if p := told(t, s, "docker-unreachable", "docker"); !strings.Contains(p.Text, line.path) {
 		t.Errorf("the problem does not name the socket: %q", p.Text)
 	}
-	line.join()
+	must(t, line.Join())
 	began := time.Now()
 	answers(t, s, "a.test", "alpha 1")
 	t.Logf("served %s after the engine appeared", time.Since(began).Round(time.Millisecond))
@@ -115,7 +36,7 @@ func TestDockerComesLate(t *testing.T) {
 
 func TestDockerGoesAway(t *testing.T) {
 	line, host := newRelay(t)
-	line.join()
+	must(t, line.Join())
 	s, nginx := household(t, Options{DockerHost: host})
 	run(t, s, service("beta", "1", "b.test"))
 	answers(t, s, "b.test", "beta 1")
@@ -124,7 +45,7 @@ func TestDockerGoesAway(t *testing.T) {
 	_, endA := unbroken(t, s, "a.test", 50)
 	_, endB := unbroken(t, s, "b.test", 50)
 
-	line.cut()
+	line.Cut()
 	cut := time.Now()
 	p := told(t, s, "docker-unreachable", "docker")
 	t.Logf("noticed after %s: %s", time.Since(cut).Round(time.Millisecond), p.Text)
@@ -133,14 +54,14 @@ func TestDockerGoesAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
 	defer cancel()
 	<-ctx.Done()
-	if st, err := s.board(t.Context()); err != nil || len(st.Routes.LiveHosts()) != 2 {
+	if st, err := s.Board(t.Context()); err != nil || len(st.Routes.LiveHosts()) != 2 {
 		t.Errorf("%v; live hosts %v without Docker, want both", err, st.Routes.LiveHosts())
 	}
 
-	line.join()
+	must(t, line.Join())
 	back := time.Now()
 	until(t, "alpha 2 is served", func() error {
-		st, err := s.board(t.Context())
+		st, err := s.Board(t.Context())
 		if err == nil && (len(st.Routes.Sites) != 2 || len(st.Routes.Sites[0].Locations[0].Servers) != 2 || !st.Nginx.Settled) {
 			err = errNotYet
 		}
@@ -163,16 +84,16 @@ func TestDockerGoesAway(t *testing.T) {
 
 func TestDockerGoesAwayWhileTheAgentIsDead(t *testing.T) {
 	line, host := newRelay(t)
-	line.join()
+	must(t, line.Join())
 	s, nginx := household(t, Options{DockerHost: host})
 	_, end := unbroken(t, s, "a.test", 50)
 	s.KillAgent()
-	line.cut()
+	line.Cut()
 	must(t, s.StartAgent())
 	told(t, s, "docker-unreachable", "docker")
 	// What nobody could list is not gone.
 	shows(t, s, "nginx is adopted", func(st report.Status) bool { return st.Nginx.PID == nginx })
-	line.join()
+	must(t, line.Join())
 	shows(t, s, "a.test is live", func(st report.Status) bool { return len(st.Routes.LiveHosts()) == 1 && st.Nginx.Settled })
 	end()
 	sameNginx(t, s, nginx)

@@ -88,7 +88,7 @@ func TestGarbageInLabels(t *testing.T) {
 		{"label-invalid", map[string]string{"nagaya.host": "b.test", "nagaya.allow": "all; injected"}, nil},
 		{"label-invalid", map[string]string{"nagaya.host": "b.test", "nagaya.body-size": "1m; injected"}, nil},
 		{"label-unknown", map[string]string{"nagaya.host": "b.test", "nagaya.alow\ninjected": "10.0.0.0/8"}, nil},
-		{"label-invalid", nil, []string{"VIRTUAL_HOST=~^injected$"}},
+		{"label-invalid", nil, []string{"VIRTUAL_HOST=~^(?<injected>a)$"}},
 		{"label-invalid", nil, []string{"VIRTUAL_HOST=b.test", "VIRTUAL_PATH=/;injected"}},
 		{"host-taken", map[string]string{"nagaya.host": "a.test"}, nil},
 	}

@@ -12,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
 // process is a program that runs beside the stage, with its output in a file.
@@ -162,6 +165,11 @@ func (s *Stage) AgentPID() int { return s.agent.cmd.Process.Pid }
 func (s *Stage) AgentLog() string {
 	b, _ := os.ReadFile(s.Path("log", "agent.log"))
 	return string(b)
+}
+
+// Board is the agent's status by its socket: cheaper than a process for each look.
+func (s *Stage) Board(ctx context.Context) (report.Status, error) {
+	return socket.Dial(s.Path("run", "nagaya.sock")).Status(ctx)
 }
 
 // CLI runs the program nagaya with the given arguments and returns its output

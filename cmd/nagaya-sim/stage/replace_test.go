@@ -59,7 +59,7 @@ func TestRollingReplacement(t *testing.T) {
 
 // visit asks for the front page and returns the answer's header too.
 func visit(ctx context.Context, s *Stage, host string) (*http.Response, error) {
-	c, err := s.httpClient()
+	c, err := s.Client()
 	if err != nil {
 		return nil, err
 	}
