@@ -27,6 +27,33 @@ func benchVerb() *cobra.Command {
 	idle.Flags().IntVar(&o.Containers, "containers", 20, "number of routed containers")
 	idle.Flags().DurationVar(&o.Settle, "settle", 30*time.Second, "how long the agent is left alone before")
 	idle.Flags().DurationVar(&o.Span, "span", time.Minute, "how long it is measured")
-	c.AddCommand(idle)
+	c.AddCommand(idle, benchRoutesVerb())
+	return c
+}
+
+func benchRoutesVerb() *cobra.Command {
+	o := bench.RoutesOptions{}
+	c := &cobra.Command{
+		Use: "routes", Short: "What following containers takes and loses, the peers' figures beside", Args: cobra.NoArgs,
+		Long: `Routes drives the program with a real Docker Engine and a real nginx, and prints what
+was measured, what the peers take for the same (docker-gen 0.17.2 with nginx 1.22.1,
+traefik 3.7.9, caddy-docker-proxy 2.13.1, measured the same way on the same kind of
+machine), and whether what must hold does. It fails if something does not.
+
+The parts: a a container starts, b rolling replacements, c the only container is
+stopped, d many containers start.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Bin, o.Out, o.Progress = filepath.Dir(self), c.OutOrStdout(), c.ErrOrStderr()
+			return bench.Routes(c.Context(), o)
+		},
+	}
+	c.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`, e.g. a,b")
+	c.Flags().BoolVar(&o.Quick, "quick", false, "take fewer samples")
+	c.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
+	c.Flags().StringVar(&o.Nginx, "nginx", "", "the nginx `binary` to measure with; default the one in PATH")
 	return c
 }

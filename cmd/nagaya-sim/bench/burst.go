@@ -1,0 +1,123 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+)
+
+// What many containers at once may cost.
+const (
+	burstReloads = 10
+	burstLate    = 1500 * time.Millisecond
+)
+
+// burst starts many containers, each with a host of its own, as fast as Docker can.
+func (b *bench) burst(ctx context.Context) (err error) {
+	p, err := b.begin(ctx, stage.Options{})
+	if err != nil {
+		return err
+	}
+	defer closing(p, &err)
+	hosts := names("h%02d.test", b.count(50, 20))
+	ids := make([]string, len(hosts))
+	for i, h := range hosts {
+		if ids[i], err = p.Create(ctx, p.container("app", h)); err != nil {
+			return err
+		}
+	}
+	if err := p.rest(ctx); err != nil {
+		return err
+	}
+	before, err := p.reloads(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	starting := make(chan error, 1)
+	go func() { starting <- p.startAll(ctx, ids) }()
+	ready, routed, err := p.allAwake(ctx, hosts)
+	if serr := <-starting; err == nil {
+		err = serr
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.live(ctx, len(hosts)); err != nil {
+		return err
+	}
+	after, err := p.reloads(ctx)
+	if err != nil {
+		return err
+	}
+	late := routed.Sub(ready)
+	b.add(Row{
+		What: fmt.Sprintf("%d containers started as fast as Docker can; each with its own host", len(hosts)),
+		Got: fmt.Sprintf("%d reloads; all routed %s after the last is ready; Docker took %s",
+			after-before, ms(late), ready.Sub(began).Round(100*time.Millisecond)),
+		Bound: fmt.Sprintf("≤ %d reloads; ≤ %s", burstReloads, ms(burstLate)), Missed: after-before > burstReloads || late > burstLate,
+		Figures: map[string]float64{"reloads": float64(after - before), "late": millis(late), "docker": millis(ready.Sub(began)), "n": float64(len(hosts))},
+	})
+	return nil
+}
+
+// startAll starts containers, eight at a time: more make Docker no faster.
+func (p *play) startAll(ctx context.Context, ids []string) error {
+	var (
+		next  = make(chan string)
+		wrong = make(chan error, len(ids))
+		all   sync.WaitGroup
+	)
+	for range 8 {
+		all.Go(func() {
+			for id := range next {
+				if _, err := p.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+					wrong <- fmt.Errorf("starting %s: %w", id, err)
+				}
+			}
+		})
+	}
+	for _, id := range ids {
+		next <- id
+	}
+	close(next)
+	all.Wait()
+	close(wrong)
+	return <-wrong
+}
+
+// allAwake waits until every host answers, and returns when the last container
+// began to listen and when the last host answered.
+func (p *play) allAwake(ctx context.Context, hosts []string) (ready, routed time.Time, err error) {
+	c, err := p.Client()
+	if err != nil {
+		return ready, routed, err
+	}
+	v := visitor{c: c, fresh: true}
+	left := slices.Clone(hosts)
+	err = stage.Until(ctx, 2*time.Minute, "every host answers", func() error {
+		left = slices.DeleteFunc(left, func(h string) bool {
+			a := v.ask(ctx, p.URL(h, "/", false))
+			if a.status != 200 {
+				return false
+			}
+			routed = time.Now()
+			if ns, err := strconv.ParseInt(a.since, 10, 64); err == nil && time.Unix(0, ns).After(ready) {
+				ready = time.Unix(0, ns)
+			}
+			return true
+		})
+		if len(left) > 0 {
+			return fmt.Errorf("%d do not", len(left))
+		}
+		return nil
+	})
+	return ready, routed, err
+}

@@ -1,0 +1,261 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+	"github.com/nagaya-ecs/nagaya/nginx/install"
+)
+
+// RoutesOptions say what of the routes is measured and how.
+type RoutesOptions struct {
+	// Bin is the directory of the programs.
+	Bin string
+	// Nginx is the binary that the agent runs; empty is the one in PATH.
+	Nginx string
+	// Only names the parts to be measured, by letter; empty is all of them.
+	Only []string
+	// Quick takes fewer samples.
+	Quick bool
+	// JSON prints the rows as JSON in the place of the table.
+	JSON bool
+	// Out gets the result, Progress one line for each step.
+	Out, Progress io.Writer
+}
+
+// part is one question that is measured on stages of its own.
+type part struct {
+	letter, title string
+	measure       func(*bench, context.Context) error
+}
+
+func parts() []part {
+	return []part{
+		{"a", "a container starts", (*bench).starts},
+		{"b", "rolling replacements", (*bench).replacements},
+		{"c", "the only container is stopped", (*bench).lastStop},
+		{"d", "many containers start", (*bench).burst},
+	}
+}
+
+// ErrMissed is wrapped by the error of a run in which something took more than it may.
+var ErrMissed = errors.New("a bound was missed")
+
+// Routes measures the parts, prints what it found, and returns an error that
+// wraps ErrMissed if a bound was missed or a part could not be measured.
+func Routes(ctx context.Context, o RoutesOptions) error {
+	all := parts()
+	for _, letter := range o.Only {
+		if !slices.ContainsFunc(all, func(p part) bool { return p.letter == letter }) {
+			return fmt.Errorf("there is no part %q: want letters from a to %s, with commas between", letter, all[len(all)-1].letter)
+		}
+	}
+	b := &bench{o: o}
+	if err := b.look(ctx); err != nil {
+		return err
+	}
+	for _, p := range all {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, p.letter) {
+			continue
+		}
+		began := time.Now()
+		b.part = p.letter
+		b.say("%s: %s", p.letter, p.title)
+		if err := p.measure(b, ctx); err != nil {
+			b.add(Row{What: p.title, Got: "not measured: " + err.Error(), Bound: "to be measured", Missed: true})
+		}
+		b.say("%s took %s", p.letter, time.Since(began).Round(time.Second))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return b.result()
+}
+
+// bench is one run.
+type bench struct {
+	o    RoutesOptions
+	host Host
+	rows []Row
+	part string
+	// keepsIdle is whether this nginx can keep idle connections through a reload.
+	keepsIdle bool
+}
+
+// Host is where the figures are from.
+type Host struct {
+	Time   time.Time `json:"time"`
+	CPUs   int       `json:"cpus"`
+	Nginx  string    `json:"nginx"`
+	Docker string    `json:"docker"`
+}
+
+func (b *bench) look(ctx context.Context) error {
+	build, err := install.Detect(ctx, b.o.Nginx)
+	if err != nil {
+		return err
+	}
+	b.keepsIdle = build.KeepaliveMinTimeout
+	cli, err := client.New(client.FromEnv)
+	if err != nil {
+		return err
+	}
+	defer cli.Close()
+	v, err := cli.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return err
+	}
+	b.host = Host{Time: time.Now().Truncate(time.Second), CPUs: runtime.NumCPU(), Nginx: build.Version.String(), Docker: v.Version}
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.o.Progress, format+"\n", args...)
+}
+
+func (b *bench) add(r Row) {
+	r.Part = b.part
+	b.rows = append(b.rows, r)
+	b.say("   %s: %s", r.What, r.Got)
+}
+
+// count is how many samples are taken.
+func (b *bench) count(full, quick int) int {
+	if b.o.Quick {
+		return quick
+	}
+	return full
+}
+
+// span is how long something is looked at.
+func (b *bench) span(full, quick time.Duration) time.Duration {
+	if b.o.Quick {
+		return quick
+	}
+	return full
+}
+
+func (b *bench) result() error {
+	if b.o.JSON {
+		e := json.NewEncoder(b.o.Out)
+		e.SetIndent("", "  ")
+		if err := e.Encode(map[string]any{"host": b.host, "rows": b.rows}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(b.o.Out, "nginx %s, Docker Engine %s, %d cores, %s\n\n", b.host.Nginx, b.host.Docker, b.host.CPUs, b.host.Time.Format(time.DateTime))
+		printTable(b.o.Out, b.rows)
+	}
+	var missed []string
+	for _, r := range b.rows {
+		if r.Missed {
+			missed = append(missed, r.Part+" ("+r.What+")")
+		}
+	}
+	if len(missed) > 0 {
+		return fmt.Errorf("%w: %s", ErrMissed, strings.Join(missed, ", "))
+	}
+	return nil
+}
+
+// play is a stage with an agent on it.
+type play struct {
+	*stage.Stage
+	n int
+}
+
+// begin sets a stage and starts an agent on it. Config is added to nginx's
+// settings where a line begins with two spaces.
+func (b *bench) begin(ctx context.Context, o stage.Options) (*play, error) {
+	o.Bin = b.o.Bin
+	if b.o.Nginx != "" {
+		o.Config = "  binary: " + b.o.Nginx + "\n" + o.Config
+	}
+	s, err := stage.New(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &play{Stage: s}
+	if err := s.StartCloud(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := s.StartAgent(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	if err := p.rest(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return p, nil
+}
+
+// container is one that serves hosts, with a name that no other stage has.
+func (p *play) container(name string, hosts ...string) stage.Container {
+	p.n++
+	return stage.Container{
+		Name: fmt.Sprintf("%s-%s-%d", filepath.Base(p.Dir), name, p.n), Args: []string{"-name", name},
+		Labels: map[string]string{"nagaya.host": strings.Join(hosts, ","), "com.amazonaws.ecs.task-definition-family": strings.TrimRight(name, "0123456789")},
+		Ports:  map[string]string{"8080/tcp": "0"},
+	}
+}
+
+// patience is for what should take a second or two, on a busy machine.
+const patience = 30 * time.Second
+
+// rest waits until nginx serves what is wanted, and so long after its last reload
+// that the next ones are not held back.
+func (p *play) rest(ctx context.Context) error {
+	var loaded time.Time
+	err := stage.Until(ctx, patience, "nginx serves what is wanted", func() error {
+		st, err := p.Board(ctx)
+		if err == nil && !(st.Nginx.Running && st.Nginx.Settled && st.Nginx.Generation == st.Nginx.Wanted) {
+			err = fmt.Errorf("nginx %+v", st.Nginx)
+		}
+		loaded = st.Nginx.LoadedAt
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return pause(ctx, time.Until(loaded.Add(reloadRefill)))
+}
+
+// reloadRefill is how long it takes until three reloads may follow each other
+// without a pause again.
+const reloadRefill = 3 * time.Second
+
+// awaken waits until a URL of the play answers with 200 and returns when it did. It
+// asks on a new connection each time, as often as the peers' figures were taken.
+func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
+	c, err := p.Client()
+	if err != nil {
+		return time.Time{}, err
+	}
+	v := visitor{c: c, fresh: true}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); ; {
+		a := v.ask(ctx, url)
+		if a.status == 200 {
+			return time.Now(), nil
+		}
+		if time.Now().After(end) {
+			return time.Time{}, fmt.Errorf("%s does not answer with 200 within %s, but %s", url, patience, a)
+		}
+		select {
+		case <-ctx.Done():
+			return time.Time{}, ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

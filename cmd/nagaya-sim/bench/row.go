@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Row is one line of the result.
+type Row struct {
+	Part string `json:"part"`
+	// What was measured, how it stands with the Peers that are named there, and what
+	// was Got.
+	What  string `json:"what"`
+	Peers string `json:"peers,omitempty"`
+	Got   string `json:"got"`
+	// Bound is what must hold; empty for a figure that is only shown. Missed is true
+	// when it does not hold.
+	Bound  string `json:"bound,omitempty"`
+	Missed bool   `json:"missed"`
+	// Figures are the numbers in Got, by name; durations are in milliseconds.
+	Figures map[string]float64 `json:"figures,omitempty"`
+}
+
+func printTable(out io.Writer, rows []Row) {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "\twhat\tpeers\tnagaya\tmust hold\t")
+	for _, r := range rows {
+		verdict := ""
+		switch {
+		case r.Missed:
+			verdict = "MISSED"
+		case r.Bound != "":
+			verdict = "holds"
+		}
+		for i := range max(lines(r.What), lines(r.Peers), lines(r.Got), lines(r.Bound)) {
+			letter := r.Part
+			if i > 0 {
+				letter, verdict = "", ""
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", letter, line(r.What, i), line(r.Peers, i), line(r.Got, i), line(r.Bound, i), verdict)
+		}
+	}
+	w.Flush()
+}
+
+// A cell is broken at semicolons.
+func lines(cell string) int { return strings.Count(cell, "; ") + 1 }
+
+func line(cell string, i int) string {
+	all := strings.Split(cell, "; ")
+	if i >= len(all) {
+		return ""
+	}
+	return all[i]
+}
+
+// spans are samples of a duration.
+type spans []time.Duration
+
+// at returns the sample below which the share q lies, 0 without samples.
+func (s spans) at(q float64) time.Duration {
+	if len(s) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[min(len(sorted)-1, int(q*float64(len(sorted))))]
+}
+
+func (s spans) String() string {
+	return fmt.Sprintf("p50 %s, p90 %s; range %s to %s, %d runs", ms(s.at(0.5)), ms(s.at(0.9)), ms(s.at(0)), ms(s.at(1)), len(s))
+}
+
+func (s spans) figures() map[string]float64 {
+	return map[string]float64{"p50": millis(s.at(0.5)), "p90": millis(s.at(0.9)), "min": millis(s.at(0)), "max": millis(s.at(1)), "n": float64(len(s))}
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.0f ms", millis(d)) }

@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+)
+
+// What a start may take.
+const (
+	startP50     = 80 * time.Millisecond
+	startP90     = 130 * time.Millisecond
+	startFullP50 = 150 * time.Millisecond
+)
+
+// starts measures the time from the return of 'docker start' until the first 200.
+func (b *bench) starts(ctx context.Context) error {
+	alone, err := b.startsBeside(ctx, 0)
+	if err != nil {
+		return err
+	}
+	b.add(Row{
+		What: "docker start returned → first 200; nothing else there, plain HTTP", Got: alone.String(), Figures: alone.figures(),
+		Peers: "docker-gen 229 ms (222 to 246); caddy-docker-proxy 108 ms (106 to 115); traefik 58 ms (37 to 68)",
+		Bound: fmt.Sprintf("p50 ≤ %s; p90 ≤ %s", ms(startP50), ms(startP90)), Missed: alone.at(0.5) > startP50 || alone.at(0.9) > startP90,
+	})
+	beside, err := b.startsBeside(ctx, 20)
+	if err != nil {
+		return err
+	}
+	b.add(Row{
+		What: "the same over TLS; beside 20 TLS sites", Got: beside.String(), Figures: beside.figures(),
+		Bound: "p50 ≤ " + ms(startFullP50), Missed: beside.at(0.5) > startFullP50,
+	})
+	return nil
+}
+
+func (b *bench) startsBeside(ctx context.Context, sites int) (took spans, err error) {
+	hosts := names("h%02d.test", sites)
+	secure := sites > 0
+	if secure {
+		hosts = append(hosts, "new.test")
+	}
+	p, err := b.begin(ctx, stage.Options{Hosts: hosts})
+	if err != nil {
+		return nil, err
+	}
+	defer closing(p, &err)
+	for i := range sites {
+		if _, err := p.Run(ctx, p.container("beside", hosts[i])); err != nil {
+			return nil, err
+		}
+	}
+	if sites > 0 {
+		if err := p.live(ctx, sites); err != nil {
+			return nil, err
+		}
+	}
+	url := p.URL("new.test", "/", secure)
+	for range b.count(30, 8) {
+		if err := p.rest(ctx); err != nil {
+			return nil, err
+		}
+		c := p.container("new", "new.test")
+		if _, err := p.Run(ctx, c); err != nil {
+			return nil, err
+		}
+		started := time.Now()
+		at, err := p.awaken(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, at.Sub(started))
+		if err := p.Remove(ctx, c.Name); err != nil {
+			return nil, err
+		}
+		if err := p.live(ctx, sites); err != nil {
+			return nil, err
+		}
+	}
+	return took, nil
+}
+
+// live waits until so many hosts have containers behind them, and nginx serves that.
+func (p *play) live(ctx context.Context, n int) error {
+	return stage.Until(ctx, patience, fmt.Sprintf("%d hosts are live", n), func() error {
+		st, err := p.Board(ctx)
+		if live := len(st.Routes.LiveHosts()); err == nil && (live != n || !st.Nginx.Settled) {
+			err = fmt.Errorf("%d are, nginx %+v", live, st.Nginx)
+		}
+		return err
+	})
+}
+
+// names makes n names of a form with one number in it.
+func names(form string, n int) (all []string) {
+	for i := range n {
+		all = append(all, fmt.Sprintf(form, i))
+	}
+	return all
+}
+
+// closing takes a play away and keeps the error of that if there is no other.
+func closing(p *play, err *error) {
+	if cerr := p.Close(); *err == nil {
+		*err = cerr
+	}
+}
