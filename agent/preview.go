@@ -49,7 +49,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	}
 	c := resolved.Config
 	var p Preview
-	build, err := install.Detect(ctx, c.Nginx.Binary)
+	build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
 	if err != nil {
 		return p, fmt.Errorf("asking nginx for its version: %w", err)
 	}

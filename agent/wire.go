@@ -127,7 +127,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, found func(nginx.Build), trees <-chan nginx.Tree, put func(nginx.Status)) error {
 	var build nginx.Build
 	err := a.persist(ctx, lookAgain, func() (err error) {
-		if build, err = install.Detect(ctx, c.Nginx.Binary); err != nil {
+		if build, err = install.Detect(ctx, installOptions(c, build)); err != nil {
 			put(nginx.Status{LastError: err.Error(), Problems: problems("nginx-missing", "nginx", err,
 				"install nginx 1.19.4 or newer, or set nginx.binary; it is looked for again by itself")})
 		}

@@ -22,6 +22,10 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	if err != nil {
 		return nil, fmt.Errorf("nginx check: %w", err)
 	}
+	w, err := newWay(o)
+	if err != nil {
+		return nil, fmt.Errorf("nginx check: %w", err)
+	}
 	scratch, err := os.MkdirTemp("", "nagaya-check-")
 	if err != nil {
 		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", err)
@@ -33,7 +37,7 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	}
 	problems := append([]problem.Problem(nil), tree.Problems...)
 	unbound := false
-	tester := tester{o: o, store: st, pass: func(text string) bool {
+	tester := tester{way: w, store: st, limit: o.TestTimeout, pass: func(text string) bool {
 		// nginx binds the ports after it has read everything.
 		forbidden := os.Geteuid() != 0 && bindForbidden(text)
 		unbound = unbound || forbidden
@@ -58,24 +62,23 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 			Hint: "run the check as root, or with CAP_NET_BIND_SERVICE",
 		})
 	}
-	problems = append(problems, takenPorts(o, tree)...)
+	problems = append(problems, takenPorts(ctx, w, tree)...)
 	problem.Sort(problems)
 	return problems, nil
 }
 
 // takenPorts names the ports that somebody else holds: nginx -t does not mind.
-func takenPorts(o Options, tree nginx.Tree) []problem.Problem {
-	p := newProcess(o)
-	running := p.find() != 0
+func takenPorts(ctx context.Context, w way, tree nginx.Tree) []problem.Problem {
+	running, net := w.find(ctx) != 0, w.net()
 	var out []problem.Problem
 	for _, l := range tree.Listens() {
-		if !held(l) {
+		if !held(net, l) {
 			continue
 		}
-		pids := portHolders(l)
+		pids := portHolders(net, l)
 		// Without root nobody's sockets but our own can be seen.
 		unseen := len(pids) == 0 && running
-		if !unseen && !slices.ContainsFunc(pids, p.isMaster) {
+		if !unseen && !slices.ContainsFunc(pids, w.isMaster) {
 			out = append(out, asProblem(portInUse(l, pids)))
 		}
 	}

@@ -87,7 +87,7 @@ func TestCheckBesideRunning(t *testing.T) {
 	if diff := cmp.Diff(before, list()); diff != "" {
 		t.Error(diff)
 	}
-	if gen := newProcess(r.o).generation(t.Context()); gen != first.Generation {
+	if gen := newDoor(r.o.RunDir).generation(t.Context()); gen != first.Generation {
 		t.Errorf("nginx serves %q, want %s", gen, first.Generation)
 	}
 }
@@ -144,7 +144,7 @@ func TestDetect(t *testing.T) {
 		{"endless", script("endless", "yes | head -c 1000000\n"), "has no line"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if _, err := Detect(t.Context(), row.binary); err == nil || !strings.Contains(err.Error(), row.want) {
+			if _, err := Detect(t.Context(), Options{Binary: row.binary}); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("got %v, want an error with %q", err, row.want)
 			}
 		})

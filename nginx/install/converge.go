@@ -17,7 +17,7 @@ import (
 // converge makes nginx run and serve what is wanted. Everything that can fail
 // comes before the swap, and the swap is undone if nginx does not take it.
 func (r *runner) converge(ctx context.Context) error {
-	if r.pid != 0 && !r.process.isMaster(r.pid) {
+	if r.pid != 0 && !r.way.isMaster(r.pid) {
 		r.forget()
 	}
 	if err := r.store.prepare(slices.DeleteFunc([]string{r.o.RunDir, r.o.LogDir}, func(d string) bool { return d == "" })...); err != nil {
@@ -71,7 +71,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	tree := r.unblocked(r.withoutRefused(wanted))
 	live := ""
 	if r.pid != 0 {
-		live = r.process.generation(ctx)
+		live = r.door.generation(ctx)
 	}
 	if live == tree.Generation && r.store.current() == live {
 		r.log.Debug("nginx serves what is wanted", "generation", live)
@@ -79,7 +79,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	defer r.store.unstage()
-	tester := tester{o: r.o, store: r.store}
+	tester := tester{way: r.way, store: r.store, limit: r.o.TestTimeout}
 	proved, err := prover{try: tester.try, lastGood: r.store.lastGood}.prove(ctx, tree)
 	var no *refusal
 	switch {
@@ -137,7 +137,7 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 func (r *runner) launch(ctx context.Context, gen string) error {
 	began := time.Now()
 	mark := logEnd(r.o.LogDir)
-	pid, err := r.process.start(ctx)
+	pid, err := r.way.start(ctx)
 	if err != nil {
 		return r.blamePort(gen, err)
 	}
@@ -160,8 +160,8 @@ func (r *runner) blamePort(gen string, err error) error {
 		return err
 	}
 	for _, l := range tree.Listens() {
-		if held(l) {
-			return portInUse(l, portHolders(l))
+		if net := r.way.net(); held(net, l) {
+			return portInUse(l, portHolders(net, l))
 		}
 	}
 	return err
@@ -172,9 +172,9 @@ func (r *runner) blamePort(gen string, err error) error {
 func (r *runner) reload(ctx context.Context, gen string) error {
 	began := time.Now()
 	r.budget.take(began)
-	old, _ := workers(r.pid)
+	old, _ := r.way.workers(r.pid)
 	mark := logEnd(r.o.LogDir)
-	if err := r.process.hup(r.pid); err != nil {
+	if err := r.way.reload(ctx, r.pid); err != nil {
 		return err
 	}
 	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark, old: old}); err != nil {
@@ -210,7 +210,7 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		if r.process.generation(ctx) == c.gen && !r.anyAccepting(c.old) {
+		if r.door.generation(ctx) == c.gen && !r.anyAccepting(c.old) {
 			return nil
 		}
 		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
@@ -235,7 +235,7 @@ func (r *runner) anyAccepting(old []int) bool {
 	if len(old) == 0 {
 		return false
 	}
-	active, _ := workers(r.pid)
+	active, _ := r.way.workers(r.pid)
 	return slices.ContainsFunc(old, func(pid int) bool { return slices.Contains(active, pid) })
 }
 
@@ -251,7 +251,7 @@ func refusedFor(text string) bool {
 }
 
 func (r *runner) refusedReload(text string) error {
-	if t := portTrouble(text); t != nil {
+	if t := portTrouble(r.way.net(), text); t != nil {
 		return t
 	}
 	reason := lastEmerg(text)

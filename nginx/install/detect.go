@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -16,27 +15,32 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Detect asks an nginx binary (default "nginx" from PATH) what it is. The error
-// says what to install when there is none or when it is too old.
-func Detect(ctx context.Context, binary string) (nginx.Build, error) {
-	binary = cmp.Or(binary, "nginx")
+// Detect asks the nginx of these Options what it is; only what says which nginx
+// it is needs to be set. The error says what to install when there is none or
+// when it is too old.
+func Detect(ctx context.Context, o Options) (nginx.Build, error) {
+	o.Binary = cmp.Or(o.Binary, "nginx")
+	w, err := newWay(o)
+	if err != nil {
+		return nginx.Build{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	out := &tail{limit: 64 << 10}
-	cmd := exec.CommandContext(ctx, binary, "-V")
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = out, out, time.Second
-	if err := cmd.Run(); err != nil {
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			return nginx.Build{}, fmt.Errorf("nginx is not installed as %q: install it, e.g. apt install nginx or dnf install nginx: %w", binary, err)
-		}
-		return nginx.Build{}, fmt.Errorf("running %s -V: %w", binary, err)
+	said, exit, err := w.run(ctx, "-V")
+	switch {
+	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+		return nginx.Build{}, fmt.Errorf("nginx is not installed as %q: install it, e.g. apt install nginx or dnf install nginx: %w", o.Binary, err)
+	case err != nil:
+		return nginx.Build{}, fmt.Errorf("running %s -V: %w", o.Binary, err)
+	case exit != 0:
+		return nginx.Build{}, fmt.Errorf("running %s -V: exit status %d", o.Binary, exit)
 	}
-	b, err := nginx.ParseBuild(out.String())
+	b, err := nginx.ParseBuild(said)
 	if err != nil {
-		return b, fmt.Errorf("%s: %w", binary, err)
+		return b, fmt.Errorf("%s: %w", o.Binary, err)
 	}
 	if b.Stream == "dynamic" {
-		b.StreamModule = streamModule(out.String())
+		b.StreamModule = streamModule(said, w.sees)
 		if b.StreamModule == "" {
 			// Distributions package the module apart; without it this nginx has none.
 			b.Stream, b.StreamRealIP, b.StreamPreread, b.StreamTLS = "", false, false, false
@@ -50,14 +54,14 @@ var modulesDir = regexp.MustCompile(`--modules-path=(/\S+)`)
 
 // streamModule finds the file of a dynamic stream module; empty when it is not
 // installed.
-func streamModule(version string) string {
+func streamModule(version string, there func(file string) bool) string {
 	dirs := []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"}
 	if m := modulesDir.FindStringSubmatch(version); m != nil {
 		dirs = append([]string{m[1]}, dirs...)
 	}
 	for _, dir := range dirs {
 		file := filepath.Join(dir, "ngx_stream_module.so")
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
+		if there(file) {
 			return file
 		}
 	}

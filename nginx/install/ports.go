@@ -13,8 +13,8 @@ import (
 )
 
 // portTrouble reads which port is taken from nginx's message and names who has
-// it; nil if the message is about something else.
-func portTrouble(text string) *trouble {
+// it in that directory's network; nil if the message is about something else.
+func portTrouble(net, text string) *trouble {
 	m := bindInUse.FindStringSubmatch(text)
 	if m == nil {
 		return nil
@@ -24,7 +24,7 @@ func portTrouble(text string) *trouble {
 		return nil
 	}
 	l := nginx.Listen{Port: uint16(port)}
-	return portInUse(l, portHolders(l))
+	return portInUse(l, portHolders(net, l))
 }
 
 // portInUse names the first of the processes that hold a port; there is none
@@ -50,11 +50,12 @@ func portInUse(l nginx.Listen, pids []int) *trouble {
 // everything, and nginx -t does not mind.
 func (r *runner) blocked(tree nginx.Tree) map[string]*trouble {
 	sites := map[string]*trouble{}
+	net := r.way.net()
 	for _, l := range tree.Listens() {
-		if l.Site == "" || sites[l.Site] != nil || !held(l) {
+		if l.Site == "" || sites[l.Site] != nil || !held(net, l) {
 			continue
 		}
-		if pids := portHolders(l); !slices.ContainsFunc(pids, r.process.isMaster) {
+		if pids := portHolders(net, l); !slices.ContainsFunc(pids, r.way.isMaster) {
 			sites[l.Site] = portInUse(l, pids)
 		}
 	}
@@ -71,24 +72,24 @@ func (r *runner) unblocked(tree nginx.Tree) nginx.Tree {
 	return tree
 }
 
-// portHolders returns who listens on a port in this network namespace.
-func portHolders(l nginx.Listen) []int { return inodeHolders(listeners(l)) }
+// portHolders returns who listens on a port in the network of a /proc/PID/net.
+func portHolders(net string, l nginx.Listen) []int { return inodeHolders(listeners(net, l)) }
 
-// held reports whether anybody listens on a port.
-func held(l nginx.Listen) bool { return len(listeners(l)) > 0 }
+// held reports whether anybody listens on a port there.
+func held(net string, l nginx.Listen) bool { return len(listeners(net, l)) > 0 }
 
 // listeners returns the inodes of the listening sockets of a port, from the
-// tables described in proc_pid_net(5): the local address is the second field
+// tables described in proc_pid_net(5), which are empty where there is no net: the local address is the second field
 // in hexadecimal, the state the fourth (0A is LISTEN; of UDP 07 is a socket that
 // takes from everybody), the inode the tenth.
-func listeners(l nginx.Listen) map[string]bool {
+func listeners(net string, l nginx.Listen) map[string]bool {
 	inodes := map[string]bool{}
-	tables, state := []string{"/proc/self/net/tcp", "/proc/self/net/tcp6"}, "0A"
+	tables, state := []string{"tcp", "tcp6"}, "0A"
 	if l.UDP {
-		tables, state = []string{"/proc/self/net/udp", "/proc/self/net/udp6"}, "07"
+		tables, state = []string{"udp", "udp6"}, "07"
 	}
 	for _, table := range tables {
-		eachLine(table, func(fields []string) {
+		eachLine(filepath.Join(net, table), func(fields []string) {
 			if len(fields) < 10 || fields[3] != state {
 				return
 			}

@@ -5,15 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,37 +24,8 @@ const (
 	drainingTitle = "nginx: worker process is shutting down"
 )
 
-// process is the nginx of one Options: how to find it, start it and talk to it.
-type process struct {
-	o    Options
-	http *http.Client
-}
-
-func newProcess(o Options) *process {
-	socket := nginx.Socket(o.RunDir)
-	return &process{o: o, http: &http.Client{
-		Timeout: time.Second,
-		Transport: &http.Transport{
-			// A kept connection would belong to an old worker after a reload.
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-			},
-		},
-	}}
-}
-
-// environment is what nginx gets of ours: it faces the Internet, so no
-// credentials and no inherited sockets.
-func environment() []string {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	for _, name := range []string{"TZ", "LANG", "LD_LIBRARY_PATH", "OPENSSL_CONF"} {
-		if v, ok := os.LookupEnv(name); ok {
-			env = append(env, name+"="+v)
-		}
-	}
-	return env
-}
+// process is an nginx of this host: how to find it, to look at it and to signal it.
+type process struct{ o Options }
 
 // title returns the command line of a process; a zombie has none.
 func title(pid int) string {
@@ -81,10 +48,9 @@ func (p *process) isMaster(pid int) bool {
 	return err != nil || strings.Contains(filepath.Base(exe), "nginx") || filepath.Base(exe) == filepath.Base(p.o.Binary)
 }
 
-// find returns the master's process number, or 0. It believes the pid file only
-// if that process is our master; without the file it asks who holds the private
-// socket.
-func (p *process) find() int {
+// find believes the pid file only if that process is our master; without the file
+// it asks who holds the private socket.
+func (p *process) find(context.Context) int {
 	if b, err := readFile(nginx.PIDFile(p.o.RunDir)); err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(b)); err == nil && pid > 1 && p.isMaster(pid) {
 			return pid
@@ -165,9 +131,7 @@ func (p *process) newborn(ctx context.Context) int {
 	}
 }
 
-// workers returns the master's workers: those that accept, and those that are
-// draining, the oldest first.
-func workers(master int) (active, draining []int) {
+func (*process) workers(master int) (active, draining []int) {
 	m := strconv.Itoa(master)
 	b, err := os.ReadFile("/proc/" + m + "/task/" + m + "/children")
 	if err != nil {
@@ -188,131 +152,13 @@ func workers(master int) (active, draining []int) {
 	return active, draining
 }
 
-// generation asks the running nginx what it serves; "" when it does not answer.
-func (p *process) generation(ctx context.Context) string {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nginx/generation", nil)
-	if err != nil {
-		return ""
-	}
-	res, err := p.http.Do(req)
-	if err != nil {
-		return ""
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 64))
-	if gen := string(b); err == nil && res.StatusCode == http.StatusOK && generationName.MatchString(gen) {
-		return gen
-	}
-	return ""
-}
-
-// startArgs is how nginx is started. -c comes first: a title that is cut short
-// still names the configuration.
-func (p *process) startArgs() []string {
-	return []string{"-c", p.o.confPath(), "-p", p.o.StateDir, "-e", nginx.ErrorLog(p.o.LogDir)}
-}
-
 // startLine is the part of the command line by which a start is known; a test of
 // a configuration (-t) never has it, because it names a directory beside.
 func (p *process) startLine() string { return " -c " + p.o.confPath() + " -p " }
 
-// startTimeout bounds a start; nginx itself tries a busy port for 2.5 s.
-const startTimeout = 20 * time.Second
-
-// start starts nginx with the current generation and returns its number. It
-// does not wait until nginx answers.
-func (p *process) start(ctx context.Context) (int, error) {
-	// A start that was begun is ended, so that no half-born nginx is left.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
-	defer cancel()
-	if pid := p.newborn(ctx); pid != 0 {
-		p.o.Log.Info("nginx that a former agent was starting is adopted", "pid", pid)
-		return pid, nil
-	}
-	p.clear()
-	cmd := exec.CommandContext(ctx, p.o.Binary, p.startArgs()...)
-	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(), "/", time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	out := &tail{limit: 64 << 10}
-	if p.o.LogDir == "" {
-		cmd.Stderr = os.Stderr // nginx keeps it, so it cannot be a pipe to us
-	} else {
-		cmd.Stderr = out
-	}
-	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return 0, p.startTrouble(out.String(), err)
-	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if pid := p.find(); pid != 0 {
-			return pid, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, p.startTrouble(out.String(), ctx.Err())
-		case <-tick.C:
-		}
-	}
-}
-
-func (p *process) startTrouble(text string, err error) error {
-	if reason := lastEmerg(text); reason != "" {
-		if t := portTrouble(text); t != nil {
-			return t
-		}
-		return refusalTrouble(reason, p.o.StateDir)
-	}
-	return &trouble{
-		code: "nginx-start-failed", err: err, text: "nginx did not start: " + bounded(err.Error()),
-		hint: "read nginx's error log (" + nginx.ErrorLog(p.o.LogDir) + "); it is tried again",
-	}
-}
-
-// clear removes what a killed nginx left: workers without a master, which hold
-// the ports, its sockets and its pid file. The caller knows that no master runs.
-func (p *process) clear() {
-	p.retireOrphans(nginx.Socket(p.o.RunDir))
-	left, _ := filepath.Glob(filepath.Join(p.o.RunDir, "*.sock")) // the pattern is a constant
-	for _, socket := range left {
-		os.Remove(socket)
-	}
-	os.Remove(nginx.PIDFile(p.o.RunDir))
-}
-
-// retireOrphans lets workers without a master finish what they began; they give
-// up the ports at once. Whoever does not listen to that is ended.
-func (p *process) retireOrphans(socket string) {
-	for _, sig := range []unix.Signal{unix.SIGQUIT, unix.SIGTERM, unix.SIGKILL} {
-		deadline := time.Now().Add(time.Second)
-		signalled := map[int]bool{}
-		for {
-			left := 0
-			for _, pid := range socketHolders(socket) {
-				if t := title(pid); !strings.HasPrefix(t, "nginx: ") || strings.HasPrefix(t, drainingTitle) || strings.HasPrefix(t, masterTitle) {
-					continue
-				}
-				left++
-				if !signalled[pid] {
-					signalled[pid] = true
-					p.o.Log.Info("nginx worker without a master is told to finish", "pid", pid, "signal", sig.String())
-					unix.Kill(pid, sig)
-				}
-			}
-			if left == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-	}
-}
-
-// hup tells the master to reload. The number is checked again right before, as
-// it may have gone to another process.
-func (p *process) hup(pid int) error {
+// reload sends SIGHUP. The number is checked again right before, as it may have
+// gone to another process.
+func (p *process) reload(_ context.Context, pid int) error {
 	if !p.isMaster(pid) {
 		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
 	}
@@ -320,6 +166,52 @@ func (p *process) hup(pid int) error {
 		return fmt.Errorf("sending SIGHUP to nginx (%d): %w", pid, err)
 	}
 	return nil
+}
+
+func (*process) watch(pid int) (gone <-chan struct{}, stop func()) { return watch(pid) }
+
+// end sends SIGTERM, which does not wait for clients.
+func (*process) end(worker int) error {
+	if err := unix.Kill(worker, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func (*process) net() string { return "/proc/self/net" }
+
+func (*process) container() string { return "" }
+
+func (*process) sees(file string) bool {
+	info, err := os.Stat(file)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// maxSaid bounds what is kept of the binary's words, in bytes.
+const maxSaid = 64 << 10
+
+func (p *process) run(ctx context.Context, args ...string) (said string, exit int, err error) {
+	out := &tail{limit: maxSaid}
+	cmd := exec.CommandContext(ctx, p.o.Binary, args...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay, cmd.Env = out, out, time.Second, environment()
+	err = cmd.Run()
+	var failed *exec.ExitError
+	if ctx.Err() == nil && errors.As(err, &failed) {
+		return out.String(), failed.ExitCode(), nil
+	}
+	return out.String(), 0, err
+}
+
+// environment is what nginx gets of ours: it faces the Internet, so no
+// credentials and no inherited sockets.
+func environment() []string {
+	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	for _, name := range []string{"TZ", "LANG", "LD_LIBRARY_PATH", "OPENSSL_CONF"} {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
 }
 
 // watch returns a channel that is closed when the process has ended. stop ends

@@ -3,7 +3,6 @@ package install
 import (
 	"context"
 	"errors"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,8 +169,9 @@ func blame(t nginx.Tree, text string) (site nginx.SiteFile, found, shared bool) 
 
 // tester asks nginx -t about trees that it stages in a store.
 type tester struct {
-	o     Options
+	way   way
 	store *store
+	limit time.Duration // for one test
 	// pass says of a refusal that it is none; nil means never.
 	pass func(text string) bool
 }
@@ -180,29 +180,21 @@ func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 	if err := t.store.stage(tree); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.o.TestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
-	out := &tail{limit: 64 << 10}
-	cmd := exec.CommandContext(ctx, t.o.Binary, "-t", "-c", filepath.Join(t.store.staged(), nginx.MainFile), "-p", t.store.dir, "-e", "stderr")
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay, cmd.Env = out, out, time.Second, environment()
-	err := cmd.Run()
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
+	said, exit, err := t.way.run(ctx, "-t", "-c", filepath.Join(t.store.staged(), nginx.MainFile), "-p", t.store.dir, "-e", "stderr")
+	switch {
+	case ctx.Err() != nil:
 		return &trouble{
-			code: "nginx-test-timeout", err: ctx.Err(), text: "nginx -t did not end within " + t.o.TestTimeout.String(),
+			code: "nginx-test-timeout", err: ctx.Err(), text: "nginx -t did not end within " + t.limit.String(),
 			hint: "look for names in your snippets that take long to resolve; nginx goes on with what it has",
 		}
+	case err != nil:
+		return notRunnable(err)
+	case exit == 0:
+		return nil
 	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return &trouble{
-			code: "nginx-not-runnable", err: err, text: "running " + t.o.Binary + " -t failed: " + bounded(err.Error()),
-			hint: "install nginx, or correct the path of its binary",
-		}
-	}
-	text := strings.ReplaceAll(out.String(), t.store.staged()+"/", "")
+	text := strings.ReplaceAll(said, t.store.staged()+"/", "")
 	reason := lastEmerg(text)
 	if reason == "" {
 		reason = bounded(strings.TrimSpace(text))

@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 		}
 		t.Fatal(err)
 	}
-	build, err := Detect(t.Context(), binary)
+	build, err := Detect(t.Context(), Options{Binary: binary})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,8 +95,8 @@ func newRig(t *testing.T) *rig {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := newProcess(o)
-		if pid := p.find(); pid != 0 {
+		p := newChild(o)
+		if pid := p.find(context.Background()); pid != 0 {
 			unix.Kill(pid, unix.SIGTERM)
 			awaitExit(t, pid)
 		}

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -27,7 +25,10 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(ngin
 	if err != nil {
 		return fmt.Errorf("nginx install: %w", err)
 	}
-	r := newRunner(o, put)
+	r, err := newRunner(o, put)
+	if err != nil {
+		return fmt.Errorf("nginx install: %w", err)
+	}
 	unlock, err := r.lock(ctx)
 	if err != nil || unlock == nil {
 		return err
@@ -51,7 +52,8 @@ type runner struct {
 	log     *slog.Logger
 	put     func(nginx.Status)
 	store   *store
-	process *process
+	way     way
+	door    *door
 	budget  budget
 	backoff backoff
 
@@ -72,14 +74,15 @@ type runner struct {
 	retryAt    time.Time          // when the quarantine is tried again
 }
 
-func newRunner(o Options, put func(nginx.Status)) *runner {
+func newRunner(o Options, put func(nginx.Status)) (*runner, error) {
+	w, err := newWay(o)
 	return &runner{
 		o: o, log: o.Log, put: put,
-		store: &store{dir: o.StateDir}, process: newProcess(o),
+		store: &store{dir: o.StateDir}, way: w, door: newDoor(o.RunDir),
 		budget:     budget{burst: o.ReloadBurst, every: o.ReloadEvery},
 		status:     nginx.Status{Version: o.Build.Version.String()},
 		quarantine: map[string]refused{},
-	}
+	}, err
 }
 
 // lock waits for a state directory that can be locked; unlock is nil when ctx
@@ -99,7 +102,7 @@ func (r *runner) lock(ctx context.Context) (unlock func(), err error) {
 			return nil, err
 		}
 		r.failed(err)
-		r.status.PID = r.process.find()
+		r.status.PID = r.way.find(ctx)
 		r.status.Running = r.status.PID != 0
 		r.publish()
 		select {
@@ -184,7 +187,7 @@ func (r *runner) observe(ctx context.Context) {
 	r.status.Running, r.status.PID = r.pid != 0, r.pid
 	r.status.Generation, r.status.WorkersDraining = "", 0
 	if r.pid != 0 {
-		r.status.Generation = r.process.generation(ctx)
+		r.status.Generation = r.door.generation(ctx)
 		r.drain()
 	}
 }
@@ -210,10 +213,10 @@ func lacks(all, words []string) bool {
 // drain counts the workers that finish what they had begun, and ends the oldest
 // where there are too many: each holds as much memory as one that serves.
 func (r *runner) drain() int {
-	_, old := workers(r.pid)
+	_, old := r.way.workers(r.pid)
 	for len(old) > r.o.MaxDraining {
 		r.log.Warn("old worker ended before its clients were done", "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
-		if err := unix.Kill(old[0], unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := r.way.end(old[0]); err != nil {
 			r.log.Warn("old worker could not be ended", "pid", old[0], "err", err)
 		}
 		r.status.WorkersEnded++
@@ -257,7 +260,7 @@ func quarantineProblem(q refused) problem.Problem {
 
 // adopt takes over the nginx of a former agent.
 func (r *runner) adopt(ctx context.Context) {
-	pid := r.process.find()
+	pid := r.way.find(ctx)
 	if pid == 0 {
 		return
 	}
@@ -270,7 +273,7 @@ func (r *runner) adopt(ctx context.Context) {
 func (r *runner) follow(pid int, startedAt time.Time) {
 	r.forget()
 	r.pid, r.startedAt = pid, startedAt
-	r.gone, r.unwatch = watch(pid)
+	r.gone, r.unwatch = r.way.watch(pid)
 }
 
 func (r *runner) forget() {

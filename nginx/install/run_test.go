@@ -187,7 +187,7 @@ func TestKilledMasterIsReplaced(t *testing.T) {
 		case <-ctx.Done():
 			t.Fatalf("workers %v", old)
 		case <-tick:
-			old, _ = workers(s.PID)
+			old, _ = newChild(r.o).workers(s.PID)
 		}
 	}
 	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
@@ -251,7 +251,7 @@ func TestAdoptNewborn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newProcess(o)
+	p := newChild(o)
 	start := exec.Command(r.o.Binary, p.startArgs()...)
 	start.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := start.Start(); err != nil {
@@ -264,7 +264,7 @@ func TestAdoptNewborn(t *testing.T) {
 	if err := start.Wait(); err != nil {
 		t.Fatal("the first nginx did not start: ", err)
 	}
-	if want := p.find(); pid != want || pid == 0 {
+	if want := p.find(context.Background()); pid != want || pid == 0 {
 		t.Errorf("process %d was adopted, the one that was on its way is %d", pid, want)
 	}
 	r.run()

@@ -18,7 +18,7 @@ func (r *rig) stopNginx() {
 	if err := Stop(context.Background(), r.o); err != nil {
 		r.t.Error(err)
 	}
-	if pid := newProcess(r.o).find(); pid != 0 {
+	if pid := newChild(r.o).find(r.t.Context()); pid != 0 {
 		r.t.Fatalf("nginx (%d) runs after Stop", pid)
 	}
 }
@@ -57,7 +57,7 @@ func TestStopLetsNginxFinish(t *testing.T) {
 	got := r.getLater(r.http("a.test", "/"))
 	<-arrived
 
-	if err := Stop(t.Context(), r.o); !errors.Is(err, ErrLocked) || newProcess(r.o).find() != pid {
+	if err := Stop(t.Context(), r.o); !errors.Is(err, ErrLocked) || newChild(r.o).find(t.Context()) != pid {
 		t.Errorf("got %v while an agent works with it, want ErrLocked and nginx untouched", err)
 	}
 	r.crash()

@@ -81,6 +81,17 @@ func refusalTrouble(text, stateDir string) error {
 	return t
 }
 
+// notRunnable says why nginx could not be asked.
+func notRunnable(err error) error {
+	if t := (*trouble)(nil); errors.As(err, &t) {
+		return err
+	}
+	return &trouble{
+		code: "nginx-not-runnable", err: err, text: "running nginx -t failed: " + bounded(err.Error()),
+		hint: "install nginx, or correct the path of its binary",
+	}
+}
+
 func bindForbidden(text string) bool {
 	return strings.Contains(text, "bind() to ") && strings.Contains(text, "Permission denied")
 }

@@ -102,7 +102,7 @@ type Host struct {
 }
 
 func (b *bench) look(ctx context.Context) error {
-	build, err := install.Detect(ctx, b.o.Nginx)
+	build, err := install.Detect(ctx, install.Options{Binary: b.o.Nginx})
 	if err != nil {
 		return err
 	}
