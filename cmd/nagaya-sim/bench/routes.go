@@ -138,14 +138,6 @@ func (b *bench) count(full, quick int) int {
 	return full
 }
 
-// span is how long something is looked at.
-func (b *bench) span(full, quick time.Duration) time.Duration {
-	if b.o.Quick {
-		return quick
-	}
-	return full
-}
-
 func (b *bench) result() error {
 	if b.o.JSON {
 		e := json.NewEncoder(b.o.Out)
