@@ -1,11 +1,13 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,7 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
-	"github.com/nagaya-ecs/nagaya/nginx/install"
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // RoutesOptions say what of the routes is measured and how.
@@ -102,7 +104,11 @@ type Host struct {
 }
 
 func (b *bench) look(ctx context.Context) error {
-	build, err := install.Detect(ctx, install.Options{Binary: b.o.Nginx})
+	said, err := exec.CommandContext(ctx, cmp.Or(b.o.Nginx, "nginx"), "-V").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("asking nginx for its version: %w", err)
+	}
+	build, err := nginx.ParseBuild(string(said))
 	if err != nil {
 		return err
 	}
