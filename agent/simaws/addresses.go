@@ -16,8 +16,11 @@ type AddressSpec struct {
 	// BorderGroup is the network border group; default the Region.
 	BorderGroup string `json:"border_group,omitempty"`
 	// ForeignInterface associates the address with an interface that belongs to no
-	// instance, e.g. that of a NAT gateway.
+	// instance, e.g. that of a NAT gateway. Nobody can take it from there.
 	ForeignInterface string `json:"foreign_interface,omitempty"`
+	// ServiceManaged is the service of AWS that manages the address, e.g. "alb".
+	// Nobody else can associate it.
+	ServiceManaged string `json:"service_managed,omitempty"`
 }
 
 type address struct {
@@ -25,6 +28,7 @@ type address struct {
 	publicIP    string
 	tags        map[string]string
 	borderGroup string
+	managed     string
 	held        *association
 }
 
@@ -60,6 +64,7 @@ func (w *World) AddAddress(s AddressSpec) (string, error) {
 		publicIP:    s.PublicIP,
 		tags:        maps.Clone(s.Tags),
 		borderGroup: s.BorderGroup,
+		managed:     s.ServiceManaged,
 	}
 	if s.ForeignInterface != "" {
 		a.held = &association{id: w.newID("eipassoc"), eni: s.ForeignInterface, privateIP: w.freePrivateIP()}
@@ -92,6 +97,7 @@ func (w *World) SetAddressTags(allocationID string, tags map[string]string) erro
 		return &NotFoundError{"address", allocationID}
 	}
 	a.tags = maps.Clone(tags)
+	w.remember()
 	return nil
 }
 
@@ -220,7 +226,7 @@ func (w *World) publicIPs(v view, n *eni) []publicPair {
 				found = a.publicIP
 			}
 		}
-		if auto := v.auto[n.id]; found == "" && k == 0 && auto.ip != "" && !auto.from.After(w.Now()) {
+		if auto := v.auto[n.id]; found == "" && k == 0 && auto.ip != "" && (v.early || !auto.from.After(w.Now())) {
 			found = auto.ip
 		}
 		if found != "" {

@@ -45,6 +45,8 @@ func (batchService) do(w *World, r *request) (reply, *apiError) {
 
 func (batchService) refuse(why refusal, text string) *apiError { return jsonRefusal(why, text) }
 
+func (batchService) deny() string { return "AccessDeniedException" }
+
 func (batchService) fail(e *apiError, _ string) reply {
 	out := jsonReply("application/json", e.status, map[string]string{"message": e.message})
 	out.header = map[string]string{"X-Amzn-Errortype": e.code}

@@ -1,6 +1,7 @@
 package simaws
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -24,6 +25,8 @@ type Call struct {
 type Calls struct {
 	// Counts is by service and action, for at most 500 different actions a service.
 	Counts map[string]map[string]int `json:"counts"`
+	// ByInstance is the same for each instance that is known by its credentials.
+	ByInstance map[string]map[string]map[string]int `json:"by_instance"`
 	// Log holds the newest requests, oldest first, 1,000 at most.
 	Log []Call `json:"log"`
 }
@@ -35,20 +38,32 @@ const keptActions = 500
 
 type callBook struct{ Calls }
 
-func (b *callBook) reset() { b.Calls = Calls{Counts: map[string]map[string]int{}} }
+func (b *callBook) reset() {
+	b.Calls = Calls{Counts: map[string]map[string]int{}, ByInstance: map[string]map[string]map[string]int{}}
+}
 
 func (b *callBook) add(c Call) {
-	of := b.Counts[c.Service]
-	if of == nil {
-		of = map[string]int{}
-		b.Counts[c.Service] = of
-	}
-	if _, known := of[c.Action]; known || len(of) < keptActions {
-		of[c.Action]++
+	count(b.Counts, c)
+	if c.Instance != "" { // credentials name an instance that exists, so these are few
+		if b.ByInstance[c.Instance] == nil {
+			b.ByInstance[c.Instance] = map[string]map[string]int{}
+		}
+		count(b.ByInstance[c.Instance], c)
 	}
 	b.Log = append(b.Log, c)
 	if extra := len(b.Log) - keptCalls; extra > 0 {
 		b.Log = slices.Delete(b.Log, 0, extra)
+	}
+}
+
+func count(by map[string]map[string]int, c Call) {
+	of := by[c.Service]
+	if of == nil {
+		of = map[string]int{}
+		by[c.Service] = of
+	}
+	if _, known := of[c.Action]; known || len(of) < keptActions {
+		of[c.Action]++
 	}
 }
 
@@ -63,14 +78,19 @@ func (w *World) note(c Call) {
 func (w *World) Calls() Calls {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c := Calls{Counts: map[string]map[string]int{}, Log: slices.Clone(w.calls.Log)}
-	for service, of := range w.calls.Counts {
-		c.Counts[service] = map[string]int{}
-		for action, n := range of {
-			c.Counts[service][action] = n
-		}
+	c := Calls{Counts: copied(w.calls.Counts), ByInstance: map[string]map[string]map[string]int{}, Log: slices.Clone(w.calls.Log)}
+	for id, counts := range w.calls.ByInstance {
+		c.ByInstance[id] = copied(counts)
 	}
 	return c
+}
+
+func copied(counts map[string]map[string]int) map[string]map[string]int {
+	all := map[string]map[string]int{}
+	for service, of := range counts {
+		all[service] = maps.Clone(of)
+	}
+	return all
 }
 
 // Count is how often an action was called.
@@ -78,6 +98,13 @@ func (w *World) Count(service, action string) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.calls.Counts[service][action]
+}
+
+// CountBy is how often an instance called an action.
+func (w *World) CountBy(instance, service, action string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls.ByInstance[instance][service][action]
 }
 
 // ResetCalls forgets all requests.

@@ -38,6 +38,8 @@ func (cloudWatchService) action(r *http.Request, _ []byte) string {
 	return action
 }
 
+func (cloudWatchService) deny() string { return "AccessDenied" }
+
 func (cloudWatchService) refuse(why refusal, text string) *apiError {
 	switch why {
 	case notSigned:

@@ -85,6 +85,9 @@ func (c *Cloud) controlInstances(m *http.ServeMux) {
 	do(m, "PUT /instances/{id}/tags", func(r *http.Request, v map[string]string) (any, error) {
 		return nil, c.SetTags(r.PathValue("id"), v)
 	})
+	do(m, "PUT /instances/{id}/allow", func(r *http.Request, v []string) (any, error) {
+		return nil, c.SetAllow(r.PathValue("id"), v)
+	})
 	do(m, "PUT /instances/{id}/metadata", func(r *http.Request, v Metadata) (any, error) {
 		return nil, c.SetMetadata(r.PathValue("id"), v)
 	})

@@ -56,6 +56,8 @@ func TestControl(t *testing.T) {
 		{"PUT /instances/" + host + "/credit-mode", `{"mode":"unlimited"}`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return i.CreditMode == simaws.Unlimited }},
 		{"PUT /instances/" + host + "/tags", `{"Name":"renamed"}`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return i.Tags["Name"] == "renamed" }},
 		{"PUT /instances/" + host + "/metadata", `{"tags":false}`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return !i.Metadata.Tags }},
+		{"PUT /instances/" + host + "/allow", `["ec2:Describe*"]`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return len(i.Allow) == 1 }},
+		{"PUT /instances/" + host + "/allow", `null`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return i.Allow == nil }},
 		{"PUT /instances/" + host + "/notices", `{"spot_action":"stop"}`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return i.Notices.SpotAction == "stop" }},
 		{"PUT /instances/" + host + "/tasks", `{"Tasks":[{"Arn":"x"}]}`, 200, func(s simaws.State) bool { i, _ := s.Instance(host); return strings.Contains(string(i.Tasks), "Arn") }},
 		{"PUT /instances/i-none/cpu", `{"percent":1}`, 404, nil},

@@ -8,8 +8,9 @@
 // instance's metadata, CPU use becomes credits, credits become CloudWatch
 // datapoints. [Serve] opens the endpoints of a World on loopback. What the real
 // cloud does wrong now and then (throttling, late points, lost answers, stale
-// reads) happens here only when a [Fault] or the [Conditions] ask for it; the
-// one exception is that datapoints come unordered, as they always do.
+// reads, a role that is not known yet) happens here only when a [Fault] or the
+// [Conditions] ask for it; the one exception is that datapoints come unordered,
+// as they always do.
 //
 // It shares no code with what it is used to test, and is never part of the
 // shipped program.

@@ -31,6 +31,8 @@ func (ec2Service) action(_ *http.Request, body []byte) string {
 // far as the checks.
 var ec2Actions = map[string]func(*World, query) (any, *apiError){
 	"AssociateAddress":                     (*World).associateAddress,
+	"CreateTags":                           (*World).createTags,
+	"DeleteTags":                           (*World).deleteTags,
 	"DescribeAddresses":                    (*World).describeAddresses,
 	"DescribeInstanceCreditSpecifications": (*World).describeCreditSpecifications,
 	"DescribeInstanceTypes":                (*World).describeInstanceTypes,
@@ -83,6 +85,8 @@ func (ec2Service) refuse(why refusal, text string) *apiError {
 		return &apiError{"AuthFailure", "AWS was not able to validate the provided access credentials", 401}
 	}
 }
+
+func (ec2Service) deny() string { return "UnauthorizedOperation" }
 
 func (ec2Service) fail(e *apiError, requestID string) reply {
 	type item struct{ Code, Message string }

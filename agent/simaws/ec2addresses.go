@@ -16,6 +16,7 @@ type addressXML struct {
 	Tags                    []tagXML `xml:"tagSet>item"`
 	PublicIPv4Pool          string   `xml:"publicIpv4Pool"`
 	NetworkBorderGroup      string   `xml:"networkBorderGroup"`
+	ServiceManaged          string   `xml:"serviceManaged,omitempty"`
 }
 
 func (w *World) describeAddresses(q query) (any, *apiError) {
@@ -39,14 +40,14 @@ func (w *World) describeAddresses(q query) (any, *apiError) {
 	var out struct {
 		Addresses []addressXML `xml:"addressesSet>item"`
 	}
-	seen := w.asOf(w.conditions.AddressLag)
+	seen := w.stale()
 	for _, id := range sortedKeys(w.addresses) {
 		a := w.addresses[id]
 		if len(allocations) > 0 && !slices.Contains(allocations, id) || len(ips) > 0 && !slices.Contains(ips, a.publicIP) {
 			continue
 		}
 		x := w.addressXML(a, seen)
-		if ok, _ := addressFields(x, a.tags).match(filters); ok {
+		if ok, _ := addressFields(x, seen.tags[id]).match(filters); ok {
 			out.Addresses = append(out.Addresses, x)
 		}
 	}
@@ -71,9 +72,10 @@ func (w *World) addressXML(a *address, seen view) addressXML {
 		PublicIP:           a.publicIP,
 		AllocationID:       a.allocation,
 		Domain:             "vpc",
-		Tags:               tagsXML(a.tags),
+		Tags:               tagsXML(seen.tags[a.allocation]),
 		PublicIPv4Pool:     "amazon",
 		NetworkBorderGroup: a.borderGroup,
+		ServiceManaged:     a.managed,
 	}
 	if held, ok := seen.holder[a.allocation]; ok {
 		x.InstanceID = held.instance
@@ -120,13 +122,19 @@ func (w *World) associateAddress(q query) (any, *apiError) {
 	if fail != nil {
 		return nil, fail
 	}
-	if a.borderGroup != w.region {
-		return nil, failed("InvalidParameterValue", "The address with allocation id %s is of the network border group %s, the network interface of %s", allocation, a.borderGroup, w.region)
+	if a.borderGroup != t.inst.borderGroup {
+		return nil, failed("InvalidParameterValue", "The address with allocation id %s is of the network border group %s, the network interface of %s", allocation, a.borderGroup, t.inst.borderGroup)
+	}
+	if a.managed != "" {
+		return nil, notYours()
 	}
 	if q.Get("AllowReassociation") == "false" {
 		if fail := w.refuseTaken(a, t); fail != nil {
 			return nil, fail
 		}
+	}
+	if a.held != nil && a.held.instance == "" {
+		return nil, notYours()
 	}
 	if fail := q.dryRun(); fail != nil {
 		return nil, fail
@@ -135,6 +143,11 @@ func (w *World) associateAddress(q query) (any, *apiError) {
 		Return        bool   `xml:"return"`
 		AssociationID string `xml:"associationId"`
 	}{true, w.attach(a, t)}, nil
+}
+
+// notYours is EC2's word for an address that a service of AWS holds or manages.
+func notYours() *apiError {
+	return failed("AuthFailure", "You do not have permission to access the specified resource.")
 }
 
 // refuseTaken is what AllowReassociation=false asks for: nothing may be taken
@@ -219,6 +232,9 @@ func (w *World) disassociateAddress(q query) (any, *apiError) {
 	}
 	if a == nil {
 		return nil, failed("InvalidAssociationID.NotFound", "The association ID '%s' does not exist", id)
+	}
+	if a.managed != "" || a.held.instance == "" {
+		return nil, notYours()
 	}
 	if fail := q.dryRun(); fail != nil {
 		return nil, fail

@@ -148,9 +148,9 @@ func (w *World) instanceXML(i *instance) instanceXML {
 	}
 	x.SubnetID, x.VPCID = subnetID, vpcID
 	x.PrivateIPAddress = i.enis[0].privateIPs[0]
-	now := w.asOf(0)
+	seen := w.stale()
 	for _, n := range i.enis {
-		x.Interfaces = append(x.Interfaces, w.interfaceXML(now, i, n))
+		x.Interfaces = append(x.Interfaces, w.interfaceXML(seen, i, n))
 	}
 	if a := x.Interfaces[0].Association; a != nil {
 		x.IPAddress = a.PublicIP

@@ -59,6 +59,8 @@ func jsonRefusal(why refusal, text string) *apiError {
 	}
 }
 
+func (ecsService) deny() string { return "AccessDeniedException" }
+
 func (ecsService) fail(e *apiError, _ string) reply {
 	return jsonReply("application/x-amz-json-1.1", e.status, map[string]string{"__type": e.code, "message": e.message})
 }

@@ -24,6 +24,8 @@ type InstanceSpec struct {
 	State string `json:"state,omitempty"`
 	// Zone is the letter of the availability zone; default "a".
 	Zone string `json:"zone,omitempty"`
+	// BorderGroup is the network border group of its zone; default the Region.
+	BorderGroup string `json:"border_group,omitempty"`
 	// LifeCycle is on-demand (the default) or spot.
 	LifeCycle string `json:"life_cycle,omitempty"`
 	// CreditMode is the mode of a burstable instance; the default is EC2's own:
@@ -35,7 +37,8 @@ type InstanceSpec struct {
 	PrivateIP string `json:"private_ip,omitempty"`
 	// SecondaryPrivateIPs are further addresses of the primary interface.
 	SecondaryPrivateIPs []string `json:"secondary_private_ips,omitempty"`
-	// ExtraInterfaces is how many interfaces there are besides the primary one.
+	// ExtraInterfaces is how many interfaces there are besides the primary one, each
+	// with one private address.
 	ExtraInterfaces int `json:"extra_interfaces,omitempty"`
 	// NoAutoPublicIP is for a subnet that assigns no public addresses.
 	NoAutoPublicIP bool `json:"no_auto_public_ip,omitempty"`
@@ -45,6 +48,9 @@ type InstanceSpec struct {
 	NoTagsInMetadata bool `json:"no_tags_in_metadata,omitempty"`
 	// Role is the instance role; default "nagaya". "-" is an instance without one.
 	Role string `json:"role,omitempty"`
+	// Allow are the actions that the role may do, e.g. "ec2:DescribeAddresses" or
+	// "ecs:*"; null, the default, allows everything, an empty list nothing.
+	Allow []string `json:"allow"`
 	// UserData is what IMDS answers under user-data.
 	UserData string `json:"user_data,omitempty"`
 }
@@ -81,9 +87,11 @@ type instance struct {
 	launched       time.Time
 	state          string
 	zone           string
+	borderGroup    string
 	lifeCycle      string
 	image          string
 	role           string
+	allow          []string // nil allows everything
 	userData       string
 	autoPublic     bool
 	enis           []*eni
@@ -154,9 +162,11 @@ func (w *World) newInstance(s InstanceSpec) (*instance, error) {
 		launched:       s.LaunchTime.UTC().Truncate(time.Second),
 		state:          s.State,
 		zone:           w.region + s.Zone,
+		borderGroup:    s.BorderGroup,
 		lifeCycle:      s.LifeCycle,
 		image:          imageID,
 		role:           s.Role,
+		allow:          slices.Clone(s.Allow),
 		userData:       s.UserData,
 		autoPublic:     !s.NoAutoPublicIP,
 		tags:           maps.Clone(s.Tags),
@@ -185,6 +195,7 @@ func (w *World) checkInstance(s *InstanceSpec) error {
 	setDefault(&s.Zone, "a")
 	setDefault(&s.LifeCycle, "on-demand")
 	setDefault(&s.Role, "nagaya")
+	setDefault(&s.BorderGroup, w.region)
 	setDefault(&s.PrivateIP, w.freePrivateIP())
 	if s.LaunchTime.IsZero() {
 		s.LaunchTime = now
@@ -419,6 +430,15 @@ func (w *World) SetState(id, state string) error {
 			w.freeAll(i)
 		}
 		w.remember()
+		return nil
+	})
+}
+
+// SetAllow replaces the actions that the role of an instance may do; see
+// InstanceSpec.Allow.
+func (w *World) SetAllow(id string, actions []string) error {
+	return w.with(id, func(i *instance) error {
+		i.allow = slices.Clone(actions)
 		return nil
 	})
 }

@@ -225,6 +225,8 @@ type apiService interface {
 	do(w *World, r *request) (reply, *apiError)
 	// refuse words the error for a request that is not let in.
 	refuse(why refusal, text string) *apiError
+	// deny is the code for an action that the role may not do.
+	deny() string
 	// fail is the answer that carries an error.
 	fail(e *apiError, requestID string) reply
 }
@@ -259,7 +261,9 @@ func (c *Cloud) service(s apiService) http.Handler {
 		if fail == nil {
 			c.mu.Lock()
 			c.settleLedgers()
-			out, fail = s.do(c.World, r)
+			if fail = c.admit(s, r); fail == nil {
+				out, fail = s.do(c.World, r)
+			}
 			c.mu.Unlock()
 		}
 		if fail != nil {

@@ -28,6 +28,7 @@ type InstanceState struct {
 	State          string            `json:"state"`
 	LaunchTime     time.Time         `json:"launch_time"`
 	Zone           string            `json:"zone"`
+	BorderGroup    string            `json:"border_group"`
 	LifeCycle      string            `json:"life_cycle"`
 	PrivateIPs     []string          `json:"private_ips"`
 	PublicIPs      []string          `json:"public_ips"`
@@ -44,6 +45,8 @@ type InstanceState struct {
 	Points    int       `json:"points"`
 	LastPoint time.Time `json:"last_point,omitzero"`
 	Notices   Notices   `json:"notices"`
+	// Allow are the actions of its role; null is all.
+	Allow []string `json:"allow"`
 	// Tasks is what the ECS agent answers under /v1/tasks.
 	Tasks json.RawMessage `json:"tasks"`
 }
@@ -53,6 +56,7 @@ type AddressState struct {
 	AllocationID  string            `json:"allocation_id"`
 	PublicIP      string            `json:"public_ip"`
 	BorderGroup   string            `json:"border_group"`
+	Managed       string            `json:"service_managed,omitempty"`
 	Tags          map[string]string `json:"tags"`
 	AssociationID string            `json:"association_id,omitempty"`
 	InstanceID    string            `json:"instance_id,omitempty"`
@@ -151,6 +155,7 @@ func (w *World) instanceState(now view, i *instance) InstanceState {
 		State:          i.state,
 		LaunchTime:     i.launched,
 		Zone:           i.zone,
+		BorderGroup:    i.borderGroup,
 		LifeCycle:      i.lifeCycle,
 		PrivateIPs:     slices.Clone(i.enis[0].privateIPs),
 		PublicIPs:      []string{},
@@ -163,6 +168,7 @@ func (w *World) instanceState(now view, i *instance) InstanceState {
 		Credits:        i.ledger.now,
 		Points:         len(i.ledger.rows),
 		Notices:        i.notices,
+		Allow:          slices.Clone(i.allow),
 		Tasks:          slices.Clone(i.tasks),
 	}
 	if i.hw.burstable() {
@@ -181,7 +187,7 @@ func (w *World) instanceState(now view, i *instance) InstanceState {
 }
 
 func (a *address) state() AddressState {
-	x := AddressState{AllocationID: a.allocation, PublicIP: a.publicIP, BorderGroup: a.borderGroup, Tags: maps.Clone(a.tags)}
+	x := AddressState{AllocationID: a.allocation, PublicIP: a.publicIP, BorderGroup: a.borderGroup, Managed: a.managed, Tags: maps.Clone(a.tags)}
 	if x.Tags == nil {
 		x.Tags = map[string]string{}
 	}

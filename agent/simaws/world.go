@@ -26,6 +26,18 @@ type Options struct {
 	Seed uint64
 	// Conditions hold from the start.
 	Conditions Conditions
+	// Moved is told which public address leads to which private one whenever that
+	// changes: by an association, its end, or an auto-assigned address. It is called
+	// before the call that changed it is answered, and one call at a time; so what
+	// is asked afterwards meets the change. It may not call the World. May be nil.
+	Moved func([]PublicAddress)
+}
+
+// PublicAddress is one public IPv4 address of the world that leads somewhere.
+type PublicAddress struct {
+	PublicIP  string `json:"public_ip"`
+	PrivateIP string `json:"private_ip"`
+	Instance  string `json:"instance_id"`
 }
 
 // Conditions are the ways in which the cloud is late. Durations are zero, and
@@ -35,13 +47,22 @@ type Conditions struct {
 	MetricLag Duration `json:"metric_lag"`
 	// MetricsMissing makes GetMetricStatistics answer no datapoints at all.
 	MetricsMissing bool `json:"metrics_missing"`
-	// AddressLag is how old the answers of DescribeAddresses are (eventual consistency).
-	AddressLag Duration `json:"address_lag"`
+	// AddressLag is how old the associations and tags of addresses are that
+	// DescribeAddresses and DescribeInstances answer (eventual consistency), and
+	// AddressLagMost how much older they may be: each answer is of another age, by
+	// the seed, as if another server had given it.
+	AddressLag     Duration `json:"address_lag"`
+	AddressLagMost Duration `json:"address_lag_most"`
 	// MetadataLag is how old the public addresses in IMDS are.
 	MetadataLag Duration `json:"metadata_lag"`
 	// AutoPublicDelay is how long an instance that lost its Elastic IP waits for
 	// an auto-assigned address.
 	AutoPublicDelay Duration `json:"auto_public_delay"`
+	// RoleUnknown is for how long after its launch the role of an instance is
+	// unknown to EC2, which answers AuthFailure.
+	RoleUnknown Duration `json:"role_unknown"`
+	// Throttling makes EC2 answer RequestLimitExceeded by AWS's own token buckets.
+	Throttling bool `json:"throttling"`
 	// BatchUpdateTakes is how long a compute environment stays UPDATING.
 	BatchUpdateTakes Duration `json:"batch_update_takes"`
 }
@@ -67,6 +88,9 @@ type World struct {
 	faults []*Fault
 	fault  int
 	calls  callBook
+	tokens map[string]*bucket
+	moved  func([]PublicAddress)
+	leads  []PublicAddress
 
 	// opened is told of every new instance, so that it gets endpoints.
 	opened func(id string) error
@@ -85,6 +109,8 @@ func New(o Options) *World {
 		clusters:     map[string]*cluster{},
 		environments: map[string]*environment{},
 		keys:         map[string]roleKey{},
+		tokens:       map[string]*bucket{},
+		moved:        o.Moved,
 	}
 	if w.account == "" {
 		w.account = "123456789012"
@@ -142,13 +168,17 @@ func (w *World) hex(n int) string {
 // newID returns an id in EC2's long form, e.g. i-0123456789abcdef0.
 func (w *World) newID(prefix string) string { return prefix + "-0" + w.hex(16) }
 
-// view is who has which public address at one moment.
+// view is who has which public address, and how addresses are tagged, at one moment.
 type view struct {
 	at time.Time
 	// holder is by allocation id; absent when the address is free.
 	holder map[string]association
 	// auto is the auto-assigned public address by interface id.
 	auto map[string]autoAddress
+	// tags are by allocation id. They are never changed, only replaced.
+	tags map[string]map[string]string
+	// early shows auto-assigned addresses before their time.
+	early bool
 }
 
 // keptViews bounds what stale reads can reach back to.
@@ -156,8 +186,9 @@ const keptViews = 512
 
 // remember records who has which address now. It is called after every change.
 func (w *World) remember() {
-	v := view{at: w.Now(), holder: map[string]association{}, auto: map[string]autoAddress{}}
+	v := view{at: w.Now(), holder: map[string]association{}, auto: map[string]autoAddress{}, tags: map[string]map[string]string{}}
 	for id, a := range w.addresses {
+		v.tags[id] = a.tags
 		if a.held != nil {
 			v.holder[id] = *a.held
 		}
@@ -173,6 +204,41 @@ func (w *World) remember() {
 	if extra := len(w.past) - keptViews; extra > 0 {
 		w.past = slices.Delete(w.past, 0, extra)
 	}
+	w.tellMoved(v)
+}
+
+// tellMoved tells whoever wants to know where public addresses lead, if that has
+// changed. An auto-assigned address that is still to come counts already.
+func (w *World) tellMoved(v view) {
+	if w.moved == nil {
+		return
+	}
+	v.early = true
+	var leads []PublicAddress
+	for _, id := range sortedKeys(w.instances) {
+		i := w.instances[id]
+		if i.state == "terminated" {
+			continue
+		}
+		for _, n := range i.enis {
+			for _, p := range w.publicIPs(v, n) {
+				leads = append(leads, PublicAddress{PublicIP: p.public, PrivateIP: p.private, Instance: id})
+			}
+		}
+	}
+	if !slices.Equal(leads, w.leads) {
+		w.leads = leads
+		w.moved(slices.Clone(leads))
+	}
+}
+
+// stale is the view that an answer of EC2 is made of.
+func (w *World) stale() view {
+	lag := w.conditions.AddressLag
+	if most := int64(w.conditions.AddressLagMost); most > 0 {
+		lag += Duration(w.rnd.Int64N(most + 1))
+	}
+	return w.asOf(lag)
 }
 
 // asOf returns who had which address at the moment that lies d back. What is
