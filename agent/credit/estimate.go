@@ -53,6 +53,13 @@ func (m *Memory) identify(r Reading) {
 	}
 	m.Bank.Spec, _ = Lookup(r.Type)
 	m.setMode(r)
+	if m.AnchorAt.IsZero() && r.CPU.Known && !r.StartedAt.IsZero() && r.At.Sub(r.StartedAt) <= freshStart {
+		m.Bank.Launch = 0
+		if m.Bank.Mode != Unlimited {
+			// They are spent first, so what was used since the start is gone.
+			m.Bank.Launch = max(0, m.Bank.Spec.LaunchCredits-r.CPU.Busy)
+		}
+	}
 }
 
 // setMode takes the mode that EC2 says; without it, surplus points prove unlimited, and
@@ -138,13 +145,15 @@ func (m *Memory) book(at time.Time, minutes float64, u usage) {
 const (
 	// priorUsage is how many credits of CPUCreditUsage must have been compared
 	// before they count as much as the assumption that guest and bill agree.
-	priorUsage       = 5.0
-	halfLifeUsage    = 24 * time.Hour
-	factorLow        = 0.5
-	factorHigh       = 2.0
-	leastMeasured    = 0.98 // of a period, to be compared with the bill
-	leastShare       = 0.01 // of a minute, to count as measured
-	futureTolerance  = time.Minute
+	priorUsage      = 5.0
+	halfLifeUsage   = 24 * time.Hour
+	factorLow       = 0.5
+	factorHigh      = 2.0
+	leastMeasured   = 0.98 // of a period, to be compared with the bill
+	leastShare      = 0.01 // of a minute, to count as measured
+	futureTolerance = time.Minute
+	// freshStart is how long ago a start may be for the boot's counters to hold all that was spent since.
+	freshStart       = time.Hour
 	surpriseWeight   = 0.3
 	replayError      = 0.1  // of what was spent since the anchor
 	driftError       = 0.02 // of what was earned since the anchor

@@ -279,6 +279,19 @@ func TestLaunchCreditsInTheBalance(t *testing.T) {
 	}
 }
 
+// CloudWatch's balance does not tell launch credits from earned ones, but they are spent first.
+func TestLaunchCreditsOfAFreshStart(t *testing.T) {
+	w := newWorld(t, "t2.micro", Standard, 0)
+	w.bank.Launch = 22
+	w.cpu = CPU{Known: true, Boot: "boot-1", Meter: "meter-1", Online: 1, Busy: 8}
+	w.at = monday.Add(-50 * time.Minute)
+	r := w.run(20*time.Minute, 0.1, 0)
+	if math.Abs(r.Bank.Launch-w.bank.Launch) > 0.5 {
+		t.Errorf("bank %+v, truth %+v", r.Bank, w.bank)
+	}
+	w.check(r, 0.5)
+}
+
 func TestTypesWithoutRules(t *testing.T) {
 	w := newWorld(t, "t3.small", Standard, 0)
 	r := w.reading()

@@ -106,3 +106,6 @@ func (s Spec) Baseline() float64 { return s.EarnPerHour / 60 }
 // T2 reports whether the type is of the T2 family, whose rules differ: launch
 // credits, and a stop that loses the balance.
 func (s Spec) T2() bool { return strings.HasPrefix(s.Type, "t2.") }
+
+// T4g reports whether the type is of the T4g family, whose surplus is cheaper.
+func (s Spec) T4g() bool { return strings.HasPrefix(s.Type, "t4g.") }
