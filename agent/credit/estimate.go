@@ -228,7 +228,13 @@ func (m *Memory) bankAt(balance Measure, surplus Metric) Bank {
 		return b.Holding(balance.Value - owed)
 	}
 	// CPUCreditBalance holds a T2's launch credits too; what is above the cap must be launch credits.
-	launch := clamp(b.Launch, max(0, balance.Value-b.Spec.Max), max(0, min(balance.Value, b.Spec.LaunchCredits)))
+	launch := b.Launch
+	if launch > 0 {
+		// The point is older than the estimate: what was spent since then was launch credits, and is replayed.
+		since, _ := m.measured(balance.At, m.At)
+		launch += since.busy * m.factor()
+	}
+	launch = clamp(launch, max(0, balance.Value-b.Spec.Max), max(0, min(balance.Value, b.Spec.LaunchCredits)))
 	b = b.Holding(balance.Value - launch)
 	b.Launch = launch
 	return b
