@@ -51,7 +51,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	var p Preview
 	build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
 	if err != nil {
-		return p, fmt.Errorf("asking nginx for its version: %w", err)
+		return p, fmt.Errorf("asking nginx for its version: %w: %s", err, install.Explain(err).Hint)
 	}
 	pl := newPlanner(a, c)
 	pl.build.Put(build)

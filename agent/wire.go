@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
@@ -21,6 +22,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
+	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // The functions here translate the configuration into the options of the stages.
@@ -77,9 +79,23 @@ func nginxSettings(c config.Config) nginx.Settings {
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
 	return install.Options{
+		Mode: nginxMode(c), Unit: c.Nginx.Unit,
 		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
 		MaxDraining: c.Nginx.MaxDraining,
 	}
+}
+
+// nginxMode chooses how nginx runs where that is left to us: as a unit where
+// systemd runs and has one for our files.
+func nginxMode(c config.Config) install.Mode {
+	if c.Nginx.Mode != "auto" {
+		return install.Mode(c.Nginx.Mode)
+	}
+	main := filepath.Join(nginxSettings(c).StateDir, "current", nginx.MainFile)
+	if systemd.Booted() && strings.Contains(systemd.InstalledUnit(c.Nginx.Unit), " "+main+" ") {
+		return install.Service
+	}
+	return install.Exec
 }
 
 // workerUser chooses whom nginx's workers run as. Only root can choose.
@@ -128,8 +144,7 @@ func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Du
 	var build nginx.Build
 	err := a.persist(ctx, lookAgain, func() (err error) {
 		if build, err = install.Detect(ctx, installOptions(c, build)); err != nil {
-			put(nginx.Status{LastError: err.Error(), Problems: problems("nginx-missing", "nginx", err,
-				"install nginx 1.19.4 or newer, or set nginx.binary; it is looked for again by itself")})
+			put(nginx.Status{LastError: err.Error(), Problems: []problem.Problem{install.Explain(err)}})
 		}
 		return err
 	})

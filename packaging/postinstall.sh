@@ -4,6 +4,7 @@
 set -e
 
 unit=nagaya.service
+nginx_unit=nagaya-nginx.service
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
@@ -18,7 +19,7 @@ idle_nginx() {
 }
 
 first() {
-	said=$(systemctl enable "$unit" 2>&1) || {
+	said=$(systemctl enable "$unit" "$nginx_unit" 2>&1) || {
 		echo "nagaya: not enabled: $said"
 		return
 	}

@@ -4,6 +4,6 @@ set -e
 
 [ ! -d /run/systemd/system ] || systemctl daemon-reload >/dev/null 2>&1 || true
 if [ "$1" = purge ]; then
-	rm -f /etc/systemd/system/multi-user.target.wants/nagaya.service
+	rm -f /etc/systemd/system/multi-user.target.wants/nagaya.service /etc/systemd/system/multi-user.target.wants/nagaya-nginx.service
 	rm -rf /var/lib/nagaya /var/log/nagaya /run/nagaya
 fi

@@ -3,13 +3,17 @@
 set -e
 
 unit=nagaya.service
+nginx_unit=nagaya-nginx.service
 pidfile=/run/nagaya/nginx/nginx.pid
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
 # stop ends the agent and then nginx, which outlives it.
 stop() {
-	[ ! -d /run/systemd/system ] || quietly systemctl stop "$unit"
+	if [ -d /run/systemd/system ]; then
+		quietly systemctl stop "$unit"
+		quietly systemctl stop "$nginx_unit"
+	fi
 	pid=$(cat "$pidfile" 2>/dev/null || true)
 	# An old pid file may name a process that is something else by now.
 	if [ "$(cat "/proc/${pid:-none}/comm" 2>/dev/null)" = nginx ]; then
@@ -21,6 +25,6 @@ case "$1" in
 remove) stop ;; # stays enabled, for a dpkg -i later; purge forgets it
 0)
 	stop
-	quietly systemctl disable "$unit"
+	quietly systemctl disable "$unit" "$nginx_unit"
 	;;
 esac

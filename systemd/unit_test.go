@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,8 +13,11 @@ import (
 	"github.com/coreos/go-systemd/v22/unit"
 )
 
-// analyze runs systemd-analyze on a copy of the unit whose command exists here.
-func analyze(t *testing.T, args ...string) (string, error) {
+// units are what the package installs.
+var units = []string{"nagaya.service", "nagaya-nginx.service"}
+
+// analyze runs systemd-analyze on a copy of a unit whose commands exist here.
+func analyze(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
 	tool, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -22,37 +26,41 @@ func analyze(t *testing.T, args ...string) (string, error) {
 		}
 		t.Skip(err)
 	}
-	content, err := os.ReadFile("nagaya.service")
+	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "nagaya.service")
-	if err := os.WriteFile(path, bytes.ReplaceAll(content, []byte("/usr/bin/nagaya"), []byte("/bin/true")), 0o600); err != nil {
+	path := filepath.Join(t.TempDir(), name)
+	content = regexp.MustCompile(`/usr/s?bin/(nagaya|nginx)`).ReplaceAll(content, []byte("/bin/true"))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(tool, append(args, path)...).CombinedOutput()
 	return string(out), err
 }
 
-func TestUnitIsValid(t *testing.T) {
-	// --man=no: the manual pages come with the package.
-	if out, err := analyze(t, "verify", "--man=no"); err != nil || out != "" {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+func TestUnitsAreValid(t *testing.T) {
+	for _, name := range units {
+		// --man=no: the manual pages come with the package.
+		if out, err := analyze(t, name, "verify", "--man=no"); err != nil || out != "" {
+			t.Errorf("systemd-analyze verify %s: %v\n%s", name, err, out)
+		}
 	}
 }
 
-func TestUnitIsHardened(t *testing.T) {
+func TestUnitsAreHardened(t *testing.T) {
 	// 3.0 of 10: what is left is root, the network and what nginx needs of both.
-	if out, err := analyze(t, "security", "--offline=true", "--no-pager", "--threshold=30"); err != nil {
-		t.Errorf("exposed more than it was: %v\n%s", err, out)
+	for _, name := range units {
+		if out, err := analyze(t, name, "security", "--offline=true", "--no-pager", "--threshold=30"); err != nil {
+			t.Errorf("%s is exposed more than it was: %v\n%s", name, err, out)
+		}
 	}
 }
 
-// TestUnitOrder keeps two traps shut: user data that starts the unit waits for
-// itself if the unit waits for cloud-init's last stage, and an address claimed
-// after the ECS agent has started tasks is claimed too late.
-func TestUnitOrder(t *testing.T) {
-	content, err := os.ReadFile("nagaya.service")
+// options returns what a unit says, by the name of the option.
+func options(t *testing.T, name string) map[string][]string {
+	t.Helper()
+	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +72,39 @@ func TestUnitOrder(t *testing.T) {
 	for _, o := range options {
 		words[o.Name] = append(words[o.Name], strings.Fields(o.Value)...)
 	}
+	return words
+}
+
+// waits are the options by which a unit waits for another.
+var waits = []string{"After", "Wants", "Requires", "Requisite", "BindsTo", "PartOf"}
+
+// TestUnitOrder keeps two traps shut: user data that starts the unit waits for
+// itself if the unit waits for cloud-init's last stage, and an address claimed
+// after the ECS agent has started tasks is claimed too late.
+func TestUnitOrder(t *testing.T) {
+	words := options(t, "nagaya.service")
 	if !slices.Contains(words["Before"], "ecs.service") {
 		t.Errorf("Before=%v, want ecs.service in it", words["Before"])
 	}
-	for _, name := range []string{"After", "Wants", "Requires", "BindsTo", "PartOf"} {
+	for _, name := range waits {
 		if slices.ContainsFunc(words[name], func(w string) bool { return strings.HasPrefix(w, "cloud-") || strings.HasPrefix(w, "docker") }) {
 			t.Errorf("%s=%v waits for cloud-init or Docker", name, words[name])
 		}
+	}
+}
+
+// nginx serves from the disk whatever else is down, and an agent that starts it
+// while it starts itself must not be waited for.
+func TestNginxUnitWaitsForNobody(t *testing.T) {
+	words := options(t, "nagaya-nginx.service")
+	for _, name := range waits {
+		for _, w := range words[name] {
+			if w != "network.target" {
+				t.Errorf("%s=%s", name, w)
+			}
+		}
+	}
+	if have := words["WantedBy"]; !slices.Contains(have, "multi-user.target") {
+		t.Errorf("WantedBy=%v: it does not start at boot", have)
 	}
 }

@@ -28,7 +28,7 @@ func Default() Config {
 		},
 		Certs: Certs{Dir: "/etc/nagaya/certs"},
 		Nginx: Nginx{
-			Mode: "exec", Unit: "nagaya-nginx.service", ContainerLabel: "nagaya.nginx", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt", MaxDraining: 16,
+			Mode: "auto", Unit: "nagaya-nginx.service", ContainerLabel: "nagaya.nginx", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt", MaxDraining: 16,
 			Binary: "nginx", HTTPPort: 80, HTTPSPort: 443, IPv6: true, HTTP2: true, User: "auto",
 			AccessLog: "access.log", SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd",
 			ShutdownTimeout: 4 * time.Minute, StopOnExit: true,
@@ -137,10 +137,10 @@ var Settings = []Setting{
 	pathSetting("certs.dir", func(c *Config) *string { return &c.Certs.Dir },
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
 
-	wordSetting("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, []string{"exec", "service", "container"},
-		"How nginx runs: started and watched by the agent (exec), as a systemd unit (service), or in a container of its own (container)."),
+	wordSetting("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, []string{"auto", "exec", "service", "container"},
+		"How nginx runs: started and watched by the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),
 	textSetting("nginx.unit", func(c *Config) *string { return &c.Nginx.Unit }, "the name of a systemd service",
-		"Unit of nginx in mode service.", func(v string) error {
+		"Unit of nginx in mode service; it runs nginx with the main file below state-dir.", func(v string) error {
 			if !unitName.MatchString(v) {
 				return fmt.Errorf("%q is not the name of a systemd service", v)
 			}
@@ -154,7 +154,7 @@ var Settings = []Setting{
 			return nil
 		}),
 	textSetting("nginx.binary", func(c *Config) *string { return &c.Nginx.Binary }, "a name on PATH or an absolute path",
-		"The nginx to run.", func(v string) error {
+		"The nginx to run; in mode service the unit names its own, in mode container it is looked for in the container.", func(v string) error {
 			if v == "" {
 				return errEmpty
 			}
@@ -171,7 +171,7 @@ var Settings = []Setting{
 	pathSetting("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA },
 		"File of the certificate authorities that judge containers' certificates, where the label nagaya.verify asks for that."),
 	textSetting("nginx.user", func(c *Config) *string { return &c.Nginx.User }, "auto or a user name",
-		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists.", func(v string) error {
+		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists, and in mode container whom the image's nginx was built for.", func(v string) error {
 			if !userName.MatchString(v) {
 				return fmt.Errorf("%q is not a user name", v)
 			}
@@ -201,7 +201,7 @@ var Settings = []Setting{
 	intSetting("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, 1, 1024,
 		"Most old nginx workers that may still serve their clients after reloads; beyond it the oldest are ended."),
 	boolSetting("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
-		"Stop nginx when the agent is stopped; false leaves it serving for the next agent."),
+		"Stop nginx when the agent is stopped; false leaves it serving for the next agent. In the modes service and container nginx is never stopped."),
 
 	durationSetting("credit.every", func(c *Config) *time.Duration { return &c.Credit.Every }, time.Second, time.Minute,
 		"How often the processors are metered."),

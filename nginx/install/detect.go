@@ -27,17 +27,28 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	said, exit, err := w.run(ctx, "-V")
+	if t := (*trouble)(nil); errors.As(err, &t) {
+		return nginx.Build{}, err
+	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
-		return nginx.Build{}, fmt.Errorf("nginx is not installed as %q: install it, e.g. apt install nginx or dnf install nginx: %w", o.Binary, err)
+		err = fmt.Errorf("nginx is not installed as %q: install it, e.g. apt install nginx or dnf install nginx: %w", o.Binary, err)
 	case err != nil:
-		return nginx.Build{}, fmt.Errorf("running %s -V: %w", o.Binary, err)
+		err = fmt.Errorf("running %s -V: %w", o.Binary, err)
 	case exit != 0:
-		return nginx.Build{}, fmt.Errorf("running %s -V: exit status %d", o.Binary, exit)
+		err = fmt.Errorf("running %s -V: exit status %d", o.Binary, exit)
 	}
-	b, err := nginx.ParseBuild(said)
+	var b nginx.Build
+	if err == nil {
+		if b, err = nginx.ParseBuild(said); err != nil {
+			err = fmt.Errorf("%s: %w", o.Binary, err)
+		}
+	}
 	if err != nil {
-		return b, fmt.Errorf("%s: %w", o.Binary, err)
+		return b, &trouble{
+			code: "nginx-missing", err: err, text: bounded(err.Error()),
+			hint: fmt.Sprintf("install nginx %s or newer, or set nginx.binary; it is looked for again by itself", nginx.MinVersion),
+		}
 	}
 	if b.Stream == "dynamic" {
 		b.StreamModule = streamModule(said, w.sees)

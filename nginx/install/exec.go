@@ -68,19 +68,6 @@ func (c *child) start(ctx context.Context) (int, error) {
 	}
 }
 
-func (c *child) startTrouble(text string, err error) error {
-	if reason := lastEmerg(text); reason != "" {
-		if t := portTrouble(c.net(), text); t != nil {
-			return t
-		}
-		return refusalTrouble(reason, c.o.StateDir)
-	}
-	return &trouble{
-		code: "nginx-start-failed", err: err, text: "nginx did not start: " + bounded(err.Error()),
-		hint: "read nginx's error log (" + nginx.ErrorLog(c.o.LogDir) + "); it is tried again",
-	}
-}
-
 // clear removes what a killed nginx left: workers without a master, which hold
 // the ports, its sockets and its pid file. The caller knows that no master runs.
 func (c *child) clear() {

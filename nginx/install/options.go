@@ -1,7 +1,7 @@
 // Package install makes an nginx of nagaya's own serve a tree: it proves the
 // tree, swaps it in, reloads and asks nginx whether the new generation answers.
-// It starts that nginx and watches over it. The nginx is a daemon: it outlives
-// the agent and is adopted by the next one.
+// It starts that nginx and watches over it. However nginx runs, it outlives the
+// agent and is adopted by the next one.
 package install
 
 import (
@@ -17,8 +17,21 @@ import (
 // Options say which nginx and where. StateDir, RunDir and LogDir must be those
 // of the nginx.Settings that the trees are rendered with.
 type Options struct {
-	// Binary is the nginx to run; default "nginx" from PATH. Build is what Detect
-	// found out about it; Stop does without.
+	// Mode is how nginx runs; default Exec.
+	Mode Mode
+	// Unit is the systemd service of mode Service.
+	Unit string
+	// Docker is the address of the engine in mode Container, e.g.
+	// "unix:///var/run/docker.sock". Labels are the labels by which nginx's container
+	// is known; one of them is enough, whatever its value. Shared are the paths that
+	// the container must see as this host does, where they exist, beside StateDir,
+	// RunDir and LogDir.
+	Docker string
+	Labels []string
+	Shared []string
+	// Binary is the nginx to run; default "nginx" from PATH. In mode Service the one
+	// of the unit takes its place, in mode Container it is one in the container.
+	// Build is what Detect found out about it; Stop does without.
 	Binary string
 	Build  nginx.Build
 	// StateDir holds the generations; it must be on a disk and is made when it is
@@ -48,6 +61,16 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// Mode is a way to run nginx.
+type Mode string
+
+// The modes.
+const (
+	Exec      Mode = "exec"      // a daemon that the agent starts
+	Service   Mode = "service"   // a unit that systemd runs
+	Container Mode = "container" // a container that Docker or ECS runs
+)
+
 // forRun is withDefaults for whoever starts nginx or asks it.
 func (o Options) forRun() (Options, error) {
 	if !o.Build.Version.AtLeast(nginx.MinVersion) {
@@ -59,6 +82,9 @@ func (o Options) forRun() (Options, error) {
 func (o Options) withDefaults() (Options, error) {
 	if o.Binary == "" {
 		o.Binary = "nginx"
+	}
+	if o.Mode == "" {
+		o.Mode = Exec
 	}
 	for _, d := range []struct{ name, value string }{{"StateDir", o.StateDir}, {"RunDir", o.RunDir}} {
 		if !filepath.IsAbs(d.value) {

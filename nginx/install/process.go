@@ -170,6 +170,20 @@ func (p *process) reload(_ context.Context, pid int) error {
 
 func (*process) watch(pid int) (gone <-chan struct{}, stop func()) { return watch(pid) }
 
+// startTrouble says why nginx did not start: text is what it said.
+func (p *process) startTrouble(text string, err error) error {
+	if reason := lastEmerg(text); reason != "" {
+		if t := portTrouble(p.net(), text); t != nil {
+			return t
+		}
+		return refusalTrouble(reason, p.o.StateDir)
+	}
+	return &trouble{
+		code: "nginx-start-failed", err: err, text: "nginx did not start: " + bounded(err.Error()),
+		hint: "read nginx's error log (" + nginx.ErrorLog(p.o.LogDir) + "); it is tried again",
+	}
+}
+
 // end sends SIGTERM, which does not wait for clients.
 func (*process) end(worker int) error {
 	if err := unix.Kill(worker, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -28,6 +28,9 @@ type refusal struct{ text string }
 
 func (r *refusal) Error() string { return r.text }
 
+// Explain makes a problem, with a remedy, of an error of Detect.
+func Explain(err error) problem.Problem { return asProblem(err) }
+
 // asProblem makes a standing problem of whatever went wrong.
 func asProblem(err error) problem.Problem {
 	var t *trouble

@@ -2,6 +2,8 @@ package install
 
 import (
 	"context"
+	"errors"
+	"fmt"
 )
 
 // way is how nginx is run. Run, Check and Stop are the same for all ways.
@@ -42,5 +44,14 @@ type way interface {
 }
 
 func newWay(o Options) (way, error) {
-	return newChild(o), nil
+	switch o.Mode {
+	case Exec, "":
+		return newChild(o), nil
+	case Service:
+		if o.Unit == "" {
+			return nil, errors.New("the field Unit is missing")
+		}
+		return newService(o), nil
+	}
+	return nil, fmt.Errorf("mode %q is none of exec, service and container", o.Mode)
 }

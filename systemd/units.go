@@ -1,0 +1,146 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/dbus"
+)
+
+// ErrNoBus is wrapped by errors of calls for which systemd could not be reached,
+// neither over D-Bus nor, as root, over its own socket.
+var ErrNoBus = errors.New("systemd cannot be reached")
+
+// Unit is what systemd says of a service. The words are those of
+// org.freedesktop.systemd1(5).
+type Unit struct {
+	// Load is "loaded", "not-found", "masked", "bad-setting" or "error"; LoadError
+	// says what is wrong with it, in systemd's words.
+	Load, LoadError string
+	// Active is "active", "activating", "inactive", "failed", …; Sub says more.
+	Active, Sub string
+	// MainPID is the number of the main process, or 0. Restarts counts how often
+	// systemd has started it again by itself.
+	MainPID, Restarts int
+	// Command is the command line of ExecStart, the binary's path first; nil without one.
+	Command []string
+}
+
+// LookUnit asks systemd for a service. One that does not exist is no error.
+func LookUnit(ctx context.Context, name string) (Unit, error) {
+	conn, err := connect(ctx)
+	if err != nil {
+		return Unit{}, err
+	}
+	defer conn.Close()
+	p, err := conn.GetAllPropertiesContext(ctx, name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("asking systemd for %s: %w", name, err)
+	}
+	u := Unit{MainPID: number(p["MainPID"]), Restarts: number(p["NRestarts"]), Command: command(p["ExecStart"])}
+	for key, to := range map[string]*string{"LoadState": &u.Load, "ActiveState": &u.Active, "SubState": &u.Sub} {
+		*to, _ = p[key].(string)
+	}
+	if e, ok := p["LoadError"].([]any); ok && len(e) == 2 { // its name and its text
+		u.LoadError, _ = e[1].(string)
+	}
+	return u, nil
+}
+
+// StartUnit asks systemd to start a service, in the place of whatever job it has
+// for it, and does not wait until it runs. A condition of the unit that is not met
+// is no error.
+func StartUnit(ctx context.Context, name string) error {
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if _, err := conn.StartUnitContext(ctx, name, "replace", nil); err != nil {
+		return fmt.Errorf("starting %s: %w", name, err)
+	}
+	return nil
+}
+
+func connect(ctx context.Context) (*dbus.Conn, error) {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	return conn, nil
+}
+
+func number(v any) int {
+	n, _ := v.(uint32)
+	return int(n)
+}
+
+// command reads the first of ExecStart's commands, whose second field is the
+// command line.
+func command(v any) []string {
+	commands, ok := v.([][]any)
+	if !ok || len(commands) == 0 || len(commands[0]) < 2 {
+		return nil
+	}
+	path, _ := commands[0][0].(string)
+	args, _ := commands[0][1].([]string)
+	if path == "" || len(args) == 0 {
+		return nil
+	}
+	return append([]string{path}, args[1:]...)
+}
+
+// Booted reports whether systemd is this system's service manager (sd_booted(3)).
+func Booted() bool { return bootedAt("/") }
+
+func bootedAt(root string) bool {
+	info, err := os.Lstat(filepath.Join(root, "run/systemd/system"))
+	return err == nil && info.IsDir()
+}
+
+// unitPath is where systemd looks for units of the system, the first match wins
+// (systemd.unit(5), without the directories of generators).
+var unitPath = []string{
+	"etc/systemd/system.control", "run/systemd/system.control", "etc/systemd/system", "run/systemd/system",
+	"usr/local/lib/systemd/system", "usr/lib/systemd/system", "lib/systemd/system",
+}
+
+// InstalledUnit returns the text of an installed service with its drop-ins, from
+// the files and without asking systemd; empty when there is none or it is masked.
+func InstalledUnit(name string) string { return installedUnitAt("/", name) }
+
+func installedUnitAt(root, name string) string {
+	var text string
+	for _, dir := range unitPath {
+		file := filepath.Join(root, dir, name)
+		if to, err := os.Readlink(file); err == nil && to == "/dev/null" {
+			return "" // masked
+		}
+		b, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil || len(b) == 0 { // an empty file masks too
+			return ""
+		}
+		text = string(b)
+		break
+	}
+	if text == "" {
+		return ""
+	}
+	parts := []string{text}
+	for _, dir := range unitPath {
+		dropIns, _ := filepath.Glob(filepath.Join(root, dir, name+".d", "*.conf")) // the pattern is well-formed
+		for _, file := range dropIns {
+			if b, err := os.ReadFile(file); err == nil {
+				parts = append(parts, string(b))
+			}
+		}
+	}
+	return strings.Join(parts, "\n")
+}
