@@ -124,13 +124,26 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 		// When we are told to end, nginx may be reading the files at this moment,
 		// and going back would give it half of each. The next agent looks again.
 		if before != tree.Generation && ctx.Err() == nil {
-			err = errors.Join(err, r.store.swap(before))
+			err = errors.Join(err, r.back(ctx, before))
 		}
 		return err
 	}
 	r.served = tree.Servers()
 	r.store.sweep(tree.Generation, before)
 	return nil
+}
+
+// back makes the generation of before the current one again. An nginx that has not
+// said no may still load what it was told to, or has loaded what never answers: it is
+// told to load the one of before, and nobody waits for that.
+func (r *runner) back(ctx context.Context, before string) error {
+	if err := r.store.swap(before); err != nil {
+		return err
+	}
+	if before == "" || r.pid == 0 || !r.way.isMaster(r.pid) {
+		return nil
+	}
+	return r.way.reload(ctx, r.pid)
 }
 
 // launch starts nginx with the current generation and waits for its answer.

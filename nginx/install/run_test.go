@@ -20,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -145,65 +144,6 @@ func TestRefusedAsAWhole(t *testing.T) {
 	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "# nothing\n")
 	r.await("repair", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
 	r.expect(r.http("a.test", "/"), 200, "two")
-}
-
-// nginx -t accepts what the running master then refuses: the key of a zone of
-// shared memory cannot change.
-func TestRollbackWhenTheMasterRefuses(t *testing.T) {
-	r := newRig(t)
-	r.run()
-	name := filepath.Join(r.settings.SnippetDir, "http.d", "x.conf")
-	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
-	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
-	first := r.tree(site("a.test", backend(t, "one")))
-	pid := r.serve(first).PID
-
-	write(t, name, "limit_req_zone $host zone=mine:64k rate=1r/s;\n")
-	r.settings.Snippets[0].Fingerprint = "2"
-	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
-	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
-	if s.Generation != first.Generation || s.PID != pid || !strings.Contains(s.LastError, `limit_req "mine"`) {
-		t.Errorf("status %+v", s)
-	}
-	st := &store{dir: r.o.StateDir}
-	if st.current() != first.Generation {
-		t.Errorf("current is %s, want %s", st.current(), first.Generation)
-	}
-	r.expect(r.http("a.test", "/"), 200, "one")
-
-	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
-	r.await("retry", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
-	r.expect(r.http("a.test", "/"), 200, "two")
-}
-
-func TestKilledMasterIsReplaced(t *testing.T) {
-	r := newRig(t)
-	r.run()
-	s := r.serve(r.tree(site("a.test", backend(t, "one"))))
-	// The first worker may answer before the second one has its title.
-	var old []int
-	for ctx, tick := t.Context(), time.Tick(5*time.Millisecond); len(old) != 2; {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("workers %v", old)
-		case <-tick:
-			old, _ = newChild(r.o).workers(s.PID)
-		}
-	}
-	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	r.await("its death", func(n nginx.Status) bool { return !n.Running && hasProblem(n, "nginx-died") })
-	n := r.await("another one", func(n nginx.Status) bool { return n.Running && n.Generation == s.Generation && len(n.Problems) == 0 })
-	if n.PID == s.PID {
-		t.Error("the same process number")
-	}
-	r.expect(r.http("a.test", "/"), 200, "one")
-	for _, pid := range old {
-		if strings.HasPrefix(title(pid), workerTitle) && !strings.HasPrefix(title(pid), drainingTitle) {
-			t.Errorf("orphan %d still accepts", pid)
-		}
-	}
 }
 
 func TestAdopt(t *testing.T) {
@@ -376,17 +316,6 @@ func TestPortInUseAtReload(t *testing.T) {
 	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "port-in-use") })
 	if s.Generation != first.Generation {
 		t.Errorf("status %+v", s)
-	}
-	r.expect(r.http("a.test", "/"), 200, "one")
-}
-
-func TestTwoAgents(t *testing.T) {
-	r := newRig(t)
-	r.run()
-	r.serve(r.tree(site("a.test", backend(t, "one"))))
-	err := Run(t.Context(), r.o, latest.New[nginx.Tree]().C(), func(nginx.Status) {})
-	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
-		t.Errorf("got %v, want ErrLocked with the process that holds it", err)
 	}
 	r.expect(r.http("a.test", "/"), 200, "one")
 }

@@ -1,0 +1,203 @@
+package install
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// The catalogue of faults: every TestFault… of the project brings one about, and
+// says what must stay true.
+
+// eventually asks until it is so.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for limit := time.After(20 * time.Second); !is(); {
+		select {
+		case <-limit:
+			t.Fatalf("%s: never came", what)
+		case <-tick.C:
+		}
+	}
+}
+
+// nginx -t accepts what the running master then refuses: the key of a zone of
+// shared memory cannot change.
+func TestFaultMasterRefusesReload(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	name := filepath.Join(r.settings.SnippetDir, "http.d", "x.conf")
+	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
+	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
+	first := r.tree(site("a.test", backend(t, "one")))
+	pid := r.serve(first).PID
+
+	write(t, name, "limit_req_zone $host zone=mine:64k rate=1r/s;\n")
+	r.settings.Snippets[0].Fingerprint = "2"
+	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
+	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+	if s.Generation != first.Generation || s.PID != pid || !strings.Contains(s.LastError, `limit_req "mine"`) {
+		t.Errorf("status %+v", s)
+	}
+	st := &store{dir: r.o.StateDir}
+	if st.current() != first.Generation {
+		t.Errorf("current is %s, want %s", st.current(), first.Generation)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+
+	write(t, name, "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
+	r.await("retry", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+func TestFaultMasterKilled(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	s := r.serve(r.tree(site("a.test", backend(t, "one"))))
+	old := r.workers(s.PID)
+	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.await("its death", func(n nginx.Status) bool { return !n.Running && hasProblem(n, "nginx-died") })
+	n := r.await("another one", func(n nginx.Status) bool { return n.Running && n.Generation == s.Generation && len(n.Problems) == 0 })
+	if n.PID == s.PID {
+		t.Error("the same process number")
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	for _, pid := range old {
+		if strings.HasPrefix(title(pid), workerTitle) && !strings.HasPrefix(title(pid), drainingTitle) {
+			t.Errorf("orphan %d still accepts", pid)
+		}
+	}
+}
+
+// A master that hangs does not answer a reload. The sites of before stay, on the
+// disk and at the clients, it is tried again, and what is wanted comes when the
+// master wakes.
+func TestFaultReloadHangs(t *testing.T) {
+	r := newRig(t)
+	r.o.ConfirmTimeout = 300 * time.Millisecond
+	r.run()
+	first := r.tree(site("a.test", backend(t, "one")))
+	pid := r.serve(first).PID
+	stop(t, pid)
+
+	second := r.tree(site("a.test", backend(t, "two")))
+	r.wanted.Put(second)
+	s := r.await("failure", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+	if s.Settled || s.Generation != first.Generation || s.PID != pid {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	r.await("another try", func(n nginx.Status) bool { return hasProblem(n, "reload-refused") })
+	r.expect(r.http("a.test", "/"), 200, "one")
+
+	r.wanted.Put(first) // the operator has second thoughts
+	s = r.await("peace", func(s nginx.Status) bool { return s.Settled })
+	if gen := (&store{dir: r.o.StateDir}).current(); gen != first.Generation || s.Generation != gen {
+		t.Errorf("current is %s, nginx serves %s, want %s", gen, s.Generation, first.Generation)
+	}
+	wake(t, pid)
+	s = r.serve(second)
+	if s.PID != pid || len(s.Problems) != 0 {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+// workers returns all workers of a master: the first may answer before the next one
+// has its title.
+func (r *rig) workers(master int) (active []int) {
+	r.t.Helper()
+	eventually(r.t, "workers", func() bool {
+		active, _ = newChild(r.o).workers(master)
+		return len(active) == r.settings.WorkerProcesses
+	})
+	return active
+}
+
+// stop halts a process as a debugger does, until wake or the end of the test.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Kill(pid, unix.SIGCONT) })
+}
+
+func wake(t *testing.T, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A generation that nginx loads and that then never answers must not stay loaded: the
+// one of before is loaded again.
+func TestFaultNewGenerationNeverAnswers(t *testing.T) {
+	r := newRig(t)
+	r.o.ConfirmTimeout = time.Second
+	r.run()
+	first := r.tree(site("a.test", backend(t, "one")))
+	r.serve(first)
+
+	// Its answer at the private socket is spoilt after the swap, as if cut off.
+	second := r.tree(site("a.test", backend(t, "two")))
+	st := &store{dir: r.o.StateDir}
+	r.wanted.Put(second)
+	eventually(t, "swap", func() bool { return st.current() == second.Generation })
+	write(t, filepath.Join(st.generation(second.Generation), nginx.GenerationFile), "return 503;\n")
+	r.await("failure", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+	if gen := st.current(); gen != first.Generation {
+		t.Errorf("current is %s, want %s", gen, first.Generation)
+	}
+	eventually(t, "the sites of before", func() bool { return r.get(r.http("a.test", "/")).body == "one" })
+	r.await("the next try", func(s nginx.Status) bool { return s.Settled && s.Generation == second.Generation })
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+// A worker that is killed is replaced by its master, without any doing of ours, and
+// what nginx serves stays.
+func TestFaultWorkerKilled(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	s := r.serve(r.tree(site("a.test", backend(t, "one"))))
+	old := r.workers(s.PID)
+	for _, pid := range old {
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "new workers", func() bool {
+		now, _ := newChild(r.o).workers(s.PID)
+		return len(now) == r.settings.WorkerProcesses && !slices.ContainsFunc(now, func(pid int) bool { return slices.Contains(old, pid) })
+	})
+	r.expect(r.http("a.test", "/"), 200, "one")
+	if n := r.serve(r.tree(site("a.test", backend(t, "two")))); n.PID != s.PID || n.Reloads != 2 || len(n.Problems) != 0 {
+		t.Errorf("status %+v", n)
+	}
+	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+func TestFaultTwoAgents(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	r.serve(r.tree(site("a.test", backend(t, "one"))))
+	err := Run(t.Context(), r.o, latest.New[nginx.Tree]().C(), func(nginx.Status) {})
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("got %v, want ErrLocked with the process that holds it", err)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+}
