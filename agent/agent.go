@@ -35,7 +35,10 @@ type Options struct {
 	ConfigRequired bool
 	// Env and Flags are the settings that were given there.
 	Env, Flags []config.Value
-	Version    string
+	// Environ is the whole environment, in which nginx-proxy's words are looked for
+	// where they count.
+	Environ []string
+	Version string
 	// Notify speaks to systemd; nil speaks to nobody.
 	Notify *systemd.Notifier
 	Log    *slog.Logger
@@ -116,7 +119,7 @@ func (a *agent) flows(ctx context.Context) error {
 		c := a.inForce.Config
 		a.restart = restart
 		a.mu.Unlock()
-		if before != nil && (before.StateDir != c.StateDir || before.RunDir != c.RunDir) {
+		if before != nil && (before.StateDir != c.StateDir || before.RunDir != c.RunDir || toStdout(*before) != toStdout(c)) {
 			a.stopNginx(*before) // the next one is another nginx, for the same ports
 		}
 		before = &c
@@ -150,11 +153,11 @@ func (a *agent) resolve() (config.Resolved, error) {
 	fromTags, unknown := config.FromTags(tags)
 	fromTags, wrong := config.Usable(fromTags)
 	tagErr := errors.Join(unknown, wrong)
-	r, err := config.Resolve(fromTags, file, a.o.Env, a.o.Flags)
+	r, err := config.ResolveIn(a.o.Environ, fromTags, file, a.o.Env, a.o.Flags)
 	if err != nil {
 		// A bad tag must not keep the agent from running: whoever can tag the
 		// instance may not be able to log in to it. Without its tags it must be right.
-		without, werr := config.Resolve(file, a.o.Env, a.o.Flags)
+		without, werr := config.ResolveIn(a.o.Environ, file, a.o.Env, a.o.Flags)
 		if werr != nil {
 			return r, err
 		}
@@ -270,6 +273,7 @@ func (a *agent) writeConfigPart() {
 	part := report.Config{File: a.o.ConfigFile, LoadedAt: a.loadedAt}
 	part.Problems = append(part.Problems, a.fileBad...)
 	part.Problems = append(part.Problems, a.tagsBad...)
+	part.Problems = append(part.Problems, a.inForce.Problems...)
 	a.mu.Unlock()
 	a.board.write(func(s *report.Status) { s.Config = part })
 }

@@ -63,6 +63,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		decisions = latest.New[gate.Decision]()
 	)
 	plan.keep = a.keepRoutes(c)
+	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
 	// Who is this machine, and is the address here?
@@ -100,6 +101,10 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	g.run("nginx", func(ctx context.Context) error {
 		return a.serve(ctx, c, pace.every, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
 	})
+
+	if toStdout(c) {
+		g.run("log", func(ctx context.Context) error { return a.trimLog(ctx, c.LogDir) })
+	}
 
 	// How many credits are there, and may batches start?
 	g.run("meter", func(ctx context.Context) error {

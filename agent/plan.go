@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -74,7 +75,7 @@ func newPlanner(a *agent, c config.Config) *planner {
 		options: route.Options{
 			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: c.Routes.Grace,
 			Listen:      []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
-			DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
+			DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts, Edges: edges(c.Routes),
 		},
 		settings: nginxSettings(c),
 		snippets: install.SnippetDirs{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir},
@@ -294,6 +295,23 @@ func (a *agent) keepRoutes(c config.Config) func(held) {
 			a.o.Log.Warn("who holds which host could not be kept", "file", statePath(c, routesFile), "err", err)
 		}
 	}
+}
+
+// edges translates what holds for sites whose containers say nothing.
+func edges(c config.Routes) route.Defaults {
+	code, _ := strconv.Atoi(c.RedirectCode) // one of three words
+	d := route.Defaults{
+		HTTPSMethod: c.HTTPSMethod, HSTS: c.HSTS, TLSPolicy: c.TLSPolicy, RedirectCode: code,
+		OwnCertOnly: !c.DefaultCert, HTTPSOnly: !c.HTTPWithoutCert,
+	}
+	// What nginx does without being told is not written for each site.
+	if d.TLSPolicy == route.DefaultTLSPolicy {
+		d.TLSPolicy = ""
+	}
+	if d.RedirectCode == 308 {
+		d.RedirectCode = 0
+	}
+	return d
 }
 
 // bodySize translates "0 is no limit" into what package route takes.

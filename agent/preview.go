@@ -48,7 +48,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 		return Preview{}, fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
 	c := resolved.Config
-	var p Preview
+	p := Preview{Problems: append(withoutEffect(c, "/"), resolved.Problems...)}
 	build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
 	if err != nil {
 		return p, fmt.Errorf("asking nginx for its version: %w: %s", err, install.Explain(err).Hint)

@@ -67,21 +67,29 @@ func nginxSettings(c config.Config) nginx.Settings {
 		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
 		ProxyProtocol: c.Nginx.ProxyProtocol, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx.User),
 		StateDir: filepath.Join(c.StateDir, "nginx"), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
-		AccessLog: c.Nginx.AccessLog, SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
+		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
 	}
-	if s.AccessLog != "off" {
+	switch {
+	case s.AccessLog == "off":
+	case toStdout(c):
+		s.AccessLog = install.StdoutPath
+	default:
 		s.AccessLog = filepath.Join(c.LogDir, s.AccessLog)
 	}
 	return s
 }
+
+// toStdout says whether nginx logs to this process's stdout and stderr: only one
+// that is this process's child can.
+func toStdout(c config.Config) bool { return c.Nginx.LogStdout && c.Nginx.Mode == "exec" }
 
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
 	return install.Options{
 		Mode: nginxMode(c), Unit: c.Nginx.Unit,
 		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
-		MaxDraining: c.Nginx.MaxDraining,
+		MaxDraining: c.Nginx.MaxDraining, StopTimeout: c.Nginx.StopTimeout, Stdout: toStdout(c),
 	}
 }
 

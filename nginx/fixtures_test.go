@@ -131,6 +131,11 @@ var scenes = []scene{
 		}},
 		{Listen: route.Listen{Protocol: route.UDP, Port: 5353}, Family: "dns", Pool: pool(server("10.0.0.1:53", 1))},
 	}},
+	{name: "log-stdout", build: debian122, settings: func(s *Settings) {
+		s.AccessLog, s.Stderr = "/dev/fd/3", true
+		s.LogFormat, s.LogEscape = `$host "$request" it's; \ {`, "none"
+	}},
+	{name: "log-json", build: debian122, settings: func(s *Settings) { s.LogFormat = "json" }},
 	{name: "passthrough", build: debian122, settings: func(s *Settings) {
 		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	}, sites: []route.Site{

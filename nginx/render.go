@@ -160,6 +160,9 @@ func renderMain(s Settings, b Build, n needs) string {
 	t.set("worker_shutdown_timeout", millis(s.ShutdownTimeout))
 	t.set("pid", PIDFile(s.RunDir))
 	t.set("error_log", ErrorLog(s.LogDir), "warn")
+	if s.Stderr && s.LogDir != "" {
+		t.set("error_log", "stderr", "warn")
+	}
 	t.blank()
 	t.block("events", nil, func() { t.set("worker_connections", strconv.Itoa(s.WorkerConnections)) })
 	t.blank()
@@ -203,11 +206,48 @@ func connections(t *text, s Settings, b Build) {
 	if s.AccessLog == "off" {
 		t.set("access_log", "off")
 	} else {
-		t.set("log_format", "nagaya", `$remote_addr - $remote_user [$time_local] $host "$request" $status $body_bytes_sent `+
-			`"$http_referer" "$http_user_agent" $request_time $upstream_addr $upstream_response_time`)
+		logFormat(t, s)
 		t.set("access_log", s.AccessLog, "nagaya")
 	}
 	t.blank()
+}
+
+// logFormat writes how a request is logged.
+func logFormat(t *text, s Settings) {
+	format := []string{"nagaya"}
+	switch s.LogFormat {
+	case "":
+		format = append(format, `$remote_addr - $remote_user [$time_local] $host "$request" $status $body_bytes_sent `+
+			`"$http_referer" "$http_user_agent" $request_time $upstream_addr $upstream_response_time`)
+	case "json":
+		format = append(format, "escape=json", jsonFormat())
+	default:
+		format = append(format, "escape="+or(s.LogEscape, "default"), s.LogFormat)
+	}
+	t.set("log_format", format...)
+}
+
+// jsonFormat has the names that nginx-proxy gives the same values, and $host.
+func jsonFormat() string {
+	var b strings.Builder
+	for _, f := range [][2]string{
+		{"time_local", "$time_iso8601"},
+		{"client_ip", "$http_x_forwarded_for"},
+		{"remote_addr", "$remote_addr"},
+		{"host", "$host"},
+		{"request", "$request"},
+		{"status", "$status"},
+		{"body_bytes_sent", "$body_bytes_sent"},
+		{"request_time", "$request_time"},
+		{"upstream_response_time", "$upstream_response_time"},
+		{"upstream_addr", "$upstream_addr"},
+		{"http_referrer", "$http_referer"},
+		{"http_user_agent", "$http_user_agent"},
+		{"request_id", "$request_id"},
+	} {
+		fmt.Fprintf(&b, `,"%s":"%s"`, f[0], f[1])
+	}
+	return "{" + b.String()[1:] + "}"
 }
 
 // hashes makes room for the names: nginx refuses a configuration whose longest

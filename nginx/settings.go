@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -43,6 +44,13 @@ type Settings struct {
 	LogDir string `json:"log_dir"`
 	// AccessLog is a path, or "off"; empty means access.log in LogDir.
 	AccessLog string `json:"access_log"`
+	// LogFormat is the line of a request in AccessLog, with nginx's variables in it;
+	// "json" or empty mean nagaya's own. LogEscape is default, json or none (the
+	// parameter escape of nginx's log_format), for a LogFormat of the operator's.
+	LogFormat string `json:"log_format,omitempty"`
+	LogEscape string `json:"log_escape,omitempty"`
+	// Stderr makes errors go to stderr besides LogDir.
+	Stderr bool `json:"stderr,omitempty"`
 	// SnippetDir is where Snippets were found; default /etc/nagaya/nginx.
 	SnippetDir string `json:"snippet_dir"`
 	// Snippets are the operator's own files that exist.
@@ -145,6 +153,12 @@ func (s Settings) Validate() error {
 	}
 	if !accountName(s.User) || !accountName(s.Group) {
 		return fmt.Errorf("user %q or group %q is not an account name: letters, digits, '.', '_' and '-'", cut(s.User), cut(s.Group))
+	}
+	if !slices.Contains([]string{"", "default", "json", "none"}, s.LogEscape) {
+		return fmt.Errorf("log_escape is %q: give default, json or none", cut(s.LogEscape))
+	}
+	if strings.ContainsFunc(s.LogFormat, unicode.IsControl) {
+		return fmt.Errorf("log_format is %q: give a text without control characters", cut(s.LogFormat))
 	}
 	if s.WorkerProcesses < 0 || s.WorkerProcesses > 512 {
 		return fmt.Errorf("worker_processes is %d: give 0 (one per core) to 512", s.WorkerProcesses)

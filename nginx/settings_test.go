@@ -25,6 +25,8 @@ func TestValidate(t *testing.T) {
 		{"socket too long", func(s *Settings) { s.RunDir = "/" + strings.Repeat("a", 100) }, "107 bytes at most"},
 		{"user", func(s *Settings) { s.User = "www-data; daemon off" }, "not an account name"},
 		{"group alone", func(s *Settings) { s.Group = "adm" }, "group is \"adm\" but user is empty"},
+		{"escape", func(s *Settings) { s.LogEscape = "no" }, "log_escape is"},
+		{"newline in a format", func(s *Settings) { s.LogFormat = "$host\n" }, "log_format is"},
 		{"workers", func(s *Settings) { s.WorkerProcesses = -1 }, "worker_processes is -1"},
 		{"connections", func(s *Settings) { s.WorkerConnections = 3 }, "worker_connections is 3"},
 		{"shutdown", func(s *Settings) { s.ShutdownTimeout = time.Millisecond }, "shutdown_timeout is 1ms"},

@@ -158,7 +158,7 @@ func (t Tree) Under(dir string) Tree {
 		return t
 	}
 	s := t.settings
-	s.StateDir, s.RunDir, s.LogDir = dir, path.Join(dir, "run"), path.Join(dir, "log")
+	s.StateDir, s.RunDir, s.LogDir, s.Stderr = dir, path.Join(dir, "run"), path.Join(dir, "log"), false
 	if s.AccessLog != "off" {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}

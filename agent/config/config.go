@@ -65,6 +65,17 @@ type Routes struct {
 	Dir           string
 	DefaultHost   string
 	ReservedPorts []uint16
+
+	// What holds for sites whose containers say nothing.
+
+	HTTPSMethod string
+	// HSTS is empty where it is left to how the containers speak: none for labels, a
+	// year for nginx-proxy's words.
+	HSTS            string
+	TLSPolicy       string
+	RedirectCode    string
+	DefaultCert     bool
+	HTTPWithoutCert bool
 }
 
 // Certs says where certificates are.
@@ -87,6 +98,9 @@ type Nginx struct {
 	UpstreamCA      string
 	User            string
 	AccessLog       string
+	LogFormat       string
+	LogEscape       string
+	LogStdout       bool
 	SnippetDir      string
 	HtpasswdDir     string
 	VhostDir        string
@@ -94,6 +108,7 @@ type Nginx struct {
 	HostAuth        bool
 	TrustedProxies  []netip.Prefix
 	ShutdownTimeout time.Duration
+	StopTimeout     time.Duration
 	MaxDraining     int
 	StopOnExit      bool
 }

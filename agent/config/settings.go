@@ -25,13 +25,14 @@ func Default() Config {
 			BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute, Dir: "/etc/nagaya/routes.d",
 			// ssh, Docker's API and the ECS agent.
 			ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679, 51680},
+			HTTPSMethod:   "redirect", TLSPolicy: "Mozilla-Intermediate", RedirectCode: "308", DefaultCert: true, HTTPWithoutCert: true,
 		},
 		Certs: Certs{Dir: "/etc/nagaya/certs"},
 		Nginx: Nginx{
 			Mode: "auto", Unit: "nagaya-nginx.service", ContainerLabel: "nagaya.nginx", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt", MaxDraining: 16,
 			Binary: "nginx", HTTPPort: 80, HTTPSPort: 443, IPv6: true, HTTP2: true, User: "auto",
 			AccessLog: "access.log", SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd",
-			ShutdownTimeout: 4 * time.Minute, StopOnExit: true,
+			LogEscape: "default", ShutdownTimeout: 4 * time.Minute, StopTimeout: 10 * time.Second, StopOnExit: true,
 		},
 		Credit: Credit{Every: 15 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
 		Gate: Gate{
@@ -134,6 +135,24 @@ var Settings = []Setting{
 	portsSetting("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts },
 		"Ports of this host that no label nagaya.listen may ask for."),
 
+	wordSetting("routes.https-method", func(c *Config) *string { return &c.Routes.HTTPSMethod }, []string{"redirect", "noredirect", "nohttp", "nohttps"},
+		"What a site with a certificate does about plain HTTP where its containers do not say: send it to HTTPS, serve both, refuse it, or serve nothing else."),
+	textSetting("routes.hsts", func(c *Config) *string { return &c.Routes.HSTS }, "off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it; empty is automatic",
+		"Header Strict-Transport-Security of sites whose containers do not say. Automatic: none, and a year for containers that use nginx-proxy's words.", func(v string) error {
+			if v != "" && v != "off" && !pattern.HSTS(v) {
+				return fmt.Errorf("%q is neither off nor like max-age=31536000; includeSubDomains", v)
+			}
+			return nil
+		}),
+	wordSetting("routes.tls-policy", func(c *Config) *string { return &c.Routes.TLSPolicy }, TLSPolicies,
+		"Protocols and ciphers of sites whose containers do not say."),
+	wordSetting("routes.redirect-code", func(c *Config) *string { return &c.Routes.RedirectCode }, []string{"301", "307", "308"},
+		"Status that sends plain HTTP other than GET and HEAD to HTTPS; 301 loses the request's body."),
+	boolSetting("routes.default-cert", func(c *Config) *bool { return &c.Routes.DefaultCert },
+		"Let the certificate that is named default stand in where containers use nginx-proxy's words and have no other."),
+	boolSetting("routes.http-without-cert", func(c *Config) *bool { return &c.Routes.HTTPWithoutCert },
+		"Serve a host over plain HTTP for which there is no certificate."),
+
 	pathSetting("certs.dir", func(c *Config) *string { return &c.Certs.Dir },
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
 
@@ -184,6 +203,12 @@ var Settings = []Setting{
 			}
 			return nil
 		}),
+	textSetting("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, "json, or text with variables of nginx in it; empty is nagaya's own",
+		"The line that is logged for a request.", func(string) error { return nil }),
+	wordSetting("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, []string{"default", "json", "none"},
+		"How what clients wrote is escaped in a nginx.log-format of your own."),
+	boolSetting("nginx.log-stdout", func(c *Config) *bool { return &c.Nginx.LogStdout },
+		"Log requests to stdout and nginx's errors to stderr too, as in a container; for nginx.mode exec."),
 	pathSetting("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir },
 		"The operator's own nginx snippets: http.d/*.conf, stream.d/*.conf, site.d/HOST.conf, location.d/HOST.conf and location.d/HOST,PATH.conf."),
 	optionalPathSetting("nginx.vhost-dir", func(c *Config) *string { return &c.Nginx.VhostDir },
@@ -198,6 +223,8 @@ var Settings = []Setting{
 		"Clients whose X-Forwarded-* headers are believed."),
 	durationSetting("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, time.Second, 24*time.Hour,
 		"How long an old nginx worker may go on serving its clients after a reload."),
+	durationSetting("nginx.stop-timeout", func(c *Config) *time.Duration { return &c.Nginx.StopTimeout }, time.Second, time.Hour,
+		"How long nginx may finish what it has begun when it is stopped."),
 	intSetting("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, 1, 1024,
 		"Most old nginx workers that may still serve their clients after reloads; beyond it the oldest are ended."),
 	boolSetting("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
@@ -257,6 +284,17 @@ var (
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )
+
+// TLSPolicies are the names of the choices of protocols and ciphers: Mozilla's and
+// those of AWS's load balancers, as nginx-proxy names them. Package route says what
+// is in each.
+var TLSPolicies = []string{
+	"Mozilla-Modern", "Mozilla-Intermediate", "Mozilla-Old",
+	"AWS-TLS13-1-3-2021-06", "AWS-TLS13-1-2-Res-2021-06", "AWS-TLS13-1-2-2021-06", "AWS-TLS13-1-2-Ext1-2021-06",
+	"AWS-TLS13-1-2-Ext2-2021-06", "AWS-TLS13-1-1-2021-06", "AWS-TLS13-1-0-2021-06",
+	"AWS-FS-1-2-Res-2020-10", "AWS-FS-1-2-Res-2019-08", "AWS-FS-1-2-2019-08", "AWS-FS-1-1-2019-08", "AWS-FS-2018-06",
+	"AWS-TLS-1-2-2017-01", "AWS-TLS-1-2-Ext-2018-06", "AWS-TLS-1-1-2017-01", "AWS-2016-08",
+}
 
 func hostName(v string) error {
 	if !pattern.Host(v) {

@@ -70,3 +70,9 @@ func Host(s string) bool {
 	}
 	return length > 0 && s[len(s)-1] != '-'
 }
+
+var hsts = Of(100, `max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?`)
+
+// HSTS reports whether s is a value of the header Strict-Transport-Security (RFC 6797,
+// section 6.1) in its usual form.
+func HSTS(s string) bool { return hsts.MatchString(s) }

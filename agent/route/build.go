@@ -51,12 +51,45 @@ type Options struct {
 	// DefaultHost is the host that also gets the requests for names that nobody has;
 	// empty means that those get an error.
 	DefaultHost string
+	// Edges is what holds for routes that say nothing.
+	Edges Defaults
 	// Stream is false where nginx has no stream module: then routes that need it are
 	// problems.
 	Stream bool
 	// Reserved are ports of this host that no label may ask nginx to listen on,
 	// besides those in Listen: the agent's own and what the operator names.
 	Reserved []uint16
+}
+
+// Defaults are the operator's choices for routes that say nothing. Zero values leave
+// the choice to the words in which the containers speak.
+type Defaults struct {
+	// HTTPSMethod is nginx-proxy's word: redirect, noredirect, nohttp or nohttps.
+	HTTPSMethod string
+	// HSTS is the header's value, or "off".
+	HSTS string
+	// TLSPolicy is the name of one of TLSPolicies.
+	TLSPolicy string
+	// RedirectCode is 301, 307 or 308.
+	RedirectCode int
+	// OwnCertOnly keeps the certificate "default" from standing in.
+	OwnCertOnly bool
+	// HTTPSOnly refuses plain HTTP also where there is no certificate.
+	HTTPSOnly bool
+}
+
+// fresh is a route that nobody has said anything about.
+func (d Defaults) fresh(nginxProxy bool) said {
+	s := said{nginxProxy: nginxProxy, ownCertOnly: d.OwnCertOnly, httpsOnly: d.HTTPSOnly}
+	s.edge.HSTS, s.edge.TLSPolicy, s.edge.RedirectCode = d.hsts(nginxProxy), d.TLSPolicy, d.RedirectCode
+	return s
+}
+
+func (d Defaults) hsts(nginxProxy bool) string {
+	if d.HSTS == "" && nginxProxy {
+		return nginxProxyHSTS
+	}
+	return d.HSTS
 }
 
 // Vantage is where nginx stands, from which it must reach the containers. Its zero
@@ -149,7 +182,7 @@ func (b *builder) claims() map[string][]claim {
 		if c.IsBatch() {
 			continue
 		}
-		p := parse(c)
+		p := parse(c, b.o.Edges)
 		b.t.Problems = append(b.t.Problems, p.problems...)
 		for _, s := range p.routes {
 			b.claim(claims, c, s)

@@ -215,9 +215,10 @@ func parseCert(v string) (string, error) {
 	return v, nil
 }
 
+var httpsMethods = map[string]tlsMode{"redirect": tlsAuto, "noredirect": tlsNoRedirect, "nohttp": tlsTerminate, "nohttps": tlsOff}
+
 func setHTTPSMethod(s *said, v string) error {
-	modes := map[string]tlsMode{"redirect": tlsAuto, "noredirect": tlsNoRedirect, "nohttp": tlsTerminate, "nohttps": tlsOff}
-	m, ok := modes[v]
+	m, ok := httpsMethods[v]
 	if !ok {
 		return errors.New("not one of redirect, noredirect, nohttp, nohttps")
 	}

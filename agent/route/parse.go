@@ -23,6 +23,7 @@ const (
 // parsed is what a container says, route by route; routes that cannot be used
 // are problems instead.
 type parsed struct {
+	defaults Defaults
 	routes   []said
 	problems []problem.Problem
 	subject  string
@@ -30,8 +31,8 @@ type parsed struct {
 
 // parse reads labels and environment of a container. A mistake costs the route
 // that it is in and no other.
-func parse(c tasks.Container) parsed {
-	p := parsed{subject: "container " + ref(c)}
+func parse(c tasks.Container, d Defaults) parsed {
+	p := parsed{subject: "container " + ref(c), defaults: d}
 	byRoute := p.labels(c.Labels)
 	env := nginxProxyWords(c)
 	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) && (env["VIRTUAL_HOST"] != "" || env["VIRTUAL_HOST_MULTIPORTS"] != "") {
@@ -186,14 +187,13 @@ func (p *parsed) route(name string, words map[string]string) {
 		})
 		return
 	}
-	var s said
+	s := p.defaults.fresh(false)
 	p.add(p.read(&s, prefix, words))
 }
 
 // nginxProxy reads nginx-proxy's words, and over them labels of the unnamed route.
 func (p *parsed) nginxProxy(env, words map[string]string) {
-	s := said{nginxProxy: true}
-	s.edge.HSTS = nginxProxyHSTS
+	s := p.defaults.fresh(true)
 	good := true
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		w, known := find(envWords, name)
@@ -242,22 +242,23 @@ func (p *parsed) read(s *said, prefix string, words map[string]string) (_ said, 
 			ok = false
 		}
 	}
-	s.defaults()
+	s.complete(p.defaults)
 	return *s, ok
 }
 
-func (s *said) defaults() {
+// complete fills in what was not said.
+func (s *said) complete(d Defaults) {
 	if s.path == "" {
 		s.path = "/"
 	}
 	if s.isStream() {
 		s.path = ""
 	}
-	if s.edge.HSTS == "off" || s.tls == tlsNoRedirect && s.edge.HSTS == nginxProxyHSTS {
-		s.edge.HSTS = ""
-	}
 	if s.tls == "" {
-		s.tls = tlsAuto
+		s.tls = httpsMethods[cmp.Or(d.HTTPSMethod, "redirect")]
+	}
+	if s.edge.HSTS == "off" || s.tls == tlsNoRedirect && s.edge.HSTS == d.hsts(s.nginxProxy) {
+		s.edge.HSTS = ""
 	}
 	if s.weight == 0 {
 		s.weight = 1

@@ -164,7 +164,7 @@ func (c claim) httpProbe() Probe {
 
 // exited reports containers that carry routes and ended by themselves.
 func (b *builder) exited(c tasks.Container) {
-	routes := parse(c).routes
+	routes := parse(c, b.o.Edges).routes
 	if len(routes) == 0 {
 		return
 	}
@@ -200,7 +200,7 @@ func (b *builder) exited(c tasks.Container) {
 // notStarted reports containers that carry routes, were made and never began,
 // e.g. because another one has the host port that they publish.
 func (b *builder) notStarted(c tasks.Container) {
-	if c.State != tasks.Created || len(parse(c).routes) == 0 {
+	if c.State != tasks.Created || len(parse(c, b.o.Edges).routes) == 0 {
 		return
 	}
 	late, over := c.CreatedAt.Add(b.o.Patience), c.CreatedAt.Add(b.o.ExitedFor)

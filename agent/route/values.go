@@ -100,12 +100,10 @@ func parseListen(v string) (Listen, error) {
 	return Listen{Protocol: p, Port: n}, nil
 }
 
-var hstsForm = pattern.Of(100, `max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?`)
-
 // parseHSTS reads the value of Strict-Transport-Security (RFC 6797); "off" is
 // none.
 func parseHSTS(v string) (string, error) {
-	if v != "off" && !hstsForm.MatchString(v) {
+	if v != "off" && !pattern.HSTS(v) {
 		return "", errors.New("neither off nor max-age=SECONDS, which ; includeSubDomains and ; preload may follow")
 	}
 	return v, nil

@@ -150,7 +150,7 @@ func checkTable(t *testing.T, got Table) {
 			checkServers(must, s.Passthrough.Servers)
 		}
 		e := s.Edge
-		must(e.HSTS == "" || hstsForm.MatchString(e.HSTS), "hsts", e.HSTS)
+		must(e.HSTS == "" || pattern.HSTS(e.HSTS), "hsts", e.HSTS)
 		_, known := PolicyNamed(e.TLSPolicy)
 		must(known, "policy", e.TLSPolicy)
 		must(e.RedirectCode == 0 || e.RedirectCode >= 301 && e.RedirectCode <= 308, "redirect", fmt.Sprint(e.RedirectCode))

@@ -76,7 +76,7 @@ func (c *cli) agentOptions(flags []config.Value) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, usage(err)
 	}
-	return agent.Options{ConfigFile: c.configFile, ConfigRequired: c.required(), Env: env, Flags: flags, Version: versionText()}, nil
+	return agent.Options{ConfigFile: c.configFile, ConfigRequired: c.required(), Env: env, Environ: os.Environ(), Flags: flags, Version: versionText()}, nil
 }
 
 // wrongConfig gives a wrong configuration its exit code.

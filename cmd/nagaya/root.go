@@ -236,7 +236,7 @@ func (c *cli) resolve(flags []config.Value) (config.Resolved, error) {
 	if err != nil {
 		return config.Resolved{}, err
 	}
-	return config.Resolve(file, env, flags)
+	return config.ResolveIn(os.Environ(), file, env, flags)
 }
 
 // addRunDir gives a verb that talks to the agent the flag that says where.

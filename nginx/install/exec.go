@@ -45,14 +45,17 @@ func (c *child) start(ctx context.Context) (int, error) {
 	cmd := exec.CommandContext(ctx, c.o.Binary, c.startArgs()...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(), "/", time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	out := &tail{limit: maxSaid}
-	if c.o.LogDir == "" {
+	out, mark := &tail{limit: maxSaid}, logEnd(c.o.LogDir)
+	switch {
+	case c.o.Stdout:
+		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{os.Stdout}
+	case c.o.LogDir == "":
 		cmd.Stderr = os.Stderr // nginx keeps it, so it cannot be a pipe to us
-	} else {
+	default:
 		cmd.Stderr = out
 	}
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		return 0, c.startTrouble(out.String(), err)
+		return 0, c.startTrouble(out.String()+emergSince(c.o.LogDir, mark), err)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

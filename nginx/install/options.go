@@ -40,6 +40,9 @@ type Options struct {
 	StateDir string
 	RunDir   string
 	LogDir   string
+	// Stdout hands this process's stdout to nginx as StdoutPath, and its stderr too,
+	// for settings that name them.
+	Stdout bool
 	// TestTimeout bounds one nginx -t, default 30 s; ConfirmTimeout how long a new
 	// generation may take to answer, default 10 s.
 	TestTimeout    time.Duration
@@ -121,6 +124,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	return o, nil
 }
+
+// StdoutPath is where an nginx that was started with Options.Stdout finds this
+// process's stdout: its own is closed when it becomes a daemon.
+const StdoutPath = "/dev/fd/3"
 
 // confPath is the path that nginx is started with; the symbolic link in it is
 // what a swap changes.
