@@ -41,14 +41,14 @@ type ask struct {
 func newDoor(a *agent, c config.Config) *door {
 	return &door{
 		identity: latest.New[identity.Identity](), readings: latest.New[credit.Reading](), asks: make(chan ask),
-		settings: gateSettings(c.Gate), creditFile: statePath(c, "credit.json"), gateFile: statePath(c, "gate.json"),
+		settings: GateSettings(c.Gate), creditFile: statePath(c, "credit.json"), gateFile: statePath(c, "gate.json"),
 		log: a.o.Log, decided: make(chan struct{}),
 	}
 }
 
-// gateSettings translates the configuration, in which 0 is 0 and auto is auto,
+// GateSettings translates the configuration, in which 0 is 0 and auto is auto,
 // into the gate's terms, in which 0 is the default and less is none.
-func gateSettings(c config.Gate) gate.Settings {
+func GateSettings(c config.Gate) gate.Settings {
 	s := gate.Settings{
 		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, SurplusLimit: c.SurplusLimit, Busy: c.Busy,
 	}

@@ -9,7 +9,10 @@ import (
 // Estimator knows the balance between CloudWatch's late points: it stands on the newest point,
 // at that point's own time stamp, and replays what the local meter saw since. Its
 // zero value knows nothing. It has no clock: time is what the readings say.
-type Estimator struct{ m Memory }
+type Estimator struct {
+	m    Memory
+	last Reading
+}
 
 // Resume returns an estimator that continues from what an earlier one knew. What it knows
 // of another instance is dropped at the first reading; the services' profile is kept.
@@ -21,13 +24,22 @@ func (e *Estimator) Memory() Memory { return e.m.Clone() }
 // Next takes a reading and says what is known now. Readings that are lost cost nothing;
 // one that is older than the last counts as a clock set back.
 func (e *Estimator) Next(r Reading) Report {
+	e.Hear(r)
+	return e.Report()
+}
+
+// Hear takes a reading without saying what is known then, which costs far more.
+func (e *Estimator) Hear(r Reading) {
 	m := &e.m
 	m.identify(r)
 	m.advance(r)
 	m.learn(r)
 	m.anchor(r)
-	return m.report(r)
+	e.last = r
 }
+
+// Report says what is known as of the last reading.
+func (e *Estimator) Report() Report { return e.m.report(e.last) }
 
 // identify forgets what does not hold for the instance that is running now.
 func (m *Memory) identify(r Reading) {

@@ -1,0 +1,131 @@
+package rehearsal
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// small is a case in whole credits: pieces of three minutes on one vCPU, which can
+// spend three credits in each.
+type small struct {
+	earn, most, opening int
+	wanted              []int // by the services
+	jobs                []smallJob
+}
+
+type smallJob struct{ from, to, need, cores int } // pieces from..to-1, cores credits a piece
+
+const smallPiece = 3 * time.Minute
+
+// least tries every way to spend whole credits, also those that take some from the services, and
+// returns the least score.
+func (s small) least() int {
+	type key struct {
+		t, bank int
+		left    string
+	}
+	known := map[key]int{}
+	left := make([]int, len(s.jobs))
+	for k, j := range s.jobs {
+		left[k] = j.need
+	}
+	var try func(t, bank int) int
+	try = func(t, bank int) int {
+		if t == len(s.wanted) {
+			return 0
+		}
+		at := key{t, bank, fmt.Sprint(left)}
+		if v, ok := known[at]; ok {
+			return v
+		}
+		best := math.MaxInt
+		var give func(k, spent, done int)
+		give = func(k, spent, done int) {
+			if spent > bank+s.earn || spent > 3 {
+				return
+			}
+			if k == len(s.jobs) {
+				services := min(s.wanted[t], 3-spent, bank+s.earn-spent)
+				after := min(s.most, bank+s.earn-spent-services)
+				best = min(best, servicesWeight*(s.wanted[t]-services)-done+try(t+1, after))
+				return
+			}
+			most := 0
+			if j := s.jobs[k]; j.from <= t && t < j.to {
+				most = min(j.cores, left[k])
+			}
+			for x := 0; x <= most; x++ {
+				left[k] -= x
+				give(k+1, spent+x, done+x)
+				left[k] += x
+			}
+		}
+		give(0, 0, 0)
+		known[at] = best
+		return best
+	}
+	score := try(0, s.opening)
+	for _, j := range s.jobs {
+		score += j.need
+	}
+	bank := s.opening // the services alone are throttled by nobody's fault
+	for _, w := range s.wanted {
+		got := min(w, bank+s.earn)
+		score -= servicesWeight * (w - got)
+		bank = min(s.most, bank+s.earn-got)
+	}
+	return score
+}
+
+// solved is the bound of the same case.
+func (s small) solved() float64 {
+	spec := credit.Spec{Type: "t9.small", VCPUs: 1, EarnPerHour: 20 * float64(s.earn), Max: float64(s.most)}
+	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	o := Options{Spec: spec, Trace: Trace{Start: start}, Length: smallPiece * time.Duration(len(s.wanted)), Balance: float64(s.opening)}
+	idle := &world{tick: smallPiece}
+	bank := s.opening
+	for _, w := range s.wanted {
+		got := min(w, bank+s.earn)
+		idle.givenServices = append(idle.givenServices, float64(got))
+		bank = min(s.most, bank+s.earn-got)
+	}
+	var runs []Run
+	for _, j := range s.jobs {
+		runs = append(runs, Run{
+			Due: start.Add(smallPiece * time.Duration(j.from)), Deadline: start.Add(smallPiece * time.Duration(j.to)),
+			Need: float64(j.need), Cores: float64(j.cores) / 3,
+		})
+	}
+	return bound(o, runs, idle).score()
+}
+
+func TestBoundIsTheLeastOfAllPlans(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	nontrivial := 0
+	for range 400 {
+		s := small{earn: 1 + r.IntN(2), most: 1 + r.IntN(5)}
+		s.opening = r.IntN(s.most + 1)
+		for range 3 + r.IntN(4) {
+			s.wanted = append(s.wanted, r.IntN(4))
+		}
+		for range 1 + r.IntN(3) {
+			from := r.IntN(len(s.wanted))
+			s.jobs = append(s.jobs, smallJob{from, from + 1 + r.IntN(len(s.wanted)-from), 1 + r.IntN(5), 1 + r.IntN(3)})
+		}
+		want, got := float64(s.least()), s.solved()
+		if math.Abs(want-got) > 1e-4 {
+			t.Fatalf("%+v: bound %v, the best plan scores %v", s, got, want)
+		}
+		if want > 0 {
+			nontrivial++
+		}
+	}
+	if nontrivial < 100 {
+		t.Errorf("only %d cases leave anything undone; the search is too easy", nontrivial)
+	}
+}

@@ -1,0 +1,218 @@
+package rehearsal
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+
+func TestReadTrace(t *testing.T) {
+	want := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}
+	filled := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 1, 3, 4}, Filled: 1}
+	for _, row := range []struct {
+		name, text string
+		want       Trace
+		fault      string
+	}{
+		{name: "plain", text: "timestamp,value\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n2026-03-02 00:10:00,3\n", want: want},
+		{name: "no heading, RFC 3339, out of order", text: "2026-03-02T00:10:00Z,3\n2026-03-02T09:00:00+09:00,1\r\n2026-03-02T00:05:00Z,2.5\n", want: want},
+		{name: "seconds since 1970", text: "1772409600,1\n1772409900,2.5\n1772410200,3\n", want: want},
+		{name: "CloudWatch's console", text: "\ufeffFull label,i-0abc CPUUtilization\nLabel,CPUUtilization\nStatistic,Average\nPeriod,300\n\n2026/03/02 00:00:00,1,\n2026/03/02 00:05:00,2.5,\n2026/03/02 00:10:00,3,\n", want: want},
+		{name: "get-metric-statistics", text: `{"Label":"CPUUtilization","Datapoints":[{"Timestamp":"2026-03-02T00:10:00+00:00","Average":3,"Unit":"Percent"},{"Timestamp":"2026-03-02T00:00:00Z","Average":1.0,"Unit":"Percent"},{"Timestamp":"2026-03-02T00:05:00Z","Average":2.5,"Unit":"Percent"}]}`, want: want},
+		{name: "get-metric-data", text: `{"MetricDataResults":[{"Id":"m1","Timestamps":["2026-03-02T00:10:00Z","2026-03-02T00:05:00Z","2026-03-02T00:00:00Z"],"Values":[3,2.5,1]}]}`, want: want},
+		{name: "a hole", text: "2026-03-02 00:00:00,1\n2026-03-02 00:10:00,3\n2026-03-02 00:15:00,4\n2026-03-02 00:05:00,\n", want: filled},
+		{name: "a moment twice", text: "2026-03-02 00:00:00,7\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n2026-03-02 00:10:00,3\n", want: want},
+		{name: "nothing", text: "", fault: "no two lines"},
+		{name: "one line", text: "2026-03-02 00:00:00,1\n", fault: "no two lines"},
+		{name: "words for a value", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,busy\n", fault: `line 2: "busy" is not a number`},
+		{name: "no value", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00\n", fault: "line 2: there is no value"},
+		{name: "words for a time", text: "2026-03-02 00:00:00,1\nlater,2\n", fault: `line 2: "later" is not a time`},
+		{name: "more than all", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,250\n", fault: "line 2: 250 is not 0 to 100"},
+		{name: "not a number", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,NaN\n", fault: "line 2"},
+		{name: "mostly holes", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,1\n2026-03-02 00:10:00,1\n2026-03-09 00:00:00,1\n", fault: "are missing"},
+		{name: "another unit", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Average":3,"Unit":"Count"}]}`, fault: "CPUUtilization"},
+		{name: "another statistic", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Sum":3}]}`, fault: "--statistics Average"},
+	} {
+		got, err := ReadTrace([]byte(row.text))
+		switch {
+		case row.fault != "":
+			if err == nil || !strings.Contains(err.Error(), row.fault) {
+				t.Errorf("%s: error %v, want one with %q", row.name, err, row.fault)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", row.name, err)
+		default:
+			if d := cmp.Diff(row.want, got); d != "" {
+				t.Errorf("%s: %s", row.name, d)
+			}
+		}
+	}
+}
+
+func FuzzReadTrace(f *testing.F) {
+	f.Add([]byte("timestamp,value\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n"))
+	f.Add([]byte(`{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Average":3}]}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		tr, err := ReadTrace(text)
+		if err != nil {
+			return
+		}
+		if tr.Step <= 0 || len(tr.Values) < 2 {
+			t.Fatalf("%+v", tr)
+		}
+		for i := range len(tr.Values) + 10 {
+			if v := tr.at(i); !(v >= 0 && v <= 100) {
+				t.Fatalf("value %d is %v", i, v)
+			}
+		}
+	})
+}
+
+func TestTheLastDayRepeats(t *testing.T) {
+	tr := Trace{Start: start, Step: 6 * time.Hour, Values: []float64{9, 9, 1, 2, 3, 4}}
+	var got []float64
+	for i := range 10 {
+		got = append(got, tr.at(i))
+	}
+	if d := cmp.Diff([]float64{9, 9, 1, 2, 3, 4, 1, 2, 3, 4}, got); d != "" {
+		t.Error(d)
+	}
+	if got := tr.mean(15*time.Hour, 21*time.Hour); got != 1.5 {
+		t.Errorf("half of 1 and half of 2 is %v", got)
+	}
+	short := Trace{Start: start, Step: time.Hour, Values: []float64{5, 6}}
+	if short.at(2) != 5 || short.at(5) != 6 {
+		t.Error("a trace of less than a day does not repeat whole")
+	}
+}
+
+func TestSchedule(t *testing.T) {
+	tokyo, err := time.LoadLocation("Asia/Tokyo")
+	if err != nil {
+		t.Skip("no time zones here: ", err)
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		text     string
+		zone     *time.Location
+		from, to string
+		want     []string
+	}{
+		{"30 1 * * *", tokyo, "2026-03-02T00:00", "2026-03-04T00:00", []string{"2026-03-02T16:30", "2026-03-03T16:30"}},
+		{"*/20 9-10 * * mon-fri", time.UTC, "2026-03-06T00:00", "2026-03-09T09:30", []string{"2026-03-06T09:00", "2026-03-06T09:20", "2026-03-06T09:40", "2026-03-06T10:00", "2026-03-06T10:20", "2026-03-06T10:40", "2026-03-09T09:00", "2026-03-09T09:20"}},
+		{"0 0 1 * 7", time.UTC, "2026-03-01T00:00", "2026-04-02T00:00", []string{"2026-03-01T00:00", "2026-03-08T00:00", "2026-03-15T00:00", "2026-03-22T00:00", "2026-03-29T00:00", "2026-04-01T00:00"}},
+		{"@monthly", time.UTC, "2026-02-15T00:00", "2026-05-01T00:00", []string{"2026-03-01T00:00", "2026-04-01T00:00"}},
+		{"5/30 * * jan *", time.UTC, "2025-12-31T23:00", "2026-01-01T01:10", []string{"2026-01-01T00:05", "2026-01-01T00:35", "2026-01-01T01:05"}},
+		// The clocks go forward at 02:00 on 29 March, back at 03:00 on 25 October.
+		{"30 2 * * *", berlin, "2026-03-28T12:00", "2026-03-30T12:00", []string{"2026-03-29T01:30", "2026-03-30T00:30"}},
+		{"30 2 * * *", berlin, "2026-10-24T12:00", "2026-10-26T12:00", []string{"2026-10-25T01:30", "2026-10-26T01:30"}},
+	} {
+		s, err := ParseSchedule(row.text, row.zone)
+		if err != nil {
+			t.Errorf("%s: %v", row.text, err)
+			continue
+		}
+		from, _ := time.Parse("2006-01-02T15:04", row.from)
+		to, _ := time.Parse("2006-01-02T15:04", row.to)
+		var got []string
+		for _, at := range s.Between(from, to) {
+			got = append(got, at.Format("2006-01-02T15:04"))
+		}
+		if d := cmp.Diff(row.want, got); d != "" {
+			t.Errorf("%s: %s", row.text, d)
+		}
+	}
+	for text, fault := range map[string]string{
+		"* * * *": "4 fields", "60 * * * *": "minute", "* 9-5 * * *": "backwards", "*/0 * * * *": "step",
+		"* * 0 * *": "day of the month", "* * * foo *": "month", "* * * * 8": "day of the week", "": "0 fields",
+	} {
+		if _, err := ParseSchedule(text, time.UTC); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%q: %v, want an error about %q", text, err, fault)
+		}
+	}
+}
+
+func utcOnly(name string) (*time.Location, error) {
+	if name == "UTC" {
+		return time.UTC, nil
+	}
+	return nil, errors.New("unknown")
+}
+
+func TestReadJobs(t *testing.T) {
+	jobs, err := ReadJobs([]byte(`
+jobs:
+  - {name: report, schedule: "30 1 * * *", timezone: UTC, need: 60, estimate: 50, deadline: 06:00, cores: 1, late: refuse}
+  - {name: once, times: ["2026-03-02T04:00:00Z", "2026-04-02 04:00:00"], need: 5, deadline: 90m}
+  - {name: whenever, schedule: "@daily", need: 1}
+`), utcOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, j := range jobs {
+		for _, at := range j.Starts(start, start.AddDate(0, 0, 1)) {
+			got = append(got, fmt.Sprintf("%s at %s until %s needs %v, says %v, cores %v, late %q", j.Name,
+				at.Format("15:04"), j.Deadline(at).Format("15:04"), j.Need, j.Estimate, j.Cores, j.Late))
+		}
+	}
+	want := []string{
+		`report at 01:30 until 06:00 needs 60, says 50, cores 1, late "refuse"`,
+		`once at 04:00 until 05:30 needs 5, says 0, cores 0, late ""`,
+		`whenever at 00:00 until 00:00 needs 1, says 0, cores 0, late ""`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	if !jobs[2].Deadline(start).IsZero() {
+		t.Error("a job without a deadline has one")
+	}
+	for text, fault := range map[string]string{
+		"":        "0 jobs",
+		"jobs: 3": "",
+		"jobs: [{name: a, schedule: '@daily', ned: 3}]":                                   "ned",
+		"jobs: [{name: a, schedule: '@daily'}]":                                           "need is missing",
+		"jobs: [{name: a, need: 3}]":                                                      "schedule or times",
+		"jobs: [{name: a, need: 3, schedule: '@daily', times: ['2026-03-02']}]":           "schedule or times",
+		"jobs: [{name: a, need: 3, times: [soon]}]":                                       `"soon" is not a time`,
+		"jobs: [{name: a, need: 3, schedule: '@daily', timezone: Mars/Base}]":             "Mars/Base",
+		"jobs: [{name: a, need: 3, schedule: '@daily', deadline: never}]":                 "neither a span",
+		"jobs: [{name: a, need: 3, schedule: '@daily', deadline: -1h}]":                   "not after the start",
+		"jobs: [{name: 'a b', need: 3, schedule: '@daily'}]":                              "without spaces",
+		"jobs: [{name: a, need: -3, schedule: '@daily'}]":                                 "spent must be",
+		"jobs: [{name: a, need: 3, schedule: '@daily', late: perhaps}]":                   "late must be",
+		"jobs: [{name: a, need: 3, schedule: '99 * * * *'}]":                              "minute",
+		"jobs: [{name: a, schedule: '@daily'}, {name: b, need: 1, schedule: '@daily x'}]": "job 2",
+		"jobs: [{name: a, need: .nan, schedule: '@daily'}]":                               "must be",
+	} {
+		if _, err := ReadJobs([]byte(text), utcOnly); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%q: %v, want an error about %q", text, err, fault)
+		}
+	}
+}
+
+func FuzzReadJobs(f *testing.F) {
+	f.Add([]byte("jobs: [{name: a, need: 3, schedule: '*/5 1-3 * * mon', deadline: 06:00}]"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		jobs, err := ReadJobs(text, utcOnly)
+		if err != nil {
+			return
+		}
+		for _, j := range jobs {
+			for _, at := range j.Starts(start, start.AddDate(0, 0, 2)) {
+				if end := j.Deadline(at); !end.IsZero() && !end.After(at) {
+					t.Fatalf("%s at %v must end at %v", j.Name, at, end)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,138 @@
+package rehearsal
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+)
+
+// starter returns what a policy does at every step.
+func starter(p Policy, o Options) func(*world) {
+	switch p {
+	case Cron:
+		return atOnce
+	case Threshold:
+		return func(w *world) { aboveThreshold(w, o.Threshold*o.Spec.Max) }
+	default:
+		return (&keeper{o: o, estimator: credit.Resume(credit.Memory{})}).step
+	}
+}
+
+// atOnce is cron.
+func atOnce(w *world) {
+	w.bury()
+	for _, i := range w.alive {
+		if r := &w.runs[i]; r.State == gate.Waiting {
+			w.let(r, gate.Running, Decision{Reason: "its time has come", Balance: w.bank.Position()})
+		}
+	}
+}
+
+// aboveThreshold is what a script does that looks at CloudWatch.
+func aboveThreshold(w *world, mark float64) {
+	w.bury()
+	if len(w.alive) == 0 {
+		return
+	}
+	c := w.reading().Cloud.Balance
+	first := w.alive[0]
+	for _, i := range w.alive {
+		switch r := &w.runs[i]; {
+		case r.State == gate.Running:
+			return
+		case r.until(never).Before(w.runs[first].until(never)):
+			first = i
+		}
+	}
+	if c.Known && c.Value >= mark {
+		w.let(&w.runs[first], gate.Running, Decision{Reason: fmt.Sprintf("CloudWatch's balance of %.1f is at least %.1f", c.Value, mark), Balance: c.Value})
+	}
+}
+
+// never comes after every deadline.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// let changes a run and writes the decision down.
+func (w *world) let(r *Run, to gate.Phase, d Decision) {
+	r.State = to
+	if to == gate.Running {
+		r.Started = w.now
+	}
+	d.At, d.Run, d.What = w.now, r.ID, string(to)
+	w.decisions = append(w.decisions, d)
+}
+
+// keeper is the program's own gate: the estimator hears every reading, and the
+// gate decides while somebody asks, as it does in the agent.
+type keeper struct {
+	o         Options
+	estimator *credit.Estimator
+	state     gate.State
+	decided   time.Time
+}
+
+// restEvery is how often the gate decides while nobody waits or runs.
+const restEvery = time.Hour
+
+func (k *keeper) step(w *world) {
+	k.estimator.Hear(w.reading())
+	if len(w.alive) == 0 && w.now.Sub(k.decided) < restEvery {
+		return
+	}
+	k.decided = w.now
+	in := gate.Input{Now: w.now, Credits: k.estimator.Report(), Settings: k.o.Settings}
+	for _, i := range w.alive {
+		in.Asked = append(in.Asked, w.runs[i].asks(w.now))
+	}
+	w.bury()
+	wasOpen := k.state.Open
+	var d gate.Decision
+	k.state, d = gate.Next(k.state, in)
+	if in.Credits.Known {
+		w.worst = math.Max(w.worst, math.Abs(in.Credits.Bank.Position()-w.bank.Position()))
+	}
+	numbers := Decision{At: w.now, Balance: d.Balance, ErrorBar: d.ErrorBar, Headroom: d.Headroom, Promised: d.Promised}
+	if wasOpen != d.Open {
+		now := numbers
+		now.What, now.Reason = gate.Word(d.Open), d.Reason
+		w.decisions = append(w.decisions, now)
+	}
+	for _, i := range w.alive {
+		r := &w.runs[i]
+		at := slices.IndexFunc(d.Jobs, func(e gate.Entry) bool { return e.ID == r.ID })
+		if at < 0 || r.State != gate.Waiting {
+			continue
+		}
+		now := numbers
+		now.Reason = d.Jobs[at].Reason
+		switch d.Jobs[at].Phase {
+		case gate.Admitted:
+			w.let(r, gate.Running, now)
+		case gate.Refused:
+			w.let(r, gate.Refused, now)
+		}
+	}
+}
+
+// asks is what the run's client says.
+func (r Run) asks(now time.Time) gate.Asked {
+	return gate.Asked{
+		Job:   gate.Job{ID: r.ID, Name: r.Name, Need: r.Estimate, Cores: r.Cores, Deadline: r.Deadline, Late: r.Late},
+		State: r.State, Spent: r.Spent, At: now,
+	}
+}
+
+// byNeed orders runs for the bound: the cheap ones first, so that as many as possible are whole.
+func byNeed(runs []Run) []int {
+	order := make([]int, len(runs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(runs[a].Need, runs[b].Need) })
+	return order
+}

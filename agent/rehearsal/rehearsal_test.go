@@ -1,0 +1,161 @@
+package rehearsal
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+)
+
+func spec(t testing.TB, name string) credit.Spec {
+	t.Helper()
+	s, ok := credit.Lookup(name)
+	if !ok {
+		t.Fatalf("%s is not known", name)
+	}
+	return s
+}
+
+// steady is a trace of one value for so many days.
+func steady(percent float64, days int) Trace {
+	v := make([]float64, days*288)
+	for i := range v {
+		v[i] = percent
+	}
+	return Trace{Start: start, Step: 5 * time.Minute, Values: v}
+}
+
+// every is a job by a cron line.
+func every(t testing.TB, line string, j Job, deadline time.Duration) Job {
+	t.Helper()
+	s, err := ParseSchedule(line, time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Starts = s.Between
+	if deadline > 0 {
+		j.Deadline = func(at time.Time) time.Time { return at.Add(deadline) }
+	}
+	return j
+}
+
+// The books of every policy balance, no policy is better than the bound, and the same
+// input gives the same answer.
+func TestWhateverThePolicy(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	names := credit.Types()
+	for range 12 {
+		s := spec(t, names[r.IntN(len(names))])
+		tr := steady(0, 3)
+		level := r.Float64() * 1.6 * 100 * s.Baseline() / float64(s.VCPUs)
+		for i := range tr.Values {
+			tr.Values[i] = min(100, level*2*r.Float64())
+		}
+		o := Options{
+			Spec: s, Mode: []credit.Mode{credit.Standard, credit.Unlimited}[r.IntN(2)], Trace: tr, Balance: r.Float64() * s.Max, Steps: true,
+			Jobs: []Job{
+				every(t, "0 1 * * *", Job{Name: "a", Need: 0.3 * s.Max * r.Float64(), Estimate: 0.1 * s.Max, Late: gate.LateRefuse}, 8*time.Hour),
+				every(t, "30 */6 * * *", Job{Name: "b", Need: 0.1*s.Max*r.Float64() + 1, Cores: 1}, 5*time.Hour),
+			},
+		}
+		rep, err := Play(o, Policies...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range rep.Results {
+			a := x.Account
+			opening := o.Balance + credit.Open(s, o.Mode).Launch
+			if in, out := opening+a.Earned+a.Charged, a.Spent+a.Discarded+x.Steps[len(x.Steps)-1].Balance; math.Abs(in-out) > 0.05 {
+				t.Errorf("%s on %s, %s: %v came in, %v went out or is there", x.Policy, s.Type, o.Mode, in, out)
+			}
+			if x.Policy != Clairvoyant && math.Abs(x.Services+x.Jobs-a.Spent) > 0.05 {
+				t.Errorf("%s on %s: services %v and jobs %v are not all that was spent, %v", x.Policy, s.Type, x.Services, x.Jobs, a.Spent)
+			}
+			if x.Regret < -1e-6 {
+				t.Errorf("%s on %s, %s: %v better than the bound", x.Policy, s.Type, o.Mode, -x.Regret)
+			}
+			if n := x.InTime + x.Late + x.Refused; n != len(x.Runs) || n == 0 {
+				t.Errorf("%s on %s: %d of %d runs are counted", x.Policy, s.Type, n, len(x.Runs))
+			}
+		}
+		again, err := Play(o, Policies...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rep := range []Report{rep, again} {
+			for i := range rep.Results {
+				rep.Results[i].Steps = nil // the sums tell the same, and are compared sooner
+			}
+		}
+		if d := cmp.Diff(rep, again); d != "" {
+			t.Errorf("a second time: %s", d)
+		}
+	}
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	s := spec(t, "t3.micro") // 2 vCPUs, 12 an hour, cap 288
+	o := Options{Spec: s, Trace: steady(5, 2), Jobs: []Job{every(t, "0 0 * * *", Job{Name: "hungry", Need: 200, Cores: 2}, 6*time.Hour)}}
+	rep, err := Play(o, Cron)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := rep.Results[0]
+	// The bank is empty at first. 12 an hour less the services' 6 are 16 hours for the half of 200 ... the job is
+	// late, and the services keep what they want, because they come first.
+	if x.Late != 2-x.InTime || x.Late == 0 || x.Throttled > 1e-6 {
+		t.Errorf("cron: %d in time, %d late, throttled %v", x.InTime, x.Late, x.Throttled)
+	}
+	if x.Runs[0].Started != start || x.Missed != 200*float64(x.Late) {
+		t.Errorf("cron: started %v, missed %v", x.Runs[0].Started, x.Missed)
+	}
+	// With a load of more than the baseline whatever a job spends is taken from the services.
+	o.Trace = steady(20, 2)
+	o.Balance = 288
+	if rep, err = Play(o, Cron); err != nil {
+		t.Fatal(err)
+	}
+	x = rep.Results[0]
+	if taken := x.ThrottledByJobs / 60; math.Abs(taken-x.Jobs) > 0.1 || math.Abs(x.Score-servicesWeight*taken-x.Missed) > 1e-6 {
+		t.Errorf("cron: jobs spent %v and took %v from the services, score %v", x.Jobs, taken, x.Score)
+	}
+	// An unlimited instance throttles nobody and pays.
+	o.Mode = credit.Unlimited
+	if rep, err = Play(o, Cron); err != nil {
+		t.Fatal(err)
+	}
+	x = rep.Results[0]
+	if x.Throttled != 0 || x.ChargedForJobs <= 0 || math.Abs(x.ChargedDollars-s.Price(x.Account.Charged)) > 1e-9 {
+		t.Errorf("unlimited: %+v", x.Account)
+	}
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	good := Options{Spec: spec(t, "t3.micro"), Trace: steady(1, 1)}
+	for name, change := range map[string]func(*Options){
+		"no type":           func(o *Options) { o.Spec = credit.Spec{} },
+		"no trace":          func(o *Options) { o.Trace = Trace{} },
+		"too long":          func(o *Options) { o.Length = 10 * maxLength },
+		"too many credits":  func(o *Options) { o.Balance = 289 },
+		"fewer than none":   func(o *Options) { o.Balance = -1 },
+		"no vCPUs recorded": func(o *Options) { o.TraceVCPUs = -2 },
+		"too many runs": func(o *Options) {
+			o.Length = maxLength
+			o.Jobs = []Job{every(t, "* * * * *", Job{Name: "a", Need: 1}, time.Hour)}
+		},
+	} {
+		o := good
+		change(&o)
+		if _, err := Play(o, Cron); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if _, err := Play(good, Policies...); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,56 @@
+package rehearsal
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Text renders the report for people. It ends with a line feed.
+func (r Report) Text() string {
+	var w strings.Builder
+	days := r.To.Sub(r.From).Hours() / 24
+	fmt.Fprintf(&w, "%s, %s, %.1f days from %s\n", r.Type, r.Mode, days, r.From.Format("2006-01-02 15:04 MST"))
+	fmt.Fprintf(&w, "without jobs: earned %.0f credits, services spent %.0f, %.0f would be thrown away", r.Idle.Account.Earned, r.Idle.Services, r.Spare)
+	if r.Idle.Throttled >= 1 {
+		fmt.Fprintf(&w, ", services throttled %.0f vCPU-s", r.Idle.Throttled)
+	}
+	if r.Idle.Account.Charged > 0 {
+		fmt.Fprintf(&w, ", %.1f charged", r.Idle.Account.Charged)
+	}
+	fmt.Fprintf(&w, "\njobs need %.0f credits", r.Needed)
+	if r.Spare > 0 {
+		fmt.Fprintf(&w, ", %.0f %% of those", 100*r.Needed/r.Spare)
+	}
+	if r.Filled > 0 {
+		fmt.Fprintf(&w, "\n%d values of the trace were missing and are taken as the one before", r.Filled)
+	}
+	w.WriteString("\n\n")
+	t := tabwriter.NewWriter(&w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "policy\tin time\tlate\trefused\tjobs spent\tdiscarded\tthrottled by jobs\tcharged for jobs\tscore\tregret\t")
+	for _, x := range r.Results {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f vCPU-s\t%.1f ($%.2f)\t%.0f\t%.0f %%\t\n", x.Policy, x.InTime, x.Late, x.Refused,
+			x.Jobs, x.Account.Discarded, x.ThrottledByJobs, x.ChargedForJobs, x.ChargedDollars, x.Score, 100*x.Regret)
+	}
+	t.Flush()
+	w.WriteString(`
+score: three times the credits that jobs took from the services or had billed, and the
+credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
+a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
+`)
+	return w.String()
+}
+
+// Journal renders what a policy decided, one line each.
+func (r Result) Journal() string {
+	var w strings.Builder
+	for _, d := range r.Decisions {
+		run := d.Run
+		if run == "" {
+			run = "gate"
+		}
+		fmt.Fprintf(&w, "%s  %-9s %s: %s\n", d.At.UTC().Format(time.DateTime), d.What, run, d.Reason)
+	}
+	return w.String()
+}

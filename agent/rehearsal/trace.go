@@ -1,0 +1,259 @@
+package rehearsal
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// Trace is the services' recorded use of CPU, at a regular step.
+type Trace struct {
+	Start time.Time     `json:"start"`
+	Step  time.Duration `json:"step"`
+	// Values are per cent of all vCPUs of the machine that was recorded.
+	Values []float64 `json:"values"`
+	// Filled is the number of values that were missing and are the one before.
+	Filled int `json:"filled,omitempty"`
+}
+
+const (
+	// MaxTrace bounds the text of a trace, in bytes.
+	MaxTrace  = 64 << 20
+	maxValues = 1_100_000 // two years of minutes
+	// mostFilled is the share of missing values from which on a trace is none.
+	mostFilled = 0.5
+)
+
+// ReadTrace reads a trace in one of three forms: CSV with a time and a value in each
+// line; the CSV that CloudWatch's console exports, whose first lines tell about the
+// metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
+// get-metric-data. Order does not matter, a missing value is the one before,
+// and times without a zone are UTC. The error names the line.
+func ReadTrace(text []byte) (Trace, error) {
+	if len(text) > MaxTrace {
+		return Trace{}, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	var points []credit.Measure
+	var err error
+	if t := bytes.TrimSpace(text); len(t) > 0 && t[0] == '{' {
+		points, err = jsonPoints(t)
+	} else {
+		points, err = csvPoints(text)
+	}
+	if err != nil {
+		return Trace{}, err
+	}
+	return regular(points)
+}
+
+// timeForms are how people and programs write the time of a point.
+var timeForms = []string{
+	time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04",
+	"2006/01/02 15:04:05", "2006/01/02 15:04", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 MST",
+}
+
+func pointTime(text string) (time.Time, bool) {
+	text = strings.TrimSpace(text)
+	for _, form := range timeForms {
+		if t, err := time.Parse(form, text); err == nil {
+			return t.UTC(), true
+		}
+	}
+	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 1e8 && s < 1e11 {
+		return time.UnixMilli(int64(s * 1000)).UTC(), true
+	}
+	return time.Time{}, false
+}
+
+// csvPoints reads the lines. Those before the first that begins with a time are a heading.
+func csvPoints(text []byte) ([]credit.Measure, error) {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.ReuseRecord = -1, true, true, true
+	var points []credit.Measure
+	for {
+		row, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := r.FieldPos(0)
+		at, ok := pointTime(row[0])
+		switch {
+		case !ok && len(points) == 0:
+			continue
+		case !ok:
+			return nil, fmt.Errorf("line %d: %.40q is not a time such as 2026-03-02 04:05:00", line, row[0])
+		case len(row) < 2:
+			return nil, fmt.Errorf("line %d: there is no value behind the time", line)
+		case strings.TrimSpace(row[1]) == "":
+			continue // CloudWatch had none
+		}
+		v, err := strconv.ParseFloat(strings.TrimSpace(row[1]), 64)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %.40q is not a number", line, row[1])
+		}
+		if points, err = add(points, at, v); err != nil {
+			return nil, fmt.Errorf("line %d: %w", line, err)
+		}
+	}
+	return points, nil
+}
+
+func add(points []credit.Measure, at time.Time, v float64) ([]credit.Measure, error) {
+	if !(v >= 0 && v <= 101) {
+		return nil, fmt.Errorf("%v is not 0 to 100 per cent", v)
+	}
+	if len(points) >= maxValues {
+		return nil, fmt.Errorf("more than %d values", maxValues)
+	}
+	return append(points, credit.Measure{At: at, Value: min(v, 100)}), nil
+}
+
+// jsonPoints reads the answers of CloudWatch's two ways to ask.
+func jsonPoints(text []byte) ([]credit.Measure, error) {
+	var answer struct {
+		Datapoints []struct {
+			Timestamp        string
+			Average, Maximum *float64
+			Unit             string
+		}
+		MetricDataResults []struct {
+			Timestamps []string
+			Values     []float64
+		}
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return nil, err
+	}
+	var points []credit.Measure
+	put := func(i int, stamp string, v float64) error {
+		at, ok := pointTime(stamp)
+		if !ok {
+			return fmt.Errorf("data point %d: %.40q is not a time", i+1, stamp)
+		}
+		var err error
+		if points, err = add(points, at, v); err != nil {
+			return fmt.Errorf("data point %d: %w", i+1, err)
+		}
+		return nil
+	}
+	for i, p := range answer.Datapoints {
+		v := p.Average
+		if v == nil {
+			v = p.Maximum
+		}
+		switch {
+		case v == nil:
+			return nil, fmt.Errorf("data point %d has no Average; ask with --statistics Average", i+1)
+		case p.Unit != "" && p.Unit != "Percent":
+			return nil, fmt.Errorf("data point %d is in %.20q, not in Percent; ask for CPUUtilization", i+1, p.Unit)
+		}
+		if err := put(i, p.Timestamp, *v); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(answer.MetricDataResults); n > 1 {
+		return nil, fmt.Errorf("%d metrics are in it; give one", n)
+	} else if n == 1 {
+		m := answer.MetricDataResults[0]
+		for i, stamp := range m.Timestamps {
+			if i >= len(m.Values) {
+				return nil, errors.New("there are more Timestamps than Values")
+			}
+			if err := put(i, stamp, m.Values[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return points, nil
+}
+
+// regular puts points on a grid whose step is the distance that most of them have.
+func regular(points []credit.Measure) (Trace, error) {
+	slices.SortStableFunc(points, func(a, b credit.Measure) int { return a.At.Compare(b.At) })
+	// Of two points of one moment the later in the file counts.
+	kept := points[:0]
+	for _, p := range points {
+		if n := len(kept); n > 0 && kept[n-1].At.Equal(p.At) {
+			kept[n-1] = p
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	points = kept
+	if len(points) < 2 {
+		return Trace{}, errors.New("there are no two lines with a time and a value in it")
+	}
+	times := map[time.Duration]int{}
+	for i := range points[1:] {
+		times[points[i+1].At.Sub(points[i].At)]++
+	}
+	t := Trace{Start: points[0].At}
+	for d, n := range times {
+		if n > times[t.Step] || n == times[t.Step] && d < t.Step {
+			t.Step = d
+		}
+	}
+	if t.Step < time.Second || t.Step > 24*time.Hour {
+		return Trace{}, fmt.Errorf("most values are %s apart; 1s to 24h can be used", t.Step)
+	}
+	n := int(math.Round(float64(points[len(points)-1].At.Sub(t.Start))/float64(t.Step))) + 1
+	if n > maxValues {
+		return Trace{}, fmt.Errorf("from %s to %s at a step of %s are more than %d values",
+			t.Start.Format(time.DateTime), points[len(points)-1].At.Format(time.DateTime), t.Step, maxValues)
+	}
+	t.Values = make([]float64, n)
+	seen := make([]bool, n)
+	for _, p := range points {
+		i := int(math.Round(float64(p.At.Sub(t.Start)) / float64(t.Step)))
+		t.Values[i], seen[i] = p.Value, true
+	}
+	for i := range t.Values {
+		if !seen[i] {
+			t.Values[i] = t.Values[i-1]
+			t.Filled++
+		}
+	}
+	if float64(t.Filled) > mostFilled*float64(n) {
+		return Trace{}, fmt.Errorf("%d of %d values are missing", t.Filled, n)
+	}
+	return t, nil
+}
+
+// Length is the time that the trace covers.
+func (t Trace) Length() time.Duration { return time.Duration(len(t.Values)) * t.Step }
+
+// at returns the value with an index; beyond the end the last day repeats, or all
+// of the trace if it is shorter than a day.
+func (t Trace) at(i int) float64 {
+	if n := len(t.Values); i >= n {
+		day := min(max(int(24*time.Hour/t.Step), 1), n)
+		i = n - day + (i-n)%day
+	}
+	return t.Values[i]
+}
+
+// mean returns the mean value between two times since the start.
+func (t Trace) mean(from, to time.Duration) float64 {
+	var sum float64
+	for at := from; at < to; {
+		i := int(at / t.Step)
+		end := min(time.Duration(i+1)*t.Step, to)
+		sum += t.at(i) * float64(end-at)
+		at = end
+	}
+	return sum / float64(to-from)
+}

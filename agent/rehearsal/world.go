@@ -1,0 +1,260 @@
+package rehearsal
+
+import (
+	"math"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+)
+
+// world is the truth: an instance with services and jobs, and what can be seen of it.
+type world struct {
+	o     Options
+	tick  time.Duration
+	start time.Time
+	now   time.Time
+	bank  credit.Bank
+	runs  []Run
+	next  int   // the first run that is not due yet
+	alive []int // runs that are due, until the policy has seen their end
+
+	account                     credit.Account
+	services, jobs, throttled   float64
+	decisions                   []Decision
+	steps                       []Step
+	worst                       float64
+	rates                       []float64 // of alive
+	stepServices, stepJobs      float64
+	cpu                         credit.CPU
+	balances, surpluses, usages []credit.Measure
+	seenBalances, seenUsages    int
+	usageSoFar                  float64
+	lastPoint                   time.Time
+	givenServices               []float64 // per tick, for the bound
+}
+
+func newWorld(o Options, runs []Run) *world {
+	b := credit.Open(o.Spec, o.Mode)
+	b.Balance = o.Balance
+	w := &world{
+		o: o, tick: o.tick(), start: o.Trace.Start, now: o.Trace.Start, bank: b, runs: runs,
+		cpu: credit.CPU{Known: true, Boot: "boot", Meter: "meter", Online: o.Spec.VCPUs},
+	}
+	w.point()
+	return w
+}
+
+// play runs to the end. At every step start may start or refuse runs that are due.
+func (w *world) play(start func(*world)) {
+	end := w.start.Add(w.o.Length)
+	for w.now.Before(end) {
+		for w.next < len(w.runs) && !w.runs[w.next].Due.After(w.now) {
+			w.alive = append(w.alive, w.next)
+			w.next++
+		}
+		start(w)
+		at := w.now.Sub(w.start)
+		wanted := min(w.o.Trace.mean(at, at+w.tick)/100*w.o.TraceVCPUs, float64(w.o.Spec.VCPUs))
+		w.work(wanted)
+	}
+}
+
+// work lets a step pass in which the services want so many vCPUs.
+func (w *world) work(wanted float64) {
+	w.stepServices, w.stepJobs = 0, 0
+	left := w.tick
+	for left > 0 {
+		services, jobs := w.share(wanted)
+		dt := min(left, w.steady(services+jobs))
+		minutes := dt.Minutes()
+		var a credit.Account
+		w.bank, a = w.bank.Advance(dt, services+jobs)
+		w.account = w.account.Add(a)
+		w.stepServices += services * minutes
+		w.stepJobs += jobs * minutes
+		w.throttled += (wanted - services) * minutes
+		w.now, left = w.now.Add(dt), left-dt
+		w.spend(minutes)
+	}
+	w.services += w.stepServices
+	w.jobs += w.stepJobs
+	w.usageSoFar += w.stepServices + w.stepJobs
+	w.cpu.Busy += (w.stepServices + w.stepJobs) * w.o.Guest
+	w.cpu.Batch += w.stepJobs * w.o.Guest
+	w.givenServices = append(w.givenServices, w.stepServices)
+	if w.now.Sub(w.lastPoint) >= credit.Period {
+		w.point()
+	}
+	if w.o.Steps {
+		m := w.tick.Minutes()
+		w.steps = append(w.steps, Step{At: w.now, Balance: w.bank.Position(), Services: w.stepServices / m, Jobs: w.stepJobs / m})
+	}
+}
+
+// share divides the processors: the services first, then the jobs in equal parts up to
+// their cores. An empty bank gives no more than the baseline.
+func (w *world) share(wanted float64) (services, jobs float64) {
+	services = wanted
+	jobs = w.pour(float64(w.o.Spec.VCPUs) - wanted)
+	base := w.o.Spec.Baseline()
+	if w.bank.Mode == credit.Unlimited || w.bank.Position() > 1e-9 || services+jobs <= base {
+		return services, jobs
+	}
+	services = min(wanted, base)
+	return services, w.pour(base - services)
+}
+
+// pour gives the running jobs their parts of what is free.
+func (w *world) pour(free float64) (given float64) {
+	w.rates = w.rates[:0]
+	hungry := 0
+	for _, i := range w.alive {
+		w.rates = append(w.rates, 0)
+		if w.runs[i].State == gate.Running {
+			hungry++
+		}
+	}
+	free = max(free, 0)
+	for hungry > 0 && free > 1e-12 {
+		part, before := free/float64(hungry), hungry
+		hungry = 0
+		for k, i := range w.alive {
+			r := &w.runs[i]
+			if r.State != gate.Running || w.rates[k] >= r.Cores {
+				continue
+			}
+			add := min(part, r.Cores-w.rates[k])
+			w.rates[k] += add
+			given += add
+			free -= add
+			if w.rates[k] < r.Cores {
+				hungry++
+			}
+		}
+		if hungry == before {
+			break // each took its whole part
+		}
+	}
+	return given
+}
+
+// steady is how long the present rates last: until a job ends or the bank is empty.
+func (w *world) steady(demand float64) time.Duration {
+	minutes := math.Inf(1)
+	for k, i := range w.alive {
+		if rate := w.rates[k]; rate > 0 {
+			minutes = min(minutes, (w.runs[i].Need-w.runs[i].Spent)/rate)
+		}
+	}
+	if net := demand - w.o.Spec.Baseline(); w.bank.Mode != credit.Unlimited && net > 0 {
+		switch {
+		case w.bank.Launch > 0:
+			minutes = min(minutes, w.bank.Launch/demand)
+		case w.bank.Balance > 0:
+			minutes = min(minutes, w.bank.Balance/net)
+		}
+	}
+	if minutes > 1e6 {
+		return math.MaxInt64
+	}
+	return max(time.Duration(math.Ceil(minutes*float64(time.Minute))), time.Millisecond)
+}
+
+// spend books what the jobs did, and ends those that are done.
+func (w *world) spend(minutes float64) {
+	for k, i := range w.alive {
+		r := &w.runs[i]
+		if r.State != gate.Running {
+			continue
+		}
+		r.Spent = min(r.Need, r.Spent+w.rates[k]*minutes)
+		if r.Need-r.Spent < 1e-6 {
+			r.State, r.Ended = gate.Done, w.now
+			r.InTime = r.Deadline.IsZero() || !w.now.After(r.Deadline)
+		}
+	}
+}
+
+// bury forgets the runs whose end the policy has seen.
+func (w *world) bury() {
+	kept := w.alive[:0]
+	for _, i := range w.alive {
+		if s := w.runs[i].State; s != gate.Done && s != gate.Refused {
+			kept = append(kept, i)
+		}
+	}
+	w.alive = kept
+}
+
+// point is CloudWatch's doing: a point of each metric every five minutes.
+func (w *world) point() {
+	n := int(w.now.Sub(w.start) / credit.Period)
+	from := w.lastPoint
+	w.lastPoint = w.now
+	spent := w.usageSoFar
+	w.usageSoFar = 0
+	if w.o.Lost != nil && w.o.Lost(n) {
+		return
+	}
+	w.balances = append(w.balances, credit.Measure{At: w.now, Value: w.bank.Balance + w.bank.Launch})
+	w.surpluses = append(w.surpluses, credit.Measure{At: w.now, Value: w.bank.Surplus})
+	if !from.IsZero() {
+		w.usages = append(w.usages, credit.Measure{At: from, Value: spent})
+	}
+}
+
+// usageKept is how many points of CPUCreditUsage the meter reads at a time.
+const usageKept = 12
+
+// reading is what the meter would read now.
+func (w *world) reading() credit.Reading {
+	r := credit.Reading{
+		At: w.now, InstanceID: "i-rehearsal", Type: w.o.Spec.Type, StartedAt: w.start,
+		Mode: w.o.Mode, ModeKnown: true, CPU: w.cpu,
+	}
+	seen := w.now.Add(-w.o.Lag)
+	for w.seenBalances < len(w.balances) && !w.balances[w.seenBalances].At.After(seen) {
+		w.seenBalances++
+	}
+	for w.seenUsages < len(w.usages) && !w.usages[w.seenUsages].At.Add(credit.Period).After(seen) {
+		w.seenUsages++
+	}
+	if n := w.seenBalances; n > 0 {
+		r.Cloud.Balance = credit.Metric{Known: true, Measure: w.balances[n-1]}
+		if w.o.Mode == credit.Unlimited {
+			r.Cloud.Surplus = credit.Metric{Known: true, Measure: w.surpluses[n-1]}
+		}
+	}
+	r.Cloud.Usage = w.usages[max(0, w.seenUsages-usageKept):w.seenUsages]
+	return r
+}
+
+// result draws the sums. idle is the same world without jobs, nil for that one itself.
+func (w *world) result(p Policy, idle *world) Result {
+	r := Result{
+		Policy: p, Account: w.account, Services: w.services, Jobs: w.jobs, Throttled: 60 * w.throttled,
+		ChargedDollars: w.o.Spec.Price(w.account.Charged), Runs: w.runs, Decisions: w.decisions, Steps: w.steps, WorstError: w.worst,
+	}
+	var taken float64
+	if idle != nil {
+		taken = max(0, w.throttled-idle.throttled)
+		r.ThrottledByJobs = 60 * taken
+		r.ChargedForJobs = max(0, w.account.Charged-idle.account.Charged)
+	}
+	r.Account.Throttled = w.throttled
+	for _, x := range w.runs {
+		switch {
+		case x.InTime:
+			r.InTime++
+			continue
+		case x.State == gate.Refused:
+			r.Refused++
+		default:
+			r.Late++
+		}
+		r.Missed += x.Need
+	}
+	r.Score = servicesWeight*(taken+r.ChargedForJobs) + r.Missed
+	return r
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
+)
+
+// written puts a file into a directory of the test's and returns its name.
+func written(t *testing.T, name, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// recorded is a week with busy days and quiet nights.
+func recorded() string {
+	var b strings.Builder
+	b.WriteString("timestamp,value\n")
+	at := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	for range 7 * 288 {
+		v := 2.0
+		if h := at.Hour(); h >= 8 && h < 18 {
+			v = 13
+		}
+		fmt.Fprintf(&b, "%s,%v\n", at.Format(time.DateTime), v)
+		at = at.Add(5 * time.Minute)
+	}
+	return b.String()
+}
+
+const nightly = "jobs:\n  - {name: report, schedule: '0 20 * * *', need: 60, estimate: 50, deadline: 10h, cores: 1}\n"
+
+func TestSimulate(t *testing.T) {
+	trace, jobs := written(t, "cpu.csv", recorded()), written(t, "jobs.yaml", nightly)
+	args := []string{"simulate", "--config", os.DevNull, "--type", "t3.micro", "--trace", trace, "--jobs", jobs}
+	got := nagaya(t, args...)
+	if got.code != exitOK || !strings.Contains(got.out, "clairvoyant") || !strings.Contains(got.out, "jobs need 360 credits") {
+		t.Errorf("%+v", got)
+	}
+	got = nagaya(t, append(args, "--policy", "gate,cron", "--json")...)
+	var r rehearsal.Report
+	if err := json.Unmarshal([]byte(got.out), &r); err != nil {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	if len(r.Results) != 2 || len(r.Results[0].Steps) != 7*288 || len(r.Results[0].Decisions) < 6 || r.Results[0].InTime != 6 {
+		t.Errorf("%d results; gate: %d steps, %d decisions, %d in time", len(r.Results), len(r.Results[0].Steps), len(r.Results[0].Decisions), r.Results[0].InTime)
+	}
+	got = nagaya(t, append(args, "--policy", "gate", "--journal", "--days", "9")...)
+	if !strings.Contains(got.out, "running   report@2026-03-09T20:00: admitted") || !strings.Contains(got.out, "9.0 days") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestSimulateSaysWhatIsWrong(t *testing.T) {
+	trace, jobs := written(t, "cpu.csv", recorded()), written(t, "jobs.yaml", nightly)
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "--type is missing"},
+		{[]string{"--type", "m5.large"}, "not burstable"},
+		{[]string{"--type", "t3.micro"}, "--trace is missing"},
+		{[]string{"--type", "t3.micro", "--trace", jobs}, "is no trace"},
+		{[]string{"--type", "t3.micro", "--trace", trace + "x"}, "no such file"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--jobs", trace}, "--jobs"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--policy", "luck"}, `"luck" is not gate`},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--mode", "free"}, "neither standard nor unlimited"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--balance", "300"}, "0 to 288"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--threshold", "0"}, "--threshold"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "--days", "-1"}, "--days"},
+		{[]string{"--type", "t3.micro", "--trace", trace, "more"}, "unexpected argument"},
+	} {
+		got := nagaya(t, append([]string{"simulate", "--config", os.DevNull}, row.args...)...)
+		if got.code != exitUsage || !strings.Contains(got.errs, row.want) {
+			t.Errorf("%v: %+v, want %q", row.args, got, row.want)
+		}
+	}
+}
