@@ -14,6 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -57,10 +58,11 @@ type planner struct {
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
 	keep     func(held)
-	told     bool      // a tree was given away
-	restyled bool      // nginx or the operator's snippets are others than the last tree was made with
-	holdTill time.Time // until when the first tree is held back
-	tree     string    // generation of the last tree
+	told     bool              // a tree was given away
+	restyled bool              // nginx or the operator's snippets are others than the last tree was made with
+	holdTill time.Time         // until when the first tree is held back
+	tree     string            // generation of the last tree
+	remarks  []problem.Problem // of the last tree
 	running  report.Tasks
 	batchIDs atomic.Pointer[[]string]
 }
@@ -217,24 +219,24 @@ func (p *planner) readSnippets() {
 	if !slices.Equal(snippets, p.settings.Snippets) {
 		p.settings.Snippets, p.restyled = snippets, true
 	}
-	if !p.hostAuth {
-		return
-	}
 	files, err := install.HostFiles(p.settings.HtpasswdDir)
 	if err != nil {
 		p.log.Warn("password files could not be listed", "dir", p.settings.HtpasswdDir, "err", err)
 		return
 	}
-	if !slices.Equal(files, p.settings.HostAuth) {
-		p.settings.HostAuth, p.restyled = files, true
+	if !slices.Equal(files, p.settings.Passwords) || p.settings.Passwords == nil {
+		p.settings.Passwords, p.restyled = append([]string{}, files...), true
+	}
+	if p.hostAuth {
+		p.settings.HostAuth = p.settings.Passwords
 	}
 }
 
 func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
 	tree := nginx.Render(p.settings, p.nginx, table)
 	p.told, p.restyled, p.holdTill = true, false, time.Time{}
-	if tree.Generation != p.tree {
-		p.tree = tree.Generation
+	if tree.Generation != p.tree || !slices.Equal(tree.Problems, p.remarks) {
+		p.tree, p.remarks = tree.Generation, tree.Problems
 		putTree(tree)
 	}
 }

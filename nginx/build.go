@@ -66,6 +66,9 @@ type Build struct {
 	HTTP2Directive bool `json:"http2_directive"`
 	// KeepaliveMinTimeout: idle connections outlive a reload for a while (nginx.org, 1.27.4).
 	KeepaliveMinTimeout bool `json:"keepalive_min_timeout"`
+	// ProtocolsBySite: ssl_protocols of a site counts, not only those of the port's
+	// default server (nginx.org, 1.29.2).
+	ProtocolsBySite bool `json:"protocols_by_site"`
 }
 
 // ErrTooOld is wrapped by ParseBuild's error for an nginx older than MinVersion.
@@ -108,6 +111,7 @@ func ParseBuild(text string) (Build, error) {
 	b.StreamPreread = b.Stream != "" && has["--with-stream_ssl_preread_module"]
 	b.StreamTLS = b.Stream != "" && has["--with-stream_ssl_module"]
 	b.HTTP2Directive = b.HTTP2 && b.Version.AtLeast(Version{1, 25, 1})
+	b.ProtocolsBySite = b.Version.AtLeast(Version{1, 29, 2})
 	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
 	if !b.TLS {
 		return b, fmt.Errorf("nginx %v was built without --with-http_ssl_module; install a build that has it, e.g. the distribution's package", b.Version)

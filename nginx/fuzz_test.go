@@ -44,7 +44,7 @@ var expected = map[string][]string{
 }
 
 // ourVariable are the variables that a rendered value may hold.
-var ourVariable = regexp.MustCompile(`^\$(nagaya_\w+|host|request_uri|is_args|args|remote_addr|remote_port|server_addr|server_port|server_protocol|` +
+var ourVariable = regexp.MustCompile(`^\$(nagaya_\w+|host|request_uri|is_args|args|remote_addr|remote_port|server_protocol|` +
 	`query_string|request_method|content_type|content_length|fastcgi_script_name|fastcgi_path_info|document_uri|http_upgrade|1)`)
 
 func FuzzRender(f *testing.F) {

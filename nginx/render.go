@@ -31,6 +31,8 @@ func Render(s Settings, b Build, table route.Table) Tree {
 	sites := t.usable(table.Sites)
 	streams := t.usableStreams(table.Streams)
 	t.needs = needsOf(s, b, sites, streams)
+	t.remark(sites)
+	t.Sites = ownPorts(s, b, sites)
 	for _, site := range sites {
 		f := SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, t.needs, site)}
 		if site.Passthrough != nil {
@@ -102,8 +104,9 @@ type needs struct {
 	passed bool
 	stream bool // the stream section
 	quic   bool
-	// plain and tls are the ports that sites have instead of the usual ones, sorted.
-	plain, tls []uint16
+	// answered and answeredQUIC: a site answers the TLS clients that ask for no name, or
+	// for one that nobody has.
+	answered, answeredQUIC bool
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
@@ -113,26 +116,25 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 			n.names = append(n.names, site.Host)
 		}
 		n.passed = n.passed || site.Passthrough != nil
-		n.quic = n.quic || offersQUIC(s, b, site)
-		if p := site.Edge.HTTPPort; p != 0 && p != s.HTTPPort {
-			n.plain = append(n.plain, p)
-		}
-		if p := site.Edge.HTTPSPort; p != 0 && p != s.HTTPSPort && site.TLS {
-			n.tls = append(n.tls, p)
+		if or(site.Edge.HTTPSPort, s.HTTPSPort) == s.HTTPSPort {
+			n.quic = n.quic || offersQUIC(s, b, site)
+			n.answered = n.answered || site.CatchAll && site.TLS
+			n.answeredQUIC = n.answeredQUIC || site.CatchAll && offersQUIC(s, b, site)
 		}
 	}
 	n.stream = n.stream || n.passed
 	for _, sn := range s.Snippets {
 		n.stream = n.stream || b.Stream != "" && strings.HasPrefix(sn.Name, streamSnippets+"/")
 	}
-	slices.Sort(n.plain)
-	slices.Sort(n.tls)
-	n.plain, n.tls = slices.Compact(n.plain), slices.Compact(n.tls)
 	return n
 }
 
+// offersQUIC reports whether a site is served over HTTP/3 too, which there is only
+// with TLS 1.3 (RFC 9001, section 4.2); nginx refuses it with other protocols alone.
 func offersQUIC(s Settings, b Build, site route.Site) bool {
-	return b.HTTP3 && site.TLS && (site.Edge.HTTP3 == route.On || site.Edge.HTTP3 == route.Unset && s.HTTP3)
+	p, _ := route.PolicyNamed(site.Edge.TLSPolicy) // checked before
+	return b.HTTP3 && site.TLS && slices.Contains(p.Protocols, "TLSv1.3") &&
+		(site.Edge.HTTP3 == route.On || site.Edge.HTTP3 == route.Unset && s.HTTP3)
 }
 
 func printable(s string) string {
@@ -366,17 +368,21 @@ func variables(t *text, s Settings, b Build, n needs) {
 			}
 		})
 	}
-	port := "$server_port"
 	if n.passed {
-		t.comment("Behind the stream section the port is the one that the client came to there.")
+		t.comment("Behind the stream section the client came to another address and port than nginx sees.")
 		choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
-		port = "$nagaya_server_port"
+		choose("$proxy_protocol_server_addr", "server_addr", "$proxy_protocol_server_addr", "", "$server_addr")
+	} else {
+		choose("", "server_port", "$server_port")
+		choose("", "server_addr", "$server_addr")
 	}
 	came := "$realip_remote_addr"
 	if n.passed {
 		came = "$remote_addr"
 	}
-	choose("$http_upgrade", "connection", "upgrade", "", "")
+	t.comment("Over h2c a client would speak past nginx, and past whom it lets in.")
+	choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
+	choose("$nagaya_upgrade", "connection", "upgrade", "", "")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
 	choose("$http_host", "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
@@ -386,15 +392,17 @@ func variables(t *text, s Settings, b Build, n needs) {
 		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+came)
 		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
 		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
-		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", port, "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
+		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
 		choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
 	} else {
 		choose("", "for", "$remote_addr")
 		choose("", "proto", "$scheme")
 		choose("", "host", "$host$nagaya_port")
-		choose("", "public_port", port)
+		choose("", "public_port", "$nagaya_server_port")
 		choose("", "forwarded", "")
 	}
+	choose("$nagaya_proto", "https", "", "https", "on")
+	choose("$nagaya_https", "ssl", "off", "on", "on")
 	choose("$nagaya_proto $nagaya_get", "plain", "", "http 1", "get", "http 0", "other")
 	t.blank()
 }
@@ -473,13 +481,16 @@ func toUpstream(t *text, kind, prefix string) {
 	t.set(set, "X-Real-IP", "$remote_addr")
 	t.set(set, "X-Forwarded-For", "$nagaya_for")
 	t.set(set, "X-Forwarded-Proto", "$nagaya_proto")
+	t.set(set, "X-Forwarded-Scheme", "$nagaya_proto")
+	t.set(set, "X-Forwarded-Ssl", "$nagaya_ssl")
 	t.set(set, "X-Forwarded-Host", "$nagaya_host")
 	t.set(set, "X-Forwarded-Port", "$nagaya_public_port")
 	t.set(set, "X-Forwarded-Prefix", prefix)
+	t.set(set, "X-Original-URI", "$request_uri")
 	t.set(set, "Forwarded", "$nagaya_forwarded")
 	t.set(set, "Proxy", "")
 	if kind == "proxy" {
-		t.set(set, "Upgrade", "$http_upgrade")
+		t.set(set, "Upgrade", "$nagaya_upgrade")
 		t.set(set, "Connection", "$nagaya_connection")
 	}
 }
@@ -506,22 +517,26 @@ func fastCGIParams(t *text, root, prefix string) {
 		{"SERVER_SOFTWARE", "nginx"},
 		{"REMOTE_ADDR", "$remote_addr"},
 		{"REMOTE_PORT", "$remote_port"},
-		{"SERVER_ADDR", "$server_addr"},
-		{"SERVER_PORT", "$server_port"},
+		{"SERVER_ADDR", "$nagaya_server_addr"},
+		{"SERVER_PORT", "$nagaya_server_port"},
 		{"SERVER_NAME", "$host"},
 		{"REDIRECT_STATUS", "200"},
 		{"HTTP_HOST", "$host$nagaya_port"},
 		{"HTTP_X_REAL_IP", "$remote_addr"},
 		{"HTTP_X_FORWARDED_FOR", "$nagaya_for"},
 		{"HTTP_X_FORWARDED_PROTO", "$nagaya_proto"},
+		{"HTTP_X_FORWARDED_SCHEME", "$nagaya_proto"},
+		{"HTTP_X_FORWARDED_SSL", "$nagaya_ssl"},
 		{"HTTP_X_FORWARDED_HOST", "$nagaya_host"},
 		{"HTTP_X_FORWARDED_PORT", "$nagaya_public_port"},
 		{"HTTP_X_FORWARDED_PREFIX", prefix},
+		{"HTTP_X_ORIGINAL_URI", "$request_uri"},
 		{"HTTP_FORWARDED", "$nagaya_forwarded"},
 		{"HTTP_PROXY", ""},
 	} {
 		t.set("fastcgi_param", p[0], p[1])
 	}
+	t.set("fastcgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
 }
 
 // uwsgiParams are what an application behind uwsgi learns (nginx.org,
@@ -538,44 +553,104 @@ func uwsgiParams(t *text, prefix string) {
 		{"REQUEST_SCHEME", "$nagaya_proto"},
 		{"REMOTE_ADDR", "$remote_addr"},
 		{"REMOTE_PORT", "$remote_port"},
-		{"SERVER_PORT", "$server_port"},
+		{"SERVER_PORT", "$nagaya_server_port"},
 		{"SERVER_NAME", "$host"},
 		{"HTTP_HOST", "$host$nagaya_port"},
 		{"HTTP_X_REAL_IP", "$remote_addr"},
 		{"HTTP_X_FORWARDED_FOR", "$nagaya_for"},
 		{"HTTP_X_FORWARDED_PROTO", "$nagaya_proto"},
+		{"HTTP_X_FORWARDED_SCHEME", "$nagaya_proto"},
+		{"HTTP_X_FORWARDED_SSL", "$nagaya_ssl"},
 		{"HTTP_X_FORWARDED_HOST", "$nagaya_host"},
 		{"HTTP_X_FORWARDED_PORT", "$nagaya_public_port"},
 		{"HTTP_X_FORWARDED_PREFIX", prefix},
+		{"HTTP_X_ORIGINAL_URI", "$request_uri"},
 		{"HTTP_FORWARDED", "$nagaya_forwarded"},
 		{"HTTP_PROXY", ""},
 	} {
 		t.set("uwsgi_param", p[0], p[1])
 	}
+	t.set("uwsgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
 }
 
 // defaultServers answer for every name that is not a site's, so that nobody is
 // shown another's site.
 func defaultServers(t *text, s Settings, b Build, n needs) {
-	t.block("server", nil, func() {
-		for _, port := range append([]uint16{s.HTTPPort}, n.plain...) {
-			listen(t, s, port, "default_server")
+	unknownPlain(t, func() { listen(t, s, s.HTTPPort, asDefault(true)...) })
+	unknownTLS(t, func() {
+		listenTLS(t, s, b, n, s.HTTPSPort, asDefault(!n.answered)...)
+		if n.quic {
+			listenQUIC(t, s, s.HTTPSPort, append([]string{"reuseport"}, asDefault(!n.answeredQUIC)...)...)
 		}
-		t.set("server_name", "_")
+	})
+	t.blank()
+}
+
+// asDefault is what makes a server that of all names which no other one has. The
+// first server of a port is it where none says so.
+func asDefault(is bool) []string {
+	if is {
+		return []string{"default_server"}
+	}
+	return nil
+}
+
+func unknownPlain(t *text, listens func()) {
+	t.block("server", nil, func() {
+		listens()
+		t.set("server_name", nobody)
 		t.set("return", "404", "No site of this name is served here.\n")
 	})
+}
+
+func unknownTLS(t *text, listens func()) {
 	t.block("server", nil, func() {
-		for _, port := range append([]uint16{s.HTTPSPort}, n.tls...) {
-			listenTLS(t, s, b, n, port, "default_server")
-			if n.quic {
-				listenQUIC(t, s, port, "reuseport", "default_server")
-			}
-		}
-		t.set("server_name", "_")
+		listens()
+		t.set("server_name", nobody)
 		t.set("ssl_reject_handshake", "on")
 		t.set("return", "421", misdirectedPage)
 	})
-	t.blank()
+}
+
+// ownPorts writes the servers of unknown names for the ports that sites have
+// instead of the usual ones. Each is a file of its own, so that a port which cannot
+// be had costs the sites that ask for it, and nobody else.
+func ownPorts(s Settings, b Build, sites []route.Site) (files []SiteFile) {
+	type secure struct{ quic, answered, answeredQUIC bool }
+	plain, tls := map[uint16]bool{}, map[uint16]secure{}
+	for _, site := range sites {
+		if p := site.Edge.HTTPPort; p != 0 && p != s.HTTPPort {
+			plain[p] = true
+		}
+		if p := site.Edge.HTTPSPort; p != 0 && p != s.HTTPSPort && site.TLS {
+			o := tls[p]
+			o.quic = o.quic || offersQUIC(s, b, site)
+			o.answered = o.answered || site.CatchAll
+			o.answeredQUIC = o.answeredQUIC || site.CatchAll && offersQUIC(s, b, site)
+			tls[p] = o
+		}
+	}
+	add := func(kind string, port uint16, write func(t *text)) {
+		var t text
+		at := kind + ":" + strconv.Itoa(int(port))
+		t.comment("Unknown names at port " + strconv.Itoa(int(port)) + ", written by nagaya.")
+		write(&t)
+		files = append(files, SiteFile{Host: at, Name: fileName(at), Text: t.String()})
+	}
+	for port := range plain {
+		add("http", port, func(t *text) { unknownPlain(t, func() { listen(t, s, port, asDefault(true)...) }) })
+	}
+	for port, o := range tls {
+		add("https", port, func(t *text) {
+			unknownTLS(t, func() {
+				listenTLS(t, s, b, needs{}, port, asDefault(!o.answered)...)
+				if o.quic {
+					listenQUIC(t, s, port, append([]string{"reuseport"}, asDefault(!o.answeredQUIC)...)...)
+				}
+			})
+		})
+	}
+	return files
 }
 
 // listenTLS writes where the http section takes HTTPS: at the public port, or,

@@ -61,6 +61,8 @@ type Settings struct {
 	// HostAuth are the files in HtpasswdDir that are for whole hosts, as nginx-proxy
 	// names them: HOST, or HOST_ and the SHA-1 of a path.
 	HostAuth []string `json:"host_auth,omitempty"`
+	// Passwords are all files in HtpasswdDir; nil means that nobody has looked.
+	Passwords []string `json:"passwords,omitempty"`
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int `json:"worker_processes"`
 	// WorkerConnections is the number of connections of one worker, clients and

@@ -21,6 +21,7 @@ const (
 	nothingPage     = "Nothing is served at this path.\n"
 	retryAfter      = "5" // seconds
 	downLocation    = "@nagaya_down"
+	nobody          = "_" // a name that no client can ask for
 )
 
 // fileName returns the name of the file of a host or a stream. A wildcard's star
@@ -68,20 +69,27 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 			upstream(&t, site.Host, l)
 		}
 	}
+	if site.TLS && site.Edge.HSTS != "" {
+		t.block("map", []string{"$nagaya_proto", hstsVariable(site.Edge.HSTS)}, func() {
+			t.set("default", "")
+			t.set("https", site.Edge.HSTS)
+		})
+	}
 	t.block("server", nil, func() {
 		serverHead(&t, s, b, n, site)
 		root := false
 		for _, l := range locations {
 			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
-			location(&t, s, site, l)
+			location(&t, s, b, site, l)
 		}
 		switch {
 		case len(locations) == 0:
-			t.block("location", []string{"/"}, func() { vacant(&t) })
+			t.block("location", []string{"/"}, func() { vacant(&t, s, b, site) })
 		case !root:
 			t.block("location", []string{"/"}, func() { t.set("return", "404", nothingPage) })
 		}
 		t.block("location", []string{downLocation}, func() {
+			headers(&t, s, b, site)
 			t.set("add_header", "Retry-After", retryAfter, "always")
 			t.comment("The status stays the one that brought the client here.")
 			t.set("return", "502", downPage)
@@ -96,10 +104,10 @@ func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
 	https := or(e.HTTPSPort, s.HTTPSPort)
 	listen(t, s, or(e.HTTPPort, s.HTTPPort))
 	if site.TLS {
-		listenTLS(t, s, b, n, https)
+		listenTLS(t, s, b, n, https, asDefault(site.CatchAll)...)
 	}
 	if offersQUIC(s, b, site) {
-		listenQUIC(t, s, https)
+		listenQUIC(t, s, https, asDefault(site.CatchAll)...)
 	}
 	names := []string{site.Host}
 	if site.CatchAll {
@@ -113,16 +121,26 @@ func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
 	if site.TLS {
 		certificate(t, b, site)
 	}
-	if offersQUIC(s, b, site) {
-		t.set("add_header", "Alt-Svc", `h3=":`+strconv.Itoa(int(https))+`"; ma=86400`, "always")
-	}
-	if site.TLS && e.HSTS != "" {
-		t.set("add_header", "Strict-Transport-Security", e.HSTS, "always")
-	}
+	headers(t, s, b, site)
 	plain(t, site, https)
 	allow(t, e.Allow)
 	t.set("error_page", "502", "504", downLocation)
 }
+
+// headers writes what clients are told in every answer. nginx inherits these lines
+// only where a location has none of its own.
+func headers(t *text, s Settings, b Build, site route.Site) {
+	if offersQUIC(s, b, site) {
+		t.set("add_header", "Alt-Svc", `h3=":`+strconv.Itoa(int(or(site.Edge.HTTPSPort, s.HTTPSPort)))+`"; ma=86400`, "always")
+	}
+	if site.TLS && site.Edge.HSTS != "" {
+		t.set("add_header", "Strict-Transport-Security", hstsVariable(site.Edge.HSTS), "always")
+	}
+}
+
+// hstsVariable has the header's value over HTTPS only: over plain HTTP the header
+// must not be sent (RFC 6797, section 7.2). Sites with one value share the variable.
+func hstsVariable(value string) string { return "$nagaya_hsts_" + digest(value) }
 
 // certificate writes what a site shows to the clients of HTTPS, and asks of them.
 func certificate(t *text, b Build, site route.Site) {
@@ -195,17 +213,17 @@ func upstream(t *text, host string, l route.Location) {
 // location writes a path prefix. nginx's own prefixes know no path segments, so
 // "/app" becomes two of them: exactly "/app", and all below "/app/"; "/apple"
 // is in neither.
-func location(t *text, s Settings, site route.Site, l route.Location) {
+func location(t *text, s Settings, b Build, site route.Site, l route.Location) {
 	at := map[route.Match][]string{
 		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
 	}[l.Match]
 	if at != nil {
-		t.block("location", at, func() { locationBody(t, s, site, l, l.Path) })
+		t.block("location", at, func() { locationBody(t, s, b, site, l, l.Path) })
 		return
 	}
 	base := strings.TrimRight(l.Path, "/")
 	if base == "" {
-		t.block("location", []string{"/"}, func() { locationBody(t, s, site, l, "") })
+		t.block("location", []string{"/"}, func() { locationBody(t, s, b, site, l, "") })
 		return
 	}
 	t.block("location", []string{"=", base}, func() {
@@ -213,16 +231,16 @@ func location(t *text, s Settings, site route.Site, l route.Location) {
 			t.comment("Relative links of a page at / are right only below a closing slash.")
 			t.condition("$nagaya_get", func() { t.set("return", "301", base+"/$is_args$args") })
 		}
-		locationBody(t, s, site, l, base)
+		locationBody(t, s, b, site, l, base)
 	})
-	t.block("location", []string{base + "/"}, func() { locationBody(t, s, site, l, base+"/") })
+	t.block("location", []string{base + "/"}, func() { locationBody(t, s, b, site, l, base+"/") })
 }
 
 // locationBody writes what happens to a request that matched at, which is empty
 // for the whole site.
-func locationBody(t *text, s Settings, site route.Site, l route.Location, at string) {
+func locationBody(t *text, s Settings, b Build, site route.Site, l route.Location, at string) {
 	if len(l.Servers) == 0 {
-		vacant(t)
+		vacant(t, s, b, site)
 		return
 	}
 	if overridden(t, s, site, l) {
@@ -230,7 +248,7 @@ func locationBody(t *text, s Settings, site route.Site, l route.Location, at str
 	}
 	allow(t, narrower(site.Edge.Allow, l.Allow))
 	if file := authFile(s, site, l); file != "" {
-		t.set("auth_basic", strings.Trim(site.Host, "~^$"))
+		t.set("auth_basic", realm(site.Host))
 		t.set("auth_basic_user_file", s.HtpasswdDir+"/"+file)
 	}
 	t.set("client_max_body_size", strconv.FormatInt(l.BodySize, 10))
@@ -365,7 +383,17 @@ func rewrite(t *text, at, to string) {
 	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", to+"$1", "break")
 }
 
-func vacant(t *text) {
+// realm is the name under which browsers keep a password; of an expression it is
+// none that nginx could take for a variable.
+func realm(host string) string {
+	if strings.HasPrefix(host, "~") {
+		return "site " + digest(host)
+	}
+	return host
+}
+
+func vacant(t *text, s Settings, b Build, site route.Site) {
+	headers(t, s, b, site)
 	t.set("add_header", "Retry-After", retryAfter, "always")
 	t.set("return", "503", vacantPage)
 }

@@ -86,7 +86,8 @@ func renderStream(s Settings, st route.Stream) string {
 		s.ProxyProtocol = false // it is for the public ports of HTTP and HTTPS
 		switch st.Listen.Protocol {
 		case route.UDP:
-			listen(&t, s, st.Listen.Port, "udp")
+			t.comment("Each worker has a queue of its own, so that a client's datagrams stay with one.")
+			listen(&t, s, st.Listen.Port, "udp", "reuseport")
 		case route.TLS:
 			listen(&t, s, st.Listen.Port, "ssl")
 			t.comment("Certificate " + cut(st.Cert.Name) + ", SHA-256 " + st.Cert.Fingerprint)

@@ -91,7 +91,7 @@ func NewTree(files []File) Tree {
 		switch dir {
 		case SitesDir:
 			s.Text = f.Text
-			if m := serverName.FindStringSubmatch(f.Text); m != nil {
+			if m := serverName.FindStringSubmatch(f.Text); m != nil && m[1] != nobody {
 				s.Host = escaped.ReplaceAllString(strings.Trim(m[1], `"`), "$1")
 			}
 		case StreamsDir:
@@ -210,15 +210,11 @@ type Listen struct {
 
 var listenLine = regexp.MustCompile(`(?m)^\s*listen (?:\S*:)?(\d{1,5})([ ;].*)$`)
 
-// Listens returns the public ports of the tree, sorted, each once: those that a
-// site shares with the main file are the main file's. What the operator's snippets
-// listen on is not among them.
+// Listens returns the public ports of the tree, sorted, once for each site that asks
+// for them: those that a site shares with the main file are the main file's. What
+// the operator's snippets listen on is not among them.
 func (t Tree) Listens() []Listen {
-	type at struct {
-		port uint16
-		udp  bool
-	}
-	seen := map[at]bool{}
+	seen := map[Listen]bool{}
 	var all []Listen
 	add := func(site, text string) {
 		for _, m := range listenLine.FindAllStringSubmatch(text, -1) {
@@ -226,10 +222,11 @@ func (t Tree) Listens() []Listen {
 			if err != nil {
 				continue
 			}
-			l := at{uint16(p), strings.Contains(m[2], " udp") || strings.Contains(m[2], " quic")}
-			if !seen[l] {
+			l := Listen{Port: uint16(p), UDP: strings.Contains(m[2], " udp") || strings.Contains(m[2], " quic")}
+			shared := seen[l]
+			if l.Site = site; !shared && !seen[l] {
 				seen[l] = true
-				all = append(all, Listen{Port: l.port, UDP: l.udp, Site: site})
+				all = append(all, l)
 			}
 		}
 	}

@@ -123,7 +123,9 @@ func (o Options) withDefaults() Options {
 func Build(in Input) Table {
 	b := &builder{in: in, o: in.Options.withDefaults()}
 	b.t = Table{Complete: in.Snapshot.Complete && in.Certs.Complete, Sites: []Site{}}
-	sites, ports := apart(b.settle(b.claims()))
+	claims := b.settle(b.claims())
+	b.contest(claims)
+	sites, ports := apart(claims)
 	b.sites(sites)
 	b.streams(ports)
 	b.defaultHost()
@@ -195,7 +197,7 @@ func (b *builder) claims() map[string][]claim {
 func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	first := s.spots()[0]
 	subject := "container " + ref(c) + " route " + first.host + s.path
-	if s.isStream() && !b.mayStream(c, s, subject) {
+	if s.isStream() && !b.mayStream(subject) || !b.mayOpen(c, s, subject) {
 		return
 	}
 	port, err := portOf(c, s.port, s.listen.transport())
@@ -224,6 +226,7 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 		})
 		return
 	}
+	b.idleTLS(s, scheme, subject)
 	where, reached := placeOf(c, port, s.listen.transport(), b.in)
 	probeHost := ""
 	for _, host := range s.hosts {
@@ -238,6 +241,19 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 		b.crashing(x)
 		claims[x.host] = append(claims[x.host], x)
 	}
+}
+
+// idleTLS says that a check of the container's certificate was asked for where
+// there is none.
+func (b *builder) idleTLS(s said, scheme Scheme, subject string) {
+	if s.isStream() || scheme == HTTPS || scheme == GRPCS || !s.verify && s.serverName == "" {
+		return
+	}
+	b.say(problem.Problem{
+		Code: "label-without-effect", Severity: problem.Warning, Subject: subject,
+		Text: fmt.Sprintf("nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", scheme),
+		Hint: "set nagaya.scheme to https or grpcs, or remove these labels",
+	})
 }
 
 // settle decides which family holds each host, with all its paths: a path of
@@ -455,6 +471,9 @@ func (b *builder) location(cs []claim) (_ Location, ok bool) {
 		BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
 		Buffering: true, Auth: lead.auth, Allow: lead.allow,
 	}
+	if lead.nginxProxy && lead.scheme == FastCGI {
+		l.Root = cmp.Or(lead.root, nginxProxyRoot)
+	}
 	if lead.bodySize != nil {
 		l.BodySize = *lead.bodySize
 	}
@@ -462,7 +481,7 @@ func (b *builder) location(cs []claim) (_ Location, ok bool) {
 		l.Buffering = *lead.buffering
 	}
 	l.Servers = b.servers(serving, func(c claim) bool {
-		return c.scheme == lead.scheme && c.strip == lead.strip && c.dest == lead.dest
+		return c.scheme == lead.scheme && c.strip == lead.strip && c.dest == lead.dest && c.root == lead.root && c.serverName == lead.serverName
 	})
 	if l.Keepalive = lead.keepalive; l.Keepalive == keepAuto {
 		l.Keepalive = 2 * len(l.Servers)

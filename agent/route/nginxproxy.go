@@ -18,6 +18,9 @@ const nginxProxyLabel = "com.github.nginx-proxy.nginx-proxy."
 // nginxProxyHSTS is what nginx-proxy sends where nobody says otherwise.
 const nginxProxyHSTS = "max-age=31536000"
 
+// nginxProxyRoot is where nginx-proxy takes a FastCGI container's documents to be.
+const nginxProxyRoot = "/var/www/public"
+
 // envWords is nginx-proxy's vocabulary with its meaning and defaults
 // (github.com/nginx-proxy/nginx-proxy, docs/README.md and nginx.tmpl).
 var envWords = []word{
@@ -46,7 +49,7 @@ var envWords = []word{
 		assign(parseDest, func(s *said) *string { return &s.dest }),
 	},
 	{
-		LabelDoc{"VIRTUAL_ROOT", "where a FastCGI container keeps its documents", "an absolute path", "/var/www/html"},
+		LabelDoc{"VIRTUAL_ROOT", "where a FastCGI container keeps its documents", "an absolute path", nginxProxyRoot},
 		assign(parseRoot, func(s *said) *string { return &s.root }),
 	},
 	{
@@ -84,7 +87,7 @@ var envWords = []word{
 	{
 		LabelDoc{"ENABLE_HTTP_ON_MISSING_CERT", "whether plain HTTP serves a host for which no certificate is there", "true, false", "true"},
 		func(s *said, v string) error {
-			on, err := parseBool(v)
+			on, err := parseLoose(v)
 			s.httpsOnly = !on
 			return err
 		},
@@ -107,11 +110,11 @@ var envWords = []word{
 	},
 	{
 		LabelDoc{nginxProxyLabel + "http2.enable", "as nagaya.http2", "true, false", "as nginx.http2"},
-		assign(parseChoice, func(s *said) *Choice { return &s.edge.HTTP2 }),
+		assign(parseLooseChoice, func(s *said) *Choice { return &s.edge.HTTP2 }),
 	},
 	{
 		LabelDoc{nginxProxyLabel + "http3.enable", "as nagaya.http3", "true, false", "as nginx.http3"},
-		assign(parseChoice, func(s *said) *Choice { return &s.edge.HTTP3 }),
+		assign(parseLooseChoice, func(s *said) *Choice { return &s.edge.HTTP3 }),
 	},
 	{
 		LabelDoc{nginxProxyLabel + "non-get-redirect", "status that sends plain HTTP other than GET and HEAD to HTTPS", "301, 307, 308", "308"},
@@ -120,7 +123,7 @@ var envWords = []word{
 	{
 		LabelDoc{nginxProxyLabel + "trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true"},
 		func(s *said, v string) error {
-			on, err := parseBool(v)
+			on, err := parseLoose(v)
 			s.ownCertOnly = !on
 			return err
 		},
@@ -213,6 +216,26 @@ func parseCert(v string) (string, error) {
 		return "", errors.New("not the base name of a certificate")
 	}
 	return v, nil
+}
+
+// parseLoose reads a switch as nginx-proxy does (Go's strconv.ParseBool).
+func parseLoose(v string) (bool, error) {
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New("neither true nor false")
+	}
+	return on, nil
+}
+
+func parseLooseChoice(v string) (Choice, error) {
+	on, err := parseLoose(v)
+	switch {
+	case err != nil:
+		return Unset, err
+	case on:
+		return On, nil
+	}
+	return Off, nil
 }
 
 var httpsMethods = map[string]tlsMode{"redirect": tlsAuto, "noredirect": tlsNoRedirect, "nohttp": tlsTerminate, "nohttps": tlsOff}

@@ -39,6 +39,8 @@ func TestNginxProxysWords(t *testing.T) {
 		{"an expression whatever the case", []string{"VIRTUAL_PATH", "~* ^/x"}, site(at(func(l *Location) { l.Path, l.Match = "^/x", RegexFold }))},
 		{"another path for the container", []string{"VIRTUAL_PATH", "/app/", "VIRTUAL_DEST", "/"}, site(at(func(l *Location) { l.Path, l.Match, l.Dest = "/app/", Prefix, "/" }))},
 		{"PHP", []string{"VIRTUAL_PROTO", "fastcgi", "VIRTUAL_ROOT", "/srv/www"}, site(at(func(l *Location) { l.Scheme, l.Root = FastCGI, "/srv/www" }))},
+		{"PHP where nginx-proxy looks for it", []string{"VIRTUAL_PROTO", "fastcgi"}, site(at(func(l *Location) { l.Scheme, l.Root = FastCGI, "/var/www/public" }))},
+		{"a switch as Go reads it", []string{nginxProxyLabel + "http2.enable", "F"}, site(edge(func(e *Edge) { e.HTTP2 = Off }))},
 		{"uwsgi", []string{"VIRTUAL_PROTO", "uwsgi"}, site(at(func(l *Location) { l.Scheme = UWSGI }))},
 		{"ports of its own", []string{"EXTERNAL_HTTP_PORT", "8080", "EXTERNAL_HTTPS_PORT", "8443"}, site(edge(func(e *Edge) { e.HTTPPort, e.HTTPSPort = 8080, 8443 }))},
 		{"no HSTS", []string{"HSTS", "off"}, site(edge(func(e *Edge) { e.HSTS = "" }))},

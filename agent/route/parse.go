@@ -243,7 +243,36 @@ func (p *parsed) read(s *said, prefix string, words map[string]string) (_ said, 
 		}
 	}
 	s.complete(p.defaults)
-	return *s, ok
+	return *s, p.fits(s, prefix, words) && ok
+}
+
+// notForStreams are the words that nginx has no use for where it does not see HTTP.
+var notForStreams = []string{"auth", "body-size", "buffering", "hsts", "http2", "http3", "path", "scheme", "server-name", "strip-prefix", "verify"}
+
+// fits complains of words that have no effect on this kind of route. A password
+// that could not be asked for costs the route: rather none than one that is open.
+func (p *parsed) fits(s *said, prefix string, words map[string]string) bool {
+	ok := true
+	for _, key := range slices.Sorted(maps.Keys(words)) {
+		x := problem.Problem{Code: "label-without-effect", Severity: problem.Warning, Subject: p.about(prefix + key)}
+		switch {
+		case s.isStream() && key == "auth":
+			ok = false
+			x.Severity = problem.Error
+			x.Text = quoted(prefix+key) + " cannot be asked for where nginx does not see HTTP (listen, passthrough), so the route is left out rather than opened to everybody"
+			x.Hint = "let the container ask for the password, or use nagaya.allow"
+		case s.isStream() && slices.Contains(notForStreams, key):
+			x.Text = quoted(prefix+key) + " has no effect where nginx does not see HTTP (listen, passthrough)"
+			x.Hint = "remove it"
+		case !s.isStream() && key == "proxy-protocol":
+			x.Text = quoted(prefix+key) + " has an effect with nagaya.listen and nagaya.tls=passthrough only"
+			x.Hint = "remove it; over HTTP the container learns the client's address by X-Forwarded-For"
+		default:
+			continue
+		}
+		p.complain(x)
+	}
+	return ok
 }
 
 // complete fills in what was not said.

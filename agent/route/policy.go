@@ -31,6 +31,8 @@ var (
 	rsaGCM  = []string{"AES128-GCM-SHA256", "AES256-GCM-SHA384"}
 	rsaCBC2 = []string{"AES128-SHA256", "AES256-SHA256"}
 	rsaCBC1 = []string{"AES128-SHA", "AES256-SHA"}
+	dheCBC  = []string{"DHE-RSA-AES128-SHA"}
+	rsa3DES = []string{"DES-CBC3-SHA"}
 )
 
 var (
@@ -45,29 +47,36 @@ var (
 
 func ciphers(of ...[]string) string { return strings.Join(slices.Concat(of...), ":") }
 
+// oldCiphers is ciphers for the protocols before TLS 1.2, which OpenSSL 3 speaks at
+// its security level 0 only (openssl.org, SSL_CTX_set_security_level).
+func oldCiphers(of ...[]string) string { return ciphers(of...) + ":@SECLEVEL=0" }
+
 // TLSPolicies are the policies that may be named: Mozilla's three
 // (wiki.mozilla.org, Security/Server Side TLS) and those of AWS's load balancers
 // (Elastic Load Balancing User Guide, Security policies), by nginx-proxy's names.
 var TLSPolicies = []TLSPolicy{
 	{"Mozilla-Modern", tls13, "", false},
 	{DefaultTLSPolicy, tls12To13, ciphers(gcm128, gcm256, chacha), false},
-	{"Mozilla-Old", tls10To13, ciphers(gcm128, gcm256, chacha, dheGCM, cbc2, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"Mozilla-Old", tls10To13, oldCiphers(gcm128, gcm256, chacha, dheGCM, cbc2, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
 	{"AWS-TLS13-1-3-2021-06", tls13, "", true},
 	{"AWS-TLS13-1-2-Res-2021-06", tls12To13, ciphers(gcm128, gcm256), true},
 	{"AWS-TLS13-1-2-2021-06", tls12To13, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:]), true},
 	{"AWS-TLS13-1-2-Ext1-2021-06", tls12To13, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:], rsaGCM, rsaCBC2), true},
 	{"AWS-TLS13-1-2-Ext2-2021-06", tls12To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
-	{"AWS-TLS13-1-1-2021-06", tls11To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
-	{"AWS-TLS13-1-0-2021-06", tls10To13, ciphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS13-1-1-2021-06", tls11To13, oldCiphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS13-1-0-2021-06", tls10To13, oldCiphers(gcm128, cbc2, cbc1, gcm256, rsaGCM, rsaCBC2, rsaCBC1), true},
 	{"AWS-FS-1-2-Res-2020-10", tls12, ciphers(gcm128, gcm256), true},
 	{"AWS-FS-1-2-Res-2019-08", tls12, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:]), true},
 	{"AWS-FS-1-2-2019-08", tls12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
-	{"AWS-FS-1-1-2019-08", tls11To12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
-	{"AWS-FS-2018-06", tls10To12, ciphers(gcm128, cbc2, gcm256, cbc1), true},
+	{"AWS-FS-1-1-2019-08", tls11To12, oldCiphers(gcm128, cbc2, gcm256, cbc1), true},
+	{"AWS-FS-2018-06", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1), true},
 	{"AWS-TLS-1-2-2017-01", tls12, ciphers(gcm128, cbc2[:2], gcm256, cbc2[2:], rsaGCM, rsaCBC2), true},
 	{"AWS-TLS-1-2-Ext-2018-06", tls12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
-	{"AWS-TLS-1-1-2017-01", tls11To12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
-	{"AWS-2016-08", tls10To12, ciphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-TLS-1-1-2017-01", tls11To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-2016-08", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1), true},
+	{"AWS-2015-05", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1, rsa3DES), true},
+	{"AWS-2015-03", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, dheCBC, rsaGCM, rsaCBC2, rsaCBC1, rsa3DES), true},
+	{"AWS-2015-02", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, dheCBC, rsaGCM, rsaCBC2, rsaCBC1), true},
 }
 
 // PolicyNamed returns the policy of that name; the empty name is the default's.

@@ -69,8 +69,12 @@ func (b *builder) noCertificate(s *Site, rule claim) {
 		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
 	}
 	if rule.certName != "" {
-		x.Text = fmt.Sprintf("CERT_NAME of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", rule.ref, quoted(rule.certName), s.Host)
-		x.Hint = "put that certificate into the certificate directory, or remove CERT_NAME"
+		word := "nagaya.cert"
+		if rule.nginxProxy {
+			word = "CERT_NAME"
+		}
+		x.Text = fmt.Sprintf("%s of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", word, rule.ref, quoted(rule.certName), s.Host)
+		x.Hint = "put that certificate into the certificate directory, or remove " + word
 	}
 	if rule.httpsOnly && rule.tls != tlsTerminate {
 		s.Plain = Refuse

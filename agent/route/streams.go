@@ -7,12 +7,16 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
-	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
-// streamTimeout is how long a connection of a stream may be silent where nobody
-// says otherwise: nginx's own default (nginx.org, proxy_timeout of the stream module).
-const streamTimeout = 10 * time.Minute
+// How long a stream may be silent where nobody says otherwise: a connection for
+// nginx's own default (nginx.org, proxy_timeout of the stream module); a client of UDP,
+// who never says that he is done and holds two of nginx's connections meanwhile, as
+// long as Linux itself remembers one (nf_conntrack_udp_timeout).
+const (
+	streamTimeout   = 10 * time.Minute
+	datagramTimeout = 30 * time.Second
+)
 
 // transport is what a port of a container is published for.
 func (l Listen) transport() string {
@@ -24,42 +28,16 @@ func (l Listen) transport() string {
 
 // mayStream reports whether nginx can do what a stream route asks for, and says
 // why not.
-func (b *builder) mayStream(c tasks.Container, s said, subject string) bool {
-	port := s.listen.Port
-	x := problem.Problem{Severity: problem.Error, Subject: subject}
-	switch {
-	case !b.o.Stream:
-		x.Code = "nginx-without-stream"
-		x.Text = "it needs nginx's stream module, which this nginx does not have, so the route is left out"
-		x.Hint = "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)"
-	case port == 0:
-		return true
-	case b.isNginxPort(port), slices.Contains(b.o.Reserved, port):
-		x.Code = "port-reserved"
-		x.Text = fmt.Sprintf("it asks for %s, and that port is not for containers, so the route is left out", s.listen)
-		x.Hint = "ask for another port; which ones are kept is the setting routes.reserved-ports"
-	case b.publisher(s.listen) != "":
-		x.Code = "host-port-taken"
-		x.Text = fmt.Sprintf("it asks for %s, and container %s publishes that port of this host itself, so the route is left out", s.listen, b.publisher(s.listen))
-		x.Hint = "publish another port, or a dynamic one (0): nginx is to be the one that listens"
-	default:
+func (b *builder) mayStream(subject string) bool {
+	if b.o.Stream {
 		return true
 	}
-	b.say(x)
+	b.say(problem.Problem{
+		Code: "nginx-without-stream", Severity: problem.Error, Subject: subject,
+		Text: "it needs nginx's stream module, which this nginx does not have, so the route is left out",
+		Hint: "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
+	})
 	return false
-}
-
-// publisher names a container that publishes a port of this host which a stream
-// wants.
-func (b *builder) publisher(l Listen) string {
-	for _, c := range b.in.Snapshot.Containers {
-		for _, p := range c.Ports {
-			if p.Host == l.Port && p.Protocol == l.transport() && wants(c) && !(p.HostIP.IsValid() && p.HostIP.IsLoopback()) {
-				return ref(c)
-			}
-		}
-	}
-	return ""
 }
 
 // apart parts the claims of ports from those of hosts.
@@ -80,7 +58,7 @@ func (b *builder) streams(claims map[Listen][]claim) {
 	before := map[Listen]Stream{}
 	for _, s := range b.in.Prev.Streams {
 		before[s.Listen] = s
-		if _, claimed := claims[s.Listen]; !claimed {
+		if _, claimed := claims[s.Listen]; !claimed && !reused(s.Listen, claims) {
 			claims[s.Listen] = nil
 		}
 	}
@@ -96,6 +74,16 @@ func (b *builder) streams(claims map[Listen][]claim) {
 	slices.SortFunc(b.t.Streams, func(x, y Stream) int {
 		return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
 	})
+}
+
+// reused reports whether a port is claimed for something else.
+func reused(l Listen, claims map[Listen][]claim) bool {
+	for other := range claims {
+		if other != l && other.Port == l.Port && other.transport() == l.transport() {
+			return true
+		}
+	}
+	return false
 }
 
 // stream makes the stream of the claims of a port's holder, newest first. was is
@@ -171,9 +159,12 @@ func (b *builder) pool(cs []claim) (_ Pool, ok bool) {
 	if len(serving) == 0 {
 		return Pool{}, false
 	}
-	lead := serving[0]
+	lead, silence := serving[0], streamTimeout
+	if lead.listen.Protocol == UDP {
+		silence = datagramTimeout
+	}
 	return Pool{
-		Balance: lead.balance, Timeout: cmp.Or(lead.timeout, streamTimeout), Allow: lead.allow,
+		Balance: lead.balance, Timeout: cmp.Or(lead.timeout, silence), Allow: lead.allow,
 		ProxyProtocol: lead.proxyProtocol && lead.listen.Protocol != UDP,
 		Servers:       b.servers(serving, func(c claim) bool { return c.proxyProtocol == lead.proxyProtocol }),
 	}, true

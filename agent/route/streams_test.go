@@ -38,6 +38,20 @@ func TestStreams(t *testing.T) {
 		{"a shared upstream", []tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.upstream", "pair")), web("b", hostPort(7), labels("nagaya.host", "a.example.com", "nagaya.upstream", "pair"), family2)}, "a.example.com/ http 10.0.0.5:7 10.0.0.5:32768\nwarning no-certificate\n"},
 		{"joining an upstream that did not ask for it", []tasks.Container{web("a", age(time.Hour)), web("b", labels("nagaya.host", "a.example.com", "nagaya.upstream", "web"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ other:/app taken\nerror host-taken\nwarning no-certificate\n"},
 		{"a container that is named as an operator's file names something", []tasks.Container{web("web", age(time.Hour), func(c *tasks.Container) { c.File, c.Task = "x.yaml", tasks.TaskRef{} }), web("b", hostPort(7), func(c *tasks.Container) { c.Name, c.Task = "web", tasks.TaskRef{} })}, "a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web taken\nerror host-taken\nwarning no-certificate\n"},
+		{"a port where another family speaks something else", []tasks.Container{web("a", labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com"), age(time.Hour)), web("b", labels("nagaya.listen", "tcp:8883"), family2)}, "tls:8883 10.0.0.5:32768\nwaits tcp:8883 other:/app taken\nerror port-taken\n"},
+		{"a port that another family's site has", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "8080"), age(time.Hour)), web("b", labels("nagaya.listen", "tcp:8080"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits tcp:8080 other:/app taken\nerror port-taken\nwarning no-certificate\n"},
+		{"plain HTTP where another family's site speaks HTTPS", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTPS_PORT", "8443"), age(time.Hour)), web("b", env("VIRTUAL_HOST", "b.example.com", "EXTERNAL_HTTP_PORT", "8443"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits b.example.com/ other:/app taken\nerror port-taken\nwarning no-certificate\n"},
+		{"two families' sites at one port", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "8080")), web("b", env("VIRTUAL_HOST", "b.example.com", "EXTERNAL_HTTP_PORT", "8080"), hostPort(7), family2)}, "a.example.com/ http 10.0.0.5:32768\nb.example.com/ http 10.0.0.5:7\nwarning no-certificate\nwarning no-certificate\n"},
+		{"the same number for UDP", []tasks.Container{web("a", labels("nagaya.t.listen", "tcp:53", "nagaya.u.listen", "udp:53", "nagaya.u.port", "53"), udp)}, "tcp:53 172.17.0.2:80\nudp:53 10.0.0.5:32800\n"},
+		{"a site at a port that the operator keeps", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "22"))}, "error port-reserved\n"},
+		{"a site at a port that a container publishes", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "2222"), publishing)}, "error host-port-taken\n"},
+		{"plain HTTP at the port of HTTPS", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "443"))}, "error port-reserved\n"},
+		{"one port for HTTP and HTTPS", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "8080", "EXTERNAL_HTTPS_PORT", "8080"))}, "error label-invalid\n"},
+		{"the usual ports, said", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "80", "EXTERNAL_HTTPS_PORT", "443"))}, "a.example.com/ http 10.0.0.5:32768\nwarning no-certificate\n"},
+		{"a password that cannot be asked for", []tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.tls", "passthrough", "nagaya.auth", "staff")), web("b", labels("nagaya.listen", "tcp:2222", "nagaya.auth", "staff"), family2)}, "error label-without-effect\nerror label-without-effect\n"},
+		{"words that a stream has no use for", []tasks.Container{web("a", labels("nagaya.listen", "tcp:2222", "nagaya.path", "/x"))}, "tcp:2222 10.0.0.5:32768\nwarning label-without-effect\n"},
+		{"the PROXY protocol over HTTP", []tasks.Container{web("a", labels("nagaya.host", "mq.example.com", "nagaya.proxy-protocol", "true"))}, "mq.example.com/ http 10.0.0.5:32768\nwarning label-without-effect\n"},
+		{"a certificate to verify where there is none", []tasks.Container{web("a", labels("nagaya.host", "mq.example.com", "nagaya.verify", "true"))}, "mq.example.com/ http 10.0.0.5:32768\nwarning label-without-effect\n"},
 		{"passthrough", []tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.tls", "passthrough"))}, "a.example.com redirect, passed to 10.0.0.5:32768\n"},
 		{"passthrough beside plain HTTP", []tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.tls", "passthrough", "nagaya.web.host", "a.example.com", "nagaya.web.tls", "off"))}, "a.example.com/ http 10.0.0.5:32768\na.example.com serve, passed to 10.0.0.5:32768\n"},
 	} {
@@ -51,6 +65,41 @@ func TestStreams(t *testing.T) {
 			}
 			checkTable(t, got)
 		})
+	}
+}
+
+// Who has a port keeps it, in the grace period too; his own next revision may
+// speak something else there.
+func TestWhoHasAPortKeepsIt(t *testing.T) {
+	in := input(web("a", labels("nagaya.listen", "tcp:8883")))
+	in.Options.Stream = true
+	in.Certs.Pairs = []certs.Pair{{Name: "mq", DNSNames: []string{"mq.example.com"}}}
+	in.Prev = Build(in)
+	tls := labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com")
+	older := web("b", tls, family2, age(time.Hour))
+	in.Snapshot.Containers = append(in.Snapshot.Containers, older)
+	if d := cmp.Diff("tcp:8883 10.0.0.5:32768\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(Build(in))); d != "" {
+		t.Errorf("beside the holder (-want +got):\n%s", d)
+	}
+	in.Snapshot.Containers = []tasks.Container{older}
+	in.Now = noon.Add(time.Minute)
+	if d := cmp.Diff("tcp:8883\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(Build(in))); d != "" {
+		t.Errorf("the holder is gone for a moment (-want +got):\n%s", d)
+	}
+	in.Snapshot.Containers = []tasks.Container{web("next", tls, hostPort(7))}
+	if d := cmp.Diff("tls:8883 10.0.0.5:7\n", lines(Build(in))); d != "" {
+		t.Errorf("the holder's next revision (-want +got):\n%s", d)
+	}
+}
+
+func TestAClientOfUDPIsForgottenSooner(t *testing.T) {
+	in := input(web("a", labels("nagaya.t.listen", "tcp:53", "nagaya.u.listen", "udp:53", "nagaya.u.port", "53"), func(c *tasks.Container) {
+		c.Ports = append(c.Ports, tasks.Port{Container: 53, Protocol: "udp", Host: 32800})
+	}))
+	in.Options.Stream = true
+	got := Build(in).Streams
+	if len(got) != 2 || got[0].Timeout != 10*time.Minute || got[1].Timeout != 30*time.Second {
+		t.Errorf("streams: %+v", got)
 	}
 }
 

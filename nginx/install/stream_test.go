@@ -281,7 +281,7 @@ func TestNginxProxysForms(t *testing.T) {
 	all := site("z.test", backend(t, "catch all"))
 	all.CatchAll = true
 	secure := withTLS(site("s.test", backend(t, "secure")), writePair(t, "s.test"), route.Redirect)
-	secure.Edge = route.Edge{HSTS: "max-age=31536000", RedirectCode: 307, TLSPolicy: "Mozilla-Modern"}
+	secure.Edge = route.Edge{HSTS: "max-age=31536000", RedirectCode: 307, TLSPolicy: "AWS-TLS13-1-2-2021-06"}
 	closed := site("closed.test", backend(t, "closed"))
 	closed.Edge.Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	r.serve(r.tree(a, some, open, re, all, secure, closed))

@@ -1,0 +1,60 @@
+package nginx
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+func TestRemarks(t *testing.T) {
+	locked := func(file string) route.Site {
+		return route.Site{Host: "a.test", Family: "web", Plain: route.Serve, Locations: []route.Location{
+			with(spot("/", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Auth = file }),
+			with(spot("/b", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Auth = file }),
+		}}
+	}
+	secure := func(change func(*route.Edge)) route.Site {
+		s := route.Site{Host: "a.test", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}}
+		change(&s.Edge)
+		return s
+	}
+	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(server("10.0.0.2:443", 1))}}
+	trusting := func(s *Settings) { s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }
+	for _, row := range []struct {
+		name     string
+		build    string
+		settings func(*Settings)
+		site     route.Site
+		want     []string
+	}{
+		{"nobody looked for password files", debian122, nil, locked("staff"), nil},
+		{"the file is there", debian122, func(s *Settings) { s.Passwords = []string{"staff"} }, locked("staff"), nil},
+		{"the file is not there", debian122, func(s *Settings) { s.Passwords = []string{} }, locked("staff"), []string{"auth-file-missing site a.test"}},
+		{"HTTP/2 off for one site", debian122, nil, secure(func(e *route.Edge) { e.HTTP2 = route.Off }), []string{"http2-not-by-site site a.test"}},
+		{"HTTP/2 on for one site", debian122, func(s *Settings) { s.HTTP2 = false }, secure(func(e *route.Edge) { e.HTTP2 = route.On }), []string{"http2-not-by-site site a.test"}},
+		{"HTTP/2 as it is anyway", debian122, nil, secure(func(e *route.Edge) { e.HTTP2 = route.On }), nil},
+		{"HTTP/2 by site", upstream128, nil, secure(func(e *route.Edge) { e.HTTP2 = route.Off }), nil},
+		{"protocols of one site", upstream128, nil, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Modern" }), []string{"tls-protocols-not-by-site site a.test"}},
+		{"ciphers of one site", upstream128, nil, secure(func(e *route.Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }), nil},
+		{"trusted proxies beside passthrough", debian122, trusting, passed, []string{"trusted-proxies-unseen nginx"}},
+		{"trusted proxies that speak the PROXY protocol", debian122, func(s *Settings) { trusting(s); s.ProxyProtocol = true }, passed, nil},
+	} {
+		tree := scene{build: row.build, settings: row.settings, sites: []route.Site{row.site}}.render(nil)
+		var got []string
+		for _, p := range tree.Problems {
+			got = append(got, p.Code+" "+p.Subject)
+			if p.Text == "" || p.Hint == "" {
+				t.Errorf("%s: incomplete %+v", row.name, p)
+			}
+		}
+		if d := cmp.Diff(row.want, got); d != "" {
+			t.Errorf("%s: problems (-want +got):\n%s", row.name, d)
+		}
+		if len(tree.Sites) != 1 {
+			t.Errorf("%s: the site is not written", row.name)
+		}
+	}
+}
