@@ -29,10 +29,8 @@ type Options struct {
 	LocalAddr netip.Addr
 	// Every is how often the metadata that may change any moment is read: the public
 	// addresses and, on a Spot Instance, its notices; whether Auto Scaling wants the
-	// instance gone is read every third time. The default is 5 s on a Spot
-	// Instance, which is what the EC2 User Guide advises for notices, and 8 s on
-	// others: a lost address is noticed within 10 s, and every look wakes an
-	// otherwise idle processor.
+	// instance gone is read every third time. The default is 5 s, which is what the
+	// EC2 User Guide advises for notices; so a lost address is noticed within 10 s.
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
 	Slow time.Duration
@@ -52,6 +50,9 @@ const mostRetry = 30
 // The first report holds what the host knows by itself; the rest follows when it
 // is there. It never gives up.
 func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
+	if o.Every <= 0 {
+		o.Every = 5 * time.Second
+	}
 	if o.Slow <= 0 {
 		o.Slow = time.Minute
 	}
@@ -131,13 +132,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if w.retry > 0 {
 		return w.retry*9/10 + rand.N(w.retry/5+1)
 	}
-	switch {
-	case w.o.Every > 0:
-		return w.o.Every
-	case id.Instance.LifeCycle == spot:
-		return 5 * time.Second
-	}
-	return 8 * time.Second
+	return w.o.Every
 }
 
 // lookAround is look without instance metadata.

@@ -222,6 +222,8 @@ func TestNoticesComeAndGo(t *testing.T) {
 	r.start()
 	r.until("the instance", known)
 	at := started.Add(2 * time.Minute)
+	soon := time.Now().Add(10 * time.Minute).Truncate(time.Second).UTC()
+	tomorrow := soon.Add(24 * time.Hour)
 	for _, row := range []struct {
 		name    string
 		notices simaws.Notices
@@ -241,6 +243,18 @@ func TestNoticesComeAndGo(t *testing.T) {
 			}},
 			[]identity.Notice{{Kind: identity.Maintenance, Text: "system-reboot", At: at}},
 			false,
+		},
+		{
+			"retirement, far away",
+			simaws.Notices{Maintenance: []simaws.Maintenance{{Code: "instance-retirement", NotBefore: tomorrow}}},
+			[]identity.Notice{{Kind: identity.Maintenance, Text: "instance-retirement", At: tomorrow}},
+			false,
+		},
+		{
+			"retirement",
+			simaws.Notices{Maintenance: []simaws.Maintenance{{Code: "instance-retirement", NotBefore: soon}}},
+			[]identity.Notice{{Kind: identity.Retirement, Text: "instance-retirement", At: soon}},
+			true,
 		},
 		{"none again", simaws.Notices{}, nil, false},
 	} {
