@@ -23,7 +23,7 @@ STATIC := -trimpath
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/, static and stripped.
@@ -40,6 +40,13 @@ demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it runni
 .PHONY: bench-idle
 bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx beside.
 	@.ci/with-docker bin/nagaya-sim bench idle
+
+# The second time with a newer nginx, and only what depends on that.
+.PHONY: bench-routes
+bench-routes: prepare build ## Measure what following containers takes and loses, with two nginx (12 minutes).
+	@newer=$$(.ci/sid-nginx); \
+	.ci/with-docker sh -c 'bin/nagaya-sim bench routes; first=$$?; \
+		bin/nagaya-sim bench routes --only a,b,e --nginx "$$1"; exit $$((first | $$?))' sh "$$newer"
 
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
