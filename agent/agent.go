@@ -97,6 +97,9 @@ func Run(ctx context.Context, o Options) error {
 		<-ctx.Done()
 		return nil
 	})
+	if os.Getpid() == 1 {
+		g.run("orphans", func(ctx context.Context) error { return buryOrphans(ctx, orphanAge) })
+	}
 	g.run("configuration", a.watchConfig)
 	g.run("systemd", a.tellSystemd)
 	g.run("flow", a.flows)

@@ -75,6 +75,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	g.run("discover", func(ctx context.Context) error {
 		return discover.Watch(ctx, discover.Options{
 			IMDS: a.cloud.metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
+			Spare: c.NginxProxy && len(c.Address.Claim) == 0,
 		}, me.saw)
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })

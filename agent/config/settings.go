@@ -76,7 +76,7 @@ var Settings = []Setting{
 	boolSetting("imds", func(c *Config) *bool { return &c.IMDS },
 		"Ask EC2's instance metadata who this machine is; false where there is none, e.g. outside EC2."),
 	boolSetting("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
-		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...) and its directories below /etc/nginx as defaults."),
+		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...), its directories below /etc/nginx and its habits as defaults."),
 	pathSetting("state-dir", func(c *Config) *string { return &c.StateDir },
 		"What must survive a reboot: nginx's generations, what was learnt about load."),
 	pathSetting("run-dir", func(c *Config) *string { return &c.RunDir },

@@ -23,6 +23,9 @@ type Options struct {
 	// IMDS is the client for instance metadata; its fallback to version 1 must be
 	// off. Nil asks for none: then only the host and the ECS agent are heard.
 	IMDS *imds.Client
+	// Spare is true where nothing is lost without instance metadata: then its absence is
+	// a warning, and what never answered is asked seldom, up to every ten minutes.
+	Spare bool
 	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
 	AgentURL string
 	// LocalAddr overrides the automatic choice of the local address.
@@ -45,6 +48,9 @@ const usualEvery = 3
 
 // mostRetry is how many times as long as the first pause the longest one is.
 const mostRetry = 30
+
+// spareRetry is the same for an Options.Spare.
+const spareRetry = 600
 
 // Watch reports the identity at once and whenever it changes, until ctx ends.
 // The first report holds what the host knows by itself; the rest follows when it
@@ -109,11 +115,15 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if err != nil {
 		// What was known stays known: an instance does not change its id because
 		// its metadata is slow.
-		id.Problems = []problem.Problem{explain(err, id.Instance.Known)}
+		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
 		if w.retry == 0 {
 			w.o.Log.Warn("instance metadata does not answer", "err", err)
 		}
-		w.retry = min(max(2*w.retry, w.o.Retry), mostRetry*w.o.Retry)
+		most := mostRetry
+		if w.o.Spare && !id.Instance.Known {
+			most = spareRetry
+		}
+		w.retry = min(max(2*w.retry, w.o.Retry), time.Duration(most)*w.o.Retry)
 	} else {
 		if w.retry != 0 || !id.Instance.Known {
 			w.o.Log.Info("identity", "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,

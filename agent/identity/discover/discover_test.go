@@ -438,3 +438,17 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+func TestMetadataThatIsSpare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.o.Spare = true
+	r.must(r.cloud.SetMetadata(host, simaws.Metadata{HopLimitBlocked: true}))
+	r.start()
+	id := r.until("the problem", func(id identity.Identity) bool { return len(id.Problems) > 0 })
+	if p := id.Problems[0]; p.Code != "imds-unreachable" || p.Severity.String() != "warning" || id.Instance.Known {
+		t.Errorf("identity %+v; want a warning and no instance", id)
+	}
+	r.must(r.cloud.SetMetadata(host, simaws.Metadata{}))
+	r.until("the instance", known)
+}
