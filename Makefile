@@ -10,6 +10,8 @@ SHELL := /bin/bash
 # 1.2.3 at the tag v1.2.3, 1.2.3+4.g0123abc four commits later, 0.0.0+4.g0123abc without a tag.
 VERSION ?= $(or $(shell .ci/version 2>/dev/null),0.0.0)
 FUZZTIME ?= 30s
+IMAGE ?= nagaya:latest
+BASE ?= nginx:stable
 ARCHES := amd64 arm64
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
@@ -77,6 +79,12 @@ package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/
 		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target dist/; done; \
 	done
 	cd dist && sha256sum *.deb *.rpm
+
+.PHONY: image
+image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).
+	rm -rf dist/image && mkdir -p dist/image
+	cp bin/nagaya packaging/image/Dockerfile dist/image/
+	docker build --build-arg BASE=$(BASE) -t $(IMAGE) dist/image
 
 # What the binary says about itself. The settings in the file are comments: one that
 # is not would outrank the instance's tags.

@@ -94,7 +94,7 @@ func newPlanner(a *agent, c config.Config) *planner {
 // besideNginx returns the ids that nginx's container may have because it is this
 // process's too.
 func besideNginx(c config.Config) []string {
-	if c.Nginx.Mode != "exec" {
+	if nginxMode(c) != install.Exec {
 		return nil
 	}
 	return ownIDs()

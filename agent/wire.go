@@ -76,7 +76,7 @@ func nginxSettings(c config.Config) nginx.Settings {
 		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
 		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
 		ProxyProtocol: c.Nginx.ProxyProtocol, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx.User),
-		StateDir: filepath.Join(c.StateDir, "nginx"), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
+		StateDir: nginxState(c), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
 	}
@@ -90,9 +90,12 @@ func nginxSettings(c config.Config) nginx.Settings {
 	return s
 }
 
+// nginxState is where nginx's generations are.
+func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "nginx") }
+
 // toStdout says whether nginx logs to this process's stdout and stderr: only one
 // that is this process's child can.
-func toStdout(c config.Config) bool { return c.Nginx.LogStdout && c.Nginx.Mode == "exec" }
+func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
 
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
@@ -109,7 +112,7 @@ func nginxMode(c config.Config) install.Mode {
 	if c.Nginx.Mode != "auto" {
 		return install.Mode(c.Nginx.Mode)
 	}
-	main := filepath.Join(nginxSettings(c).StateDir, "current", nginx.MainFile)
+	main := filepath.Join(nginxState(c), "current", nginx.MainFile)
 	if systemd.Booted() && strings.Contains(systemd.InstalledUnit(c.Nginx.Unit), " "+main+" ") {
 		return install.Service
 	}
