@@ -31,6 +31,9 @@ type Status struct {
 	Quarantined []Quarantine `json:"quarantined,omitempty"`
 	// WorkersDraining counts old workers that finish what they had begun.
 	WorkersDraining int `json:"workers_draining"`
+	// Restored counts how often files that somebody else had changed were put back
+	// since the agent started.
+	Restored int `json:"restored,omitempty"`
 	// WorkersEnded counts old workers that were ended before they had finished,
 	// because there were too many.
 	WorkersEnded int               `json:"workers_ended,omitempty"`

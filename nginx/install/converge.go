@@ -20,8 +20,11 @@ func (r *runner) converge(ctx context.Context) error {
 	if r.pid != 0 && !r.way.isMaster(r.pid) {
 		r.forget()
 	}
-	if err := r.store.prepare(slices.DeleteFunc([]string{r.o.RunDir, r.o.LogDir}, func(d string) bool { return d == "" })...); err != nil {
+	if err := r.prepare(); err != nil {
 		return err
+	}
+	if r.pid == 0 {
+		r.readyToStart()
 	}
 	if gen := r.store.current(); r.pid == 0 && gen != "" {
 		if done, err := r.resume(ctx, gen); done {
@@ -29,9 +32,27 @@ func (r *runner) converge(ctx context.Context) error {
 		}
 	}
 	if r.wanted == nil {
+		if k := r.guard.kept; r.stale && r.pid != 0 && k != nil {
+			return r.reload(ctx, k.Generation)
+		}
 		return nil
 	}
 	return r.apply(ctx, *r.wanted)
+}
+
+// recall has a generation guarded that a former agent had made, if it still is what
+// it was.
+func (r *runner) recall(gen string) bool {
+	tree, err := r.store.readKept(gen)
+	if err == nil {
+		r.guard.keep(tree)
+	}
+	return err == nil
+}
+
+// prepare makes the directories that nginx needs.
+func (r *runner) prepare() error {
+	return r.store.prepare(slices.DeleteFunc([]string{r.o.RunDir, r.o.LogDir}, func(d string) bool { return d == "" })...)
 }
 
 // resume starts nginx with the generation on the disk, so that services are
@@ -40,6 +61,7 @@ func (r *runner) converge(ctx context.Context) error {
 func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) {
 	err = r.launch(ctx, gen)
 	if err == nil {
+		r.recall(gen)
 		return false, nil
 	}
 	r.log.Warn("nginx did not start with the generation on the disk", "generation", gen, "err", err)
@@ -59,7 +81,20 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 	if readErr != nil {
 		return true, err
 	}
-	return true, r.apply(ctx, tree)
+	if err = r.apply(ctx, tree); err == nil || ctx.Err() != nil {
+		return true, err
+	}
+	for _, older := range r.store.whole(gen) {
+		r.log.Warn("nginx is started with an older generation", "generation", older, "err", err)
+		if err := r.store.swap(older); err != nil {
+			return true, err
+		}
+		if r.launch(ctx, older) == nil {
+			r.recall(older)
+			return true, nil
+		}
+	}
+	return true, errors.Join(err, r.store.swap(gen))
 }
 
 // apply makes nginx serve a tree, or as much of it as nginx accepts.
@@ -73,7 +108,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	if r.pid != 0 {
 		live = r.door.generation(ctx)
 	}
-	if live == tree.Generation && r.store.current() == live {
+	if r.serves(live, tree) {
 		r.log.Debug("nginx serves what is wanted", "generation", live)
 		r.status.Settled = true
 		return nil
@@ -90,7 +125,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	r.remember(proved.refused)
 	tree = proved.tree
-	if live == tree.Generation && r.store.current() == live {
+	if r.serves(live, tree) {
 		r.log.Info("nginx keeps what it serves", "generation", live, "quarantined", len(r.quarantine))
 		r.status.Settled = true
 		return nil
@@ -100,6 +135,23 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	r.status.Settled = true
 	return nil
+}
+
+// serves reports whether nginx serves that tree, of which live is what it says of
+// itself, and will go on with it when it reads its files again.
+func (r *runner) serves(live string, tree nginx.Tree) bool {
+	if live != tree.Generation || r.stale {
+		return false
+	}
+	if k := r.guard.kept; k != nil && k.Generation == live {
+		return true // whatever happens to its files is the guard's
+	}
+	if r.store.current() != live {
+		return false
+	}
+	r.guard.keep(tree)
+	r.stale = r.look(time.Now())
+	return !r.stale
 }
 
 // install makes a proved tree the current generation and nginx load it.
@@ -128,6 +180,7 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 		}
 		return err
 	}
+	r.guard.keep(tree)
 	r.served = tree.Servers()
 	r.store.sweep(tree.Generation, before)
 	return nil
@@ -200,6 +253,9 @@ func (r *runner) reload(ctx context.Context, gen string) error {
 func (r *runner) loaded(what, gen string, began time.Time) {
 	r.status.Reloads++
 	r.status.LoadedAt = time.Now()
+	r.stale = false
+	active, _ := r.way.workers(r.pid)
+	r.guard.loaded(gen, active)
 	r.log.Info(what, "generation", gen, "pid", r.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(r.quarantine))
 }
 

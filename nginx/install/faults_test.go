@@ -88,7 +88,7 @@ func TestFaultMasterKilled(t *testing.T) {
 // master wakes.
 func TestFaultReloadHangs(t *testing.T) {
 	r := newRig(t)
-	r.o.ConfirmTimeout = 300 * time.Millisecond
+	r.o.ConfirmTimeout = time.Second
 	r.run()
 	first := r.tree(site("a.test", backend(t, "one")))
 	pid := r.serve(first).PID

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -176,10 +177,20 @@ func (s *store) relink(gen string) error {
 	if err := os.Symlink(filepath.Join(generationsDir, gen), next); err != nil {
 		return err
 	}
-	if err := os.Rename(next, link); err != nil {
+	if err := renameOver(next, link); err != nil {
 		return err
 	}
 	return syncPath(s.dir)
+}
+
+// renameOver is os.Rename in place of whatever is there, even of a directory.
+func renameOver(from, to string) error {
+	if info, err := os.Lstat(to); err == nil && info.IsDir() {
+		if err := os.RemoveAll(to); err != nil {
+			return err
+		}
+	}
+	return os.Rename(from, to)
 }
 
 // read returns the tree of a generation as it is on the disk.
@@ -237,6 +248,44 @@ func (s *store) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
 	}
 	none := nginx.SiteFile{Host: site.Host, Name: site.Name}
 	return good, good != site && good != none
+}
+
+// readKept returns a generation as it is on the disk if that is what it was made of.
+func (s *store) readKept(gen string) (nginx.Tree, error) {
+	t, err := s.read(gen)
+	if err == nil && t.Generation != gen {
+		err = fmt.Errorf("the files of generation %s are not what they were", gen)
+	}
+	return t, err
+}
+
+// whole returns the generations on the disk that are what they were made of, the
+// newest first, but for one.
+func (s *store) whole(but string) []string {
+	entries, err := os.ReadDir(s.path(generationsDir))
+	if err != nil {
+		return nil
+	}
+	made := map[string]time.Time{}
+	var gens []string
+	for _, e := range entries {
+		gen := e.Name()
+		info, err := e.Info()
+		if err != nil || gen == but || !generationName.MatchString(gen) {
+			continue
+		}
+		if _, err := s.readKept(gen); err == nil {
+			gens, made[gen] = append(gens, gen), info.ModTime()
+		}
+	}
+	slices.SortFunc(gens, func(a, b string) int { return made[b].Compare(made[a]) })
+	return gens
+}
+
+// clean removes what a crash left half done.
+func (s *store) clean() {
+	s.unstage()
+	os.Remove(s.path(currentLink) + ".tmp")
 }
 
 // sweep removes every generation but these, and what crashes left behind.

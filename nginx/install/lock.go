@@ -13,10 +13,25 @@ import (
 // ErrLocked is wrapped by Run's error when another nagaya holds the state directory.
 var ErrLocked = errors.New("another nagaya works in this state directory")
 
-// lockStore takes the lock of a state directory, so that two agents never
-// write the same nginx's files. The kernel lets go of it when the process ends,
-// however it ends. On a read-only file system the lock of before is taken.
-func lockStore(dir string) (unlock func(), err error) {
+// lock is the lock of a state directory, so that two agents never write the same
+// nginx's files. The kernel lets go of it when the process ends, however it ends.
+type lock struct{ f *os.File }
+
+func (l *lock) unlock() { l.f.Close() }
+
+// holds reports whether the lock's file is still where others look for it.
+func (l *lock) holds() bool {
+	ours, err := l.f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(l.f.Name())
+	return err == nil && os.SameFile(ours, there)
+}
+
+// lockStore takes the lock of a state directory. On a read-only file system the lock
+// of before is taken.
+func lockStore(dir string) (*lock, error) {
 	name := filepath.Join(dir, "lock")
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if errors.Is(err, unix.EROFS) {
@@ -38,5 +53,5 @@ func lockStore(dir string) (unlock func(), err error) {
 	if f.Truncate(0) == nil {
 		fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
-	return func() { f.Close() }, nil
+	return &lock{f}, nil
 }

@@ -60,6 +60,12 @@ type Options struct {
 	// RetryQuarantine is how often a refused site is tried again although it did
 	// not change, default 5 min: the cause may have been a file elsewhere.
 	RetryQuarantine time.Duration
+	// Restores is how often files of the current generation that somebody else has
+	// changed are put back within a RestorePeriod; default 3 in 10 min. Recheck is how
+	// often they are looked at without a sign of change, default 5 min.
+	Restores      int
+	RestorePeriod time.Duration
+	Recheck       time.Duration
 	// Log gets one line per decision; nil discards them.
 	Log *slog.Logger
 }
@@ -105,6 +111,8 @@ func (o Options) withDefaults() (Options, error) {
 		{&o.ConfirmTimeout, 10 * time.Second},
 		{&o.StopTimeout, 10 * time.Second},
 		{&o.RetryQuarantine, 5 * time.Minute},
+		{&o.RestorePeriod, 10 * time.Minute},
+		{&o.Recheck, 5 * time.Minute},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.instead
@@ -118,6 +126,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.MaxDraining <= 0 {
 		o.MaxDraining = 16
+	}
+	if o.Restores <= 0 {
+		o.Restores = 3
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -29,12 +29,13 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(ngin
 	if err != nil {
 		return fmt.Errorf("nginx install: %w", err)
 	}
-	unlock, err := r.lock(ctx)
-	if err != nil || unlock == nil {
+	if err := r.lock(ctx); err != nil || r.held == nil {
 		return err
 	}
-	defer unlock()
+	defer func() { r.held.unlock() }()
 	defer r.forget()
+	defer r.guard.rest()
+	r.store.clean()
 	r.adopt(ctx)
 	r.loop(ctx, wanted)
 	return nil
@@ -56,11 +57,15 @@ type runner struct {
 	door    *door
 	budget  budget
 	backoff backoff
+	guard   *guard
+	held    *lock
 
 	wanted *nginx.Tree
 	served []string // the servers of the tree that nginx serves, sorted
 	status nginx.Status
 	err    error // why the last pass failed
+	// stale is true when nginx may have loaded other files than it should have.
+	stale bool
 
 	pid       int
 	startedAt time.Time
@@ -76,30 +81,31 @@ type runner struct {
 
 func newRunner(o Options, put func(nginx.Status)) (*runner, error) {
 	w, err := newWay(o)
+	st := &store{dir: o.StateDir}
 	return &runner{
 		o: o, log: o.Log, put: put,
-		store: &store{dir: o.StateDir}, way: w, door: newDoor(o.RunDir),
+		store: st, way: w, door: newDoor(o.RunDir), guard: newGuard(o, st),
 		budget:     budget{burst: o.ReloadBurst, every: o.ReloadEvery},
 		status:     nginx.Status{Version: o.Build.Version.String()},
 		quarantine: map[string]refused{},
 	}, err
 }
 
-// lock waits for a state directory that can be locked; unlock is nil when ctx
+// lock waits for a state directory that can be locked; nothing is held when ctx
 // ended before.
-func (r *runner) lock(ctx context.Context) (unlock func(), err error) {
+func (r *runner) lock(ctx context.Context) error {
 	for {
 		err := r.store.prepare()
 		if err == nil {
-			unlock, err = lockStore(r.o.StateDir)
+			r.held, err = lockStore(r.o.StateDir)
 		}
 		if err == nil {
 			r.backoff.reset()
 			r.err = nil
-			return unlock, nil
+			return nil
 		}
 		if errors.Is(err, ErrLocked) {
-			return nil, err
+			return err
 		}
 		r.failed(err)
 		r.status.PID = r.way.find(ctx)
@@ -107,7 +113,7 @@ func (r *runner) lock(ctx context.Context) (unlock func(), err error) {
 		r.publish()
 		select {
 		case <-ctx.Done():
-			return nil, nil
+			return nil
 		case <-time.After(r.backoff.next()):
 		}
 	}
@@ -121,9 +127,22 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 	defer drain.Stop()
 	var newest nginx.Tree
 	for {
+		signs, lost := r.guard.signs()
 		select {
 		case <-ctx.Done():
 			return
+		case <-signs:
+			r.guard.sign()
+			continue
+		case <-lost: // a queue that was full: whatever was in it
+			r.guard.sign()
+			continue
+		case <-r.guard.due.C:
+			if r.look(time.Now()) {
+				r.stale = true
+				due.Reset(r.budget.wait(time.Now()))
+			}
+			continue
 		case newest = <-wanted:
 			r.wanted = &newest
 			r.status.Wanted, r.status.Settled = newest.Generation, false
@@ -238,6 +257,9 @@ func (r *runner) publish() {
 	if r.err != nil {
 		s.Problems = append(s.Problems, asProblem(r.err))
 	}
+	if r.guard.problem != nil {
+		s.Problems = append(s.Problems, *r.guard.problem)
+	}
 	if r.wanted != nil {
 		s.Problems = append(s.Problems, r.wanted.Problems...)
 	}
@@ -267,6 +289,11 @@ func (r *runner) adopt(ctx context.Context) {
 	r.follow(pid, time.Time{})
 	r.observe(ctx)
 	r.log.Info("running nginx adopted", "pid", pid, "generation", r.status.Generation)
+	if gen := r.store.current(); gen != "" && gen == r.status.Generation {
+		if r.recall(gen) {
+			r.guard.workers, _ = r.way.workers(pid)
+		}
+	}
 }
 
 // follow watches over a master process.

@@ -16,12 +16,12 @@ func Stop(ctx context.Context, o Options) error {
 		return fmt.Errorf("nginx stop: %w", err)
 	}
 	// A directory that cannot be locked for another reason has no other agent in it.
-	unlock, err := lockStore(o.StateDir)
+	held, err := lockStore(o.StateDir)
 	if errors.Is(err, ErrLocked) {
 		return fmt.Errorf("nginx stop: %w", err)
 	}
 	if err == nil {
-		defer unlock()
+		defer held.unlock()
 	}
 	w, err := newWay(o)
 	if err != nil {
