@@ -1,8 +1,10 @@
 package agent
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +14,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 var update = flag.Bool("update", false, "write the generated documents anew")
@@ -21,16 +25,20 @@ var update = flag.Bool("update", false, "write the generated documents anew")
 // The references are made from the tables that the program itself works with,
 // so that they cannot drift.
 func TestReferencesAreGenerated(t *testing.T) {
-	for name, text := range map[string]string{"labels.md": labelReference(), "configuration.md": settingReference()} {
+	for name, write := range map[string]func(was string) string{
+		"labels.md": labelReference, "configuration.md": func(string) string { return settingReference() },
+	} {
 		file := filepath.Join("..", "docs", name)
+		have, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := write(string(have))
 		if *update {
 			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}
-		have, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
+			have = []byte(text)
 		}
 		if diff := cmp.Diff(text, string(have)); diff != "" {
 			t.Errorf("docs/%s is not what the program's tables say (go test ./agent -update):\n%s", name, diff)
@@ -38,28 +46,95 @@ func TestReferencesAreGenerated(t *testing.T) {
 	}
 }
 
-func labelReference() string {
-	var b strings.Builder
-	b.WriteString(`# Labels
+// labelReference is the page with its tables made anew: those between the comments.
+func labelReference(was string) string {
+	var labels, words, policies strings.Builder
+	table(&labels, route.Labels)
+	table(&words, route.EnvWords)
+	policies.WriteString("| policy | protocols |\n|---|---|\n")
+	for _, p := range route.TLSPolicies {
+		fmt.Fprintf(&policies, "| `%s` | %s |\n", p.Name, strings.Join(p.Protocols, ", "))
+	}
+	for name, text := range map[string]string{"labels": labels.String(), "nginx-proxy": words.String(), "policies": policies.String()} {
+		before, rest, found := strings.Cut(was, "<!-- "+name+" -->\n")
+		_, after, ended := strings.Cut(rest, "<!-- end -->")
+		if !found || !ended {
+			return "the page has no place for the table " + name
+		}
+		was = before + "<!-- " + name + " -->\n" + text + "<!-- end -->" + after
+	}
+	return was
+}
 
-What a container says about itself, as Docker labels (` + "`dockerLabels`" + ` in an ECS task
-definition). One container may carry several routes: put a name of your own in the
-middle, e.g. ` + "`nagaya.admin.host`" + ` and ` + "`nagaya.admin.port`" + `.
+var jsonExample = regexp.MustCompile("(?s)```json\n(.*?)```")
 
-A label can never add a directive to nginx, reach a file, take a host name that another
-task family holds, or stop another route. What cannot be used is a problem in
-` + "`nagaya status`" + `, and only that route is left out.
+// Every example of labels makes a route, and no problem.
+func TestExamplesOfLabelsWork(t *testing.T) {
+	page, err := os.ReadFile("../docs/labels.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := jsonExample.FindAllStringSubmatch(string(page), -1)
+	if len(examples) < 8 {
+		t.Errorf("only %d examples found", len(examples))
+	}
+	for _, m := range examples {
+		labels := map[string]string{}
+		if err := json.Unmarshal([]byte(m[1]), &labels); err != nil {
+			t.Errorf("%s: %v", m[1], err)
+			continue
+		}
+		got := route.Build(route.Input{
+			Snapshot: tasks.Snapshot{Complete: true, Containers: []tasks.Container{{
+				ID: strings.Repeat("a", 64), Name: "web", Labels: labels, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
+				Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")},
+			}}},
+			Certs: certs.Inventory{Complete: true}, Options: route.Options{Stream: true, Reserved: config.Default().Routes.ReservedPorts},
+		})
+		if len(got.Problems) > 0 || len(got.Sites)+len(got.Streams) == 0 {
+			t.Errorf("%s: %d sites, %d streams, problems %+v", m[1], len(got.Sites), len(got.Streams), got.Problems)
+		}
+	}
+}
 
-`)
-	table(&b, route.Labels)
-	b.WriteString(`
-## nginx-proxy's words
+var (
+	problemCode = regexp.MustCompile(`Code(?::| =) "([a-z0-9-]+)"`)
+	codeRow     = regexp.MustCompile("(?m)^\\| (`[a-z0-9-]+`(?:, `[a-z0-9-]+`)*) \\|")
+)
 
-These environment variables of the container work too, where no label says otherwise.
-
-`)
-	table(&b, route.EnvWords)
-	return b.String()
+// The page names every problem that routes can have, and no other.
+func TestProblemsOfRoutesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../docs/labels.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(page), "## What can be wrong")
+	documented, known := map[string]bool{}, map[string]bool{}
+	for _, m := range codeRow.FindAllStringSubmatch(list, -1) {
+		for _, code := range strings.Split(m[1], ", ") {
+			documented[strings.Trim(code, "`")] = true
+		}
+	}
+	for _, dir := range []string{"route", "../nginx"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range problemCode.FindAllStringSubmatch(string(text), -1) {
+				if !strings.HasSuffix(file, "_test.go") {
+					known[m[1]] = true
+				}
+			}
+		}
+	}
+	if diff := cmp.Diff(known, documented); diff != "" {
+		t.Errorf("problems of routes (-in the program +in docs/labels.md):\n%s", diff)
+	}
 }
 
 func table(b *strings.Builder, docs []route.LabelDoc) {

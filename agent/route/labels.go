@@ -152,7 +152,7 @@ func parseChoice(v string) (Choice, error) {
 // labelWords is the vocabulary of nagaya.<word> and nagaya.<name>.<word>.
 var labelWords = []word{
 	{
-		LabelDoc{"host", "host names to serve", "DNS names with commas between them; *.example.com stands for one label in front", "none: no host, no route"},
+		LabelDoc{"host", "host names to serve", "DNS names with commas between them; *.example.com stands for every name below it", "none: no host, no route"},
 		assign(parseHosts, func(s *said) *[]string { return &s.hosts }),
 	},
 	{
