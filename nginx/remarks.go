@@ -21,14 +21,14 @@ func (t *Tree) remark(sites []route.Site) {
 				Hint: "remove nagaya.http2, set nginx.http2 for all sites, or install nginx 1.25.1 or newer",
 			})
 		}
-		policy, _ := route.PolicyNamed(site.Edge.TLSPolicy)
-		usual, _ := route.PolicyNamed("")
+		usual, _ := route.PolicyNamed(s.TLSPolicy)
+		policy, _ := route.PolicyNamed(or(site.Edge.TLSPolicy, usual.Name))
 		if site.TLS && !b.ProtocolsBySite && !slices.Equal(policy.Protocols, usual.Protocols) {
 			t.Problems = append(t.Problems, problem.Problem{
 				Code: "tls-protocols-not-by-site", Severity: problem.Warning, Subject: subject,
 				Text: fmt.Sprintf("%s speaks %s, and not %s as its policy %s says: nginx %v has one choice of protocols for all sites of a port; the policy's ciphers are in force",
 					site.Host, strings.Join(usual.Protocols, " and "), strings.Join(policy.Protocols, " and "), policy.Name, b.Version),
-				Hint: "install nginx 1.29.2 or newer, or choose a policy with these protocols",
+				Hint: "install nginx 1.29.2 or newer, or choose a policy with these protocols, or set routes.tls-policy for all",
 			})
 		}
 		for _, l := range site.Locations {

@@ -39,6 +39,8 @@ func TestRemarks(t *testing.T) {
 		{"HTTP/2 by site", upstream128, nil, secure(func(e *route.Edge) { e.HTTP2 = route.Off }), nil},
 		{"protocols of one site", upstream128, nil, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Modern" }), []string{"tls-protocols-not-by-site site a.test"}},
 		{"ciphers of one site", upstream128, nil, secure(func(e *route.Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }), nil},
+		{"protocols of all sites", upstream128, func(s *Settings) { s.TLSPolicy = "Mozilla-Modern" }, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Modern" }), nil},
+		{"protocols of one site, wider than those of all", upstream128, func(s *Settings) { s.TLSPolicy = "Mozilla-Modern" }, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Intermediate" }), []string{"tls-protocols-not-by-site site a.test"}},
 		{"trusted proxies beside passthrough", debian122, trusting, passed, []string{"trusted-proxies-unseen nginx"}},
 		{"trusted proxies that speak the PROXY protocol", debian122, func(s *Settings) { trusting(s); s.ProxyProtocol = true }, passed, nil},
 	} {

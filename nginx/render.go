@@ -132,8 +132,9 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 // offersQUIC reports whether a site is served over HTTP/3 too, which there is only
 // with TLS 1.3 (RFC 9001, section 4.2); nginx refuses it with other protocols alone.
 func offersQUIC(s Settings, b Build, site route.Site) bool {
-	p, _ := route.PolicyNamed(site.Edge.TLSPolicy) // checked before
-	return b.HTTP3 && site.TLS && slices.Contains(p.Protocols, "TLSv1.3") &&
+	own, _ := route.PolicyNamed(or(site.Edge.TLSPolicy, s.TLSPolicy)) // checked before
+	all, _ := route.PolicyNamed(s.TLSPolicy)                          // of the default server at the port
+	return b.HTTP3 && site.TLS && slices.Contains(own.Protocols, "TLSv1.3") && slices.Contains(all.Protocols, "TLSv1.3") &&
 		(site.Edge.HTTP3 == route.On || site.Edge.HTTP3 == route.Unset && s.HTTP3)
 }
 
@@ -171,7 +172,7 @@ func renderMain(s Settings, b Build, n needs) string {
 	t.block("http", nil, func() {
 		connections(&t, s, b)
 		hashes(&t, "server_names", n.names)
-		tls(&t, "nagaya_tls")
+		tls(&t, s, "nagaya_tls")
 		temp(&t, s, b)
 		clients(&t, s, b, n)
 		variables(&t, s, b, n)
@@ -276,8 +277,8 @@ func hashes(t *text, of string, hosts []string) {
 // tls sets the default choice of protocols and ciphers. Session tickets are off,
 // because their keys would live as long as the process; the cache of sessions
 // cannot be shared between http and stream.
-func tls(t *text, cache string) {
-	policy(t, route.DefaultTLSPolicy)
+func tls(t *text, s Settings, cache string) {
+	policy(t, s.TLSPolicy)
 	t.set("ssl_session_cache", "shared:"+cache+":1m")
 	t.set("ssl_session_timeout", "4h")
 	t.set("ssl_session_tickets", "off")

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // Settings is what the operator decides about nginx as a whole. Default returns
@@ -63,6 +65,8 @@ type Settings struct {
 	HostAuth []string `json:"host_auth,omitempty"`
 	// Passwords are all files in HtpasswdDir; nil means that nobody has looked.
 	Passwords []string `json:"passwords,omitempty"`
+	// TLSPolicy is for sites and streams that have none; empty is route.DefaultTLSPolicy.
+	TLSPolicy string `json:"tls_policy,omitempty"`
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int `json:"worker_processes"`
 	// WorkerConnections is the number of connections of one worker, clients and
@@ -161,6 +165,9 @@ func (s Settings) Validate() error {
 	}
 	if strings.ContainsFunc(s.LogFormat, unicode.IsControl) {
 		return fmt.Errorf("log_format is %q: give a text without control characters", cut(s.LogFormat))
+	}
+	if _, ok := route.PolicyNamed(s.TLSPolicy); !ok {
+		return fmt.Errorf("tls_policy is %q: give the name of a policy that is known", cut(s.TLSPolicy))
 	}
 	if s.WorkerProcesses < 0 || s.WorkerProcesses > 512 {
 		return fmt.Errorf("worker_processes is %d: give 0 (one per core) to 512", s.WorkerProcesses)

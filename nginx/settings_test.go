@@ -27,6 +27,7 @@ func TestValidate(t *testing.T) {
 		{"group alone", func(s *Settings) { s.Group = "adm" }, "group is \"adm\" but user is empty"},
 		{"escape", func(s *Settings) { s.LogEscape = "no" }, "log_escape is"},
 		{"newline in a format", func(s *Settings) { s.LogFormat = "$host\n" }, "log_format is"},
+		{"policy", func(s *Settings) { s.TLSPolicy = "mine" }, "tls_policy is"},
 		{"workers", func(s *Settings) { s.WorkerProcesses = -1 }, "worker_processes is -1"},
 		{"connections", func(s *Settings) { s.WorkerConnections = 3 }, "worker_connections is 3"},
 		{"shutdown", func(s *Settings) { s.ShutdownTimeout = time.Millisecond }, "shutdown_timeout is 1ms"},

@@ -25,7 +25,7 @@ func renderStreams(t *text, s Settings, n needs) {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
 		t.set("access_log", path.Join(path.Dir(s.AccessLog), "stream.log"), "nagaya")
 	}
-	tls(t, "nagaya_stream_tls")
+	tls(t, s, "nagaya_stream_tls")
 	if n.passed {
 		shared(t, s, n)
 	}

@@ -1,7 +1,6 @@
 package address
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,11 +9,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
-
-func TestMain(m *testing.M) {
-	time.Local = time.UTC // the text shows local times
-	os.Exit(m.Run())
-}
 
 func TestTextOfSeveralClaims(t *testing.T) {
 	at := noon.Add(3 * time.Minute)

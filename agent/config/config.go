@@ -48,13 +48,12 @@ type ECS struct {
 	AgentURL string
 }
 
-// Address says which Elastic IPs are claimed, and how.
+// Address says which Elastic IP is claimed, and how.
 type Address struct {
-	Claim       []string
-	Policy      string
-	Ready       []string
-	Unreachable time.Duration
-	Every       time.Duration
+	Claim  string
+	Policy string
+	Ready  []string
+	Every  time.Duration
 }
 
 // Routes holds the defaults of routes and what happens around them.
@@ -63,8 +62,10 @@ type Routes struct {
 	Timeout  time.Duration
 	Grace    time.Duration
 	// Dir holds the operator's files for what does not run in Docker.
-	Dir           string
-	DefaultHost   string
+	Dir         string
+	DefaultHost string
+	// ShareHosts lets containers of several families serve one host.
+	ShareHosts    bool
 	ReservedPorts []uint16
 
 	// What holds for sites whose containers say nothing.

@@ -26,18 +26,15 @@ type ProxyWord struct {
 	harmless func(v string) bool
 }
 
-// ProxyImage is how nginx-proxy's image is made, as settings: the places where its
-// users mount things, and that a container logs to its stdout. Docker kills what has not
-// ended ten seconds after it was told to.
-var ProxyImage = []struct{ Setting, Value string }{
-	{"docker.host", "unix:///tmp/docker.sock"},
-	{"nginx.log-stdout", "true"},
-	{"nginx.stop-timeout", "8s"},
+// ProxyDirs are the directories of nginx-proxy's image by the settings that they
+// are the values of.
+var ProxyDirs = []struct{ Setting, Value string }{
 	{"certs.dir", "/etc/nginx/certs"},
 	{"nginx.vhost-dir", "/etc/nginx/vhost.d"},
 	{"nginx.conf-dir", "/etc/nginx/conf.d"},
 	{"nginx.htpasswd-dir", "/etc/nginx/htpasswd"},
 	{"nginx.host-auth", "true"},
+	{"routes.share-hosts", "true"},
 }
 
 // ProxyFile is a file that users of nginx-proxy mount and that has no effect here.
@@ -162,7 +159,7 @@ func isFalse(v string) bool { on, err := strconv.ParseBool(v); return err == nil
 
 func only(value string) func(string) bool { return func(v string) bool { return v == value } }
 
-// FromNginxProxy returns what nginx-proxy's image and variables say, in an
+// FromNginxProxy returns what nginx-proxy's variables and directories say, in an
 // order in which a later value wins over an earlier one. What has no counterpart
 // here, or a value that is not allowed, is a problem and nothing else. An empty
 // variable is one that is not set, as nginx-proxy takes it.
@@ -174,9 +171,9 @@ func FromNginxProxy(environ []string) ([]Value, []problem.Problem) {
 	}
 	var values []Value
 	var problems []problem.Problem
-	for _, d := range ProxyImage {
+	for _, d := range ProxyDirs {
 		s, _ := Find(d.Setting)
-		values = append(values, Value{Setting: s, Values: []string{d.Value}, Where: "as nginx-proxy's image"})
+		values = append(values, Value{Setting: s, Values: []string{d.Value}, Where: "directories of nginx-proxy"})
 	}
 	for _, w := range ProxyWords {
 		v := set[w.Name]

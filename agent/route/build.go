@@ -56,6 +56,9 @@ type Options struct {
 	// Stream is false where nginx has no stream module: then routes that need it are
 	// problems.
 	Stream bool
+	// ShareHosts lets containers that use nginx-proxy's words serve one host together,
+	// whatever family they are of.
+	ShareHosts bool
 	// Reserved are ports of this host that no label may ask nginx to listen on,
 	// besides those in Listen: the agent's own and what the operator names.
 	Reserved []uint16
@@ -123,7 +126,9 @@ func (o Options) withDefaults() Options {
 func Build(in Input) Table {
 	b := &builder{in: in, o: in.Options.withDefaults()}
 	b.t = Table{Complete: in.Snapshot.Complete && in.Certs.Complete, Sites: []Site{}}
-	claims := b.settle(b.claims())
+	claims := b.claims()
+	b.unrouted(claims)
+	claims = b.settle(claims)
 	b.contest(claims)
 	sites, ports := apart(claims)
 	b.sites(sites)
@@ -209,7 +214,7 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 		})
 		return
 	}
-	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.From.Container {
+	if c.Network == tasks.Host && b.isNginxPort(port) {
 		b.say(problem.Problem{
 			Code: "port-is-nginx", Severity: problem.Error, Subject: subject,
 			Text: fmt.Sprintf("it uses the host's network, where port %d is nginx's own", port),
@@ -236,7 +241,7 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 		}
 	}
 	for _, at := range s.spots() {
-		x := claim{host: at.host, path: s.path, said: s, c: c, ref: ref(c), family: family(c), scheme: scheme, place: where, probeHost: probeHost}
+		x := claim{host: at.host, path: s.path, said: s, c: c, ref: ref(c), family: b.familyOf(c, s), scheme: scheme, place: where, probeHost: probeHost}
 		b.stand(&x, reached)
 		b.crashing(x)
 		claims[x.host] = append(claims[x.host], x)
@@ -254,6 +259,18 @@ func (b *builder) idleTLS(s said, scheme Scheme, subject string) {
 		Text: fmt.Sprintf("nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", scheme),
 		Hint: "set nagaya.scheme to https or grpcs, or remove these labels",
 	})
+}
+
+// sharedFamily is the family of all whose hosts are shared: as if they all named one
+// nagaya.upstream.
+const sharedFamily = "upstream:nginx-proxy"
+
+// familyOf is the family under which a route claims its hosts.
+func (b *builder) familyOf(c tasks.Container, s said) string {
+	if b.o.ShareHosts && s.nginxProxy && c.Labels[tasks.LabelPrefix+"upstream"] == "" {
+		return sharedFamily
+	}
+	return family(c)
 }
 
 // settle decides which family holds each host, with all its paths: a path of

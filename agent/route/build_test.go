@@ -144,6 +144,28 @@ func TestBuild(t *testing.T) {
 			"a.example.com/ http 10.9.9.9:32768\n",
 		},
 		{
+			"a container with an address of IPv6 only",
+			[]tasks.Container{web("a", hostPort(0), func(c *tasks.Container) { c.Addrs = []netip.Addr{netip.MustParseAddr("fd00::2")} })},
+			"a.example.com/ http [fd00::2]:80\n",
+		},
+		{
+			"several networks: the first address, IPv4 before IPv6",
+			[]tasks.Container{web("a", hostPort(0), func(c *tasks.Container) {
+				c.Addrs = []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("172.19.0.2"), netip.MustParseAddr("fd00::2")}
+			})},
+			"a.example.com/ http 172.18.0.2:80\n",
+		},
+		{
+			"no network: nowhere to go",
+			[]tasks.Container{web("a", hostPort(0), func(c *tasks.Container) { c.Network, c.Addrs = tasks.None, nil })},
+			"waits a.example.com/ web:1/app no-address\nerror container-no-address\n",
+		},
+		{
+			"other programs' labels are none of nagaya's business",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "traefik.enable", "true", "traefik.http.routers.x.rule", "Host(`x`)", "caddy", "x.test", "nagayax.host", "b.test"))},
+			"a.example.com/ http 10.0.0.5:32768\n",
+		},
+		{
 			"another dynamic port for IPv6: that of the local address's family",
 			[]tasks.Container{web("a", func(c *tasks.Container) {
 				six := c.Ports[0]
@@ -709,6 +731,30 @@ slow.example.com   /     -         10.0.0.5:32768                               
 			t.Errorf("the columns are not aligned:\n%s", strings.Join(rows, "\n"))
 			break
 		}
+	}
+}
+
+func TestWhyContainersHaveNoRoute(t *testing.T) {
+	got := Build(input(
+		web("a"), web("b", healthIs(tasks.Starting)), web("c", labels(), of("quiet")), web("d", labels("nagaya.host", "!"), of("wrong")),
+		web("e", of("job"), func(c *tasks.Container) { c.Env = map[string]string{"AWS_BATCH_JOB_ID": "1"} }),
+		web("f", of("unclear"), func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil }),
+		web("g", labels(), of("over"), stateIs(tasks.Exited)), web("h", labels("nagaya.port", "80"), of("hostless")),
+	))
+	want := []Unrouted{
+		{"hostless:1/app", "refused"}, {"job:1/app", "batch"}, {"quiet:1/app", "silent"}, {"unclear:1/app", "refused"}, {"wrong:1/app", "refused"},
+	}
+	if d := cmp.Diff(want, got.Unrouted); d != "" {
+		t.Errorf("unrouted (-want +got):\n%s", d)
+	}
+	text := got.Explained()
+	for _, u := range want {
+		if !strings.Contains(text, u.Ref) {
+			t.Errorf("%s is not in\n%s", u.Ref, text)
+		}
+	}
+	if text := Build(input(web("a"))).Explained(); !strings.Contains(text, "Every container") {
+		t.Errorf("nothing unrouted:\n%s", text)
 	}
 }
 

@@ -3,6 +3,7 @@ package route
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -151,5 +152,26 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 		if got := s.Cert.Name + " " + s.Edge.ClientCert; got != row.want || s.TLS != (s.Cert.Name != "") {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
 		}
+	}
+}
+
+// Where hosts are shared, containers of several names serve one together, by path and
+// side by side; but only those that speak nginx-proxy's words.
+func TestSharedHosts(t *testing.T) {
+	named := func(name string, port uint16, words ...string) tasks.Container {
+		return web(name, env(append([]string{"VIRTUAL_HOST", "a.example.com"}, words...)...), hostPort(port), func(c *tasks.Container) { c.Task = tasks.TaskRef{} })
+	}
+	stranger := web("d", hostPort(4), of("api"), age(time.Second))
+	in := input(named("a", 1), named("b", 2), named("c", 3, "VIRTUAL_PATH", "/api/"), stranger)
+	in.Options.ShareHosts = true
+	want := "a.example.com/api/ http 10.0.0.5:3\na.example.com/ http 10.0.0.5:1 10.0.0.5:2\nwaits a.example.com/ api:1/app taken\nerror host-taken\n"
+	got := Build(in)
+	if d := cmp.Diff(want, lines(got)); d != "" {
+		t.Errorf("shared (-want +got):\n%s", d)
+	}
+	checkTable(t, got)
+	in.Options.ShareHosts = false
+	if got := Build(in); len(got.Sites[0].Locations[0].Servers) != 1 || len(got.Waiting) != 3 {
+		t.Errorf("not shared:\n%s", lines(got))
 	}
 }

@@ -24,6 +24,9 @@ type Table struct {
 	// Waiting are the containers that want to serve and do not yet, or not any
 	// more, sorted by host, path and reference. It is for people; nothing of it is served.
 	Waiting []Waiting `json:"waiting,omitempty"`
+	// Unrouted are the containers that run and are in none of these, sorted by
+	// reference. It is for people too.
+	Unrouted []Unrouted `json:"unrouted,omitempty"`
 	// Probes are what must be known before the next table can be better than this
 	// one; sorted, without duplicates.
 	Probes   []Probe           `json:"-"`

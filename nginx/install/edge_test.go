@@ -350,6 +350,50 @@ func TestDefaultHostOverTLS(t *testing.T) {
 	r.expect(r.https("127.0.0.1", "/"), 0, "unrecognized name")
 }
 
+// Clients show a certificate where there is an authority for them.
+func TestClientCertificates(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	ca, issue := authority(t)
+	sites := []route.Site{site("must.test", backend(t, "inside")), site("may.test", backend(t, "inside")), site("free.test", backend(t, "inside"))}
+	p := writePair(t, "must.test", "may.test", "free.test")
+	p.ClientCAFile = ca
+	for i, ask := range []string{"on", "optional", ""} {
+		sites[i] = withTLS(sites[i], p, route.Redirect)
+		sites[i].Edge.ClientCert = ask
+	}
+	r.serve(r.tree(sites...))
+	known, stranger := issue("client").Certificates, []tls.Certificate{}
+	_, other := authority(t)
+	stranger = append(stranger, other("client").Certificates...)
+	for _, row := range []struct {
+		host   string
+		with   []tls.Certificate
+		status int
+	}{
+		{"must.test", known, 200},
+		{"must.test", nil, 400},
+		{"must.test", stranger, 400},
+		{"may.test", known, 200},
+		{"may.test", nil, 200},
+		{"may.test", stranger, 400},
+		{"free.test", nil, 200},
+	} {
+		c := r.client()
+		c.Transport.(*http.Transport).TLSClientConfig.Certificates = row.with
+		res, err := c.Get(r.https(row.host, "/"))
+		if err != nil {
+			t.Errorf("%s, %d certificates: %v", row.host, len(row.with), err)
+			continue
+		}
+		res.Body.Close()
+		c.CloseIdleConnections()
+		if res.StatusCode != row.status {
+			t.Errorf("%s, %d certificates: %d, want %d", row.host, len(row.with), res.StatusCode, row.status)
+		}
+	}
+}
+
 // What a client says of itself in the headers that only a proxy may set reaches
 // no container.
 func TestNoForgedHeaderComesThrough(t *testing.T) {

@@ -70,13 +70,26 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
-		c.Stopping = l.signs.stopping(id, k.stopSignal, c.StartedAt)
+		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, at))
 		out.List = append(out.List, c)
 		out.Problems = append(out.Problems, k.problems...)
 	}
 	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
 	problem.Sort(out.Problems)
 	return out, nil
+}
+
+// stopBelieved is how long a container that still runs is taken to be about to stop
+// after its stop signal. Beyond it the signal meant something else to it, and it must
+// not be without its routes for ever.
+const stopBelieved = 15 * time.Minute
+
+// countsFrom is since when a container's stop signals count.
+func countsFrom(c tasks.Container, now time.Time) time.Time {
+	if since := now.Add(-stopBelieved); c.State == tasks.Running && since.After(c.StartedAt) {
+		return since
+	}
+	return c.StartedAt
 }
 
 // liveFirst puts what has ended last, so that a heap of finished jobs cannot

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
+
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -212,6 +214,29 @@ func TestKillIsTheSignToDrain(t *testing.T) {
 	}
 	e.emit("kill", "a", "3")
 	until("stopping", func(c tasks.Containers) bool { return len(c.List) == 1 && c.List[0].Stopping })
+}
+
+// A container that lives on after its stop signal gets its routes back.
+func TestAStopSignalIsNotBelievedForEver(t *testing.T) {
+	start := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	killed := start.Add(time.Hour)
+	s := newSigns()
+	s.note(events.Message{Type: events.ContainerEventType, Action: events.ActionKill, Actor: events.Actor{ID: "a", Attributes: map[string]string{"signal": "15"}}, TimeNano: killed.UnixNano()})
+	for _, row := range []struct {
+		state    tasks.State
+		after    time.Duration
+		stopping bool
+	}{
+		{tasks.Running, time.Second, true},
+		{tasks.Running, 14 * time.Minute, true},
+		{tasks.Running, 16 * time.Minute, false},
+		{tasks.Exited, 16 * time.Minute, true},
+	} {
+		c := tasks.Container{ID: "a", State: row.state, StartedAt: start}
+		if got := s.stopping("a", 15, countsFrom(c, killed.Add(row.after))); got != row.stopping {
+			t.Errorf("%s, %v after the signal: stopping %v, want %v", row.state, row.after, got, row.stopping)
+		}
+	}
 }
 
 func TestInspectsOnlyWhatChanged(t *testing.T) {
