@@ -10,6 +10,8 @@ SHELL := /bin/bash
 # 1.2.3 at the tag v1.2.3, 1.2.3+4.g0123abc four commits later, 0.0.0+4.g0123abc without a tag.
 VERSION ?= $(or $(shell .ci/version 2>/dev/null),0.0.0)
 FUZZTIME ?= 30s
+IMAGE ?= nagaya:latest
+BASE ?= nginx:stable
 ARCHES := amd64 arm64
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
@@ -23,7 +25,7 @@ STATIC := -trimpath
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/, static and stripped.
@@ -40,6 +42,13 @@ demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it runni
 .PHONY: bench-idle
 bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx beside.
 	@.ci/with-docker bin/nagaya-sim bench idle
+
+# The second time with a newer nginx, and only what depends on that.
+.PHONY: bench-routes
+bench-routes: prepare build ## Measure what following containers takes and loses, with two nginx (12 minutes).
+	@newer=$$(.ci/sid-nginx); \
+	.ci/with-docker sh -c 'bin/nagaya-sim bench routes; first=$$?; \
+		bin/nagaya-sim bench routes --only a,b,e --nginx "$$1"; exit $$((first | $$?))' sh "$$newer"
 
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
@@ -70,6 +79,12 @@ package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/
 		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target dist/; done; \
 	done
 	cd dist && sha256sum *.deb *.rpm
+
+.PHONY: image
+image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).
+	rm -rf dist/image && mkdir -p dist/image
+	cp bin/nagaya packaging/image/Dockerfile dist/image/
+	docker build --build-arg BASE=$(BASE) -t $(IMAGE) dist/image
 
 # What the binary says about itself. The settings in the file are comments: one that
 # is not would outrank the instance's tags.

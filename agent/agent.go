@@ -67,8 +67,6 @@ type agent struct {
 	keeping  map[string][]problem.Problem
 	identity identity.Identity
 
-	// asked delivers the wish for the address from the socket to the claim.
-	asked chan chan<- error
 	// table is the planner's; it outlives a flow, so that who holds a host name
 	// keeps it across a change of the configuration.
 	table route.Table
@@ -83,7 +81,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Level == nil {
 		o.Level = new(slog.LevelVar)
 	}
-	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, asked: make(chan chan<- error)}
+	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}}
 	resolved, err := a.resolve()
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", ErrConfig, err)
@@ -99,6 +97,9 @@ func Run(ctx context.Context, o Options) error {
 		<-ctx.Done()
 		return nil
 	})
+	if os.Getpid() == 1 {
+		g.run("orphans", func(ctx context.Context) error { return buryOrphans(ctx, orphanAge) })
+	}
 	g.run("configuration", a.watchConfig)
 	g.run("systemd", a.tellSystemd)
 	g.run("flow", a.flows)
@@ -153,11 +154,11 @@ func (a *agent) resolve() (config.Resolved, error) {
 	fromTags, unknown := config.FromTags(tags)
 	fromTags, wrong := config.Usable(fromTags)
 	tagErr := errors.Join(unknown, wrong)
-	r, err := config.ResolveIn(a.o.Environ, fromTags, file, a.o.Env, a.o.Flags)
+	r, err := a.resolveAll(fromTags, file, a.o.Env, a.o.Flags)
 	if err != nil {
 		// A bad tag must not keep the agent from running: whoever can tag the
 		// instance may not be able to log in to it. Without its tags it must be right.
-		without, werr := config.ResolveIn(a.o.Environ, file, a.o.Env, a.o.Flags)
+		without, werr := a.resolveAll(file, a.o.Env, a.o.Flags)
 		if werr != nil {
 			return r, err
 		}
@@ -166,6 +167,19 @@ func (a *agent) resolve() (config.Resolved, error) {
 	a.mu.Lock()
 	a.tagsBad = problems("tag-invalid", "instance tags", tagErr, "correct or remove the tag; it is ignored until then")
 	a.mu.Unlock()
+	return r, nil
+}
+
+// resolveAll lays the layers over each other, and checks what only a part of the
+// program that is downstream of the configuration can.
+func (a *agent) resolveAll(layers ...[]config.Value) (config.Resolved, error) {
+	r, err := config.ResolveIn(a.o.Environ, layers...)
+	if err != nil {
+		return r, err
+	}
+	if _, err := address.ParseClaims(r.Config.Address.Claim); err != nil {
+		return r, &config.Error{Where: r.From["address.claim"], Field: "address.claim", Reason: err.Error()}
+	}
 	return r, nil
 }
 
@@ -313,8 +327,12 @@ func (a *agent) settled(s report.Status) bool {
 	if time.Since(s.StartedAt) >= readyPatience {
 		return true
 	}
-	answered := s.Address.Claim == "" || s.Address.Held() || s.Address.Known && s.Address.Decision.Action != address.Take
-	return answered && (s.Nginx.Running || s.Tasks.Complete)
+	for _, c := range s.Address.Claims {
+		if !c.Held() && (!c.Known || c.Decision.Action == address.Take) {
+			return false
+		}
+	}
+	return s.Nginx.Running || s.Tasks.Complete
 }
 
 // statePath returns the path of a kept file.

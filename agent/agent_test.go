@@ -270,23 +270,24 @@ func TestSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, _ := newTestAgent(t)
 		serving := report.Status{StartedAt: time.Now(), Nginx: nginx.Status{Running: true}}
+		claimed := func(all ...address.ClaimReport) func(*report.Status) {
+			return func(s *report.Status) { s.Address = address.NewReport(all) }
+		}
+		here := address.ClaimReport{Claim: "x", Known: true, Holder: address.Holder{Kind: address.Self}}
+		elsewhere := address.ClaimReport{Claim: "x", Known: true, Decision: address.Decision{Action: address.Stay}}
 		for name, row := range map[string]struct {
 			change func(*report.Status)
 			want   bool
 		}{
-			"nothing is claimed": {func(*report.Status) {}, true},
-			"nothing is known":   {func(s *report.Status) { *s = report.Status{StartedAt: time.Now()} }, false},
-			"EC2 was not asked":  {func(s *report.Status) { s.Address = address.Report{Claim: "x"} }, false},
-			"the address is here": {func(s *report.Status) {
-				s.Address = address.Report{Claim: "x", Known: true, Holder: address.Holder{Kind: address.Self}}
-			}, true},
-			"the address is elsewhere": {func(s *report.Status) {
-				s.Address = address.Report{Claim: "x", Known: true, Decision: address.Decision{Action: address.Stay}}
-			}, true},
-			"the address is being taken": {func(s *report.Status) {
-				s.Address = address.Report{Claim: "x", Known: true, Decision: address.Decision{Action: address.Take}}
-			}, false},
-			"it took too long": {func(s *report.Status) { *s = report.Status{StartedAt: time.Now().Add(-readyPatience)} }, true},
+			"nothing is claimed":         {func(*report.Status) {}, true},
+			"nothing is known":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now()} }, false},
+			"EC2 was not asked":          {claimed(address.ClaimReport{Claim: "x"}), false},
+			"the address is here":        {claimed(here), true},
+			"the address is elsewhere":   {claimed(elsewhere), true},
+			"the address is being taken": {claimed(address.ClaimReport{Claim: "x", Known: true, Decision: address.Decision{Action: address.Take}}), false},
+			"the second one is not here": {claimed(here, address.ClaimReport{Claim: "y"}), false},
+			"both are settled":           {claimed(here, elsewhere), true},
+			"it took too long":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now().Add(-readyPatience)} }, true},
 		} {
 			s := serving
 			row.change(&s)

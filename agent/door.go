@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ import (
 type door struct {
 	identity *latest.Slot[identity.Identity]
 	readings *latest.Slot[credit.Reading]
+	// released are the claims that the operator gave away.
+	released *latest.Slot[[]string]
 	// asks are jobs that say how they stand; each is answered once it was heard.
 	asks chan ask
 
@@ -40,7 +43,7 @@ type ask struct {
 
 func newDoor(a *agent, c config.Config) *door {
 	return &door{
-		identity: latest.New[identity.Identity](), readings: latest.New[credit.Reading](), asks: make(chan ask),
+		identity: latest.New[identity.Identity](), readings: latest.New[credit.Reading](), released: latest.New[[]string](), asks: make(chan ask),
 		settings: GateSettings(c.Gate), creditFile: statePath(c, "credit.json"), gateFile: statePath(c, "gate.json"),
 		log: a.o.Log, decided: make(chan struct{}),
 	}
@@ -80,7 +83,8 @@ type mind struct {
 	estimator *credit.Estimator
 	state     gate.State
 	report    credit.Report
-	hold      string
+	identity  identity.Identity
+	released  []string
 	told      time.Time // when a decision was last given away
 	promised  bool      // jobs were heard since all was written down
 }
@@ -104,8 +108,8 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 			if sameNews(before, m.report) {
 				continue // the next decision is due by its own timer
 			}
-		case id := <-d.identity.C():
-			m.hold = holdFor(id)
+		case m.identity = <-d.identity.C():
+		case m.released = <-d.released.C():
 		case one := <-d.asks:
 			heard = append(heard, one)
 		case <-check.C:
@@ -133,7 +137,7 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 
 // decide makes a decision, and answers the jobs that asked.
 func (d *door) decide(m *mind, heard []ask) gate.Decision {
-	in := gate.Input{Now: time.Now(), Credits: m.report, Settings: d.settings, Hold: m.hold}
+	in := gate.Input{Now: time.Now(), Credits: m.report, Settings: d.settings, Hold: holdFor(m.identity, m.released)}
 	for _, one := range heard {
 		one.asked.At = in.Now
 		in.Asked = append(in.Asked, one.asked)
@@ -168,12 +172,13 @@ func sameNews(a, b credit.Report) bool {
 		a.AnchorAt.Equal(b.AnchorAt) && a.MeterAt.IsZero() == b.MeterAt.IsZero()
 }
 
-// holdFor says why batches must not start whatever the credits are.
-func holdFor(id identity.Identity) string {
-	if id.Leaving() {
-		return "this instance is about to be taken away"
+// holdFor says why batches must not start whatever the credits are: an instance that
+// leaves, or gives its address away, is not to be kept busy.
+func holdFor(id identity.Identity, released []string) string {
+	if why := id.WhyLeaving(); why != "" || len(released) == 0 {
+		return why
 	}
-	return ""
+	return "the operator released " + strings.Join(released, ", ")
 }
 
 func (d *door) keep(e *credit.Estimator, s gate.State) {

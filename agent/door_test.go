@@ -267,7 +267,7 @@ func TestNothingStartsOnAnInstanceThatLeaves(t *testing.T) {
 		p.d.identity.Put(identity.Identity{Notices: []identity.Notice{{Kind: identity.SpotInterruption}}})
 		synctest.Wait()
 		d := p.now()
-		if d.Open || !strings.Contains(d.Reason, "taken away") {
+		if d.Open || !strings.Contains(d.Reason, "interrupts") {
 			p.t.Errorf("decision %+v; want it held", d)
 		}
 		if got := p.published[len(p.published)-1]; got.Open {
@@ -280,6 +280,16 @@ func TestNothingStartsOnAnInstanceThatLeaves(t *testing.T) {
 		p.pass(10 * time.Minute)
 		if d := p.now(); !d.Open {
 			p.t.Errorf("decision %+v; want it open again", d)
+		}
+		p.d.released.Put([]string{"eipalloc-1"})
+		synctest.Wait()
+		if d := p.now(); d.Open || !strings.Contains(d.Reason, "released eipalloc-1") {
+			p.t.Errorf("decision %+v; want it held while the address is given away", d)
+		}
+		p.d.released.Put(nil)
+		p.pass(10 * time.Minute)
+		if d := p.now(); !d.Open {
+			p.t.Errorf("decision %+v; want it open after the claim", d)
 		}
 	})
 }

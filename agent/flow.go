@@ -56,12 +56,17 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		door = newDoor(a, c)
 		pace = &pace{}
 
+		said, lost = openWishes(c)
+		asked      = make(chan claim.Wish)
+
 		whoClaims = latest.New[address.Situation]()
 		whoMeters = latest.New[identity.Identity]()
 		wanted    = latest.New[[]route.Probe]()
 		trees     = latest.New[nginx.Tree]()
 		decisions = latest.New[gate.Decision]()
 	)
+	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
+	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
 	plan.keep = a.keepRoutes(c)
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
@@ -70,11 +75,12 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	g.run("discover", func(ctx context.Context) error {
 		return discover.Watch(ctx, discover.Options{
 			IMDS: a.cloud.metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
-		}, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put))
+			Spare: c.NginxProxy && len(c.Address.Claim) == 0,
+		}, me.saw)
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
-		return claim.Run(ctx, a.claimOptions(c), whoClaims.C(), b.address)
+		return claim.Run(ctx, a.claimOptions(c, said, asked, door.released.Put), whoClaims.C(), b.address)
 	})
 
 	// What runs here, and what should be served?
@@ -119,7 +125,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// Who asks?
 	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, c, front, door)
+		return a.listenSocket(ctx, c, front, answers{a, door, me, asked})
 	})
 	if c.Metrics.Listen != "" {
 		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -39,6 +40,10 @@ type planner struct {
 	settings nginx.Settings
 	snippets install.SnippetDirs
 	hostAuth bool // password files are named by hosts
+	// own are the ids that this process's container may have, where nginx is in the
+	// same; engine is the one that is asked which it is.
+	own    []string
+	engine string
 
 	// What was said last.
 	local    netip.Addr
@@ -82,7 +87,17 @@ func newPlanner(a *agent, c config.Config) *planner {
 		settings: nginxSettings(c),
 		snippets: install.SnippetDirs{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir},
 		hostAuth: c.Nginx.HostAuth,
+		own:      besideNginx(c), engine: c.Docker.Host,
 	}
+}
+
+// besideNginx returns the ids that nginx's container may have because it is this
+// process's too.
+func besideNginx(c config.Config) []string {
+	if nginxMode(c) != install.Exec {
+		return nil
+	}
+	return ownIDs()
 }
 
 const (
@@ -156,6 +171,7 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 // has changed.
 func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) {
 	snapshot := tasks.Merge(p.docker, p.ecs, p.files)
+	p.lookForSelf(&snapshot)
 	if running := p.countTasks(snapshot); !reflect.DeepEqual(running, p.running) {
 		p.running = running
 		putTasks(running)
@@ -184,6 +200,22 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	}
 	if changed || p.restyled || !p.told {
 		p.tell(table, putTree)
+	}
+}
+
+// lookForSelf finds the container that nginx and this process are in.
+func (p *planner) lookForSelf(s *tasks.Snapshot) {
+	if len(p.own) == 0 || !s.Complete {
+		return
+	}
+	var ok bool
+	if p.inside, ok = ownContainer(p.own, s.Containers); ok {
+		return
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err == nil && !besideEngine(s.Containers, addrs) {
+		s.Problems = append(slices.Clone(s.Problems), ownUnknown(p.engine))
+		problem.Sort(s.Problems)
 	}
 }
 

@@ -35,7 +35,7 @@ func newTestAgent(t *testing.T) (*agent, config.Config) {
 		t.Fatal(err)
 	}
 	o := Options{ConfigFile: filepath.Join(dir, "nagaya.yaml"), Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar)}
-	return &agent{o: o, board: newBoard("test", time.Now()), restart: func() {}, asked: make(chan chan<- error)}, c
+	return &agent{o: o, board: newBoard("test", time.Now()), restart: func() {}}, c
 }
 
 // turns tells the race detector that a test and what it tests take turns, which

@@ -41,6 +41,7 @@ func (r *readiness) run(ctx context.Context, put func(address.Situation)) error 
 		case table = <-r.table.C():
 		case server = <-r.nginx.C():
 		}
+		s.LiveHosts = served(table, server)
 		s.Ready, s.Unready = ready(r.hosts, table, server)
 		if !reflect.DeepEqual(s, told) {
 			told = s
@@ -49,8 +50,25 @@ func (r *readiness) run(ctx context.Context, put func(address.Situation)) error 
 	}
 }
 
-// ready reports whether nginx serves the named hosts, or any host if none is
-// named; and if not, why.
+// served lists what nginx serves with a container behind it: host names, and ports
+// of their own as in "tcp:2222". It is nil while that is not known.
+func served(t route.Table, n nginx.Status) []string {
+	if !t.Complete || !n.Running || n.Generation == "" {
+		return nil
+	}
+	all := append([]string{}, t.LiveHosts()...)
+	for _, s := range t.Streams {
+		if len(s.Servers) > 0 {
+			all = append(all, s.Listen.String())
+		}
+	}
+	return slices.DeleteFunc(all, func(h string) bool {
+		return slices.ContainsFunc(n.Quarantined, func(q nginx.Quarantine) bool { return q.Host == h && !q.LastGood })
+	})
+}
+
+// ready reports whether nginx serves the named hosts, or anything if none is named;
+// and if not, why.
 func ready(hosts []string, t route.Table, n nginx.Status) (bool, string) {
 	switch {
 	case !n.Running || n.Generation == "":
@@ -58,10 +76,7 @@ func ready(hosts []string, t route.Table, n nginx.Status) (bool, string) {
 	case !t.Complete:
 		return false, "what runs here is not known yet"
 	}
-	live := t.LiveHosts()
-	live = slices.DeleteFunc(live, func(h string) bool {
-		return slices.ContainsFunc(n.Quarantined, func(q nginx.Quarantine) bool { return q.Host == h && !q.LastGood })
-	})
+	live := served(t, n)
 	for _, h := range hosts {
 		if !slices.Contains(live, h) {
 			return false, fmt.Sprintf("host %s (address.ready) has no live container", h)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,6 +76,24 @@ func TestReady(t *testing.T) {
 	}
 }
 
+func TestWhatIsServed(t *testing.T) {
+	up := nginx.Status{Running: true, Generation: "1", Quarantined: []nginx.Quarantine{{Host: "q.test"}, {Host: "tcp:2223"}}}
+	all := tableOf("a.test", "-b.test", "q.test")
+	for port, n := range map[uint16]int{2222: 1, 2223: 1, 2224: 0} {
+		all.Streams = append(all.Streams, route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: port}, Pool: route.Pool{Servers: make([]route.Server, n)}})
+	}
+	if got := served(all, up); !slices.Equal(got, []string{"a.test", "tcp:2222"}) {
+		t.Errorf("served %q", got)
+	}
+	if got := served(tableOf(), up); got == nil || len(got) != 0 {
+		t.Errorf("nothing served is %#v, want none, which is known", got)
+	}
+	all.Complete = false
+	if got := served(all, up); got != nil {
+		t.Errorf("served %q although it is not known what runs", got)
+	}
+}
+
 func TestReadinessTellsOnlyNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newReadiness(nil)
@@ -97,13 +116,21 @@ func TestReadinessTellsOnlyNews(t *testing.T) {
 		r.nginx.Put(nginx.Status{Running: true, Generation: "1"})
 		want(2, true, "nginx")
 		r.nginx.Put(nginx.Status{Running: true, Generation: "2", Reloads: 1})
-		r.table.Put(tableOf("a.test", "b.test"))
+		r.table.Put(tableOf("a.test", "-b.test"))
 		want(2, true, "what does not matter to the address")
-		if told[1].Identity.Instance.ID != "i-1" {
-			t.Errorf("the identity got lost: %+v", told[1])
+		if told[1].Identity.Instance.ID != "i-1" || !slices.Equal(told[1].LiveHosts, []string{"a.test"}) {
+			t.Errorf("told %+v", told[1])
+		}
+		r.table.Put(tableOf("a.test", "b.test"))
+		want(3, true, "another host")
+		if !slices.Equal(told[2].LiveHosts, []string{"a.test", "b.test"}) {
+			t.Errorf("told %+v", told[2])
 		}
 		r.nginx.Put(nginx.Status{})
-		want(3, false, "nginx died")
+		want(4, false, "nginx died")
+		if told[3].LiveHosts != nil {
+			t.Errorf("hosts %q are served without nginx", told[3].LiveHosts)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)

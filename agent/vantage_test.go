@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 
@@ -11,10 +12,12 @@ import (
 )
 
 func TestVantageOf(t *testing.T) {
-	local, gateway := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("172.18.0.1")
+	local, gateway, own := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("172.18.0.1"), netip.MustParseAddr("172.18.0.9")
 	list := []tasks.Container{
 		{ID: "on-host", Network: tasks.Host},
-		{ID: "bridged", Network: tasks.Bridge, Networks: []tasks.Network{{Name: "back"}, {Name: "front", Gateway: gateway}}},
+		{ID: "bridged", Network: tasks.Bridge, Networks: []tasks.Network{{Name: "back"}, {Name: "front", Gateway: gateway}}, Addrs: []netip.Addr{own}},
+		{ID: "sharing", Network: tasks.None, NetworkOf: "bridged"},
+		{ID: "orphan", Network: tasks.None, NetworkOf: "gone"},
 	}
 	bridged := route.Vantage{Container: true, Networks: []string{"back", "front"}}
 	for _, row := range []struct {
@@ -28,6 +31,9 @@ func TestVantageOf(t *testing.T) {
 		{"nginx in a container with the host's network", "on-host", local, route.Vantage{}, local, true},
 		{"nginx on bridges, the host's address known", "bridged", local, bridged, local, true},
 		{"nginx on bridges, no address known", "bridged", netip.Addr{}, bridged, gateway, true},
+		{"nginx on bridges, no address known but its own", "bridged", own, bridged, gateway, true},
+		{"nginx in the network of another", "sharing", netip.Addr{}, bridged, gateway, true},
+		{"nginx in the network of one that is not listed", "orphan", local, route.Vantage{}, local, false},
 		{"a container that is not listed", "other", local, route.Vantage{}, local, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -36,5 +42,46 @@ func TestVantageOf(t *testing.T) {
 				t.Errorf("vantage %s; at %v, ok %v; want at %v, ok %v", d, at, ok, row.at, row.ok)
 			}
 		})
+	}
+}
+
+func TestOwnContainer(t *testing.T) {
+	list := []tasks.Container{
+		{ID: "aaaa1111", State: tasks.Running}, {ID: "bbbb2222", State: tasks.Running}, {ID: "cccc3333", State: tasks.Exited},
+	}
+	for _, row := range []struct {
+		name    string
+		guesses []string
+		want    string
+		ok      bool
+	}{
+		{"on the host", nil, "", true},
+		{"the whole id", []string{"bbbb2222"}, "bbbb2222", true},
+		{"a short id", []string{"dddd", "aaaa"}, "aaaa1111", true},
+		{"the best guess first", []string{"bbbb2222", "aaaa"}, "bbbb2222", true},
+		{"one that has ended", []string{"cccc"}, "", false},
+		{"another engine's", []string{"dddd"}, "", false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			if got, ok := ownContainer(row.guesses, list); got != row.want || ok != row.ok {
+				t.Errorf("got %q, %v; want %q, %v", got, ok, row.want, row.ok)
+			}
+		})
+	}
+}
+
+func TestBesideEngine(t *testing.T) {
+	own := []net.Addr{&net.IPNet{IP: net.ParseIP("127.0.0.1"), Mask: net.CIDRMask(8, 32)}, &net.IPNet{IP: net.ParseIP("172.17.0.1"), Mask: net.CIDRMask(16, 32)}}
+	on := func(gateway string) []tasks.Container {
+		return []tasks.Container{{Network: tasks.Host}, {Networks: []tasks.Network{{Name: "x", Gateway: netip.MustParseAddr(gateway)}}}}
+	}
+	if !besideEngine(on("172.17.0.1"), own) {
+		t.Error("the bridge is here")
+	}
+	if besideEngine(on("172.18.0.1"), own) {
+		t.Error("the bridge is elsewhere")
+	}
+	if !besideEngine([]tasks.Container{{Network: tasks.Host}}, own) {
+		t.Error("there is nothing to tell by")
 	}
 }

@@ -27,15 +27,25 @@ import (
 
 // The functions here translate the configuration into the options of the stages.
 
-func (a *agent) claimOptions(c config.Config) claim.Options {
+func (a *agent) claimOptions(c config.Config, w *wishes, asked <-chan claim.Wish, released func([]string)) claim.Options {
 	// Both were checked when the configuration was read.
-	what, _ := address.ParseClaim(c.Address.Claim)
+	what, _ := address.ParseClaims(c.Address.Claim)
 	policy, _ := address.ParsePolicy(c.Address.Policy)
-	return claim.Options{
-		Claim: what, Policy: policy, Every: c.Address.Every,
+	o := claim.Options{
+		Claims: what, Policy: policy, Named: len(c.Address.Ready) > 0, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
 		API:   func(_ context.Context, region string) (claim.EC2, error) { return a.cloud.ec2(region), nil },
-		Moved: a.cloud.dropConnections, Asked: a.asked, Log: a.o.Log,
+		Moved: a.cloud.dropConnections, Wishes: asked, Log: a.o.Log,
 	}
+	if c.Address.Unreachable > 0 {
+		o.Reach = claim.Dial(uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort))
+	}
+	o.Memory = w.memory()
+	released(o.Memory.Released)
+	o.Remember = func(m claim.Memory) {
+		released(m.Released)
+		a.upkeep("wishes", problems("wishes-not-kept", "agent", w.remember(m), "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
+	}
+	return o
 }
 
 func (a *agent) meterOptions(c config.Config, batches func() []string) meter.Options {
@@ -66,7 +76,7 @@ func nginxSettings(c config.Config) nginx.Settings {
 		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
 		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
 		ProxyProtocol: c.Nginx.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx.User),
-		StateDir: filepath.Join(c.StateDir, "nginx"), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
+		StateDir: nginxState(c), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
 	}
@@ -80,9 +90,12 @@ func nginxSettings(c config.Config) nginx.Settings {
 	return s
 }
 
+// nginxState is where nginx's generations are.
+func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "nginx") }
+
 // toStdout says whether nginx logs to this process's stdout and stderr: only one
 // that is this process's child can.
-func toStdout(c config.Config) bool { return c.Nginx.LogStdout && c.Nginx.Mode == "exec" }
+func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
 
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
@@ -99,7 +112,7 @@ func nginxMode(c config.Config) install.Mode {
 	if c.Nginx.Mode != "auto" {
 		return install.Mode(c.Nginx.Mode)
 	}
-	main := filepath.Join(nginxSettings(c).StateDir, "current", nginx.MainFile)
+	main := filepath.Join(nginxState(c), "current", nginx.MainFile)
 	if systemd.Booted() && strings.Contains(systemd.InstalledUnit(c.Nginx.Unit), " "+main+" ") {
 		return install.Service
 	}
@@ -203,7 +216,7 @@ func openSocket(c config.Config) (net.Listener, error) {
 func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
 
 // listenSocket serves the unix socket front, or makes one if there is none yet.
-func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Listener, d *door) error {
+func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Listener, x answers) error {
 	l, err := a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
 		func() (net.Listener, error) {
 			if front != nil {
@@ -214,7 +227,7 @@ func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Lis
 	if l == nil {
 		return err
 	}
-	return socket.Serve(ctx, l, answers{a, d})
+	return socket.Serve(ctx, l, x)
 }
 
 func (a *agent) listenMetrics(ctx context.Context, addr string) error {
@@ -269,16 +282,20 @@ func (a *agent) upkeep(kind string, ps []problem.Problem) {
 
 // answers is what the socket may ask of the agent.
 type answers struct {
-	a *agent
-	d *door
+	a    *agent
+	door *door
+	self *self
+	// asked takes a wish to the claim.
+	asked chan<- claim.Wish
 }
 
 func (x answers) Status() status { return x.a.board.read() }
 
-func (x answers) ClaimAddress(ctx context.Context) error {
+// Address brings a wish to the claim and waits for what comes of it.
+func (x answers) Address(ctx context.Context, w address.Wish) error {
 	reply := make(chan error, 1)
 	select {
-	case x.a.asked <- reply:
+	case x.asked <- claim.Wish{Release: w.Release, Now: w.Now, Claim: w.Claim, Reply: reply}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -290,6 +307,8 @@ func (x answers) ClaimAddress(ctx context.Context) error {
 	}
 }
 
+func (x answers) Leave(yes bool) error { return x.self.leave(yes) }
+
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
-	return x.d.job(ctx, asked)
+	return x.door.job(ctx, asked)
 }

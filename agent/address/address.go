@@ -133,8 +133,8 @@ type ClaimReport struct {
 	Place Place `json:"place"`
 	// Verified is false from an association by this agent until EC2 has shown it.
 	Verified bool `json:"verified"`
-	// Released is true after the operator's release, until he claims it again or
-	// the agent starts anew.
+	// Released is true after the operator's release, until he claims it again or the
+	// host boots anew.
 	Released bool `json:"released,omitempty"`
 	// HolderLeaving is true when another holder says that it is leaving.
 	HolderLeaving bool              `json:"holder_leaving,omitempty"`
@@ -170,10 +170,15 @@ type Situation struct {
 	// LiveHosts are the host names that are served here now, as a holder tells them
 	// to others and as they are compared with what a holder says. Nil is unknown.
 	LiveHosts []string
-	// Leaving says, as one clause, why this instance goes away although no notice
-	// of EC2 says so; empty when it stays.
-	Leaving string
 }
 
-// IsLeaving reports whether this instance goes away, by EC2's word or its operator's.
-func (s Situation) IsLeaving() bool { return s.Leaving != "" || s.Identity.Leaving() }
+// Wish is what an operator wants done with the addresses.
+type Wish struct {
+	// Claim is the text of the one claim that is meant; empty means all.
+	Claim string `json:"claim,omitempty"`
+	// Release gives the address away as soon as another instance is ready for it;
+	// without it the address is wanted here.
+	Release bool `json:"release,omitempty"`
+	// Now lets a release not wait for another instance.
+	Now bool `json:"now,omitempty"`
+}

@@ -156,6 +156,17 @@ type Budget struct {
 	spent []time.Time // oldest first, at most perHour
 }
 
+// NewBudget returns the budget after associations at those times, oldest first.
+func NewBudget(spent []time.Time) Budget {
+	if len(spent) > perHour {
+		spent = spent[len(spent)-perHour:]
+	}
+	return Budget{spent: slices.Clone(spent)}
+}
+
+// Spent lists the associations that still count, oldest first.
+func (b Budget) Spent() []time.Time { return slices.Clone(b.spent) }
+
 const (
 	perMinute = time.Minute
 	perHour   = 10
@@ -180,9 +191,5 @@ func (b Budget) Next(now time.Time) time.Time {
 
 // Spend returns the budget after an association at now.
 func (b Budget) Spend(now time.Time) Budget {
-	spent := append(slices.Clone(b.spent), now)
-	if len(spent) > perHour {
-		spent = spent[len(spent)-perHour:]
-	}
-	return Budget{spent: spent}
+	return NewBudget(append(b.Spent(), now))
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Text is the table of all claimed addresses for people. Times are in UTC.
+// Text is the table of all claimed addresses for people, with local times.
 func (r Report) Text() string {
 	claims := r.Claims
 	if len(claims) == 0 {
@@ -37,7 +37,7 @@ func clock(t time.Time, layout string) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.UTC().Format(layout)
+	return t.Local().Format(layout)
 }
 
 func (r ClaimReport) addressWord() string {

@@ -1,6 +1,7 @@
 package address
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,11 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // the text shows local times
+	os.Exit(m.Run())
+}
 
 func TestTextOfSeveralClaims(t *testing.T) {
 	at := noon.Add(3 * time.Minute)

@@ -48,12 +48,13 @@ type ECS struct {
 	AgentURL string
 }
 
-// Address says which Elastic IP is claimed, and how.
+// Address says which Elastic IPs are claimed, and how.
 type Address struct {
-	Claim  string
-	Policy string
-	Ready  []string
-	Every  time.Duration
+	Claim       []string
+	Policy      string
+	Ready       []string
+	Unreachable time.Duration
+	Every       time.Duration
 }
 
 // Routes holds the defaults of routes and what happens around them.

@@ -79,6 +79,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		"relative path":         {"certs: {dir: certs}\n", []string{"certs.dir", "not an absolute path"}},
 		"nginx syntax in path":  {"state-dir: '/var/x;y'\n", []string{"state-dir", "nginx would read as syntax"}},
 		"claim":                 {"address: {claim: my-ip}\n", []string{"address.claim", "eipalloc-"}},
+		"one claim of two":      {"address: {claim: [203.0.113.7, my-ip]}\n", []string{"address.claim", `"my-ip"`}},
+		"place of a claim":      {"address: {claim: 203.0.113.7@eth0}\n", []string{"address.claim", `"eth0"`, "private IPv4"}},
 		"same port":             {"nginx: {http-port: 443}\n", []string{"nginx.https-port", "443"}},
 		"alias":                 {"log-level: &a info\nstate-dir: *a\n", []string{"is not a plain value"}},
 		"not a number":          {"gate: {reserve: .nan}\n", []string{"gate.reserve"}},
@@ -139,6 +141,25 @@ func TestOrderOfSources(t *testing.T) {
 	}
 	if diff := cmp.Diff(wantFrom, r.From); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestClaims(t *testing.T) {
+	for text, want := range map[string][]string{
+		"address: {claim: eipalloc-0123456789abcdef0}\n":                                       {"eipalloc-0123456789abcdef0"},
+		"address:\n  claim: [203.0.113.7@10.0.0.5, eipalloc-01234567@eni-0123456789abcdef0]\n": {"203.0.113.7@10.0.0.5", "eipalloc-01234567@eni-0123456789abcdef0"},
+		"address: {claim: 'tag:who=me@home'}\n":                                                {"tag:who=me@home"},
+		"address: {claim: 'tag:who=me@10.0.0.5'}\n":                                            {"tag:who=me@10.0.0.5"},
+		"address: {claim: []}\n":                                                               nil,
+	} {
+		values, err := ParseYAML("f.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := Resolve(values)
+		if err != nil || !slices.Equal(r.Config.Address.Claim, want) {
+			t.Errorf("%s: %q, %v", text, r.Config.Address.Claim, err)
+		}
 	}
 }
 

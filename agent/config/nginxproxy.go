@@ -26,9 +26,13 @@ type ProxyWord struct {
 	harmless func(v string) bool
 }
 
-// ProxyDirs are the directories of nginx-proxy's image by the settings that they
-// are the values of.
-var ProxyDirs = []struct{ Setting, Value string }{
+// ProxyImage is how nginx-proxy's image is made, as settings: the places where its
+// users mount things, and that a container logs to its stdout. Docker kills what has not
+// ended ten seconds after it was told to.
+var ProxyImage = []struct{ Setting, Value string }{
+	{"docker.host", "unix:///tmp/docker.sock"},
+	{"nginx.log-stdout", "true"},
+	{"nginx.stop-timeout", "8s"},
 	{"certs.dir", "/etc/nginx/certs"},
 	{"nginx.vhost-dir", "/etc/nginx/vhost.d"},
 	{"nginx.conf-dir", "/etc/nginx/conf.d"},
@@ -159,7 +163,7 @@ func isFalse(v string) bool { on, err := strconv.ParseBool(v); return err == nil
 
 func only(value string) func(string) bool { return func(v string) bool { return v == value } }
 
-// FromNginxProxy returns what nginx-proxy's variables and directories say, in an
+// FromNginxProxy returns what nginx-proxy's image and variables say, in an
 // order in which a later value wins over an earlier one. What has no counterpart
 // here, or a value that is not allowed, is a problem and nothing else. An empty
 // variable is one that is not set, as nginx-proxy takes it.
@@ -171,9 +175,9 @@ func FromNginxProxy(environ []string) ([]Value, []problem.Problem) {
 	}
 	var values []Value
 	var problems []problem.Problem
-	for _, d := range ProxyDirs {
+	for _, d := range ProxyImage {
 		s, _ := Find(d.Setting)
-		values = append(values, Value{Setting: s, Values: []string{d.Value}, Where: "directories of nginx-proxy"})
+		values = append(values, Value{Setting: s, Values: []string{d.Value}, Where: "as nginx-proxy's image"})
 	}
 	for _, w := range ProxyWords {
 		v := set[w.Name]

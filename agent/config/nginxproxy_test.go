@@ -31,7 +31,7 @@ func codes(ps []problem.Problem) string {
 // always is what nginx-proxy's directories make of the defaults.
 func always(more ...string) map[string]string {
 	m := map[string]string{
-		"nginx-proxy": "true", "certs.dir": "/etc/nginx/certs", "nginx.vhost-dir": "/etc/nginx/vhost.d",
+		"nginx-proxy": "true", "docker.host": "unix:///tmp/docker.sock", "nginx.log-stdout": "true", "nginx.stop-timeout": "8s", "certs.dir": "/etc/nginx/certs", "nginx.vhost-dir": "/etc/nginx/vhost.d",
 		"nginx.conf-dir": "/etc/nginx/conf.d", "nginx.htpasswd-dir": "/etc/nginx/htpasswd", "nginx.host-auth": "true",
 		"routes.share-hosts": "true",
 	}
@@ -163,7 +163,7 @@ func TestEveryNginxProxyWordIsWhole(t *testing.T) {
 		}
 		seen[w.Name] = true
 	}
-	for _, d := range ProxyDirs {
+	for _, d := range ProxyImage {
 		if s, ok := Find(d.Setting); !ok {
 			t.Errorf("there is no setting %s", d.Setting)
 		} else if _, err := Resolve([]Value{FromFlag(s, d.Value)}); err != nil {

@@ -20,7 +20,9 @@ func Default() Config {
 		LogDir:   "/var/log/nagaya",
 		Docker:   Docker{Host: "unix:///var/run/docker.sock"},
 		ECS:      ECS{AgentURL: "http://127.0.0.1:51678"},
-		Address:  Address{Policy: "takeover", Every: time.Minute},
+		// The shortest pause with which a stand-by stays within 6,000 calls of EC2 a day,
+		// and sees within 15 s that a holder is gone.
+		Address: Address{Policy: "takeover", Every: 14580 * time.Millisecond},
 		Routes: Routes{
 			BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute, Dir: "/etc/nagaya/routes.d",
 			// ssh, Docker's API and the ECS agent.
@@ -74,7 +76,7 @@ var Settings = []Setting{
 	boolSetting("imds", func(c *Config) *bool { return &c.IMDS },
 		"Ask EC2's instance metadata who this machine is; false where there is none, e.g. outside EC2."),
 	boolSetting("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
-		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...) and its directories below /etc/nginx as defaults."),
+		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...), its directories below /etc/nginx and its habits as defaults."),
 	pathSetting("state-dir", func(c *Config) *string { return &c.StateDir },
 		"What must survive a reboot: nginx's generations, what was learnt about load."),
 	pathSetting("run-dir", func(c *Config) *string { return &c.RunDir },
@@ -97,24 +99,34 @@ var Settings = []Setting{
 			return nil
 		}),
 
-	textSetting("address.claim", func(c *Config) *string { return &c.Address.Claim },
-		"an allocation id, a public IPv4 address, or tag:KEY=VALUE; empty claims nothing",
-		"The Elastic IP that belongs to this instance.", func(v string) error {
-			if v == "" || claimForm.MatchString(v) {
-				return nil
+	listSetting("address.claim", func(c *Config) *[]string { return &c.Address.Claim },
+		"eipalloc-…, a public IPv4 address or tag:KEY=VALUE, each with @ and a private IPv4 address or eni-… behind it if wanted; none claims nothing",
+		"The Elastic IPs that belong to this instance, one or several; behind @ is where on this instance one goes, else the next free private address of the primary interface.",
+		func(v string) error {
+			what, at, placed := v, "", false
+			if i := strings.LastIndexByte(v, '@'); i >= 0 {
+				at = v[i+1:]
+				if placed = interfaceForm.MatchString(at) || isIPv4(at); placed {
+					what = v[:i]
+				}
 			}
-			if a, err := netip.ParseAddr(v); err == nil && a.Is4() {
+			switch {
+			case v == "", claimForm.MatchString(what), isIPv4(what):
 				return nil
+			case at != "" && !placed:
+				return fmt.Errorf("%q is neither a private IPv4 address nor a network interface (eni-…), behind @ in %q", at, v)
 			}
 			return fmt.Errorf("%q is neither an allocation id (eipalloc-…), nor an IPv4 address, nor tag:KEY=VALUE", v)
 		}),
 	wordSetting("address.policy", func(c *Config) *string { return &c.Address.Policy },
 		[]string{"wait", "standby", "takeover", "manual"},
-		"From whom the address is taken: nobody (wait), a holder that is gone (standby), also an older instance (takeover), or only when told (manual)."),
+		"From whom the addresses are taken: nobody (wait), a holder that is gone or leaving (standby), also an older instance (takeover), or only when told (manual)."),
 	listSetting("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, "host names",
-		"Hosts that must have a live container here before the address is taken from a running instance; none: any one route.", hostName),
+		"Hosts that must have a live container here before an address is taken from a running instance; none: any one, and all that its holder says it serves.", hostName),
+	durationSetting("address.unreachable", func(c *Config) *time.Duration { return &c.Address.Unreachable }, 0, 24*time.Hour,
+		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is for ever."),
 	durationSetting("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, time.Second, time.Hour,
-		"How often EC2 is asked who holds the address while another instance does; a tenth as often while this one does."),
+		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does."),
 
 	sizeSetting("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize },
 		"Largest request body of a route without the label nagaya.body-size."),
@@ -278,10 +290,12 @@ var Settings = []Setting{
 
 var (
 	claimForm = pattern.Of(400, `eipalloc-[0-9a-f]{8,32}|tag:[^=\s]+=.*`)
-	userName  = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
-	unitName  = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
-	labelName = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
-	fileName  = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	// An interface of this instance.
+	interfaceForm = pattern.Of(40, `eni-[0-9a-f]{8,32}`)
+	userName      = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
+	unitName      = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
+	labelName     = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
+	fileName      = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
@@ -297,6 +311,11 @@ var TLSPolicies = []string{
 	"AWS-FS-1-2-Res-2020-10", "AWS-FS-1-2-Res-2019-08", "AWS-FS-1-2-2019-08", "AWS-FS-1-1-2019-08", "AWS-FS-2018-06",
 	"AWS-TLS-1-2-2017-01", "AWS-TLS-1-2-Ext-2018-06", "AWS-TLS-1-1-2017-01", "AWS-2016-08",
 	"AWS-2015-05", "AWS-2015-03", "AWS-2015-02",
+}
+
+func isIPv4(v string) bool {
+	a, err := netip.ParseAddr(v)
+	return err == nil && a.Is4()
 }
 
 func hostName(v string) error {

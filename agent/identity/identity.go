@@ -88,23 +88,56 @@ type Notice struct {
 // NoticeKind tells the sources of notices apart.
 type NoticeKind string
 
-// The notices that EC2 gives through IMDS.
+// The notices that EC2 gives through IMDS, and the operator's own.
 const (
 	SpotInterruption       NoticeKind = "spot-interruption"
 	Rebalance              NoticeKind = "rebalance"
 	AutoScalingTermination NoticeKind = "auto-scaling-termination"
-	Maintenance            NoticeKind = "maintenance"
+	// Retirement is a scheduled event that ends or stops the instance soon.
+	Retirement NoticeKind = "retirement"
+	// Maintenance is a scheduled event that the instance outlives, or a retirement
+	// that is still far away.
+	Maintenance NoticeKind = "maintenance"
+	// Operator is the word of the operator that the instance goes away.
+	Operator NoticeKind = "operator"
 )
+
+// retireAhead is how long before its scheduled end an instance counts as leaving.
+// EC2 announces it weeks ahead; batches may run until there is just time to end them.
+const retireAhead = time.Hour
+
+// ScheduledKind is the kind of a scheduled event with that code, e.g.
+// "instance-retirement", at that moment; the zero time is at any moment (EC2 User
+// Guide, "Scheduled events for your instances").
+func ScheduledKind(code string, at, now time.Time) NoticeKind {
+	ends := code == "instance-retirement" || code == "instance-stop"
+	if ends && !now.Before(at.Add(-retireAhead)) {
+		return Retirement
+	}
+	return Maintenance
+}
 
 // Leaving reports whether a notice says that the instance is about to go away,
 // as opposed to being touched and staying.
-func (id Identity) Leaving() bool {
+func (id Identity) Leaving() bool { return id.WhyLeaving() != "" }
+
+// WhyLeaving says, as one clause, why the instance is about to go away; it is empty
+// when it stays.
+func (id Identity) WhyLeaving() string {
 	for _, n := range id.Notices {
 		switch n.Kind {
-		case SpotInterruption, Rebalance, AutoScalingTermination:
-			return true
+		case SpotInterruption:
+			return "EC2 interrupts this Spot Instance"
+		case AutoScalingTermination:
+			return "Auto Scaling terminates this instance"
+		case Retirement:
+			return "EC2 has scheduled the end of this instance"
+		case Operator:
+			return "the operator said that this instance leaves"
+		case Rebalance:
+			return "EC2 recommends to move away from this Spot Instance"
 		case Maintenance:
 		}
 	}
-	return false
+	return ""
 }

@@ -103,8 +103,19 @@ func TestGoldens(t *testing.T) {
 	service.Address.Holder = address.Holder{Kind: address.Service}
 	service.Address.Decision.Reason = "it is held by a NAT gateway, a load balancer or another service"
 	service.Credit = credit.Report{Type: "m5.large"}
+	several := healthy()
+	mine := several.Address
+	several.Address = address.NewReport([]address.ClaimReport{
+		{Claim: mine.Claim, Policy: mine.Policy, Known: true, Address: mine.Address, Holder: mine.Holder, Since: mine.Since, Released: true},
+		{
+			Claim: "203.0.113.11@10.0.0.11", Policy: mine.Policy, Known: true, Address: address.Address{PublicIP: elastic.Next()},
+			Holder:   address.Holder{Kind: address.Other, InstanceID: "i-0f9e8d7c6b5a40312", State: "running"},
+			Decision: address.Decision{Action: address.Stay, Reason: "its holder i-0f9e8d7c6b5a40312 is not older than this instance"},
+		},
+		{Claim: "203.0.113.12", Policy: mine.Policy},
+	})
 	for name, s := range map[string]Status{
-		"healthy": healthy(), "ailing": ailing(), "empty": {}, "stopped": stopped, "service": service,
+		"healthy": healthy(), "ailing": ailing(), "empty": {}, "stopped": stopped, "service": service, "several": several,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.Text() + "\n" + s.Line() + "\n"

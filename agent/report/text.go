@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -32,14 +33,7 @@ func (s Status) Text() string {
 func (s Status) Line() string {
 	live, hosts := s.LiveSites()
 	line := fmt.Sprintf("%d of %d hosts live", live, hosts)
-	if s.Address.Claim != "" {
-		word := "address elsewhere"
-		switch {
-		case s.Address.Held():
-			word = "holds " + s.Address.Address.PublicIP.String()
-		case !s.Address.Known:
-			word = "address unknown"
-		}
+	if word := s.addressWord(); word != "" {
 		line += ", " + word
 	}
 	if s.Credit.Known {
@@ -61,19 +55,63 @@ func (s Status) machine() string {
 	if s.Identity.ECS.Known {
 		text += ", cluster " + s.Identity.ECS.Cluster
 	}
-	if s.Identity.Leaving() {
-		text += ", LEAVING"
+	if why := s.Identity.WhyLeaving(); why != "" {
+		text += ", LEAVING: " + why
 	}
 	return text
 }
 
+// addressWord says in few words whether the claimed addresses are here.
+func (s Status) addressWord() string {
+	a := s.Address
+	switch n := len(a.Claims); {
+	case n > 1:
+		return fmt.Sprintf("holds %d of %d addresses", heldOf(a.Claims), n)
+	case a.Claim == "":
+		return ""
+	case a.Held():
+		return "holds " + a.Address.PublicIP.String()
+	case !a.Known:
+		return "address unknown"
+	}
+	return "address elsewhere"
+}
+
+func heldOf(claims []address.ClaimReport) int {
+	held := 0
+	for _, c := range claims {
+		if c.Held() {
+			held++
+		}
+	}
+	return held
+}
+
 func (s Status) addressLine() string {
 	a := s.Address
-	switch {
-	case a.Claim == "":
+	if n := len(a.Claims); n > 1 {
+		var all []string
+		for _, c := range a.Claims {
+			all = append(all, s.claimLine(c))
+		}
+		return fmt.Sprintf("%d of %d are held here\n%12s", heldOf(a.Claims), n, "") + strings.Join(all, fmt.Sprintf("\n%12s", ""))
+	}
+	if a.Claim == "" {
 		return "none is claimed (address.claim)"
+	}
+	one := address.ClaimReport{Claim: a.Claim, Policy: a.Policy, Known: a.Known, Address: a.Address, Holder: a.Holder, Since: a.Since, Decision: a.Decision}
+	if len(a.Claims) == 1 {
+		one = a.Claims[0]
+	}
+	return s.claimLine(one)
+}
+
+func (s Status) claimLine(a address.ClaimReport) string {
+	switch {
 	case !a.Known:
 		return a.Claim + ": EC2 has not been asked yet"
+	case a.Held() && a.Released:
+		return fmt.Sprintf("%s is held here since %s, released: a stand-by may take it", a.Address.PublicIP, s.clock(a.Since))
 	case a.Held():
 		return fmt.Sprintf("%s is held here since %s (policy %s)", a.Address.PublicIP, s.clock(a.Since), a.Policy)
 	}

@@ -214,7 +214,7 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 		})
 		return
 	}
-	if c.Network == tasks.Host && b.isNginxPort(port) {
+	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.From.Container {
 		b.say(problem.Problem{
 			Code: "port-is-nginx", Severity: problem.Error, Subject: subject,
 			Text: fmt.Sprintf("it uses the host's network, where port %d is nginx's own", port),

@@ -123,6 +123,10 @@ func (b *builder) noAddress(c *claim) {
 		Text: fmt.Sprintf("%s cannot be routed because the container has no address that this host can reach", c.host),
 		Hint: "connect it to a bridge network or publish its port",
 	}
+	if b.in.From.Container && c.c.Network == tasks.Bridge {
+		x.Text = fmt.Sprintf("%s cannot be routed because nginx, which is in a container too, shares no network with this one", c.host)
+		x.Hint = "connect nginx's container to one of its networks (docker network connect), or publish its port"
+	}
 	if c.c.Network == tasks.AWSVPC || c.c.Task.ARN != "" {
 		x.Hint = "its address is the ECS agent's to tell: see that the agent runs (systemctl status ecs) and answers on port 51678"
 	}
@@ -301,6 +305,9 @@ func (b *builder) crashing(c claim) {
 
 // takesNginxPort reports containers that publish a port which nginx needs.
 func (b *builder) takesNginxPort(c tasks.Container) {
+	if b.in.From.Container {
+		return // its ports are not the host's, and one that publishes them is its own
+	}
 	for _, p := range c.Ports {
 		if p.Protocol != "tcp" || !b.isNginxPort(p.Host) {
 			continue

@@ -40,8 +40,11 @@ was measured, what the peers take for the same (docker-gen 0.17.2 with nginx 1.2
 traefik 3.7.9, caddy-docker-proxy 2.13.1, measured the same way on the same kind of
 machine), and whether what must hold does. It fails if something does not.
 
-The parts: a a container starts, b rolling replacements, c the only container is
-stopped, d many containers start.`,
+The parts:
+
+` + bench.PartsHelp() + `
+
+Without --only and --quick it takes about eight minutes.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {

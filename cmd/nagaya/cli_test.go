@@ -56,14 +56,24 @@ func nagaya(t *testing.T, args ...string) ran {
 type pretended struct {
 	mu     sync.Mutex
 	status report.Status
-	claim  error
+	wish   error
+	wishes []address.Wish
+	leaves []bool
 	job    func(gate.Asked) (gate.Entry, error)
 	heard  []gate.Asked
 }
 
 func (p *pretended) Status() report.Status { return p.status }
 
-func (p *pretended) ClaimAddress(context.Context) error { return p.claim }
+func (p *pretended) Address(_ context.Context, w address.Wish) error {
+	p.wishes = append(p.wishes, w)
+	return p.wish
+}
+
+func (p *pretended) Leave(yes bool) error {
+	p.leaves = append(p.leaves, yes)
+	return p.wish
+}
 
 func (p *pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) {
 	p.mu.Lock()
@@ -196,6 +206,8 @@ func TestWrongUsage(t *testing.T) {
 		{"status now", `unexpected argument "now"`},
 		{"gate bogus", `"bogus"`},
 		{"address bogus", `"bogus"`},
+		{"address claim a b", `unexpected argument "b"`},
+		{"leave now", `unexpected argument "now"`},
 		{"completion bogus", `"bogus"`},
 		{"help bogus", `"bogus"`},
 		{"version 2", `unexpected argument "2"`},
@@ -303,7 +315,7 @@ func TestConfigNamesOrigins(t *testing.T) {
 
 func TestWithoutAnAgent(t *testing.T) {
 	dir := t.TempDir()
-	for _, args := range []string{"status", "status --json", "routes", "credits", "gate", "gate check", "address", "address claim"} {
+	for _, args := range []string{"status", "status --json", "routes", "credits", "gate", "gate check", "address", "address claim", "address release --now", "leave", "leave --undo"} {
 		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
 		if got.code != exitNoAgent || !strings.Contains(got.errs, "hint: is it running?") || !strings.Contains(got.errs, dir) || got.out != "" {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", args, got.code, got.out, got.errs)
@@ -350,13 +362,55 @@ func TestViews(t *testing.T) {
 	if got := nagaya(t, "status", "--config", file); got.code != exitOK {
 		t.Errorf("exit %d, %s", got.code, got.errs)
 	}
-	p.claim = errors.New("it is held by a NAT gateway")
-	if got := nagaya(t, "address", "claim", "--run-dir", dir); got.code != exitNo || !strings.Contains(got.errs, "NAT gateway") {
-		t.Errorf("a claim that is refused: exit %d, %s", got.code, got.errs)
+}
+
+func TestWishesForTheAddress(t *testing.T) {
+	p := &pretended{}
+	p.status.Address = address.NewReport([]address.ClaimReport{{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait}, {Claim: "203.0.113.7"}})
+	dir := answers(t, p)
+	const claim = "eipalloc-0123456789abcdef0"
+	for args, want := range map[string]address.Wish{
+		"address claim":                  {},
+		"address claim " + claim:         {Claim: claim},
+		"address release":                {Release: true},
+		"address release --now":          {Release: true, Now: true},
+		"address release --now " + claim: {Release: true, Now: true, Claim: claim},
+	} {
+		p.wishes, p.wish = nil, nil
+		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
+		if got.code != exitOK || !strings.Contains(got.out, claim+" ") || !slices.Equal(p.wishes, []address.Wish{want}) {
+			t.Errorf("%s: exit %d, wishes %+v, %s%s", args, got.code, p.wishes, got.out, got.errs)
+		}
+		var r address.Report
+		got = nagaya(t, append(strings.Fields(args), "--json", "--run-dir", dir)...)
+		if err := json.Unmarshal([]byte(got.out), &r); err != nil || len(r.Claims) != 2 || got.code != exitOK {
+			t.Errorf("%s --json: exit %d, %v\n%s", args, got.code, err, got.out)
+		}
+		p.wish = errors.New("it is held by a NAT gateway")
+		got = nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
+		if got.code != exitNo || !strings.Contains(got.errs, "NAT gateway") || got.out != "" {
+			t.Errorf("%s, refused: exit %d, %s%s", args, got.code, got.out, got.errs)
+		}
 	}
-	p.claim = nil
-	if got := nagaya(t, "address", "claim", "--run-dir", dir); got.code != exitOK || !strings.Contains(got.out, "eipalloc-") {
-		t.Errorf("a claim: exit %d, %s%s", got.code, got.out, got.errs)
+	got := nagaya(t, "__complete", "address", "release", "--run-dir", dir, "")
+	if got.code != exitOK || !strings.Contains(got.out, claim+"\n203.0.113.7\n") {
+		t.Errorf("completion: exit %d, %s", got.code, got.out)
+	}
+}
+
+func TestLeave(t *testing.T) {
+	p := &pretended{}
+	dir := answers(t, p)
+	for args, want := range map[string]bool{"leave": true, "leave --undo": false} {
+		p.leaves, p.wish = nil, nil
+		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
+		if got.code != exitOK || !strings.HasPrefix(got.out, "this instance ") || !slices.Equal(p.leaves, []bool{want}) {
+			t.Errorf("%s: exit %d, said %v, %s%s", args, got.code, p.leaves, got.out, got.errs)
+		}
+		p.wish = errors.New("it could not be kept")
+		if got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...); got.code != exitNo || !strings.Contains(got.errs, "kept") {
+			t.Errorf("%s: exit %d, %s", args, got.code, got.errs)
+		}
 	}
 }
 

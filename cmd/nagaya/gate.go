@@ -110,13 +110,6 @@ func parseDeadline(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
-}
-
 // say writes a line about the job for whoever watches; nobody has to.
 func say(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "nagaya: "+format+"\n", args...)

@@ -28,7 +28,11 @@ const (
 func main() {
 	// The first signal ends the context, a second one the process: a second ^C
 	// from somebody who cannot wait must not be swallowed.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if os.Getpid() == 1 {
+		ends = append(ends, syscall.SIGQUIT) // how images of nginx are stopped
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

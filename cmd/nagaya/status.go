@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 
@@ -98,63 +97,4 @@ func (c *cli) creditsVerb() *cobra.Command {
 the balance that is to be expected in the next 24 hours without further batches.`,
 		func(s report.Status) any { return s.Credit },
 		func(s report.Status) string { return s.Credit.Text(s.At) })
-}
-
-func (c *cli) addressVerb() *cobra.Command {
-	cmd := c.viewVerb("address", "Show who holds the Elastic IP, and why", "",
-		func(s report.Status) any { return s.Address },
-		addressText)
-	claim := &cobra.Command{
-		Use: "claim", Short: "Take the Elastic IP for this instance now, whatever the policy", Args: noArgs,
-		Long: `Claim takes the address from whoever holds it, except a NAT gateway, a load
-balancer or another service of AWS. The budget of associations still holds: one a
-minute, ten an hour.`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.client().ClaimAddress(cmd.Context()); err != nil {
-				return c.explain(err)
-			}
-			s, err := c.status(cmd)
-			if err != nil {
-				return err
-			}
-			_, err = io.WriteString(c.out, addressText(s))
-			return err
-		},
-	}
-	c.addRunDir(claim)
-	cmd.AddCommand(claim)
-	return cmd
-}
-
-// addressText is the table of 'nagaya address'.
-func addressText(s report.Status) string {
-	a := s.Address
-	if a.Claim == "" {
-		return "No address is claimed; set address.claim.\n"
-	}
-	if !a.Known {
-		return fmt.Sprintf("%s: EC2 has not been asked yet.\n", a.Claim)
-	}
-	holder := string(a.Holder.Kind)
-	if a.Holder.InstanceID != "" {
-		holder = a.Holder.InstanceID + " (" + holder + ")"
-	}
-	rows := [][2]string{
-		{"claim", a.Claim},
-		{"address", a.Address.PublicIP.String()},
-		{"allocation", a.Address.AllocationID},
-		{"holder", holder},
-		{"since", stamp(a.Since)},
-		{"policy", string(a.Policy)},
-		{"decision", fmt.Sprintf("%s: %s", a.Decision.Action, a.Decision.Reason)},
-		{"next check", stamp(a.NextCheck)},
-	}
-	text := ""
-	for _, r := range rows {
-		text += fmt.Sprintf("%-11s %s\n", r[0], r[1])
-	}
-	for _, p := range a.Problems {
-		text += fmt.Sprintf("\n%s: %s\n  → %s\n", p.Code, p.Text, p.Hint)
-	}
-	return text
 }

@@ -50,11 +50,12 @@ type Options struct {
 	// connections that were made from the old one are dead and must be dialled
 	// anew. May be nil.
 	Moved func()
-	// Asked delivers an operator's wish to have all addresses here now. The error
-	// of the attempt, or nil, is sent to the channel that it carries. May be nil.
-	Asked <-chan chan<- error
-	// Wishes delivers the operator's wishes of either kind. May be nil.
+	// Wishes delivers the operator's wishes. May be nil.
 	Wishes <-chan Wish
+	// Memory is what a former Run remembered, and Remember is called with what has
+	// changed of that since. It may be nil.
+	Memory   Memory
+	Remember func(Memory)
 	// Reach asks, at no cost in EC2, whether whoever holds the public address
 	// answers at all; see Dial. It is called every ten seconds while another
 	// running instance holds the address. May be nil.
@@ -66,11 +67,19 @@ type Options struct {
 	Log         *slog.Logger
 }
 
+// Memory is what must outlive one Run: a restart of the agent may neither take back
+// what the operator gave away nor begin the budget anew. It is kept by the text of
+// the claim.
+type Memory struct {
+	Released []string               `json:"released,omitempty"`
+	Spent    map[string][]time.Time `json:"spent,omitempty"`
+}
+
 // Wish is what an operator wants.
 type Wish struct {
 	// Release gives the address away: a stand-by that is ready takes it, and this
-	// instance does not take it again until it is asked to or the agent starts
-	// anew. Until then it is served here. Without Release the address is wanted here.
+	// instance does not take it again until it is asked to. Until then it is served
+	// here. Without Release the address is wanted here.
 	Release bool
 	// Now lets a release not wait for another instance: nobody holds the address then.
 	Now bool
@@ -128,25 +137,21 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 	timer.Stop()
 	defer timer.Stop()
 	for {
-		wish, asked := Wish{}, false
 		select {
 		case <-ctx.Done():
 			return nil
 		case s := <-situations:
 			c.meet(s)
-		case reply := <-c.o.Asked:
-			wish, asked = Wish{Reply: reply}, true
-		case wish = <-c.o.Wishes:
-			asked = true
+		case wish := <-c.o.Wishes:
+			err := errors.New("the identity of this instance is not known yet; see 'nagaya status'")
+			if c.known() {
+				err = c.obey(ctx, wish)
+				c.tell() // whoever asked looks at the report next
+			}
+			wish.Reply <- err
 		case heard := <-c.heard:
 			c.hear(heard)
 		case <-timer.C:
-		}
-		switch {
-		case asked && !c.known():
-			wish.Reply <- errors.New("the identity of this instance is not known yet; see 'nagaya status'")
-		case asked:
-			wish.Reply <- c.obey(ctx, wish)
 		}
 		if !c.known() {
 			continue
@@ -160,17 +165,13 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 // refuseAll answers whoever asks that nothing is claimed.
 func (c *claimer) refuseAll(ctx context.Context, situations <-chan address.Situation) error {
 	for {
-		var reply chan<- error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-situations:
-			continue
-		case reply = <-c.o.Asked:
 		case w := <-c.o.Wishes:
-			reply = w.Reply
+			w.Reply <- errors.New("no address is claimed; set address.claim")
 		}
-		reply <- errors.New("no address is claimed; set address.claim")
 	}
 }
 
@@ -245,9 +246,30 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 	o.Claims = slices.DeleteFunc(slices.Clone(o.Claims), address.Claim.IsZero)
 	c := &claimer{o: o, put: put, born: time.Now(), heard: make(chan heard, 1), warned: map[string]string{}}
 	for _, one := range o.Claims {
-		c.held = append(c.held, &holding{claim: one, report: address.ClaimReport{Claim: one.String(), Policy: o.Policy}})
+		text := one.String()
+		c.held = append(c.held, &holding{
+			claim: one, budget: address.NewBudget(o.Memory.Spent[text]),
+			report: address.ClaimReport{Claim: text, Policy: o.Policy, Released: slices.Contains(o.Memory.Released, text)},
+		})
 	}
 	return c
+}
+
+// remember tells what must outlive this Run.
+func (c *claimer) remember() {
+	if c.o.Remember == nil {
+		return
+	}
+	m := Memory{Spent: map[string][]time.Time{}}
+	for _, h := range c.held {
+		if h.report.Released {
+			m.Released = append(m.Released, h.report.Claim)
+		}
+		if spent := h.budget.Spent(); len(spent) > 0 {
+			m.Spent[h.report.Claim] = spent
+		}
+	}
+	c.o.Remember(m)
 }
 
 func (c *claimer) known() bool { return c.situation.Identity.Instance.Known }
@@ -293,9 +315,9 @@ func (c *claimer) meet(s address.Situation) {
 			c.fullAt, h.doubtUntil = now, now.Add(doubt)
 		}
 	}
-	if was.IsLeaving() != s.IsLeaving() {
+	if was.Identity.Leaving() != s.Identity.Leaving() {
 		c.signAt, c.signs.retryAt = now, time.Time{}
-		if !c.allHeld() && !s.IsLeaving() {
+		if !c.allHeld() && !s.Identity.Leaving() {
 			c.fullAt = now
 		}
 	}
@@ -386,6 +408,7 @@ func (c *claimer) obey(ctx context.Context, w Wish) error {
 	for _, h := range meant {
 		h.asked, h.report.Released = true, false
 	}
+	c.remember()
 	c.signAt, c.signs.retryAt = time.Now(), time.Time{}
 	c.full(ctx, nil)
 	var errs []error

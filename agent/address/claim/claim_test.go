@@ -48,7 +48,6 @@ type bench struct {
 	api    *client
 	in     *latest.Slot[address.Situation]
 	wishes chan Wish
-	asked  chan chan<- error
 	mu     sync.Mutex
 	last   address.Report
 	moved  int
@@ -66,13 +65,13 @@ func small() *world {
 
 func start(t *testing.T, w *world, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, w: w, in: latest.New[address.Situation](), asked: make(chan chan<- error), wishes: make(chan Wish), log: &journal{}}
+	b := &bench{t: t, w: w, in: latest.New[address.Situation](), wishes: make(chan Wish), log: &journal{}}
 	b.api = &client{w: w, who: "i-self", fail: map[string][]error{}}
 	if len(o.Claims) == 0 {
 		o.Claim = address.Claim{AllocationID: "eipalloc-1"}
 	}
 	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
-	o.Asked, o.Wishes, o.Log = b.asked, b.wishes, slog.New(slog.NewTextHandler(b.log, nil))
+	o.Wishes, o.Log = b.wishes, slog.New(slog.NewTextHandler(b.log, nil))
 	o.Moved = func() { b.moved++ }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -511,11 +510,7 @@ func TestOperatorAsks(t *testing.T) {
 		w := small()
 		w.give("eipalloc-1", "i-other", "10.0.0.15")
 		b := start(t, w, Options{Policy: address.Manual})
-		ask := func() error {
-			reply := make(chan error, 1)
-			b.asked <- reply
-			return <-reply
-		}
+		ask := func() error { return b.wish(Wish{}) }
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "identity") {
 			t.Errorf("before the identity is known: %v", err)
 		}
@@ -583,6 +578,40 @@ func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
 		if s := w.sign("eipalloc-1"); strings.Contains(s, "i-self") && strings.Contains(s, "leaving") {
 			t.Errorf("the sign is %q after the claim", s)
 		}
+	})
+}
+
+// A restart of the agent forgets neither a release nor what was spent.
+func TestMemoryOutlivesARun(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		var kept Memory
+		b := start(t, w, Options{Policy: address.Takeover, Remember: func(m Memory) { kept = m }})
+		b.in.Put(b.now(true))
+		b.after(time.Second)
+		b.wantHeld(true)
+		if err := b.wish(Wish{Release: true, Now: true}); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(kept.Released, []string{"eipalloc-1"}) || len(kept.Spent["eipalloc-1"]) != 1 {
+			t.Fatalf("kept %+v", kept)
+		}
+		w.calls = nil
+		again := start(t, w, Options{Policy: address.Takeover, Memory: kept, Remember: func(m Memory) { kept = m }})
+		again.in.Put(again.now(true))
+		again.after(20 * time.Second)
+		again.wantHeld(false)
+		if r := again.report().Claims[0]; !r.Released || !strings.Contains(r.Decision.Reason, "released") {
+			t.Errorf("report %+v", r)
+		}
+		if err := again.wish(Wish{}); err == nil || !strings.Contains(err.Error(), "budget") {
+			t.Errorf("a claim within the minute: %v", err)
+		}
+		if len(kept.Released) != 0 {
+			t.Errorf("kept %+v after the claim", kept)
+		}
+		again.after(time.Minute)
+		again.wantHeld(true)
 	})
 }
 

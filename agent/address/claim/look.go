@@ -246,7 +246,7 @@ func (c *claimer) input(h *holding) address.Input {
 	in := address.Input{
 		Policy: c.o.Policy, Holder: h.report.Holder, LaunchedAt: c.launched,
 		Ready: c.situation.Ready, Unready: c.situation.Unready, Uncovered: c.uncovered(h),
-		Leaving: c.situation.IsLeaving(), Asked: h.asked, Released: h.report.Released,
+		Leaving: c.situation.Identity.Leaving(), Asked: h.asked, Released: h.report.Released,
 		HolderLeaving: h.report.HolderLeaving, Silent: h.silent, Budget: h.budget, Now: now,
 	}
 	if !h.leavingSince.IsZero() {
@@ -267,7 +267,8 @@ func (c *claimer) decided(h *holding, d address.Decision) {
 	c.o.Log.Info("address decision", "action", d.Action, "reason", d.Reason, "reassociate", d.Reassociate,
 		"address", r.Address.PublicIP, "allocation_id", r.Address.AllocationID, "policy", c.o.Policy,
 		"holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID, "holder_state", r.Holder.State, "holder_launched", r.Holder.LaunchedAt,
-		"holder_leaving", in.HolderLeaving, "holder_silent", in.Silent, "launched", in.LaunchedAt, "ready", in.Ready,
+		"holder_leaving", in.HolderLeaving, "holder_leaving_for", in.HolderLeavingFor.String(), "holder_silent", in.Silent,
+		"launched", in.LaunchedAt, "ready", in.Ready, "unready", in.Unready,
 		"uncovered", in.Uncovered, "leaving", in.Leaving, "asked", in.Asked, "released", in.Released, "budget_at", in.Budget.Next(in.Now))
 }
 

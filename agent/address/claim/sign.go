@@ -68,7 +68,7 @@ func (c *claimer) sign(ctx context.Context) {
 			c.wakeSign(h.doubtUntil) // it is probably not ours any more to write on
 			continue
 		}
-		want := address.NewSign(c.situation.Identity.Instance.ID, now, c.situation.IsLeaving() || h.report.Released, c.situation.LiveHosts)
+		want := address.NewSign(c.situation.Identity.Instance.ID, now, c.situation.Identity.Leaving() || h.report.Released, c.situation.LiveHosts)
 		leaving = leaving || want.Leaving
 		if !c.worthSaying(h, want, now) {
 			continue

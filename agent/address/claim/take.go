@@ -43,6 +43,7 @@ func (c *claimer) take(ctx context.Context, h *holding, at address.Place, d addr
 	now := time.Now()
 	if !refused(err) {
 		h.budget = h.budget.Spend(now)
+		c.remember()
 	}
 	if c.o.Moved != nil {
 		// Also after an error: the call may have taken effect before it was cut.
@@ -98,6 +99,7 @@ func (c *claimer) release(ctx context.Context, meant []*holding, now bool) error
 		h.report.Released = true
 		c.o.Log.Info("address released", "address", h.report.Claim, "held", h.report.Held(), "now", now)
 	}
+	c.remember()
 	var errs []error
 	if now {
 		for _, h := range meant {

@@ -23,16 +23,17 @@ type Options struct {
 	// IMDS is the client for instance metadata; its fallback to version 1 must be
 	// off. Nil asks for none: then only the host and the ECS agent are heard.
 	IMDS *imds.Client
+	// Spare is true where nothing is lost without instance metadata: then its absence is
+	// a warning, and what never answered is asked seldom, up to every ten minutes.
+	Spare bool
 	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
 	AgentURL string
 	// LocalAddr overrides the automatic choice of the local address.
 	LocalAddr netip.Addr
 	// Every is how often the metadata that may change any moment is read: the public
 	// addresses and, on a Spot Instance, its notices; whether Auto Scaling wants the
-	// instance gone is read every third time. The default is 5 s on a Spot
-	// Instance, which is what the EC2 User Guide advises for notices, and 8 s on
-	// others: a lost address is noticed within 10 s, and every look wakes an
-	// otherwise idle processor.
+	// instance gone is read every third time. The default is 5 s, which is what the
+	// EC2 User Guide advises for notices; so a lost address is noticed within 10 s.
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
 	Slow time.Duration
@@ -48,10 +49,16 @@ const usualEvery = 3
 // mostRetry is how many times as long as the first pause the longest one is.
 const mostRetry = 30
 
+// spareRetry is the same for an Options.Spare.
+const spareRetry = 600
+
 // Watch reports the identity at once and whenever it changes, until ctx ends.
 // The first report holds what the host knows by itself; the rest follows when it
 // is there. It never gives up.
 func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
+	if o.Every <= 0 {
+		o.Every = 5 * time.Second
+	}
 	if o.Slow <= 0 {
 		o.Slow = time.Minute
 	}
@@ -108,11 +115,15 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if err != nil {
 		// What was known stays known: an instance does not change its id because
 		// its metadata is slow.
-		id.Problems = []problem.Problem{explain(err, id.Instance.Known)}
+		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
 		if w.retry == 0 {
 			w.o.Log.Warn("instance metadata does not answer", "err", err)
 		}
-		w.retry = min(max(2*w.retry, w.o.Retry), mostRetry*w.o.Retry)
+		most := mostRetry
+		if w.o.Spare && !id.Instance.Known {
+			most = spareRetry
+		}
+		w.retry = min(max(2*w.retry, w.o.Retry), time.Duration(most)*w.o.Retry)
 	} else {
 		if w.retry != 0 || !id.Instance.Known {
 			w.o.Log.Info("identity", "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
@@ -131,13 +142,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if w.retry > 0 {
 		return w.retry*9/10 + rand.N(w.retry/5+1)
 	}
-	switch {
-	case w.o.Every > 0:
-		return w.o.Every
-	case id.Instance.LifeCycle == spot:
-		return 5 * time.Second
-	}
-	return 8 * time.Second
+	return w.o.Every
 }
 
 // lookAround is look without instance metadata.

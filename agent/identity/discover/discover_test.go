@@ -222,6 +222,8 @@ func TestNoticesComeAndGo(t *testing.T) {
 	r.start()
 	r.until("the instance", known)
 	at := started.Add(2 * time.Minute)
+	soon := time.Now().Add(10 * time.Minute).Truncate(time.Second).UTC()
+	tomorrow := soon.Add(24 * time.Hour)
 	for _, row := range []struct {
 		name    string
 		notices simaws.Notices
@@ -241,6 +243,18 @@ func TestNoticesComeAndGo(t *testing.T) {
 			}},
 			[]identity.Notice{{Kind: identity.Maintenance, Text: "system-reboot", At: at}},
 			false,
+		},
+		{
+			"retirement, far away",
+			simaws.Notices{Maintenance: []simaws.Maintenance{{Code: "instance-retirement", NotBefore: tomorrow}}},
+			[]identity.Notice{{Kind: identity.Maintenance, Text: "instance-retirement", At: tomorrow}},
+			false,
+		},
+		{
+			"retirement",
+			simaws.Notices{Maintenance: []simaws.Maintenance{{Code: "instance-retirement", NotBefore: soon}}},
+			[]identity.Notice{{Kind: identity.Retirement, Text: "instance-retirement", At: soon}},
+			true,
 		},
 		{"none again", simaws.Notices{}, nil, false},
 	} {
@@ -423,4 +437,18 @@ func TestPrintable(t *testing.T) {
 			t.Errorf("printable(%q) = %q, want %q", in, got, want)
 		}
 	}
+}
+
+func TestMetadataThatIsSpare(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.o.Spare = true
+	r.must(r.cloud.SetMetadata(host, simaws.Metadata{HopLimitBlocked: true}))
+	r.start()
+	id := r.until("the problem", func(id identity.Identity) bool { return len(id.Problems) > 0 })
+	if p := id.Problems[0]; p.Code != "imds-unreachable" || p.Severity.String() != "warning" || id.Instance.Known {
+		t.Errorf("identity %+v; want a warning and no instance", id)
+	}
+	r.must(r.cloud.SetMetadata(host, simaws.Metadata{}))
+	r.until("the instance", known)
 }

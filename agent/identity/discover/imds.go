@@ -64,7 +64,7 @@ func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d
 		in.Tags, in.TagsKnown = r.tags()
 		notices = append(notices, r.maintenance()...)
 	} else {
-		notices = append(notices, ofKind(last.Notices, identity.Maintenance)...)
+		notices = append(notices, ofKind(last.Notices, identity.Maintenance, identity.Retirement)...)
 	}
 	return in, notices, r.err
 }
@@ -197,10 +197,10 @@ func (r *reader) autoScaling() []identity.Notice {
 	return nil
 }
 
-func ofKind(all []identity.Notice, k identity.NoticeKind) []identity.Notice {
+func ofKind(all []identity.Notice, kinds ...identity.NoticeKind) []identity.Notice {
 	var some []identity.Notice
 	for _, n := range all {
-		if n.Kind == k {
+		if slices.Contains(kinds, n.Kind) {
 			some = append(some, n)
 		}
 	}
@@ -224,10 +224,11 @@ func (r *reader) maintenance() []identity.Notice {
 		if e.State != "active" {
 			continue
 		}
-		n := identity.Notice{Kind: identity.Maintenance, Text: printable(e.Code)}
+		n := identity.Notice{Text: printable(e.Code)}
 		if at, err := time.Parse("2 Jan 2006 15:04:05 MST", e.NotBefore); err == nil {
 			n.At = at
 		}
+		n.Kind = identity.ScheduledKind(e.Code, n.At, time.Now())
 		all = append(all, n)
 	}
 	return all

@@ -58,11 +58,14 @@ func counter(name, help string, labels ...string) metric {
 var (
 	info     = gauge("info", "Always 1; the labels say what this is.", "version", "instance_id", "instance_type", "region", "zone", "cluster")
 	identity = gauge("identity_known", "1 once instance metadata has answered.")
-	leaving  = gauge("leaving", "1 when EC2 announced that this instance will be taken away.")
+	leaving  = gauge("leaving", "1 while this instance goes away, by EC2's announcement or the operator's word.")
 
-	addressHeld    = gauge("address_held", "1 while this instance holds the claimed Elastic IP.", "address")
-	addressMoves   = counter("address_associations_total", "Associations of the Elastic IP made by this agent.")
-	addressChecked = gauge("address_checked_timestamp_seconds", "When EC2 last said who holds the address.")
+	addressHeld     = gauge("address_held", "1 while this instance holds the claimed Elastic IP.", "address")
+	addressReleased = gauge("address_released", "1 while the operator gives the claimed Elastic IP away.", "address")
+	addressInfo     = gauge("address_holder_info", "Always 1; the labels say who holds the claimed Elastic IP.", "address", "holder", "policy")
+	addressSince    = gauge("address_holder_since_timestamp_seconds", "When this agent first saw the present holder.", "address")
+	addressMoves    = counter("address_associations_total", "Associations of the claimed Elastic IP made by this agent.", "claim")
+	addressChecked  = gauge("address_checked_timestamp_seconds", "When EC2 last said who holds the claimed Elastic IP.", "address")
 
 	listed     = gauge("docker_listed_timestamp_seconds", "When Docker was last listed successfully.")
 	containers = gauge("containers", "Running containers.", "kind")
@@ -94,7 +97,7 @@ var (
 )
 
 var all = []metric{
-	info, identity, leaving, addressHeld, addressMoves, addressChecked, listed, containers, hosts, live, servers,
+	info, identity, leaving, addressHeld, addressReleased, addressInfo, addressSince, addressMoves, addressChecked, listed, containers, hosts, live, servers,
 	nginxUp, settled, generation, generations, loaded, draining, quarantined, certificate,
 	balance, creditError, surplus, creditMax, earned, spent, anchor, gateOpen, headroom, jobs, problemCount, problemOne,
 }
@@ -162,11 +165,21 @@ func (e emitter) machine(s report.Status) {
 	e.put(info, 1, s.Version, in.ID, in.Type, in.Region, in.Zone, s.Identity.ECS.Cluster)
 	e.flag(identity, in.Known)
 	e.flag(leaving, s.Identity.Leaving())
-	if a := s.Address; a.Known {
-		e.flag(addressHeld, a.Held(), a.Address.PublicIP.String())
-		e.time(addressChecked, a.CheckedAt)
+	for _, c := range s.Address.Claims {
+		e.put(addressMoves, float64(c.Moves), c.Claim)
+		if !c.Known {
+			continue
+		}
+		ip, holder := c.Address.PublicIP.String(), c.Holder.InstanceID
+		if holder == "" {
+			holder = string(c.Holder.Kind)
+		}
+		e.flag(addressHeld, c.Held(), ip)
+		e.flag(addressReleased, c.Released, ip)
+		e.put(addressInfo, 1, ip, holder, string(c.Policy))
+		e.time(addressSince, c.Since, ip)
+		e.time(addressChecked, c.CheckedAt, ip)
 	}
-	e.put(addressMoves, float64(s.Address.Moves))
 }
 
 func (e emitter) serving(s report.Status) {

@@ -42,10 +42,18 @@ func sample() report.Status {
 			ECS:      who.ECS{Known: true, Cluster: "default"},
 			Notices:  []who.Notice{{Kind: who.Rebalance}},
 		},
-		Address: address.Report{
-			Claim: "tag:Name=nagaya", Known: true, CheckedAt: noon.Add(500 * time.Millisecond), Moves: 2,
-			Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.10")}, Holder: address.Holder{Kind: address.Self},
-		},
+		Address: address.NewReport([]address.ClaimReport{
+			{
+				Claim: "eipalloc-0123456789abcdef0", Known: true, Moves: 2, Policy: address.Takeover, Since: noon, CheckedAt: noon.Add(500 * time.Millisecond),
+				Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.10")}, Holder: address.Holder{Kind: address.Self, InstanceID: "i-0a1b2c3d4e5f60718"},
+			},
+			{
+				Claim: "203.0.113.11", Known: true, Policy: address.Takeover, Since: noon, CheckedAt: noon, Released: true,
+				Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.11")}, Holder: address.Holder{Kind: address.Nobody},
+			},
+			{Claim: "203.0.113.12", Policy: address.Takeover},
+		}),
+
 		Tasks: report.Tasks{At: noon, Complete: true, Running: 5, Batches: 2},
 		Routes: route.Table{Complete: true, Sites: []route.Site{
 			{Host: "*.b.example.com", Locations: []route.Location{{Path: "/"}}},

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -41,9 +42,18 @@ func (c *Client) Status(ctx context.Context) (report.Status, error) {
 	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
 }
 
-// ClaimAddress asks the agent to take the Elastic IP now, and waits for the outcome.
-func (c *Client) ClaimAddress(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/address/claim", nil, nil)
+// Address asks the agent to take or to give away addresses, and waits for the outcome.
+func (c *Client) Address(ctx context.Context, w address.Wish) error {
+	return c.call(ctx, http.MethodPost, "/v1/address", w, nil)
+}
+
+// Leave tells the agent that this instance goes away, or stays after all.
+func (c *Client) Leave(ctx context.Context, yes bool) error {
+	method := http.MethodPut
+	if !yes {
+		method = http.MethodDelete
+	}
+	return c.call(ctx, method, "/v1/leaving", nil, nil)
 }
 
 // Job tells the agent how a job stands and returns what the agent thinks of it. A

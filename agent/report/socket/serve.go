@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -16,8 +17,12 @@ import (
 // Agent is what the socket needs of the agent.
 type Agent interface {
 	Status() report.Status
-	// ClaimAddress returns when the attempt is over.
-	ClaimAddress(context.Context) error
+	// Address does what the operator wants with the addresses, and returns when that
+	// is over.
+	Address(context.Context, address.Wish) error
+	// Leave takes the operator's word that this instance goes away, or, if it is
+	// false, that it stays after all.
+	Leave(bool) error
 	// Job takes what a job says of itself and returns what the agent thinks of
 	// it: at once, or, for a job that waits, when it may run or ctx ends.
 	Job(context.Context, gate.Asked) (gate.Entry, error)
@@ -63,8 +68,21 @@ func mux(a Agent) http.Handler {
 	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, a.Status(), nil)
 	})
-	m.HandleFunc("POST /v1/address/claim", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, a.ClaimAddress(r.Context()))
+	m.HandleFunc("POST /v1/address", func(w http.ResponseWriter, r *http.Request) {
+		var wish address.Wish
+		err := decode(w, r, &wish)
+		if err != nil {
+			err = fmt.Errorf("reading the wish: %w", err)
+		} else {
+			err = a.Address(r.Context(), wish)
+		}
+		answer(w, struct{}{}, err)
+	})
+	m.HandleFunc("PUT /v1/leaving", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, struct{}{}, a.Leave(true))
+	})
+	m.HandleFunc("DELETE /v1/leaving", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, struct{}{}, a.Leave(false))
 	})
 	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		j, err := job(w, r, a)
@@ -75,13 +93,8 @@ func mux(a Agent) http.Handler {
 
 func job(w http.ResponseWriter, r *http.Request, a Agent) (gate.Entry, error) {
 	var asked gate.Asked
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&asked); err != nil {
+	if err := decode(w, r, &asked); err != nil {
 		return gate.Entry{}, fmt.Errorf("reading the job: %w", err)
-	}
-	if d.More() {
-		return gate.Entry{}, errors.New("reading the job: there is more than one")
 	}
 	asked.ID = r.PathValue("id")
 	patience := time.Duration(0)
@@ -94,6 +107,19 @@ func job(w http.ResponseWriter, r *http.Request, a Agent) (gate.Entry, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), min(patience, maxPatience))
 	defer cancel()
 	return a.Job(ctx, asked)
+}
+
+// decode reads the one value that a request carries.
+func decode(w http.ResponseWriter, r *http.Request, v any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("there is more than one")
+	}
+	return nil
 }
 
 // answer writes v, or the error as what the asker did wrong: the agent's own

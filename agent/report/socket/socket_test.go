@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -28,12 +29,14 @@ const patience = 20 * time.Second
 // pretended is an agent that answers what the test wants.
 type pretended struct {
 	status report.Status
-	claim  func(context.Context) error
+	wish   func(address.Wish) error
+	leave  func(bool) error
 	job    func(context.Context, gate.Asked) (gate.Entry, error)
 }
 
-func (p pretended) Status() report.Status                  { return p.status }
-func (p pretended) ClaimAddress(ctx context.Context) error { return p.claim(ctx) }
+func (p pretended) Status() report.Status                           { return p.status }
+func (p pretended) Address(_ context.Context, w address.Wish) error { return p.wish(w) }
+func (p pretended) Leave(yes bool) error                            { return p.leave(yes) }
 
 func (p pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) { return p.job(ctx, a) }
 
@@ -69,9 +72,12 @@ func serve(t *testing.T, a Agent) (path string, stop func() error) {
 func TestRoundTrip(t *testing.T) {
 	want := report.Status{Version: "1.2.3", PID: 7, StartedAt: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	var heard gate.Asked
+	var wishes []address.Wish
+	var left []bool
 	a := pretended{
 		status: want,
-		claim:  func(context.Context) error { return nil },
+		wish:   func(w address.Wish) error { wishes = append(wishes, w); return nil },
+		leave:  func(yes bool) error { left = append(left, yes); return nil },
 		job: func(_ context.Context, asked gate.Asked) (gate.Entry, error) {
 			heard = asked
 			return gate.Entry{Job: asked.Job, Phase: gate.Admitted, Reason: "there is room"}, nil
@@ -86,8 +92,15 @@ func TestRoundTrip(t *testing.T) {
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); d != "" {
 		t.Errorf("status (-want +got):\n%s", d)
 	}
-	if err := c.ClaimAddress(t.Context()); err != nil {
-		t.Error(err)
+	for _, w := range []address.Wish{{}, {Claim: "tag:a=b c%/d", Release: true, Now: true}} {
+		if err := c.Address(t.Context(), w); err != nil || wishes[len(wishes)-1] != w {
+			t.Errorf("wish %+v: the agent heard %+v, %v", w, wishes, err)
+		}
+	}
+	for _, yes := range []bool{true, false} {
+		if err := c.Leave(t.Context(), yes); err != nil || left[len(left)-1] != yes {
+			t.Errorf("leave %v: the agent heard %v, %v", yes, left, err)
+		}
 	}
 	asked := gate.Asked{
 		Job:   gate.Job{ID: "a/b?c d%", Name: "report", Need: 12.5, Cores: 1, Deadline: want.StartedAt, Late: gate.LateRefuse},
@@ -104,13 +117,13 @@ func TestRoundTrip(t *testing.T) {
 
 func TestErrorsOfTheAgent(t *testing.T) {
 	path, _ := serve(t, pretended{
-		claim: func(context.Context) error { return errors.New("no address is claimed") },
+		wish: func(address.Wish) error { return errors.New("no address is claimed") },
 		job: func(context.Context, gate.Asked) (gate.Entry, error) {
 			return gate.Entry{}, errors.New("name must be there")
 		},
 	})
 	c := Dial(path)
-	if err := c.ClaimAddress(t.Context()); err == nil || err.Error() != "no address is claimed" {
+	if err := c.Address(t.Context(), address.Wish{}); err == nil || err.Error() != "no address is claimed" {
 		t.Errorf("claim: %v", err)
 	}
 	if _, err := c.Job(t.Context(), gate.Asked{Job: gate.Job{ID: "x"}}, 0); err == nil || err.Error() != "name must be there" {
@@ -244,7 +257,7 @@ func ask(t *testing.T, path, method, url string, body io.Reader) (int, string) {
 
 func TestWhatIsRefused(t *testing.T) {
 	path, _ := serve(t, pretended{
-		claim: func(context.Context) error { return nil },
+		wish: func(address.Wish) error { return nil },
 		job: func(_ context.Context, a gate.Asked) (gate.Entry, error) {
 			return gate.Entry{Job: a.Job, Phase: gate.Waiting}, nil
 		},
@@ -267,7 +280,10 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a patience of less than none", "PUT", "/v1/jobs/x?wait=-1s", good, 409, "not a duration"},
 		{"another method", "DELETE", "/v1/status", "", 405, ""},
 		{"a job by POST", "POST", "/v1/jobs/x", good, 405, ""},
-		{"a claim by GET", "GET", "/v1/address/claim", "", 405, ""},
+		{"a claim by GET", "GET", "/v1/address", "", 405, ""},
+		{"a wish without words", "POST", "/v1/address", "", 409, "reading the wish"},
+		{"a wish with an unknown field", "POST", "/v1/address", `{"force": true}`, 409, `unknown field \"force\"`},
+		{"leaving by POST", "POST", "/v1/leaving", "", 405, ""},
 		{"another path", "GET", "/", "", 404, ""},
 	} {
 		status, body := ask(t, path, row.method, row.url, strings.NewReader(row.body))

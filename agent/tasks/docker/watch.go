@@ -281,6 +281,9 @@ func remedy(err error) string {
 	case strings.Contains(err.Error(), "minimum supported API version"):
 		return "upgrade Docker to 19.03 or newer"
 	}
+	if errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file") {
+		return "start Docker (systemctl start docker), or name its socket in docker.host; a container needs it mounted: -v /var/run/docker.sock:/var/run/docker.sock:ro"
+	}
 	return "start Docker (systemctl start docker), or name its socket in the configuration"
 }
 

@@ -48,6 +48,11 @@ func parts() []part {
 		{"b", "rolling replacements", (*bench).replacements},
 		{"c", "the only container is stopped", (*bench).lastStop},
 		{"d", "many containers start", (*bench).burst},
+		{"e", "POSTs on kept connections through reloads", (*bench).posts},
+		{"f", "one change among many TLS sites", (*bench).many},
+		{"g", "the Docker API goes away", (*bench).outages},
+		{"h", "hostile and broken containers", (*bench).hostiles},
+		{"i", "two ways to a published port", (*bench).ways},
 	}
 }
 
@@ -138,6 +143,14 @@ func (b *bench) add(r Row) {
 
 // count is how many samples are taken.
 func (b *bench) count(full, quick int) int {
+	if b.o.Quick {
+		return quick
+	}
+	return full
+}
+
+// span is how long something is looked at.
+func (b *bench) span(full, quick time.Duration) time.Duration {
 	if b.o.Quick {
 		return quick
 	}
@@ -256,4 +269,13 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// PartsHelp lists the parts, one a line.
+func PartsHelp() string {
+	var lines []string
+	for _, p := range parts() {
+		lines = append(lines, "  "+p.letter+"  "+p.title)
+	}
+	return strings.Join(lines, "\n")
 }

@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+)
+
+// ways compares the two addresses at which a published port can be reached: the
+// host's own, which the kernel forwards, and loopback, where Docker's userland
+// proxy copies every byte.
+func (b *bench) ways(ctx context.Context) (err error) {
+	var plays [2]*play
+	for i, config := range []string{"", "local-address: 127.0.0.1\n"} {
+		p, err := b.begin(ctx, stage.Options{Config: config})
+		if err != nil {
+			return err
+		}
+		defer closing(p, &err)
+		plays[i] = p
+	}
+	// Both agents see it, and both route to it.
+	if _, err := plays[0].Run(ctx, plays[0].container("app", "a.test")); err != nil {
+		return err
+	}
+	for _, p := range plays {
+		if _, err := p.awaken(ctx, p.URL("a.test", "/", false)); err != nil {
+			return err
+		}
+		if err := p.rest(ctx); err != nil {
+			return err
+		}
+	}
+	// In turns, so that what else the machine does hits both alike.
+	var each [2][]float64
+	for range b.count(7, 3) {
+		for i, p := range plays {
+			rate, err := p.perSecond(ctx, b.span(3*time.Second, time.Second))
+			if err != nil {
+				return err
+			}
+			each[i] = append(each[i], rate)
+		}
+	}
+	local, loopback := median(each[0]), median(each[1])
+	b.add(Row{
+		What:    "requests per CPU-second of the whole host; by its own address, and by 127.0.0.1 (userland proxy)",
+		Got:     fmt.Sprintf("own address %.0f; 127.0.0.1 %.0f; ratio %.2f", local, loopback, local/loopback),
+		Figures: map[string]float64{"local": local, "loopback": loopback, "ratio": local / loopback},
+	})
+	return nil
+}
+
+func median(samples []float64) float64 {
+	return slices.Sorted(slices.Values(samples))[len(samples)/2]
+}
+
+// perSecond asks as fast as eight connections can, and returns how many answers
+// there were for each second of CPU time of everything on this host.
+func (p *play) perSecond(ctx context.Context, span time.Duration) (float64, error) {
+	c, err := p.Client()
+	if err != nil {
+		return 0, err
+	}
+	defer c.CloseIdleConnections()
+	var (
+		askers sync.WaitGroup
+		mu     sync.Mutex
+		total  int
+		failed error
+		before = busy()
+		end    = time.Now().Add(span)
+	)
+	for range 8 {
+		askers.Go(func() {
+			n, err := askUntil(ctx, c, p.URL("a.test", "/", false), end)
+			mu.Lock()
+			defer mu.Unlock()
+			if total += n; err != nil {
+				failed = err
+			}
+		})
+	}
+	askers.Wait()
+	spent := busy() - before
+	if failed == nil && spent <= 0 {
+		failed = fmt.Errorf("/proc/stat counts no CPU time here")
+	}
+	if failed != nil {
+		return 0, failed
+	}
+	return float64(total) / spent, nil
+}
+
+func askUntil(ctx context.Context, c *http.Client, url string, end time.Time) (n int, err error) {
+	for time.Now().Before(end) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return n, err
+		}
+		resp, err := c.Do(req)
+		if err != nil {
+			return n, err
+		}
+		_, err = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16))
+		resp.Body.Close()
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s", resp.Status)
+		}
+		if err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// busy is the CPU time of everything on this host since it booted, in seconds.
+func busy() float64 {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	f := strings.Fields(line)
+	if len(f) < 8 {
+		return 0
+	}
+	// user nice system, idle and iowait left out, irq softirq (proc(5)).
+	return hundredths(append(f[1:4:4], f[6:8]...))
+}
+
+// hundredths adds up what the kernel counts in USER_HZ, which is 100 to every
+// program on Linux, and returns seconds.
+func hundredths(fields []string) (seconds float64) {
+	for _, f := range fields {
+		n, err := strconv.ParseFloat(f, 64)
+		if err != nil {
+			return 0
+		}
+		seconds += n / 100
+	}
+	return seconds
+}
+
+// procFile reads a file of a process; it is empty for one that has ended.
+func procFile(pid int, name string) string {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
+	return string(b)
+}

@@ -1,0 +1,45 @@
+package stage_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/bench"
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+)
+
+// Time is not judged here, other tests run beside: only that it can be measured, and
+// that nothing is lost.
+func TestBenchRoutes(t *testing.T) {
+	var out, progress bytes.Buffer
+	err := bench.Routes(t.Context(), bench.RoutesOptions{
+		Bin: stage.Programs(), Only: []string{"d", "e"}, Quick: true, JSON: true, Out: &out, Progress: &progress,
+	})
+	if err != nil && !errors.Is(err, bench.ErrMissed) {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	var result struct{ Rows []bench.Row }
+	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	var parts []string
+	for _, r := range result.Rows {
+		parts = append(parts, r.Part)
+		if len(r.Figures) == 0 {
+			t.Errorf("%s: %s", r.What, r.Got)
+		}
+	}
+	if !slices.Equal(parts, []string{"d", "e"}) {
+		t.Errorf("rows of the parts %v, want d and e", parts)
+	}
+}
+
+func TestBenchRoutesNamesItsParts(t *testing.T) {
+	err := bench.Routes(t.Context(), bench.RoutesOptions{Only: []string{"a", "z"}})
+	if want := `there is no part "z": want letters from a to i, with commas between`; err == nil || err.Error() != want {
+		t.Errorf("the error is %v, want %s", err, want)
+	}
+}
