@@ -3,6 +3,9 @@ package install
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -166,6 +170,72 @@ func TestFaultNewGenerationNeverAnswers(t *testing.T) {
 	eventually(t, "the sites of before", func() bool { return r.get(r.http("a.test", "/")).body == "one" })
 	r.await("the next try", func(s nginx.Status) bool { return s.Settled && s.Generation == second.Generation })
 	r.expect(r.http("a.test", "/"), 200, "two")
+}
+
+// A certificate may vanish when nginx -t has accepted it and the master has not read it.
+// The reload is refused, everything stays, and then all but that site goes live.
+func TestFaultCertificateVanishesBeforeReload(t *testing.T) {
+	r := newRig(t)
+	dir := t.TempDir()
+	p := writePair(t, "b.test")
+	armed := filepath.Join(dir, "armed")
+	wrapper := filepath.Join(dir, "nginx")
+	script := fmt.Sprintf("#!/bin/sh\n%s \"$@\"; exit=$?\n[ \"$1\" = -t ] && [ -e %s ] && rm -f %s\nexit $exit\n", r.o.Binary, armed, p.CertFile)
+	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.o.Binary = wrapper
+	r.run()
+	a, b := site("a.test", backend(t, "one")), withTLS(site("b.test", backend(t, "two")), p, route.Serve)
+	first := r.tree(a, b)
+	r.serve(first)
+	write(t, armed, "")
+	r.wanted.Put(r.tree(site("a.test", backend(t, "three")), b))
+	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+	if s.Generation != first.Generation || !strings.Contains(s.LastError, p.CertFile) {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "one")
+	r.expect(r.https("b.test", "/"), 200, "two")
+	s = r.await("the rest", func(s nginx.Status) bool { return s.Settled })
+	if len(s.Quarantined) != 1 || s.Quarantined[0].Host != "b.test" || !strings.Contains(s.Quarantined[0].Reason, p.CertFile) {
+		t.Errorf("status %+v", s)
+	}
+	r.expect(r.http("a.test", "/"), 200, "three")
+}
+
+// Clients that never end would let old workers pile up, each with its memory: only so
+// many may go on, and those that are ended are counted.
+func TestFaultOldWorkersPileUp(t *testing.T) {
+	r := newRig(t)
+	r.settings.WorkerProcesses, r.o.MaxDraining = 1, 2
+	r.run()
+	here, gate := make(chan struct{}), make(chan struct{})
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		here <- struct{}{}
+		<-gate
+		_, _ = io.WriteString(w, "late")
+	}))
+	t.Cleanup(up.Close)
+	const reloads = 5
+	var last <-chan answer
+	for i := range reloads {
+		s := r.serve(r.tree(site("a.test", addrOf(up)), site(fmt.Sprintf("b%d.test", i), backend(t, "two"))))
+		if s.WorkersDraining > r.o.MaxDraining {
+			t.Errorf("%d workers drain after %d reloads, want %d at most", s.WorkersDraining, i, r.o.MaxDraining)
+		}
+		last = r.getLater(r.http("a.test", "/"))
+		<-here
+	}
+	s := r.last
+	if s.WorkersDraining != r.o.MaxDraining || s.WorkersEnded != reloads-1-r.o.MaxDraining {
+		t.Errorf("%d workers drain and %d were ended, want %d and %d", s.WorkersDraining, s.WorkersEnded, r.o.MaxDraining, reloads-1-r.o.MaxDraining)
+	}
+	close(gate)
+	if a := <-last; a.status != 200 || a.body != "late" {
+		t.Errorf("the newest request got %d %q", a.status, a.body)
+	}
+	r.await("the others to end", func(s nginx.Status) bool { return s.WorkersDraining == 0 })
 }
 
 // A worker that is killed is replaced by its master, without any doing of ours, and
