@@ -28,6 +28,7 @@ type engine struct {
 	mu       sync.Mutex
 	list     map[string]string // id → state
 	inspects map[string]int
+	lists    int
 	broken   map[string]bool // ids whose inspection is not JSON
 	streams  map[chan string]bool
 }
@@ -65,6 +66,7 @@ func (e *engine) stop() { e.server.Close() }
 func (e *engine) serveList(w http.ResponseWriter, _ *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.lists++
 	var items []string
 	for id, state := range e.list {
 		items = append(items, fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":%q,"Created":1}`, id, id, state))

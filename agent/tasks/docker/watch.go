@@ -51,6 +51,11 @@ const (
 	// lookBack is how far back events are read at the start, so that a container
 	// that was told to stop just before this program started is known as stopping.
 	lookBack = 2 * time.Minute
+	// listBurst lists may follow each other at once, and after that there is one every
+	// listEvery, however many events come: each costs the engine and this program CPU
+	// time. A deployment stays within the burst.
+	listBurst = 10
+	listEvery = 100 * time.Millisecond
 	// maxAnswer bounds the size of one answer of the engine in bytes.
 	maxAnswer = 64 << 20
 )
@@ -130,6 +135,7 @@ type watch struct {
 	put   func(tasks.Containers)
 	last  tasks.Containers
 	signs *signs
+	pace  pace
 	// since is where the next subscription to events begins.
 	since time.Time
 	// cause is the trouble that was reported last; empty while all is well.
@@ -165,6 +171,13 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 		listed = true
 		select {
 		case <-w.signs.wake:
+			if !sleep(ctx, w.pace.wait(time.Now())) {
+				return true, ctx.Err()
+			}
+			select {
+			case <-w.signs.wake: // what it tells of is in the next list too
+			default:
+			}
 		case <-resync.C:
 		case err := <-failed:
 			// Events that were lost with the stream are asked for again.
@@ -174,6 +187,16 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 			return true, ctx.Err()
 		}
 	}
+}
+
+// pace spreads the lists. It is the time at which nothing is owed for lists any more.
+type pace time.Time
+
+// wait counts one list and returns how long it has to wait, listEvery at most.
+func (p *pace) wait(now time.Time) time.Duration {
+	owed := min(later(time.Time(*p), now).Sub(now), listBurst*listEvery) + listEvery
+	*p = pace(now.Add(owed))
+	return max(0, owed-listBurst*listEvery)
 }
 
 func later(a, b time.Time) time.Time {
