@@ -942,14 +942,21 @@ func TestProve(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
 		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		w.addAddress("eipalloc-nat", "203.0.113.9", nil)
+		w.addresses["eipalloc-nat"].managed = "alb"
+		var tried []string
 		prove := func(fail map[string][]error, claims ...address.Claim) (codes []string) {
 			c := &client{w: w, who: "i-self", fail: fail}
 			o := Options{Claims: claims, API: func(context.Context, string) (EC2, error) { return c, nil }}
-			for _, p := range Prove(t.Context(), o, address.Situation{Identity: w.seenFrom("i-self")}) {
-				if p.Hint == "" || p.Text == "" {
-					t.Errorf("problem %+v", p)
+			for _, one := range Prove(t.Context(), o, address.Situation{Identity: w.seenFrom("i-self")}) {
+				p := one.Problem
+				if one.What == "" || (p == nil) == (one.Found == "") || p != nil && (p.Hint == "" || p.Text == "") {
+					t.Errorf("proof %+v", one)
 				}
-				codes = append(codes, p.Severity.String()+" "+p.Code)
+				if p != nil {
+					codes = append(codes, p.Severity.String()+" "+p.Code)
+				}
+				tried = append(tried, one.What)
 			}
 			return codes
 		}
@@ -971,12 +978,18 @@ func TestProve(t *testing.T) {
 			"tell":          {prove(denied("CreateTags"), one), []string{"warning address-denied", "warning address-denied"}},
 			"unknown":       {prove(nil, one, address.Claim{AllocationID: "eipalloc-9"}), []string{"error address-not-found"}},
 			"no place":      {prove(nil, address.Claim{AllocationID: "eipalloc-1", InterfaceID: "eni-9"}), []string{"error address-no-private-ip"}},
+			"of a service":  {prove(nil, address.Claim{AllocationID: "eipalloc-nat"}), []string{"error address-of-a-service"}},
 		} {
 			if !slices.Equal(row.got, row.want) {
 				t.Errorf("%s: %q, want %q", name, row.got, row.want)
 			}
 		}
-		if ps := Prove(t.Context(), Options{Claim: one}, address.Situation{}); len(ps) != 1 || ps[0].Code != "address-identity-unknown" {
+		tried = nil
+		prove(nil, one)
+		if want := []string{"ec2:DescribeAddresses", "ec2:DescribeInstances", "address", "ec2:AssociateAddress", "ec2:DisassociateAddress", "ec2:CreateTags", "ec2:CreateTags"}; !slices.Equal(tried, want) {
+			t.Errorf("tried %q, want %q", tried, want)
+		}
+		if ps := Prove(t.Context(), Options{Claim: one}, address.Situation{}); len(ps) != 1 || ps[0].Problem.Code != "address-identity-unknown" {
 			t.Errorf("without an identity: %+v", ps)
 		}
 		if w.holder("eipalloc-1") != "i-other" {

@@ -54,6 +54,16 @@ func (e *abroad) Error() string {
 	return fmt.Sprintf("the address is of network border group %s, this instance of %s", e.address, e.self)
 }
 
+// serviceHeld is the error of an address that a service of AWS holds.
+type serviceHeld struct{ a address.Address }
+
+func (e *serviceHeld) Error() string {
+	if e.a.ServiceManaged != "" {
+		return fmt.Sprintf("the address is managed by a service of AWS (%s) and is never taken from it", e.a.ServiceManaged)
+	}
+	return fmt.Sprintf("the address is on network interface %s, which belongs to no instance (a NAT gateway, a load balancer, or an interface that is not attached), and is never taken from it", e.a.InterfaceID)
+}
+
 // explain turns an error into the problem that an operator reads. Without a claim
 // it is about all of them.
 func (c *claimer) explain(err error, claim string) problem.Problem {
@@ -88,6 +98,7 @@ func (c *claimer) explainOwn(p *problem.Problem, err error) bool {
 	var first *quicker
 	var place *noPlace
 	var other *abroad
+	var service *serviceHeld
 	switch {
 	case errors.As(err, &one) && len(one.all) == 0:
 		p.Code, p.Hint = "address-not-found", "check address.claim, the Region of this instance ("+c.situation.Identity.Instance.Region+") and that the address was not released or transferred"
@@ -101,6 +112,8 @@ func (c *claimer) explainOwn(p *problem.Problem, err error) bool {
 		p.Code, p.Severity, p.Hint = "address-misplaced", problem.Warning, "correct the place in address.claim, or run 'nagaya address release --now' and 'nagaya address claim'"
 	case errors.As(err, &place):
 		p.Code, p.Hint = "address-no-private-ip", "assign another private IPv4 address to the interface (aws ec2 assign-private-ip-addresses --secondary-private-ip-address-count 1 --network-interface-id "+c.situation.Identity.Instance.Primary.ID+") and to the host, or correct the place behind @ in address.claim"
+	case errors.As(err, &service):
+		p.Code, p.Hint = "address-of-a-service", "let address.claim name another Elastic IP, or disassociate this one from what holds it"
 	case errors.As(err, &other):
 		p.Code, p.Hint = "address-border-group", "allocate an address in the network border group of this instance; the two cannot be joined"
 	default:
