@@ -80,7 +80,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
-		return claim.Run(ctx, a.claimOptions(c, said, asked, door.released.Put), whoClaims.C(), b.address)
+		return claim.Run(ctx, a.remembering(a.claimOptions(c), said, asked, door.released.Put), whoClaims.C(), b.address)
 	})
 
 	// What runs here, and what should be served?

@@ -32,6 +32,7 @@ var nouns = []string{
 	"agent/credit",
 	"agent/gate",
 	"agent/rehearsal",
+	"agent/doctor",
 	"agent/report",
 }
 

@@ -27,19 +27,25 @@ import (
 
 // The functions here translate the configuration into the options of the stages.
 
-func (a *agent) claimOptions(c config.Config, w *wishes, asked <-chan claim.Wish, released func([]string)) claim.Options {
+// claimOptions are those of the configuration alone.
+func (a *agent) claimOptions(c config.Config) claim.Options {
 	// Both were checked when the configuration was read.
 	what, _ := address.ParseClaims(c.Address.Claim)
 	policy, _ := address.ParsePolicy(c.Address.Policy)
 	o := claim.Options{
 		Claims: what, Policy: policy, Named: len(c.Address.Ready) > 0, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
 		API:   func(_ context.Context, region string) (claim.EC2, error) { return a.cloud.ec2(region), nil },
-		Moved: a.cloud.dropConnections, Wishes: asked, Log: a.o.Log,
+		Moved: a.cloud.dropConnections, Log: a.o.Log,
 	}
 	if c.Address.Unreachable > 0 {
 		o.Reach = claim.Dial(uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort))
 	}
-	o.Memory = w.memory()
+	return o
+}
+
+// remembering adds what the operator said and says, and tells what he released.
+func (a *agent) remembering(o claim.Options, w *wishes, asked <-chan claim.Wish, released func([]string)) claim.Options {
+	o.Wishes, o.Memory = asked, w.memory()
 	released(o.Memory.Released)
 	o.Remember = func(m claim.Memory) {
 		released(m.Released)

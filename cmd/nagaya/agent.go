@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -138,6 +140,41 @@ func (c *cli) showCheck(p agent.Preview, asJSON bool) error {
 		return &exitError{code: exitNo}
 	}
 	return nil
+}
+
+func (c *cli) doctorVerb() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing", Args: noArgs,
+		Long: `Doctor looks at the host (directories, Docker, nginx, ports, certificates), at instance
+metadata and the way to EC2's API, at the claimed addresses, the clock, and tries every
+permission in AWS by a dry run. Each check is ok, warn or FAIL, with what to do about it.
+
+It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
+when the configuration itself is wrong. Run it as the user of the agent, which is root.`,
+	}
+	given := addSettings(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o, err := c.agentOptions(given())
+		if err != nil {
+			return err
+		}
+		r, err := agent.Examine(cmd.Context(), o)
+		if err != nil {
+			return wrongConfig(err)
+		}
+		if asJSON {
+			err = writeJSON(c.out, r)
+		} else {
+			_, err = io.WriteString(c.out, r.Text())
+		}
+		if err == nil && r.Count(doctor.Fail) > 0 {
+			err = &exitError{code: exitNo}
+		}
+		return err
+	}
+	return cmd
 }
 
 func (c *cli) renderVerb() *cobra.Command {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -227,6 +228,8 @@ func TestWrongUsage(t *testing.T) {
 		{"check --config " + file, "nagaya.yaml:1: log-level"},
 		{"render --config " + file, "nagaya.yaml:1: log-level"},
 		{"config --config " + file, "nagaya.yaml:1: log-level"},
+		{"doctor --config " + file, "nagaya.yaml:1: log-level"},
+		{"doctor now", `unexpected argument "now"`},
 	} {
 		got := nagaya(t, strings.Fields(row.args)...)
 		if got.code != exitUsage || !strings.HasPrefix(got.errs, "nagaya: ") || !strings.Contains(got.errs, row.say) || got.out != "" {
@@ -411,6 +414,22 @@ func TestLeave(t *testing.T) {
 		if got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...); got.code != exitNo || !strings.Contains(got.errs, "kept") {
 			t.Errorf("%s: exit %d, %s", args, got.code, got.errs)
 		}
+	}
+}
+
+// What is wrong with this host is no matter of this test: that it is told is.
+func TestDoctorVerb(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	args := []string{"doctor", "--imds=false", "--run-dir", dir, "--state-dir", dir, "--log-dir", dir, "--docker-host", "unix://" + dir + "/none.sock", "--ecs-agent-url", ""}
+	got := nagaya(t, args...)
+	if got.code != exitNo || !strings.Contains(got.out, "FAIL  docker ") || !strings.Contains(got.out, " failed\n") {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.errs)
+	}
+	got = nagaya(t, append(args, "--json")...)
+	var r doctor.Report
+	if err := json.Unmarshal([]byte(got.out), &r); err != nil || got.code != exitNo || r.Count(doctor.Fail) == 0 {
+		t.Errorf("--json: exit %d, %v, %s", got.code, err, got.out)
 	}
 }
 

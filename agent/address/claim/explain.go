@@ -12,8 +12,17 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
+
+// Explain turns an error of EC2, or of the way to it, into what the operator of this
+// instance reads.
+func Explain(err error, self identity.Identity) problem.Problem {
+	c := newClaimer(Options{}, func(address.Report) {})
+	c.situation.Identity = self
+	return c.explain(err, "")
+}
 
 // notOne is the error of a claim that names no address, or several.
 type notOne struct{ all []address.Address }

@@ -127,7 +127,9 @@ func (p *prover) proveClaim(ctx context.Context, h *holding, placed address.Plac
 		in.PrivateIpAddress = &private
 	}
 	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(o func(*ec2.Options)) error { _, err := p.api.AssociateAddress(ctx, in, o); return err })
-	if a.AssociationID != "" {
+	if a.AssociationID == "" {
+		p.found("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,")
+	} else {
 		out := &ec2.DisassociateAddressInput{AssociationId: &a.AssociationID, DryRun: &yes}
 		p.dry(ctx, "ec2:DisassociateAddress", claim, ": several stand-bys may take the address from each other, and it cannot be released now",
 			func(o func(*ec2.Options)) error { _, err := p.api.DisassociateAddress(ctx, out, o); return err })

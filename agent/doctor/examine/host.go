@@ -1,0 +1,148 @@
+// Package examine looks at the host, and at what it needs of others, without
+// changing anything.
+package examine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/agent/doctor"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+const timeout = 5 * time.Second
+
+// Docker asks the Docker Engine at host for its version.
+func Docker(ctx context.Context, host string) doctor.Finding {
+	const check = "docker"
+	remedy := "start Docker (systemctl status docker), run this as root, or set docker.host"
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	c, err := client.New(client.WithHost(host))
+	if err != nil {
+		return doctor.Bad(check, "the Docker Engine cannot be asked: "+bounded(err), remedy)
+	}
+	defer c.Close()
+	v, err := c.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return doctor.Bad(check, fmt.Sprintf("the Docker Engine at %s does not answer: %s", host, bounded(err)), remedy)
+	}
+	return doctor.Good(check, "Engine %s answers at %s (API %s)", problem.Printable(v.Version, 40), host, problem.Printable(v.APIVersion, 40))
+}
+
+// Port checks that nginx can listen on the TCP port, or does so already: ours says
+// whether nagaya's nginx runs.
+func Port(port int, ours bool) doctor.Finding {
+	const check = "ports"
+	l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+	switch {
+	case err == nil:
+		_ = l.Close()
+		return doctor.Good(check, "port %d is free", port)
+	case errors.Is(err, syscall.EADDRINUSE) && ours:
+		return doctor.Good(check, "port %d is in use, and nagaya's nginx runs", port)
+	case errors.Is(err, syscall.EADDRINUSE):
+		return doctor.Bad(check, fmt.Sprintf("port %d is in use by another program", port),
+			fmt.Sprintf("find it with 'ss -ltnp sport = :%d' and stop it (the distribution's nginx: systemctl disable --now nginx), or set nginx.http-port and nginx.https-port", port))
+	case errors.Is(err, syscall.EACCES):
+		return doctor.Doubtful(check, fmt.Sprintf("whether port %d is free cannot be tried: %s", port, bounded(err)), "run this as root")
+	}
+	return doctor.Bad(check, fmt.Sprintf("port %d cannot be listened on: %s", port, bounded(err)), "correct the network of this host")
+}
+
+// Runs reports whether the process whose id is in the file is there.
+func Runs(pidFile string) bool {
+	b, err := os.ReadFile(pidFile)
+	if err != nil {
+		return false
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	return err == nil && pid > 1 && (syscall.Kill(pid, 0) == nil || errors.Is(syscall.Kill(pid, 0), syscall.EPERM))
+}
+
+// least is the space that logs, generations and what was learnt need, in bytes.
+const least = 200 << 20
+
+// Directory checks that the directory is there, or can be made, that it can be
+// written to, and that there is space. setting is what names it.
+func Directory(setting, dir string) doctor.Finding {
+	const check = "directories"
+	at := dir
+	for { // the agent makes what is missing
+		info, err := os.Stat(at)
+		if err == nil && !info.IsDir() {
+			return doctor.Bad(check, at+" is not a directory", "move it away, or set "+setting)
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || at == filepath.Dir(at) {
+			return doctor.Bad(check, bounded(err), "run this as root, or set "+setting)
+		}
+		at = filepath.Dir(at)
+	}
+	const writable = 2 // access(2), W_OK
+	if err := syscall.Access(at, writable); err != nil {
+		return doctor.Bad(check, fmt.Sprintf("%s (%s) cannot be written to: %s", dir, setting, err), "run this as root, make it writable, or set "+setting)
+	}
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(at, &s); err != nil {
+		return doctor.Doubtful(check, fmt.Sprintf("how much space is left for %s cannot be told: %s", dir, err), "see df "+at)
+	}
+	free := s.Bavail * uint64(s.Bsize)
+	if free < least {
+		return doctor.Doubtful(check, fmt.Sprintf("only %d MiB are left for %s (%s)", free>>20, dir, setting), "make space; logs and a new configuration of nginx need some")
+	}
+	return doctor.Good(check, "%s (%s) can be written to, %d GiB are free", dir, setting, free>>30)
+}
+
+// ReservedPorts checks that the ECS agent, configured in file, leaves nginx's ports
+// alone. It is silent where there is no such file.
+func ReservedPorts(file string, ports ...int) []doctor.Finding {
+	const check = "ecs-reserved-ports"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	var value string
+	for line := range bytes.Lines(b) {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "ECS_RESERVED_PORTS="); ok {
+			value = v
+		}
+	}
+	have := map[string]bool{}
+	for _, w := range strings.FieldsFunc(value, func(r rune) bool { return r < '0' || r > '9' }) {
+		have[w] = true
+	}
+	for _, p := range ports {
+		if !have[strconv.Itoa(p)] {
+			return []doctor.Finding{doctor.Doubtful(check, fmt.Sprintf("ECS may place a task with the static host port %d here, which nginx needs", p),
+				fmt.Sprintf("add ECS_RESERVED_PORTS=[22,80,443,2375,2376,51678,51679] to %s and restart the ECS agent", file))}
+		}
+	}
+	return []doctor.Finding{doctor.Good(check, "ECS leaves nginx's ports alone")}
+}
+
+// InContainer reports whether this process runs in a container.
+func InContainer() bool {
+	for _, file := range []string{"/.dockerenv", "/run/.containerenv"} {
+		if _, err := os.Stat(file); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func bounded(err error) string { return problem.Printable(err.Error(), 300) }
