@@ -97,7 +97,7 @@ func (p *prover) prove(ctx context.Context) {
 			p.proveClaim(ctx, p.held[i], placed)
 		}
 	}
-	p.dry(ctx, tag, "", " on this instance: stand-bys will see only late that it is leaving", func(o func(*ec2.Options)) error { return p.dryTag(ctx, self.ID, o) })
+	p.dry(ctx, tag, "", " on this instance: stand-bys will see only late that it is leaving", func(ctx context.Context, o func(*ec2.Options)) error { return p.dryTag(ctx, self.ID, o) })
 }
 
 // proveClaim tries what would be done with one address.
@@ -126,25 +126,25 @@ func (p *prover) proveClaim(ctx context.Context, h *holding, placed address.Plac
 		private := placed.Place.PrivateAddr.String()
 		in.PrivateIpAddress = &private
 	}
-	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(o func(*ec2.Options)) error { _, err := p.api.AssociateAddress(ctx, in, o); return err })
+	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(ctx context.Context, o func(*ec2.Options)) error { _, err := p.api.AssociateAddress(ctx, in, o); return err })
 	if a.AssociationID == "" {
 		p.found("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,")
 	} else {
 		out := &ec2.DisassociateAddressInput{AssociationId: &a.AssociationID, DryRun: &yes}
 		p.dry(ctx, "ec2:DisassociateAddress", claim, ": several stand-bys may take the address from each other, and it cannot be released now",
-			func(o func(*ec2.Options)) error { _, err := p.api.DisassociateAddress(ctx, out, o); return err })
+			func(ctx context.Context, o func(*ec2.Options)) error { _, err := p.api.DisassociateAddress(ctx, out, o); return err })
 	}
 	p.dry(ctx, "ec2:CreateTags", claim, " on the address: other instances cannot be told that this one is leaving",
-		func(o func(*ec2.Options)) error { return p.dryTag(ctx, a.AllocationID, o) })
+		func(ctx context.Context, o func(*ec2.Options)) error { return p.dryTag(ctx, a.AllocationID, o) })
 }
 
 // dry makes a dry run. EC2 answers one that would have succeeded with the error
 // DryRunOperation (EC2 API reference, "Dry run"). What is missing without the
 // permission makes it a warning; without that it is an error.
-func (p *prover) dry(ctx context.Context, action, claim, missing string, call func(func(*ec2.Options)) error) {
+func (p *prover) dry(ctx context.Context, action, claim, missing string, call func(context.Context, func(*ec2.Options)) error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	err := call(onlyThrottled)
+	err := call(ctx, onlyThrottled)
 	var api smithy.APIError
 	if err == nil || errors.As(err, &api) && api.ErrorCode() == "DryRunOperation" {
 		p.found(action, claim, "allowed")
