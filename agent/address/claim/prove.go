@@ -126,13 +126,19 @@ func (p *prover) proveClaim(ctx context.Context, h *holding, placed address.Plac
 		private := placed.Place.PrivateAddr.String()
 		in.PrivateIpAddress = &private
 	}
-	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(ctx context.Context, o func(*ec2.Options)) error { _, err := p.api.AssociateAddress(ctx, in, o); return err })
+	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(ctx context.Context, o func(*ec2.Options)) error {
+		_, err := p.api.AssociateAddress(ctx, in, o)
+		return err
+	})
 	if a.AssociationID == "" {
 		p.found("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,")
 	} else {
 		out := &ec2.DisassociateAddressInput{AssociationId: &a.AssociationID, DryRun: &yes}
 		p.dry(ctx, "ec2:DisassociateAddress", claim, ": several stand-bys may take the address from each other, and it cannot be released now",
-			func(ctx context.Context, o func(*ec2.Options)) error { _, err := p.api.DisassociateAddress(ctx, out, o); return err })
+			func(ctx context.Context, o func(*ec2.Options)) error {
+				_, err := p.api.DisassociateAddress(ctx, out, o)
+				return err
+			})
 	}
 	p.dry(ctx, "ec2:CreateTags", claim, " on the address: other instances cannot be told that this one is leaving",
 		func(ctx context.Context, o func(*ec2.Options)) error { return p.dryTag(ctx, a.AllocationID, o) })
