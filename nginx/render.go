@@ -35,8 +35,11 @@ func Render(s Settings, b Build, table route.Table) Tree {
 	t.Sites = ownPorts(s, b, sites)
 	for _, site := range sites {
 		f := SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, t.needs, site)}
-		if site.Passthrough != nil {
+		switch {
+		case site.Passthrough != nil:
 			f.Stream, f.SNI = renderPassthrough(s, site)
+		case t.needs.passed:
+			f.SNI = sniLine(site.Host, TLSSocket(s.RunDir))
 		}
 		t.Sites = append(t.Sites, f)
 	}

@@ -62,7 +62,7 @@ func shared(t *text, s Settings, n needs) {
 // renderPassthrough writes where the TLS of a site goes, and the line of the map
 // that leads there.
 func renderPassthrough(s Settings, site route.Site) (stream, sni string) {
-	var t, m text
+	var t text
 	at := passSocket(s.RunDir, site.Host)
 	t.comment("TLS of " + site.Host + " for " + cut(site.Family) + ", written by nagaya.")
 	name := poolName("tls", site.Host)
@@ -72,8 +72,15 @@ func renderPassthrough(s Settings, site route.Site) (stream, sni string) {
 		t.set("set_real_ip_from", "unix:")
 		poolBody(&t, name, site.Passthrough.Pool)
 	})
-	m.set(quote(site.Host), "unix:"+at)
-	return t.String(), m.String()
+	return t.String(), sniLine(site.Host, at)
+}
+
+// sniLine says which socket gets the connections for a host. Sites whose TLS is
+// not passed on have one too: otherwise a passed wildcard would get theirs.
+func sniLine(host, socket string) string {
+	var t text
+	t.set(quote(host), "unix:"+socket)
+	return t.String()
 }
 
 // renderStream writes a port of its own.

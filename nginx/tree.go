@@ -115,7 +115,7 @@ func (t Tree) sealed() Tree {
 	for _, s := range t.Sites {
 		add(s.Name)
 		add(s.Text)
-		if s.Stream != "" {
+		if s.Stream != "" || s.SNI != "" {
 			add(s.Stream)
 			add(s.SNI)
 		}

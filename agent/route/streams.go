@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -121,8 +122,31 @@ func (b *builder) stream(l Listen, was Stream, cs []claim) (s Stream, ok bool) {
 			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", l, lead.ref),
 			Hint: "set nagaya.host to a name that a certificate covers, or nagaya.cert to its base name",
 		})
+		return s, false
 	}
-	return s, ok
+	return s, !b.poses(s, lead)
+}
+
+// poses reports whether a stream would speak in the name of a host that another
+// family has, and says so.
+func (b *builder) poses(s Stream, lead claim) bool {
+	names := s.Cert.DNSNames
+	if _, covered := (certs.Inventory{Pairs: []certs.Pair{s.Cert}}).For(s.Host); covered {
+		names = []string{s.Host}
+	}
+	for _, site := range b.t.Sites {
+		if site.Family == lead.family || !slices.Contains(names, site.Host) {
+			continue
+		}
+		b.wait(lead, "taken")
+		b.say(problem.Problem{
+			Code: "host-taken", Severity: problem.Error, Subject: "container " + lead.ref + " route " + s.Listen.String(),
+			Text: fmt.Sprintf("%s belongs to %s, so %s may not show its certificate at %s", site.Host, quoted(site.Family), quoted(lead.family), s.Listen),
+			Hint: "set nagaya.host to a name of its own, or give both the same nagaya.upstream",
+		})
+		return true
+	}
+	return false
 }
 
 // passthrough makes where the TLS connections of a host go, of the claims of its

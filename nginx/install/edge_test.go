@@ -118,8 +118,9 @@ func TestUDPClientStaysOne(t *testing.T) {
 }
 
 // Strict-Transport-Security is for HTTPS only, and there in every answer.
-func TestHSTS(t *testing.T) {
-	r := newRig(t)
+func TestHSTS(t *testing.T) { each(t, testHSTS) }
+
+func testHSTS(t *testing.T, r *rig) {
 	r.run()
 	const value = "max-age=31536000; includeSubDomains"
 	p := writePair(t, "a.test", "dead.test", "gone.test")
@@ -151,8 +152,9 @@ func TestHSTS(t *testing.T) {
 
 // What FastCGI and uwsgi applications learn about the connection, also where the
 // stream section stands before it.
-func TestApplicationsKnowTheConnection(t *testing.T) {
-	r := newRig(t)
+func TestApplicationsKnowTheConnection(t *testing.T) { each(t, testApplicationsKnowTheConnection) }
+
+func testApplicationsKnowTheConnection(t *testing.T, r *rig) {
 	r.run()
 	p := writePair(t, "php.test", "py.test")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -233,8 +235,9 @@ func uwsgi(t *testing.T) netip.AddrPort {
 }
 
 // Lists of who may come are judged by the client's address on every way in.
-func TestAllowListsBesidePassthrough(t *testing.T) {
-	r := newRig(t)
+func TestAllowListsBesidePassthrough(t *testing.T) { each(t, testAllowListsBesidePassthrough) }
+
+func testAllowListsBesidePassthrough(t *testing.T, r *rig) {
 	r.run()
 	own := tlsEcho(t)
 	here, elsewhere := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
@@ -269,6 +272,24 @@ func TestAllowListsBesidePassthrough(t *testing.T) {
 	if got := ask(c, "hello"); strings.HasPrefix(got, "tcp:") {
 		t.Errorf("a stream for others answers %q", got)
 	}
+}
+
+// A passed wildcard takes no connection for a name below it that is another site's.
+func TestPassedWildcardTakesNoOthersName(t *testing.T) { each(t, testPassedWildcardTakesNoOthersName) }
+
+func testPassedWildcardTakesNoOthersName(t *testing.T, r *rig) {
+	r.run()
+	own := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "wildcard") }))
+	t.Cleanup(own.Close)
+	p := writePair(t, "in.p.test")
+	r.serve(r.tree(
+		route.Site{Host: "*.p.test", Family: "wild", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}},
+		withTLS(site("in.p.test", backend(t, "inside")), p, route.Redirect), site("plain.p.test", backend(t, "plain")),
+	))
+	r.expect(r.https("else.p.test", "/"), 200, "wildcard")
+	r.expect(r.https("in.p.test", "/"), 200, "inside")
+	r.expect(r.http("plain.p.test", "/"), 200, "plain")
+	r.expect(r.https("plain.p.test", "/"), 0, "unrecognized name")
 }
 
 func TestPlainHTTPAtThePortOfHTTPS(t *testing.T) {
@@ -332,8 +353,9 @@ func TestTLSPolicies(t *testing.T) {
 }
 
 // The default host also answers TLS clients that name nobody, or somebody unknown.
-func TestDefaultHostOverTLS(t *testing.T) {
-	r := newRig(t)
+func TestDefaultHostOverTLS(t *testing.T) { each(t, testDefaultHostOverTLS) }
+
+func testDefaultHostOverTLS(t *testing.T, r *rig) {
 	r.run()
 	p := writePair(t, "a.test", "b.test")
 	a, b := withTLS(site("a.test", backend(t, "default")), p, route.Redirect), withTLS(site("b.test", backend(t, "other")), p, route.Redirect)
@@ -351,8 +373,9 @@ func TestDefaultHostOverTLS(t *testing.T) {
 }
 
 // Clients show a certificate where there is an authority for them.
-func TestClientCertificates(t *testing.T) {
-	r := newRig(t)
+func TestClientCertificates(t *testing.T) { each(t, testClientCertificates) }
+
+func testClientCertificates(t *testing.T, r *rig) {
 	r.run()
 	ca, issue := authority(t)
 	sites := []route.Site{site("must.test", backend(t, "inside")), site("may.test", backend(t, "inside")), site("free.test", backend(t, "inside"))}
@@ -432,8 +455,9 @@ func TestNoForgedHeaderComesThrough(t *testing.T) {
 
 // The operator's snippets are where he put them, and a broken one costs what it is
 // for and is named.
-func TestSnippetsOfEveryLevel(t *testing.T) {
-	r := newRig(t)
+func TestSnippetsOfEveryLevel(t *testing.T) { each(t, testSnippetsOfEveryLevel) }
+
+func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 	r.run()
 	up := backend(t, "one")
 	port := freePort(t)

@@ -50,8 +50,9 @@ func (r *rig) request(method, url, body string) *http.Request {
 	return req
 }
 
-func TestWhatIsServed(t *testing.T) {
-	r := newRig(t)
+func TestWhatIsServed(t *testing.T) { each(t, testWhatIsServed) }
+
+func testWhatIsServed(t *testing.T, r *rig) {
 	r.run()
 	up := echoServer(t)
 	p := writePair(t, "a.test", "*.wild.test", "b.test")
@@ -222,8 +223,9 @@ func websocket(t *testing.T, r *rig) {
 	}
 }
 
-func TestTrustedProxy(t *testing.T) {
-	r := newRig(t)
+func TestTrustedProxy(t *testing.T) { each(t, testTrustedProxy) }
+
+func testTrustedProxy(t *testing.T, r *rig) {
 	r.settings.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	r.run()
 	p := writePair(t, "a.test")

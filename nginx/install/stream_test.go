@@ -72,8 +72,9 @@ func ask(c net.Conn, line string) string {
 	return strings.TrimSuffix(answer, "\n")
 }
 
-func TestStreams(t *testing.T) {
-	r := newRig(t)
+func TestStreams(t *testing.T) { each(t, testStreams) }
+
+func testStreams(t *testing.T, r *rig) {
 	r.run()
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -161,8 +162,9 @@ func TestStreamPortHeldBySomebodyElse(t *testing.T) {
 	}
 }
 
-func TestPassthroughBesideTermination(t *testing.T) {
-	r := newRig(t)
+func TestPassthroughBesideTermination(t *testing.T) { each(t, testPassthroughBesideTermination) }
+
+func testPassthroughBesideTermination(t *testing.T, r *rig) {
 	r.settings.HTTP2 = true
 	r.run()
 	own := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own certificate") }))
@@ -220,8 +222,9 @@ func TestPassthroughAfterAKill(t *testing.T) {
 	r.expect(r.https("p.test", "/"), 200, "own certificate")
 }
 
-func TestPROXYProtocolFromABalancer(t *testing.T) {
-	r := newRig(t)
+func TestPROXYProtocolFromABalancer(t *testing.T) { each(t, testPROXYProtocolFromABalancer) }
+
+func testPROXYProtocolFromABalancer(t *testing.T, r *rig) {
 	r.settings.ProxyProtocol = true
 	r.settings.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	r.run()
@@ -251,8 +254,9 @@ func TestPROXYProtocolFromABalancer(t *testing.T) {
 }
 
 // What nginx-proxy's users expect of the same containers and directories.
-func TestNginxProxysForms(t *testing.T) {
-	r := newRig(t)
+func TestNginxProxysForms(t *testing.T) { each(t, testNginxProxysForms) }
+
+func testNginxProxysForms(t *testing.T, r *rig) {
 	r.settings.SnippetDir = t.TempDir()
 	vhost := filepath.Join(t.TempDir(), "vhost.d")
 	if err := os.MkdirAll(vhost, 0o755); err != nil {
