@@ -4,16 +4,19 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -246,6 +249,103 @@ func checkCall(t *testing.T, file, bin string, words []string) {
 	for _, f := range flags {
 		if !strings.Contains(string(help), f) {
 			t.Errorf("%s: 'nagaya %s' has no flag %s", file, strings.Join(verbs, " "), f)
+		}
+	}
+}
+
+var (
+	dotted  = regexp.MustCompile("`(address|nginx|routes|gate|credit|certs|docker|ecs|metrics)\\.([a-z0-9-]+)`")
+	coded   = regexp.MustCompile("(?m)^\\| `([a-z0-9-]+)` \\|")
+	literal = regexp.MustCompile(`"((?:address|ec2|clock)-[a-z-]+)"`)
+	series  = regexp.MustCompile("`nagaya_([a-z_]+)`")
+)
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// A setting that a document names is one.
+func TestSettingsInDocumentsExist(t *testing.T) {
+	docs, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, file := range append(docs, "../README.md") {
+		for _, m := range dotted.FindAllStringSubmatch(read(t, file), -1) {
+			seen++
+			if _, ok := config.Find(m[1] + "." + m[2]); !ok {
+				t.Errorf("%s: %s is no setting", filepath.Base(file), m[0])
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d settings found; the search is blind", seen)
+	}
+}
+
+// The page about the address names every policy, every problem and every metric of
+// it, and the tag; and no other.
+func TestAddressIsDocumented(t *testing.T) {
+	page := read(t, "../docs/address.md")
+	_, table, _ := strings.Cut(page, "## When something is wrong")
+	var told []string
+	for _, m := range coded.FindAllStringSubmatch(table, -1) {
+		told = append(told, m[1])
+	}
+	sources, err := filepath.Glob("address/claim/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string]bool{}
+	for _, file := range sources {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, m := range literal.FindAllStringSubmatch(read(t, file), -1) {
+			codes[m[1]] = true
+		}
+	}
+	slices.Sort(told)
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(codes)), told); diff != "" {
+		t.Errorf("problem codes (-program +document):\n%s", diff)
+	}
+	golden := read(t, "report/metrics/testdata/sample.prom")
+	var metrics []string
+	for _, m := range series.FindAllStringSubmatch(page, -1) {
+		metrics = append(metrics, m[1])
+		if !strings.Contains(golden, "# TYPE nagaya_"+m[1]+" ") {
+			t.Errorf("nagaya_%s is no metric", m[1])
+		}
+	}
+	for _, line := range strings.Split(golden, "\n") {
+		if name, ok := strings.CutPrefix(line, "# TYPE nagaya_"); ok && strings.HasPrefix(name, "address_") && !slices.Contains(metrics, strings.Fields(name)[0]) {
+			t.Errorf("metric %s is not documented", name)
+		}
+	}
+	for _, p := range []address.Policy{address.Wait, address.Standby, address.Takeover, address.Manual} {
+		if !strings.Contains(page, "| `"+string(p)+"`") {
+			t.Errorf("policy %s is not documented", p)
+		}
+	}
+	_, sign, ok := strings.Cut(page, "\n"+address.SignTag+" = ")
+	sign, _, _ = strings.Cut(sign, "\n")
+	if s, err := address.ParseSign(sign); !ok || err != nil || len(s.Hosts) == 0 {
+		t.Errorf("the sign that is shown, %q, is none: %v", sign, err)
+	}
+	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(page+read(t, "../docs/moving.md"), -1) {
+		values, err := config.ParseYAML("document", []byte(m[1]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := (&agent{}).resolveAll(values)
+		if err != nil || len(r.Config.Address.Claim) == 0 {
+			t.Errorf("%v in\n%s", err, m[1])
 		}
 	}
 }
