@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -23,18 +24,8 @@ import (
 // TestAccepted asks a real nginx about every scene, rendered for what that
 // nginx can do.
 func TestAccepted(t *testing.T) {
-	binary, err := exec.LookPath("nginx")
-	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("nginx is not installed")
-		}
-		t.Fatal(err)
-	}
-	version, err := exec.Command(binary, "-V").CombinedOutput()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ParseBuild(string(version)); err != nil {
+	binary, version := installed(t)
+	if _, err := ParseBuild(version); err != nil {
 		t.Fatal(err)
 	}
 	crt, key := writePair(t)
@@ -45,7 +36,7 @@ func TestAccepted(t *testing.T) {
 	}
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
-			s.build = string(version)
+			s.build = version
 			s.sites = slices.Clone(s.sites)
 			for i := range s.sites {
 				real(&s.sites[i].Cert)
@@ -71,22 +62,50 @@ func TestAccepted(t *testing.T) {
 			files := append(tree.Files(),
 				File{"snippets/http.d/a.conf", "map $host $mine { default 1; }\n"},
 				File{"snippets/site.d/a.example.com.conf", "add_header X-Mine $mine;\n"})
-			for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, StreamsDir, SNIDir, "htpasswd", "snippets/http.d", "snippets/site.d"} {
-				if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for _, f := range files {
-				if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			out, err := exec.Command(binary, "-t", "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, MainFile)).CombinedOutput()
-			if err != nil || strings.Contains(strings.ReplaceAll(string(out), `the "user" directive makes sense only`, ""), "[warn]") {
+			out, err := accepts(t, binary, dir, files)
+			if err != nil || strings.Contains(strings.ReplaceAll(out, `the "user" directive makes sense only`, ""), "[warn]") {
 				t.Errorf("nginx -t: %v\n%s\n%s", err, out, tree)
 			}
 		})
 	}
+}
+
+// installed finds the nginx of this system; the test is skipped without one, but not
+// where CI is set. NAGAYA_TEST_NGINX names another one to test with.
+func installed(t *testing.T) (binary, version string) {
+	t.Helper()
+	binary, err := exec.LookPath(cmp.Or(os.Getenv("NAGAYA_TEST_NGINX"), "nginx"))
+	if err != nil {
+		if os.Getenv("CI") == "" {
+			t.Skip("nginx is not installed")
+		}
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary, "-V").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary, string(out)
+}
+
+// accepts writes files below a directory and lets nginx judge them.
+func accepts(t *testing.T, binary, dir string, files []File) (said string, err error) {
+	t.Helper()
+	for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, StreamsDir, SNIDir} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, f.Path)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, f.Path), []byte(f.Text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command(binary, "-t", "-p", dir, "-e", "stderr", "-c", filepath.Join(dir, MainFile)).CombinedOutput()
+	return string(out), err
 }
 
 // writePair makes a self-signed certificate for example.com and its key.
