@@ -67,7 +67,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
 	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
-	plan.keep = a.keepRoutes(c)
+	plan.keep, plan.offer = a.keepRoutes(c), able.offers.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -102,7 +102,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return probe.Run(ctx, probe.Options{Log: a.o.Log}, wanted.C(), plan.reach.Put)
 	})
 	g.run("plan", func(ctx context.Context) error {
-		return plan.run(ctx, wanted.Put, trees.Put, latest.Tee(b.routes, able.table.Put), b.tasks)
+		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks)
 	})
 	g.run("nginx", func(ctx context.Context) error {
 		return a.serve(ctx, c, pace.every, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))

@@ -63,6 +63,8 @@ type planner struct {
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
 	keep     func(held)
+	offer    func(offer)       // may be nil
+	offered  string            // the generation that was offered last
 	told     bool              // a tree was given away
 	restyled bool              // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time         // until when the first tree is held back
@@ -195,11 +197,16 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		putTable(table)
 	}
 	p.readSnippets()
-	if !p.hasNginx || !table.Complete || !p.mayTell(table, now) {
-		return
+	generation := ""
+	if p.hasNginx && table.Complete && p.mayTell(table, now) {
+		if changed || p.restyled || !p.told {
+			p.tell(table, putTree)
+		}
+		generation = p.tree
 	}
-	if changed || p.restyled || !p.told {
-		p.tell(table, putTree)
+	if p.offer != nil && (changed || generation != p.offered) {
+		p.offered = generation
+		p.offer(offer{table, generation})
 	}
 }
 

@@ -16,21 +16,21 @@ import (
 // readiness tells the claim whether this instance can serve what the address is for.
 type readiness struct {
 	identity *latest.Slot[identity.Identity]
-	table    *latest.Slot[route.Table]
+	offers   *latest.Slot[offer]
 	nginx    *latest.Slot[nginx.Status]
 	hosts    []string
 }
 
 func newReadiness(hosts []string) *readiness {
 	return &readiness{
-		identity: latest.New[identity.Identity](), table: latest.New[route.Table](), nginx: latest.New[nginx.Status](), hosts: hosts,
+		identity: latest.New[identity.Identity](), offers: latest.New[offer](), nginx: latest.New[nginx.Status](), hosts: hosts,
 	}
 }
 
 func (r *readiness) run(ctx context.Context, put func(address.Situation)) error {
 	var (
 		s, told address.Situation
-		table   route.Table
+		front   serving
 		server  nginx.Status
 	)
 	for {
@@ -38,9 +38,10 @@ func (r *readiness) run(ctx context.Context, put func(address.Situation)) error 
 		case <-ctx.Done():
 			return nil
 		case s.Identity = <-r.identity.C():
-		case table = <-r.table.C():
+		case front.newest = <-r.offers.C():
 		case server = <-r.nginx.C():
 		}
+		table := front.see(server)
 		s.LiveHosts = served(table, server)
 		s.Ready, s.Unready = ready(r.hosts, table, server)
 		if !reflect.DeepEqual(s, told) {

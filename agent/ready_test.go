@@ -111,17 +111,27 @@ func TestReadinessTellsOnlyNews(t *testing.T) {
 		who := identity.Identity{Instance: identity.Instance{Known: true, ID: "i-1"}}
 		r.identity.Put(who)
 		want(1, false, "the identity")
-		r.table.Put(tableOf("a.test"))
+		r.offers.Put(offer{tableOf("a.test"), "1"})
 		want(1, false, "a table without nginx")
-		r.nginx.Put(nginx.Status{Running: true, Generation: "1"})
+		r.nginx.Put(nginx.Status{Running: true, Generation: "0", Wanted: "0", Settled: true})
+		r.nginx.Put(nginx.Status{Running: true, Generation: "0", Wanted: "1"})
+		synctest.Wait()
+		if last := told[len(told)-1]; last.Ready || !strings.Contains(last.Unready, "no route is live") {
+			t.Fatalf("nginx serves no route yet: %+v", last)
+		}
+		told = told[:1]
+		r.nginx.Put(nginx.Status{Running: true, Generation: "1", Wanted: "1", Settled: true})
 		want(2, true, "nginx")
-		r.nginx.Put(nginx.Status{Running: true, Generation: "2", Reloads: 1})
-		r.table.Put(tableOf("a.test", "-b.test"))
+		r.nginx.Put(nginx.Status{Running: true, Generation: "1", Wanted: "2", Reloads: 1})
+		r.offers.Put(offer{tableOf("a.test", "-b.test"), "2"})
 		want(2, true, "what does not matter to the address")
 		if told[1].Identity.Instance.ID != "i-1" || !slices.Equal(told[1].LiveHosts, []string{"a.test"}) {
 			t.Errorf("told %+v", told[1])
 		}
-		r.table.Put(tableOf("a.test", "b.test"))
+		r.nginx.Put(nginx.Status{Running: true, Generation: "2", Wanted: "2", Settled: true})
+		r.offers.Put(offer{tableOf("a.test", "b.test"), "3"})
+		want(2, true, "another host that nginx does not serve yet")
+		r.nginx.Put(nginx.Status{Running: true, Generation: "3", Wanted: "3", Settled: true})
 		want(3, true, "another host")
 		if !slices.Equal(told[2].LiveHosts, []string{"a.test", "b.test"}) {
 			t.Errorf("told %+v", told[2])
