@@ -21,6 +21,9 @@ type ServeOptions struct {
 	// and control, then two for every instance in the order in which they are
 	// added (IMDS and ECS agent). 0 takes free ports.
 	BasePort int
+	// Listen is how to listen; default net.Listen. Another one may listen in another
+	// network namespace.
+	Listen func(network, addr string) (net.Listener, error)
 	// Log is told of every request at level debug; nil for silence.
 	Log *slog.Logger
 }
@@ -58,6 +61,9 @@ type Cloud struct {
 func Serve(w *World, o ServeOptions) (*Cloud, error) {
 	if o.Host == "" {
 		o.Host = "127.0.0.1"
+	}
+	if o.Listen == nil {
+		o.Listen = net.Listen
 	}
 	c := &Cloud{World: w, options: o, log: o.Log, nextPort: o.BasePort}
 	if c.log == nil {
@@ -124,7 +130,7 @@ func (c *Cloud) open(h http.Handler) (string, error) {
 	if c.stopping.Err() != nil {
 		return "", errors.New("the simulated cloud is closed")
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(c.options.Host, strconv.Itoa(c.nextPort)))
+	l, err := c.options.Listen("tcp", net.JoinHostPort(c.options.Host, strconv.Itoa(c.nextPort)))
 	if err != nil {
 		return "", fmt.Errorf("opening an endpoint of the simulated cloud: %w", err)
 	}

@@ -16,25 +16,36 @@ import (
 // Client returns a client that speaks to the stage's nginx whatever the URL's host
 // is, trusts the stage's authority only, and follows no redirects.
 func (s *Stage) Client() (*http.Client, error) {
+	dial := &net.Dialer{Timeout: 5 * time.Second}
+	return s.client(func(ctx context.Context, port string) (c net.Conn, err error) {
+		err = s.inside(func() error {
+			c, err = dial.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
+			return err
+		})
+		return c, err
+	})
+}
+
+// client is one that dials so.
+func (s *Stage) client(dial func(ctx context.Context, port string) (net.Conn, error)) (*http.Client, error) {
 	ca, err := os.ReadFile(s.CAFile())
 	if err != nil {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca)
-	dial := &net.Dialer{Timeout: 5 * time.Second}
 	return &http.Client{
 		Timeout:       10 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 64,
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 				_, port, err := net.SplitHostPort(addr)
 				if err != nil {
 					return nil, err
 				}
-				return dial.DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
+				return dial(ctx, port)
 			},
 		},
 	}, nil
@@ -114,6 +125,16 @@ func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Loa
 		return nil, err
 	}
 	fresh.Transport.(*http.Transport).DisableKeepAlives = true
+	return startLoad(ctx, perSecond, func(n int) *http.Client {
+		if n%2 == 1 {
+			return fresh
+		}
+		return kept
+	}, s.URL(host, "/", true)), nil
+}
+
+// startLoad sends requests with the client that is chosen for each.
+func startLoad(ctx context.Context, perSecond int, client func(n int) *http.Client, url string) *Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Load{stop: cancel, done: make(chan struct{}), result: Result{By: map[string]int{}}}
 	go func() {
@@ -122,20 +143,16 @@ func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Loa
 		tick := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer tick.Stop()
 		for n := 0; ctx.Err() == nil; n++ {
-			c := kept
-			if n%2 == 1 {
-				c = fresh
-			}
-			under.Go(func() { l.one(c, s.URL(host, "/", true)) })
+			under.Go(func() { l.one(client(n), url) })
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 			}
 		}
 		under.Wait()
-		kept.CloseIdleConnections()
+		client(0).CloseIdleConnections()
 	}()
-	return l, nil
+	return l
 }
 
 // one sends a request; it is finished even if the load is stopped meanwhile.

@@ -101,7 +101,7 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	for k, v := range c.Labels {
 		labels[k] = v
 	}
-	mode := container.NetworkMode("bridge")
+	mode := container.NetworkMode(s.network)
 	if c.HostNetwork {
 		mode = "host"
 	}

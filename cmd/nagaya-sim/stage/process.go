@@ -15,6 +15,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/vpc"
 )
 
 // process is a program that runs beside the stage, with its output in a file.
@@ -28,6 +29,11 @@ type process struct {
 // begin starts a program. It is not tied to a context: who kills it, and how, is
 // part of the play.
 func begin(logFile string, env []string, name string, args ...string) (*process, error) {
+	return beginOn(nil, logFile, env, name, args...)
+}
+
+// beginOn starts a program on a host; nil is this one.
+func beginOn(host *vpc.Host, logFile string, env []string, name string, args ...string) (*process, error) {
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, err
@@ -39,7 +45,11 @@ func begin(logFile string, env []string, name string, args ...string) (*process,
 	// A group of its own: ^C at the terminal is for the stage, which then ends
 	// its processes in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	start := p.cmd.Start
+	if host != nil {
+		start = func() error { return host.Do(p.cmd.Start) }
+	}
+	if err := start(); err != nil {
 		return nil, err
 	}
 	go func() {
@@ -128,7 +138,7 @@ func (s *Stage) StartCloud(ctx context.Context) error {
 
 // StartAgent starts the agent as a process of its own. It does not wait for it.
 func (s *Stage) StartAgent() error {
-	p, err := begin(s.Path("log", "agent.log"), s.agentEnv(), filepath.Join(s.Bin, "nagaya"), "agent", "--config", s.ConfigFile())
+	p, err := beginOn(s.host, s.Path("log", "agent.log"), s.agentEnv(), filepath.Join(s.Bin, "nagaya"), "agent", "--config", s.ConfigFile())
 	if err != nil {
 		return err
 	}
@@ -179,12 +189,20 @@ func (s *Stage) CLI(ctx context.Context, args ...string) (string, int, error) {
 	cmd.Env = append(s.agentEnv(), "NAGAYA_CONFIG="+s.ConfigFile())
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := s.inside(cmd.Run)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return out.String(), exit.ExitCode(), nil
 	}
 	return out.String(), 0, err
+}
+
+// inside does something in the network of the host.
+func (s *Stage) inside(do func() error) error {
+	if s.host == nil {
+		return do()
+	}
+	return s.host.Do(do)
 }
 
 // NginxPID is the process id of the agent's nginx, or 0.

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/vpc"
 )
 
 // Options say what the stage is made of.
@@ -33,6 +35,13 @@ type Options struct {
 	// DockerHost is the Docker Engine that the agent is told of; empty is the one on
 	// which the stage runs its containers.
 	DockerHost string
+	// Host is the network that the agent, and nginx with it, run in; nil is that of
+	// this process. There nginx has the usual ports.
+	Host *vpc.Host
+	// Network is the Docker network of the containers; empty is Docker's own bridge.
+	Network string
+	// CertsOf is another stage whose certificates are this one's too.
+	CertsOf *Stage
 }
 
 // Stage is a pretend host. Its methods may be used by one goroutine at a time,
@@ -50,6 +59,9 @@ type Stage struct {
 	// InstanceID is this host in the simulated cloud.
 	InstanceID string
 
+	host        *vpc.Host
+	network     string
+	engine      *ownEngine
 	hosts       []string
 	dockerH     string // the engine of the containers
 	agentDocker string // the engine that the agent is told of
@@ -61,7 +73,7 @@ type Stage struct {
 
 // New makes the directories, certificates, configuration and image. Nothing runs yet.
 func New(ctx context.Context, o Options) (*Stage, error) {
-	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, dockerH: os.Getenv("DOCKER_HOST")}
+	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, host: o.Host, network: cmp.Or(o.Network, "bridge"), dockerH: os.Getenv("DOCKER_HOST")}
 	if s.dockerH == "" {
 		s.dockerH = "unix:///var/run/docker.sock"
 	}
@@ -83,11 +95,24 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 			return nil, err
 		}
 	}
-	if s.HTTPPort, s.HTTPSPort, err = freePorts(); err != nil {
+	if s.HTTPPort, s.HTTPSPort = 80, 443; s.host == nil {
+		if s.HTTPPort, s.HTTPSPort, err = freePorts(); err != nil {
+			return nil, err
+		}
+	}
+	if o.CertsOf != nil {
+		err = s.copyCerts(o.CertsOf)
+	} else {
+		err = s.makeCerts()
+	}
+	if err != nil {
 		return nil, err
 	}
-	if err := s.makeCerts(); err != nil {
-		return nil, err
+	if s.host != nil {
+		if s.engine, err = s.shareEngine(); err != nil {
+			return nil, err
+		}
+		s.agentDocker = s.engine.url
 	}
 	if err := s.WriteConfig(o.Config); err != nil {
 		return nil, err
@@ -151,7 +176,7 @@ func (s *Stage) Close() error {
 	if s.Docker != nil {
 		errs = append(errs, s.removeContainers(ctx), s.removeImage(ctx), s.Docker.Close())
 	}
-	errs = append(errs, s.endNginx(), s.cloud.stop(5*time.Second))
+	errs = append(errs, s.endNginx(), s.cloud.stop(5*time.Second), s.engine.close())
 	if s.own {
 		errs = append(errs, os.RemoveAll(s.Dir))
 	}
