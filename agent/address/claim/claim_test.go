@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -881,9 +882,12 @@ func TestOutagesGiveNothingUp(t *testing.T) {
 				if r := b.report(); r.Holder != before || b.count("AssociateAddress") != 0 {
 					t.Errorf("report %+v", r)
 				}
-				if n := b.count("DescribeAddresses", "DescribeInstances"); n > 260 {
+				n := b.count("DescribeAddresses", "DescribeInstances")
+				if n > 260 {
 					t.Errorf("%d looks in an hour without metadata", n)
 				}
+				t.Attr("Associate", strconv.Itoa(b.count("AssociateAddress")))
+				t.Attr("Describe-in-the-hour-without-metadata", strconv.Itoa(n))
 			})
 		})
 	}
@@ -928,7 +932,10 @@ func TestCallsOfADay(t *testing.T) {
 					b.in.Put(s)
 					b.after(24 * time.Hour)
 					n := b.count("DescribeAddresses", "DescribeInstances")
-					t.Logf("%d describes (%d of addresses), %d associations, %d signs", n, b.count("DescribeAddresses"), b.count("AssociateAddress"), b.count("CreateTags"))
+					t.Attr("Describe", strconv.Itoa(n))
+					t.Attr("of-them-DescribeAddresses", strconv.Itoa(b.count("DescribeAddresses")))
+					t.Attr("Associate", strconv.Itoa(b.count("AssociateAddress")))
+					t.Attr("CreateTags", strconv.Itoa(b.count("CreateTags")))
 					if n > most || n < most/3 || b.count("AssociateAddress") != 0 || b.count("CreateTags") > w {
 						t.Errorf("%d describes, %d associations, %d signs", n, b.count("AssociateAddress"), b.count("CreateTags"))
 					}
