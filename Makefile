@@ -50,6 +50,11 @@ bench-routes: prepare build ## Measure what following containers takes and loses
 	.ci/with-docker sh -c 'bin/nagaya-sim bench routes; first=$$?; \
 		bin/nagaya-sim bench routes --only a,b,e --nginx "$$1"; exit $$((first | $$?))' sh "$$newer"
 
+.PHONY: bench-address
+bench-address: prepare build ## Measure what claiming and handing over an Elastic IP takes and loses, in network namespaces.
+	go test $(STATIC) -c -o bin/claim.test ./agent/address/claim
+	@.ci/with-docker bin/nagaya-sim bench address
+
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare

@@ -27,7 +27,35 @@ func benchVerb() *cobra.Command {
 	idle.Flags().IntVar(&o.Containers, "containers", 20, "number of routed containers")
 	idle.Flags().DurationVar(&o.Settle, "settle", 30*time.Second, "how long the agent is left alone before")
 	idle.Flags().DurationVar(&o.Span, "span", time.Minute, "how long it is measured")
-	c.AddCommand(idle, benchRoutesVerb())
+	c.AddCommand(idle, benchRoutesVerb(), benchAddressVerb())
+	return c
+}
+
+func benchAddressVerb() *cobra.Command {
+	o := bench.AddressOptions{}
+	c := &cobra.Command{
+		Use: "address", Short: "What claiming and handing over an Elastic IP takes and loses", Args: cobra.NoArgs,
+		Long: `Address drives several agents in one simulated cloud. Each has a network namespace, an
+nginx and containers of its own, and an association of the Elastic IP moves the packets
+of a client that measures. It needs root, Docker and nginx, and beside this program
+claim.test, the compiled tests of agent/address/claim; 'make bench-address' sees to all
+of it. It prints what was measured and whether what must hold does, and fails if
+something does not.
+
+The parts: a a host boots, b planned moves under load, c the holder is powered off,
+d the holder is cut off, e days, outages and crowds on a virtual clock.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Bin, o.Out, o.Progress = filepath.Dir(self), c.OutOrStdout(), c.ErrOrStderr()
+			return bench.Address(c.Context(), o)
+		},
+	}
+	c.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`, e.g. a,b")
+	c.Flags().BoolVar(&o.Quick, "quick", false, "take fewer samples")
+	c.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
 	return c
 }
 

@@ -25,6 +25,7 @@ type answer struct {
 	by       string    // the household that answered; empty for nginx
 	since    string    // since when that listens
 	err      error
+	took     time.Duration
 	repeated bool // the client had to send it again on another connection
 }
 
@@ -36,6 +37,7 @@ func (a answer) String() string {
 }
 
 func (v visitor) ask(ctx context.Context, url string) (a answer) {
+	defer func() { a.took = time.Since(a.at) }()
 	conns := 0
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { conns++ }})
 	a.at = time.Now()
@@ -69,6 +71,7 @@ type load struct {
 	mu       sync.Mutex
 	requests int
 	repeated int
+	slowest  time.Duration // of those that were answered
 	by       map[string]int
 	bad      []answer // those that were not 200, the first thousands
 }
@@ -104,6 +107,9 @@ func (l *load) note(a answer) {
 	l.by[a.by]++
 	if a.repeated {
 		l.repeated++
+	}
+	if a.status != 0 {
+		l.slowest = max(l.slowest, a.took)
 	}
 	if a.status != http.StatusOK && len(l.bad) < maxBad {
 		l.bad = append(l.bad, a)

@@ -62,18 +62,22 @@ var ErrMissed = errors.New("a bound was missed")
 // Routes measures the parts, prints what it found, and returns an error that
 // wraps ErrMissed if a bound was missed or a part could not be measured.
 func Routes(ctx context.Context, o RoutesOptions) error {
-	all := parts()
-	for _, letter := range o.Only {
+	b := &bench{o: o}
+	return b.measure(ctx, parts())
+}
+
+// measure measures the parts that are wanted, and prints the result.
+func (b *bench) measure(ctx context.Context, all []part) error {
+	for _, letter := range b.o.Only {
 		if !slices.ContainsFunc(all, func(p part) bool { return p.letter == letter }) {
 			return fmt.Errorf("there is no part %q: want letters from a to %s, with commas between", letter, all[len(all)-1].letter)
 		}
 	}
-	b := &bench{o: o}
 	if err := b.look(ctx); err != nil {
 		return err
 	}
 	for _, p := range all {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, p.letter) {
+		if len(b.o.Only) > 0 && !slices.Contains(b.o.Only, p.letter) {
 			continue
 		}
 		began := time.Now()
@@ -96,6 +100,8 @@ type bench struct {
 	host Host
 	rows []Row
 	part string
+	// timeLines are told beneath the table.
+	timeLines []string
 	// keepsIdle is whether this nginx can keep idle connections through a reload.
 	keepsIdle bool
 }
@@ -167,6 +173,9 @@ func (b *bench) result() error {
 	} else {
 		fmt.Fprintf(b.o.Out, "nginx %s, Docker Engine %s, %d cores, %s\n\n", b.host.Nginx, b.host.Docker, b.host.CPUs, b.host.Time.Format(time.DateTime))
 		printTable(b.o.Out, b.rows)
+		for _, l := range b.timeLines {
+			fmt.Fprintf(b.o.Out, "\n%s", l)
+		}
 	}
 	var missed []string
 	for _, r := range b.rows {

@@ -32,7 +32,8 @@ type Region struct {
 	hosts   []*Instance
 
 	mu    sync.Mutex
-	wrong error // of the last move of an address
+	wrong error     // of the last move of an address
+	moved time.Time // when that was
 }
 
 // Instance is one host of a Region.
@@ -79,7 +80,14 @@ func (r *Region) lead(all []simaws.PublicAddress) {
 	err := r.VPC.Lead(public)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wrong = err
+	r.wrong, r.moved = err, time.Now()
+}
+
+// Moved is when public addresses last came to lead elsewhere.
+func (r *Region) Moved() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.moved
 }
 
 // makeNetwork makes a network for the containers of all hosts.

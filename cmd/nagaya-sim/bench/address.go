@@ -1,0 +1,446 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/simaws"
+	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+)
+
+// AddressOptions say what of the address is measured and how.
+type AddressOptions struct {
+	// Bin is the directory of the programs, and of claim.test: the compiled tests of
+	// package claim, which measure on a virtual clock.
+	Bin string
+	// Only names the parts to be measured, by letter; empty is all of them.
+	Only []string
+	// Quick takes fewer samples, and 100 schedules in the place of 1,000.
+	Quick bool
+	// JSON prints the rows as JSON in the place of the table.
+	JSON bool
+	// Out gets the result, Progress one line for each step.
+	Out, Progress io.Writer
+}
+
+func addressParts() []part {
+	return []part{
+		{"a", "a host boots", (*bench).addressAtBoot},
+		{"b", "the address moves while it is asked", (*bench).addressMoves},
+		{"c", "its holder dies", (*bench).holderDies},
+		{"d", "its holder cannot be reached", (*bench).holderIsSilent},
+		{"e", "days, outages and crowds on a virtual clock", (*bench).virtually},
+	}
+}
+
+// Address measures the parts as Routes does. It needs root.
+func Address(ctx context.Context, o AddressOptions) error {
+	b := &bench{o: RoutesOptions{Bin: o.Bin, Only: o.Only, Quick: o.Quick, JSON: o.JSON, Out: o.Out, Progress: o.Progress}}
+	return b.measure(ctx, addressParts())
+}
+
+// What the address may cost.
+const (
+	bootCalls   = 3
+	bootTakes   = 300 * time.Millisecond
+	apiLatency  = 50 * time.Millisecond
+	goneTakes   = 15 * time.Second
+	silentTakes = 60 * time.Second
+	// silence is the setting address.unreachable with which the last is measured.
+	silence = 30 * time.Second
+)
+
+const (
+	eip       = simaws.DefaultAllocation
+	publicIP  = simaws.DefaultPublicIP
+	cluster   = "home"
+	quickHost = "quick.test"
+	slowHost  = "slow.test"
+)
+
+// town is a region with one Elastic IP, and visitors of it.
+type town struct {
+	*stage.Region
+	n int
+}
+
+func (b *bench) newTown(ctx context.Context) (*town, error) {
+	r, err := stage.NewRegion(ctx, b.o.Bin)
+	if err != nil {
+		return nil, err
+	}
+	t := &town{Region: r}
+	err = r.Cloud.AddCluster(cluster)
+	if err == nil {
+		_, err = r.Cloud.AddAddress(simaws.AddressSpec{AllocationID: eip, PublicIP: publicIP, Tags: map[string]string{"Name": "nagaya"}})
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return t, nil
+}
+
+// plot sets up an instance whose agent claims the address by that policy. More is
+// added to the settings of the address.
+func (t *town) plot(ctx context.Context, policy, more string) (*stage.Instance, error) {
+	return t.Launch(ctx, stage.Launch{
+		Spec: simaws.InstanceSpec{Type: "m5.large"}, Cluster: cluster, Hosts: []string{quickHost, slowHost},
+		Config: fmt.Sprintf("address: {claim: 'tag:Name=nagaya', policy: %s%s}\nmetrics: {listen: ''}\n", policy, more),
+	})
+}
+
+// settle sets up an instance and starts its agent.
+func (t *town) settle(ctx context.Context, policy, more string) (*stage.Instance, error) {
+	i, err := t.plot(ctx, policy, more)
+	if err != nil {
+		return nil, err
+	}
+	return i, i.StartAgent()
+}
+
+// furnish starts the containers of an instance, the slow one first, and returns
+// the name by which the quick one answers.
+func (t *town) furnish(ctx context.Context, i *stage.Instance) (string, error) {
+	t.n++
+	name := fmt.Sprintf("quick%d", t.n)
+	for _, c := range []stage.Container{
+		{Name: fmt.Sprintf("%s-slow", filepath.Base(i.Dir)), Args: []string{"-name", fmt.Sprintf("slow%d", t.n), "-slow", "2s"}, Labels: labels(slowHost)},
+		{Name: fmt.Sprintf("%s-quick", filepath.Base(i.Dir)), Args: []string{"-name", name}, Labels: labels(quickHost)},
+	} {
+		if _, err := i.Run(ctx, c); err != nil {
+			return "", err
+		}
+	}
+	return name, nil
+}
+
+// labels are those of a container without published ports.
+func labels(host string) map[string]string {
+	return map[string]string{"nagaya.host": host, "nagaya.port": "8080", "com.amazonaws.ecs.task-definition-family": host}
+}
+
+// holder is who has the address by EC2's word.
+func (t *town) holder() string {
+	a, _ := t.Cloud.State().Address(eip)
+	return a.InstanceID
+}
+
+// held waits until the instance has the address, and returns since when.
+func (t *town) held(ctx context.Context, i *stage.Instance, within time.Duration) (time.Time, error) {
+	err := stage.Until(ctx, within, i.InstanceID+" has the address", func() error {
+		if h := t.holder(); h != i.InstanceID {
+			return fmt.Errorf("held by %q", h)
+		}
+		return nil
+	})
+	return t.Moved(), err
+}
+
+// served waits until a host is served at the address by that household.
+func (t *town) served(ctx context.Context, name string) error {
+	v, err := t.visitor(true)
+	if err != nil {
+		return err
+	}
+	return stage.Until(ctx, patience, name+" answers at the address", func() error {
+		if a := v.ask(ctx, "https://"+quickHost+"/"); a.by != name {
+			return errors.New(a.String())
+		}
+		return nil
+	})
+}
+
+// visitor is somebody on the internet who asks at the address.
+func (t *town) visitor(fresh bool) (visitor, error) {
+	c, err := t.Client(publicIP)
+	return visitor{c: c, fresh: fresh}, err
+}
+
+// addressAtBoot measures from the start of the agent's process until EC2 has made
+// the association.
+func (b *bench) addressAtBoot(ctx context.Context) (err error) {
+	t, err := b.newTown(ctx)
+	if err != nil {
+		return err
+	}
+	defer ending(t, &err)
+	if _, err := t.Cloud.AddFault(simaws.Fault{Service: "ec2", Delay: simaws.Duration(apiLatency)}); err != nil {
+		return err
+	}
+	var took spans
+	most := 0
+	for range b.count(10, 4) {
+		i, err := t.plot(ctx, "takeover", "")
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := i.StartAgent(); err != nil {
+			return err
+		}
+		at, err := t.held(ctx, i, patience)
+		if err != nil {
+			return err
+		}
+		took = append(took, at.Sub(began))
+		if err := t.verified(ctx, i); err != nil {
+			return err
+		}
+		calls := 0
+		for _, action := range []string{"DescribeAddresses", "DescribeInstances", "DescribeNetworkInterfaces", "AssociateAddress", "DisassociateAddress"} {
+			calls += t.Cloud.CountBy(i.InstanceID, "ec2", action)
+		}
+		most = max(most, calls)
+		if err := i.StopAgent(); err != nil {
+			return err
+		}
+		if err := t.Cloud.Disassociate(eip); err != nil {
+			return err
+		}
+	}
+	b.add(Row{
+		What:  "the agent's process starts → EC2 has associated the free address; 50 ms a call",
+		Got:   fmt.Sprintf("%s; %d calls of EC2 about the address, the verification among them", took, most),
+		Bound: fmt.Sprintf("p90 ≤ %s; ≤ %d calls", ms(bootTakes), bootCalls), Missed: took.at(0.9) > bootTakes || most > bootCalls,
+		Figures: with(took.figures(), "calls", float64(most)),
+	})
+	return nil
+}
+
+func with(figures map[string]float64, name string, v float64) map[string]float64 {
+	figures[name] = v
+	return figures
+}
+
+// verified waits until the agent has seen its association in EC2's answers.
+func (t *town) verified(ctx context.Context, i *stage.Instance) error {
+	return stage.Until(ctx, patience, "the address is verified", func() error {
+		st, err := i.Board(ctx)
+		if err == nil && (len(st.Address.Claims) == 0 || !st.Address.Claims[0].Verified) {
+			err = fmt.Errorf("%+v", st.Address)
+		}
+		return err
+	})
+}
+
+// addressMoves lets newer instances take the address one after another while a
+// hundred new connections a second are made to it, and some requests take two
+// seconds.
+func (b *bench) addressMoves(ctx context.Context) (err error) {
+	t, err := b.newTown(ctx)
+	if err != nil {
+		return err
+	}
+	defer ending(t, &err)
+	first, err := t.settle(ctx, "takeover", "")
+	if err != nil {
+		return err
+	}
+	name, err := t.furnish(ctx, first)
+	if err != nil {
+		return err
+	}
+	if err := t.served(ctx, name); err != nil {
+		return err
+	}
+	quick, err := t.visitor(true)
+	if err != nil {
+		return err
+	}
+	slow, err := t.visitor(true)
+	if err != nil {
+		return err
+	}
+	moves := b.count(10, 3)
+	visits, long := startLoad(ctx, quick, "https://"+quickHost+"/", 100), startLoad(ctx, slow, "https://"+slowHost+"/", 5)
+	var notice spans
+	for range moves {
+		// Launch times have whole seconds, and only a newer instance takes.
+		if err := pause(ctx, 1100*time.Millisecond); err != nil {
+			return err
+		}
+		i, err := t.settle(ctx, "takeover", "")
+		if err != nil {
+			return err
+		}
+		name, err := t.furnish(ctx, i)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		at, err := t.held(ctx, i, patience)
+		if err != nil {
+			return err
+		}
+		notice = append(notice, max(0, at.Sub(began)))
+		if err := t.served(ctx, name); err != nil {
+			return err
+		}
+	}
+	if err := pause(ctx, 2*time.Second); err != nil {
+		return err
+	}
+	visits.stop()
+	long.stop()
+	b.add(Row{
+		What: fmt.Sprintf("%d planned moves to a newer instance; 100 new TLS connections/s, 5/s of them slow (2 s)", moves),
+		Got: fmt.Sprintf("%d of %d failed, %d of %d slow ones%s; slowest answer %s; containers started → moved %s",
+			len(visits.bad), visits.requests, len(long.bad), long.requests, visits.first()+long.first(), ms(visits.slowest), ms(notice.at(0.5))),
+		Bound: "0 failed; those in flight finish", Missed: len(visits.bad)+len(long.bad) > 0,
+		Figures: map[string]float64{
+			"failed": float64(len(visits.bad)), "requests": float64(visits.requests), "slow_failed": float64(len(long.bad)), "slow_requests": float64(long.requests),
+			"slowest": millis(visits.slowest), "moves": float64(moves), "notice_p50": millis(notice.at(0.5)),
+		},
+	})
+	return nil
+}
+
+// story is a time line: what happened when, since the first thing.
+type story struct {
+	from  time.Time
+	lines []string
+}
+
+func (s *story) tell(at time.Time, what string) {
+	if s.from.IsZero() {
+		s.from = at
+	}
+	s.lines = append(s.lines, fmt.Sprintf("%+6.1f s  %s", at.Sub(s.from).Seconds(), what))
+}
+
+// pair is a holder and a stand-by that both serve, and the household of the latter.
+func (t *town) pair(ctx context.Context, more string) (holder, standby *stage.Instance, name string, err error) {
+	if holder, err = t.settle(ctx, "standby", more); err != nil {
+		return nil, nil, "", err
+	}
+	if name, err = t.furnish(ctx, holder); err != nil {
+		return nil, nil, "", err
+	}
+	if err := t.served(ctx, name); err != nil {
+		return nil, nil, "", err
+	}
+	if standby, err = t.settle(ctx, "standby", more); err != nil {
+		return nil, nil, "", err
+	}
+	if name, err = t.furnish(ctx, standby); err != nil {
+		return nil, nil, "", err
+	}
+	err = stage.Until(ctx, patience, "the stand-by knows the holder and serves", func() error {
+		st, err := standby.Board(ctx)
+		if err == nil && (st.Address.Holder.InstanceID != holder.InstanceID || len(st.Routes.LiveHosts()) != 2 || !st.Nginx.Settled) {
+			err = fmt.Errorf("%+v", st.Address)
+		}
+		return err
+	})
+	return holder, standby, name, err
+}
+
+// holderDies takes the power from the holder, and tells EC2 a while later.
+func (b *bench) holderDies(ctx context.Context) error {
+	var took spans
+	var last story
+	for n := range b.count(3, 1) {
+		s, d, err := b.dies(ctx, time.Duration(3+4*n)*time.Second)
+		if err != nil {
+			return err
+		}
+		took, last = append(took, d), s
+	}
+	b.timeLines = append(b.timeLines, "The holder's power goes off:\n"+last.String())
+	b.add(Row{
+		What: "the holder is powered off; EC2 says it is stopped → the address has moved", Got: took.String(),
+		Bound: "≤ " + ms(goneTakes), Missed: took.at(1) > goneTakes, Figures: took.figures(),
+	})
+	return nil
+}
+
+func (s story) String() string {
+	text := ""
+	for _, l := range s.lines {
+		text += "  " + l + "\n"
+	}
+	return text
+}
+
+func (b *bench) dies(ctx context.Context, unknown time.Duration) (s story, took time.Duration, err error) {
+	t, err := b.newTown(ctx)
+	if err != nil {
+		return s, 0, err
+	}
+	defer ending(t, &err)
+	holder, standby, name, err := t.pair(ctx, "")
+	if err != nil {
+		return s, 0, err
+	}
+	s.tell(time.Now(), "the holder's power is off; its packets go nowhere")
+	if err := holder.PowerOff(ctx); err != nil {
+		return s, 0, err
+	}
+	if err := pause(ctx, unknown); err != nil {
+		return s, 0, err
+	}
+	if err := t.Cloud.SetState(holder.InstanceID, "stopped"); err != nil {
+		return s, 0, err
+	}
+	said := time.Now()
+	s.tell(said, "EC2 reports it stopped")
+	return s, took, t.finish(ctx, &s, &took, said, standby, name)
+}
+
+// finish waits for the move and the first answer, and tells both.
+func (t *town) finish(ctx context.Context, s *story, took *time.Duration, since time.Time, standby *stage.Instance, name string) error {
+	at, err := t.held(ctx, standby, 2*silentTakes)
+	if err != nil {
+		return err
+	}
+	*took = at.Sub(since)
+	s.tell(at, "the stand-by has associated the address")
+	if err := t.served(ctx, name); err != nil {
+		return err
+	}
+	s.tell(time.Now(), "a new connection is answered by the stand-by")
+	return nil
+}
+
+// holderIsSilent takes the holder off the network; EC2 goes on calling it running.
+func (b *bench) holderIsSilent(ctx context.Context) (err error) {
+	t, err := b.newTown(ctx)
+	if err != nil {
+		return err
+	}
+	defer ending(t, &err)
+	holder, standby, name, err := t.pair(ctx, ", unreachable: "+silence.String())
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 12*time.Second); err != nil { // it must have answered once
+		return err
+	}
+	var s story
+	var took time.Duration
+	cut := time.Now()
+	s.tell(cut, "the holder is cut off; EC2 calls it running")
+	if err := holder.Unplug(); err != nil {
+		return err
+	}
+	if err := t.finish(ctx, &s, &took, cut, standby, name); err != nil {
+		return err
+	}
+	b.timeLines = append(b.timeLines, fmt.Sprintf("The holder is cut off, address.unreachable is %s:\n", silence)+s.String())
+	b.add(Row{
+		What: fmt.Sprintf("the holder is cut off while EC2 calls it running; address.unreachable: %s", silence), Got: fmt.Sprintf("moved after %s", ms(took)),
+		Bound: "≤ " + ms(silentTakes), Missed: took > silentTakes, Figures: map[string]float64{"took": millis(took)},
+	})
+	return nil
+}
+
+// ending takes a region away and keeps the error of that if there is no other.
+func ending(t *town, err *error) {
+	if cerr := t.Close(); *err == nil {
+		*err = cerr
+	}
+}
