@@ -58,6 +58,7 @@ bench-address: prepare build ## Measure what claiming and handing over an Elasti
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare
+	@.ci/debian-tar >/dev/null
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.

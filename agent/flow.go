@@ -105,7 +105,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks)
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, pace.every, plan.build.Put, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
+		return a.serve(ctx, c, pace.every, plan, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
 	})
 
 	if toStdout(c) {

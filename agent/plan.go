@@ -55,7 +55,8 @@ type planner struct {
 	probed   route.Reach
 	nginx    nginx.Build
 	hasNginx bool
-	// inside is the id of the container that nginx is in; empty on the host itself.
+	// inside is the id of the container that nginx is in; empty on the host itself,
+	// notFound while its container has not been found.
 	inside string
 
 	// table is the agent's and outlives a flow; keep writes it down, so that it
@@ -79,7 +80,8 @@ func newPlanner(a *agent, c config.Config) *planner {
 	return &planner{
 		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](), static: latest.New[tasks.Containers](),
 		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), place: latest.New[string](),
-		log: a.o.Log, beat: a.board.beat, table: &a.table,
+		inside: place(c),
+		log:    a.o.Log, beat: a.board.beat, table: &a.table,
 		ecsHeard: c.ECS.AgentURL == "",
 		options: route.Options{
 			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: c.Routes.Grace,
@@ -100,6 +102,17 @@ func besideNginx(c config.Config) []string {
 		return nil
 	}
 	return ownIDs()
+}
+
+// notFound is the id of no container.
+const notFound = "?"
+
+// place is where nginx is before anybody has looked.
+func place(c config.Config) string {
+	if nginxMode(c) == install.Container {
+		return notFound
+	}
+	return ""
 }
 
 const (

@@ -55,6 +55,9 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	}
 	pl := newPlanner(a, c)
 	pl.build.Put(build)
+	if pl.inside, err = install.Place(ctx, installOptions(c, build)); err != nil {
+		return p, fmt.Errorf("looking for nginx's container: %w: %s", err, install.Explain(err).Hint)
+	}
 	a.look(ctx, c, pl, &p)
 	p.Problems = append(p.Problems, p.Table.Problems...)
 	if p.Tree.Generation == "" {

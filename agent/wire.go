@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,7 +82,7 @@ func nginxSettings(c config.Config) nginx.Settings {
 	s := nginx.Settings{
 		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
 		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
-		ProxyProtocol: c.Nginx.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx.User),
+		ProxyProtocol: c.Nginx.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx),
 		StateDir: nginxState(c), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
@@ -103,10 +104,16 @@ func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "ngin
 // that is this process's child can.
 func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
 
+// nginxProxyLabel is how nginx-proxy's companions find its nginx.
+const nginxProxyLabel = "com.github.nginx-proxy.nginx-proxy.nginx"
+
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
 	return install.Options{
 		Mode: nginxMode(c), Unit: c.Nginx.Unit,
+		Docker: c.Docker.Host, Labels: []string{c.Nginx.ContainerLabel, nginxProxyLabel},
+		Shared: slices.DeleteFunc([]string{c.Certs.Dir, c.Nginx.SnippetDir, c.Nginx.HtpasswdDir, c.Nginx.VhostDir, c.Nginx.ConfDir},
+			func(dir string) bool { return dir == "" }),
 		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
 		MaxDraining: c.Nginx.MaxDraining, StopTimeout: c.Nginx.StopTimeout, Stdout: toStdout(c),
 	}
@@ -125,13 +132,16 @@ func nginxMode(c config.Config) install.Mode {
 	return install.Exec
 }
 
-// workerUser chooses whom nginx's workers run as. Only root can choose.
-func workerUser(name string) string {
-	if os.Geteuid() != 0 {
+// workerUser chooses whom nginx's workers run as; "" is whom nginx was built for.
+// Only root can choose, and this host's users say nothing of a container's.
+func workerUser(n config.Nginx) string {
+	switch {
+	case os.Geteuid() != 0:
 		return ""
-	}
-	if name != "auto" {
-		return name
+	case n.User != "auto":
+		return n.User
+	case n.Mode == string(install.Container):
+		return ""
 	}
 	for _, one := range []string{"nginx", "www-data"} {
 		if _, err := user.Lookup(one); err == nil {
@@ -167,9 +177,13 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 }
 
 // serve keeps nginx as it is wanted, once there is an nginx.
-func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, found func(nginx.Build), trees <-chan nginx.Tree, put func(nginx.Status)) error {
+func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees <-chan nginx.Tree, put func(nginx.Status)) error {
 	var build nginx.Build
-	err := a.persist(ctx, lookAgain, func() (err error) {
+	pause := lookAgain
+	if nginxMode(c) == install.Container {
+		pause = time.Second // its container may come at any time
+	}
+	err := a.persist(ctx, pause, func() (err error) {
 		if build, err = install.Detect(ctx, installOptions(c, build)); err != nil {
 			put(nginx.Status{LastError: err.Error(), Problems: []problem.Problem{install.Explain(err)}})
 		}
@@ -178,10 +192,15 @@ func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Du
 	if err != nil {
 		return nil
 	}
-	found(build)
+	pl.build.Put(build)
 	o := installOptions(c, build)
 	o.Log, o.ReloadEvery = a.o.Log, every
-	return install.Run(ctx, o, trees, put)
+	return install.Run(ctx, o, trees, func(s nginx.Status) {
+		if s.Container != "" { // where it was, while it is looked for
+			pl.place.Put(s.Container)
+		}
+		put(s)
+	})
 }
 
 // stopNginx ends the nginx of a configuration after the last flow with it.

@@ -11,6 +11,8 @@ type Status struct {
 	// Running is true while the master process lives; PID is then its number.
 	Running bool `json:"running"`
 	PID     int  `json:"pid,omitempty"`
+	// Container is the id of the container that nginx is in; empty for one in none.
+	Container string `json:"container,omitempty"`
 	// Version is the version of the binary, e.g. "1.22.1".
 	Version string `json:"version,omitempty"`
 	// Generation is what nginx itself says that it serves; empty when it did not

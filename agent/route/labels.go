@@ -247,6 +247,10 @@ var labelWords = []word{
 		LabelDoc{"batch", "this is a batch container: kept out of routes, its CPU counted apart", "true, false", "true where AWS_BATCH_JOB_ID is in its environment"},
 		func(_ *said, v string) error { _, err := parseBool(v); return err },
 	},
+	{
+		LabelDoc{"nginx", "this is the container of nginx itself, where nginx.mode is container", "anything", "none"},
+		func(*said, string) error { return nil },
+	},
 }
 
 func find(words []word, name string) (word, bool) {

@@ -101,6 +101,10 @@ var envWords = []word{
 		func(*said, string) error { return nil },
 	},
 	{
+		LabelDoc{nginxProxyLabel + "nginx", "as nagaya.nginx", "anything", "none"},
+		func(*said, string) error { return nil },
+	},
+	{
 		LabelDoc{nginxProxyLabel + "keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to 1024", "disabled"},
 		assign(parseKeepalive, func(s *said) *int { return &s.keepalive }),
 	},

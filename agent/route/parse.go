@@ -143,7 +143,7 @@ func (p *parsed) labels(labels map[string]string) map[string]map[string]string {
 }
 
 // ofContainer reports whether a word is about the container, not one of its routes.
-func ofContainer(key string) bool { return key == "batch" || key == "upstream" }
+func ofContainer(key string) bool { return key == "batch" || key == "upstream" || key == "nginx" }
 
 // unknown complains of a label that has no meaning. Where it can only have been
 // meant to keep somebody out, it returns a key that no route survives: rather no

@@ -1,16 +1,21 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
+
+// checkPrefix begins the names of the directories of checks.
+const checkPrefix = "nagaya-check-"
 
 // Check is Run up to the swap: it proves a tree in a directory of its own and
 // returns everything that would be a problem, the tree's own problems
@@ -26,9 +31,10 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	if err != nil {
 		return nil, fmt.Errorf("nginx check: %w", err)
 	}
-	scratch, err := os.MkdirTemp("", "nagaya-check-")
+	defer w.close()
+	scratch, err := os.MkdirTemp(w.scratch(), checkPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", err)
+		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", diskTrouble("making a directory", cmp.Or(w.scratch(), os.TempDir()), err))
 	}
 	defer os.RemoveAll(scratch)
 	st := &store{dir: scratch}
@@ -65,6 +71,16 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	problems = append(problems, takenPorts(ctx, w, tree)...)
 	problem.Sort(problems)
 	return problems, nil
+}
+
+// removeOldChecks removes what checks left that were killed.
+func removeOldChecks(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, checkPrefix+"*")) // the pattern is well-formed
+	for _, d := range left {
+		if info, err := os.Stat(d); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(d)
+		}
+	}
 }
 
 // takenPorts names the ports that somebody else holds: nginx -t does not mind.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,7 +65,11 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 		r.recall(gen)
 		return false, nil
 	}
-	r.log.Warn("nginx did not start with the generation on the disk", "generation", gen, "err", err)
+	level := slog.LevelWarn
+	if r.status.LastError == bounded(err.Error()) {
+		level = slog.LevelDebug // a standing problem is in the status
+	}
+	r.log.Log(ctx, level, "nginx did not start with the generation on the disk", "generation", gen, "err", err)
 	var t *trouble
 	blocked := errors.As(err, &t) && t.code == "port-in-use"
 	if tree, readErr := r.store.read(gen); blocked && readErr == nil && len(r.blocked(tree)) > 0 {

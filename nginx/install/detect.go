@@ -24,6 +24,7 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	if err != nil {
 		return nginx.Build{}, err
 	}
+	defer w.close()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	said, exit, err := w.run(ctx, "-V")

@@ -40,12 +40,16 @@ func title(pid int) string {
 // which holds the path of our configuration, and by its binary where we may
 // see it.
 func (p *process) isMaster(pid int) bool {
-	t := title(pid)
-	if !strings.HasPrefix(t, masterTitle) || !strings.Contains(t+" ", " -c "+p.o.confPath()+" ") {
+	if !p.titled(title(pid)) {
 		return false
 	}
 	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
 	return err != nil || strings.Contains(filepath.Base(exe), "nginx") || filepath.Base(exe) == filepath.Base(p.o.Binary)
+}
+
+// titled says whether a title is that of our master.
+func (p *process) titled(t string) bool {
+	return strings.HasPrefix(t, masterTitle) && strings.Contains(t+" ", " -c "+p.o.confPath()+" ")
 }
 
 // find believes the pid file only if that process is our master; without the file
@@ -132,16 +136,7 @@ func (p *process) newborn(ctx context.Context) int {
 }
 
 func (*process) workers(master int) (active, draining []int) {
-	m := strconv.Itoa(master)
-	b, err := os.ReadFile("/proc/" + m + "/task/" + m + "/children")
-	if err != nil {
-		return nil, nil
-	}
-	for word := range strings.FieldsSeq(string(b)) {
-		pid, err := strconv.Atoi(word)
-		if err != nil {
-			continue
-		}
+	for _, pid := range children(master) {
 		switch t := title(pid); {
 		case strings.HasPrefix(t, drainingTitle):
 			draining = append(draining, pid)
@@ -170,6 +165,22 @@ func (p *process) reload(_ context.Context, pid int) error {
 
 func (*process) watch(pid int) (gone <-chan struct{}, stop func()) { return watch(pid) }
 
+// children returns the numbers of a process's children, the oldest first.
+func children(parent int) []int {
+	p := strconv.Itoa(parent)
+	b, err := os.ReadFile("/proc/" + p + "/task/" + p + "/children")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for word := range strings.FieldsSeq(string(b)) {
+		if pid, err := strconv.Atoi(word); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
 // startTrouble says why nginx did not start: text is what it said.
 func (p *process) startTrouble(text string, err error) error {
 	if reason := lastEmerg(text); reason != "" {
@@ -195,6 +206,10 @@ func (*process) end(worker int) error {
 func (*process) net() string { return "/proc/self/net" }
 
 func (*process) container() string { return "" }
+
+func (*process) scratch() string { return "" }
+
+func (*process) close() {}
 
 func (*process) sees(file string) bool {
 	info, err := os.Stat(file)

@@ -33,9 +33,11 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(ngin
 		return err
 	}
 	defer func() { r.held.unlock() }()
+	defer r.way.close()
 	defer r.forget()
 	defer r.guard.rest()
 	r.store.clean()
+	removeOldChecks(o.StateDir)
 	r.adopt(ctx)
 	r.loop(ctx, wanted)
 	return nil
@@ -179,6 +181,9 @@ func (r *runner) pass(ctx context.Context) time.Duration {
 	r.observe(ctx)
 	if err != nil {
 		again := r.backoff.next()
+		if t := (*trouble)(nil); errors.As(err, &t) && t.again > 0 {
+			again = min(again, t.again)
+		}
 		level := slog.LevelWarn
 		if r.status.LastError == bounded(err.Error()) {
 			level = slog.LevelDebug // a standing problem is in the status
@@ -203,7 +208,7 @@ func (r *runner) failed(err error) {
 
 // observe asks nginx itself how it is.
 func (r *runner) observe(ctx context.Context) {
-	r.status.Running, r.status.PID = r.pid != 0, r.pid
+	r.status.Running, r.status.PID, r.status.Container = r.pid != 0, r.pid, r.way.container()
 	r.status.Generation, r.status.WorkersDraining = "", 0
 	if r.pid != 0 {
 		r.status.Generation = r.door.generation(ctx)
@@ -234,10 +239,11 @@ func lacks(all, words []string) bool {
 func (r *runner) drain() int {
 	_, old := r.way.workers(r.pid)
 	for len(old) > r.o.MaxDraining {
-		r.log.Warn("old worker ended before its clients were done", "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
 		if err := r.way.end(old[0]); err != nil {
 			r.log.Warn("old worker could not be ended", "pid", old[0], "err", err)
+			break
 		}
+		r.log.Warn("old worker ended before its clients were done", "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
 		r.status.WorkersEnded++
 		old = old[1:]
 	}
@@ -330,6 +336,9 @@ func (r *runner) lost() time.Duration {
 		wait = r.deaths.next()
 	default:
 		r.diedYoung = true
+	}
+	if r.o.Mode != Exec {
+		wait = min(wait, time.Second) // somebody else starts it, and looking costs little
 	}
 	r.log.Warn("nginx ended by itself", "pid", pid, "restart_in", wait.Round(time.Millisecond).String())
 	return wait

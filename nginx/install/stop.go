@@ -27,5 +27,6 @@ func Stop(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("nginx stop: %w", err)
 	}
+	defer w.close()
 	return w.stop(ctx)
 }

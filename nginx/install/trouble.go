@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -18,6 +19,7 @@ type trouble struct {
 	text    string
 	hint    string
 	err     error
+	again   time.Duration // look again no later than this; 0 is no hurry
 }
 
 func (t *trouble) Error() string { return t.text }

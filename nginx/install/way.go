@@ -39,8 +39,13 @@ type way interface {
 	sees(file string) bool
 	// net is the /proc/PID/net of nginx's network; empty where that cannot be seen.
 	net() string
+	// scratch is the directory below which the binary sees what is written here;
+	// empty is the system's own.
+	scratch() string
 	// container is the id of the container that nginx is in, or "".
 	container() string
+	// close gives up what this way holds; nginx goes on.
+	close()
 }
 
 func newWay(o Options) (way, error) {
@@ -52,6 +57,11 @@ func newWay(o Options) (way, error) {
 			return nil, errors.New("the field Unit is missing")
 		}
 		return newService(o), nil
+	case Container:
+		if len(o.Labels) == 0 {
+			return nil, errors.New("the field Labels is missing")
+		}
+		return newContainer(o)
 	}
 	return nil, fmt.Errorf("mode %q is none of exec, service and container", o.Mode)
 }

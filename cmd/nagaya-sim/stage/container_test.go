@@ -1,0 +1,196 @@
+package stage
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// containerMode is the configuration of an agent outside EC2 with nginx in a container.
+const containerMode = "  mode: container\nimds: false\n"
+
+// nginxContainer starts nginx's container as the documentation says, on the host's network.
+func nginxContainer(t *testing.T, s *Stage, name string) string {
+	t.Helper()
+	return debian(t, s, name, container.Config{
+		Cmd: []string{"sh", "-c", documented(t, s)}, Labels: map[string]string{"nagaya.nginx": ""},
+	}, container.HostConfig{
+		NetworkMode: "host", Binds: append(s.binds(), s.Path("snippets")+":"+s.Path("snippets")+":ro"), RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyAlways},
+	})
+}
+
+// TestNginxInAContainer drives the whole way: the container comes before there is
+// a configuration, serves, takes over another version without a loss, leaves out
+// a broken site, and is found again after it was restarted and replaced.
+func TestNginxInAContainer(t *testing.T) {
+	s := newStage(t, Options{Hosts: []string{"a.test", "b.test"}})
+	must(t, os.MkdirAll(s.Path("snippets", "site.d"), 0o755))
+	must(t, s.WriteConfig("  snippet-dir: "+s.Path("snippets")+"\n"+containerMode))
+	must(t, s.StartAgent())
+	told(t, s, "nginx-container-missing", "nginx")
+	run(t, s, service("alpha", "1", "a.test"))
+	nginx := nginxContainer(t, s, s.id+"-nginx")
+	began := time.Now()
+	answers(t, s, "a.test", "alpha 1")
+	t.Logf("served %s after nginx's container was started", time.Since(began).Round(time.Millisecond))
+	st := settled(t, s)
+	if st.Nginx.Container != nginx {
+		t.Errorf("the status names container %q, want %q", st.Nginx.Container, nginx)
+	}
+	quiet(t, s, "nginx-container-missing")
+	if len(st.Problems) > 0 {
+		t.Errorf("problems: %+v", st.Problems)
+	}
+
+	load, end := unbroken(t, s, "a.test", 100)
+	run(t, s, service("alpha", "2", "a.test"))
+	until(t, "version 2 answers", func() error {
+		if load.Seen("alpha 2") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	settled(t, s)
+	must(t, s.Stop(t.Context(), "alpha-1", 10))
+	must(t, s.Remove(t.Context(), "alpha-1"))
+	settled(t, s)
+	end()
+
+	must(t, os.WriteFile(s.Path("snippets", "site.d", "b.test.conf"), []byte("no_such_directive;\n"), 0o644))
+	run(t, s, service("beta", "1", "b.test"))
+	told(t, s, "site-quarantined", "site b.test")
+	answers(t, s, "a.test", "alpha 2")
+
+	out, code, err := s.CLI(t.Context(), "check")
+	if err != nil || !strings.Contains(out, "nginx was asked") || !strings.Contains(out, "b.test") {
+		t.Errorf("nagaya check: %v, exit code %d\n%s", err, code, out)
+	}
+
+	// An agent that dies leaves nginx serving, and the next one adopts it.
+	_, end = unbroken(t, s, "a.test", 50)
+	restarted(t, s)
+	settled(t, s)
+	end()
+	if st, err := s.Board(t.Context()); err != nil || st.Nginx.PID != masterOf(t, s, nginx) {
+		t.Errorf("%v; nginx %+v, want the master of before", err, st.Nginx)
+	}
+
+	_, err = s.Docker.ContainerRestart(t.Context(), nginx, client.ContainerRestartOptions{})
+	must(t, err)
+	back(t, s, "restarted", nginx)
+
+	// What Docker's own signal leaves behind must not keep the next one from starting.
+	_, err = s.Docker.ContainerKill(t.Context(), nginx, client.ContainerKillOptions{})
+	must(t, err)
+	if p := told(t, s, "nginx-container-stopped", s.id+"-nginx"); !strings.Contains(p.Text, "137") {
+		t.Errorf("the problem does not say how it ended: %q", p.Text)
+	}
+	must(t, s.Remove(t.Context(), nginx))
+	next := nginxContainer(t, s, s.id+"-nginx-2")
+	back(t, s, "replaced", next)
+
+	// A second one with the label.
+	other := debian(t, s, s.id+"-other", container.Config{Cmd: []string{"sleep", "100"}, Labels: map[string]string{"nagaya.nginx": ""}}, container.HostConfig{})
+	restarted(t, s)
+	if p := told(t, s, "nginx-container-ambiguous", "nginx"); !strings.Contains(p.Text, s.id+"-other") || !strings.Contains(p.Text, s.id+"-nginx-2") {
+		t.Errorf("the problem does not name both: %q", p.Text)
+	}
+	answers(t, s, "a.test", "alpha 2")
+	must(t, s.Remove(t.Context(), other))
+	quiet(t, s, "nginx-container-ambiguous")
+	settled(t, s)
+
+	// An agent that is told to end leaves nginx alone too.
+	must(t, s.StopAgent())
+	answers(t, s, "a.test", "alpha 2")
+}
+
+// back waits until the container serves what is wanted, and the sites with it.
+func back(t *testing.T, s *Stage, how, id string) {
+	t.Helper()
+	began := time.Now()
+	shows(t, s, "nginx is back", func(st report.Status) bool {
+		return st.Nginx.Container == id && st.Nginx.Settled && st.Nginx.PID == masterOf(t, s, id)
+	})
+	answers(t, s, "a.test", "alpha 2")
+	t.Logf("served %s after nginx's container was %s", time.Since(began).Round(time.Millisecond), how)
+}
+
+// masterOf is the first process of a container; the documented command becomes nginx.
+func masterOf(t *testing.T, s *Stage, id string) int {
+	t.Helper()
+	got, err := s.Docker.ContainerInspect(t.Context(), id, client.ContainerInspectOptions{})
+	must(t, err)
+	return got.Container.State.Pid
+}
+
+// On a bridge nginx reaches its siblings by their own addresses, and its ports are
+// those that it has in its own network.
+func TestNginxInAContainerOnABridge(t *testing.T) {
+	s := newStage(t, Options{Hosts: []string{"a.test"}, Config: containerMode})
+	exposed, bound := s.ports(t)
+	id := debian(t, s, s.id+"-nginx", container.Config{
+		Cmd:    []string{"sh", "-c", documented(t, s)},
+		Labels: map[string]string{"com.github.nginx-proxy.nginx-proxy.nginx": ""}, ExposedPorts: exposed,
+	}, container.HostConfig{Binds: s.binds(), PortBindings: bound})
+	must(t, s.StartAgent())
+	run(t, s, service("alpha", "1", "a.test"))
+	answers(t, s, "a.test", "alpha 1")
+	st := settled(t, s)
+	if st.Nginx.Container != id || len(st.Problems) > 0 {
+		t.Errorf("container %q, problems %+v", st.Nginx.Container, st.Problems)
+	}
+	got, err := s.Docker.ContainerInspect(t.Context(), "alpha-1", client.ContainerInspectOptions{})
+	must(t, err)
+	address := got.Container.NetworkSettings.Networks["bridge"].IPAddress.String()
+	if text, err := siteFile(s, "a.test"); err != nil || !strings.Contains(text, address+":8080") {
+		t.Errorf("%v; nginx does not reach the container at its own address %s:\n%s", err, address, text)
+	}
+	if out, code, err := s.CLI(t.Context(), "check"); err != nil || code != 0 {
+		t.Errorf("nagaya check: %v, exit code %d\n%s", err, code, out)
+	}
+}
+
+// Directories that the container does not see are named, with the option to add.
+func TestNginxContainerWithoutADirectory(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		binds func(s *Stage) []string
+		want  func(s *Stage) string
+	}{
+		{
+			"the run directory is missing",
+			func(s *Stage) []string { return append(s.binds()[:1:1], s.binds()[2:]...) },
+			func(s *Stage) string { return "-v " + s.Path("run", "nginx") + ":" + s.Path("run", "nginx") },
+		},
+		{
+			"the certificates are missing",
+			func(s *Stage) []string { return s.binds()[:3] },
+			func(s *Stage) string { return "-v " + s.Path("certs") + ":" + s.Path("certs") + ":ro" },
+		},
+		{
+			"another directory in the state's place",
+			func(s *Stage) []string {
+				return append([]string{s.Path("log") + ":" + s.Path("state", "nginx")}, s.binds()[1:]...)
+			},
+			func(s *Stage) string { return "-v " + s.Path("state", "nginx") + ":" + s.Path("state", "nginx") },
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := newStage(t, Options{Hosts: []string{"a.test"}, Config: containerMode})
+			debian(t, s, s.id+"-nginx", container.Config{
+				Cmd: []string{"sleep", "100"}, Labels: map[string]string{"nagaya.nginx": ""},
+			}, container.HostConfig{NetworkMode: "host", Binds: row.binds(s)})
+			must(t, s.StartAgent())
+			if p := told(t, s, "nginx-container-mount", "container "+s.id+"-nginx"); !strings.Contains(p.Hint, row.want(s)) {
+				t.Errorf("the remedy does not name %q: %q", row.want(s), p.Hint)
+			}
+		})
+	}
+}
