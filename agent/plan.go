@@ -84,7 +84,7 @@ func newPlanner(a *agent, c config.Config) *planner {
 		log:    a.o.Log, beat: a.board.beat, table: &a.table,
 		ecsHeard: c.ECS.AgentURL == "",
 		options: route.Options{
-			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: c.Routes.Grace,
+			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: orNone(c.Routes.Grace),
 			Listen:      []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
 			DefaultHost: c.Routes.DefaultHost, ShareHosts: c.Routes.ShareHosts, Reserved: c.Routes.ReservedPorts, Edges: edges(c.Routes),
 		},
@@ -364,6 +364,14 @@ func edges(c config.Routes) route.Defaults {
 	}
 	if d.RedirectCode == 308 {
 		d.RedirectCode = 0
+	}
+	return d
+}
+
+// orNone translates "0 is none" into what package route takes.
+func orNone(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
 	}
 	return d
 }

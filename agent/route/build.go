@@ -38,7 +38,7 @@ type Options struct {
 	// Timeout is how long a container may be silent. Zero means 60 s, as nginx does.
 	Timeout time.Duration
 	// Grace is how long a site without containers answers 503 before it is
-	// forgotten. Zero means 10 min.
+	// forgotten. Zero means 10 min; negative means not at all.
 	Grace time.Duration
 	// Patience is how long a container may start before its silence is a problem.
 	// Zero means 10 s.

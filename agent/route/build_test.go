@@ -351,6 +351,11 @@ func TestBuild(t *testing.T) {
 			"a.example.com/ http 10.0.0.5:32768\n",
 		},
 		{
+			"a Python image behind nginx-proxy's words, and one with a mistake in them",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "VIRTUAL_ENV", "/opt/venv")), web("b", of("b"), env("VIRTUAL_HOST", "b.example.com", "VIRTUAL_PROT", "80"))},
+			"a.example.com/ http 10.0.0.5:32768\nb.example.com/ http 10.0.0.5:32768\nwarning label-unknown\n",
+		},
+		{
 			"a regular expression of nginx-proxy",
 			[]tasks.Container{web("a", env("VIRTUAL_HOST", `~^www\..*`))},
 			"~^www\\..*/ http 10.0.0.5:32768\n",
@@ -579,6 +584,16 @@ func TestVacancy(t *testing.T) {
 	got := Build(in)
 	if len(got.Sites) != 2 || len(got.Sites[0].Locations[0].Servers) != 0 {
 		t.Errorf("a site that is claimed again stays until it is served: %s", lines(got))
+	}
+}
+
+func TestNoGraceAtAll(t *testing.T) {
+	in := input(web("a"))
+	in.Options.Grace = -1
+	in.Prev = Build(in)
+	in.Snapshot.Containers = nil
+	if got := lines(Build(in)); got != "" {
+		t.Errorf("the last container is gone: %s", got)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 // nginxProxyLabel is in front of the labels that nginx-proxy has beside its
@@ -144,7 +145,7 @@ var envWords = []word{
 // knownEnv reports whether a name is one of nginx-proxy's words, or looks like one.
 func knownEnv(name string) bool {
 	_, known := find(envWords, name)
-	return known || strings.HasPrefix(name, "VIRTUAL_")
+	return known || tasks.ForNginxProxy(name)
 }
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.

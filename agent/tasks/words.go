@@ -37,22 +37,24 @@ const labelNginxProxy = "com.github.nginx-proxy.nginx-proxy."
 // variables may be labels too.
 func KnownLabel(name string) bool {
 	return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService ||
-		strings.HasPrefix(name, labelNginxProxy) || forNginxProxy(name)
+		strings.HasPrefix(name, labelNginxProxy) || ForNginxProxy(name)
 }
 
 // KnownEnv reports whether an environment variable has a meaning to nagaya:
 // nginx-proxy's and acme-companion's words, and what AWS Batch tells its jobs.
 func KnownEnv(name string) bool {
-	return forNginxProxy(name) || strings.HasPrefix(name, "AWS_BATCH_")
+	return ForNginxProxy(name) || strings.HasPrefix(name, "AWS_BATCH_")
 }
 
-func forNginxProxy(name string) bool {
+// ForNginxProxy reports whether a name is one of nginx-proxy's words, or looks like
+// one. VIRTUAL_ENV is Python's.
+func ForNginxProxy(name string) bool {
 	switch name {
 	case "HTTPS_METHOD", "CERT_NAME", "HSTS", "SSL_POLICY", "SERVER_TOKENS", "NETWORK_ACCESS", "ENABLE_HTTP_ON_MISSING_CERT",
 		"EXTERNAL_HTTP_PORT", "EXTERNAL_HTTPS_PORT", "LETSENCRYPT_HOST", "ACME_HOST":
 		return true
 	}
-	return strings.HasPrefix(name, "VIRTUAL_")
+	return strings.HasPrefix(name, "VIRTUAL_") && !strings.HasPrefix(name, "VIRTUAL_ENV")
 }
 
 // KeepLabels returns those labels that nagaya knows, within the bounds, and the
