@@ -261,8 +261,17 @@ func (p *parsed) fits(s *said, prefix string, words map[string]string) bool {
 			x.Severity = problem.Error
 			x.Text = quoted(prefix+key) + " cannot be asked for where nginx does not see HTTP (listen, passthrough), so the route is left out rather than opened to everybody"
 			x.Hint = "let the container ask for the password, or use nagaya.allow"
-		case s.isStream() && slices.Contains(notForStreams, key):
+		case s.isStream() && slices.Contains(notForStreams, key), s.listen.Port != 0 && key == "tls":
 			x.Text = quoted(prefix+key) + " has no effect where nginx does not see HTTP (listen, passthrough)"
+			x.Hint = "remove it"
+		case (s.listen.Protocol == TCP || s.listen.Protocol == UDP) && (key == "host" || key == "cert"):
+			x.Text = fmt.Sprintf("%s has no effect at %s, where no client names a host", quoted(prefix+key), s.listen)
+			x.Hint = "remove it, or ask for tls:PORT"
+		case s.tls == tlsPass && key == "cert":
+			x.Text = quoted(prefix+key) + " has no effect where the container holds the certificate (passthrough)"
+			x.Hint = "remove it, or set nagaya.tls to auto"
+		case s.listen.Protocol == UDP && key == "proxy-protocol":
+			x.Text = quoted(prefix+key) + " has no effect for datagrams"
 			x.Hint = "remove it"
 		case !s.isStream() && key == "proxy-protocol":
 			x.Text = quoted(prefix+key) + " has an effect with nagaya.listen and nagaya.tls=passthrough only"
