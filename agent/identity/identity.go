@@ -5,6 +5,7 @@ package identity
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -48,13 +49,25 @@ type Instance struct {
 	// a reboot, and so marks the epoch of T2 launch credits.
 	StartedAt time.Time `json:"started_at,omitzero"`
 	Primary   Interface `json:"primary_interface"`
+	// Others are the further network interfaces, sorted by MAC; their LocalAddr is
+	// not read.
+	Others []Interface `json:"other_interfaces,omitempty"`
 	// Tags are the instance tags; nil with TagsKnown false when the instance does
 	// not allow tags in its metadata (the default).
 	Tags      map[string]string `json:"tags,omitempty"`
 	TagsKnown bool              `json:"tags_known"`
 }
 
-// Interface is the primary network interface (device number 0).
+// PublicAddrs are the public addresses of all interfaces.
+func (i Instance) PublicAddrs() []netip.Addr {
+	all := slices.Clone(i.Primary.PublicAddr)
+	for _, n := range i.Others {
+		all = append(all, n.PublicAddr...)
+	}
+	return all
+}
+
+// Interface is a network interface; the primary one has device number 0.
 type Interface struct {
 	ID         string       `json:"id,omitempty"`
 	MAC        string       `json:"mac,omitempty"`

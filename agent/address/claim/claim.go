@@ -301,7 +301,7 @@ func (c *claimer) meet(s address.Situation) {
 	if !was.Identity.Instance.Known || was.Identity.Instance.ID != s.Identity.Instance.ID {
 		c.fullAt, c.launched, c.own = now, time.Time{}, nil
 	}
-	if !slices.Equal(was.Identity.Instance.Primary.PublicAddr, s.Identity.Instance.Primary.PublicAddr) && c.o.Moved != nil && was.Identity.Instance.Known {
+	if !slices.Equal(was.Identity.Instance.PublicAddrs(), s.Identity.Instance.PublicAddrs()) && c.o.Moved != nil && was.Identity.Instance.Known {
 		c.o.Moved()
 	}
 	silent := metadataSilent(s)
@@ -329,7 +329,7 @@ func (c *claimer) meet(s address.Situation) {
 
 // compare sees what the situation says of one address.
 func (c *claimer) compare(h *holding, now time.Time) {
-	shown := h.report.Known && slices.Contains(c.situation.Identity.Instance.Primary.PublicAddr, h.report.Address.PublicIP)
+	shown := h.report.Known && slices.Contains(c.situation.Identity.Instance.PublicAddrs(), h.report.Address.PublicIP)
 	switch {
 	case shown:
 		h.doubtUntil = time.Time{}

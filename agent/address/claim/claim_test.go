@@ -791,6 +791,46 @@ func TestClaimThatNamesItsPlace(t *testing.T) {
 	})
 }
 
+// Another Elastic IP of the account is not pushed from the place that it has.
+func TestNoOtherAddressIsDisplaced(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		w.machines["i-self"].foreign = map[string]string{"10.0.0.5": "198.51.100.1"}
+		b := start(t, w, Options{Policy: address.Takeover})
+		b.in.Put(b.now(true))
+		b.after(time.Second)
+		b.wantHeld(true)
+		if got := w.addresses["eipalloc-1"].now().privateIP; got != "10.0.0.6" {
+			t.Errorf("it is on %s", got)
+		}
+	})
+}
+
+// An address on another interface than the primary one is watched in the metadata too.
+func TestLossOnAnotherInterface(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		e := w.addresses["eipalloc-1"]
+		e.past = append(e.past, holds{at: time.Now(), assoc: "eipassoc-9", instance: "i-self", iface: "eni-extra", privateIP: "10.0.0.9"})
+		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", InterfaceID: "eni-extra"}}})
+		s := b.now(true)
+		s.Identity.Instance.Others = []identity.Interface{{ID: "eni-extra", PublicAddr: s.Identity.Instance.Primary.PublicAddr}}
+		s.Identity.Instance.Primary.PublicAddr = nil
+		b.in.Put(s)
+		b.after(time.Minute)
+		b.wantHeld(true)
+		before := b.count("DescribeAddresses")
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		s.Identity.Instance.Others = []identity.Interface{{ID: "eni-extra"}}
+		b.in.Put(s)
+		b.after(time.Second)
+		if b.report().Held() || b.count("DescribeAddresses") == before {
+			t.Errorf("the loss was not noticed: %+v", b.report())
+		}
+	})
+}
+
 func TestBorderGroupsAreCompared(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()

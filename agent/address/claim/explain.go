@@ -217,7 +217,7 @@ func (c *claimer) explainNetwork(p *problem.Problem, err error) {
 		what = "EC2's API refuses connections"
 	}
 	p.Text = bounded(what + ": " + err.Error())
-	if len(self.Primary.PublicAddr) == 0 {
+	if len(self.PublicAddrs()) == 0 {
 		p.Hint = "this instance has no public IPv4 address, so it has no way out by itself: let its subnet assign one at launch (it is replaced by the Elastic IP), or route to a NAT gateway, or make a VPC endpoint " + endpoint + " with private DNS"
 		return
 	}

@@ -226,7 +226,7 @@ func (c *claimer) saw(h *holding, a address.Address, holder address.Holder, now 
 	case h.leavingSince.IsZero():
 		h.leavingSince = now
 	}
-	h.inMetadata = slices.Contains(c.situation.Identity.Instance.Primary.PublicAddr, a.PublicIP)
+	h.inMetadata = slices.Contains(c.situation.Identity.Instance.PublicAddrs(), a.PublicIP)
 	h.wasAble = c.situation.Ready && c.uncovered(h) == ""
 	if c.judged(h) && c.o.Reach != nil && c.o.Unreachable > 0 && c.reachAt.IsZero() && !c.reaching {
 		c.reachAt = now
@@ -393,7 +393,7 @@ func (c *claimer) holderPause(h *holding, now time.Time) time.Duration {
 		}
 		h.rechecked = left <= 0
 	}
-	if !h.inMetadata && now.Sub(h.report.Since) < recheck && h.report.Address.InterfaceID == c.situation.Identity.Instance.Primary.ID {
+	if !h.inMetadata && now.Sub(h.report.Since) < recheck {
 		d = min(d, unshownEvery)
 	}
 	if now.Before(h.doubtUntil) {

@@ -179,8 +179,8 @@ func readInstance(i types.Instance) instance {
 }
 
 // ownInterfaces reads which private addresses of this instance can take a claimed
-// address: all but secondary ones that have another Elastic IP. The primary
-// interface comes first.
+// address: all but those that have another Elastic IP, which would be displaced. The
+// primary interface comes first.
 func (c *claimer) ownInterfaces(self instance) []address.Interface {
 	primary := c.situation.Identity.Instance.Primary.ID
 	var all []address.Interface
@@ -188,7 +188,7 @@ func (c *claimer) ownInterfaces(self instance) []address.Interface {
 		one := address.Interface{ID: deref(n.NetworkInterfaceId)}
 		for _, p := range n.PrivateIpAddresses {
 			ip, err := netip.ParseAddr(deref(p.PrivateIpAddress))
-			if err != nil || p.Association != nil && !isPrimary(p) && !c.claims(deref(p.Association.PublicIp)) {
+			if err != nil || c.occupied(p) {
 				continue
 			}
 			if isPrimary(p) {
@@ -210,6 +210,18 @@ func (c *claimer) ownInterfaces(self instance) []address.Interface {
 }
 
 func isPrimary(p types.InstancePrivateIpAddress) bool { return p.Primary != nil && *p.Primary }
+
+// occupied reports whether the private address has an Elastic IP that is not claimed.
+// What EC2 assigned by itself belongs to "amazon" (API reference,
+// InstanceNetworkInterfaceAssociation), and only a primary address has such a one.
+func (c *claimer) occupied(p types.InstancePrivateIpAddress) bool {
+	a := p.Association
+	if a == nil || c.claims(deref(a.PublicIp)) {
+		return false
+	}
+	owner := deref(a.IpOwnerId)
+	return !isPrimary(p) || owner != "" && owner != "amazon"
+}
 
 // claims reports whether the public address is one of the claimed ones.
 func (c *claimer) claims(public string) bool {

@@ -216,7 +216,8 @@ func (c *client) DescribeInstances(_ context.Context, in *ec2.DescribeInstancesI
 			primary := i == 0
 			one := types.InstancePrivateIpAddress{PrivateIpAddress: &p, Primary: &primary}
 			if public, ok := m.foreign[p]; ok {
-				one.Association = &types.InstanceNetworkInterfaceAssociation{PublicIp: &public}
+				owner := "123456789012"
+				one.Association = &types.InstanceNetworkInterfaceAssociation{PublicIp: &public, IpOwnerId: &owner}
 			}
 			for _, e := range c.w.addresses {
 				if h := e.then(c.w.old()); h.iface == iface && h.privateIP == p {

@@ -6,13 +6,16 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -212,6 +215,37 @@ func TestInstanceTags(t *testing.T) {
 	})
 	r.must(r.cloud.SetMetadata(host, simaws.Metadata{Tags: false}))
 	r.until("no tags", func(id identity.Identity) bool { return !id.Instance.TagsKnown && id.Instance.Tags == nil })
+}
+
+// What comes to and goes from an interface that is not the primary one is seen too,
+// and interfaces without a public address cost nothing between the full looks.
+func TestOtherInterfaces(t *testing.T) {
+	r := newRig(t)
+	wide, err := r.cloud.AddInstance(simaws.InstanceSpec{Type: "t3.small", ExtraInterfaces: 2, NoAutoPublicIP: true})
+	r.must(err)
+	r.o.IMDS = r.client(wide)
+	r.start()
+	id := r.until("the interfaces", func(id identity.Identity) bool { return len(id.Instance.Others) == 2 })
+	for _, n := range id.Instance.Others {
+		if n.ID == "" || n.ID == id.Instance.Primary.ID || n.MAC == "" || len(n.PublicAddr) != 0 {
+			t.Errorf("interface %+v", n)
+		}
+	}
+	public := r.cloud.State().Addresses[0]
+	api := ec2.New(ec2.Options{
+		Region: r.cloud.Region(), BaseEndpoint: aws.String(r.cloud.Endpoints().EC2),
+		Credentials: ec2rolecreds.New(func(o *ec2rolecreds.Options) { o.Client = r.o.IMDS }),
+	})
+	_, err = api.AssociateAddress(t.Context(), &ec2.AssociateAddressInput{AllocationId: &public.AllocationID, NetworkInterfaceId: &id.Instance.Others[0].ID})
+	r.must(err)
+	here := func(id identity.Identity) bool {
+		return slices.Contains(id.Instance.PublicAddrs(), netip.MustParseAddr(public.PublicIP))
+	}
+	if id := r.until("the address", here); len(id.Instance.Primary.PublicAddr) != 0 {
+		t.Errorf("the primary interface has %v", id.Instance.Primary.PublicAddr)
+	}
+	r.must(r.cloud.Disassociate(public.AllocationID))
+	r.until("its loss", func(id identity.Identity) bool { return !here(id) })
 }
 
 func TestNoticesComeAndGo(t *testing.T) {

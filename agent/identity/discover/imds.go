@@ -50,7 +50,8 @@ func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d
 	if !in.Known {
 		in = r.fixed()
 	}
-	in.Primary.PublicAddr = r.addrs("network/interfaces/macs/" + in.Primary.MAC + "/public-ipv4s")
+	in.Primary.PublicAddr = r.addrs(interfaces + in.Primary.MAC + "/public-ipv4s")
+	in.Others = r.others(in, d)
 	var notices []identity.Notice
 	if in.LifeCycle == spot {
 		notices = r.spotNotices()
@@ -67,6 +68,36 @@ func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d
 		notices = append(notices, ofKind(last.Notices, identity.Maintenance, identity.Retirement)...)
 	}
 	return in, notices, r.err
+}
+
+// interfaces is the directory of all network interfaces, by MAC.
+const interfaces = "network/interfaces/macs/"
+
+// maxOthers bounds the further interfaces that are read: no instance type has more
+// (EC2 User Guide, "Maximum IP addresses per network interface").
+const maxOthers = 14
+
+// others reads the further interfaces: in a full look which there are, in between
+// only whether those with a public address still have it.
+func (r *reader) others(in identity.Instance, d depth) []identity.Interface {
+	all := slices.Clone(in.Others)
+	if d == full {
+		all = nil
+		for _, mac := range strings.Fields(r.text(interfaces)) {
+			if mac = strings.TrimSuffix(mac, "/"); mac != in.Primary.MAC && len(all) < maxOthers {
+				all = append(all, identity.Interface{MAC: mac, ID: r.text(interfaces + mac + "/interface-id")})
+			}
+		}
+	}
+	for i, n := range all {
+		if d == full || len(n.PublicAddr) > 0 {
+			all[i].PublicAddr = r.addrs(interfaces + n.MAC + "/public-ipv4s")
+		}
+	}
+	if r.err != nil {
+		return in.Others
+	}
+	return all
 }
 
 // reader reads metadata paths and keeps the first failure; after one it reads
@@ -91,7 +122,7 @@ func (r *reader) fixed() identity.Instance {
 	}
 	// "mac" is the address of device number 0 (EC2 User Guide, instance metadata categories).
 	mac := r.text("mac")
-	base := "network/interfaces/macs/" + mac + "/"
+	base := interfaces + mac + "/"
 	in.Primary = identity.Interface{MAC: mac, ID: r.text(base + "interface-id"), SubnetID: r.text(base + "subnet-id"), VPCID: r.text(base + "vpc-id")}
 	if a := r.addrs("local-ipv4"); len(a) > 0 {
 		in.Primary.LocalAddr = a[0]
