@@ -181,6 +181,63 @@ For ` + "`nginx.http-port`" + ` the four ways are:
 	return b.String()
 }
 
+// The tables of nginx-proxy's words are made from those that the program reads.
+func TestTablesOfNginxProxyAreGenerated(t *testing.T) {
+	const file = "../docs/from-nginx-proxy.md"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := string(b)
+	want := between(t, have, "<!-- variables: go test ./agent -update -->\n", variables())
+	want = between(t, want, "<!-- files: go test ./agent -update -->\n", mountedFiles())
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		have = want
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("%s is not what the program's tables say (go test ./agent -update):\n%s", file, diff)
+	}
+}
+
+// between puts text in the place of what is between a mark and the next end.
+func between(t *testing.T, all, mark, text string) string {
+	t.Helper()
+	before, rest, begun := strings.Cut(all, mark)
+	_, after, ended := strings.Cut(rest, "<!-- end -->")
+	if !begun || !ended {
+		t.Fatalf("%q has no place for its text", mark)
+	}
+	return before + mark + text + "<!-- end -->" + after
+}
+
+func variables() string {
+	var b strings.Builder
+	b.WriteString("| variable | setting | here |\n|---|---|---|\n")
+	for _, w := range config.ProxyWords {
+		setting, here := "none", w.Here
+		if w.Setting != "" {
+			setting = "`" + w.Setting + "`"
+		}
+		if w.Remedy != "" {
+			here += ": " + w.Remedy
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", w.Name, setting, cell(here))
+	}
+	return b.String()
+}
+
+func mountedFiles() string {
+	var b strings.Builder
+	b.WriteString("| file | here | instead |\n|---|---|---|\n")
+	for _, f := range config.ProxyFiles {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Pattern, cell(f.Here), cell(f.Remedy))
+	}
+	return b.String()
+}
+
 var called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)( [a-z-][A-Za-z0-9:=./-]*(?: [A-Za-z0-9:=./-]+)*)`)
 
 // Every command that a document shows must exist: make targets in the Makefile,

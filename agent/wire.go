@@ -84,7 +84,7 @@ func nginxSettings(c config.Config) nginx.Settings {
 		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
 		ProxyProtocol: c.Nginx.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx),
 		StateDir: nginxState(c), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
-		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
+		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), DefaultRoot: c.Nginx.DefaultRoot, SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
 		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
 	}
 	switch {

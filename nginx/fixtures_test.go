@@ -131,6 +131,12 @@ var scenes = []scene{
 		}},
 		{Listen: route.Listen{Protocol: route.UDP, Port: 5353}, Family: "dns", Pool: pool(server("10.0.0.1:53", 1))},
 	}},
+	{name: "everybody-trusted", build: debian122, settings: func(s *Settings) {
+		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}},
+	{name: "default-root", build: debian122, settings: func(s *Settings) { s.DefaultRoot = "301 https://$host/app$request_uri" }, sites: []route.Site{
+		{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []route.Location{spot("/app", server("10.0.0.1:80", 1))}},
+	}},
 	{name: "log-stdout", build: debian122, settings: func(s *Settings) {
 		s.AccessLog, s.Stderr = "/dev/fd/3", true
 		s.LogFormat, s.LogEscape = `$host "$request" it's; \ {`, "none"

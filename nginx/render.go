@@ -353,6 +353,10 @@ func clients(t *text, s Settings, b Build, n needs) {
 		peer = "$remote_addr" // the peer is always the socket
 	}
 	t.block("geo", []string{peer, "$nagaya_trusted"}, func() {
+		if slices.Contains(trusted, "0.0.0.0/0") && slices.Contains(trusted, "::/0") {
+			t.set("default", "1") // beside a default nginx warns of the same networks
+			return
+		}
 		t.set("default", "0")
 		for _, p := range trusted {
 			t.set(p, "1")

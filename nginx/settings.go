@@ -51,6 +51,10 @@ type Settings struct {
 	// parameter escape of nginx's log_format), for a LogFormat of the operator's.
 	LogFormat string `json:"log_format,omitempty"`
 	LogEscape string `json:"log_escape,omitempty"`
+	// DefaultRoot answers the paths of a host that no location serves: arguments of
+	// nginx's return with spaces between them, or "none" for no answer. Empty means 404
+	// with a line of text.
+	DefaultRoot string `json:"default_root,omitempty"`
 	// Stderr makes errors go to stderr besides LogDir.
 	Stderr bool `json:"stderr,omitempty"`
 	// SnippetDir is where Snippets were found; default /etc/nagaya/nginx.
@@ -162,6 +166,9 @@ func (s Settings) Validate() error {
 	}
 	if !slices.Contains([]string{"", "default", "json", "none"}, s.LogEscape) {
 		return fmt.Errorf("log_escape is %q: give default, json or none", cut(s.LogEscape))
+	}
+	if strings.ContainsFunc(s.DefaultRoot, unicode.IsControl) {
+		return fmt.Errorf("default_root is %q: give a text without control characters", cut(s.DefaultRoot))
 	}
 	if strings.ContainsFunc(s.LogFormat, unicode.IsControl) {
 		return fmt.Errorf("log_format is %q: give a text without control characters", cut(s.LogFormat))

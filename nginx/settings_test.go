@@ -25,6 +25,7 @@ func TestValidate(t *testing.T) {
 		{"socket too long", func(s *Settings) { s.RunDir = "/" + strings.Repeat("a", 100) }, "107 bytes at most"},
 		{"user", func(s *Settings) { s.User = "www-data; daemon off" }, "not an account name"},
 		{"group alone", func(s *Settings) { s.Group = "adm" }, "group is \"adm\" but user is empty"},
+		{"newline in a root", func(s *Settings) { s.DefaultRoot = "404\n" }, "default_root is"},
 		{"escape", func(s *Settings) { s.LogEscape = "no" }, "log_escape is"},
 		{"newline in a format", func(s *Settings) { s.LogFormat = "$host\n" }, "log_format is"},
 		{"policy", func(s *Settings) { s.TLSPolicy = "mine" }, "tls_policy is"},

@@ -86,7 +86,7 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 		case len(locations) == 0:
 			t.block("location", []string{"/"}, func() { vacant(&t, s, b, site) })
 		case !root:
-			t.block("location", []string{"/"}, func() { t.set("return", "404", nothingPage) })
+			defaultRoot(&t, s)
 		}
 		t.block("location", []string{downLocation}, func() {
 			headers(&t, s, b, site)
@@ -97,6 +97,18 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 		siteIncludes(&t, s, site)
 	})
 	return t.String()
+}
+
+// defaultRoot writes what is answered where nothing is served.
+func defaultRoot(t *text, s Settings) {
+	answer := []string{"404", nothingPage}
+	switch {
+	case s.DefaultRoot == "none":
+		return
+	case s.DefaultRoot != "":
+		answer = strings.Fields(s.DefaultRoot)
+	}
+	t.block("location", []string{"/"}, func() { t.set("return", answer...) })
 }
 
 func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {

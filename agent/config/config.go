@@ -101,6 +101,7 @@ type Nginx struct {
 	UpstreamCA      string
 	User            string
 	AccessLog       string
+	DefaultRoot     string
 	LogFormat       string
 	LogEscape       string
 	LogStdout       bool

@@ -61,6 +61,7 @@ var ProxyFiles = []ProxyFile{
 // docker-entrypoint.sh), in the order in which they are shown.
 var ProxyWords = []ProxyWord{
 	same("DEFAULT_HOST", "routes.default-host", "the host that also answers for names that nobody has"),
+	same("DEFAULT_ROOT", "nginx.default-root", "the answer to paths that no container of a host serves"),
 	same("HTTP_PORT", "nginx.http-port", "the port of plain HTTP"),
 	same("HTTPS_PORT", "nginx.https-port", "the port of HTTPS, which redirects name too"),
 	{
@@ -93,11 +94,6 @@ var ProxyWords = []ProxyWord{
 	same("DOCKER_HOST", "docker.host", "the Docker Engine, or a proxy in front of it"),
 	same("NGINX_CONTAINER_LABEL", "nginx.container-label", "the label of nginx's container where it has one of its own"),
 	{
-		Name: "DEFAULT_ROOT", Here: "a path that no container of a host serves is answered with 404",
-		Remedy:   "put a location / into vhost.d/HOST or vhost.d/default",
-		harmless: only("404"),
-	},
-	{
 		Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made",
 		Remedy:   "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d",
 		harmless: isFalse,
@@ -114,7 +110,7 @@ var ProxyWords = []ProxyWord{
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
 	{
 		Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own",
-		Remedy:   "let snippets that name an upstream use $proxy_host or a variable of their own",
+		Remedy:   "snippets that name an upstream must use those, which nagaya render shows",
 		harmless: isFalse,
 	},
 	{
@@ -160,8 +156,6 @@ func ifTrue(v string, is ...string) ([]string, error) {
 func isTrue(v string) bool { on, err := strconv.ParseBool(v); return err == nil && on }
 
 func isFalse(v string) bool { on, err := strconv.ParseBool(v); return err == nil && !on }
-
-func only(value string) func(string) bool { return func(v string) bool { return v == value } }
 
 // FromNginxProxy returns what nginx-proxy's image and variables say, in an
 // order in which a later value wins over an earlier one. What has no counterpart

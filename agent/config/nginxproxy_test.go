@@ -51,8 +51,8 @@ func TestNginxProxyWords(t *testing.T) {
 		"unrelated": {[]string{"PATH=/bin", "HTTP_PORTS=1", "=x", "CERT_NAME=a"}, always(), ""},
 		"empty":     {[]string{"HTTP_PORT=", "HSTS= "}, always(), ""},
 		"ports": {
-			[]string{"HTTP_PORT=8080", "HTTPS_PORT= 8443 ", "DEFAULT_HOST=a.test"},
-			always("nginx.http-port", "8080", "nginx.https-port", "8443", "routes.default-host", "a.test"), "",
+			[]string{"HTTP_PORT=8080", "HTTPS_PORT= 8443 ", "DEFAULT_HOST=a.test", "DEFAULT_ROOT=301 https://b.test$request_uri"},
+			always("nginx.http-port", "8080", "nginx.https-port", "8443", "routes.default-host", "a.test", "nginx.default-root", "301 https://b.test$request_uri"), "",
 		},
 		"trusting": {
 			[]string{"TRUST_DOWNSTREAM_PROXY=true"},
@@ -77,7 +77,7 @@ func TestNginxProxyWords(t *testing.T) {
 		"no logs": {[]string{"DISABLE_ACCESS_LOGS=true"}, always("nginx.access-log", "off"), ""},
 		"engine":  {[]string{"DOCKER_HOST=tcp://socket-proxy:2375"}, always("docker.host", "tcp://socket-proxy:2375"), ""},
 		"what is here anyhow": {
-			[]string{"DEFAULT_ROOT=404", "DHPARAM_SKIP=true", "DEBUG_ENDPOINT=false", "SHA1_UPSTREAM_NAME=false", "ACME_HTTP_CHALLENGE_LOCATION=false"}, always(), "",
+			[]string{"DHPARAM_SKIP=true", "DEBUG_ENDPOINT=false", "SHA1_UPSTREAM_NAME=false", "ACME_HTTP_CHALLENGE_LOCATION=false"}, always(), "",
 		},
 		"what is not here": {
 			[]string{"DHPARAM_BITS=2048", "DEBUG_ENDPOINT=true", "RESOLVERS=10.0.0.2", "DOCKER_CONTAINER_FILTERS=label=x"},
@@ -86,9 +86,9 @@ func TestNginxProxyWords(t *testing.T) {
 				"warning nginx-proxy-unsupported variable DOCKER_CONTAINER_FILTERS\n" + "warning nginx-proxy-unsupported variable RESOLVERS\n",
 		},
 		"wrong values": {
-			[]string{"HTTP_PORT=eighty", "TRUST_DOWNSTREAM_PROXY=perhaps", "SSL_POLICY=Strong", "HTTPS_PORT=8443", "HSTS=x; include y"},
+			[]string{"HTTP_PORT=eighty", "TRUST_DOWNSTREAM_PROXY=perhaps", "SSL_POLICY=Strong", "HTTPS_PORT=8443", "HSTS=x; include y", "DEFAULT_ROOT=200 a b"},
 			always("nginx.https-port", "8443"),
-			"error nginx-proxy-invalid variable HSTS\n" + "error nginx-proxy-invalid variable HTTP_PORT\n" +
+			"error nginx-proxy-invalid variable DEFAULT_ROOT\n" + "error nginx-proxy-invalid variable HSTS\n" + "error nginx-proxy-invalid variable HTTP_PORT\n" +
 				"error nginx-proxy-invalid variable SSL_POLICY\n" + "error nginx-proxy-invalid variable TRUST_DOWNSTREAM_PROXY\n",
 		},
 		"values that do not go together": {

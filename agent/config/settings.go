@@ -217,6 +217,13 @@ var Settings = []Setting{
 			}
 			return nil
 		}),
+	textSetting("nginx.default-root", func(c *Config) *string { return &c.Nginx.DefaultRoot }, "a status such as 404, one with an address such as 301 https://example.com/, or none; empty is 404 with a line of text",
+		"Answer to the paths of a host that no container serves, as nginx's directive return takes it; none leaves them to your snippets.", func(v string) error {
+			if v != "" && !rootForm.MatchString(v) {
+				return fmt.Errorf("%q is neither none, nor a status, nor a status and an address", v)
+			}
+			return nil
+		}),
 	textSetting("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, "json, or text with variables of nginx in it; empty is nagaya's own",
 		"The line that is logged for a request.", func(string) error { return nil }),
 	wordSetting("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, []string{"default", "json", "none"},
@@ -295,6 +302,7 @@ var (
 	userName      = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
 	unitName      = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
 	labelName     = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
+	rootForm      = pattern.Of(1024, `none|[2-5][0-9][0-9]( [^\s"']+)?`)
 	fileName      = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)

@@ -3,6 +3,7 @@ package stage
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,8 @@ type Container struct {
 	Health *container.HealthConfig
 	// HostNetwork shares the host's network.
 	HostNetwork bool
+	// Network is the Docker network to be on; empty is the stage's.
+	Network string
 	// Restart starts it again whenever it ends.
 	Restart bool
 }
@@ -101,7 +104,7 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	for k, v := range c.Labels {
 		labels[k] = v
 	}
-	mode := container.NetworkMode(s.network)
+	mode := container.NetworkMode(cmp.Or(c.Network, s.network))
 	if c.HostNetwork {
 		mode = "host"
 	}
