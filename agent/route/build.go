@@ -434,9 +434,7 @@ func (b *builder) abandoned(l Location) Location {
 
 func (b *builder) vacant(l Location) Location {
 	l.Servers = []Server{}
-	if l.VacantSince.IsZero() {
-		l.VacantSince = b.in.Now
-	}
+	l.VacantSince = b.since(l.VacantSince)
 	return l
 }
 

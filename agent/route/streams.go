@@ -170,11 +170,11 @@ func (b *builder) passthrough(was *Passthrough, cs []claim) *Passthrough {
 	return &p
 }
 
-func (b *builder) since(t time.Time) time.Time {
-	if t.IsZero() {
-		return b.in.Now
+func (b *builder) since(was time.Time) time.Time {
+	if was.IsZero() || was.After(b.in.Now) {
+		return b.in.Now // after Now: the clock was set back, and a grace period must end
 	}
-	return t
+	return was
 }
 
 // pool makes what is behind a stream; ok is false when none of the claims can serve.

@@ -271,3 +271,68 @@ func TestFaultTwoAgents(t *testing.T) {
 	}
 	r.expect(r.http("a.test", "/"), 200, "one")
 }
+
+// A container that flaps without end is put in and taken out of a site again and
+// again: what goes in waits for the budget, so in the long run there is one reload for
+// each ReloadEvery, however fast it flaps.
+func TestFaultFlappingIsPaidFor(t *testing.T) {
+	now := time.Unix(1000, 0)
+	b := budget{burst: 3, every: func() time.Duration { return time.Second }}
+	reloads := 0
+	due := now
+	in := false // what nginx serves
+	const minute = 60 * time.Second
+	for began := now; now.Sub(began) < minute; now = now.Add(100 * time.Millisecond) {
+		wanted := now.Sub(began)/(100*time.Millisecond)%2 == 0
+		if wanted == in {
+			continue
+		}
+		if due = now.Add(b.wait(now)); in {
+			due = now.Add(b.waitDrain(now))
+		}
+		if !due.After(now) {
+			b.take(now)
+			in = wanted
+			reloads++
+		}
+	}
+	if most := int(minute/time.Second) + 2*b.burst; reloads > most || reloads < most/2 {
+		t.Errorf("%d reloads in a minute, want %d at most", reloads, most)
+	}
+}
+
+// The wall clock may be set to any time: what waits goes by the monotonic one, and even
+// without that nobody waits longer than usual. What was put back is counted anew, and
+// no more than twice as often as it may.
+func TestFaultClockJump(t *testing.T) {
+	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) // without a monotonic reading
+	for _, jump := range []time.Duration{-100 * 24 * time.Hour, -time.Second, time.Second, 100 * 24 * time.Hour} {
+		b := budget{burst: 3, every: func() time.Duration { return time.Second }}
+		for range 20 {
+			b.take(start)
+		}
+		after := start.Add(jump)
+		if wait := b.wait(after); wait > 4*time.Second {
+			t.Errorf("after a jump of %s a reload waits %s", jump, wait)
+		}
+		for range 20 {
+			b.take(after)
+		}
+		if wait := b.waitDrain(after); wait > time.Second {
+			t.Errorf("after a jump of %s a drain waits %s", jump, wait)
+		}
+		g := newGuard(Options{Restores: 3, RestorePeriod: 10 * time.Minute}, &store{})
+		g.mended = []time.Time{start, start, start}
+		for range 3 {
+			if g.may(after) {
+				g.mended = append(g.mended, after)
+			}
+		}
+		if len(g.mended) > 3 || g.may(after) && len(g.mended) == 3 {
+			t.Errorf("after a jump of %s files were put back %d times", jump, len(g.mended))
+		}
+		if !g.may(after.Add(10 * time.Minute)) {
+			t.Errorf("after a jump of %s nothing is put back any more", jump)
+		}
+	}
+}

@@ -163,7 +163,7 @@ func replace(path, text string) error {
 
 // may reports whether files may be put back once more.
 func (g *guard) may(now time.Time) bool {
-	g.mended = slices.DeleteFunc(g.mended, func(at time.Time) bool { return now.Sub(at) >= g.o.RestorePeriod })
+	g.mended = slices.DeleteFunc(g.mended, func(at time.Time) bool { age := now.Sub(at); return age < 0 || age >= g.o.RestorePeriod })
 	return len(g.mended) < g.o.Restores
 }
 
