@@ -296,14 +296,14 @@ func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
 
 // The reader would notice if a file said more than the table warrants.
 func TestWarrantNotices(t *testing.T) {
-	both, _ := household(strange[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222", "web", false, pair)
+	both, _ := household("web", false, pair, strange[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222")
 	s := Default()
 	tree := Render(s, mustBuild(debian122), both)
 	for _, row := range []struct{ file, was, is string }{
 		{"a.example.com", "", "include /etc/passwd;\n"},
 		{"a.example.com", "server {", "server { root /; "},
 		{"a.example.com", "server_name a.example.com", "server_name a.example.com victim.test"},
-		{"a.example.com", "server 10.0.0.5:32768", "server 10.0.0.6:32768"},
+		{"a.example.com", "server 10.0.0.5:32769", "server 10.0.0.6:32769"},
 		{"a.example.com", "listen 443", "listen 444"},
 		{"a.example.com", "listen 443 ssl", "listen 443 ssl default_server bind"},
 		{"a.example.com", pair.KeyFile, "/etc/ssl/private/other.key"},
@@ -319,7 +319,7 @@ func TestWarrantNotices(t *testing.T) {
 		{"a.example.com", "deny all", "satisfy any"},
 		{"tcp:2222", "listen 2222", "listen 22"},
 		{"tcp:2222", "proxy_pass nagaya_tcp_2222", "proxy_pass unix:/var/run/docker.sock"},
-		{"victim.test", "10.0.0.5:32768", "10.0.0.5:32769"},
+		{"victim.test", "10.0.0.5:32768", "10.0.0.5:32770"},
 	} {
 		f, ok := tree.Site(row.file)
 		if !ok {

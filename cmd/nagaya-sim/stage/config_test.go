@@ -137,7 +137,7 @@ func exitOf(t *testing.T, p *process) int {
 	return 0
 }
 
-func TestTwoAgentsOnOneHost(t *testing.T) {
+func TestFaultTwoAgentsOnOneHost(t *testing.T) {
 	for _, row := range []struct{ name, flag, dir, want string }{
 		{"all the same", "--log-level", "info", "another agent works in this state directory"},
 		{"another run-dir", "--run-dir", "other-run", "another agent works in this state directory"},

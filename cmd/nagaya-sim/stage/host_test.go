@@ -234,7 +234,7 @@ func TestStateIsReadOnly(t *testing.T) {
 	sameNginx(t, s, nginx)
 }
 
-func TestNginxIsKilled(t *testing.T) {
+func TestFaultNginxIsKilled(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		workers bool
