@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -133,10 +134,8 @@ func (s *store) keep(gen string) error {
 	for _, sub := range treeDirs {
 		made = append(made, filepath.Join(dir, sub))
 	}
-	for _, p := range append(made, dir) {
-		if err := syncPath(p); err != nil {
-			return err
-		}
+	if err := syncAll(append(made, dir)); err != nil {
+		return err
 	}
 	to := s.generation(gen)
 	if err := os.RemoveAll(to); err != nil {
@@ -147,6 +146,26 @@ func (s *store) keep(gen string) error {
 	}
 	s.holds, s.fresh = "", nil
 	return syncPath(s.path(generationsDir))
+}
+
+// syncAll syncs side by side: what waits together is written together, and somebody
+// waits for the reload that comes after it.
+func syncAll(paths []string) error {
+	const atOnce = 16
+	var (
+		errs  = make([]error, len(paths))
+		slots = make(chan struct{}, atOnce)
+		all   sync.WaitGroup
+	)
+	for i, p := range paths {
+		slots <- struct{}{}
+		all.Go(func() {
+			errs[i] = syncPath(p)
+			<-slots
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 func syncPath(p string) error {

@@ -29,6 +29,8 @@ type Options struct {
 const (
 	// A container that has just appeared is tried this often, because somebody
 	// waits for it, and then less and less often.
+	firstPause = 5 * time.Millisecond
+	firstFor   = 250 * time.Millisecond
 	quickPause = 25 * time.Millisecond
 	quickFor   = 2 * time.Second
 	briskPause = 100 * time.Millisecond
@@ -201,6 +203,8 @@ func (t *target) pause(now time.Time, repeat time.Duration) time.Duration {
 		return min(againAfter, repeat)
 	case t.answered:
 		return repeat
+	case age < firstFor:
+		return firstPause
 	case age < quickFor:
 		return quickPause
 	case age < briskFor:

@@ -143,8 +143,11 @@ func TestPace(t *testing.T) {
 		}
 		return n
 	}
-	if got := count(0, quickFor); got != int(quickFor/quickPause) {
-		t.Errorf("%d attempts in the first %s, want %d", got, quickFor, quickFor/quickPause)
+	if got := count(0, firstFor); got != int(firstFor/firstPause) {
+		t.Errorf("%d attempts in the first %s, want %d", got, firstFor, firstFor/firstPause)
+	}
+	if got := count(firstFor, quickFor); got != int((quickFor-firstFor)/quickPause) {
+		t.Errorf("%d attempts in the next %s, want %d", got, quickFor-firstFor, (quickFor-firstFor)/quickPause)
 	}
 	if got := count(9*time.Minute, 10*time.Minute); got > 13 {
 		t.Errorf("%d attempts in the tenth minute, want one in five seconds", got)

@@ -1,0 +1,37 @@
+package install
+
+import (
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// With every map nginx takes and frees more than a megabyte; the pages shall be
+// fetched from the kernel once, not for each map again.
+func TestReadingMapsDoesNotFetchTheSameMemoryAgain(t *testing.T) {
+	g := newRig(t)
+	var maps strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&maps, "map $host $m%d { default 1; }\n", i)
+	}
+	faults := func(conf string, env []string) int64 {
+		file := t.TempDir() + "/" + nginx.MainFile
+		write(t, file, "error_log stderr;\npid "+t.TempDir()+"/pid;\nevents {}\nhttp {\naccess_log off;\n"+conf+"}\n")
+		cmd := exec.Command(g.o.Binary, "-t", "-c", file, "-e", "stderr")
+		cmd.Env = env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return cmd.ProcessState.SysUsage().(*syscall.Rusage).Minflt
+	}
+	none, all := faults("", environment()), faults(maps.String(), environment())
+	careless := faults(maps.String(), nil)
+	t.Logf("page faults: %d without maps, %d with 40, %d if glibc may give memory back", none, all, careless)
+	if all-none > (careless-none)/5 {
+		t.Errorf("40 maps cost %d page faults, and %d if glibc may give memory back; want a fifth at most", all-none, careless-none)
+	}
+}
