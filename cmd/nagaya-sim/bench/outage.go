@@ -15,8 +15,40 @@ const seenAgain = 2 * time.Second
 // peersOutage is what the peers do while the Docker API cannot be reached.
 const peersOutage = "caddy-docker-proxy loses live routes after 26 s; new ones after 16 s (docker-gen 1.0 s, traefik 1.1 s)"
 
-// outages cuts the line between the agent and the engine.
-func (b *bench) outages(ctx context.Context) (err error) {
+// outages takes the Docker API away: by cutting the line to an engine that goes on,
+// and by restarting an engine.
+func (b *bench) outages(ctx context.Context) error {
+	if err := b.cut(ctx); err != nil {
+		return err
+	}
+	return b.restart(ctx)
+}
+
+// restart restarts an engine whose containers live on.
+func (b *bench) restart(ctx context.Context) (err error) {
+	e, err := stage.StartEngine(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	p, err := b.begin(ctx, stage.Options{Engine: e.Host(), Config: "local-address: 127.0.0.1\n"})
+	if err != nil {
+		return err
+	}
+	p.hostNetwork = true
+	defer closing(p, &err)
+	return b.outage(ctx, p, "dockerd restarted with live-restore", func(newcomer stage.Container) (back time.Time, err error) {
+		if err := e.Restart(ctx); err != nil {
+			return back, err
+		}
+		back = time.Now()
+		_, err = p.Run(ctx, newcomer)
+		return back, err
+	})
+}
+
+// cut cuts the line between the agent and the engine.
+func (b *bench) cut(ctx context.Context) (err error) {
 	line, err := stage.NewRelay()
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -193,6 +194,8 @@ func (b *bench) result() error {
 type play struct {
 	*stage.Stage
 	n int
+	// hostNetwork is for an engine that has no network of its own.
+	hostNetwork bool
 }
 
 // begin sets a stage and starts an agent on it. Config is added to nginx's
@@ -222,11 +225,19 @@ func (b *bench) begin(ctx context.Context, o stage.Options) (*play, error) {
 // container is one that serves hosts, with a name that no other stage has.
 func (p *play) container(name string, hosts ...string) stage.Container {
 	p.n++
-	return stage.Container{
+	c := stage.Container{
 		Name: fmt.Sprintf("%s-%s-%d", filepath.Base(p.Dir), name, p.n), Args: []string{"-name", name},
 		Labels: map[string]string{"nagaya.host": strings.Join(hosts, ","), "com.amazonaws.ecs.task-definition-family": strings.TrimRight(name, "0123456789")},
-		Ports:  map[string]string{"8080/tcp": "0"},
 	}
+	if !p.hostNetwork {
+		c.Ports = map[string]string{"8080/tcp": "0"}
+		return c
+	}
+	// Below both of the stage's ports nobody listens, and each container has its own.
+	port := strconv.Itoa(min(p.HTTPPort, p.HTTPSPort) - p.n)
+	c.HostNetwork, c.Labels["nagaya.port"] = true, port
+	c.Args = append(c.Args, "-listen", ":"+port)
+	return c
 }
 
 // patience is for what should take a second or two, on a busy machine.

@@ -32,6 +32,9 @@ type Options struct {
 	// Config is added to the agent's configuration file, as YAML. Lines that begin
 	// with two spaces go on with the settings of nginx.
 	Config string
+	// Engine is the Docker Engine on which the stage runs its containers; empty is
+	// that of DOCKER_HOST.
+	Engine string
 	// DockerHost is the Docker Engine that the agent is told of; empty is the one on
 	// which the stage runs its containers.
 	DockerHost string
@@ -73,9 +76,9 @@ type Stage struct {
 
 // New makes the directories, certificates, configuration and image. Nothing runs yet.
 func New(ctx context.Context, o Options) (*Stage, error) {
-	s := &Stage{Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, host: o.Host, network: cmp.Or(o.Network, "bridge"), dockerH: os.Getenv("DOCKER_HOST")}
-	if s.dockerH == "" {
-		s.dockerH = "unix:///var/run/docker.sock"
+	s := &Stage{
+		Dir: o.Dir, Bin: o.Bin, hosts: o.Hosts, host: o.Host, network: cmp.Or(o.Network, "bridge"),
+		dockerH: cmp.Or(o.Engine, os.Getenv("DOCKER_HOST"), "unix:///var/run/docker.sock"),
 	}
 	s.agentDocker = cmp.Or(o.DockerHost, s.dockerH)
 	var err error
