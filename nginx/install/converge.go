@@ -273,7 +273,7 @@ type confirmation struct {
 
 // pollEvery is how often nginx is asked during a reload; a reload takes some
 // tens of milliseconds.
-const pollEvery = 20 * time.Millisecond
+const pollEvery = 5 * time.Millisecond
 
 // confirm waits until nginx serves the generation, or has refused it. A signal
 // has no answer, and a master that refuses goes on with what it has: only its
@@ -284,7 +284,7 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
-		if r.door.generation(ctx) == c.gen && !r.anyAccepting(c.old) {
+		if !r.anyAccepting(c.old) && r.door.generation(ctx) == c.gen {
 			return nil
 		}
 		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
@@ -305,12 +305,31 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 	}
 }
 
+// anyAccepting says whether one of the old workers still takes new connections, and
+// lets them stop as soon as as many new ones do. Left to itself, the master waits
+// another 100 ms (ngx_process_cycle.c), and the kernel wakes the oldest waiting
+// worker first, so that the new generation is there and nobody sees it. The master
+// takes no notice of a worker that ends before it has told it to: it holds back
+// the signals of its children until then.
 func (r *runner) anyAccepting(old []int) bool {
 	if len(old) == 0 {
 		return false
 	}
 	active, _ := r.way.workers(r.pid)
-	return slices.ContainsFunc(old, func(pid int) bool { return slices.Contains(active, pid) })
+	var left []int
+	for _, pid := range active {
+		if slices.Contains(old, pid) {
+			left = append(left, pid)
+		}
+	}
+	if len(active)-len(left) >= len(old) {
+		for _, pid := range left {
+			if err := r.way.retire(pid); err != nil {
+				r.log.Debug("old worker left to the master", "worker", pid, "err", err)
+			}
+		}
+	}
+	return len(left) > 0
 }
 
 // refusedFor says whether the log's text is a final no: while nginx waits for a

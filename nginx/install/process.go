@@ -195,9 +195,15 @@ func (p *process) startTrouble(text string, err error) error {
 	}
 }
 
+// retire sends SIGQUIT (nginx.org, "Controlling nginx").
+func (*process) retire(worker int) error { return signal(worker, unix.SIGQUIT) }
+
 // end sends SIGTERM, which does not wait for clients.
-func (*process) end(worker int) error {
-	if err := unix.Kill(worker, unix.SIGTERM); err != nil && !errors.Is(err, unix.ESRCH) {
+func (*process) end(worker int) error { return signal(worker, unix.SIGTERM) }
+
+// signal sends a signal to a process that may have ended.
+func signal(pid int, s unix.Signal) error {
+	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil

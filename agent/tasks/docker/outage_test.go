@@ -216,6 +216,9 @@ func TestKillIsTheSignToDrain(t *testing.T) {
 	}
 	e.emit("kill", "a", "3")
 	until("stopping", func(c tasks.Containers) bool { return len(c.List) == 1 && c.List[0].Stopping })
+	if got := e.inspected("a"); got != 1 {
+		t.Errorf("inspected %d times, want once: an inspection may wait until the container has ended", got)
+	}
 }
 
 // A container that lives on after its stop signal gets its routes back.

@@ -41,13 +41,15 @@ func (s *signs) note(m events.Message) {
 	if at.After(s.latest) {
 		s.latest = at
 	}
-	if len(s.dirty) < maxNoted {
-		s.dirty[id] = true
-	} else {
-		s.dirty[everything] = true
-	}
-	if m.Action == events.ActionKill {
+	switch {
+	case m.Action == events.ActionKill:
+		// All that changes by it is noted here, and an inspection would wait for the
+		// container's end where it is removed by force.
 		s.noteKill(id, m.Actor.Attributes["signal"], at)
+	case len(s.dirty) < maxNoted:
+		s.dirty[id] = true
+	default:
+		s.dirty[everything] = true
 	}
 	s.mu.Unlock()
 	select {
