@@ -257,7 +257,7 @@ func (m *Memory) bankAt(balance Measure, surplus Metric) Bank {
 func (m *Memory) replay(from time.Time) {
 	f := m.factor()
 	m.Blind, m.Replayed = 0, 0
-	for _, x := range m.Minutes {
+	for _, x := range m.Minutes[m.minuteOf(from):] {
 		end := x.At.Add(time.Minute)
 		if m.At.Before(end) {
 			end = m.At

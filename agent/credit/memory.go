@@ -104,7 +104,10 @@ func (m *Memory) file(from, to time.Time, u usage) {
 // measured sums the minutes between two moments and says how many minutes were measured.
 // A minute that lies partly within counts in proportion.
 func (m *Memory) measured(from, to time.Time) (u usage, minutes float64) {
-	for _, x := range m.Minutes {
+	for _, x := range m.Minutes[m.minuteOf(from):] {
+		if !x.At.Before(to) {
+			break
+		}
 		f := overlap(x.At, x.At.Add(time.Minute), from, to)
 		u.busy += f * x.Busy
 		u.batch += f * x.Batch
@@ -112,6 +115,17 @@ func (m *Memory) measured(from, to time.Time) (u usage, minutes float64) {
 		minutes += f * x.Share
 	}
 	return u, minutes
+}
+
+// minuteOf returns the index of the first minute that ends after t.
+func (m *Memory) minuteOf(t time.Time) int {
+	i, _ := slices.BinarySearchFunc(m.Minutes, t, func(x Minute, t time.Time) int {
+		if x.At.Add(time.Minute).After(t) {
+			return 1
+		}
+		return -1
+	})
+	return i
 }
 
 // overlap is how much of the span a–b lies between from and to, 0 to 1.

@@ -143,26 +143,38 @@ func Headroom(b Bank, from time.Time, points []Point, floor, cores float64, load
 	if len(points) == 0 {
 		return 0
 	}
-	with := append(append([]Load(nil), loads...), Load{Cores: cores})
-	fits := func(x float64) bool {
+	with := append(append(make([]Load, 0, len(loads)+1), loads...), Load{Cores: cores})
+	over := func(x float64) float64 {
 		with[len(with)-1].Credits = x
 		low, _ := Lowest(b, from, points, with)
-		return low >= floor-1e-9
+		return low - floor
 	}
-	if !fits(0) {
+	low, room := 0.0, over(0)
+	if room < -1e-9 {
 		return 0
 	}
 	end := points[len(points)-1].At
-	low, high := 0.0, b.Spec.Max+b.Spec.LaunchCredits+float64(b.Spec.VCPUs)*end.Sub(from).Minutes()
-	if fits(high) {
-		return high
-	}
-	for high-low > 0.001 {
-		if mid := (low + high) / 2; fits(mid) {
-			low = mid
-		} else {
-			high = mid
+	high := b.Spec.Max + b.Spec.LaunchCredits + float64(b.Spec.VCPUs)*end.Sub(from).Minutes()
+	// A credit more costs the lowest position at most a credit, so what is over fits as well; where credits
+	// would be thrown away it costs less, and halving is faster.
+	for high-low > exact {
+		x := min(low+max(room, exact), high)
+		more := over(x)
+		if more < -1e-9 {
+			break // all that was over is spent
+		}
+		slow := more > room/2
+		low, room = x, more
+		if mid := (low + high) / 2; slow && high-low > exact {
+			if r := over(mid); r >= -1e-9 {
+				low, room = mid, r
+			} else {
+				high = mid
+			}
 		}
 	}
 	return low
 }
+
+// exact is how near to the truth a headroom is, in credits.
+const exact = 0.001

@@ -3,6 +3,8 @@ package credit
 import (
 	"encoding/json"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -173,5 +175,36 @@ func TestHeadroomIsNotWhatAShortHorizonHides(t *testing.T) {
 	points := []Point{{At: from.Add(time.Hour)}}
 	if got, want := Headroom(b, from, points, 10, 0, nil), 200+12.0-10; math.Abs(got-want) > 0.1 {
 		t.Errorf("headroom %.1f with 200 credits, 12 earned and 10 reserved; want %.1f", got, want)
+	}
+}
+
+// Whatever the bank and the forecast: the headroom fits, and a little more does not.
+func TestHeadroomIsTheMost(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		s := mustLookup(t, Types()[r.IntN(len(Types()))])
+		b := Open(s, []Mode{Standard, Unlimited}[r.IntN(2)]).Holding((r.Float64()*1.4 - 0.4) * s.Max)
+		var points []Point
+		for i := range 1 + r.IntN(24) {
+			points = append(points, Point{At: monday.Add(time.Duration(i+1) * time.Hour), Demand: Demand{High: r.Float64() * r.Float64() * 2 * s.Baseline()}})
+		}
+		var loads []Load
+		for range r.IntN(3) {
+			loads = append(loads, Load{Credits: r.Float64() * s.Max / 4, Cores: float64(r.IntN(3))})
+		}
+		floor, cores := (r.Float64()*1.2-0.6)*s.Max, float64(r.IntN(3))
+		got := Headroom(b, monday, points, floor, cores, loads)
+		low := func(x float64) float64 {
+			l, _ := Lowest(b, monday, points, append(slices.Clone(loads), Load{Credits: x, Cores: cores}))
+			return l
+		}
+		most := s.Max + s.LaunchCredits + float64(s.VCPUs)*points[len(points)-1].At.Sub(monday).Minutes()
+		switch {
+		case got == 0 && low(0) < floor:
+		case low(got) < floor-1e-6:
+			t.Errorf("%+v: %v does not fit: %v is below %v", b, got, low(got), floor)
+		case got < most-0.01 && low(got+0.01) >= floor:
+			t.Errorf("%+v: %v and a little more fit", b, got)
+		}
 	}
 }
