@@ -25,7 +25,7 @@ STATIC := -trimpath
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/, static and stripped.
@@ -54,6 +54,16 @@ bench-routes: prepare build ## Measure what following containers takes and loses
 bench-address: prepare build ## Measure what claiming and handing over an Elastic IP takes and loses, in network namespaces.
 	go test $(STATIC) -c -o bin/claim.test ./agent/address/claim
 	@.ci/with-docker bin/nagaya-sim bench address
+
+# TRACES is a directory of recorded traces (*.csv) to judge by as well.
+.PHONY: bench-gate
+bench-gate: ## Judge the gate beside cron, a threshold and the bound, by some hundred cases (minutes).
+	go test $(STATIC) -timeout 60m -run '^TestTheGateIsWorthIt$$' -v ./agent/rehearsal -full $(if $(TRACES),-traces $(abspath $(TRACES)))
+
+.PHONY: bench-credits
+bench-credits: ## Print what must hold of the credits: estimate, bills, a year's time, the gate's own cost.
+	go test $(STATIC) -timeout 60m -run '^(TestPublishedExamples|TestTheBooksOfALifeBalance)$$' -v ./agent/credit
+	go test $(STATIC) -timeout 60m -run '^(TestTheEstimateStaysNear|TestNothingIsBilledThatWasNotAllowed|TestBoundIsTheLeastOfAllPlans)$$' -bench . -v ./agent/rehearsal -full
 
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).

@@ -21,6 +21,10 @@ type Profile struct {
 	// Recent is the demand of the last half hour or so in vCPUs, as of RecentAt.
 	Recent   float64   `json:"recent,omitempty"`
 	RecentAt time.Time `json:"recent_at,omitzero"`
+	// Lasting is by how many vCPUs the hours of late were above what had been learnt, as of LastingAt: what has lasted
+	// for hours will not be over in one.
+	Lasting   float64   `json:"lasting,omitempty"`
+	LastingAt time.Time `json:"lasting_at,omitzero"`
 }
 
 // Slot is the remembered hourly means of one kind of hour.
@@ -52,6 +56,11 @@ const (
 	halfLifeRecent = 30 * time.Minute
 	// fadeRecent is how fast a demand unlike the learnt one is expected to pass.
 	fadeRecent = 2 * time.Hour
+	// What has lasted is gathered and fades in these.
+	halfLifeLasting = 6 * time.Hour
+	fadeLasting     = 24 * time.Hour
+	// knownHours is how many hours must have been seen for one to be called unusual.
+	knownHours = 12.0
 	// trust is the number of hours seen at which a slot counts as much as the wider one above it.
 	trust = 2.0
 	// enough is how many minutes of an hour must have been seen for it to count.
@@ -99,6 +108,7 @@ func (p *Profile) observeRecent(at time.Time, minutes, rate float64) {
 func (p *Profile) closeHour() {
 	if p.Minutes >= enough {
 		mean := p.Credits / p.Minutes
+		p.observeLasting(mean)
 		p.All.add(p.Hour, mean, halfLifeAll)
 		p.Day[p.Hour.Hour()].add(p.Hour, mean, halfLifeDay)
 		p.Week[weekHour(p.Hour)].add(p.Hour, mean, halfLifeWeek)
@@ -106,15 +116,35 @@ func (p *Profile) closeHour() {
 	p.Credits, p.Minutes = 0, 0
 }
 
+// observeLasting compares the gathered hour with what was expected of it.
+func (p *Profile) observeLasting(mean float64) {
+	if p.All.Weight < knownHours {
+		return
+	}
+	end := p.Hour.Add(time.Hour)
+	keep := fade(end.Sub(p.LastingAt), halfLifeLasting)
+	if p.LastingAt.IsZero() {
+		keep = fade(time.Hour, halfLifeLasting)
+	}
+	p.Lasting = keep*p.Lasting + (1-keep)*(mean-p.learnt(p.Hour, Spec{}).Mean)
+	p.LastingAt = end
+}
+
 // At returns the expected demand at a time on a type. Where little has been seen it leans on
 // the hours of other days, then on all hours, then on the assumption that
 // the services need half the baseline on average and all of it on a bad day.
 func (p *Profile) At(t time.Time, s Spec) Demand {
-	d := p.learnt(t, s)
+	usual := p.learnt(t, s)
+	d := usual
 	if extra := p.Recent - p.learnt(p.RecentAt, s).Mean; !p.RecentAt.IsZero() && extra > 0 {
 		extra *= fade(t.Sub(p.RecentAt), fadeRecent)
 		d.Mean += extra
 		d.High = math.Max(d.High, d.Mean)
+	}
+	if p.Lasting > 0 {
+		extra := p.Lasting * fade(t.Sub(p.LastingAt), fadeLasting)
+		d.Mean = math.Max(d.Mean, usual.Mean+extra)
+		d.High = math.Max(d.High, usual.High+extra)
 	}
 	limit := float64(s.VCPUs)
 	return Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}

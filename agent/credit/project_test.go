@@ -208,3 +208,33 @@ func TestHeadroomIsTheMost(t *testing.T) {
 		}
 	}
 }
+
+// A load that has doubled for half a day is expected to stay; a spike of an hour is not, and is soon forgotten.
+func TestWhatLastsIsExpectedToLast(t *testing.T) {
+	s := mustLookup(t, "t3.micro")
+	var quiet Profile
+	at := monday
+	for ; at.Before(monday.AddDate(0, 0, 10)); at = at.Add(5 * time.Minute) {
+		quiet.Observe(at, at.Add(5*time.Minute), 0.1*5)
+	}
+	after := func(demand float64, lasts, then time.Duration) Demand {
+		p := quiet.clone()
+		now := at
+		for end := at.Add(lasts); now.Before(end); now = now.Add(5 * time.Minute) {
+			p.Observe(now, now.Add(5*time.Minute), demand*5)
+		}
+		for end := now.Add(then); now.Before(end); now = now.Add(5 * time.Minute) {
+			p.Observe(now, now.Add(5*time.Minute), 0.1*5)
+		}
+		return p.At(now.Add(10*time.Hour), s)
+	}
+	if d := after(0.3, 15*time.Hour, 0); d.Mean < 0.2 || d.High < 0.25 {
+		t.Errorf("ten hours ahead, after 15 hours at three times the load: %+v", d)
+	}
+	if d := after(1, time.Hour, 6*time.Hour); d.Mean > 0.15 {
+		t.Errorf("ten hours ahead, six hours after a spike of one: %+v", d)
+	}
+	if d := after(1, time.Hour, 48*time.Hour); d.Mean > 0.12 || d.High > 0.2 {
+		t.Errorf("two days after a spike: %+v", d)
+	}
+}

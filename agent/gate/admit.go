@@ -29,16 +29,29 @@ func (s *State) admit(in Input, v view, d *Decision) {
 			ls, _ := loads(s.Jobs)
 			ok, why = v.fits(*e, ls)
 		}
-		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart)
+		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
+		if late && !ok && v.shut == "" {
+			ls, _ := loads(s.Jobs)
+			if room, fits := v.fitsUsually(*e, ls); fits {
+				ok, why = true, fmt.Sprintf("at its latest start %s it needs %.1f credits, and %.1f are left at the services' usual demand",
+					clock(e.LatestStart), e.Expected, room)
+			}
+		}
 		switch {
 		case ok:
 			s.let(e, in.Now, "admitted: "+why, d)
-		case late && !v.hold && e.Late == LateRefuse:
+		case late && e.Late == LateRefuse:
 			e.to(Refused, in.Now)
 			e.Reason = fmt.Sprintf("refused at its latest start %s: %s", clock(e.LatestStart), why)
 			d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
 			e.report(d)
-		case late && !v.hold:
+		case late && v.paid():
+			e.Reason = fmt.Sprintf("should have started at %s, but %s, and surplus costs money", clock(e.LatestStart), why)
+			d.Problems = append(d.Problems, problem.Problem{
+				Code: "job-late", Subject: "job " + e.ID, Text: fmt.Sprintf("job %q %s", e.ID, e.Reason),
+				Hint: "allow surplus with gate.surplus-limit, or give it a later deadline or a smaller need",
+			})
+		case late:
 			e.Overdue = true
 			s.let(e, in.Now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), although(why, v)), d)
 			e.report(d)

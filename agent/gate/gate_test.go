@@ -235,9 +235,9 @@ func TestQueue(t *testing.T) {
 		{name: "a small one does not overtake", balance: 300, asked: []Asked{due(ask("a", 260, noon), 20*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:waiting"},
 		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:admitted", code: "job-never-fits"},
 		{name: "latest start has come", balance: 100, asked: []Asked{due(ask("a", 120, noon), time.Hour)}, want: "a:admitted", code: "job-late", note: "although it needs 120.0 credits and only 52.0 are free"},
-		{name: "latest start has not come", balance: 100, asked: []Asked{due(ask("a", 120, noon), 76*time.Minute)}, want: "a:waiting"},
+		{name: "latest start has not come", balance: 100, asked: []Asked{due(ask("a", 120, noon), 95*time.Minute)}, want: "a:waiting"},
 		{name: "slower, so earlier", balance: 100, asked: []Asked{cores(due(ask("a", 120, noon), 76*time.Minute), 1)}, want: "a:admitted", code: "job-late", note: "at its latest start 2026-03-02 10:46 UTC"},
-		{name: "refused at its own wish", balance: 100, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 11:45 UTC"},
+		{name: "refused at its own wish", balance: 100, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 11:26 UTC"},
 		{name: "held even at its latest start", balance: 300, hold: "leaving", asked: []Asked{due(ask("a", 1, noon), time.Minute)}, want: "a:waiting"},
 		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 200, noon)}, want: "a:running b:admitted"},
 		{name: "so less is left", balance: 300, asked: []Asked{running(ask("a", 200, noon), 50), ask("b", 200, noon)}, want: "a:running b:waiting"},
@@ -267,6 +267,43 @@ func TestQueue(t *testing.T) {
 				t.Errorf("a second time: %q, notes %q, problems %+v", phases(again), again.Notes, again.Problems)
 			}
 		})
+	}
+}
+
+// At its latest start a job may use the credits of a high demand that may not come.
+func TestTheLastLook(t *testing.T) {
+	quiet := credit.Demand{Mean: 0.1, High: 0.6}
+	a := ask("a", 120, noon)
+	a.Deadline, a.Late = noon.Add(75*time.Minute), LateRefuse
+	_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 150, quiet), Asked: []Asked{a}})
+	if phases(d) != "a:admitted" || !strings.Contains(d.Jobs[0].Reason, "usual demand") || len(d.Problems) != 0 {
+		t.Errorf("%+v, problems %+v", d.Jobs, d.Problems)
+	}
+	// Where a mistake would be billed it is not asked, and a job is late rather than paid for.
+	for late, want := range map[Late]string{LateRefuse: "a:refused", LateRun: "a:waiting"} {
+		a.Late = late
+		c := saved(noon, 100, quiet)
+		c.Bank.Mode = credit.Unlimited
+		if _, d = decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{a}}); phases(d) != want || len(d.Problems) != 1 {
+			t.Errorf("unlimited: %s, want %s; problems %+v", phases(d), want, d.Problems)
+		}
+	}
+}
+
+// Jobs with one deadline start in time for all of them, not each as if it were alone.
+func TestLatestStartsLeaveTimeForWhatFollows(t *testing.T) {
+	var asked []Asked
+	for i, need := range []float64{32, 64, 16} {
+		a := ask(fmt.Sprint(i), need, noon.Add(time.Duration(i)*time.Second))
+		a.Deadline, a.Cores = noon.Add(10*time.Hour), 1
+		asked = append(asked, a)
+	}
+	_, d := decide(t, State{}, Input{Now: noon.Add(3 * time.Second), Credits: saved(noon, 50, baseline), Asked: asked})
+	// 1.6 processors are free. The last has one of them for 16 minutes and a quarter more, the first two follow each other.
+	for i, before := range []time.Duration{87*time.Minute + 30*time.Second, 80 * time.Minute, 20 * time.Minute} {
+		if e, _ := d.Job(fmt.Sprint(i)); !e.LatestStart.Equal(noon.Add(10*time.Hour - before)) {
+			t.Errorf("job %d: latest start %v before the deadline, want %v", i, e.Deadline.Sub(e.LatestStart), before)
+		}
 	}
 }
 
@@ -391,7 +428,8 @@ func TestExpect(t *testing.T) {
 		{nil, 0, 57},
 		{nil, 20, 20},
 		{[]float64{30}, 20, 30},
-		{[]float64{10, 12}, 20, 20},
+		{[]float64{10, 12}, 21, 15},
+		{[]float64{12}, 20, 16},
 		{[]float64{10, 12, 14}, 90, 14},
 		{[]float64{50, 10, 20, 30, 40}, 0, 40},
 	} {

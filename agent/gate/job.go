@@ -139,16 +139,59 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 	return ls, promised
 }
 
-// latestStart leaves a quarter more than the time that the job takes at its full speed.
-func (e Entry) latestStart(vcpus int) time.Time {
-	if e.Deadline.IsZero() {
-		return time.Time{}
+// latestStarts says of every waiting job when it must start to meet its deadline, if those behind it
+// are to meet theirs: from the last deadline to the first each job is set before the
+// one that follows it. It leaves a quarter more than the time that a job takes on the
+// processors that the services usually leave.
+func (s *State) latestStarts(c credit.Report) {
+	slices.SortFunc(s.Jobs, urgent)
+	next := time.Time{}
+	for i := len(s.Jobs) - 1; i >= 0; i-- {
+		e := &s.Jobs[i]
+		e.LatestStart = time.Time{}
+		if e.Deadline.IsZero() {
+			continue
+		}
+		free := max(float64(max(c.VCPUs, 1))-usual(c, e.Deadline), leastCores)
+		alone := free
+		if e.Cores > 0 {
+			alone = min(free, e.Cores)
+		}
+		left := max(e.Expected-e.Spent, 0)
+		e.LatestStart = e.Deadline.Add(-span(left / alone))
+		if e.Phase != Waiting {
+			continue
+		}
+		if next.IsZero() || e.Deadline.Before(next) {
+			next = e.Deadline
+		}
+		next = next.Add(-span(left / free))
+		if next.Before(e.LatestStart) {
+			e.LatestStart = next
+		}
 	}
-	cores := float64(max(vcpus, 1))
-	if e.Cores > 0 {
-		cores = min(cores, e.Cores)
+}
+
+// usual is the services' mean demand until a time, as far as it is forecast.
+func usual(c credit.Report, until time.Time) float64 {
+	var sum float64
+	n := 0
+	for _, p := range c.Forecast {
+		if n > 0 && p.At.After(until) {
+			break
+		}
+		sum += p.Demand.Mean
+		n++
 	}
-	return e.Deadline.Add(-time.Duration(latestStartMargin * e.Expected / cores * float64(time.Minute)))
+	if n == 0 {
+		return c.Now.Services
+	}
+	return sum / float64(n)
+}
+
+// span is how long minutes of work are taken for.
+func span(minutes float64) time.Duration {
+	return time.Duration(latestStartMargin * minutes * float64(time.Minute))
 }
 
 // urgent orders the queue: earliest deadline first, those without one last, then as they came.
@@ -173,17 +216,18 @@ const (
 	pastTrusted  = 3
 )
 
-// expect returns the credits that a job is expected to need: a high quantile of its past runs, the
-// declared need while there are few, and the given default when there is neither.
+// expect returns the credits that a job is expected to need: a high quantile of its past runs, towards which
+// a declared need is drawn by each of the first of them, and the given default when there is neither.
 func (p Past) expect(declared, otherwise float64) float64 {
 	n := len(p.Costs)
 	if n == 0 {
 		return positive(declared, otherwise)
 	}
-	sorted := slices.Sorted(slices.Values(p.Costs))
+	sorted := append(make([]float64, 0, mostCosts), p.Costs...)
+	slices.Sort(sorted)
 	high := sorted[int(math.Ceil(pastQuantile*float64(n)))-1]
-	if n < pastTrusted {
-		return max(high, declared)
+	if n < pastTrusted && declared > high {
+		return high + (declared-high)/float64(1+n)
 	}
 	return high
 }

@@ -54,6 +54,7 @@ const (
 	meterStale        = time.Minute
 	leastDefaultNeed  = 1.0
 	latestStartMargin = 1.25
+	leastCores        = 0.05 // that a job gets of processors however busy they are
 )
 
 // For returns the settings with every default filled in for a type.

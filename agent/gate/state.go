@@ -62,8 +62,8 @@ func (s *State) hear(in Input, set Settings, d *Decision) {
 	for i := range s.Jobs {
 		e := &s.Jobs[i]
 		e.Expected = s.History[e.Name].expect(e.Need, set.DefaultNeed)
-		e.LatestStart = e.latestStart(in.Credits.VCPUs)
 	}
+	s.latestStarts(in.Credits)
 }
 
 // hearOne brings one job up to date. What was heard already, or long ago, is passed over.
