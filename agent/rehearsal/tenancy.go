@@ -1,0 +1,341 @@
+package rehearsal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// Tenant is an instance of today that might share one with others: its services' load and its jobs.
+type Tenant struct {
+	Name string
+	Spec credit.Spec
+	// Trace is recorded on TraceVCPUs (those of Spec if 0).
+	Trace      Trace
+	TraceVCPUs float64
+	Jobs       []Job
+	// Memory is the GiB that it needs; 0 is not known, and then memory does not count.
+	Memory float64
+}
+
+// Type is a candidate, with its price in US dollars an hour.
+type Type struct {
+	Spec  credit.Spec
+	Price float64
+	// Memory is its GiB.
+	Memory float64
+}
+
+// Question is which tenants fit together.
+type Question struct {
+	Tenants []Tenant
+	Types   []Type
+	// Sure is the share of resampled times, 0 to 1, in which a group must fit. 0 is 0.9.
+	Sure float64
+	// Samples is how many times the days are resampled, 100 by default.
+	Samples int
+}
+
+// Group is tenants that share an instance.
+type Group struct {
+	Tenants []string `json:"tenants"`
+	Type    string   `json:"type"`
+	// Monthly is the price of 730 hours in US dollars.
+	Monthly float64 `json:"monthly"`
+	// Sure is the share of resampled times in which the group fits.
+	Sure float64 `json:"sure"`
+	// Spare is the credits that are left over, as a share of what is earned.
+	Spare float64 `json:"spare"`
+}
+
+// Answer is the cheapest division of the tenants.
+type Answer struct {
+	// Before is what they cost today, After what they would, in US dollars a month.
+	Before float64 `json:"before"`
+	After  float64 `json:"after"`
+	Groups []Group `json:"groups"`
+	// Unsure are tenants for which no candidate is sure enough; they stay as they are.
+	Unsure []string `json:"unsure,omitempty"`
+	// MemoryUnknown are tenants whose memory did not count.
+	MemoryUnknown []string `json:"memory_unknown,omitempty"`
+	Days          int      `json:"days"`
+}
+
+const (
+	maxTenants   = 8
+	hoursOfMonth = 730
+	// mostMissed is the share of the jobs' credits, and of the services', that may be missing for a group to fit.
+	mostMissed = 0.005
+)
+
+// Settle answers the question. Every group of tenants is tried on the types from the cheapest on: it fits if the services are
+// throttled no more than on instances of their own and all jobs can be in time. How sure that is
+// comes from resampling whole days, the same ones for all tenants so that what is busy together stays together. Of
+// all divisions into groups that are sure enough the cheapest is taken.
+func Settle(q Question) (Answer, error) {
+	if q.Sure == 0 {
+		q.Sure = 0.9
+	}
+	if q.Samples == 0 {
+		q.Samples = 100
+	}
+	n := len(q.Tenants)
+	switch {
+	case n == 0 || n > maxTenants:
+		return Answer{}, fmt.Errorf("%d instances; give 1 to %d", n, maxTenants)
+	case len(q.Types) == 0:
+		return Answer{}, errors.New("there is no type to choose from")
+	case !(q.Sure > 0 && q.Sure <= 1):
+		return Answer{}, errors.New("how sure must be more than 0 and at most 1")
+	case q.Samples < 0 || q.Samples > 10000:
+		return Answer{}, errors.New("the number of samples must be 1 to 10000")
+	}
+	slices.SortStableFunc(q.Types, func(a, b Type) int { return cmp.Compare(a.Price, b.Price) })
+	s, err := newSettlement(q)
+	if err != nil {
+		return Answer{}, err
+	}
+	return s.answer(), nil
+}
+
+// settlement is a question that is being answered.
+type settlement struct {
+	q       Question
+	days    int
+	samples [][]int     // each the days of one sample
+	loads   [][]float64 // of each tenant, in vCPUs, by five minutes, from midnight
+	alone   []float64   // credits that each is throttled today
+	start   time.Time
+	best    map[uint]*Group // by set of tenants; nil fits nowhere
+}
+
+const perDay = int(24 * time.Hour / credit.Period)
+
+func newSettlement(q Question) (*settlement, error) {
+	s := &settlement{q: q, best: map[uint]*Group{}}
+	// The days that all traces have, by the clock: tenants that are busy at the same hours must stay so.
+	var end time.Time
+	for i, t := range q.Tenants {
+		from, to := t.Trace.Start.Add(day-1).Truncate(day), t.Trace.Start.Add(t.Trace.Length())
+		if i == 0 || from.After(s.start) {
+			s.start = from
+		}
+		if i == 0 || to.Before(end) {
+			end = to
+		}
+	}
+	s.days = int(end.Sub(s.start) / day)
+	if s.days < 2 {
+		return nil, errors.New("the traces have fewer than two whole days (UTC) in common")
+	}
+	for _, t := range q.Tenants {
+		vcpus := t.TraceVCPUs
+		if vcpus == 0 {
+			vcpus = float64(t.Spec.VCPUs)
+		}
+		load := make([]float64, s.days*perDay)
+		offset := s.start.Sub(t.Trace.Start)
+		for i := range load {
+			at := offset + time.Duration(i)*credit.Period
+			load[i] = t.Trace.mean(at, at+credit.Period) / 100 * vcpus
+		}
+		s.loads = append(s.loads, load)
+	}
+	r := rand.New(rand.NewPCG(1, uint64(s.days)))
+	for range q.Samples {
+		sample := make([]int, s.days)
+		for i := range sample {
+			sample[i] = r.IntN(s.days)
+		}
+		s.samples = append(s.samples, sample)
+	}
+	for i, t := range q.Tenants {
+		_, throttled, err := s.play(1<<i, t.Spec, nil, false)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Name, err)
+		}
+		s.alone = append(s.alone, throttled)
+	}
+	return s, nil
+}
+
+// play lets the tenants of a set share a type on the days of a sample (nil is as recorded), and returns the credits of jobs
+// that cannot be in time and those that the services are throttled.
+func (s *settlement) play(set uint, spec credit.Spec, sample []int, withJobs bool) (idle *world, missed float64, err error) {
+	values := make([]float64, s.days*perDay)
+	o := Options{Spec: spec, TraceVCPUs: float64(spec.VCPUs), Balance: spec.Max / 2}
+	for i, load := range s.loads {
+		if set&(1<<i) == 0 {
+			continue
+		}
+		for k := range values {
+			from := k
+			if sample != nil {
+				from = sample[k/perDay]*perDay + k%perDay
+			}
+			values[k] += 100 * load[from] / float64(spec.VCPUs)
+		}
+		if withJobs {
+			o.Jobs = append(o.Jobs, s.q.Tenants[i].Jobs...)
+		}
+	}
+	var cut float64
+	for k, v := range values {
+		cut += max(0, v-100) / 100 * float64(spec.VCPUs) * credit.Period.Minutes()
+		values[k] = min(v, 100)
+	}
+	o.Trace = Trace{Start: s.start, Step: credit.Period, Values: values}
+	if o, err = o.withDefaults(); err != nil {
+		return nil, 0, err
+	}
+	runs, err := o.runs()
+	if err != nil {
+		return nil, 0, err
+	}
+	idle = newWorld(o, nil)
+	idle.play(func(*world) {})
+	idle.throttled += cut
+	if !withJobs {
+		return idle, idle.throttled, nil
+	}
+	if len(runs) == 0 {
+		return idle, 0, nil
+	}
+	b := bound(o, runs, idle)
+	return idle, b.score() / max(b.needed, tiny), nil
+}
+
+// fits says whether a set of tenants can share a type on the days of a sample.
+func (s *settlement) fits(set uint, spec credit.Spec, sample []int) (idle *world, ok bool) {
+	idle, missed, err := s.play(set, spec, sample, true)
+	if err != nil {
+		return nil, false
+	}
+	allowed := mostMissed * (idle.services + idle.throttled)
+	for i, a := range s.alone {
+		if set&(1<<i) != 0 {
+			allowed += a
+		}
+	}
+	return idle, idle.throttled <= allowed && missed <= mostMissed
+}
+
+// group finds the cheapest type that is sure enough for a set.
+func (s *settlement) group(set uint) *Group {
+	if g, known := s.best[set]; known {
+		return g
+	}
+	s.best[set] = nil
+	var memory float64
+	var names []string
+	for i, t := range s.q.Tenants {
+		if set&(1<<i) != 0 {
+			memory += t.Memory
+			names = append(names, t.Name)
+		}
+	}
+	for _, t := range s.q.Types {
+		if memory > t.Memory {
+			continue
+		}
+		idle, ok := s.fits(set, t.Spec, nil)
+		if !ok {
+			continue
+		}
+		if sure := s.sure(set, t.Spec); sure >= s.q.Sure {
+			s.best[set] = &Group{Tenants: names, Type: t.Spec.Type, Monthly: hoursOfMonth * t.Price, Sure: sure, Spare: idle.account.Discarded / idle.account.Earned}
+			break
+		}
+	}
+	return s.best[set]
+}
+
+func (s *settlement) sure(set uint, spec credit.Spec) float64 {
+	n := 0
+	for _, sample := range s.samples {
+		if _, ok := s.fits(set, spec, sample); ok {
+			n++
+		}
+	}
+	return float64(n) / float64(len(s.samples))
+}
+
+// answer divides the tenants by the cheapest of all ways: the first tenant of a set is grouped with
+// each part of the others, and the rest is divided likewise.
+func (s *settlement) answer() Answer {
+	type way struct {
+		cost   float64
+		groups []*Group
+	}
+	known := map[uint]way{0: {}}
+	a := Answer{Days: s.days}
+	price := map[string]float64{}
+	for _, t := range s.q.Types {
+		price[t.Spec.Type] = t.Price
+	}
+	for i, t := range s.q.Tenants {
+		cost := hoursOfMonth * price[t.Spec.Type]
+		a.Before += cost
+		if t.Memory == 0 {
+			a.MemoryUnknown = append(a.MemoryUnknown, t.Name)
+		}
+		if s.group(1<<i) == nil {
+			a.Unsure = append(a.Unsure, t.Name)
+			s.best[1<<i] = &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: s.sure(1<<i, t.Spec)}
+		}
+	}
+	var divide func(set uint) way
+	divide = func(set uint) way {
+		if w, ok := known[set]; ok {
+			return w
+		}
+		first := uint(1) << bits.TrailingZeros(set)
+		rest := set &^ first
+		var best way
+		for part := rest; ; part = (part - 1) & rest {
+			if g := s.group(first | part); g != nil {
+				if w := divide(rest &^ part); best.groups == nil || w.cost+g.Monthly < best.cost-1e-9 {
+					best = way{w.cost + g.Monthly, append([]*Group{g}, w.groups...)}
+				}
+			}
+			if part == 0 {
+				break
+			}
+		}
+		known[set] = best
+		return best
+	}
+	w := divide(1<<len(s.q.Tenants) - 1)
+	a.After = w.cost
+	for _, g := range w.groups {
+		a.Groups = append(a.Groups, *g)
+	}
+	return a
+}
+
+// Text renders the answer for people. It ends with a line feed.
+func (a Answer) Text() string {
+	var w strings.Builder
+	t := tabwriter.NewWriter(&w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "together\ton\t$ a month\tsure\tcredits to spare")
+	for _, g := range a.Groups {
+		fmt.Fprintf(t, "%s\t%s\t%.2f\t%.0f %%\t%.0f %%\n", strings.Join(g.Tenants, ", "), g.Type, g.Monthly, 100*g.Sure, 100*g.Spare)
+	}
+	t.Flush()
+	fmt.Fprintf(&w, "\nbefore $%.2f a month, after $%.2f; judged by %d days, resampled\n", a.Before, a.After, a.Days)
+	if len(a.Unsure) > 0 {
+		fmt.Fprintf(&w, "not sure on any of the types, so left as they are: %s\n", strings.Join(a.Unsure, ", "))
+	}
+	if len(a.MemoryUnknown) > 0 {
+		fmt.Fprintf(&w, "their memory was not given and does not count: %s\n", strings.Join(a.MemoryUnknown, ", "))
+	}
+	return w.String()
+}
