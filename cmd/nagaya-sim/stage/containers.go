@@ -31,9 +31,12 @@ type Container struct {
 	Ports map[string]string
 	// Health is a HEALTHCHECK command in exec form; nil is none.
 	Health *container.HealthConfig
+	// StopSignal is what ends it; empty is SIGTERM.
+	StopSignal string
 	// HostNetwork shares the host's network.
 	HostNetwork bool
-	// Network is the Docker network to be on; empty is the stage's.
+	// Network is the Docker network to be on, or container:ID to share that one's; empty
+	// is the stage's.
 	Network string
 	// Restart starts it again whenever it ends.
 	Restart bool
@@ -115,7 +118,7 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	made, err := s.Docker.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: c.Name,
 		Config: &container.Config{
-			Image: s.image(), Cmd: c.Args, Labels: labels, Env: c.Env, ExposedPorts: exposed, Healthcheck: c.Health,
+			Image: s.image(), Cmd: c.Args, Labels: labels, Env: c.Env, ExposedPorts: exposed, Healthcheck: c.Health, StopSignal: c.StopSignal,
 		},
 		HostConfig: &container.HostConfig{NetworkMode: mode, PortBindings: ports, RestartPolicy: again},
 	})
