@@ -43,3 +43,23 @@ func TestBenchRoutesNamesItsParts(t *testing.T) {
 		t.Errorf("the error is %v, want %s", err, want)
 	}
 }
+
+func TestBenchAddress(t *testing.T) {
+	var out, progress bytes.Buffer
+	err := bench.Address(t.Context(), bench.AddressOptions{
+		Bin: stage.Programs(), Only: []string{"a"}, Quick: true, JSON: true, Out: &out, Progress: &progress,
+	})
+	if err != nil && !errors.Is(err, bench.ErrMissed) {
+		t.Fatalf("%v\n%s", err, progress.String())
+	}
+	var result struct{ Rows []bench.Row }
+	if err := json.Unmarshal(out.Bytes(), &result); err != nil {
+		t.Fatalf("%v in %s", err, out.String())
+	}
+	if len(result.Rows) != 1 {
+		t.Fatalf("rows %+v, want one", result.Rows)
+	}
+	if r := result.Rows[0]; r.Figures["n"] != 4 || r.Figures["calls"] > 3 {
+		t.Errorf("%s: %s", r.What, r.Got)
+	}
+}
