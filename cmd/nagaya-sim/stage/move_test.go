@@ -142,6 +142,47 @@ func TestMoveToAnInstanceOfBatch(t *testing.T) {
 	}
 }
 
+// An operator gives the address away: whoever stands by and serves as much takes
+// it, with one call, and nobody is turned away meanwhile.
+func TestReleaseMovesTheAddress(t *testing.T) {
+	r := newRegion(t)
+	const config = "address: {claim: 'tag:Name=nagaya', policy: standby, every: 1s}\n"
+	var hosts []*Instance
+	for n, version := range []string{"1", "2"} {
+		i := launch(t, r, Launch{Config: config, Hosts: []string{"a.test"}})
+		_, err := i.Run(t.Context(), inRegion(service("alpha", version, "a.test")))
+		must(t, err)
+		shows(t, i.Stage, "a.test is live", func(st report.Status) bool { return len(st.Routes.LiveHosts()) == 1 && st.Nginx.Settled })
+		if n == 0 {
+			holds(t, r, i, 10*time.Second)
+		}
+		hosts = append(hosts, i)
+	}
+	shows(t, hosts[1].Stage, "the stand-by knows the holder", func(st report.Status) bool {
+		return st.Address.Holder.InstanceID == hosts[0].InstanceID
+	})
+	load := startVisits(t, r)
+	out, code, err := hosts[0].CLI(t.Context(), "address", "release")
+	if err != nil || code != 0 {
+		t.Fatalf("nagaya address release: %v, exit code %d: %s", err, code, out)
+	}
+	holds(t, r, hosts[1], 20*time.Second)
+	until(t, "the stand-by answers", func() error {
+		if load.Seen("alpha 2") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	met := load.Stop()
+	t.Logf("%d connections, by %v", met.Requests, met.By)
+	if met.Failed != 0 {
+		t.Errorf("%d of %d connections failed, the first: %s", met.Failed, met.Requests, met.First)
+	}
+	if n := r.Cloud.Count("ec2", "DisassociateAddress"); n != 0 {
+		t.Errorf("%d disassociations; the move is one call", n)
+	}
+}
+
 func hasProblem(st report.Status, part string) bool {
 	for _, p := range st.Problems {
 		if strings.Contains(p.Code, part) {
