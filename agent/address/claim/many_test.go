@@ -384,7 +384,7 @@ func (c *crowd) by(id string, at time.Time) bool {
 
 // schedules is how many are played. Usually it is as many as the race detector gets
 // through in half a minute; 'make bench-address' plays a thousand.
-var schedules = flag.Int("schedules", 150, "how many seeded schedules of ten agents to play")
+var schedules = flag.Int("schedules", 400, "how many seeded schedules of ten agents to play")
 
 func TestTenAgentsAndOneAddress(t *testing.T) {
 	seeds := *schedules
