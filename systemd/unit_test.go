@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/unit"
 )
@@ -89,6 +90,20 @@ func TestUnitOrder(t *testing.T) {
 	for _, name := range waits {
 		if slices.ContainsFunc(words[name], func(w string) bool { return strings.HasPrefix(w, "cloud-") || strings.HasPrefix(w, "docker") }) {
 			t.Errorf("%s=%v waits for cloud-init or Docker", name, words[name])
+		}
+	}
+	// The ECS agent waits until the address is here, but not for ever, and not for
+	// an agent that cannot start.
+	if !slices.Equal(words["Type"], []string{"notify"}) {
+		t.Errorf("Type=%v: ecs.service would not wait for the address", words["Type"])
+	}
+	limit, err := time.ParseDuration(strings.Join(words["TimeoutStartSec"], "") + "s")
+	if err != nil || limit < 20*time.Second || limit > time.Minute {
+		t.Errorf("TimeoutStartSec=%v; want 20 to 60 seconds", words["TimeoutStartSec"])
+	}
+	for _, name := range []string{"RequiredBy", "PropagatesStopTo"} {
+		if len(words[name]) > 0 {
+			t.Errorf("%s=%v: without this unit nothing would start", name, words[name])
 		}
 	}
 }
