@@ -35,7 +35,7 @@ type Options struct {
 	// Resync is how often everything is listed without an event. Zero means 60 s.
 	Resync time.Duration
 	// RetryMax is the longest pause between two attempts to reach the engine.
-	// Zero means 1 s for a unix socket, which costs nothing to try, and 10 s
+	// Zero means 0.5 s for a unix socket, which costs nothing to try, and 10 s
 	// otherwise.
 	RetryMax time.Duration
 	// Timeout is how long the engine may take for one answer. Zero means 30 s.
@@ -80,7 +80,7 @@ func (o Options) withDefaults() Options {
 	if o.RetryMax <= 0 {
 		o.RetryMax = 10 * time.Second
 		if strings.HasPrefix(o.Host, "unix://") {
-			o.RetryMax = time.Second
+			o.RetryMax = 500 * time.Millisecond
 		}
 	}
 	if o.Timeout <= 0 {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,14 +42,16 @@ func (b *bench) burst(ctx context.Context) (err error) {
 		return err
 	}
 	began := time.Now()
-	starting := make(chan error, 1)
-	go func() { starting <- p.startAll(ctx, ids) }()
-	ready, routed, err := p.allAwake(ctx, hosts)
-	if serr := <-starting; err == nil {
-		err = serr
-	}
+	looking, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		if err := p.startAll(ctx, ids); err != nil {
+			stop(err)
+		}
+	}()
+	ready, routed, err := p.allAwake(looking, hosts)
 	if err != nil {
-		return err
+		return errors.Join(context.Cause(looking), err)
 	}
 	if err := p.live(ctx, len(hosts)); err != nil {
 		return err
