@@ -949,6 +949,30 @@ func TestLossWithoutMetadata(t *testing.T) {
 	})
 }
 
+// Whoever is robbed before metadata has shown the address learns it in half a
+// minute, though EC2 refuses three looks for being too many.
+func TestLossBeforeMetadataShowsIt(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b := start(t, w, Options{Policy: address.Wait})
+		b.in.Put(b.now(true))
+		b.after(10 * time.Minute)
+		w.addresses["eipalloc-1"].change(holds{})
+		for range 20 {
+			if b.after(time.Second); b.report().Held() {
+				break
+			}
+		}
+		b.wantHeld(true)
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		throttled := api("DescribeAddresses", "RequestLimitExceeded")
+		b.api.fail["DescribeAddresses"] = []error{throttled, throttled, throttled}
+		b.after(30 * time.Second)
+		b.wantHeld(false)
+	})
+}
+
 func TestCallsOfADay(t *testing.T) {
 	for owner, most := range map[string]int{"i-self": 300, "i-other": 6000} {
 		for name, w := range map[string]int{"one": 1, "three": 3} {

@@ -429,6 +429,11 @@ func (c *claimer) backoff(least time.Duration) time.Duration {
 	if slices.ContainsFunc(c.held, func(h *holding) bool { return h.report.Held() && (!h.inMetadata || metadataSilent(c.situation)) }) {
 		d = min(d, blindEvery) // nothing else would tell a loss
 	}
+	if slices.ContainsFunc(c.held, func(h *holding) bool {
+		return h.report.Held() && !h.inMetadata && time.Since(h.report.Since) < recheck
+	}) {
+		d = min(d, doubtEvery) // who races for an address loses it in these seconds
+	}
 	return spread(d, d/10)
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,6 +62,7 @@ type one struct {
 	alive   bool
 	denied  string    // what its role may not do
 	unknown time.Time // until when EC2 does not know its role
+	cut     bool      // no packet but those of its metadata comes or goes
 	wrong   time.Duration
 	since   time.Time // of the belief
 }
@@ -83,7 +85,7 @@ func (c *crowd) launch() *one {
 	api := &client{w: c.w, who: id, trouble: func(action string) (before, after error) {
 		cut := &net.OpError{Op: "read", Err: errors.New("reset")}
 		switch {
-		case c.broken:
+		case c.broken || a.cut:
 			return cut, nil
 		case time.Now().Before(a.unknown):
 			return refusal(action, "AuthFailure", "no"), nil
@@ -106,7 +108,11 @@ func (c *crowd) launch() *one {
 	}}
 	o := Options{
 		Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: a.policy, Wishes: a.wishes,
-		API: func(context.Context, string) (EC2, error) { return api, nil },
+		API:   func(context.Context, string) (EC2, error) { return api, nil },
+		Reach: func(context.Context, netip.Addr) error { return c.reach(a) },
+	}
+	if c.r.IntN(2) == 0 {
+		o.Unreachable = 30 * time.Second
 	}
 	go func() {
 		a.ended <- Run(ctx, o, a.slot.C(), func(r address.Report) {
@@ -117,6 +123,19 @@ func (c *crowd) launch() *one {
 	}()
 	c.tell(a)
 	return a
+}
+
+// reach asks the address for an answer.
+func (c *crowd) reach(from *one) error {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	holder := c.w.addresses["eipalloc-1"].now().instance
+	for _, a := range c.agents {
+		if a.id == holder && a.alive && !a.cut && !from.cut {
+			return nil
+		}
+	}
+	return errors.New("no answer")
 }
 
 // tell gives an agent its situation, as seen by its metadata.
@@ -140,10 +159,10 @@ func (c *crowd) tell(a *one) {
 
 // die ends an agent with its instance.
 func (c *crowd) die(a *one) {
-	a.alive = false
 	a.stop()
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
+	a.alive = false
 	a.m.state = "stopped"
 	if c.r.IntN(2) == 0 {
 		a.m.state = "terminated"
@@ -169,7 +188,7 @@ func (c *crowd) happen() {
 	if h := slices.IndexFunc(all, func(a *one) bool { return a.id == c.w.holder("eipalloc-1") }); h >= 0 && c.r.IntN(2) == 0 {
 		a = all[h]
 	}
-	switch c.r.IntN(11) {
+	switch c.r.IntN(12) {
 	case 0, 1:
 		if len(all) > 3 {
 			c.die(a)
@@ -201,6 +220,10 @@ func (c *crowd) happen() {
 	case 9: // something else in the account has used up the token buckets
 		c.w.mu.Lock()
 		c.tokens, c.filled = [2]float64{}, [2]time.Time{time.Now(), time.Now()}
+		c.w.mu.Unlock()
+	case 10:
+		c.w.mu.Lock()
+		a.cut = !a.cut
 		c.w.mu.Unlock()
 	}
 }
@@ -242,7 +265,7 @@ func (c *crowd) step(second int) {
 		switch {
 		case !a.report.Held() || holder == a.id:
 			a.wrong = 0
-		case !c.broken && c.faults < 0.5 && a.denied == "" && !time.Now().Before(a.unknown): // who cannot ask cannot know
+		case !c.broken && c.faults < 0.5 && a.denied == "" && !a.cut && !time.Now().Before(a.unknown): // who cannot ask cannot know
 			a.wrong += time.Second
 			c.wrong = max(c.wrong, a.wrong)
 			if a.wrong > believing {
@@ -281,7 +304,7 @@ func (c *crowd) run() (moves int) {
 	c.w.mu.Lock()
 	c.broken, c.faults, c.lag = false, 0, 10*time.Second
 	for _, a := range c.agents {
-		a.blind, a.ready, a.denied = false, a.ready || a.alive, ""
+		a.blind, a.ready, a.denied, a.cut = false, a.ready || a.alive, "", false
 	}
 	c.w.mu.Unlock()
 	for end := second + int(quiet.Seconds()); second < end; second++ {
