@@ -36,7 +36,7 @@ func (b *bench) many(ctx context.Context) (err error) {
 		seconds float64
 		changes int
 	)
-	for range b.count(15, 3) {
+	for range b.count(7, 3) {
 		if err := p.rest(ctx); err != nil {
 			return err
 		}

@@ -133,7 +133,7 @@ func (b *bench) lastStop(ctx context.Context) (err error) {
 	defer closing(p, &err)
 	url := p.URL("a.test", "/", false)
 	var (
-		n                = b.count(10, 3)
+		n                = b.count(6, 3)
 		bad, late, other int
 		clean            spans
 	)

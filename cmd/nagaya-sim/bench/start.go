@@ -59,7 +59,7 @@ func (b *bench) startsBeside(ctx context.Context, sites int) (took spans, err er
 		}
 	}
 	url := p.URL("new.test", "/", secure)
-	for range b.count(30, 8) {
+	for range b.count(16, 8) {
 		if err := p.rest(ctx); err != nil {
 			return nil, err
 		}
