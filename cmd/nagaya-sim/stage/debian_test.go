@@ -48,18 +48,20 @@ var importDebian = sync.OnceValue(func() error {
 	return err
 })
 
-// removeDebian removes the image if it was made.
-func removeDebian(ctx context.Context) error {
+// removeImages removes what was made of images.
+func removeImages(ctx context.Context, names ...string) error {
 	cli, err := client.New(client.FromEnv)
 	if err != nil {
 		return err
 	}
 	defer cli.Close()
-	_, err = cli.ImageRemove(ctx, debianImage, client.ImageRemoveOptions{Force: true, PruneChildren: true})
-	if errdefs.IsNotFound(err) {
-		return nil
+	var errs []error
+	for _, name := range names {
+		if _, err := cli.ImageRemove(ctx, name, client.ImageRemoveOptions{Force: true, PruneChildren: true}); !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // debian makes a container of a Debian that is removed with the stage. It has the

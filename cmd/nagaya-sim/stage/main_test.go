@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		code = m.Run()
 	}
-	if err = errors.Join(err, removeDebian(ctx), os.RemoveAll(bin)); err != nil {
+	if err = errors.Join(err, removeImages(ctx, proxyImage, debianImage), os.RemoveAll(bin)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)
