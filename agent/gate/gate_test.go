@@ -382,6 +382,22 @@ func TestAbsenceOfTheGateIsNotSilence(t *testing.T) {
 	}
 }
 
+// What is over is forgotten, however seldom the gate decides: it would fill the books.
+func TestWhatIsOverIsForgotten(t *testing.T) {
+	var s State
+	var d Decision
+	for i := range 20 {
+		now := noon.Add(time.Duration(i) * 5 * time.Minute)
+		a := ask(fmt.Sprint(i), 1, now)
+		s, _ = decide(t, s, Input{Now: now, Credits: saved(now, 300, baseline), Asked: []Asked{a}})
+		a.State, a.Spent, a.At = Done, 1, now.Add(time.Second)
+		s, d = decide(t, s, Input{Now: a.At, Credits: saved(a.At, 300, baseline), Asked: []Asked{a}})
+	}
+	if len(d.Jobs) > 2 {
+		t.Errorf("%d jobs are kept: %s", len(d.Jobs), phases(d))
+	}
+}
+
 func TestQueueWithoutCredits(t *testing.T) {
 	r := credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2, NowKnown: true, Now: credit.Spent{Services: 0.3}}
 	one := func(id string) Asked { a := ask(id, 10, noon); a.Cores = 1; return a }

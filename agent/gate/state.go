@@ -48,7 +48,7 @@ func (s *State) hear(in Input, set Settings, d *Decision) {
 	}
 	s.Jobs = slices.DeleteFunc(s.Jobs, func(e Entry) bool {
 		heard := e.Heard
-		if s.Awake.After(heard) {
+		if s.Awake.After(heard) && e.Phase != Done && e.Phase != Refused {
 			heard = s.Awake
 		}
 		if in.Now.Sub(heard) <= Silence {
