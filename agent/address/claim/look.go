@@ -429,10 +429,8 @@ func (c *claimer) backoff(least time.Duration) time.Duration {
 	if slices.ContainsFunc(c.held, func(h *holding) bool { return h.report.Held() && (!h.inMetadata || metadataSilent(c.situation)) }) {
 		d = min(d, blindEvery) // nothing else would tell a loss
 	}
-	if slices.ContainsFunc(c.held, func(h *holding) bool {
-		return h.report.Held() && !h.inMetadata && time.Since(h.report.Since) < recheck
-	}) {
-		d = min(d, doubtEvery) // who races for an address loses it in these seconds
+	if !metadataSilent(c.situation) && slices.ContainsFunc(c.held, func(h *holding) bool { return h.report.Held() && !h.inMetadata }) {
+		d = min(d, doubtEvery) // it is probably lost
 	}
 	return spread(d, d/10)
 }

@@ -265,7 +265,7 @@ func (c *crowd) step(second int) {
 		switch {
 		case !a.report.Held() || holder == a.id:
 			a.wrong = 0
-		case !c.broken && c.faults < 0.5 && a.denied == "" && !a.cut && !time.Now().Before(a.unknown): // who cannot ask cannot know
+		case !c.broken && c.faults == 0 && a.denied == "" && !a.cut && !time.Now().Before(a.unknown): // who cannot ask cannot know
 			a.wrong += time.Second
 			c.wrong = max(c.wrong, a.wrong)
 			if a.wrong > believing {
