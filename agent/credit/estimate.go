@@ -35,6 +35,9 @@ func (e *Estimator) Hear(r Reading) {
 	m.advance(r)
 	m.learn(r)
 	m.anchor(r)
+	if n := len(m.Hours); n > 0 && !m.AnchorAt.IsZero() && m.Hours[n-1].At.Equal(m.At.UTC().Truncate(time.Hour)) {
+		m.Hours[n-1].Balance, m.Hours[n-1].BalanceKnown = m.Bank.Position(), true
+	}
 	e.last = r
 }
 

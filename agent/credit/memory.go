@@ -46,9 +46,13 @@ type Minute struct {
 
 // Hour is the account of a clock hour.
 type Hour struct {
-	At       time.Time `json:"at"`
-	Services float64   `json:"services"`
-	Batch    float64   `json:"batch"`
+	At time.Time `json:"at"`
+	// Balance is the position at its end, or at the last reading of the running one; it means
+	// nothing unless BalanceKnown.
+	Balance      float64 `json:"balance,omitempty"`
+	BalanceKnown bool    `json:"balance_known,omitempty"`
+	Services     float64 `json:"services"`
+	Batch        float64 `json:"batch"`
 	Account
 }
 

@@ -35,6 +35,8 @@ type Report struct {
 	NowKnown bool  `json:"now_known"`
 	// LastDay is the account of the running clock hour and the 23 before it.
 	LastDay Hour `json:"last_day"`
+	// Hours are the accounts of these, the oldest first.
+	Hours []Hour `json:"hours,omitempty"`
 	// MeterAt is when the CPU counters were last read, AnchorAt the time stamp of the CloudWatch point in use.
 	MeterAt  time.Time `json:"meter_at,omitzero"`
 	AnchorAt time.Time `json:"anchor_at,omitzero"`
@@ -110,6 +112,7 @@ func (m *Memory) reportUse(out *Report) {
 		out.Now = Spent{Services: (now.busy - now.batch) * f / minutes, Batch: now.batch * f / minutes}
 	}
 	out.LastDay = m.since(m.At.Add(-23 * time.Hour).Truncate(time.Hour))
+	out.Hours = slices.Clone(m.Hours[max(0, len(m.Hours)-24):])
 }
 
 func (m *Memory) warnOld(out *Report) {

@@ -83,15 +83,36 @@ func (r Report) writeForecast(w *strings.Builder, now time.Time) {
 	}
 	fmt.Fprintf(w, "; %s will be thrown away within 24 h\n", number(r.Discarded))
 	fmt.Fprintf(w, "  headroom   %s can be spent without being throttled or charged, reserve not kept\n", number(r.Headroom))
-	r.writePlot(w)
+	r.writePlots(w)
 }
 
-// writePlot draws the balance of the next hours: # is sure even at high demand, + needs usual demand.
-func (r Report) writePlot(w *strings.Builder) {
-	if len(r.Forecast) == 0 {
-		return
+// column is one hour of a plot: sure is drawn as #, what is above it up to likely as +.
+type column struct {
+	at           time.Time
+	sure, likely float64
+}
+
+// writePlots draws the balance of the last hours and of the next: # is sure even at high demand, + needs usual demand.
+func (r Report) writePlots(w *strings.Builder) {
+	var past, next []column
+	for _, h := range r.Hours {
+		if h.BalanceKnown {
+			past = append(past, column{h.At, h.Balance, h.Balance})
+		}
 	}
-	w.WriteString("\n  next 24 hours without batches (# at high demand of the services, + at usual demand)\n")
+	for _, p := range r.Forecast {
+		next = append(next, column{p.At, p.Low, p.Balance})
+	}
+	if len(past) > 1 {
+		r.writePlot(w, fmt.Sprintf("last %d hours", len(past)), past)
+	}
+	if len(next) > 0 {
+		r.writePlot(w, fmt.Sprintf("next %d hours without batches (# at high demand of the services, + at usual demand)", len(next)), next)
+	}
+}
+
+func (r Report) writePlot(w *strings.Builder, title string, columns []column) {
+	fmt.Fprintf(w, "\n  %s\n", title)
 	for row := plotHeight; row > 0; row-- {
 		mark := r.Max * (float64(row) - 0.5) / plotHeight
 		label := ""
@@ -100,11 +121,11 @@ func (r Report) writePlot(w *strings.Builder) {
 		}
 		fmt.Fprintf(w, "  %7s |", label)
 		var line strings.Builder
-		for _, p := range r.Forecast {
+		for _, c := range columns {
 			switch {
-			case p.Low >= mark:
+			case c.sure >= mark:
 				line.WriteString("## ")
-			case p.Balance >= mark:
+			case c.likely >= mark:
 				line.WriteString("++ ")
 			default:
 				line.WriteString("   ")
@@ -112,11 +133,11 @@ func (r Report) writePlot(w *strings.Builder) {
 		}
 		w.WriteString(strings.TrimRight(line.String(), " ") + "\n")
 	}
-	fmt.Fprintf(w, "  %7s +%s\n  %7s  ", "0", strings.Repeat("-", 3*len(r.Forecast)), "")
+	fmt.Fprintf(w, "  %7s +%s\n  %7s  ", "0", strings.Repeat("-", 3*len(columns)), "")
 	var line strings.Builder
-	for i, p := range r.Forecast {
+	for i, c := range columns {
 		if i%3 == 0 {
-			fmt.Fprintf(&line, "%-9s", p.At.Format("15:04"))
+			fmt.Fprintf(&line, "%-9s", c.at.Format("15:04"))
 		}
 	}
 	w.WriteString(strings.TrimRight(line.String(), " ") + "\n")

@@ -2,8 +2,10 @@ package credit
 
 import (
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,5 +60,22 @@ func TestText(t *testing.T) {
 		"nothing-at-all": {},
 	} {
 		t.Run(name, func(t *testing.T) { golden(t, name, rep.Text(rep.At.Add(7*time.Second))) })
+	}
+}
+
+func TestTheLastDayIsKept(t *testing.T) {
+	w := newWorld(t, "t3.small", Standard, 100)
+	r := w.run(30*time.Hour, 0.1, 0)
+	if len(r.Hours) != 24 {
+		t.Fatalf("%d hours", len(r.Hours))
+	}
+	for i, h := range r.Hours {
+		// 18 credits more in each hour; the first of these ended 8 hours after the beginning.
+		if want := min(576, 100+18*float64(i+7)); !h.BalanceKnown || math.Abs(h.Balance-want) > 20 {
+			t.Errorf("%v: %+v, want a balance of about %.0f", h.At, h, want)
+		}
+	}
+	if text := r.Text(w.at); !strings.Contains(text, "last 24 hours") {
+		t.Error(text)
 	}
 }

@@ -94,7 +94,7 @@ why.`,
 func (c *cli) creditsVerb() *cobra.Command {
 	return c.viewVerb("credits", "Show the CPU credits: balance, use, and the next day",
 		`Credits shows the balance as AWS keeps it, what services and batches spent, and
-the balance that is to be expected in the next 24 hours without further batches.`,
+the balance of the last 24 hours and that to be expected in the next without further batches.`,
 		func(s report.Status) any { return s.Credit },
 		func(s report.Status) string { return s.Credit.Text(s.At) })
 }
