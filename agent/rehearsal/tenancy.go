@@ -302,7 +302,7 @@ func (s *settlement) answer() Answer {
 		var best way
 		for part := rest; ; part = (part - 1) & rest {
 			if g := s.group(first | part); g != nil {
-				if w := divide(rest &^ part); best.groups == nil || w.cost+g.Monthly < best.cost-1e-9 {
+				if w := divide(rest &^ part); best.groups == nil || w.cost+g.Monthly <= best.cost+1e-9 { // the smaller groups at the same price
 					best = way{w.cost + g.Monthly, append([]*Group{g}, w.groups...)}
 				}
 			}

@@ -45,7 +45,7 @@ func TestSettle(t *testing.T) {
 	}{
 		{"those that are busy at other times share one", []Tenant{day, night}, "day+night on t3.micro", 730 * 0.0104},
 		// Nine per cent of two vCPUs leave a tenth of what a micro earns; a small earns, and costs, twice as much.
-		{"those that need all of theirs save nothing", []Tenant{heavy, {Name: "too", Spec: s, Trace: heavy.Trace}}, "", 2 * 730 * 0.0104},
+		{"those that need all of theirs save nothing, and stay apart", []Tenant{heavy, {Name: "too", Spec: s, Trace: heavy.Trace}}, "heavy on t3.micro, too on t3.micro", 2 * 730 * 0.0104},
 		{"memory counts where it is given", []Tenant{
 			{Name: "day", Spec: s, Trace: day.Trace, Memory: 0.9},
 			{Name: "night", Spec: s, Trace: night.Trace, Memory: 0.9},
