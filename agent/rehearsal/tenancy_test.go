@@ -33,8 +33,8 @@ func hours(days, from, to int, busy float64) Trace {
 
 func TestSettle(t *testing.T) {
 	s := spec(t, "t3.micro")
-	day := Tenant{Name: "day", Spec: s, Trace: hours(5, 8, 16, 12)}
-	night := Tenant{Name: "night", Spec: s, Trace: hours(5, 20, 24, 12)}
+	day := Tenant{Name: "day", Spec: s, Trace: hours(5, 8, 16, 16)}
+	night := Tenant{Name: "night", Spec: s, Trace: hours(5, 20, 24, 20)}
 	heavy := Tenant{Name: "heavy", Spec: s, Trace: hours(5, 0, 24, 9)}
 	types := offers(t, "t3.nano", "t3.micro", "t3.small")
 	for _, row := range []struct {
