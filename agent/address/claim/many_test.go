@@ -78,8 +78,8 @@ func (c *crowd) launch() *one {
 	}
 	c.w.mu.Lock()
 	a.m = c.w.addMachine(id, time.Now().Add(-time.Duration(len(c.agents)%3)*time.Hour), fmt.Sprintf("10.0.0.%d", 10+len(c.agents)))
-	c.w.mu.Unlock()
 	c.agents = append(c.agents, a)
+	c.w.mu.Unlock()
 	ctx, cancel := context.WithCancel(c.t.Context())
 	a.stop = cancel
 	api := &client{w: c.w, who: id, trouble: func(action string) (before, after error) {
