@@ -30,8 +30,7 @@ type EC2 interface {
 
 // Options say what is claimed, and how.
 type Options struct {
-	// Claim is the one address, where there are no Claims.
-	Claim  address.Claim
+	// Claims are the addresses that belong here; none leaves nothing to do.
 	Claims []address.Claim
 	Policy address.Policy
 	// Named is true when the operator named the hosts that this instance must serve
@@ -239,9 +238,6 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if len(o.Claims) == 0 {
-		o.Claims = []address.Claim{o.Claim}
 	}
 	o.Claims = slices.DeleteFunc(slices.Clone(o.Claims), address.Claim.IsZero)
 	c := &claimer{o: o, put: put, born: time.Now(), heard: make(chan heard, 1), warned: map[string]string{}}

@@ -69,7 +69,7 @@ func start(t *testing.T, w *world, o Options) *bench {
 	b := &bench{t: t, w: w, in: latest.New[address.Situation](), wishes: make(chan Wish), log: &journal{}}
 	b.api = &client{w: w, who: "i-self", fail: map[string][]error{}}
 	if len(o.Claims) == 0 {
-		o.Claim = address.Claim{AllocationID: "eipalloc-1"}
+		o.Claims = []address.Claim{{AllocationID: "eipalloc-1"}}
 	}
 	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
 	o.Wishes, o.Log = b.wishes, slog.New(slog.NewTextHandler(b.log, nil))
@@ -650,7 +650,7 @@ func TestLeavingHolderIsRelieved(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			ended <- Run(ctx, Options{Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: address.Takeover, API: func(context.Context, string) (EC2, error) {
+			ended <- Run(ctx, Options{Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: address.Takeover, API: func(context.Context, string) (EC2, error) {
 				return &client{w: w, who: "i-other"}, nil
 			}}, old.C(), func(address.Report) {})
 		}()
@@ -1060,7 +1060,7 @@ func TestProve(t *testing.T) {
 		if want := []string{"ec2:DescribeAddresses", "ec2:DescribeInstances", "address", "ec2:AssociateAddress", "ec2:DisassociateAddress", "ec2:CreateTags", "ec2:CreateTags"}; !slices.Equal(tried, want) {
 			t.Errorf("tried %q, want %q", tried, want)
 		}
-		if ps := Prove(t.Context(), Options{Claim: one}, address.Situation{}); len(ps) != 1 || ps[0].Problem.Code != "address-identity-unknown" {
+		if ps := Prove(t.Context(), Options{Claims: []address.Claim{one}}, address.Situation{}); len(ps) != 1 || ps[0].Problem.Code != "address-identity-unknown" {
 			t.Errorf("without an identity: %+v", ps)
 		}
 		if w.holder("eipalloc-1") != "i-other" {

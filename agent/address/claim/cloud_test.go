@@ -71,7 +71,7 @@ func (s *scene) start(policy address.Policy) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Options{
-			Claim: address.Claim{TagKey: "Name", TagValue: "nagaya"}, Policy: policy, Every: 10 * time.Millisecond,
+			Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}}, Policy: policy, Every: 10 * time.Millisecond,
 			API: func(_ context.Context, region string) (EC2, error) {
 				return ec2.NewFromConfig(cfg, func(o *ec2.Options) { o.Region = region }), nil
 			},

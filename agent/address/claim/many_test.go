@@ -107,7 +107,7 @@ func (c *crowd) launch() *one {
 		return nil, cut
 	}}
 	o := Options{
-		Claim: address.Claim{AllocationID: "eipalloc-1"}, Policy: a.policy, Wishes: a.wishes,
+		Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: a.policy, Wishes: a.wishes,
 		API:   func(context.Context, string) (EC2, error) { return api, nil },
 		Reach: func(context.Context, netip.Addr) error { return c.reach(a) },
 	}
