@@ -50,8 +50,11 @@ var pureOutside = map[string]string{
 	"github.com/goccy/go-yaml/parser": "a parser is a function of its text",
 }
 
+// seeded is what of math/rand/v2 is a function of its seed.
+var seeded = []string{"New", "NewPCG", "Rand"}
+
 // impure lists what a noun may not import from the standard library.
-var impure = []string{"context", "os", "os/exec", "os/signal", "net", "net/http", "log", "log/slog", "sync", "sync/atomic", "syscall", "io/fs", "io/ioutil", "math/rand", "math/rand/v2", "runtime", "unsafe"}
+var impure = []string{"context", "os", "os/exec", "os/signal", "net", "net/http", "log", "log/slog", "sync", "sync/atomic", "syscall", "io/fs", "io/ioutil", "math/rand", "runtime", "unsafe"}
 
 // clock lists the functions of package time that read or wait for the clock.
 var clock = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker"}
@@ -183,8 +186,13 @@ func impurities(f *ast.File) []string {
 		case *ast.GoStmt:
 			all = append(all, "starts a goroutine")
 		case *ast.SelectorExpr:
-			if x, ok := n.X.(*ast.Ident); ok && x.Name == "time" && x.Obj == nil && slices.Contains(clock, n.Sel.Name) {
+			x, ok := n.X.(*ast.Ident)
+			switch {
+			case !ok || x.Obj != nil:
+			case x.Name == "time" && slices.Contains(clock, n.Sel.Name):
 				all = append(all, "calls time."+n.Sel.Name+": a noun is told the time")
+			case x.Name == "rand" && !slices.Contains(seeded, n.Sel.Name):
+				all = append(all, "calls rand."+n.Sel.Name+": a noun's draws follow from a seed")
 			}
 		}
 		return true

@@ -59,7 +59,7 @@ func (p *player) agentStarts(ctx context.Context) error {
 	}
 	err = stage.Until(ctx, 10*time.Second, "the agent says so itself", func() error {
 		out, code, err := p.s.CLI(ctx, "address")
-		if err == nil && (code != 0 || !strings.Contains(out, p.s.InstanceID)) {
+		if err == nil && (code != 0 || !strings.Contains(out, "this instance holds it")) {
 			err = errors.New(out)
 		}
 		return err
