@@ -33,6 +33,7 @@ build: ## Build the programs into bin/, static and stripped.
 
 .PHONY: test
 test: prepare lint build ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
+	@.ci/debian-tar >/dev/null
 	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
 
 .PHONY: demo
@@ -68,7 +69,6 @@ bench-credits: ## Print what must hold of the credits: estimate, bills, a year's
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare
-	@.ci/debian-tar >/dev/null
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.
