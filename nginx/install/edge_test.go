@@ -76,23 +76,9 @@ func TestUDPClientStaysOne(t *testing.T) {
 	r := newRig(t)
 	r.settings.WorkerProcesses = 4
 	r.run()
-	up, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer up.Close()
-	go func() {
-		b := make([]byte, 100)
-		for {
-			_, from, err := up.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			up.WriteTo([]byte(from.String()), from)
-		}
-	}()
+	up := datagrams(t, func(from net.Addr, _ []byte) string { return from.String() })
 	port := freePort(t)
-	p := pool(netip.MustParseAddrPort(up.LocalAddr().String()))
+	p := pool(up)
 	r.serve(r.table(route.Table{Streams: []route.Stream{{Listen: route.Listen{Protocol: route.UDP, Port: port}, Family: "game", Pool: p}}}))
 	for client := range 4 {
 		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))

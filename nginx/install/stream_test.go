@@ -72,31 +72,38 @@ func ask(c net.Conn, line string) string {
 	return strings.TrimSuffix(answer, "\n")
 }
 
+// datagrams answers each datagram until the test ends.
+func datagrams(t *testing.T, answer func(from net.Addr, b []byte) string) netip.AddrPort {
+	t.Helper()
+	l, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		b := make([]byte, 1500)
+		for {
+			n, from, err := l.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			l.WriteTo([]byte(answer(from, b[:n])), from)
+		}
+	}()
+	return netip.MustParseAddrPort(l.LocalAddr().String())
+}
+
 func TestStreams(t *testing.T) { each(t, testStreams) }
 
 func testStreams(t *testing.T, r *rig) {
 	r.run()
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer udp.Close()
-	go func() {
-		b := make([]byte, 1500)
-		for {
-			n, from, err := udp.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			udp.WriteTo(append([]byte("udp: "), b[:n]...), from)
-		}
-	}()
+	udp := datagrams(t, func(_ net.Addr, b []byte) string { return "udp: " + string(b) })
 	tcp, told, secret, dns, gone := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
 	streams := []route.Stream{
 		{Listen: route.Listen{Protocol: route.TCP, Port: tcp}, Family: "git", Pool: pool(lines(t, "tcp"))},
 		{Listen: route.Listen{Protocol: route.TCP, Port: told}, Family: "told", Pool: pool(lines(t, "told"))},
 		{Listen: route.Listen{Protocol: route.TLS, Port: secret}, Family: "mq", Host: "mq.test", Cert: writePair(t, "mq.test"), Pool: pool(lines(t, "tls"))},
-		{Listen: route.Listen{Protocol: route.UDP, Port: dns}, Family: "dns", Pool: pool(netip.MustParseAddrPort(udp.LocalAddr().String()))},
+		{Listen: route.Listen{Protocol: route.UDP, Port: dns}, Family: "dns", Pool: pool(udp)},
 		{Listen: route.Listen{Protocol: route.TCP, Port: gone}, Family: "gone", Pool: pool()},
 	}
 	streams[1].ProxyProtocol = true
