@@ -201,6 +201,7 @@ func (r *runner) back(ctx context.Context, before string) error {
 	if before == "" || r.pid == 0 || !r.way.isMaster(r.pid) {
 		return nil
 	}
+	r.unanswered = true
 	return r.way.reload(ctx, r.pid)
 }
 
@@ -244,13 +245,18 @@ func (r *runner) reload(ctx context.Context, gen string) error {
 	began := time.Now()
 	r.budget.take(began)
 	old, _ := r.way.workers(r.pid)
+	if !r.unanswered {
+		r.crew = len(old)
+	}
 	mark := logEnd(r.o.LogDir)
 	if err := r.way.reload(ctx, r.pid); err != nil {
 		return err
 	}
 	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark, old: old}); err != nil {
+		r.unanswered = true
 		return err
 	}
+	r.unanswered = false
 	r.loaded("nginx reloaded", gen, began)
 	return nil
 }
@@ -283,9 +289,15 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 	defer limit.Stop()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	var answered time.Time
 	for {
 		if !r.anyAccepting(c.old) && r.door.generation(ctx) == c.gen {
-			return nil
+			if answered.IsZero() {
+				answered = time.Now()
+			}
+			if !r.unanswered || r.onlyOnce() || time.Since(answered) > onlyOnceWithin {
+				return nil
+			}
 		}
 		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
 			return r.refusedReload(text)
@@ -330,6 +342,18 @@ func (r *runner) anyAccepting(old []int) bool {
 		}
 	}
 	return len(left) > 0
+}
+
+// onlyOnceWithin is how long a master that was told to reload more than once
+// has to retire what it made of the times before; it does so after 100 ms.
+const onlyOnceWithin = 300 * time.Millisecond
+
+// onlyOnce reports whether no more workers accept than did while all was well. A
+// master that wakes with an older reload to do makes workers of that one too, which
+// nobody knows as old ones and which answer until the master retires them.
+func (r *runner) onlyOnce() bool {
+	active, _ := r.way.workers(r.pid)
+	return len(active) <= r.crew
 }
 
 // refusedFor says whether the log's text is a final no: while nginx waits for a

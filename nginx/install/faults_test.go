@@ -121,6 +121,39 @@ func TestFaultReloadHangs(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "two")
 }
 
+// A master that wakes does the reload that it was told to while it hung, and then
+// the next. What the first of them made answers nobody once the second is live.
+func TestFaultReloadsPileUp(t *testing.T) {
+	r := newRig(t)
+	r.o.ConfirmTimeout = 700 * time.Millisecond
+	r.run()
+	backends := []string{"zero", "one", "two"}
+	trees := make([]nginx.Tree, len(backends))
+	for i, b := range backends {
+		trees[i] = r.tree(site("a.test", backend(t, b)))
+	}
+	pid := r.serve(trees[0]).PID
+	for round := range 4 {
+		now, next := trees[round%3], trees[(round+1)%3]
+		stop(t, pid)
+		r.wanted.Put(next)
+		r.await("failure", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
+		r.wanted.Put(now)
+		r.await("peace", func(s nginx.Status) bool { return s.Settled })
+		r.wanted.Put(next)
+		// The next reload comes while the master is at each of the steps of the first.
+		wait := time.NewTimer(time.Duration(round) * 10 * time.Millisecond)
+		<-wait.C
+		wake(t, pid)
+		r.await("generation "+next.Generation, func(s nginx.Status) bool {
+			return s.Wanted == next.Generation && s.Settled
+		})
+		for range 4 {
+			r.expect(r.http("a.test", "/"), 200, backends[(round+1)%3])
+		}
+	}
+}
+
 // workers returns all workers of a master: the first may answer before the next one
 // has its title.
 func (r *rig) workers(master int) (active []int) {

@@ -125,8 +125,9 @@ func awaitExit(t *testing.T, pid int) {
 func freePort(t *testing.T) uint16 {
 	t.Helper()
 	for range 100 {
-		// Below Linux's range for outgoing connections, which could take it meanwhile.
-		port := uint16(10000 + mathrand.IntN(22000))
+		// Below Linux's range for outgoing connections, which could take it meanwhile,
+		// and beside the ports of the end-to-end tests, which run at the same time.
+		port := uint16(10000 + mathrand.IntN(10000))
 		l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", port))
 		if err == nil {
 			l.Close()

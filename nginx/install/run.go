@@ -68,6 +68,9 @@ type runner struct {
 	err    error // why the last pass failed
 	// stale is true when nginx may have loaded other files than it should have.
 	stale bool
+	// unanswered is true when nginx was told to reload and nobody saw it do so.
+	unanswered bool
+	crew       int // how many workers nginx had before that
 
 	pid       int
 	startedAt time.Time
@@ -305,7 +308,7 @@ func (r *runner) adopt(ctx context.Context) {
 // follow watches over a master process.
 func (r *runner) follow(pid int, startedAt time.Time) {
 	r.forget()
-	r.pid, r.startedAt = pid, startedAt
+	r.pid, r.startedAt, r.unanswered = pid, startedAt, false
 	r.gone, r.unwatch = r.way.watch(pid)
 }
 

@@ -134,7 +134,7 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 func freePorts() (int, int, error) {
 	var ports []int
 	for range 1000 {
-		port := 10_000 + rand.IntN(20_000)
+		port := 20_000 + rand.IntN(10_000)
 		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
 		if err != nil {
 			continue
@@ -144,7 +144,7 @@ func freePorts() (int, int, error) {
 			return ports[0], ports[1], nil
 		}
 	}
-	return 0, 0, errors.New("no two free ports between 10000 and 30000")
+	return 0, 0, errors.New("no two free ports between 20000 and 30000")
 }
 
 // ConfigFile is the path of the agent's configuration.
