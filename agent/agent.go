@@ -180,7 +180,19 @@ func (a *agent) resolveAll(layers ...[]config.Value) (config.Resolved, error) {
 	if _, err := address.ParseClaims(r.Config.Address.Claim); err != nil {
 		return r, &config.Error{Where: r.From["address.claim"], Field: "address.claim", Reason: err.Error()}
 	}
+	if _, err := GateSettings(r.Config.Gate); err != nil {
+		return r, from(r, err)
+	}
 	return r, nil
+}
+
+// from adds to an error of a setting where its value is from.
+func from(r config.Resolved, err error) error {
+	var wrong *config.Error
+	if errors.As(err, &wrong) {
+		wrong.Where = r.From[wrong.Field]
+	}
+	return err
 }
 
 // problems makes one problem of each error that is joined in err. One about a

@@ -335,3 +335,20 @@ func TestSystemdIsToldOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What only the gate understands is wrong configuration all the same, and named with its place.
+func TestWrongWindowsAreNamed(t *testing.T) {
+	c := withFile(t, "log-level: info\n")
+	c.write("gate:\n  windows: [22:00-06:00 Asia/Nowhere]\n")
+	if _, err := c.resolve(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: the time zone "Asia/Nowhere" is not known; write UTC`) {
+		t.Errorf("error %v", err)
+	}
+	c.write("gate:\n  windows: [by night]\n")
+	if _, err := c.resolve(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: "by night" is not a window`) {
+		t.Errorf("error %v", err)
+	}
+	c.write("gate:\n  windows: [22:00-06:00 Asia/Tokyo, Sat-Sun 00:00-24:00]\n")
+	if r, err := c.resolve(); err != nil || len(r.Config.Gate.Windows) != 2 {
+		t.Errorf("%v, %v", r.Config.Gate.Windows, err)
+	}
+}

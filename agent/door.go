@@ -42,16 +42,18 @@ type ask struct {
 }
 
 func newDoor(a *agent, c config.Config) *door {
+	settings, _ := GateSettings(c.Gate) // checked when the configuration was read
 	return &door{
 		identity: latest.New[identity.Identity](), readings: latest.New[credit.Reading](), released: latest.New[[]string](), asks: make(chan ask),
-		settings: GateSettings(c.Gate), creditFile: statePath(c, "credit.json"), gateFile: statePath(c, "gate.json"),
+		settings: settings, creditFile: statePath(c, "credit.json"), gateFile: statePath(c, "gate.json"),
 		log: a.o.Log, decided: make(chan struct{}),
 	}
 }
 
 // GateSettings translates the configuration, in which 0 is 0 and auto is auto,
-// into the gate's terms, in which 0 is the default and less is none.
-func GateSettings(c config.Gate) gate.Settings {
+// into the gate's terms, in which 0 is the default and less is none. The error names
+// the field that is wrong.
+func GateSettings(c config.Gate) (gate.Settings, error) {
 	s := gate.Settings{
 		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, SurplusLimit: c.SurplusLimit, Busy: c.Busy,
 	}
@@ -65,7 +67,11 @@ func GateSettings(c config.Gate) gate.Settings {
 	if c.OpenMark != config.Auto {
 		s.OpenMark = max(c.OpenMark, smallest)
 	}
-	return s
+	var err error
+	if s.Windows, err = gate.ParseWindows(c.Windows, time.LoadLocation); err != nil {
+		return s, &config.Error{Field: "gate.windows", Reason: err.Error()}
+	}
+	return s, nil
 }
 
 // smallest is an amount of credits that is as good as none.

@@ -135,6 +135,7 @@ type Gate struct {
 	StaleAfter   time.Duration
 	SurplusLimit float64
 	Busy         float64
+	Windows      []string
 	ECS          bool
 	BatchCE      string
 }

@@ -272,6 +272,14 @@ var Settings = []Setting{
 		"Surplus credits, which cost money, that batches may run up on an unlimited instance."),
 	floatSetting("gate.busy", func(c *Config) *float64 { return &c.Gate.Busy }, 0.01, 1,
 		"On an instance without credits: share of all processors used by services at which the gate closes."),
+	listSetting("gate.windows", func(c *Config) *[]string { return &c.Gate.Windows },
+		"[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], such as 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00 UTC; none is always",
+		"When batches may start, by the wall clock of a time zone (UTC if none is named), whatever the credits are.", func(v string) error {
+			if !windowForm.MatchString(v) {
+				return fmt.Errorf("%q is not a window such as 22:00-06:00 Asia/Tokyo", v)
+			}
+			return nil
+		}),
 	boolSetting("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
 		"Tell ECS: keep the attribute nagaya.batch=open|closed on this container instance."),
 	textSetting("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE },
@@ -303,7 +311,9 @@ var (
 	unitName      = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
 	labelName     = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
 	rootForm      = pattern.Of(1024, `none|[2-5][0-9][0-9]( [^\s"']+)?`)
-	fileName      = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	// Package gate reads it, and knows days, times and zones.
+	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
+	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)

@@ -45,12 +45,10 @@ func (s *State) admit(in Input, v view, d *Decision) {
 			e.Reason = fmt.Sprintf("refused at its latest start %s: %s", clock(e.LatestStart), why)
 			d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
 			e.report(d)
+		case late && v.outside:
+			e.waits(why, "give it a deadline that leaves it a part of a window, or widen gate.windows", d)
 		case late && v.paid():
-			e.Reason = fmt.Sprintf("should have started at %s, but %s, and surplus costs money", clock(e.LatestStart), why)
-			d.Problems = append(d.Problems, problem.Problem{
-				Code: "job-late", Subject: "job " + e.ID, Text: fmt.Sprintf("job %q %s", e.ID, e.Reason),
-				Hint: "allow surplus with gate.surplus-limit, or give it a later deadline or a smaller need",
-			})
+			e.waits(why+", and surplus costs money", "allow surplus with gate.surplus-limit, or give it a later deadline or a smaller need", d)
 		case late:
 			e.Overdue = true
 			s.let(e, in.Now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), although(why, v)), d)
@@ -62,6 +60,14 @@ func (s *State) admit(in Input, v view, d *Decision) {
 			}
 		}
 	}
+}
+
+// waits lets a job wait beyond its latest start, and says so.
+func (e *Entry) waits(why, hint string, d *Decision) {
+	e.Reason = fmt.Sprintf("should have started at %s, but %s", clock(e.LatestStart), why)
+	d.Problems = append(d.Problems, problem.Problem{
+		Code: "job-late", Subject: "job " + e.ID, Text: fmt.Sprintf("job %q %s", e.ID, e.Reason), Hint: hint,
+	})
 }
 
 // although fits the reason into the sentence of a late admission.

@@ -44,6 +44,9 @@ type Decision struct {
 	OpenMark float64 `json:"open_mark"`
 	// OpensAt is when a closed gate is expected to open; zero when that is not in sight.
 	OpensAt time.Time `json:"opens_at,omitzero"`
+	// Windows are when batches may start; WindowChanges is when the present one ends, or the next begins.
+	Windows       []string  `json:"windows,omitempty"`
+	WindowChanges time.Time `json:"window_changes,omitzero"`
 	// Jobs are all known jobs, the most urgent first.
 	Jobs []Entry `json:"jobs"`
 	// NextCheck is when the next decision is due even if nothing new arrives.
@@ -75,6 +78,7 @@ func Next(s State, in Input) (State, Decision) {
 	set := in.Settings.For(in.Credits.Bank.Spec)
 	s = s.clone()
 	d := Decision{At: in.Now, Reserve: set.Reserve, OpenMark: set.OpenMark, ValidUntil: in.Now.Add(validFor)}
+	d.Windows, d.WindowChanges = set.Windows.texts(), set.Windows.Change(in.Now)
 	s.hear(in, set, &d)
 	v := look(in, set)
 	s.admit(in, v, &d)
@@ -84,6 +88,9 @@ func Next(s State, in Input) (State, Decision) {
 	d.Jobs = slices.Clone(s.Jobs)
 	slices.SortFunc(d.Jobs, urgent)
 	d.NextCheck = s.nextCheck(in.Now, set)
+	if w := d.WindowChanges; !w.IsZero() && w.Before(d.NextCheck) {
+		d.NextCheck = w
+	}
 	problem.Sort(d.Problems)
 	return s, d
 }
@@ -112,8 +119,16 @@ func (s *State) swing(in Input, set Settings, v view, d *Decision) {
 	}
 	s.Known = s.Known || d.Known
 	d.Reason = reason
-	if !open && v.shut == "" && v.credits {
+	switch {
+	case open && !d.WindowChanges.IsZero():
+		d.Reason += "; the window ends at " + clock(d.WindowChanges)
+	case !open && v.outside && !v.hold:
+		d.OpensAt = d.WindowChanges
+	case !open && v.shut == "" && v.credits:
 		d.OpensAt = v.opensAt(set, promised)
+		if !d.OpensAt.IsZero() && !set.Windows.Open(d.OpensAt) {
+			d.OpensAt = set.Windows.Change(d.OpensAt)
+		}
 	}
 }
 

@@ -59,6 +59,9 @@ func (r Report) Text(now time.Time) string {
 	if !d.OpensAt.IsZero() {
 		fmt.Fprintf(&w, "  expected to open at %s\n", clock(d.OpensAt))
 	}
+	if len(d.Windows) > 0 {
+		fmt.Fprintf(&w, "  batches may start in %s\n", strings.Join(d.Windows, ", "))
+	}
 	if len(d.Jobs) > 0 {
 		fmt.Fprintf(&w, "\n  %-20s %-16s %-8s %8s %8s  %s\n", "job", "name", "state", "expected", "spent", "why")
 		for _, e := range d.Jobs {

@@ -36,6 +36,8 @@ type Settings struct {
 	// Busy is the services' share of all processors, 0 to 1, from which on the gate of an instance
 	// without credits stays closed, 0.5 by default. It closes a fifth above it.
 	Busy float64 `json:"busy"`
+	// Windows are when batches may start; none is always.
+	Windows Windows `json:"windows,omitempty"`
 }
 
 // Defaults for the fields of Settings, and the shares that the others are derived from.

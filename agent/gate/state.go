@@ -64,6 +64,7 @@ func (s *State) hear(in Input, set Settings, d *Decision) {
 		e.Expected = s.History[e.Name].expect(e.Need, set.DefaultNeed)
 	}
 	s.latestStarts(in.Credits)
+	s.within(set.Windows, in.Now)
 }
 
 // hearOne brings one job up to date. What was heard already, or long ago, is passed over.

@@ -14,6 +14,8 @@ type view struct {
 	shut string
 	// hold means that not even a job at its latest start may start.
 	hold bool
+	// outside means that no window is open, so that a job which may be late waits for the next.
+	outside bool
 	// known is whether the numbers mean something although shut is set.
 	known bool
 	// credits is false on an instance without credits: the load decides then.
@@ -56,6 +58,9 @@ func look(in Input, set Settings) view {
 			n = len(c.Forecast)
 		}
 		v.points = c.Forecast[:max(n, min(1, len(c.Forecast)))]
+	}
+	if why := set.Windows.shut(in.Now); why != "" {
+		v.shut, v.outside = why, true
 	}
 	if in.Hold != "" {
 		v.shut, v.hold = "held: "+in.Hold, true

@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	// Small hosts and containers may have no database of time zones.
+	_ "time/tzdata"
 )
 
 // Exit codes. 'nagaya gate run' exits as its command did; what it adds to that

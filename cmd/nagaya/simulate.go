@@ -118,8 +118,8 @@ func (c *cli) rehearse(f simulateFlags) (rehearsal.Options, []rehearsal.Policy, 
 	if err != nil {
 		return o, nil, err
 	}
-	o.Settings = agent.GateSettings(r.Config.Gate)
-	return o, policies, nil
+	o.Settings, err = agent.GateSettings(r.Config.Gate)
+	return o, policies, err
 }
 
 // burstable looks a type up.

@@ -86,3 +86,37 @@ func TestSimulateSaysWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// The gate of a rehearsal keeps to the windows of the configuration.
+func TestSimulateKeepsToTheWindows(t *testing.T) {
+	trace, jobs := written(t, "cpu.csv", recorded()), written(t, "jobs.yaml", nightly)
+	file := written(t, "nagaya.yaml", "gate: {windows: ['Mon-Thu 23:00-02:00 Europe/Berlin', 'Fri-Sun 07:00-08:00 Asia/Tokyo']}\n")
+	args := []string{"simulate", "--config", file, "--type", "t3.micro", "--trace", trace, "--jobs", jobs, "--policy", "gate"}
+	got := nagaya(t, append(args, "--json")...)
+	var r rehearsal.Report
+	if err := json.Unmarshal([]byte(got.out), &r); err != nil {
+		t.Fatalf("%v: %+v", err, got)
+	}
+	started := 0
+	for _, x := range r.Results[0].Runs {
+		if x.Started.IsZero() {
+			continue
+		}
+		started++
+		hour := x.Started.UTC().Hour()
+		if weekend := x.Due.Weekday() >= time.Friday || x.Due.Weekday() == time.Sunday; weekend && hour != 22 || !weekend && hour < 22 && hour > 0 {
+			t.Errorf("%s started at %s", x.ID, x.Started)
+		}
+	}
+	if started < 6 {
+		t.Errorf("%d runs started", started)
+	}
+	if got = nagaya(t, append(args, "--journal")...); !strings.Contains(got.out, "outside the windows") {
+		t.Errorf("no reason tells of the windows:\n%s", got.out)
+	}
+	file = written(t, "nagaya.yaml", "gate: {windows: ['22:00-06:00 Asia/Nowhere']}\n")
+	got = nagaya(t, "simulate", "--config", file, "--type", "t3.micro", "--trace", trace, "--jobs", jobs)
+	if got.code != exitUsage || !strings.Contains(got.errs, `gate.windows: the time zone "Asia/Nowhere" is not known`) {
+		t.Errorf("a wrong zone: %+v", got)
+	}
+}

@@ -1,0 +1,240 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Window is a part of the week in which batches may start, by the wall clock of a place: an hour that summer
+// time skips is not there, and one that it repeats is there twice.
+type Window struct {
+	text string
+	days [7]bool // on which it begins, by time.Weekday
+	// from and to are minutes since midnight; one that ends before it begins ends on the next day.
+	from, to int
+	zone     *time.Location
+}
+
+// WindowForm says how a window is written, for people.
+const WindowForm = "[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], e.g. 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00; without a zone it is UTC"
+
+var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+const minutesOfDay = 24 * 60
+
+// ParseWindow reads a window in the form of WindowForm. The days are those on which it begins, all without one. Zones
+// are looked up by zone, which time.LoadLocation is.
+func ParseWindow(text string, zone func(string) (*time.Location, error)) (Window, error) {
+	w := Window{text: strings.Join(strings.Fields(text), " "), zone: time.UTC}
+	words := strings.Fields(text)
+	if len(words) > 0 && !strings.Contains(words[0], ":") {
+		if err := w.readDays(words[0]); err != nil {
+			return w, err
+		}
+		words = words[1:]
+	} else {
+		w.days = [7]bool{true, true, true, true, true, true, true}
+	}
+	if len(words) == 0 || len(words) > 2 {
+		return w, fmt.Errorf("%.60q is not of the form %s", text, WindowForm)
+	}
+	if err := w.readTimes(words[0]); err != nil {
+		return w, err
+	}
+	if len(words) == 2 {
+		// "Local" is whatever the machine is set to, which nobody sees in the text.
+		loc, err := zone(words[1])
+		if err != nil || words[1] == "Local" {
+			return w, fmt.Errorf("the time zone %.60q is not known; write UTC or one such as Asia/Tokyo", words[1])
+		}
+		w.zone = loc
+	}
+	return w, nil
+}
+
+func (w *Window) readDays(text string) error {
+	first, last, ranged := strings.Cut(strings.ToLower(text), "-")
+	if !ranged {
+		last = first
+	}
+	a, b := slices.Index(weekdays, first), slices.Index(weekdays, last)
+	if a < 0 || b < 0 {
+		return fmt.Errorf("%.40q is neither a day such as Sat nor days such as Mon-Fri", text)
+	}
+	for i := a; ; i = (i + 1) % 7 {
+		w.days[i] = true
+		if i == b {
+			return nil
+		}
+	}
+}
+
+func (w *Window) readTimes(text string) error {
+	first, last, ok := strings.Cut(text, "-")
+	var err error
+	if w.from, err = clockTime(first); ok && err == nil && w.from < minutesOfDay {
+		if w.to, err = clockTime(last); err == nil && w.from != w.to {
+			return nil
+		}
+	}
+	if ok && err == nil && w.from == w.to {
+		return fmt.Errorf("%.40q begins when it ends; write 00:00-24:00 for whole days", text)
+	}
+	return fmt.Errorf("%.40q is not a span of the day such as 22:00-06:00", text)
+}
+
+// clockTime reads HH:MM, 24:00 included, as minutes since midnight.
+func clockTime(text string) (int, error) {
+	if text == "24:00" {
+		return minutesOfDay, nil
+	}
+	if t, err := time.Parse("15:04", text); err == nil && len(text) == len("15:04") {
+		return t.Hour()*60 + t.Minute(), nil
+	}
+	return 0, errors.New("not a time of day")
+}
+
+// String returns the window as it is written.
+func (w Window) String() string { return w.text }
+
+// MarshalText writes the window as it is written.
+func (w Window) MarshalText() ([]byte, error) { return []byte(w.text), nil }
+
+// open reports whether t is in the window.
+func (w Window) open(t time.Time) bool {
+	t = t.In(w.zone)
+	today, yesterday := w.days[t.Weekday()], w.days[(t.Weekday()+6)%7]
+	m := t.Hour()*60 + t.Minute()
+	if w.to > w.from {
+		return today && w.from <= m && m < w.to
+	}
+	return today && m >= w.from || yesterday && m < w.to
+}
+
+// edge is the next moment after t at which the window may begin or end.
+func (w Window) edge(t time.Time) time.Time {
+	t = t.In(w.zone)
+	into := time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute + time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+	next := 24*time.Hour - into
+	for _, m := range []int{w.from, w.to} {
+		if d := time.Duration(m)*time.Minute - into; d > 0 && d < next {
+			next = d
+		}
+	}
+	// Where the clock is set forward or back, what comes behind it is at another distance.
+	if _, end := t.ZoneBounds(); !end.IsZero() && end.Sub(t) < next {
+		return end
+	}
+	return t.Add(next)
+}
+
+// Windows are all windows together: batches may start in each. None at all is no restriction.
+type Windows []Window
+
+// ParseWindows reads several windows. All that is wrong is in the error.
+func ParseWindows(texts []string, zone func(string) (*time.Location, error)) (Windows, error) {
+	var all Windows
+	var errs []error
+	for _, text := range texts {
+		w, err := ParseWindow(text, zone)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		all = append(all, w)
+	}
+	return all, errors.Join(errs...)
+}
+
+// Open reports whether batches may start at t.
+func (ws Windows) Open(t time.Time) bool {
+	return len(ws) == 0 || slices.ContainsFunc(ws, func(w Window) bool { return w.open(t) })
+}
+
+// mostAhead is how far a change is looked for. Windows repeat each week, but for changes of the clock.
+const mostAhead = 9 * 24 * time.Hour
+
+// Change is the first moment after t at which Open is not what it is at t; zero when there is none.
+func (ws Windows) Change(t time.Time) time.Time {
+	if len(ws) == 0 {
+		return time.Time{}
+	}
+	for at, was := t, ws.Open(t); at.Sub(t) < mostAhead; {
+		next := ws[0].edge(at)
+		for _, w := range ws[1:] {
+			if e := w.edge(at); e.Before(next) {
+				next = e
+			}
+		}
+		if at = next; ws.Open(at) != was {
+			return at.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// lastBefore is the end of the last open span that begins after from and not after t, or t itself when it is open. It is
+// false when there is none.
+func (ws Windows) lastBefore(from, t time.Time) (time.Time, bool) {
+	if ws.Open(t) {
+		return t, true
+	}
+	if oldest := t.Add(-mostAhead); from.Before(oldest) {
+		from = oldest
+	}
+	var last time.Time
+	for at := from; ; {
+		next := ws.Change(at)
+		if next.IsZero() || next.After(t) {
+			return last, !last.IsZero()
+		}
+		if ws.Open(at) {
+			last = next
+		}
+		at = next
+	}
+}
+
+// shut says why no batch may start at t; empty when one may.
+func (ws Windows) shut(t time.Time) string {
+	if ws.Open(t) {
+		return ""
+	}
+	if next := ws.Change(t); !next.IsZero() {
+		return fmt.Sprintf("it is outside the windows (%s); the next begins at %s", ws, clock(next))
+	}
+	return fmt.Sprintf("it is outside the windows (%s)", ws)
+}
+
+func (ws Windows) texts() []string {
+	var all []string
+	for _, w := range ws {
+		all = append(all, w.text)
+	}
+	return all
+}
+
+// String joins the windows for people.
+func (ws Windows) String() string { return strings.Join(ws.texts(), ", ") }
+
+// lastMinute is how long before its window ends a job that cannot wait for the next must start.
+const lastMinute = time.Minute
+
+// within moves the latest start of jobs that would have to start while no window is open to the end of the
+// last one before it. A job for which there is none has the latest start that it had.
+func (s *State) within(ws Windows, now time.Time) {
+	if len(ws) == 0 {
+		return
+	}
+	for i := range s.Jobs {
+		e := &s.Jobs[i]
+		if e.LatestStart.IsZero() || e.Phase != Waiting || ws.Open(e.LatestStart) {
+			continue
+		}
+		if end, ok := ws.lastBefore(now, e.LatestStart); ok {
+			e.LatestStart = end.Add(-lastMinute)
+		}
+	}
+}
