@@ -299,8 +299,8 @@ func TestLatestStartsLeaveTimeForWhatFollows(t *testing.T) {
 		asked = append(asked, a)
 	}
 	_, d := decide(t, State{}, Input{Now: noon.Add(3 * time.Second), Credits: saved(noon, 50, baseline), Asked: asked})
-	// 1.6 processors are free. The last has one of them for 16 minutes and a quarter more, the first two follow each other.
-	for i, before := range []time.Duration{87*time.Minute + 30*time.Second, 80 * time.Minute, 20 * time.Minute} {
+	// 1.6 processors are free. The last has one of them for 16 minutes and the least margin of 5, the first two follow each other.
+	for i, before := range []time.Duration{87*time.Minute + 30*time.Second, 80 * time.Minute, 21 * time.Minute} {
 		if e, _ := d.Job(fmt.Sprint(i)); !e.LatestStart.Equal(noon.Add(10*time.Hour - before)) {
 			t.Errorf("job %d: latest start %v before the deadline, want %v", i, e.Deadline.Sub(e.LatestStart), before)
 		}

@@ -158,7 +158,7 @@ func (s *State) latestStarts(c credit.Report) {
 			alone = min(free, e.Cores)
 		}
 		left := max(e.Expected-e.Spent, 0)
-		e.LatestStart = e.Deadline.Add(-span(left / alone))
+		e.LatestStart = e.Deadline.Add(-max(span(left/alone), minutes(left/alone)+leastMargin))
 		if e.Phase != Waiting {
 			continue
 		}
@@ -189,10 +189,10 @@ func usual(c credit.Report, until time.Time) float64 {
 	return sum / float64(n)
 }
 
-// span is how long minutes of work are taken for.
-func span(minutes float64) time.Duration {
-	return time.Duration(latestStartMargin * minutes * float64(time.Minute))
-}
+// span is how long so many minutes of work are taken for.
+func span(work float64) time.Duration { return minutes(latestStartMargin * work) }
+
+func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
 // urgent orders the queue: earliest deadline first, those without one last, then as they came.
 func urgent(a, b Entry) int {

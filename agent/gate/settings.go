@@ -56,6 +56,7 @@ const (
 	meterStale        = time.Minute
 	leastDefaultNeed  = 1.0
 	latestStartMargin = 1.25
+	leastMargin       = 5 * time.Minute
 	leastCores        = 0.05 // that a job gets of processors however busy they are
 )
 
