@@ -34,6 +34,7 @@ build: ## Build the programs into bin/, static and stripped.
 .PHONY: test
 test: prepare lint build ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
 	@.ci/debian-tar >/dev/null
+	@.ci/firstboot-tools >/dev/null
 	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
 
 .PHONY: demo
@@ -72,11 +73,11 @@ prepare: ## Install what the tests need and is missing (Debian, root).
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.
-	@unformatted=$$($(GOFUMPT) -l agent cmd nginx systemd); \
+	@unformatted=$$($(GOFUMPT) -l agent cmd nginx packaging systemd); \
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
-	shellcheck .ci/* packaging/*.sh
+	shellcheck .ci/* packaging/*.sh packaging/user-data/*.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
