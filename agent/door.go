@@ -55,7 +55,8 @@ func newDoor(a *agent, c config.Config) *door {
 // the field that is wrong.
 func GateSettings(c config.Gate) (gate.Settings, error) {
 	s := gate.Settings{
-		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, SurplusLimit: c.SurplusLimit, Busy: c.Busy,
+		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, Busy: c.Busy,
+		SurplusLimit: c.SurplusLimit, SurplusDollars: c.SurplusDollars, SurplusPeriod: gate.Period(c.SurplusPeriod), SurplusPrice: max(c.SurplusPrice, 0),
 	}
 	switch c.Reserve {
 	case config.Auto:

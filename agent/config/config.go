@@ -134,10 +134,14 @@ type Gate struct {
 	Dwell        time.Duration
 	StaleAfter   time.Duration
 	SurplusLimit float64
-	Busy         float64
-	Windows      []string
-	ECS          bool
-	BatchCE      string
+	// SurplusDollars are US dollars, SurplusPrice US dollars a vCPU-hour.
+	SurplusDollars float64
+	SurplusPeriod  string
+	SurplusPrice   float64
+	Busy           float64
+	Windows        []string
+	ECS            bool
+	BatchCE        string
 }
 
 // Auto is the value of an amount that was left to the instance type.

@@ -186,9 +186,13 @@ func floatSetting(p string, at func(*Config) *float64, lo, hi float64, doc strin
 }
 
 func creditsSetting(p string, at func(*Config) *float64, doc string) Setting {
-	const most = 4608 // the largest balance of any type, t3.2xlarge
+	return autoSetting(p, at, "credits", 0, 4608, doc) // the largest balance of any type, t3.2xlarge
+}
+
+// autoSetting is an amount of what that may be left to the instance type.
+func autoSetting(p string, at func(*Config) *float64, what string, least, most float64, doc string) Setting {
 	return Setting{
-		Path: p, Doc: doc, Allowed: fmt.Sprintf("auto, or credits from 0 to %d", most),
+		Path: p, Doc: doc, Allowed: fmt.Sprintf("auto, or %s from %g to %g", what, least, most),
 		set: func(c *Config, v []string) error {
 			if v[0] == "auto" {
 				*at(c) = Auto
@@ -198,8 +202,8 @@ func creditsSetting(p string, at func(*Config) *float64, doc string) Setting {
 			if err != nil {
 				return fmt.Errorf("%q is neither auto nor a number", v[0])
 			}
-			if !(n >= 0 && n <= most) { // refuses NaN too
-				return fmt.Errorf("%g is outside 0 to %d", n, most)
+			if !(n >= least && n <= most) { // refuses NaN too
+				return fmt.Errorf("%g is outside %g to %g", n, least, most)
 			}
 			*at(c) = n
 			return nil

@@ -41,11 +41,10 @@ const (
 	surplusPriceT4g = 0.04
 )
 
-// Price returns what surplus credits cost on the type, in US dollars with Linux.
-func (s Spec) Price(credits float64) float64 {
-	perHour := surplusPrice
+// SurplusPrice is what a vCPU-hour of surplus costs on the type, in US dollars with Linux.
+func (s Spec) SurplusPrice() float64 {
 	if s.T4g() {
-		perHour = surplusPriceT4g
+		return surplusPriceT4g
 	}
-	return credits / 60 * perHour
+	return surplusPrice
 }

@@ -32,10 +32,10 @@ func TestStopAndStart(t *testing.T) {
 
 func TestPrice(t *testing.T) {
 	// The guide's own example charges 304 credits of a t3.nano: five hours of a vCPU and 4 minutes.
-	if got := mustLookup(t, "t3.nano").Price(304); !near(got, 0.2533) {
+	if got := mustLookup(t, "t3.nano").SurplusPrice() / 60 * 304; !near(got, 0.2533) {
 		t.Errorf("304 credits cost %.4f dollars", got)
 	}
-	if got := mustLookup(t, "t4g.nano").Price(60); got != 0.04 {
+	if got := mustLookup(t, "t4g.nano").SurplusPrice(); got != 0.04 {
 		t.Errorf("an hour of a t4g's surplus costs %.4f dollars", got)
 	}
 }

@@ -53,8 +53,13 @@ func (m *Memory) identify(r Reading) {
 	resized := m.Type != "" && m.Type != r.Type
 	// A stop loses a T2's credits and hides for how long the others earned nothing.
 	restarted := !m.StartedAt.IsZero() && !r.StartedAt.IsZero() && !m.StartedAt.Equal(r.StartedAt)
-	if another {
-		m.Hours, m.Minutes = nil, nil
+	switch {
+	case another:
+		m.Hours, m.Minutes, m.Bill = nil, nil, Bill{}
+	case (resized || restarted) && !m.AnchorAt.IsZero():
+		// What was owed was charged when it stopped.
+		_, a := m.Bank.Stop()
+		m.post(r.At, Account{Charged: a.Charged})
 	}
 	if another || resized {
 		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
@@ -96,8 +101,7 @@ func (m *Memory) setMode(r Reading) {
 	var a Account
 	m.Bank, a = m.Bank.Switch(mode)
 	if a != (Account{}) {
-		h := m.hour(r.At)
-		h.Account = h.Add(a)
+		m.post(r.At, a)
 	}
 }
 
@@ -148,12 +152,12 @@ func (m *Memory) book(at time.Time, minutes float64, u usage) {
 		return
 	}
 	if m.AnchorAt.IsZero() {
-		h.Account = h.Add(Account{Earned: m.Bank.Spec.Baseline() * minutes, Spent: u.busy})
+		m.post(at, Account{Earned: m.Bank.Spec.Baseline() * minutes, Spent: u.busy})
 		return
 	}
 	var a Account
 	m.Bank, a = m.Bank.Advance(time.Duration(minutes*float64(time.Minute)), u.busy/minutes)
-	h.Account = h.Add(a)
+	m.post(at, a)
 	m.Replayed += u.busy
 }
 

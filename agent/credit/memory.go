@@ -30,7 +30,9 @@ type Memory struct {
 	// Minutes are the last measured minutes, oldest first.
 	Minutes []Minute `json:"minutes,omitempty"`
 	// Hours are the last clock hours, oldest first, the running one last.
-	Hours   []Hour  `json:"hours,omitempty"`
+	Hours []Hour `json:"hours,omitempty"`
+	// Bill is the surplus that this instance was charged.
+	Bill    Bill    `json:"bill,omitzero"`
 	Profile Profile `json:"profile"`
 }
 
@@ -156,6 +158,13 @@ func (m *Memory) hour(t time.Time) *Hour {
 		}
 	}
 	return &m.Hours[n-1]
+}
+
+// post enters what happened in the books of the hour, and what is charged in the bill.
+func (m *Memory) post(at time.Time, a Account) {
+	h := m.hour(at)
+	h.Account = h.Add(a)
+	m.Bill = m.Bill.add(at, a.Charged)
 }
 
 // since sums the hours that end after t.

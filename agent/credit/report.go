@@ -37,6 +37,8 @@ type Report struct {
 	LastDay Hour `json:"last_day"`
 	// Hours are the accounts of these, the oldest first.
 	Hours []Hour `json:"hours,omitempty"`
+	// Bill is the surplus that was charged to an unlimited instance, as far as it was watched.
+	Bill Bill `json:"bill,omitzero"`
 	// MeterAt is when the CPU counters were last read, AnchorAt the time stamp of the CloudWatch point in use.
 	MeterAt  time.Time `json:"meter_at,omitzero"`
 	AnchorAt time.Time `json:"anchor_at,omitzero"`
@@ -83,6 +85,7 @@ func (m *Memory) report(r Reading) Report {
 		})
 		return out
 	}
+	out.Bill = m.Bill.at(r.At)
 	out.VCPUs, out.Mode, out.ModeKnown, out.Bank = spec.VCPUs, m.Bank.Mode, r.ModeKnown, m.Bank
 	m.warnTooSmall(&out)
 	if m.AnchorAt.IsZero() {

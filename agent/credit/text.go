@@ -70,6 +70,9 @@ func (r Report) writeUse(w *strings.Builder) {
 		fmt.Fprintf(w, ", charged %s", number(d.Charged))
 	}
 	w.WriteString("\n")
+	if r.Bill.OfMonth > 0 {
+		fmt.Fprintf(w, "  billed     %s of surplus today, %s this month (UTC)\n", number(r.Bill.OfDay), number(r.Bill.OfMonth))
+	}
 }
 
 func (r Report) writeForecast(w *strings.Builder, now time.Time) {

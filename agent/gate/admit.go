@@ -48,7 +48,7 @@ func (s *State) admit(in Input, v view, d *Decision) {
 		case late && v.outside:
 			e.waits(why, "give it a deadline that leaves it a part of a window, or widen gate.windows", d)
 		case late && v.paid():
-			e.waits(why+", and surplus costs money", "allow surplus with gate.surplus-limit, or give it a later deadline or a smaller need", d)
+			e.waits(why+", and surplus costs money", "allow surplus with gate.surplus-dollars or gate.surplus-limit, or give it a later deadline or a smaller need", d)
 		case late:
 			e.Overdue = true
 			s.let(e, in.Now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), although(why, v)), d)

@@ -44,6 +44,8 @@ type Decision struct {
 	OpenMark float64 `json:"open_mark"`
 	// OpensAt is when a closed gate is expected to open; zero when that is not in sight.
 	OpensAt time.Time `json:"opens_at,omitzero"`
+	// Surplus is what may be billed; nil but on an unlimited instance.
+	Surplus *Surplus `json:"surplus,omitempty"`
 	// Windows are when batches may start; WindowChanges is when the present one ends, or the next begins.
 	Windows       []string  `json:"windows,omitempty"`
 	WindowChanges time.Time `json:"window_changes,omitzero"`
@@ -79,6 +81,10 @@ func Next(s State, in Input) (State, Decision) {
 	s = s.clone()
 	d := Decision{At: in.Now, Reserve: set.Reserve, OpenMark: set.OpenMark, ValidUntil: in.Now.Add(validFor)}
 	d.Windows, d.WindowChanges = set.Windows.texts(), set.Windows.Change(in.Now)
+	if in.Credits.Bank.Mode == credit.Unlimited {
+		allowed := set.surplus(in.Credits)
+		d.Surplus = &allowed
+	}
 	s.hear(in, set, &d)
 	v := look(in, set)
 	s.admit(in, v, &d)
@@ -145,7 +151,7 @@ func (s *State) judge(v view, ls []credit.Load, d *Decision) (open, urgently boo
 		mark *= closeShare
 	}
 	open = d.Free >= mark && d.Free > 0
-	numbers := fmt.Sprintf("balance %.1f ±%.1f, reserve %.1f, promised %.1f", d.Balance, d.ErrorBar, d.Reserve, d.Promised)
+	numbers := fmt.Sprintf("balance %.1f ±%.1f, reserve %.1f, promised %.1f", d.Balance, d.ErrorBar, d.Reserve, d.Promised) + d.Surplus.numbers()
 	if open {
 		return true, false, fmt.Sprintf("batches may spend %.1f credits (%s)", d.Free, numbers)
 	}

@@ -59,6 +59,9 @@ func (r Report) Text(now time.Time) string {
 	if !d.OpensAt.IsZero() {
 		fmt.Fprintf(&w, "  expected to open at %s\n", clock(d.OpensAt))
 	}
+	if d.Surplus != nil {
+		fmt.Fprintf(&w, "  %s\n", d.Surplus.text())
+	}
 	if len(d.Windows) > 0 {
 		fmt.Fprintf(&w, "  batches may start in %s\n", strings.Join(d.Windows, ", "))
 	}

@@ -28,9 +28,15 @@ type Settings struct {
 	// StaleAfter is the age of CloudWatch's newest point at which the balance
 	// counts as unknown, 30 min by default.
 	StaleAfter time.Duration `json:"stale_after"`
-	// SurplusLimit is the surplus credits that batches may run up on an unlimited
-	// instance; 0, the default, means none. It lowers the floor that Reserve sets.
-	SurplusLimit float64 `json:"surplus_limit"`
+	// SurplusLimit is the surplus credits that an unlimited instance may be charged and owe in a SurplusPeriod,
+	// and SurplusDollars what they may cost in US dollars at SurplusPrice a vCPU-hour. 0 is not said: if both are said
+	// the lesser holds, and if neither is, which is the default, nothing may be charged. It lowers the floor that Reserve sets.
+	SurplusLimit   float64 `json:"surplus_limit"`
+	SurplusDollars float64 `json:"surplus_dollars,omitempty"`
+	SurplusPeriod  Period  `json:"surplus_period,omitempty"`
+	// SurplusPrice is what AWS asks with Linux by default.
+	SurplusPrice float64 `json:"surplus_price,omitempty"`
+	priceAssumed bool
 	// DefaultNeed is the credits assumed for a job that declares none and has never run, by default 10 % of the type's cap.
 	DefaultNeed float64 `json:"default_need"`
 	// Busy is the services' share of all processors, 0 to 1, from which on the gate of an instance
@@ -75,6 +81,12 @@ func (s Settings) For(spec credit.Spec) Settings {
 	s.StaleAfter = positive(s.StaleAfter, DefaultStaleAfter)
 	s.Busy = positive(s.Busy, DefaultBusy)
 	s.SurplusLimit = max(s.SurplusLimit, 0)
+	if s.SurplusPrice <= 0 {
+		s.SurplusPrice, s.priceAssumed = spec.SurplusPrice(), true
+	}
+	if s.SurplusPeriod == "" {
+		s.SurplusPeriod = Monthly
+	}
 	return s
 }
 

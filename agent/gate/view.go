@@ -50,7 +50,7 @@ func look(in Input, set Settings) view {
 		v.bank = c.Bank.Less(c.ErrorBar)
 		v.floor = set.Reserve
 		if c.Bank.Mode == credit.Unlimited {
-			v.floor = max(set.Reserve-set.SurplusLimit, -c.Bank.Spec.Max)
+			v.floor = set.Reserve - set.surplus(c).Left
 		}
 		end := in.Now.Add(set.Horizon)
 		n := slices.IndexFunc(c.Forecast, func(p credit.Point) bool { return p.At.After(end) })

@@ -242,7 +242,7 @@ func (b lowerBound) result(o Options, runs []Run, idle *world) Result {
 	}
 	r.Account.Throttled = idle.throttled
 	r.ChargedForJobs = max(0, r.Account.Charged-idle.account.Charged)
-	r.ChargedDollars = o.Spec.Price(r.Account.Charged)
+	r.ChargedDollars = o.Settings.For(o.Spec).Dollars(r.Account.Charged)
 	for k, x := range runs {
 		x.Spent = b.given[k]
 		r.Jobs += x.Spent

@@ -74,7 +74,7 @@ type Result struct {
 	Throttled       float64 `json:"throttled_vcpu_seconds"`
 	ThrottledByJobs float64 `json:"throttled_by_jobs_vcpu_seconds"`
 	// ChargedForJobs is the surplus billed beyond what the services alone would have
-	// cost, ChargedDollars all that is billed, with Linux.
+	// cost, ChargedDollars all that is billed, at the price of the settings.
 	ChargedForJobs float64 `json:"charged_for_jobs"`
 	ChargedDollars float64 `json:"charged_dollars"`
 	// InTime, Late and Refused count the runs; Late includes those that never ended.

@@ -130,7 +130,7 @@ func TestWhatIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	x = rep.Results[0]
-	if x.Throttled != 0 || x.ChargedForJobs <= 0 || math.Abs(x.ChargedDollars-s.Price(x.Account.Charged)) > 1e-9 {
+	if x.Throttled != 0 || x.ChargedForJobs <= 0 || math.Abs(x.ChargedDollars-x.Account.Charged/60*0.05) > 1e-9 {
 		t.Errorf("unlimited: %+v", x.Account)
 	}
 }
@@ -157,5 +157,24 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 	if _, err := Play(good, Policies...); err != nil {
 		t.Error(err)
+	}
+}
+
+// Jobs that take far more than is earned cost what was allowed on an unlimited instance, and no more.
+func TestSurplusStaysWithinItsLimit(t *testing.T) {
+	s := spec(t, "t3.nano")
+	for _, dollars := range []float64{0, 0.25} {
+		rep, err := Play(Options{
+			Spec: s, Mode: credit.Unlimited, Trace: steady(2, 5), Balance: s.Max / 2,
+			Jobs:     []Job{every(t, "0 */3 * * *", Job{Name: "greedy", Need: 100, Estimate: 100}, 0)},
+			Settings: gate.Settings{SurplusDollars: dollars, Reserve: -1},
+		}, Gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := rep.Results[0]
+		if x.ChargedDollars > dollars || dollars > 0.2 && x.ChargedDollars < dollars/2 {
+			t.Errorf("allowed $%.2f, charged $%.3f", dollars, x.ChargedDollars)
+		}
 	}
 }

@@ -234,7 +234,7 @@ func (w *world) reading() credit.Reading {
 func (w *world) result(p Policy, idle *world) Result {
 	r := Result{
 		Policy: p, Account: w.account, Services: w.services, Jobs: w.jobs, Throttled: 60 * w.throttled,
-		ChargedDollars: w.o.Spec.Price(w.account.Charged), Runs: w.runs, Decisions: w.decisions, Steps: w.steps, WorstError: w.worst,
+		ChargedDollars: w.o.Settings.For(w.o.Spec).Dollars(w.account.Charged), Runs: w.runs, Decisions: w.decisions, Steps: w.steps, WorstError: w.worst,
 	}
 	var taken float64
 	if idle != nil {
