@@ -19,11 +19,13 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -42,6 +44,8 @@ type Options struct {
 	// Notify speaks to systemd; nil speaks to nobody.
 	Notify *systemd.Notifier
 	Log    *slog.Logger
+	// Fields are what every entry of the journal carries; nil where there is none.
+	Fields *systemd.Fields
 	// Level is set to what the configuration says.
 	Level *slog.LevelVar
 	// Reload delivers an operator's wish to read the configuration again. May be nil.
@@ -67,6 +71,9 @@ type agent struct {
 	keeping  map[string][]problem.Problem
 	identity identity.Identity
 
+	// containers are what runs here, for the chronicle.
+	containers *latest.Slot[[]tasks.Container]
+
 	// table is the planner's; it outlives a flow, so that who holds a host name
 	// keeps it across a change of the configuration.
 	table route.Table
@@ -81,7 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Level == nil {
 		o.Level = new(slog.LevelVar)
 	}
-	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}}
+	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, containers: latest.New[[]tasks.Container]()}
 	resolved, err := a.resolve()
 	if err != nil {
 		return fmt.Errorf("%w:\n%w", ErrConfig, err)
@@ -102,6 +109,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	g.run("configuration", a.watchConfig)
 	g.run("systemd", a.tellSystemd)
+	g.run("chronicle", a.chronicle)
 	g.run("flow", a.flows)
 	err = g.wait()
 	if nerr := o.Notify.Stopping(); nerr != nil {
@@ -125,7 +133,7 @@ func (a *agent) flows(ctx context.Context) error {
 		}
 		before = &c
 		if err := a.o.Level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-			a.o.Log.Error("log level", "err", err)
+			a.o.Log.Error("log level", event.Key, event.ConfigRefused, "file", a.o.ConfigFile, "err", err)
 		}
 		a.writeConfigPart()
 		err := a.flow(flowCtx, c)
@@ -266,9 +274,9 @@ func (a *agent) reconfigure() {
 	a.writeConfigPart()
 	switch {
 	case err != nil:
-		a.o.Log.Error("configuration not taken", "file", a.o.ConfigFile, "err", err)
+		a.o.Log.Error("configuration not taken", event.Key, event.ConfigRefused, "file", a.o.ConfigFile, "err", err)
 	case changed:
-		a.o.Log.Info("configuration taken", "file", a.o.ConfigFile)
+		a.o.Log.Info("configuration taken", event.Key, event.ConfigTaken, "file", a.o.ConfigFile)
 		restart()
 	}
 }

@@ -21,10 +21,12 @@ type board struct {
 	alive    time.Time
 	// changed holds one unread "something was written".
 	changed *latest.Slot[struct{}]
+	// news holds the same, for another reader.
+	news *latest.Slot[struct{}]
 }
 
 func newBoard(version string, now time.Time) *board {
-	b := &board{changed: latest.New[struct{}]()}
+	b := &board{changed: latest.New[struct{}](), news: latest.New[struct{}]()}
 	b.status = status{Version: version, PID: os.Getpid(), StartedAt: now}
 	return b
 }
@@ -36,6 +38,7 @@ func (b *board) write(change func(*status)) {
 	b.standing = b.status.Standing(b.standing, time.Now())
 	b.mu.Unlock()
 	b.changed.Put(struct{}{})
+	b.news.Put(struct{}{})
 }
 
 // read returns the status as of now. What it points to is never changed.

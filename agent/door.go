@@ -11,6 +11,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -166,7 +167,7 @@ func (d *door) decide(m *mind, heard []ask) gate.Decision {
 func learnt[T any](d *door, file string) T {
 	var v, empty T
 	if err := recall(file, &v); err != nil {
-		d.log.Warn("what was learnt is lost", "file", file, "err", err)
+		d.log.Warn("what was learnt is lost", event.Key, event.MemoryLost, "file", file, "err", err)
 		return empty
 	}
 	return v
@@ -191,7 +192,7 @@ func holdFor(id identity.Identity, released []string) string {
 func (d *door) keep(e *credit.Estimator, s gate.State) {
 	for file, v := range map[string]any{d.creditFile: e.Memory(), d.gateFile: s} {
 		if err := keep(file, v); err != nil {
-			d.log.Warn("what was learnt could not be kept", "file", file, "err", err)
+			d.log.Warn("what was learnt could not be kept", event.Key, event.MemoryUnkept, "file", file, "err", err)
 		}
 	}
 }
@@ -200,19 +201,19 @@ func (d *door) keep(e *credit.Estimator, s gate.State) {
 // that went on. It reports whether one did.
 func (d *door) logChange(before gate.State, now gate.Decision) (moved bool) {
 	if before.At.IsZero() || before.Open != now.Open {
-		d.log.Info("gate "+gate.Word(now.Open), "reason", now.Reason, "balance", now.Balance, "error_bar", now.ErrorBar,
+		d.log.Info("gate "+gate.Word(now.Open), event.Key, event.OfGate(now.Open), "decision", gate.Word(now.Open), "reason", now.Reason, "credits", now.Balance, "error_bar", now.ErrorBar,
 			"reserve", now.Reserve, "headroom", now.Headroom, "promised", now.Promised, "free", now.Free, "known", now.Known)
 	}
 	for _, j := range now.Jobs {
 		i := slices.IndexFunc(before.Jobs, func(e gate.Entry) bool { return e.ID == j.ID })
 		if i < 0 || before.Jobs[i].Phase != j.Phase {
 			moved = true
-			d.log.Info("job "+string(j.Phase), "job", j.Name, "job_id", j.ID, "reason", j.Reason, "expected", j.Expected,
+			d.log.Info("job "+string(j.Phase), event.Key, event.OfJob(string(j.Phase)), "decision", j.Phase, "job", j.Name, "job_id", j.ID, "reason", j.Reason, "expected", j.Expected,
 				"spent", j.Spent, "deadline", j.Deadline, "free", now.Free)
 		}
 	}
 	for _, n := range now.Notes {
-		d.log.Info("gate note", "note", n)
+		d.log.Info("gate note", event.Key, event.GateNoted, "note", n)
 	}
 	return moved
 }

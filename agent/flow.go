@@ -67,7 +67,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
 	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
-	plan.keep, plan.offer = a.keepRoutes(c), able.offers.Put
+	plan.keep, plan.offer, plan.saw = a.keepRoutes(c), able.offers.Put, a.containers.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 

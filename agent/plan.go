@@ -13,6 +13,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -64,13 +65,14 @@ type planner struct {
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
 	keep     func(held)
-	offer    func(offer)       // may be nil
-	offered  string            // the generation that was offered last
-	told     bool              // a tree was given away
-	restyled bool              // nginx or the operator's snippets are others than the last tree was made with
-	holdTill time.Time         // until when the first tree is held back
-	tree     string            // generation of the last tree
-	remarks  []problem.Problem // of the last tree
+	offer    func(offer)             // may be nil
+	saw      func([]tasks.Container) // may be nil
+	offered  string                  // the generation that was offered last
+	told     bool                    // a tree was given away
+	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
+	holdTill time.Time               // until when the first tree is held back
+	tree     string                  // generation of the last tree
+	remarks  []problem.Problem       // of the last tree
 	running  report.Tasks
 	batchIDs atomic.Pointer[[]string]
 }
@@ -187,6 +189,9 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) {
 	snapshot := tasks.Merge(p.docker, p.ecs, p.files)
 	p.lookForSelf(&snapshot)
+	if p.saw != nil {
+		p.saw(snapshot.Containers)
+	}
 	if running := p.countTasks(snapshot); !reflect.DeepEqual(running, p.running) {
 		p.running = running
 		putTasks(running)
@@ -265,7 +270,7 @@ func (p *planner) readSnippets() {
 	if err != nil {
 		// The ones from before stay: a directory that cannot be read for a moment
 		// must not change how sites behave.
-		p.log.Warn("operator's nginx snippets could not be read", "dir", p.settings.SnippetDir, "err", err)
+		p.log.Warn("operator's nginx snippets could not be read", event.Key, event.SnippetsUnreadable, "dir", p.settings.SnippetDir, "err", err)
 		return
 	}
 	if !slices.Equal(snippets, p.settings.Snippets) {
@@ -273,7 +278,7 @@ func (p *planner) readSnippets() {
 	}
 	files, err := install.HostFiles(p.settings.HtpasswdDir)
 	if err != nil {
-		p.log.Warn("password files could not be listed", "dir", p.settings.HtpasswdDir, "err", err)
+		p.log.Warn("password files could not be listed", event.Key, event.SnippetsUnreadable, "dir", p.settings.HtpasswdDir, "err", err)
 		return
 	}
 	if !slices.Equal(files, p.settings.Passwords) || p.settings.Passwords == nil {
@@ -336,7 +341,7 @@ func (a *agent) recallRoutes(c config.Config) {
 	}
 	var before held
 	if err := recall(statePath(c, routesFile), &before); err != nil {
-		a.o.Log.Warn("who held which host is lost; the oldest container gets it", "file", statePath(c, routesFile), "err", err)
+		a.o.Log.Warn("who held which host is lost; the oldest container gets it", event.Key, event.MemoryLost, "file", statePath(c, routesFile), "err", err)
 		return
 	}
 	a.table.Sites, a.table.Streams = before.Sites, before.Streams
@@ -346,7 +351,7 @@ func (a *agent) recallRoutes(c config.Config) {
 func (a *agent) keepRoutes(c config.Config) func(held) {
 	return func(now held) {
 		if err := keep(statePath(c, routesFile), now); err != nil {
-			a.o.Log.Warn("who holds which host could not be kept", "file", statePath(c, routesFile), "err", err)
+			a.o.Log.Warn("who holds which host could not be kept", event.Key, event.MemoryUnkept, "file", statePath(c, routesFile), "err", err)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -25,7 +26,7 @@ func (a *agent) trimLog(ctx context.Context, dir string) error {
 		file := nginx.ErrorLog(dir)
 		if info, err := os.Stat(file); err == nil && info.Size() > maxLog {
 			if err := os.Truncate(file, 0); err != nil {
-				a.o.Log.Warn("nginx's error log grows", "file", file, "err", err)
+				a.o.Log.Warn("nginx's error log grows", event.Key, event.ErrorLogGrows, "file", file, "err", err)
 			}
 		}
 		select {

@@ -15,6 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -209,7 +210,7 @@ func (a *agent) stopNginx(c config.Config) {
 	o.Log = a.o.Log
 	// Nothing is asked of the context: the agent's has ended.
 	if err := install.Stop(context.Background(), o); err != nil {
-		a.o.Log.Warn("nginx goes on", "err", err)
+		a.o.Log.Warn("nginx goes on", event.Key, event.NginxNotStopped, "err", err)
 	}
 }
 

@@ -10,15 +10,15 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// MessageID is the key of the attribute that names the kind of an event: 32 lower-case
-// hexadecimal digits, which become the journal's MESSAGE_ID= field, by which
-// `journalctl -x` finds the catalog entry. It is not shown in any text.
-const MessageID = "message_id"
+// Event is the key of the attribute that names the kind of an event. In the journal
+// it is the field NAGAYA_EVENT=, and MESSAGE_ID= by JournalOptions.ID; it is not
+// shown in any text.
+const Event = "event"
 
 // JournalOptions says how log lines become journal entries.
 type JournalOptions struct {
@@ -28,13 +28,57 @@ type JournalOptions struct {
 	Identifier string
 	// Level is the least level that is sent; nil means slog.LevelInfo.
 	Level slog.Leveler
+	// ID returns the MESSAGE_ID= of a kind of event, 32 lower-case hexadecimal
+	// digits by which `journalctl -x` finds the catalog entry; empty for none. May be nil.
+	ID func(event string) string
+	// Also names a second field for a key, without the project's prefix: one that
+	// others write too, such as CONTAINER_NAME for container_name.
+	Also map[string]string
+	// Fields are added to every entry that has no field of its own for their keys.
+	// They are not part of the text. May be nil.
+	Fields *Fields
+}
+
+// Fields are what every journal entry carries beside what it says itself: who wrote
+// it, and in which state. The zero value is empty; a nil one takes nothing.
+type Fields struct {
+	mu  sync.Mutex
+	all []field
+}
+
+// Set gives a field its value; an empty value takes the field away.
+func (f *Fields) Set(key, value string) {
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all = slices.DeleteFunc(f.all, func(one field) bool { return one.key == key })
+	if value != "" {
+		f.all = append(f.all, field{key, value})
+	}
+}
+
+// beside returns those that are not in own.
+func (f *Fields) beside(own []field) []field {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var more []field
+	for _, one := range f.all {
+		if !slices.ContainsFunc(own, func(o field) bool { return o.key == one.key }) {
+			more = append(more, one)
+		}
+	}
+	return more
 }
 
 type journal struct {
-	conn       *journalConn
-	identifier string
-	level      slog.Leveler
-	attrs      attrs
+	conn  *journalConn
+	o     JournalOptions
+	attrs attrs
 }
 
 // NewJournal returns a handler that writes native journal entries: MESSAGE= is
@@ -46,38 +90,37 @@ func NewJournal(o JournalOptions) (slog.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &journal{conn: conn, identifier: o.Identifier, level: o.Level}
-	if j.identifier == "" {
-		j.identifier = "nagaya"
+	if o.Identifier == "" {
+		o.Identifier = "nagaya"
 	}
-	if j.level == nil {
-		j.level = slog.LevelInfo
+	if o.Level == nil {
+		o.Level = slog.LevelInfo
 	}
-	return j, nil
+	return &journal{conn: conn, o: o}, nil
 }
 
 // Enabled implements slog.Handler.
-func (j *journal) Enabled(_ context.Context, l slog.Level) bool { return l >= j.level.Level() }
+func (j *journal) Enabled(_ context.Context, l slog.Level) bool { return l >= j.o.Level.Level() }
 
 // Handle implements slog.Handler. The time of the record is left out: journald
 // stamps the entry when it arrives.
 func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	fields := j.attrs.record(r)
+	shown := slices.DeleteFunc(slices.Clone(fields), func(f field) bool { return f.key == Event })
 	var b bytes.Buffer
-	fields = slices.DeleteFunc(fields, func(f field) bool {
-		if f.key != MessageID {
-			return false
-		}
-		if isMessageID(f.value) {
-			appendField(&b, "MESSAGE_ID", f.value)
-		}
-		return true
-	})
-	appendField(&b, "MESSAGE", line(r.Message, fields))
+	appendField(&b, "MESSAGE", line(r.Message, shown))
 	appendField(&b, "PRIORITY", strconv.Itoa(priority(r.Level)))
-	appendField(&b, "SYSLOG_IDENTIFIER", j.identifier)
-	for _, f := range fields {
+	appendField(&b, "SYSLOG_IDENTIFIER", j.o.Identifier)
+	for _, f := range append(fields, j.o.Fields.beside(fields)...) {
 		appendField(&b, fieldName(f.key), f.value)
+		if also := j.o.Also[f.key]; also != "" && f.value != "" {
+			appendField(&b, also, f.value)
+		}
+		if f.key == Event && j.o.ID != nil {
+			if id := j.o.ID(f.value); id != "" {
+				appendField(&b, "MESSAGE_ID", id)
+			}
+		}
 	}
 	return j.conn.send(b.Bytes())
 }
@@ -94,10 +137,6 @@ func (j *journal) WithGroup(name string) slog.Handler {
 	c := *j
 	c.attrs = j.attrs.group(name)
 	return &c
-}
-
-func isMessageID(s string) bool {
-	return len(s) == 32 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // priority is the number of syslog(3) for a level.
@@ -118,14 +157,14 @@ func priority(l slog.Level) int {
 // natively, with fields, where systemd connected stderr to it (JOURNAL_STREAM,
 // systemd.exec(5)); else text lines on stderr. Text that the journal collects
 // carries no time, because the journal adds its own.
-func NewHandler(stderr io.Writer, level slog.Leveler) slog.Handler {
+func NewHandler(stderr io.Writer, o JournalOptions) slog.Handler {
 	inJournal := isJournalStream(stderr, os.Getenv("JOURNAL_STREAM"))
 	if inJournal {
-		if j, err := NewJournal(JournalOptions{Level: level}); err == nil {
+		if j, err := NewJournal(o); err == nil {
 			return j
 		}
 	}
-	return newText(stderr, level, !inJournal)
+	return newText(stderr, o.Level, !inJournal)
 }
 
 // newText is slog's text form with whole seconds, or no time at all.
@@ -133,7 +172,7 @@ func newText(w io.Writer, level slog.Leveler, withTime bool) slog.Handler {
 	return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		switch {
 		case len(groups) > 0:
-		case a.Key == MessageID:
+		case a.Key == Event:
 			return slog.Attr{}
 		case a.Key == slog.TimeKey && a.Value.Kind() == slog.KindTime:
 			if !withTime {

@@ -77,12 +77,16 @@ func TestJournalEntries(t *testing.T) {
 			},
 		},
 		{
-			"message id", func(l *slog.Logger) { l.Info("m", MessageID, id) },
-			[]string{"MESSAGE=m", "MESSAGE_ID=" + id, "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
+			"an event has a MESSAGE_ID and is not in the line",
+			func(l *slog.Logger) { l.Info("m", Event, "known", "container_name", "web", "container", "") },
+			[]string{
+				"CONTAINER_NAME=web", `MESSAGE=m container_name=web container=""`, "MESSAGE_ID=" + id,
+				"NAGAYA_CONTAINER=", "NAGAYA_CONTAINER_NAME=web", "NAGAYA_EVENT=known", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya",
+			},
 		},
 		{
-			"a message id that is none is left out", func(l *slog.Logger) { l.Info("m", MessageID, "x") },
-			[]string{"MESSAGE=m", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
+			"an event that nobody knows has none", func(l *slog.Logger) { l.Info("m", Event, "x") },
+			[]string{"MESSAGE=m", "NAGAYA_EVENT=x", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
 		},
 		{
 			"times are written short", func(l *slog.Logger) { l.Info("m", "at", time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)) },
@@ -91,7 +95,12 @@ func TestJournalEntries(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l, d := journalTo(t, JournalOptions{})
+			l, d := journalTo(t, JournalOptions{
+				ID: func(event string) string {
+					return map[string]string{"known": id}[event]
+				},
+				Also: map[string]string{"container_name": "CONTAINER_NAME", "container": "CONTAINER_ID_FULL"},
+			})
 			tt.log(l)
 			got := d.all(t)
 			if len(got) != 1 {
@@ -101,6 +110,29 @@ func TestJournalEntries(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// What every entry carries is beside its own fields, and gives way to them.
+func TestJournalFieldsOfEveryEntry(t *testing.T) {
+	var fields Fields
+	l, d := journalTo(t, JournalOptions{Fields: &fields})
+	fields.Set("instance", "i-1")
+	fields.Set("generation", "a")
+	l.Info("m", "generation", "b")
+	fields.Set("instance", "i-2")
+	fields.Set("generation", "")
+	l.Info("n")
+	(*Fields)(nil).Set("instance", "i-3")
+	var got [][]string
+	for _, entry := range d.all(t) {
+		got = append(got, parseEntry(t, entry))
+	}
+	if diff := cmp.Diff([][]string{
+		{"MESSAGE=m generation=b", "NAGAYA_GENERATION=b", "NAGAYA_INSTANCE=i-1", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
+		{"MESSAGE=n", "NAGAYA_INSTANCE=i-2", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
+	}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -210,9 +242,9 @@ func TestIsJournalStream(t *testing.T) {
 func TestTextOnStderr(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "")
 	var b bytes.Buffer
-	l := slog.New(NewHandler(&b, slog.LevelInfo))
+	l := slog.New(NewHandler(&b, JournalOptions{Level: slog.LevelInfo}))
 	l.Debug("hidden")
-	l.Info("claimed", MessageID, "0123456789abcdef0123456789abcdef", "eni", "eni-1")
+	l.Info("claimed", Event, "address-held", "eni", "eni-1")
 	stamp, rest, _ := strings.Cut(b.String(), " ")
 	if rest != "level=INFO msg=claimed eni=eni-1\n" {
 		t.Errorf("line = %q", b.String())

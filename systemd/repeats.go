@@ -30,10 +30,14 @@ type RepeatOptions struct {
 	// Volatile are keys whose values do not make a line a different one; nil
 	// means attempt, retry_in and took.
 	Volatile []string
+	// About are the only keys whose values make a line a different one that names
+	// its event: what it is about. Its message and its other values do not.
+	About []string
 }
 
 // Repeats is a handler that lets a line through once per interval. Lines are the
-// same when level, message and attributes are. Those held back are counted, and
+// same when level, message and attributes are; those that name an event, when the
+// event and what it is about are. Those held back are counted, and
 // the last of them appears at the end of the interval with repeated=N.
 // There is no goroutine, and no timer while nothing is held back.
 type Repeats struct {
@@ -47,6 +51,7 @@ type seen struct {
 	every    time.Duration
 	max      int
 	volatile []string
+	about    []string
 	seed     maphash.Seed
 
 	mu    sync.Mutex
@@ -74,7 +79,7 @@ func NewRepeats(next slog.Handler, o RepeatOptions) *Repeats {
 		o.Volatile = []string{"attempt", "retry_in", "took"}
 	}
 	return &Repeats{next: next, seen: &seen{
-		every: o.Every, max: o.Lines, volatile: o.Volatile,
+		every: o.Every, max: o.Lines, volatile: o.Volatile, about: o.About,
 		seed: maphash.MakeSeed(), lines: map[uint64]*seenLine{},
 	}}
 }
@@ -113,10 +118,14 @@ func (h *Repeats) Flush() {
 }
 
 func (h *Repeats) key(r slog.Record) uint64 {
-	fs := slices.DeleteFunc(h.attrs.record(r), func(f field) bool {
-		return slices.Contains(h.seen.volatile, f.key)
-	})
-	return maphash.String(h.seen.seed, line(r.Level.String()+" "+r.Message, fs))
+	msg, fs := r.Message, h.attrs.record(r)
+	if slices.ContainsFunc(fs, func(f field) bool { return f.key == Event }) {
+		msg = ""
+		fs = slices.DeleteFunc(fs, func(f field) bool { return f.key != Event && !slices.Contains(h.seen.about, f.key) })
+	} else {
+		fs = slices.DeleteFunc(fs, func(f field) bool { return slices.Contains(h.seen.volatile, f.key) })
+	}
+	return maphash.String(h.seen.seed, line(r.Level.String()+" "+msg, fs))
 }
 
 // admit says whether the line may appear now; if not, it is counted.

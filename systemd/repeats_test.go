@@ -167,3 +167,28 @@ func TestConcurrentUse(t *testing.T) {
 		}
 	})
 }
+
+// A line that names its event is the same whenever it is about the same thing,
+// whatever else it says.
+func TestSameEventOncePerMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo(RepeatOptions{About: []string{"host"}})
+		l := slog.New(h)
+		for i := range 20 {
+			l.Info("routed", Event, "server-added", "host", "a.test", "after", i)
+			time.Sleep(time.Second / 2)
+			l.With("host", "b.test").Info(fmt.Sprintf("routed %d", i), Event, "server-added", "after", i)
+			time.Sleep(time.Second / 2)
+		}
+		l.Warn("routed", Event, "server-added", "host", "a.test")
+		l.Info("routed", Event, "server-removed", "host", "a.test")
+		time.Sleep(time.Minute)
+		expect(t, "two minutes", written(),
+			"level=INFO msg=routed host=a.test after=0",
+			`level=INFO msg="routed 0" host=b.test after=0`,
+			"level=WARN msg=routed host=a.test",
+			"level=INFO msg=routed host=a.test",
+			"level=INFO msg=routed host=a.test after=19 repeated=19",
+			`level=INFO msg="routed 19" host=b.test after=19 repeated=19`)
+	})
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -53,20 +54,23 @@ It logs to the journal where systemd runs it, else to stderr.`,
 		settle := time.AfterFunc(settled, debug.FreeOSMemory)
 		defer settle.Stop()
 		o.Level = new(slog.LevelVar)
-		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, o.Level), systemd.RepeatOptions{})
+		o.Fields = new(systemd.Fields)
+		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
+			Level: o.Level, ID: event.ID, Also: event.Journald(), Fields: o.Fields,
+		}), systemd.RepeatOptions{About: event.Abouts()})
 		defer lines.Flush()
 		o.Log = slog.New(lines)
 		if o.Notify, err = systemd.NewNotifier(); err != nil {
-			o.Log.Warn("no watchdog", "err", err)
+			o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
 		}
 		hup := make(chan os.Signal, 1)
 		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
 		o.Reload = hup
 		begun := time.Now()
-		o.Log.Info("agent starts", "version", o.Version, "pid", os.Getpid(), "config", o.ConfigFile)
+		o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.ConfigFile)
 		err = agent.Run(cmd.Context(), o)
-		o.Log.Info("agent ends", "after", time.Since(begun).Round(time.Second).String(), "err", err)
+		o.Log.Info("agent ends", event.Key, event.AgentStopped, "after", time.Since(begun).Round(time.Second).String(), "err", err)
 		return wrongConfig(err)
 	}
 	return cmd

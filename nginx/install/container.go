@@ -18,6 +18,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -435,7 +436,7 @@ func (c *container) await(ctx context.Context, in place) bool {
 
 // stop leaves it to Docker or ECS.
 func (c *container) stop(context.Context) error {
-	c.o.Log.Info("nginx goes on in its container")
+	c.o.Log.Info("nginx goes on in its container", event.Key, event.NginxLeftRunning)
 	return nil
 }
 

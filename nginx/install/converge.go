@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -69,7 +70,7 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 	if r.status.LastError == bounded(err.Error()) {
 		level = slog.LevelDebug // a standing problem is in the status
 	}
-	r.log.Log(ctx, level, "nginx did not start with the generation on the disk", "generation", gen, "err", err)
+	r.log.Log(ctx, level, "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
 	var t *trouble
 	blocked := errors.As(err, &t) && t.code == "port-in-use"
 	if tree, readErr := r.store.read(gen); blocked && readErr == nil && len(r.blocked(tree)) > 0 {
@@ -90,7 +91,7 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 		return true, err
 	}
 	for _, older := range r.store.whole(gen) {
-		r.log.Warn("nginx is started with an older generation", "generation", older, "err", err)
+		r.log.Warn("nginx is started with an older generation", event.Key, event.NginxRolledBack, "generation", older, "err", err)
 		if err := r.store.swap(older); err != nil {
 			return true, err
 		}
@@ -105,7 +106,7 @@ func (r *runner) resume(ctx context.Context, gen string) (done bool, err error) 
 // apply makes nginx serve a tree, or as much of it as nginx accepts.
 func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	if len(r.quarantine) > 0 && !time.Now().Before(r.retryAt) {
-		r.log.Info("sites in quarantine are tried again", "sites", len(r.quarantine))
+		r.log.Info("sites in quarantine are tried again", event.Key, event.QuarantineRetried, "sites", len(r.quarantine))
 		clear(r.quarantine)
 	}
 	tree := r.unblocked(r.withoutRefused(wanted))
@@ -131,7 +132,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	r.remember(proved.refused)
 	tree = proved.tree
 	if r.serves(live, tree) {
-		r.log.Info("nginx keeps what it serves", "generation", live, "quarantined", len(r.quarantine))
+		r.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", live, "quarantined", len(r.quarantine))
 		r.status.Settled = true
 		return nil
 	}
@@ -217,7 +218,7 @@ func (r *runner) launch(ctx context.Context, gen string) error {
 	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark}); err != nil {
 		return err
 	}
-	r.loaded("nginx started", gen, began)
+	r.loaded("nginx started", event.NginxStarted, gen, began)
 	return nil
 }
 
@@ -257,17 +258,17 @@ func (r *runner) reload(ctx context.Context, gen string) error {
 		return err
 	}
 	r.unanswered = false
-	r.loaded("nginx reloaded", gen, began)
+	r.loaded("nginx reloaded", event.NginxReloaded, gen, began)
 	return nil
 }
 
-func (r *runner) loaded(what, gen string, began time.Time) {
+func (r *runner) loaded(what, kind, gen string, began time.Time) {
 	r.status.Reloads++
 	r.status.LoadedAt = time.Now()
 	r.stale = false
 	active, _ := r.way.workers(r.pid)
 	r.guard.loaded(gen, active)
-	r.log.Info(what, "generation", gen, "pid", r.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(r.quarantine))
+	r.log.Info(what, event.Key, kind, "generation", gen, "pid", r.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(r.quarantine))
 }
 
 // confirmation is what must be seen before a generation counts as live.
@@ -337,7 +338,7 @@ func (r *runner) anyAccepting(old []int) bool {
 	if len(active)-len(left) >= len(old) {
 		for _, pid := range left {
 			if err := r.way.retire(pid); err != nil {
-				r.log.Debug("old worker left to the master", "worker", pid, "err", err)
+				r.log.Debug("old worker left to the master", "pid", pid, "err", err)
 			}
 		}
 	}
@@ -441,7 +442,7 @@ func (r *runner) remember(sites []refused) {
 			q.site = was.site // the refused file was already its last good one
 		}
 		r.quarantine[q.site.Host] = q
-		r.log.Warn("site refused by nginx", "host", q.site.Host, "err", q.reason, "last_good", q.good.Host != "")
+		r.log.Warn("site refused by nginx", event.Key, event.SiteRefused, "host", q.site.Host, "err", q.reason, "last_good", q.good.Host != "")
 	}
 	if len(sites) > 0 {
 		r.retryAt = time.Now().Add(r.o.RetryQuarantine)

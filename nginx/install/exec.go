@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -38,7 +39,7 @@ func (c *child) start(ctx context.Context) (int, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 	if pid := c.newborn(ctx); pid != 0 {
-		c.o.Log.Info("nginx that a former agent was starting is adopted", "pid", pid)
+		c.o.Log.Info("nginx that a former agent was starting is adopted", event.Key, event.NginxAdopted, "pid", pid)
 		return pid, nil
 	}
 	c.clear()
@@ -97,7 +98,7 @@ func (c *child) retireOrphans(socket string) {
 				left++
 				if !signalled[pid] {
 					signalled[pid] = true
-					c.o.Log.Info("nginx worker without a master is told to finish", "pid", pid, "signal", sig.String())
+					c.o.Log.Info("nginx worker without a master is told to finish", event.Key, event.WorkerOrphaned, "pid", pid, "signal", sig.String())
 					unix.Kill(pid, sig)
 				}
 			}
@@ -132,7 +133,7 @@ func (c *child) stop(ctx context.Context) error {
 		if !c.isMaster(pid) {
 			return nil
 		}
-		c.o.Log.Info("stopping nginx", "pid", pid, "signal", step.sig.String())
+		c.o.Log.Info("stopping nginx", event.Key, event.NginxStopping, "pid", pid, "signal", step.sig.String())
 		if err := unix.Kill(pid, step.sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("stopping nginx (%d): %w", pid, err)
 		}

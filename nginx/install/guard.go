@@ -11,6 +11,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -187,7 +188,7 @@ func (g *guard) whole(now time.Time, active []int) (load bool) {
 	load = g.touched && g.replaced(active)
 	g.workers, g.touched = active, false
 	if g.problem != nil && now.Sub(g.amiss) >= g.o.RestorePeriod {
-		g.log.Info("nobody changes the files of nginx any more", "dir", g.store.dir)
+		g.log.Info("nobody changes the files of nginx any more", event.Key, event.FilesAtPeace, "dir", g.store.dir)
 		g.problem = nil
 	}
 	g.rearm(now, g.o.Recheck)
@@ -199,7 +200,7 @@ func (g *guard) whole(now time.Time, active []int) (load bool) {
 func (g *guard) giveUp(now time.Time, amiss []sight, loaded bool) {
 	again := g.mended[0].Add(g.o.RestorePeriod)
 	if g.problem == nil {
-		g.log.Warn("the files of nginx are changed again and again; they are left alone for a while", "first", amiss[0].path, "was", amiss[0].what, "until", again.Format(time.TimeOnly))
+		g.log.Warn("the files of nginx are changed again and again; they are left alone for a while", event.Key, event.FilesLeftAlone, "first", amiss[0].path, "was", amiss[0].what, "until", again.Format(time.TimeOnly))
 	}
 	g.problem = &problem.Problem{
 		Code: trampled, Severity: problem.Warning, Subject: "nginx",
@@ -330,7 +331,7 @@ func (r *runner) mend(now time.Time, amiss []sight, loaded bool) (load bool) {
 	if err != nil {
 		p := asProblem(err)
 		if g.problem == nil {
-			r.log.Warn("changed files of nginx could not be put back", "err", err, "first", amiss[0].path)
+			r.log.Warn("changed files of nginx could not be put back", event.Key, event.FilesNotRestored, "err", err, "first", amiss[0].path)
 		}
 		g.problem = &p
 		g.rearm(now, lastPause)
@@ -342,7 +343,7 @@ func (r *runner) mend(now time.Time, amiss []sight, loaded bool) (load bool) {
 	}
 	r.status.Restored++
 	load = loaded || temp
-	r.log.Warn("files of nginx were changed by somebody and are put back", "first", amiss[0].path, "was", amiss[0].what, "files", len(amiss), "reload", load)
+	r.log.Warn("files of nginx were changed by somebody and are put back", event.Key, event.FilesRestored, "first", amiss[0].path, "was", amiss[0].what, "files", len(amiss), "reload", load)
 	g.watch() // directories may be new
 	g.rearm(now, g.o.Recheck)
 	return load
@@ -361,9 +362,9 @@ func (r *runner) readyToStart() {
 		return
 	}
 	if whole := r.store.whole(""); len(whole) > 0 {
-		r.log.Warn("the link to the current generation was missing; the newest generation takes its place", "generation", whole[0])
+		r.log.Warn("the link to the current generation was missing; the newest generation takes its place", event.Key, event.GenerationGuessed, "generation", whole[0])
 		if err := r.store.swap(whole[0]); err != nil {
-			r.log.Warn("it could not be made the current one", "err", err)
+			r.log.Warn("it could not be made the current one", event.Key, event.GenerationGuessed, "generation", whole[0], "err", err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -193,7 +194,7 @@ func (r *runner) pass(ctx context.Context) time.Duration {
 		}
 		r.failed(err)
 		r.publish()
-		r.log.Log(ctx, level, "nginx is not as wanted", "err", err, "generation", r.status.Generation, "wanted", r.status.Wanted, "retry_in", again.Round(time.Millisecond).String())
+		r.log.Log(ctx, level, "nginx is not as wanted", event.Key, event.NginxNotAsWanted, "err", err, "generation", r.status.Generation, "wanted", r.status.Wanted, "retry_in", again.Round(time.Millisecond).String())
 		return again
 	}
 	r.backoff.reset()
@@ -243,10 +244,10 @@ func (r *runner) drain() int {
 	_, old := r.way.workers(r.pid)
 	for len(old) > r.o.MaxDraining {
 		if err := r.way.end(old[0]); err != nil {
-			r.log.Warn("old worker could not be ended", "pid", old[0], "err", err)
+			r.log.Warn("old worker could not be ended", event.Key, event.WorkerStuck, "pid", old[0], "err", err)
 			break
 		}
-		r.log.Warn("old worker ended before its clients were done", "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
+		r.log.Warn("old worker ended before its clients were done", event.Key, event.WorkerEnded, "pid", old[0], "draining", len(old), "limit", r.o.MaxDraining)
 		r.status.WorkersEnded++
 		old = old[1:]
 	}
@@ -297,7 +298,7 @@ func (r *runner) adopt(ctx context.Context) {
 	}
 	r.follow(pid, time.Time{})
 	r.observe(ctx)
-	r.log.Info("running nginx adopted", "pid", pid, "generation", r.status.Generation)
+	r.log.Info("running nginx adopted", event.Key, event.NginxAdopted, "pid", pid, "generation", r.status.Generation)
 	if gen := r.store.current(); gen != "" && gen == r.status.Generation {
 		if r.recall(gen) {
 			r.guard.workers, _ = r.way.workers(pid)
@@ -343,6 +344,6 @@ func (r *runner) lost() time.Duration {
 	if r.o.Mode != Exec {
 		wait = min(wait, time.Second) // somebody else starts it, and looking costs little
 	}
-	r.log.Warn("nginx ended by itself", "pid", pid, "restart_in", wait.Round(time.Millisecond).String())
+	r.log.Warn("nginx ended by itself", event.Key, event.NginxEnded, "pid", pid, "retry_in", wait.Round(time.Millisecond).String())
 	return wait
 }

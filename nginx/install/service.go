@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -114,6 +115,6 @@ func (s *service) start(ctx context.Context) (int, error) {
 
 // stop leaves it to systemd.
 func (s *service) stop(context.Context) error {
-	s.o.Log.Info("nginx goes on", "unit", s.o.Unit)
+	s.o.Log.Info("nginx goes on", event.Key, event.NginxLeftRunning, "unit", s.o.Unit)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
 // judged reports whether it depends on the holder whether the address may be taken.
@@ -205,7 +206,7 @@ func (c *claimer) saw(h *holding, a address.Address, holder address.Holder, now 
 	r := &h.report
 	if !r.Known || r.Holder.Kind != holder.Kind || r.Holder.InstanceID != holder.InstanceID {
 		if r.Held() {
-			c.o.Log.Warn("address lost", "address", a.PublicIP, "holder", holder.InstanceID)
+			c.o.Log.Warn("address lost", event.Key, event.AddressLost, "address", a.PublicIP, "holder", holder.Kind, "holder_id", holder.InstanceID)
 			h.association, h.mine = "", address.Sign{}
 			if c.o.Moved != nil {
 				c.o.Moved()
@@ -264,7 +265,7 @@ func (c *claimer) decided(h *holding, d address.Decision) {
 	}
 	h.logged = d
 	r, in := h.report, c.input(h)
-	c.o.Log.Info("address decision", "action", d.Action, "reason", d.Reason, "reassociate", d.Reassociate,
+	c.o.Log.Info("address decision", event.Key, event.AddressDecided, "decision", d.Action, "reason", d.Reason, "reassociate", d.Reassociate,
 		"address", r.Address.PublicIP, "allocation_id", r.Address.AllocationID, "policy", c.o.Policy,
 		"holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID, "holder_state", r.Holder.State, "holder_launched", r.Holder.LaunchedAt,
 		"holder_leaving", in.HolderLeaving, "holder_leaving_for", in.HolderLeavingFor.String(), "holder_silent", in.Silent,
@@ -465,7 +466,7 @@ func (c *claimer) explained(h *holding) {
 // warn logs a trouble that was not there before.
 func (c *claimer) warn(claim, code string, err error) {
 	if c.warned[claim] != code {
-		c.o.Log.Warn("address not settled", "address", claim, "problem", code, "err", err)
+		c.o.Log.Warn("address not settled", event.Key, event.AddressUnsettled, "claim", claim, "problem", code, "err", err)
 		c.warned[claim] = code
 	}
 }

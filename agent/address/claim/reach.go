@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
 const (
@@ -74,7 +76,7 @@ func (c *claimer) hear(round heard) {
 		if silent := h.answered && now.Sub(h.answeredAt) >= c.o.Unreachable; silent && !h.silent {
 			h.silent = true
 			c.fullAt = now
-			c.o.Log.Warn("address holder silent", "address", h.report.Address.PublicIP, "holder_id", h.report.Holder.InstanceID, "err", round[i].err)
+			c.o.Log.Warn("address holder silent", event.Key, event.HolderSilent, "address", h.report.Address.PublicIP, "holder_id", h.report.Holder.InstanceID, "err", round[i].err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -81,7 +82,7 @@ func (c *claimer) sign(ctx context.Context) {
 		if want.Leaving && c.fullAt.Sub(now) > signCheck {
 			c.fullAt = now.Add(signCheck)
 		}
-		c.o.Log.Info("address sign written", "address", h.report.Address.PublicIP, "sign", want.String())
+		c.o.Log.Info("address sign written", event.Key, event.AddressSigned, "address", h.report.Address.PublicIP, "sign", want.String())
 	}
 	c.signs.problems = nil
 	delete(c.warned, "sign")

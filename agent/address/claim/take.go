@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
 // take associates the address with its place on this instance. It is ours from
@@ -62,7 +63,7 @@ func (c *claimer) take(ctx context.Context, h *holding, at address.Place, d addr
 	h.report.Moves++
 	h.report.Verified = false
 	c.saw(h, a, address.Holder{Kind: address.Self, InstanceID: self.ID, State: "running"}, now)
-	c.o.Log.Info("address held", "address", a.PublicIP, "association_id", a.AssociationID, "interface", at.InterfaceID, "private_addr", at.PrivateAddr)
+	c.o.Log.Info("address held", event.Key, event.AddressHeld, "address", a.PublicIP, "association_id", a.AssociationID, "interface", at.InterfaceID, "private_addr", at.PrivateAddr)
 	return nil
 }
 
@@ -97,7 +98,7 @@ func (c *claimer) disassociate(ctx context.Context, association string) error {
 func (c *claimer) release(ctx context.Context, meant []*holding, now bool) error {
 	for _, h := range meant {
 		h.report.Released = true
-		c.o.Log.Info("address released", "address", h.report.Claim, "held", h.report.Held(), "now", now)
+		c.o.Log.Info("address released", event.Key, event.AddressReleased, "claim", h.report.Claim, "held", h.report.Held(), "now", now)
 	}
 	c.remember()
 	var errs []error

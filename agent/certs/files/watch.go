@@ -15,6 +15,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -119,7 +120,7 @@ func (w *watch) look() {
 		return
 	}
 	w.asked, w.last = true, inv
-	w.Log.Info("certificates read", "dir", w.Dir, "pairs", len(inv.Pairs), "problems", len(inv.Problems), "complete", inv.Complete)
+	w.Log.Info("certificates read", event.Key, event.CertificatesRead, "dir", w.Dir, "pairs", len(inv.Pairs), "problems", len(inv.Problems), "complete", inv.Complete)
 	w.put(inv)
 }
 

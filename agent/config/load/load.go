@@ -15,6 +15,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
 // File reads the configuration file at path. A file that does not exist is an
@@ -46,7 +47,7 @@ const settle = 100 * time.Millisecond
 func Watch(ctx context.Context, path string, poll time.Duration, log *slog.Logger, changed func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		log.Warn("configuration is polled", "file", path, "every", poll, "err", err)
+		log.Warn("configuration is polled", event.Key, event.ConfigPolled, "file", path, "every", poll, "err", err)
 		return look(ctx, path, poll, nil, nil, changed)
 	}
 	defer w.Close()

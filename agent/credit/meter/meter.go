@@ -11,6 +11,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -143,7 +144,7 @@ func (m *meter) ask(ctx context.Context, asking *sync.WaitGroup, answers chan<- 
 	m.stop()
 	ctx, m.stop = context.WithCancel(ctx)
 	_, known := credit.Lookup(m.instance.Type)
-	m.o.Log.Info("instance known to the credit meter", "instance", m.instance.ID, "type", m.instance.Type, "credits", known)
+	m.o.Log.Info("instance known to the credit meter", event.Key, event.MeterBegan, "instance", m.instance.ID, "instance_type", m.instance.Type, "burstable", known)
 	if !known {
 		return
 	}
@@ -164,24 +165,24 @@ func (m *meter) take(a answer) {
 	}
 	if a.problem != nil {
 		if old, stands := m.standing[a.about]; !stands || old.Code != a.problem.Code {
-			m.o.Log.Warn("question about credits failed", "code", a.problem.Code, "err", a.problem.Text)
+			m.o.Log.Warn("question about credits failed", event.Key, event.CreditsUnanswered, "problem", a.problem.Code, "err", a.problem.Text)
 		}
 		m.standing[a.about] = *a.problem
 	} else {
 		if _, stood := m.standing[a.about]; stood {
-			m.o.Log.Info("question about credits answered again", "about", a.about)
+			m.o.Log.Info("question about credits answered again", event.Key, event.CreditsAnswered, "about", a.about)
 		}
 		delete(m.standing, a.about)
 	}
 	if a.cloud != nil {
 		if a.cloud.Balance.Known && !a.cloud.Balance.At.Equal(m.cloud.Balance.At) {
-			m.o.Log.Debug("new credit balance", "balance", a.cloud.Balance.Value, "at", a.cloud.Balance.At)
+			m.o.Log.Debug("new credit balance", "credits", a.cloud.Balance.Value, "at", a.cloud.Balance.At)
 		}
 		m.cloud = *a.cloud
 	}
 	if a.mode != "" {
 		if a.mode != m.mode {
-			m.o.Log.Info("credit mode", "mode", string(a.mode))
+			m.o.Log.Info("credit mode", event.Key, event.CreditModeKnown, "mode", string(a.mode))
 		}
 		m.mode = a.mode
 	}

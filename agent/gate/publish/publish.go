@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -178,7 +179,7 @@ func (t teller) goodbye(ctx context.Context, last gate.Decision) {
 	last.OpensAt, last.NextCheck, last.ValidUntil = time.Time{}, time.Time{}, last.At
 	err := t.outlet.tell(ctx, last)
 	if err != nil {
-		t.Log.Warn("gate could not be closed at the end", "outlet", t.outlet.name(), "target", t.outlet.target(), "err", err)
+		t.Log.Warn("gate could not be closed at the end", event.Key, event.GateUnpublished, "outlet", t.outlet.name(), "target", t.outlet.target(), "decision", gate.Word(false), "err", err)
 		return
 	}
 	t.note(last, nil)
@@ -186,12 +187,12 @@ func (t teller) goodbye(ctx context.Context, last gate.Decision) {
 
 // log writes a line when the gate was told something new, and for the first of a row of failures.
 func (t teller) log(want gate.Decision, err error, failing, shown bool) {
-	with := t.Log.With("outlet", t.outlet.name(), "target", t.outlet.target(), "gate", gate.Word(want.Open))
+	with := t.Log.With("outlet", t.outlet.name(), "target", t.outlet.target(), "decision", gate.Word(want.Open))
 	switch {
 	case err != nil && !failing:
-		with.Warn("gate not published", "err", err)
+		with.Warn("gate not published", event.Key, event.GateUnpublished, "err", err)
 	case err == nil && !shown:
-		with.Info("gate published", "reason", want.Reason)
+		with.Info("gate published", event.Key, event.GatePublished, "reason", want.Reason)
 	}
 }
 

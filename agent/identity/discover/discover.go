@@ -14,6 +14,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -117,7 +118,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		// its metadata is slow.
 		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
 		if w.retry == 0 {
-			w.o.Log.Warn("instance metadata does not answer", "err", err)
+			w.o.Log.Warn("instance metadata does not answer", event.Key, event.MetadataSilent, "err", err)
 		}
 		most := mostRetry
 		if w.o.Spare && !id.Instance.Known {
@@ -126,7 +127,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		w.retry = min(max(2*w.retry, w.o.Retry), time.Duration(most)*w.o.Retry)
 	} else {
 		if w.retry != 0 || !id.Instance.Known {
-			w.o.Log.Info("identity", "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
+			w.o.Log.Info("identity", event.Key, event.IdentityKnown, "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
 				"zone", instance.Zone, "life_cycle", instance.LifeCycle, "interface", instance.Primary.ID, "local_addr", instance.Primary.LocalAddr)
 		}
 		w.retry = 0
@@ -166,7 +167,7 @@ func (w *watcher) tell(id identity.Identity) {
 	}
 	for _, n := range id.Notices {
 		if !hasNotice(w.last.Notices, n) {
-			w.o.Log.Warn("notice", "kind", n.Kind, "text", n.Text, "at", n.At)
+			w.o.Log.Warn("notice", event.Key, event.NoticeReceived, "kind", n.Kind, "text", n.Text, "at", n.At)
 		}
 	}
 	w.last, w.told = id, true

@@ -172,7 +172,7 @@ func (r *run) learn(x result) {
 	}
 	if t.State != was.State {
 		t.Since = now
-		r.Log.Info("probe", "addr", x.probe.Addr, "path", x.probe.Path, "container", x.probe.Container,
+		r.Log.Debug("probe", "addr", x.probe.Addr, "path", x.probe.Path, "container", x.probe.Container,
 			"state", t.State, "detail", t.Detail, "after", now.Sub(t.since).Round(time.Millisecond))
 	}
 	r.put(r.reach())

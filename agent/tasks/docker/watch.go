@@ -21,6 +21,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -268,7 +269,7 @@ func (w *watch) subscribe(ctx context.Context, cancel func(), cli *client.Client
 
 func (w *watch) found(c tasks.Containers) {
 	if w.cause != "" || !w.last.Complete {
-		w.Log.Info("docker engine answers", "host", w.Host, "containers", len(c.List))
+		w.Log.Info("docker engine answers", event.Key, event.DockerAnswers, "engine", w.Host, "containers", len(c.List))
 	}
 	w.cause = ""
 	w.last = c
@@ -281,8 +282,8 @@ func (w *watch) lost(err error) {
 		return
 	}
 	w.cause = cause
-	w.Log.Warn("docker engine does not answer; keeping the last list",
-		"host", w.Host, "err", cause, "containers", len(w.last.List), "complete", w.last.Complete)
+	w.Log.Warn("docker engine does not answer; keeping the last list", event.Key, event.DockerSilent,
+		"engine", w.Host, "err", cause, "containers", len(w.last.List), "complete", w.last.Complete)
 	w.last.Problems = append(slices.DeleteFunc(slices.Clone(w.last.Problems), isUnreachable), problem.Problem{
 		Code:     codeUnreachable,
 		Severity: problem.Error,

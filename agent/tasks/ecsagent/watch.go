@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -118,7 +119,7 @@ func (w *watch) poll(ctx context.Context) error {
 		return notTheAgent{err}
 	}
 	if !w.last.Complete {
-		w.Log.Info("ecs agent answers", "url", w.URL, "tasks", len(list))
+		w.Log.Info("ecs agent answers", event.Key, event.ECSAgentAnswers, "url", w.URL, "tasks", len(list))
 	}
 	w.sum, w.cause, w.asked = sum, "", true
 	w.last = tasks.Agent{At: time.Now(), Complete: true, Tasks: list}
@@ -164,7 +165,7 @@ func (w *watch) lost(err error) {
 		return
 	}
 	if w.last.Complete {
-		w.Log.Warn("ecs agent does not answer; keeping what it said last", "url", w.URL, "err", cause, "tasks", len(w.last.Tasks))
+		w.Log.Warn("ecs agent does not answer; keeping what it said last", event.Key, event.ECSAgentSilent, "url", w.URL, "err", cause, "tasks", len(w.last.Tasks))
 	}
 	w.asked, w.cause = true, cause
 	w.last.Complete = false

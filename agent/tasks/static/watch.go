@@ -24,6 +24,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -109,7 +110,7 @@ func (w *watch) look() {
 	}
 	now.At = time.Now()
 	if w.told || len(now.List) > 0 || len(now.Problems) > 0 {
-		w.Log.Info("routes from files", "dir", w.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
+		w.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", w.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
 	}
 	w.last, w.told = now, true
 	w.put(now)

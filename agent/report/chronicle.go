@@ -1,0 +1,232 @@
+package report
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// Entry is one line of the journal that follows from a change of the board.
+type Entry struct {
+	// Warning is true for what somebody should look at, Error for what is not being
+	// done although it was asked for.
+	Warning, Error bool
+	Message        string
+	// Fields are keys, each followed by its value, with event.Key first.
+	Fields []any
+}
+
+// Chronicle tells what has changed between one look at the board and the next: which
+// containers came behind which hosts and went, and which problems began and ended.
+// The zero value has told nothing.
+type Chronicle struct {
+	behind map[place]map[member]who
+	told   map[standing]time.Time // problems that were told, and since when they stood
+}
+
+// place is where a container can be: a path of a host, or a port of its own.
+type place struct{ host, path string }
+
+type member struct {
+	container string
+	addr      netip.AddrPort
+}
+
+// who is what is said of a container; it may be forgotten by then.
+type who struct{ name, task, family string }
+
+type standing struct{ code, subject string }
+
+// settle is how long a problem must have stood before it is told. Many come and go
+// with every start of a container.
+const settle = 3 * time.Second
+
+// Tell returns what is new in s, and when to look again if nothing changes before;
+// zero means that time alone changes nothing. containers is what runs here.
+func (c *Chronicle) Tell(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
+	if s.Routes.Complete {
+		entries = c.routes(s.Routes, containers)
+	}
+	more, again := c.problems(s, containers)
+	return append(entries, more...), again
+}
+
+func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry {
+	now := map[place]map[member]who{}
+	note := func(p place, family string, servers []route.Server) {
+		if now[p] == nil {
+			now[p] = map[member]who{}
+		}
+		for _, s := range servers {
+			w := who{name: s.Ref, family: family}
+			if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
+				w = whoIs(containers[i], w)
+			}
+			now[p][member{s.Container, s.Addr}] = w
+		}
+	}
+	for _, s := range t.Sites {
+		for _, l := range s.Locations {
+			note(place{s.Host, l.Path}, s.Family, l.Servers)
+		}
+		if s.Passthrough != nil {
+			note(place{s.Host, ""}, s.Family, s.Passthrough.Servers)
+		}
+	}
+	for _, s := range t.Streams {
+		note(place{s.Listen.String(), ""}, s.Family, s.Servers)
+	}
+	before := c.behind
+	c.behind = now
+	var entries []Entry
+	for _, p := range places(before, now) {
+		if now[p] == nil {
+			entries = append(entries, Entry{Message: "route removed", Fields: p.fields(event.RouteRemoved)})
+			continue
+		}
+		entries = append(entries, came(p, before[p], now[p])...)
+		entries = append(entries, went(p, before[p], now[p])...)
+	}
+	return entries
+}
+
+func whoIs(c tasks.Container, w who) who {
+	if c.Name != "" {
+		w.name = c.Name
+	}
+	w.task = c.Task.ARN
+	return w
+}
+
+// came tells of containers that are behind the place now and were not.
+func came(p place, before, now map[member]who) []Entry {
+	var entries []Entry
+	there := len(before)
+	for _, m := range members(now) {
+		if _, was := before[m]; was {
+			continue
+		}
+		there++
+		e := Entry{Message: "container routed", Fields: p.fields(event.ServerAdded)}
+		if there == 1 {
+			e = Entry{Message: "route added", Fields: p.fields(event.RouteAdded)}
+		}
+		entries = append(entries, e.of(m, now[m], len(now)))
+	}
+	return entries
+}
+
+// went tells of those that were and are not.
+func went(p place, before, now map[member]who) []Entry {
+	var entries []Entry
+	for _, m := range members(before) {
+		if _, is := now[m]; is {
+			continue
+		}
+		e := Entry{Message: "container not routed any more", Fields: p.fields(event.ServerRemoved)}
+		if len(now) == 0 {
+			e = Entry{Warning: true, Message: "route without a container", Fields: p.fields(event.RouteVacant)}
+		}
+		entries = append(entries, e.of(m, before[m], len(now)))
+	}
+	return entries
+}
+
+func (p place) fields(kind string) []any {
+	all := []any{event.Key, kind, "host", p.host}
+	if p.path != "" {
+		all = append(all, "path", p.path)
+	}
+	return all
+}
+
+func (e Entry) of(m member, w who, servers int) Entry {
+	e.Fields = append(e.Fields, "servers", servers, "container_name", w.name, "container", m.container)
+	if w.task != "" {
+		e.Fields = append(e.Fields, "task", w.task)
+	}
+	e.Fields = append(e.Fields, "family", w.family, "addr", m.addr)
+	return e
+}
+
+func places(a, b map[place]map[member]who) []place {
+	all := map[place]bool{}
+	for _, m := range []map[place]map[member]who{a, b} {
+		for p := range m {
+			all[p] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), func(a, b place) int { return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(a.path, b.path)) })
+}
+
+func members(of map[member]who) []member {
+	return slices.SortedFunc(maps.Keys(of), func(a, b member) int { return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.container, b.container)) })
+}
+
+func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
+	if c.told == nil {
+		c.told = map[standing]time.Time{}
+	}
+	stands := map[standing]bool{}
+	for _, p := range s.Problems {
+		key := standing{p.Code, p.Subject}
+		stands[key] = true
+		if _, told := c.told[key]; told {
+			continue
+		}
+		if at := p.Since.Add(settle); at.After(s.At) {
+			if again.IsZero() || at.Before(again) {
+				again = at
+			}
+			continue
+		}
+		c.told[key] = p.Since
+		entries = append(entries, Entry{
+			Warning: p.Severity == problem.Warning, Error: p.Severity == problem.Error, Message: "problem",
+			Fields: slices.Concat([]any{event.Key, p.Code, "problem", p.Code, "subject", p.Subject, "text", p.Text, "hint", p.Hint}, about(p.Subject, containers)),
+		})
+	}
+	over := slices.SortedFunc(maps.Keys(c.told), func(a, b standing) int { return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.subject, b.subject)) })
+	for _, key := range over {
+		if stands[key] {
+			continue
+		}
+		after := s.At.Sub(c.told[key]).Round(time.Second).String()
+		delete(c.told, key)
+		entries = append(entries, Entry{
+			Message: "problem over",
+			Fields:  slices.Concat([]any{event.Key, event.ProblemOver, "problem", key.code, "subject", key.subject, "after", after}, about(key.subject, containers)),
+		})
+	}
+	return entries, again
+}
+
+// about are the fields of what a problem's subject names.
+func about(subject string, containers []tasks.Container) []any {
+	var all []any
+	named := event.About(subject)
+	for i := 0; i+1 < len(named); i += 2 {
+		key, value := named[i], named[i+1]
+		at := -1
+		if key == "container_name" {
+			at = slices.IndexFunc(containers, func(c tasks.Container) bool { return c.Ref() == value })
+		}
+		if at < 0 {
+			all = append(all, key, value)
+			continue
+		}
+		w := whoIs(containers[at], who{name: value})
+		all = append(all, key, w.name, "container", containers[at].ID)
+		if w.task != "" {
+			all = append(all, "task", w.task)
+		}
+	}
+	return all
+}
