@@ -38,6 +38,7 @@ configure) [ -n "$2" ] && upgrade=yes || upgrade= ;;
 *) exit 0 ;; # dpkg undoes a failed step: nothing to do
 esac
 
+quietly journalctl --update-catalog # what 'journalctl -x' explains
 [ ! -d /run/systemd/system ] || quietly systemctl daemon-reload
 if [ -z "$upgrade" ]; then
 	first
