@@ -77,7 +77,7 @@ lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scri
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
-	shellcheck .ci/* packaging/*.sh packaging/user-data/*.sh
+	shellcheck .ci/* packaging/*.sh packaging/*/*.sh
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
