@@ -492,3 +492,35 @@ func TestCloudFormationTakesIt(t *testing.T) {
 		}
 	})
 }
+
+// The README's call gives parameters that exist, and all that have no default; what it
+// calls an output is one.
+func TestReadmeIsRight(t *testing.T) {
+	page := read(t, "../README.md")
+	tmpl := load(t, "nagaya.yaml")
+	_, call, _ := strings.Cut(page, "--parameter-overrides")
+	call, _, _ = strings.Cut(call, "\naws ")
+	given := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\b(\w+)=`).FindAllStringSubmatch(call, -1) {
+		given[m[1]] = true
+	}
+	for name, p := range tmpl.section("Parameters") {
+		if p := p.(map[string]any); p["Default"] == nil && !given[name] {
+			t.Errorf("%s must be given", name)
+		}
+		delete(given, name)
+	}
+	if len(given) > 0 {
+		t.Errorf("no parameters: %v", given)
+	}
+	for _, name := range []string{"Address", "Renew"} {
+		if !strings.Contains(page, "output `"+name+"`") || tmpl.section("Outputs")[name] == nil {
+			t.Errorf("%s is no output, or not told of", name)
+		}
+	}
+	for _, m := range regexp.MustCompile("`(MetadataHops|BatchPatience|ImageId|FilesPrefix)").FindAllStringSubmatch(page, -1) {
+		if tmpl.section("Parameters")[m[1]] == nil {
+			t.Errorf("%s is no parameter", m[1])
+		}
+	}
+}
