@@ -13,6 +13,7 @@ FUZZTIME ?= 30s
 IMAGE ?= nagaya:latest
 BASE ?= nginx:stable
 ARCHES := amd64 arm64
+DIST := dist
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
@@ -32,7 +33,7 @@ build: ## Build the programs into bin/, static and stripped.
 	go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/nagaya ./cmd/nagaya-sim ./cmd/nagaya-sim/household
 
 .PHONY: test
-test: prepare lint build ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
+test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
 	@.ci/debian-tar >/dev/null
 	@.ci/firstboot-tools >/dev/null
 	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
@@ -89,13 +90,13 @@ fuzz: ## Fuzz each target for FUZZTIME (30s).
 
 .PHONY: package
 package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/, the same bytes each time.
-	rm -f dist/*.deb dist/*.rpm
-	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION=$(VERSION); \
+	rm -f $(DIST)/*.deb $(DIST)/*.rpm
+	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION=$(VERSION) DIST=$(DIST); \
 	for arch in $(ARCHES); do \
-		GOARCH=$$arch go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o dist/linux-$$arch/ ./cmd/nagaya; \
-		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target dist/; done; \
+		GOARCH=$$arch go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o $(DIST)/linux-$$arch/ ./cmd/nagaya; \
+		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target $(DIST)/; done; \
 	done
-	cd dist && sha256sum *.deb *.rpm
+	cd $(DIST) && sha256sum *.deb *.rpm
 
 .PHONY: image
 image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).
@@ -106,13 +107,14 @@ image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which
 # What the binary says about itself. The settings in the file are comments: one that
 # is not would outrank the instance's tags.
 .PHONY: share
-share: build
-	rm -rf dist/share && mkdir -p dist/share/man
-	bin/nagaya config --default >dist/share/nagaya.yaml
-	bin/nagaya completion bash >dist/share/nagaya.bash
-	bin/nagaya completion zsh >dist/share/nagaya.zsh
-	bin/nagaya man dist/share/man
-	gzip -n -9 dist/share/man/*.1
+share:
+	rm -rf $(DIST)/share && mkdir -p $(DIST)/share/man
+	go build $(STATIC) -o $(DIST)/nagaya ./cmd/nagaya
+	$(DIST)/nagaya config --default >$(DIST)/share/nagaya.yaml
+	$(DIST)/nagaya completion bash >$(DIST)/share/nagaya.bash
+	$(DIST)/nagaya completion zsh >$(DIST)/share/nagaya.zsh
+	$(DIST)/nagaya man $(DIST)/share/man
+	gzip -n -9 $(DIST)/share/man/*.1
 
 .PHONY: clean
 clean: ## Remove bin/, dist/ and .cache/.

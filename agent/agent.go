@@ -43,6 +43,8 @@ type Options struct {
 	Version string
 	// Notify speaks to systemd; nil speaks to nobody.
 	Notify *systemd.Notifier
+	// Sockets are what systemd has opened; the status socket may be among them.
+	Sockets systemd.Sockets
 	Log    *slog.Logger
 	// Fields are what every entry of the journal carries; nil where there is none.
 	Fields *systemd.Fields
@@ -60,6 +62,10 @@ type agent struct {
 	o     Options
 	board *board
 	cloud *cloud
+
+	// reading is held while the configuration is read and put in force, so that what
+	// was read last is in force.
+	reading sync.Mutex
 
 	mu       sync.Mutex
 	tags     map[string]string
@@ -87,6 +93,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	if o.Level == nil {
 		o.Level = new(slog.LevelVar)
+	}
+	if err := keepPeersOut(); err != nil {
+		return err
 	}
 	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, containers: latest.New[[]tasks.Container]()}
 	resolved, err := a.resolve()
@@ -242,11 +251,9 @@ func (a *agent) watchConfig(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case <-a.o.Reload:
-				a.notify(a.o.Notify.Reloading())
-				a.reconfigure()
-				a.notify(a.o.Notify.Ready())
+				_ = a.reload() // it is logged, and a problem
 			case <-again.C():
-				a.reconfigure()
+				_ = a.reconfigure()
 			}
 		}
 	})
@@ -259,9 +266,18 @@ func (a *agent) notify(err error) {
 	}
 }
 
+// reload is reconfigure, of which systemd is told.
+func (a *agent) reload() error {
+	a.notify(a.o.Notify.Reloading())
+	defer func() { a.notify(a.o.Notify.Ready()) }()
+	return a.reconfigure()
+}
+
 // reconfigure puts the configuration in force if it is right and differs, and
 // otherwise says what is wrong with it and keeps the old one.
-func (a *agent) reconfigure() {
+func (a *agent) reconfigure() error {
+	a.reading.Lock()
+	defer a.reading.Unlock()
 	r, err := a.resolve()
 	a.mu.Lock()
 	a.fileBad = problems("config-invalid", "configuration", err, "correct it; until then the configuration from before is in force")
@@ -279,6 +295,7 @@ func (a *agent) reconfigure() {
 		a.o.Log.Info("configuration taken", event.Key, event.ConfigTaken, "file", a.o.ConfigFile)
 		restart()
 	}
+	return err
 }
 
 // sawIdentity follows the instance tags, which are a source of the configuration.
@@ -291,7 +308,7 @@ func (a *agent) sawIdentity(id identity.Identity) {
 	}
 	a.mu.Unlock()
 	if changed {
-		a.reconfigure()
+		_ = a.reconfigure()
 	}
 }
 

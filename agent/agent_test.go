@@ -162,12 +162,16 @@ func TestMistakesInFileAndTags(t *testing.T) {
 	c := withFile(t, "log-level: warn\n")
 	c.tagged(map[string]string{"nagaya:log-level": "loud"})
 	c.write("log-level: louder\n")
-	c.reconfigure()
+	if err := c.reconfigure(); err == nil || !strings.Contains(err.Error(), "louder") {
+		t.Errorf("error %v", err)
+	}
 	if c.inForce.Config.LogLevel != "warn" {
 		t.Errorf("log-level %s", c.inForce.Config.LogLevel)
 	}
 	c.write("log-level: error\n")
-	c.reconfigure()
+	if err := c.reconfigure(); err != nil {
+		t.Error(err)
+	}
 	if c.inForce.Config.LogLevel != "error" {
 		t.Errorf("log-level %s", c.inForce.Config.LogLevel)
 	}

@@ -44,7 +44,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return err
 	}
 	defer unlock()
-	front, err := openSocket(c)
+	front, err := a.openSocket(c)
 	if err != nil {
 		return err
 	}

@@ -231,12 +231,20 @@ func (a *agent) persist(ctx context.Context, pause time.Duration, try func() err
 
 // openSocket makes the unix socket; an error is only that another agent answers
 // on it. There is none, without an error, where it cannot be made yet.
-func openSocket(c config.Config) (net.Listener, error) {
-	l, err := socket.Listen(socketPath(c))
+func (a *agent) openSocket(c config.Config) (net.Listener, error) {
+	l, err := a.makeSocket(c)
 	if errors.Is(err, socket.ErrInUse) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// makeSocket listens on the socket that systemd has made, or else makes it.
+func (a *agent) makeSocket(c config.Config) (net.Listener, error) {
+	if l := a.o.Sockets.At(socketPath(c)); l != nil {
+		return l, nil
+	}
+	return socket.Listen(socketPath(c))
 }
 
 func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
@@ -248,7 +256,7 @@ func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Lis
 			if front != nil {
 				return front, nil
 			}
-			return socket.Listen(socketPath(c))
+			return a.makeSocket(c)
 		})
 	if l == nil {
 		return err
@@ -332,6 +340,8 @@ func (x answers) Address(ctx context.Context, w address.Wish) error {
 		return ctx.Err()
 	}
 }
+
+func (x answers) Reload() error { return x.a.reload() }
 
 func (x answers) Leave(yes bool) error { return x.self.leave(yes) }
 

@@ -1,12 +1,14 @@
 #!/bin/sh
-# After installation or upgrade. dpkg: configure [OLD-VERSION], rpm: 1 (first) or 2 (upgrade).
-# Never fails where systemd is absent or does not run, as in a chroot or an image build.
+# After installation or upgrade. dpkg: configure [OLD-VERSION] or triggered, rpm: 1
+# (first) or 2 (upgrade). Never fails where systemd is absent or does not run, as in a
+# chroot or an image build; nor without Docker, nginx or EC2.
 set -e
 
 unit=nagaya.service
-nginx_unit=nagaya-nginx.service
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
+
+running() { [ -d /run/systemd/system ]; }
 
 # idle_nginx says whether Debian's nginx.service serves its welcome page alone: that
 # site is linked, as it was delivered, and nothing else is configured.
@@ -18,31 +20,66 @@ idle_nginx() {
 	[ -n "$delivered" ] && [ "$delivered" = "$(md5sum </etc/nginx/sites-available/default 2>/dev/null | cut -d' ' -f1)" ]
 }
 
-first() {
-	said=$(systemctl enable "$unit" "$nginx_unit" 2>&1) || {
-		echo "nagaya: not enabled: $said"
-		return
-	}
-	if idle_nginx; then
-		echo "nagaya: nginx.service serves only its welcome page and holds port 80: disabling it"
-		quietly systemctl disable nginx.service
-		[ ! -d /run/systemd/system ] || quietly systemctl stop nginx.service
-	fi
-	echo "nagaya: enabled; it starts at the next boot, or now with: systemctl start nagaya"
+# make_room gives up port 80, which a fresh nginx of Debian holds for nothing.
+make_room() {
+	[ -e /etc/systemd/system/multi-user.target.wants/nginx.service ] && idle_nginx || return 0
+	echo "nagaya: nginx.service serves only its welcome page and holds port 80: disabling it"
+	quietly systemctl disable nginx.service
+	! running || quietly systemctl stop nginx.service
 }
 
-case "$1" in
-configure) [ -n "$2" ] && upgrade=yes || upgrade= ;;
-1) upgrade= ;;
-[0-9]*) upgrade=yes ;;
-*) exit 0 ;; # dpkg undoes a failed step: nothing to do
-esac
+# prepare makes the user and the directories. Where there is no systemd yet, it makes
+# them when it comes.
+prepare() {
+	quietly systemd-sysusers nagaya.conf
+	quietly systemd-tmpfiles --create nagaya.conf
+	quietly journalctl --update-catalog # what 'journalctl -x' explains
+	! running || quietly systemctl daemon-reload
+}
 
-quietly journalctl --update-catalog # what 'journalctl -x' explains
-[ ! -d /run/systemd/system ] || quietly systemctl daemon-reload
-if [ -z "$upgrade" ]; then
-	first
-elif [ -d /run/systemd/system ]; then
-	# nginx goes on serving meanwhile.
-	quietly systemctl try-restart "$unit"
-fi
+# may_start asks Debian's local policy.
+may_start() {
+	[ -x /usr/sbin/policy-rc.d ] || return 0
+	code=0
+	/usr/sbin/policy-rc.d "$unit" start >/dev/null 2>&1 || code=$?
+	[ "$code" != 101 ]
+}
+
+# first enables everything. Debian starts what it installs; Amazon Linux and its kin
+# leave that to whoever installs it.
+first() {
+	make_room
+	said=$(systemctl enable "$unit" nagaya-nginx.service 2>&1) || {
+		echo "nagaya: not enabled: $said"
+		return 0
+	}
+	if [ "$1" = dpkg ] && running && may_start; then
+		# Nobody waits: in user data that could be for ever.
+		quietly systemctl start --no-block "$unit"
+		echo "nagaya: enabled and started; 'nagaya doctor' says what is missing"
+	else
+		echo "nagaya: enabled; it starts at the next boot, or now with: systemctl start --no-block nagaya"
+	fi
+}
+
+# upgrade starts the new agent where the old one ran. nginx goes on serving.
+upgrade() {
+	! running || quietly systemctl try-restart "$unit"
+}
+
+case "$1:$2" in
+configure:)
+	prepare
+	first dpkg
+	;;
+1:*)
+	prepare
+	first rpm
+	;;
+configure:* | [0-9]*)
+	prepare
+	upgrade
+	;;
+triggered:*) make_room ;; # nginx came after nagaya
+*) ;;                     # dpkg undoes a failed step: nothing to do
+esac

@@ -2,9 +2,20 @@
 # After removal. dpkg: remove, purge, upgrade and others; rpm: 0 (removal) or 1 (upgrade).
 set -e
 
-[ ! -d /run/systemd/system ] || systemctl daemon-reload >/dev/null 2>&1 || true
-case "$1" in remove | 0) journalctl --update-catalog >/dev/null 2>&1 || true ;; esac
+quietly() { "$@" >/dev/null 2>&1 || true; }
+
+[ ! -d /run/systemd/system ] || quietly systemctl daemon-reload
+case "$1" in remove | 0) quietly journalctl --update-catalog ;; esac
 if [ "$1" = purge ]; then
-	rm -f /etc/systemd/system/multi-user.target.wants/nagaya.service /etc/systemd/system/multi-user.target.wants/nagaya-nginx.service
+	for link in multi-user.target.wants/nagaya.service multi-user.target.wants/nagaya-nginx.service \
+		multi-user.target.wants/nagaya-nginx.path sockets.target.wants/nagaya.socket; do
+		rm -f "/etc/systemd/system/$link"
+	done
 	rm -rf /var/lib/nagaya /var/log/nagaya /run/nagaya
+	# Certificates are the operator's: their directory goes only if it is empty.
+	for dir in /etc/nagaya/certs /etc/nagaya; do
+		[ ! -d "$dir" ] || rmdir --ignore-fail-on-non-empty "$dir"
+	done
+	quietly userdel nagaya
+	quietly groupdel nagaya
 fi

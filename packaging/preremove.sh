@@ -2,17 +2,16 @@
 # Before removal or upgrade. dpkg: remove, upgrade or deconfigure; rpm: 0 (removal) or 1 (upgrade).
 set -e
 
-unit=nagaya.service
-nginx_unit=nagaya-nginx.service
 pidfile=/run/nagaya/nginx/nginx.pid
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
-# stop ends the agent and then nginx, which outlives it.
+# stop ends the agent, with whatever would start it again, and then nginx, which
+# outlives it.
 stop() {
 	if [ -d /run/systemd/system ]; then
-		quietly systemctl stop "$unit"
-		quietly systemctl stop "$nginx_unit"
+		quietly systemctl stop nagaya.socket nagaya-nginx.path nagaya.service
+		quietly systemctl stop nagaya-nginx.service
 	fi
 	pid=$(cat "$pidfile" 2>/dev/null || true)
 	# An old pid file may name a process that is something else by now.
@@ -25,6 +24,6 @@ case "$1" in
 remove) stop ;; # stays enabled, for a dpkg -i later; purge forgets it
 0)
 	stop
-	quietly systemctl disable "$unit" "$nginx_unit"
+	quietly systemctl disable nagaya.service nagaya-nginx.service
 	;;
 esac

@@ -9,11 +9,16 @@ import (
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/dbus"
+	godbus "github.com/godbus/dbus/v5"
 )
 
 // ErrNoBus is wrapped by errors of calls for which systemd could not be reached,
 // neither over D-Bus nor, as root, over its own socket.
 var ErrNoBus = errors.New("systemd cannot be reached")
+
+// ErrDenied is wrapped by the error of StartUnit where systemd, or polkit for it, does
+// not let this user start the unit.
+var ErrDenied = errors.New("systemd does not let this user start it")
 
 // Unit is what systemd says of a service. The words are those of
 // org.freedesktop.systemd1(5).
@@ -60,10 +65,20 @@ func StartUnit(ctx context.Context, name string) error {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.StartUnitContext(ctx, name, "replace", nil); err != nil {
+	if _, err := conn.StartUnitContext(ctx, name, "replace", nil); denied(err) {
+		return fmt.Errorf("starting %s: %w: %w", name, ErrDenied, err)
+	} else if err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)
 	}
 	return nil
+}
+
+// denied reports whether an error is a refusal: the second is that of a polkit that
+// would let the user do it if he could be asked for a password.
+func denied(err error) bool {
+	var e godbus.Error
+	return errors.As(err, &e) && (e.Name == "org.freedesktop.DBus.Error.AccessDenied" ||
+		e.Name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
 }
 
 func connect(ctx context.Context) (*dbus.Conn, error) {

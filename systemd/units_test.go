@@ -3,10 +3,12 @@ package systemd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	godbus "github.com/godbus/dbus/v5"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -79,5 +81,22 @@ func TestNoBusIsNamed(t *testing.T) {
 	}
 	if err := StartUnit(context.Background(), "x.service"); !errors.Is(err, ErrNoBus) {
 		t.Errorf("got %v, want ErrNoBus", err)
+	}
+}
+
+func TestDenied(t *testing.T) {
+	for name, want := range map[string]bool{
+		"org.freedesktop.DBus.Error.AccessDenied":                     true, // no polkit
+		"org.freedesktop.DBus.Error.InteractiveAuthorizationRequired": true, // no rule of polkit
+		"org.freedesktop.systemd1.NoSuchUnit":                         false,
+		"org.freedesktop.systemd1.UnitMasked":                         false,
+	} {
+		err := fmt.Errorf("call: %w", *godbus.NewError(name, nil))
+		if denied(err) != want {
+			t.Errorf("%s: denied is %v", name, !want)
+		}
+	}
+	if denied(nil) {
+		t.Error("no error is no refusal")
 	}
 }

@@ -37,7 +37,8 @@ func (c *cli) agentVerb() *cobra.Command {
 		Long: `Agent runs until it gets SIGTERM or SIGINT. SIGHUP reads the configuration again;
 a change of the file is also noticed by itself. Every setting may be given as a flag.
 
-It logs to the journal where systemd runs it, else to stderr.`,
+It logs to the journal where systemd runs it, else to stderr. A socket that systemd
+opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		Example: "  nagaya agent --address-claim eipalloc-0123456789abcdef0",
 	}
 	given := addSettings(cmd)
@@ -63,6 +64,7 @@ It logs to the journal where systemd runs it, else to stderr.`,
 		if o.Notify, err = systemd.NewNotifier(); err != nil {
 			o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
 		}
+		o.Sockets = systemd.InheritedSockets()
 		hup := make(chan os.Signal, 1)
 		signal.Notify(hup, syscall.SIGHUP)
 		defer signal.Stop(hup)
@@ -155,7 +157,8 @@ metadata and the way to EC2's API, at the claimed addresses, the clock, and trie
 permission in AWS by a dry run. Each check is ok, warn or FAIL, with what to do about it.
 
 It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
-when the configuration itself is wrong. Run it as the user of the agent, which is root.`,
+when the configuration itself is wrong. Run it as root, which may look at everything; what
+the agent's own user may not, is in the first check, while the agent runs.`,
 	}
 	given := addSettings(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")

@@ -60,6 +60,7 @@ type pretended struct {
 	wish   error
 	wishes []address.Wish
 	leaves []bool
+	reload error
 	job    func(gate.Asked) (gate.Entry, error)
 	heard  []gate.Asked
 }
@@ -70,6 +71,8 @@ func (p *pretended) Address(_ context.Context, w address.Wish) error {
 	p.wishes = append(p.wishes, w)
 	return p.wish
 }
+
+func (p *pretended) Reload() error { return p.reload }
 
 func (p *pretended) Leave(yes bool) error {
 	p.leaves = append(p.leaves, yes)
@@ -318,7 +321,7 @@ func TestConfigNamesOrigins(t *testing.T) {
 
 func TestWithoutAnAgent(t *testing.T) {
 	dir := t.TempDir()
-	for _, args := range []string{"status", "status --json", "routes", "credits", "gate", "gate check", "address", "address claim", "address release --now", "leave", "leave --undo"} {
+	for _, args := range []string{"status", "status --json", "routes", "credits", "gate", "gate check", "address", "address claim", "address release --now", "leave", "leave --undo", "reload"} {
 		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
 		if got.code != exitNoAgent || !strings.Contains(got.errs, "hint: is it running?") || !strings.Contains(got.errs, dir) || got.out != "" {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", args, got.code, got.out, got.errs)
@@ -398,6 +401,18 @@ func TestWishesForTheAddress(t *testing.T) {
 	got := nagaya(t, "__complete", "address", "release", "--run-dir", dir, "")
 	if got.code != exitOK || !strings.Contains(got.out, claim+"\n203.0.113.7\n") {
 		t.Errorf("completion: exit %d, %s", got.code, got.out)
+	}
+}
+
+func TestReload(t *testing.T) {
+	p := &pretended{}
+	dir := answers(t, p)
+	if got := nagaya(t, "reload", "--run-dir", dir); got.code != exitOK || got.out != "the configuration is in force\n" {
+		t.Errorf("exit %d, %s%s", got.code, got.out, got.errs)
+	}
+	p.reload = errors.New("/etc/nagaya/nagaya.yaml:3: log-level: no such word")
+	if got := nagaya(t, "reload", "--run-dir", dir); got.code != exitUsage || got.out != "" || !strings.Contains(got.errs, "yaml:3: log-level") || !strings.Contains(got.errs, "stays in force") {
+		t.Errorf("a wrong one: exit %d, %s%s", got.code, got.out, got.errs)
 	}
 }
 

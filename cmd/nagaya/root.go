@@ -104,7 +104,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	}
 	root.PersistentFlags().StringVar(&c.configFile, "config", file, "configuration file ($NAGAYA_CONFIG)")
 	root.AddCommand(
-		c.agentVerb(), c.statusVerb(), c.routesVerb(), c.creditsVerb(), c.gateVerb(), c.addressVerb(), c.leaveVerb(), c.simulateVerb(), c.planVerb(),
+		c.agentVerb(), c.statusVerb(), c.routesVerb(), c.creditsVerb(), c.gateVerb(), c.addressVerb(), c.leaveVerb(), c.reloadVerb(), c.simulateVerb(), c.planVerb(),
 		c.checkVerb(), c.doctorVerb(), c.renderVerb(), c.configVerb(), c.manVerb(root), c.versionVerb(),
 	)
 	return root

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/pkg/stdcopy"
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -378,7 +379,10 @@ func (c *container) noMaster(said string) error {
 // reload signals the master, or lets an nginx in the container do it.
 func (c *container) reload(ctx context.Context, pid int) error {
 	if c.now.visible {
-		return c.process.reload(ctx, pid)
+		if err := c.process.reload(ctx, pid); !errors.Is(err, unix.EPERM) {
+			return err
+		}
+		// It is another user's, such as the container's root.
 	}
 	said, exit, err := c.run(ctx, "-c", c.o.confPath(), "-e", "stderr", "-s", "reload")
 	if err == nil && exit != 0 {

@@ -157,7 +157,12 @@ func (p *process) reload(_ context.Context, pid int) error {
 	if !p.isMaster(pid) {
 		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
 	}
-	if err := unix.Kill(pid, unix.SIGHUP); err != nil {
+	if err := unix.Kill(pid, unix.SIGHUP); errors.Is(err, unix.EPERM) {
+		return &trouble{
+			code: "nginx-of-another-user", err: err, text: fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot tell it to reload", pid),
+			hint: "run both as the same user: systemctl restart nagaya-nginx, or see User= in the drop-ins of nagaya.service and nagaya-nginx.service",
+		}
+	} else if err != nil {
 		return fmt.Errorf("sending SIGHUP to nginx (%d): %w", pid, err)
 	}
 	return nil

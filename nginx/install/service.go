@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,7 +81,14 @@ func (s *service) start(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	mark := logEnd(s.o.LogDir)
-	if err := systemd.StartUnit(ctx, s.o.Unit); err != nil {
+	err = systemd.StartUnit(ctx, s.o.Unit)
+	if errors.Is(err, systemd.ErrDenied) {
+		err = s.bid(ctx, err)
+	}
+	if t := (*trouble)(nil); errors.As(err, &t) {
+		return 0, err
+	}
+	if err != nil {
 		return 0, &trouble{
 			code: "nginx-start-failed", subject: s.o.Unit, err: err, text: bounded(err.Error()),
 			hint: "see systemctl status " + s.o.Unit + "; it is tried again",
@@ -111,6 +119,23 @@ func (s *service) start(ctx context.Context) (int, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// startFile is the file in the run directory that has nginx started when it is written.
+const startFile = "start"
+
+// bid has the path unit beside the service start it, which root has set up for an agent
+// that may not start units. refused is systemd's no.
+func (s *service) bid(ctx context.Context, refused error) error {
+	path := strings.TrimSuffix(s.o.Unit, ".service") + ".path"
+	if u, err := systemd.LookUnit(ctx, path); err != nil || u.Active != "active" {
+		return &trouble{
+			code: "nginx-start-denied", subject: s.o.Unit, err: refused, text: bounded(refused.Error()),
+			hint: "systemctl enable --now " + path + ", which starts it for the agent; or install polkit, for which nagaya's package has a rule",
+		}
+	}
+	file := filepath.Join(s.o.RunDir, startFile)
+	return diskTrouble("asking for "+s.o.Unit, s.o.RunDir, os.WriteFile(file, nil, 0o644))
 }
 
 // stop leaves it to systemd.

@@ -351,7 +351,7 @@ func fileRemedy(err error) string {
 	case errors.Is(err, os.ErrNotExist):
 		return "put the missing file there, or remove its other half"
 	case errors.Is(err, os.ErrPermission):
-		return "let the agent's user read the file"
+		return "let the agent's user read the file, e.g. chgrp nagaya and chmod 640, and search the directories above it"
 	}
 	return "replace it by a regular PEM file"
 }

@@ -47,6 +47,12 @@ func (c *Client) Address(ctx context.Context, w address.Wish) error {
 	return c.call(ctx, http.MethodPost, "/v1/address", w, nil)
 }
 
+// Reload has the agent read its configuration again and returns what is wrong with
+// it; then the one from before stays in force.
+func (c *Client) Reload(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/reload", nil, nil)
+}
+
 // Leave tells the agent that this instance goes away, or stays after all.
 func (c *Client) Leave(ctx context.Context, yes bool) error {
 	method := http.MethodPut

@@ -20,6 +20,8 @@ type Agent interface {
 	// Address does what the operator wants with the addresses, and returns when that
 	// is over.
 	Address(context.Context, address.Wish) error
+	// Reload reads the configuration again and returns what is wrong with it.
+	Reload() error
 	// Leave takes the operator's word that this instance goes away, or, if it is
 	// false, that it stays after all.
 	Leave(bool) error
@@ -77,6 +79,9 @@ func mux(a Agent) http.Handler {
 			err = a.Address(r.Context(), wish)
 		}
 		answer(w, struct{}{}, err)
+	})
+	m.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, struct{}{}, a.Reload())
 	})
 	m.HandleFunc("PUT /v1/leaving", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, struct{}{}, a.Leave(true))

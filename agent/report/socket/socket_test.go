@@ -30,6 +30,7 @@ const patience = 20 * time.Second
 type pretended struct {
 	status report.Status
 	wish   func(address.Wish) error
+	reload func() error
 	leave  func(bool) error
 	job    func(context.Context, gate.Asked) (gate.Entry, error)
 }
@@ -37,6 +38,7 @@ type pretended struct {
 func (p pretended) Status() report.Status                           { return p.status }
 func (p pretended) Address(_ context.Context, w address.Wish) error { return p.wish(w) }
 func (p pretended) Leave(yes bool) error                            { return p.leave(yes) }
+func (p pretended) Reload() error                                   { return p.reload() }
 
 func (p pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) { return p.job(ctx, a) }
 
@@ -117,7 +119,8 @@ func TestRoundTrip(t *testing.T) {
 
 func TestErrorsOfTheAgent(t *testing.T) {
 	path, _ := serve(t, pretended{
-		wish: func(address.Wish) error { return errors.New("no address is claimed") },
+		wish:   func(address.Wish) error { return errors.New("no address is claimed") },
+		reload: func() error { return errors.New("log-level: no such word") },
 		job: func(context.Context, gate.Asked) (gate.Entry, error) {
 			return gate.Entry{}, errors.New("name must be there")
 		},
@@ -125,6 +128,9 @@ func TestErrorsOfTheAgent(t *testing.T) {
 	c := Dial(path)
 	if err := c.Address(t.Context(), address.Wish{}); err == nil || err.Error() != "no address is claimed" {
 		t.Errorf("claim: %v", err)
+	}
+	if err := c.Reload(t.Context()); err == nil || err.Error() != "log-level: no such word" {
+		t.Errorf("reload: %v", err)
 	}
 	if _, err := c.Job(t.Context(), gate.Asked{Job: gate.Job{ID: "x"}}, 0); err == nil || err.Error() != "name must be there" {
 		t.Errorf("job: %v", err)
@@ -280,6 +286,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a patience of less than none", "PUT", "/v1/jobs/x?wait=-1s", good, 409, "not a duration"},
 		{"another method", "DELETE", "/v1/status", "", 405, ""},
 		{"a job by POST", "POST", "/v1/jobs/x", good, 405, ""},
+		{"a reload by GET", "GET", "/v1/reload", "", 405, ""},
 		{"a claim by GET", "GET", "/v1/address", "", 405, ""},
 		{"a wish without words", "POST", "/v1/address", "", 409, "reading the wish"},
 		{"a wish with an unknown field", "POST", "/v1/address", `{"force": true}`, 409, `unknown field \"force\"`},

@@ -23,6 +23,14 @@ import (
 const bootScript = `set -e
 if [ ! -e /prepared ]; then
 	systemctl mask getty.target console-getty.service systemd-logind.service systemd-udevd.service systemd-udev-trigger.service
+	cd /mnt/systemd
+	cp *.service *.socket *.path /usr/lib/systemd/system/
+	cp sysusers.conf /usr/lib/sysusers.d/nagaya.conf
+	cp tmpfiles.conf /usr/lib/tmpfiles.d/nagaya.conf
+	mkdir -p /etc/systemd/system/nagaya.service.d
+	engine=$(stat -c %g "$ENGINE")
+	getent group "$engine" >/dev/null || groupadd -g "$engine" engine
+	printf '[Service]\nSupplementaryGroups=%s\n' "$engine" >/etc/systemd/system/nagaya.service.d/engine.conf
 	sh /mnt/packaging/postinstall.sh configure
 	touch /prepared
 fi
@@ -48,26 +56,24 @@ func boot(t *testing.T, s *Stage) *instance {
 	neighbour, err := s.Docker.ContainerInspect(t.Context(), "alpha-1", client.ContainerInspectOptions{})
 	must(t, err)
 	must(t, os.WriteFile(s.Path("nagaya.yaml"), fmt.Appendf(nil,
-		"imds: false\necs: {agent-url: ''}\nlocal-address: %s\ndocker: {host: 'unix:///mnt/docker/%s'}\n",
-		neighbour.Container.NetworkSettings.Networks["bridge"].Gateway, filepath.Base(socket)), 0o644))
+		"imds: false\necs: {agent-url: ''}\nlocal-address: %s\ndocker: {host: 'unix:///mnt/docker.sock'}\n",
+		neighbour.Container.NetworkSettings.Networks["bridge"].Gateway), 0o644))
 	root, err := filepath.Abs("../../..")
 	must(t, err)
 	h := container.HostConfig{
-		CapAdd: []string{"SYS_ADMIN"}, SecurityOpt: []string{"seccomp=unconfined"},
+		// SYS_PTRACE is for who looks into another's mounts.
+		CapAdd: []string{"SYS_ADMIN", "SYS_PTRACE"}, SecurityOpt: []string{"seccomp=unconfined"},
 		Tmpfs: map[string]string{"/run": "", "/run/lock": "", "/tmp": ""},
 		Binds: []string{
-			"/sys/fs/cgroup:/sys/fs/cgroup:ro", filepath.Dir(socket) + ":/mnt/docker", root + "/packaging:/mnt/packaging:ro",
+			"/sys/fs/cgroup:/sys/fs/cgroup:ro", socket + ":/mnt/docker.sock", root + "/packaging:/mnt/packaging:ro", root + "/systemd:/mnt/systemd:ro",
 			s.Bin + "/nagaya:/usr/bin/nagaya:ro", s.Path("nagaya.yaml") + ":/etc/nagaya/nagaya.yaml:ro",
 		},
-	}
-	for _, unit := range []string{"nagaya.service", "nagaya-nginx.service"} {
-		h.Binds = append(h.Binds, root+"/systemd/"+unit+":/usr/lib/systemd/system/"+unit+":ro")
 	}
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // version 2
 		h.Binds[0], h.CgroupnsMode = "/sys/fs/cgroup:/sys/fs/cgroup:rw", "host"
 	}
 	id := debian(t, s, s.id+"-instance", container.Config{
-		Cmd: []string{"/bin/sh", "-c", bootScript}, Env: []string{"container=docker"}, StopSignal: "SIGRTMIN+3",
+		Cmd: []string{"/bin/sh", "-c", bootScript}, Env: []string{"container=docker", "ENGINE=/mnt/docker.sock"}, StopSignal: "SIGRTMIN+3",
 	}, h)
 	i := &instance{t, s, id}
 	t.Cleanup(func() {
@@ -197,6 +203,8 @@ func TestNginxAsAUnit(t *testing.T) {
 		t.Errorf("nagaya check:\n%s", out)
 	}
 
+	restricted(t, i)
+
 	// A killed agent comes back, and no request is lost meanwhile.
 	agent := i.mainPID("nagaya")
 	i.kill(agent)
@@ -225,6 +233,10 @@ func TestNginxAsAUnit(t *testing.T) {
 	i.served("since nginx was killed")
 	i.do("systemctl", "stop", "nagaya")
 	must(t, i.get("a.test"))
+	if out, code := i.try("nagaya", "status"); code != 3 {
+		t.Errorf("an agent that was stopped answers with exit code %d:\n%s", code, out)
+	}
+	i.is("nagaya", "inactive")
 	nginx = i.mainPID("nagaya-nginx")
 	i.kill(nginx)
 	until(t, "another nginx runs", func() error {
@@ -245,18 +257,25 @@ func TestNginxAsAUnit(t *testing.T) {
 		t.Errorf("the agent is %q", out)
 	}
 
-	// A unit that cannot run is named, with a remedy; where it is asked for.
+	// A unit that cannot run is named, with a remedy; where it is asked for. Without it
+	// its path unit does not run either.
+	said := func(words ...string) {
+		t.Helper()
+		until(t, words[0]+" is a problem", func() error {
+			out, _ := i.try("nagaya", "status")
+			if slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out, w) }) {
+				return fmt.Errorf("%s", out)
+			}
+			return nil
+		})
+	}
 	i.do("systemctl", "mask", "--now", "nagaya-nginx")
 	i.do("sh", "-c", "echo NAGAYA_NGINX_MODE=service >/etc/nagaya/nagaya.env")
 	i.do("systemctl", "start", "--no-block", "nagaya")
-	until(t, "the masked unit is a problem", func() error {
-		out, _ := i.try("nagaya", "status")
-		if !strings.Contains(out, "nginx-unit-masked") || !strings.Contains(out, "systemctl unmask nagaya-nginx.service") {
-			return fmt.Errorf("%s", out)
-		}
-		return nil
-	})
+	said("nginx-unit-masked", "systemctl unmask nagaya-nginx.service")
 	i.do("systemctl", "unmask", "nagaya-nginx")
+	said("nginx-start-denied", "systemctl enable --now nagaya-nginx.path")
+	i.do("systemctl", "enable", "--now", "nagaya-nginx.path")
 	i.served("since the unit may run again")
 	if units := strings.Fields(i.do("systemctl", "list-units", "--failed", "--plain", "--no-legend")); slices.ContainsFunc(units, func(u string) bool { return strings.HasPrefix(u, "nagaya") }) {
 		t.Errorf("failed units: %v", units)

@@ -1,0 +1,73 @@
+package stage
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// restricted tries what the units forbid and what works all the same, on a machine
+// whose agent and nginx serve.
+func restricted(t *testing.T, i *instance) {
+	for unit, tenths := range map[string]string{"nagaya.service": "20", "nagaya-nginx.service": "30"} {
+		i.do("systemd-analyze", "security", "--no-pager", "--threshold="+tenths, unit)
+	}
+	agent, nginx := strconv.Itoa(i.mainPID("nagaya")), strconv.Itoa(i.mainPID("nagaya-nginx"))
+	user := i.do("id", "-u", "nagaya")
+	for name, pid := range map[string]string{"the agent": agent, "nginx": nginx} {
+		status := i.do("cat", "/proc/"+pid+"/status")
+		if !strings.Contains(status, "\nUid:\t"+user+"\t"+user+"\t") || !strings.Contains(status, "\nCapEff:\t0000000000000400\n") {
+			t.Errorf("%s has more than the ports below 1024:\n%s", name, status)
+		}
+	}
+
+	// What both need, they have.
+	if out := i.do("nagaya", "doctor"); !strings.Contains(out, " 0 failed") {
+		t.Errorf("nagaya doctor:\n%s", out)
+	}
+	if out := i.do("cat", "/run/nagaya/gate.json"); !strings.Contains(out, `"open"`) {
+		t.Errorf("gate file: %s", out)
+	}
+
+	// Whoever takes nginx over is the agent's user, and still not the agent.
+	for what, command := range map[string]string{
+		"the agent's environment": "cat /proc/" + agent + "/environ",
+		"the agent's files":       "ls /proc/" + agent + "/fd",
+		"the status socket":       "nagaya status",
+		"the Docker socket":       "curl -sS --unix-socket /mnt/docker.sock http://docker/version",
+		"a start of its own unit": "systemctl start nagaya.service",
+	} {
+		if out, code := i.try("setpriv", "--reuid=nagaya", "--regid=nagaya", "--clear-groups", "sh", "-c", command); code == 0 {
+			t.Errorf("%s is open to nginx:\n%s", what, out)
+		}
+	}
+	for _, dir := range []string{"/var/lib/nagaya", "/var/lib/nagaya/nginx", "/etc/nagaya", "/run/nagaya"} {
+		if out, code := i.try("nsenter", "-t", nginx, "-m", "touch", dir+"/mine"); code == 0 {
+			t.Errorf("nginx may write to %s:\n%s", dir, out)
+		}
+	}
+	i.do("nsenter", "-t", nginx, "-m", "sh", "-c", "cd /var/lib/nagaya/nginx/temp && touch mine && rm mine")
+
+	// A reload ends when the configuration is in force, and fails when it is wrong.
+	file := i.s.Path("nagaya.yaml")
+	right, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, append(right, "log-level: loud\n"...), 0o644))
+	if out, code := i.try("systemctl", "reload", "nagaya"); code == 0 {
+		t.Errorf("a wrong configuration: %s", out)
+	}
+	i.is("nagaya", "active")
+	must(t, os.WriteFile(file, append(right, "log-level: debug\n"...), 0o644))
+	i.do("systemctl", "reload", "nagaya")
+	if out := i.do("nagaya", "status"); strings.Contains(out, "config-invalid") {
+		t.Errorf("after the reload:\n%s", out)
+	}
+	must(t, os.WriteFile(file, right, 0o644))
+	i.do("systemctl", "reload", "nagaya")
+
+	// Whoever asks while the agent is restarted waits, and is answered.
+	i.do("systemctl", "restart", "--no-block", "nagaya")
+	i.do("nagaya", "status")
+	i.is("nagaya", "active")
+}
