@@ -45,7 +45,7 @@ type Options struct {
 	Notify *systemd.Notifier
 	// Sockets are what systemd has opened; the status socket may be among them.
 	Sockets systemd.Sockets
-	Log    *slog.Logger
+	Log     *slog.Logger
 	// Fields are what every entry of the journal carries; nil where there is none.
 	Fields *systemd.Fields
 	// Level is set to what the configuration says.
