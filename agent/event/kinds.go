@@ -223,6 +223,8 @@ var Problems = []Kind{
 	{"nginx-died", "fc7b5475dca84047ba341a3ad5caa600", 0},
 	{"nginx-unit-missing", "bf4c056682c74d51bed652495ecb622c", 0},
 	{"nginx-unit-masked", "0a85d5370bfb4a01856a221e8be7e64c", 0},
+	{"nginx-start-denied", "16db0e52750f4553b693438f20a7e275", 0},
+	{"nginx-of-another-user", "621f85e9e92e43599543f70ccf8e4492", 0},
 	{"nginx-unit-wrong", "a71b7cef9cf84c64a1fff8f3f6935d50", 0},
 	{"systemd-unreachable", "f073e2e0e9324a31b7d9f098d0974555", 0},
 	{"nginx-container-missing", "ae652e2eb0d9407d9228c967efc5d195", 0},
