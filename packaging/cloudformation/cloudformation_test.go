@@ -249,50 +249,65 @@ func TestParametersAreChecked(t *testing.T) {
 	})
 }
 
-// The instance runs what is tested in packaging/user-data.
-func TestUserDataIsTheScript(t *testing.T) {
-	const file = "nagaya.yaml"
-	script := read(t, "../user-data/ecs.sh")
-	text := read(t, file)
-	_, rest, begun := strings.Cut(text, "ecs.sh, written here by go test ./packaging/cloudformation -update\n              - |\n")
-	_, after, ended := strings.Cut(rest, "              # Only who")
+// insert puts the script in its place in the template.
+func insert(t *testing.T, file, script string) {
+	t.Helper()
+	before, rest, begun := strings.Cut(read(t, file), "./packaging/cloudformation -update\n              - |\n")
+	_, after, ended := strings.Cut(rest, "\n              # ")
 	if !begun || !ended {
 		t.Fatal("there is no place for the user data")
 	}
-	if *update {
-		var b strings.Builder
-		b.WriteString(strings.TrimSuffix(text, rest))
-		for line := range strings.Lines(script) {
-			if line != "\n" {
-				b.WriteString(strings.Repeat(" ", 16))
+	var b strings.Builder
+	b.WriteString(before + "./packaging/cloudformation -update\n              - |\n")
+	for line := range strings.Lines(script) {
+		if line != "\n" {
+			b.WriteString(strings.Repeat(" ", 16))
+		}
+		b.WriteString(line)
+	}
+	if err := os.WriteFile(file, []byte(b.String()+"              # "+after), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The instance runs what is tested in packaging/user-data, in the form that its launcher
+// takes.
+func TestUserDataIsTheScript(t *testing.T) {
+	script, mime := read(t, "../user-data/ecs.sh"), read(t, "../user-data/batch.mime")
+	before, after, _ := strings.Cut(mime, script)
+	each(t, func(t *testing.T, file string, tmpl template) {
+		if *update {
+			insert(t, file, script)
+			tmpl = load(t, file)
+		}
+		data := dig(t, tmpl, "Resources", "LaunchTemplate", "Properties", "LaunchTemplateData", "UserData", "Fn::Base64", "Fn::Join").([]any)
+		parts := data[1].([]any)
+		if data[0] != "" || len(parts) != 3 {
+			t.Fatalf("joined by %q, %d parts", data[0], len(parts))
+		}
+		if diff := cmp.Diff(script, parts[1]); diff != "" {
+			t.Errorf("the user data is not packaging/user-data/ecs.sh (go test ./packaging/cloudformation -update):\n%s", diff)
+		}
+		head := parts[0].(map[string]any)["Fn::Sub"].([]any)[0].(string)
+		if file == "batch.yaml" {
+			rest, ok := strings.CutPrefix(head, before)
+			if !ok || parts[2] != after {
+				t.Errorf("it is not MIME as batch.mime is: %q ... %q", head, parts[2])
 			}
-			b.WriteString(line)
+			head = rest
 		}
-		if err := os.WriteFile(file, []byte(b.String()+"              # Only who"+after), 0o644); err != nil {
-			t.Fatal(err)
+		// What is set before the script is a setting of it, and quoted.
+		lines := strings.Split(strings.TrimSpace(head), "\n")
+		if lines[0] != "#!/bin/bash" || len(lines) < 2 {
+			t.Errorf("it begins with %q", lines[0])
 		}
-	}
-	tmpl := load(t, file)
-	data := dig(t, tmpl, "Resources", "LaunchTemplate", "Properties", "LaunchTemplateData", "UserData", "Fn::Base64", "Fn::Join").([]any)
-	parts := data[1].([]any)
-	if data[0] != "" || len(parts) != 3 {
-		t.Fatalf("joined by %q, %d parts", data[0], len(parts))
-	}
-	if diff := cmp.Diff(script, parts[1]); diff != "" {
-		t.Errorf("the user data is not packaging/user-data/ecs.sh (go test ./packaging/cloudformation -update):\n%s", diff)
-	}
-	// What is set before the script is a setting of it, and quoted.
-	head := parts[0].(map[string]any)["Fn::Sub"].([]any)[0].(string)
-	lines := strings.Split(strings.TrimSpace(head), "\n")
-	if lines[0] != "#!/bin/bash" || len(lines) < 2 {
-		t.Errorf("it begins with %q", lines[0])
-	}
-	for _, line := range lines[1:] {
-		name, v, _ := strings.Cut(line, "=")
-		if !strings.Contains(script, "\n"+name+"=${"+name+"-}\n") || !regexp.MustCompile(`^'\$\{\w+\}'$`).MatchString(v) {
-			t.Errorf("%s: no setting of the script, or not quoted", line)
+		for _, line := range lines[1:] {
+			name, v, _ := strings.Cut(line, "=")
+			if !strings.Contains(script, "\n"+name+"=${"+name+"-}\n") || !regexp.MustCompile(`^'\$\{\w+\}'$`).MatchString(v) {
+				t.Errorf("%s: no setting of the script, or not quoted", line)
+			}
 		}
-	}
+	})
 }
 
 func dig(t *testing.T, v any, path ...string) any {
@@ -310,12 +325,19 @@ func dig(t *testing.T, v any, path ...string) any {
 	return v
 }
 
-// places are the words of packaging/iam-policy.json that stand for the operator's own.
-var places = strings.NewReplacer(
-	"arn:aws:iam::ACCOUNT:instance-profile/PROFILE", "${InstanceProfile.Arn}",
-	"arn:aws:", "arn:${AWS::Partition}:", "REGION", "${AWS::Region}", "ACCOUNT", "${AWS::AccountId}",
-	"eipalloc-ID", "${Address.AllocationId}", "vpc-ID", "${Vpc}", "container-instance/CLUSTER", "container-instance/${Cluster}",
-)
+// places are the words of packaging/iam-policy.json that stand for the operator's own,
+// and what they are in a template.
+func places(file string) *strings.Replacer {
+	address, cluster := "${Address.AllocationId}", "${Cluster}/*"
+	if file == "batch.yaml" {
+		address, cluster = "${AllocationId}", "${Name}_Batch_*"
+	}
+	return strings.NewReplacer(
+		"arn:aws:iam::ACCOUNT:instance-profile/PROFILE", "${InstanceProfile.Arn}",
+		"arn:aws:", "arn:${AWS::Partition}:", "REGION", "${AWS::Region}", "ACCOUNT", "${AWS::AccountId}",
+		"eipalloc-ID", address, "vpc-ID", "${Vpc}", "CLUSTER/*", cluster,
+	)
+}
 
 // flat makes functions texts, and one text a list: both mean the same to IAM.
 func flat(v any) any {
@@ -346,26 +368,28 @@ func flat(v any) any {
 	return v
 }
 
-// The role may do what the policy of the package says, but for AWS Batch, which the
-// template has not.
+// The role may do what the policy of the package says, but for holding AWS Batch: the
+// one template has it not, and the other has no credits to hold it for.
 func TestRoleIsThePolicy(t *testing.T) {
-	var policy struct{ Statement []map[string]any }
-	if err := json.Unmarshal([]byte(places.Replace(read(t, "../iam-policy.json"))), &policy); err != nil {
-		t.Fatal(err)
-	}
-	want, got := map[string]any{}, map[string]any{}
-	for _, s := range policy.Statement {
-		if s["Sid"] != "HoldBatches" {
-			want[s["Sid"].(string)] = flat(s)
+	each(t, func(t *testing.T, file string, tmpl template) {
+		var policy struct{ Statement []map[string]any }
+		if err := json.Unmarshal([]byte(places(file).Replace(read(t, "../iam-policy.json"))), &policy); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, s := range dig(t, load(t, "nagaya.yaml"), "Resources", "Nagaya", "Properties", "PolicyDocument", "Statement").([]any) {
-		s := s.(map[string]any)
-		got[s["Sid"].(string)] = flat(s)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the role's policy (-packaging/iam-policy.json +template):\n%s", diff)
-	}
+		want, got := map[string]any{}, map[string]any{}
+		for _, s := range policy.Statement {
+			if s["Sid"] != "HoldBatches" {
+				want[s["Sid"].(string)] = flat(s)
+			}
+		}
+		for _, s := range dig(t, tmpl, "Resources", "Nagaya", "Properties", "PolicyDocument", "Statement").([]any) {
+			s := s.(map[string]any)
+			got[s["Sid"].(string)] = flat(s)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("the role's policy (-packaging/iam-policy.json +template):\n%s", diff)
+		}
+	})
 }
 
 // No role may do anything to everything, and a wildcard is what cannot be named.
