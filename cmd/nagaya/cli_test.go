@@ -337,6 +337,24 @@ func TestWithoutAnAgent(t *testing.T) {
 	}
 }
 
+// Whoever asks in a shell with a wrong environment learns that, and not only that
+// nobody answers; and the rest of the environment counts.
+func TestWithoutAnAgentInAWrongEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("NAGAYA_RUN_DIRECTORY", "/elsewhere")
+	t.Setenv("NAGAYA_RUN_DIR", dir)
+	for _, args := range []string{"status", "address", "address claim", "gate check", "leave"} {
+		got := nagaya(t, strings.Fields(args)...)
+		if got.code != exitNoAgent || !strings.Contains(got.errs, "NAGAYA_RUN_DIRECTORY") || !strings.Contains(got.errs, "is not a setting") ||
+			!strings.Contains(got.errs, dir) || !strings.Contains(got.errs, "hint: ") {
+			t.Errorf("%s: exit %d, %s", args, got.code, got.errs)
+		}
+	}
+	if got := nagaya(t, "status", "--run-dir", dir); got.code != exitNoAgent || strings.Contains(got.errs, "NAGAYA_RUN_DIRECTORY") {
+		t.Errorf("with --run-dir, which needs no environment: exit %d, %s", got.code, got.errs)
+	}
+}
+
 func TestViews(t *testing.T) {
 	now := time.Now()
 	p := &pretended{status: report.Status{Version: "9.9.9", StartedAt: now, At: now}}

@@ -22,7 +22,8 @@ type cli struct {
 	out, errs  io.Writer
 	configFile string
 	runDir     string
-	begun      bool // the command line was understood, and its verb has begun
+	begun      bool  // the command line was understood, and its verb has begun
+	unsure     error // why the agent's socket was not looked for where the configuration says
 }
 
 const defaultConfig = "/etc/nagaya/nagaya.yaml"
@@ -245,13 +246,17 @@ func (c *cli) addRunDir(cmd *cobra.Command) {
 }
 
 // socketPath returns where the agent listens. A configuration with mistakes in
-// it must not keep anybody from asking the agent about them.
+// it must not keep anybody from asking the agent about them: what the environment
+// says of the directory counts even then, and else its default.
 func (c *cli) socketPath() string {
 	dir := c.runDir
 	if dir == "" {
 		r, err := c.resolve(nil)
-		if err != nil {
+		if c.unsure = err; err != nil {
 			r.Config = config.Default()
+			if s, ok := config.Find("run-dir"); ok && filepath.IsAbs(os.Getenv(s.Env())) {
+				r.Config.RunDir = os.Getenv(s.Env())
+			}
 		}
 		dir = r.Config.RunDir
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 
@@ -29,6 +30,10 @@ func (c *cli) explain(err error) error {
 	hint := "is it running? 'systemctl status nagaya', or 'journalctl -u nagaya -e'"
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "ask as root, or as a member of the socket's group"
+	}
+	if c.unsure != nil {
+		err = fmt.Errorf("%w\n  what the configuration says cannot be used, so that was a guess: %w", err, c.unsure)
+		hint = "correct that, or name the directory of the socket with --run-dir"
 	}
 	return &exitError{code: exitNoAgent, err: hinted(err, hint)}
 }
