@@ -19,6 +19,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/doctor/examine"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -41,32 +42,43 @@ func Examine(ctx context.Context, o Options) (doctor.Report, error) {
 		return doctor.Report{}, fmt.Errorf("reading the settings of the AWS SDK: %w", err)
 	}
 	x := &examination{agent: a, config: resolved.Config}
-	x.host(ctx)
-	x.aws(ctx)
+	x.all(ctx)
 	return x.report, nil
 }
 
-// examination is one call of Examine. A later check is one more line in host or aws.
+// examination is one call of Examine. A later check is one more line in all or aws.
 type examination struct {
 	*agent
 	config config.Config
 	report doctor.Report
 }
 
-// host looks at what is on this machine.
-func (x *examination) host(ctx context.Context) {
+// all makes every check: who this is and what it may do, what it needs of others on
+// this machine, then the machine itself.
+func (x *examination) all(ctx context.Context) {
 	c := x.config
 	x.running(ctx)
-	for _, d := range [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"log-dir", c.LogDir}} {
-		x.report.Add(examine.Directory(d[0], d[1]))
-	}
+	id := x.identity(ctx)
+	clock := &examine.Clock{Next: x.cloud.http.Transport}
+	x.cloud.http.Transport = clock
+	credits := x.aws(ctx, id)
+
 	x.report.Add(examine.Docker(ctx, c.Docker.Host))
+	x.ecs(id)
 	x.nginx(ctx)
+	x.report.Add(examine.OtherNginx(ctx, "/etc/systemd/system/multi-user.target.wants")...)
 	for _, port := range []int{c.Nginx.HTTPPort, c.Nginx.HTTPSPort} {
 		x.report.Add(examine.Port(port, examine.Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))))
 	}
-	x.report.Add(examine.ReservedPorts("/etc/ecs/ecs.config", c.Nginx.HTTPPort, c.Nginx.HTTPSPort)...)
 	x.certificates(ctx)
+
+	x.report.Add(clock.Finding()...)
+	for _, d := range [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"log-dir", c.LogDir}} {
+		x.report.Add(examine.Directory(d[0], d[1]))
+	}
+	x.report.Add(examine.Cgroup(c.Credit.CgroupDir))
+	x.report.Add(credits...)
+	x.report.Add(examine.Journal("", event.ID(event.AgentStarted))...)
 }
 
 // running asks the agent of this host what is wrong.
@@ -122,26 +134,21 @@ func (x *examination) certificates(ctx context.Context) {
 	}
 }
 
-// aws looks at who this machine is, and what it may do.
-func (x *examination) aws(ctx context.Context) {
-	id := x.identity(ctx)
+// aws looks at what this machine may do. It returns what it found about the credits.
+func (x *examination) aws(ctx context.Context, id identity.Identity) []doctor.Finding {
 	if !id.Instance.Known {
 		if len(x.config.Address.Claim) > 0 {
 			x.report.Add(doctor.Bad("address", "whether the claimed addresses can come here cannot be told without instance metadata", "see the check metadata"))
 		}
-		return
+		return nil
 	}
-	if !x.credentials(ctx) {
-		return
+	if !x.credentials(ctx) || !x.reachable(ctx, id) {
+		return nil
 	}
-	clock := &examine.Clock{Next: x.cloud.http.Transport}
-	x.cloud.http.Transport = clock
-	if x.reachable(ctx, id) {
-		x.claims(ctx, id)
-		x.credits(ctx, id)
-		x.outlets()
-	}
-	x.report.Add(clock.Finding()...)
+	x.claims(ctx, id)
+	mode := x.credits(ctx, id)
+	x.outlets()
+	return mode
 }
 
 // identity asks the metadata who this is.
@@ -176,13 +183,21 @@ func (x *examination) identity(ctx context.Context) identity.Identity {
 	if why := id.WhyLeaving(); why != "" {
 		x.report.Add(doctor.Doubtful("leaving", why, "let a stand-by take over"))
 	}
+	return id
+}
+
+// ecs looks at the ECS agent, and whether it leaves nginx's ports alone.
+func (x *examination) ecs(id identity.Identity) {
+	const check = "ecs-agent"
 	switch {
 	case id.ECS.Known:
-		x.report.Add(doctor.Good("ecs-agent", "the ECS agent %s answers, cluster %s", id.ECS.AgentVersion, id.ECS.Cluster))
+		x.report.Add(doctor.Good(check, "the ECS agent %s answers, cluster %s", id.ECS.AgentVersion, id.ECS.Cluster))
 	case x.config.ECS.AgentURL != "":
-		x.report.Add(doctor.Doubtful("ecs-agent", "the ECS agent does not answer at "+x.config.ECS.AgentURL, "systemctl status ecs; without ECS set ecs.agent-url to nothing"))
+		x.report.Add(doctor.Doubtful(check, "the ECS agent does not answer at "+x.config.ECS.AgentURL, "systemctl status ecs; without ECS set ecs.agent-url to nothing"))
+	default:
+		x.report.Add(doctor.Good(check, "it is not to be asked (ecs.agent-url is empty)"))
 	}
-	return id
+	x.report.Add(examine.ReservedPorts("/etc/ecs/ecs.config", x.config.Nginx.HTTPPort, x.config.Nginx.HTTPSPort)...)
 }
 
 // credentials reports whether there are any, for whatever they are good.
@@ -244,16 +259,18 @@ func (x *examination) claims(ctx context.Context, id identity.Identity) {
 	}
 }
 
-// credits tries what the credit balance needs.
-func (x *examination) credits(ctx context.Context, id identity.Identity) {
+// credits tries what the credit balance needs, and returns what the mode means.
+func (x *examination) credits(ctx context.Context, id identity.Identity) []doctor.Finding {
+	const check = "credit-mode"
 	if !credit.Burstable(id.Instance.Type) {
-		return
+		return []doctor.Finding{doctor.Good(check, "%s earns no CPU credits, so there is no balance and no mode", id.Instance.Type)}
 	}
+	mode, err := examine.CreditMode(ctx, x.cloud.ec2(id.Instance.Region), id.Instance)
 	for _, one := range []struct {
 		action string
 		err    error
 	}{
-		{"ec2:DescribeInstanceCreditSpecifications", examine.CreditMode(ctx, x.cloud.ec2(id.Instance.Region), id.Instance)},
+		{"ec2:DescribeInstanceCreditSpecifications", err},
 		{"cloudwatch:GetMetricStatistics", examine.CreditBalance(ctx, x.cloud.cloudwatch(), id.Instance)},
 	} {
 		if one.err == nil {
@@ -267,6 +284,13 @@ func (x *examination) credits(ctx context.Context, id identity.Identity) {
 		}
 		x.report.Add(doctor.Of("permission", p))
 	}
+	switch mode {
+	case "":
+		return []doctor.Finding{doctor.Doubtful(check, "the credit mode is not known", "see the check permission")}
+	case "unlimited":
+		return []doctor.Finding{doctor.Good(check, "the mode is unlimited: what is spent beyond the credits of a day is charged; batches get none of that unless gate.surplus-limit says so")}
+	}
+	return []doctor.Finding{doctor.Good(check, "the mode is %s: without credits the instance is slowed down to its baseline, and nothing is charged", problem.Printable(mode, 40))}
 }
 
 // outlets says of permissions which know no dry run where to see whether they are

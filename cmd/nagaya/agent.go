@@ -152,9 +152,11 @@ func (c *cli) doctorVerb() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing", Args: noArgs,
-		Long: `Doctor looks at the host (directories, Docker, nginx, ports, certificates), at instance
-metadata and the way to EC2's API, at the claimed addresses, the clock, and tries every
-permission in AWS by a dry run. Each check is ok, warn or FAIL, with what to do about it.
+		Long: `Doctor looks, in this order, at instance metadata and how it may be read, at the way to
+EC2's API, at the claimed addresses and every permission in AWS (by a dry run), at Docker,
+the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, the
+clock, the directories and their space, cgroups, the credit mode and the journal. Each
+check is ok, warn or FAIL, with what to do about it.
 
 It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
 when the configuration itself is wrong. Run it as root, which may look at everything; what

@@ -145,12 +145,21 @@ type Metrics interface {
 	GetMetricStatistics(context.Context, *cloudwatch.GetMetricStatisticsInput, ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricStatisticsOutput, error)
 }
 
-// CreditMode tries ec2:DescribeInstanceCreditSpecifications, which only reads.
-func CreditMode(ctx context.Context, api Credits, id identity.Instance) error {
+// CreditMode tries ec2:DescribeInstanceCreditSpecifications, which only reads, and
+// returns the mode: "standard" or "unlimited", empty where EC2 does not say.
+func CreditMode(ctx context.Context, api Credits, id identity.Instance) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()
-	_, err := api.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{InstanceIds: []string{id.ID}})
-	return err
+	out, err := api.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{InstanceIds: []string{id.ID}})
+	if err != nil {
+		return "", err
+	}
+	for _, s := range out.InstanceCreditSpecifications {
+		if s.CpuCredits != nil {
+			return *s.CpuCredits, nil
+		}
+	}
+	return "", nil
 }
 
 // CreditBalance tries cloudwatch:GetMetricStatistics, which only reads and is free.

@@ -202,3 +202,11 @@ func TestDockerDoesNotAnswer(t *testing.T) {
 		want(t, host, []doctor.Finding{Docker(t.Context(), host)}, doctor.Fail, host, "docker.host")
 	}
 }
+
+func TestAtLeast(t *testing.T) {
+	for have, enough := range map[string]bool{"1.40": true, "1.41": true, "2.0": true, "1.39": false, "1.4": false, "0.99": false, "": false, "x": false, "1": false} {
+		if atLeast(have, leastAPI) != enough {
+			t.Errorf("API %q is enough: %v", have, !enough)
+		}
+	}
+}

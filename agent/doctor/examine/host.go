@@ -39,7 +39,26 @@ func Docker(ctx context.Context, host string) doctor.Finding {
 	if err != nil {
 		return doctor.Bad(check, fmt.Sprintf("the Docker Engine at %s does not answer: %s", host, bounded(err)), remedy)
 	}
+	if !atLeast(v.APIVersion, leastAPI) {
+		return doctor.Bad(check, fmt.Sprintf("Engine %s at %s is too old (API %s, and %s is needed)", problem.Printable(v.Version, 40), host, problem.Printable(v.APIVersion, 40), leastAPI), "upgrade Docker to 19.03 or newer")
+	}
 	return doctor.Good(check, "Engine %s answers at %s (API %s)", problem.Printable(v.Version, 40), host, problem.Printable(v.APIVersion, 40))
+}
+
+// leastAPI is the oldest API of the Docker Engine that is understood: 19.03.
+const leastAPI = "1.40"
+
+// atLeast compares two versions of the form "1.40"; what is none is not.
+func atLeast(have, least string) bool {
+	numbers := func(s string) (major, minor int, ok bool) {
+		a, b, _ := strings.Cut(s, ".")
+		major, err := strconv.Atoi(a)
+		minor, err2 := strconv.Atoi(b)
+		return major, minor, err == nil && err2 == nil
+	}
+	major, minor, ok := numbers(have)
+	leastMajor, leastMinor, _ := numbers(least)
+	return ok && (major > leastMajor || major == leastMajor && minor >= leastMinor)
 }
 
 // Port checks that nginx can listen on the TCP port, or does so already: ours says
