@@ -27,6 +27,8 @@ type door struct {
 	// asks are jobs that say how they stand; each is answered once it was heard.
 	asks chan ask
 
+	// batches returns the batch containers; nil is none.
+	batches    func() []string
 	settings   gate.Settings
 	creditFile string
 	gateFile   string
@@ -56,7 +58,7 @@ func newDoor(a *agent, c config.Config) *door {
 // the field that is wrong.
 func GateSettings(c config.Gate) (gate.Settings, error) {
 	s := gate.Settings{
-		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, Busy: c.Busy,
+		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, Busy: c.Busy, Slow: gate.Slow(c.Slow),
 		SurplusLimit: c.SurplusLimit, SurplusDollars: c.SurplusDollars, SurplusPeriod: gate.Period(c.SurplusPeriod), SurplusPrice: max(c.SurplusPrice, 0),
 	}
 	switch c.Reserve {
@@ -146,6 +148,9 @@ func (d *door) run(ctx context.Context, publish func(gate.Decision), putCredit f
 // decide makes a decision, and answers the jobs that asked.
 func (d *door) decide(m *mind, heard []ask) gate.Decision {
 	in := gate.Input{Now: time.Now(), Credits: m.report, Settings: d.settings, Hold: holdFor(m.identity, m.released)}
+	if d.batches != nil {
+		in.Batches = len(d.batches())
+	}
 	for _, one := range heard {
 		one.asked.At = in.Now
 		in.Asked = append(in.Asked, one.asked)
@@ -204,6 +209,10 @@ func (d *door) logChange(before gate.State, now gate.Decision) (moved bool) {
 		d.log.Info("gate "+gate.Word(now.Open), event.Key, event.OfGate(now.Open), "decision", gate.Word(now.Open), "reason", now.Reason, "credits", now.Balance, "error_bar", now.ErrorBar,
 			"reserve", now.Reserve, "headroom", now.Headroom, "promised", now.Promised, "free", now.Free, "known", now.Known)
 	}
+	if b := now.Brake; b.Way != before.Brake.Way && (b.On() || before.Brake.On()) {
+		d.log.Info("brake of batches "+string(b.Way), "reason", b.Reason, "each", b.Each, "balance", now.Balance, "error_bar", now.ErrorBar,
+			"reserve", now.Reserve, "headroom", now.Headroom)
+	}
 	for _, j := range now.Jobs {
 		i := slices.IndexFunc(before.Jobs, func(e gate.Entry) bool { return e.ID == j.ID })
 		if i < 0 || before.Jobs[i].Phase != j.Phase {
@@ -232,8 +241,9 @@ func (d *door) last() (gate.Decision, <-chan struct{}) {
 	return d.decision, d.decided
 }
 
-// job takes what a job says and returns how it stands. For a job that waits it
-// returns when that has changed or ctx ends, whichever is first.
+// job takes what a job says and returns how it stands. For a job that waits, or that
+// runs and says how it is held back, it returns when that has changed or ctx ends,
+// whichever is first.
 func (d *door) job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 	if err := asked.Validate(); err != nil {
 		return gate.Entry{}, err
@@ -263,7 +273,9 @@ func (d *door) job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 		if i < 0 {
 			return gate.Entry{Job: asked.Job, Phase: asked.State}, nil // it is over
 		}
-		if e := decision.Jobs[i]; e.Phase != gate.Waiting || ctx.Err() != nil {
+		e := decision.Jobs[i]
+		same := e.Phase == asked.State && (e.Phase == gate.Waiting || e.Phase == gate.Running && e.Slow == asked.Slow && e.Quota == asked.Quota)
+		if !same || ctx.Err() != nil {
 			return e, nil
 		}
 		select {

@@ -365,3 +365,52 @@ func TestADoorThatIsShutDoesNotHoldAnybodyUp(t *testing.T) {
 		}
 	})
 }
+
+// A job that runs and says how it is held back is answered when that changes, and not before.
+func TestARunningJobHearsOfTheBrake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, c := newTestAgent(t)
+		c.Gate.Slow = "pause"
+		p := openDoor(t, a, c)
+		p.cloudSays(500)
+		p.pass(time.Minute)
+		p.say(job("j", gate.Running, 20))
+		p.pass(2 * time.Second)
+		asked := job("j", gate.Running, 20)
+		answered := make(chan gate.Entry, 1)
+		ask := func() {
+			go func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				defer cancel()
+				e, err := p.d.job(ctx, asked)
+				if err != nil {
+					t.Error(err)
+				}
+				answered <- e
+			}()
+			synctest.Wait()
+		}
+		ask()
+		select {
+		case e := <-answered:
+			t.Fatalf("answered at once: %+v", e)
+		default:
+		}
+		p.cloudSays(5)
+		p.pass(time.Second)
+		select {
+		case e := <-answered:
+			if e.Slow != gate.SlowPause || !strings.Contains(e.Reason, "paused") {
+				t.Errorf("answer %+v", e)
+			}
+		default:
+			t.Fatalf("not answered: %+v", p.now().Brake)
+		}
+		asked.Slow = gate.SlowPause
+		ask()
+		p.pass(31 * time.Second)
+		if e := <-answered; e.Slow != gate.SlowPause {
+			t.Errorf("answer %+v", e)
+		}
+	})
+}

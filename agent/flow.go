@@ -12,10 +12,12 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/probe"
@@ -30,7 +32,7 @@ import (
 //	discover ─► identity ─► claim ──────────────────────────────────────────► board
 //	docker, ecsagent, static ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
 //	                             files, probe ─┘
-//	meter ─► credit ─► gate.Next ─► publish ────────────────────────────────► board
+//	meter ─► credit ─► gate.Next ─► publish, brake ─────────────────────────► board
 //
 // It runs until ctx ends or a stage fails. Every slot has one reader; a value
 // that is wanted in several places is given to each of their slots.
@@ -64,9 +66,11 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		wanted    = latest.New[[]route.Probe]()
 		trees     = latest.New[nginx.Tree]()
 		decisions = latest.New[gate.Decision]()
+		brakes    = latest.New[gate.Decision]()
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
 	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
+	door.batches = plan.batches
 	plan.keep, plan.offer, plan.saw = a.keepRoutes(c), able.offers.Put, a.containers.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
@@ -117,7 +121,12 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return meter.Run(ctx, a.meterOptions(c, plan.batches), whoMeters.C(), door.readings.Put)
 	})
 	g.run("gate", func(ctx context.Context) error {
-		return door.run(ctx, decisions.Put, latest.Tee(pace.credit, b.credit), b.decision)
+		return door.run(ctx, latest.Tee(decisions.Put, brakes.Put), latest.Tee(pace.credit, b.credit), b.decision)
+	})
+	g.run("brake", func(ctx context.Context) error {
+		return brake.Run(ctx, brake.Options{
+			Log: a.o.Log, Host: c.Docker.Host, Batches: plan.batches, File: statePath(c, "brakes.json"),
+		}, brakes.C(), func(ps []problem.Problem) { a.upkeep("brake", ps) })
 	})
 	g.run("publish", func(ctx context.Context) error {
 		return publish.Run(ctx, a.publishOptions(c), decisions.C(), b.published)

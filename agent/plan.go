@@ -302,11 +302,13 @@ func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
 	r := report.Tasks{At: s.At, Complete: s.Complete, ECSAgent: p.ecs.Complete, Problems: s.Problems}
 	ids := []string{}
 	for _, c := range s.Containers {
-		if c.State != tasks.Running {
+		batch := c.IsBatch()
+		if c.State == tasks.Running {
+			r.Running++
+		} else if c.State != tasks.Paused || !batch {
 			continue
 		}
-		r.Running++
-		if c.IsBatch() {
+		if batch {
 			r.Batches++
 			ids = append(ids, c.ID)
 		}
@@ -315,8 +317,8 @@ func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
 	return r
 }
 
-// batches returns the ids of the batch containers that run; the meter counts
-// their CPU time apart. It may be called from any goroutine.
+// batches returns the ids of the batch containers that run or are paused; the meter
+// counts their CPU time apart, and the brake holds them back. It may be called from any goroutine.
 func (p *planner) batches() []string {
 	if ids := p.batchIDs.Load(); ids != nil {
 		return *ids

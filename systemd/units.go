@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,36 @@ func denied(err error) bool {
 	var e godbus.Error
 	return errors.As(err, &e) && (e.Name == "org.freedesktop.DBus.Error.AccessDenied" ||
 		e.Name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
+}
+
+// SetCPUQuota lets a service or scope use no more than so many processors until it ends, 0 for all, and returns what
+// held before (systemd.resource-control(5), CPUQuota=).
+func SetCPUQuota(ctx context.Context, unit string, cpus float64) (before float64, err error) {
+	conn, err := connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	kind := "Service"
+	if strings.HasSuffix(unit, ".scope") {
+		kind = "Scope"
+	}
+	const name = "CPUQuotaPerSecUSec" // microseconds in a second; all ones are no limit
+	p, err := conn.GetUnitTypePropertyContext(ctx, unit, kind, name)
+	if err != nil {
+		return 0, fmt.Errorf("asking systemd for the CPU quota of %s: %w", unit, err)
+	}
+	if was, ok := p.Value.Value().(uint64); ok && was != math.MaxUint64 {
+		before = float64(was) / 1e6
+	}
+	quota := uint64(math.MaxUint64)
+	if cpus > 0 {
+		quota = uint64(cpus * 1e6)
+	}
+	if err := conn.SetUnitPropertiesContext(ctx, unit, true, dbus.Property{Name: name, Value: godbus.MakeVariant(quota)}); err != nil {
+		return before, fmt.Errorf("setting the CPU quota of %s: %w", unit, err)
+	}
+	return before, nil
 }
 
 func connect(ctx context.Context) (*dbus.Conn, error) {

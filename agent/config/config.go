@@ -139,9 +139,11 @@ type Gate struct {
 	SurplusPeriod  string
 	SurplusPrice   float64
 	Busy           float64
-	Windows        []string
-	ECS            bool
-	BatchCE        string
+	// Slow is what becomes of running batches when the forecast turns.
+	Slow    string
+	Windows []string
+	ECS     bool
+	BatchCE string
 }
 
 // Auto is the value of an amount that was left to the instance type.

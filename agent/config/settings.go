@@ -39,7 +39,7 @@ func Default() Config {
 		Credit: Credit{Every: 15 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
 		Gate: Gate{
 			Reserve: Auto, OpenMark: Auto, Horizon: 12 * time.Hour, Dwell: 5 * time.Minute,
-			StaleAfter: 30 * time.Minute, Busy: 0.5, SurplusPeriod: "month", SurplusPrice: Auto,
+			StaleAfter: 30 * time.Minute, Busy: 0.5, Slow: "off", SurplusPeriod: "month", SurplusPrice: Auto,
 		},
 		Metrics: Metrics{
 			Listen: "127.0.0.1:9646",
@@ -286,6 +286,8 @@ var Settings = []Setting{
 			}
 			return nil
 		}),
+	wordSetting("gate.slow", func(c *Config) *string { return &c.Gate.Slow }, []string{"off", "quota", "pause"},
+		"What becomes of batches that run when the services alone may need what must stay: nothing, a CPU quota, or a pause, until there is room again."),
 	boolSetting("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
 		"Tell ECS: keep the attribute nagaya.batch=open|closed on this container instance."),
 	textSetting("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE },

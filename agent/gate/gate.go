@@ -16,6 +16,8 @@ type Input struct {
 	Settings Settings
 	// Asked is what clients said lately: at least all that is new, at most the last word of each. It may be repeated.
 	Asked []Asked
+	// Batches is the number of batch containers that run or are paused.
+	Batches int
 	// Hold closes the gate whatever the credits are, and says why in a few words, e.g. "the
 	// instance is about to be interrupted". Empty means no hold.
 	Hold string
@@ -44,6 +46,8 @@ type Decision struct {
 	OpenMark float64 `json:"open_mark"`
 	// OpensAt is when a closed gate is expected to open; zero when that is not in sight.
 	OpensAt time.Time `json:"opens_at,omitzero"`
+	// Brake is how batches that run already are held back.
+	Brake Brake `json:"brake,omitzero"`
 	// Surplus is what may be billed; nil but on an unlimited instance.
 	Surplus *Surplus `json:"surplus,omitempty"`
 	// Windows are when batches may start; WindowChanges is when the present one ends, or the next begins.
@@ -89,6 +93,7 @@ func Next(s State, in Input) (State, Decision) {
 	v := look(in, set)
 	s.admit(in, v, &d)
 	s.swing(in, set, v, &d)
+	s.hold(in, set, v, &d)
 	s.At = in.Now
 	d.Open, d.Since = s.Open, s.Since
 	d.Jobs = slices.Clone(s.Jobs)

@@ -52,6 +52,9 @@ type Asked struct {
 	Job
 	// State is Waiting, Running or Done.
 	State Phase `json:"state"`
+	// Slow and Quota are how the job is held back as of now, so that the answer may wait for a change.
+	Slow  Slow    `json:"slow,omitempty"`
+	Quota float64 `json:"quota,omitempty"`
 	// Spent is the credits spent so far.
 	Spent float64 `json:"spent,omitempty"`
 	// At is when it was said, by the clock of whoever received it.
@@ -81,6 +84,10 @@ func (a Asked) Validate() error {
 		return fmt.Errorf("spent must be 0 to %.0f credits", mostNeed)
 	case !(a.Cores >= 0 && a.Cores <= 1024):
 		return errors.New("cores must be 0 to 1024")
+	case a.Slow != "" && a.Slow != SlowQuota && a.Slow != SlowPause:
+		return fmt.Errorf("slow must be %q or %q", SlowQuota, SlowPause)
+	case !(a.Quota >= 0 && a.Quota <= 1024):
+		return errors.New("quota must be 0 to 1024")
 	case a.Late != "" && a.Late != LateRun && a.Late != LateRefuse:
 		return fmt.Errorf("late must be %q or %q", LateRun, LateRefuse)
 	case a.State != Waiting && a.State != Running && a.State != Done:
@@ -113,6 +120,9 @@ type Entry struct {
 	LatestStart time.Time `json:"latest_start,omitzero"`
 	// Overdue is set when it was admitted only because its latest start had come.
 	Overdue bool `json:"overdue,omitempty"`
+	// Slow is SlowQuota or SlowPause while the job runs and is held back, else empty; Quota is the vCPUs that it may use then.
+	Slow  Slow    `json:"slow,omitempty"`
+	Quota float64 `json:"quota,omitempty"`
 	// Reason is one sentence about why it stands where it stands.
 	Reason string `json:"reason"`
 }

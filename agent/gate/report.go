@@ -59,6 +59,9 @@ func (r Report) Text(now time.Time) string {
 	if !d.OpensAt.IsZero() {
 		fmt.Fprintf(&w, "  expected to open at %s\n", clock(d.OpensAt))
 	}
+	if d.Brake.On() {
+		fmt.Fprintf(&w, "  for %s %s\n", age(now.Sub(d.Brake.Since)), d.Brake.Reason)
+	}
 	if d.Surplus != nil {
 		fmt.Fprintf(&w, "  %s\n", d.Surplus.text())
 	}

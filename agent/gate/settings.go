@@ -42,6 +42,8 @@ type Settings struct {
 	// Busy is the services' share of all processors, 0 to 1, from which on the gate of an instance
 	// without credits stays closed, 0.5 by default. It closes a fifth above it.
 	Busy float64 `json:"busy"`
+	// Slow is what becomes of batches that run when the forecast turns; SlowOff by default.
+	Slow Slow `json:"slow,omitempty"`
 	// Windows are when batches may start; none is always.
 	Windows Windows `json:"windows,omitempty"`
 }
@@ -83,6 +85,9 @@ func (s Settings) For(spec credit.Spec) Settings {
 	s.SurplusLimit = max(s.SurplusLimit, 0)
 	if s.SurplusPrice <= 0 {
 		s.SurplusPrice, s.priceAssumed = spec.SurplusPrice(), true
+	}
+	if s.Slow == "" {
+		s.Slow = SlowOff
 	}
 	if s.SurplusPeriod == "" {
 		s.SurplusPeriod = Monthly

@@ -17,7 +17,8 @@ type State struct {
 	Since time.Time `json:"since,omitzero"`
 	// Known is true once a decision was made with knowledge. Before that the gate
 	// is closed for want of it, which is not a change that must dwell.
-	Known bool `json:"known,omitempty"`
+	Known bool  `json:"known,omitempty"`
+	Brake Brake `json:"brake,omitzero"`
 	// At is when the last decision was made.
 	At time.Time `json:"at,omitzero"`
 	// Awake is when the gate came back after a pause; silence counts from then.

@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
@@ -66,10 +68,7 @@ func (v *visit) wait(ctx context.Context) error {
 				say(v.c.errs, "%v; waiting for it", err)
 			}
 			v.lost = true
-			select {
-			case <-ctx.Done():
-			case <-time.After(askAgain):
-			}
+			rest(ctx, askAgain)
 			continue
 		case err != nil:
 			return err
@@ -189,42 +188,143 @@ func (v *visit) run(path string, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
+	own, err := brake.Own("/proc", v.c.cgroupDir(), os.Getpid())
+	if err != nil {
+		own = nil // its cost is then what the kernel says of the command, and its brake are signals
+	}
 	cmd := exec.Command(path)
 	cmd.Args = args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	// A process group of its own, to be stopped with its children; not where a
+	// terminal's keys speak to the group that is there.
+	grouped := !atTerminal()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
 		_ = v.leave(0)
 		return startError(err)
 	}
+	held := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own}
+	// Below whatever else runs here: the services come first. It may be there already.
+	which := syscall.PRIO_PROCESS
+	if grouped {
+		which = syscall.PRIO_PGRP
+	}
+	_ = syscall.Setpriority(which, cmd.Process.Pid, lowest)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	v.report(cmd.Process.Pid)
-	tick := time.NewTicker(sayRunning)
-	defer tick.Stop()
+	ctx, forget := context.WithCancel(context.Background())
+	defer forget()
+	spent := func() float64 { return spentSoFar(own, cmd.Process.Pid) }
+	v.report(spent())
+	brakes := v.follow(ctx, spent)
 	for {
 		select {
 		case s := <-signals:
-			_ = cmd.Process.Signal(s) // it may have ended this moment
-		case <-tick.C:
-			v.report(cmd.Process.Pid)
-		case err := <-ended:
-			spent := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes()
-			if lerr := v.leave(spent); lerr != nil {
-				say(v.c.errs, "the cost of %.2f credits was not recorded: %v", spent, lerr)
+			if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
+				_ = held.Free() // to take its leave; what is stopped cannot
 			}
-			say(v.c.errs, "job %s ended after %s and spent %.2f credits", v.job.Name, time.Since(begun).Round(time.Second), spent)
+			_ = cmd.Process.Signal(s) // it may have ended this moment
+		case e := <-brakes:
+			v.hold(ctx, held, e)
+		case err := <-ended:
+			forget()
+			for range brakes { // until nothing more is on its way to the agent
+			}
+			_ = held.Free()
+			cost := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes()
+			if own != nil {
+				if all, err := own.Spent(); err == nil {
+					cost = max(cost, all)
+				}
+			}
+			if lerr := v.leave(cost); lerr != nil {
+				say(v.c.errs, "the cost of %.2f credits was not recorded: %v", cost, lerr)
+			}
+			say(v.c.errs, "job %s ended after %s and spent %.2f credits", v.job.Name, time.Since(begun).Round(time.Second), cost)
 			return commandError(cmd.ProcessState, err)
 		}
 	}
 }
 
+// lowest is the nice value of a batch.
+const lowest = 19
+
+// atTerminal reports whether a terminal's keys speak to this process's group.
+func atTerminal() bool {
+	group, err := unix.IoctlGetInt(int(os.Stdin.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == syscall.Getpgrp()
+}
+
+// hold brings the command to how the agent wants it, and says so.
+func (v *visit) hold(ctx context.Context, j *brake.Job, e gate.Entry) {
+	if was, quota := j.Held(); was == e.Slow && quota == e.Quota {
+		return
+	}
+	err := j.Hold(ctx, e.Slow, e.Quota)
+	switch {
+	case e.Slow == "":
+		say(v.c.errs, "job %s goes on", v.job.Name)
+	case err != nil:
+		say(v.c.errs, "job %s is paused, because no CPU quota can be set: %v; %s", v.job.Name, err, e.Reason)
+	default:
+		say(v.c.errs, "job %s is held back: %s", v.job.Name, e.Reason)
+	}
+}
+
 // report says that the job runs and what it has spent so far. An agent that is
 // being restarted misses one report and gets the next.
-func (v *visit) report(pid int) {
+func (v *visit) report(spent float64) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	_, _ = v.tell(ctx, gate.Running, cpuMinutes(pid), 0)
+	_, _ = v.tell(ctx, gate.Running, spent, 0)
+}
+
+// follow reports again and again, and gives how the job is to be held back whenever that has changed, until ctx ends; the channel
+// is closed then. A job whose agent does not answer is free: nobody would set it free otherwise.
+func (v *visit) follow(ctx context.Context, spent func() float64) <-chan gate.Entry {
+	brakes := make(chan gate.Entry)
+	go func() {
+		defer close(brakes)
+		var now gate.Entry
+		rest(ctx, askAgain) // it has just reported
+		for ctx.Err() == nil {
+			begun := time.Now()
+			e, err := v.client.Job(ctx, gate.Asked{Job: v.job, State: gate.Running, Spent: spent(), Slow: now.Slow, Quota: now.Quota}, sayRunning)
+			pause := sayRunning - time.Since(begun)
+			if err != nil {
+				e, pause = gate.Entry{}, askAgain
+			}
+			if e.Slow != now.Slow || e.Quota != now.Quota {
+				now, pause = e, 0
+				select {
+				case brakes <- e:
+				case <-ctx.Done():
+					return
+				}
+			}
+			rest(ctx, pause)
+		}
+	}()
+	return brakes
+}
+
+// rest waits for so long, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// spentSoFar is what the command has cost until now.
+func spentSoFar(own *brake.Cgroup, pid int) float64 {
+	if own != nil {
+		if all, err := own.Spent(); err == nil {
+			return all
+		}
+	}
+	return cpuMinutes(pid)
 }
 
 // cpuMinutes is the CPU time of a process and its ended children so far; 0 when

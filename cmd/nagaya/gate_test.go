@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -198,5 +199,66 @@ func TestParseDeadline(t *testing.T) {
 		if got, err := parseDeadline(text, now); err == nil {
 			t.Errorf("%q is read as %s", text, got)
 		}
+	}
+}
+
+// A job is stopped while the agent wants it held back, goes on when it does not any more, or does not answer, and takes a signal
+// that ends it although it is stopped.
+func TestGateRunIsHeldBack(t *testing.T) {
+	var want atomic.Value // gate.Slow; "deaf" does not answer
+	want.Store(gate.SlowPause)
+	p := &pretended{job: func(a gate.Asked) (gate.Entry, error) {
+		e := gate.Entry{Job: a.Job, Phase: gate.Admitted, Reason: "as it is"}
+		if a.State != gate.Running {
+			return e, nil
+		}
+		for want.Load() == a.Slow { // as the agent does, until something changes
+			time.Sleep(5 * time.Millisecond)
+		}
+		if want.Load() == gate.Slow("deaf") {
+			return e, errors.New("the gate does not answer")
+		}
+		e.Phase, e.Slow, e.Reason = gate.Running, want.Load().(gate.Slow), "the forecast turned"
+		return e, nil
+	}}
+	defer want.Store(gate.Slow("deaf"))
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	dir := answers(t, p)
+	ended := make(chan ran, 1)
+	go func() {
+		ended <- nagaya(t, "gate", "run", "--name", "held", "--run-dir", dir, "--", "sh", "-c", `echo $$ > "$0.new"; mv "$0.new" "$0"; while :; do sleep 0.05; done`, pidFile)
+	}()
+	stopped := func(want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			text, _ := os.ReadFile(pidFile)
+			stat, _ := os.ReadFile("/proc/" + strings.TrimSpace(string(text)) + "/stat")
+			if len(text) > 0 && len(stat) > 0 && strings.Contains(string(stat), ") T ") == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("stopped is not %v: %s", want, stat)
+			}
+		}
+	}
+	stopped(true)
+	want.Store(gate.Slow(""))
+	stopped(false)
+	want.Store(gate.SlowPause)
+	stopped(true)
+	want.Store(gate.Slow("deaf"))
+	stopped(false)
+	want.Store(gate.SlowPause)
+	stopped(true)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case got := <-ended:
+		if got.code != 128+15 || strings.Count(got.errs, "job held is held back: the forecast turned") != 3 || strings.Count(got.errs, "job held goes on") != 2 {
+			t.Errorf("exit %d\n%s", got.code, got.errs)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it did not end")
 	}
 }

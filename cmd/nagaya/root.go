@@ -262,3 +262,12 @@ func (c *cli) socketPath() string {
 	}
 	return filepath.Join(dir, "nagaya.sock")
 }
+
+// cgroupDir is where the host's control groups are mounted; as by default where the configuration has mistakes in it.
+func (c *cli) cgroupDir() string {
+	r, err := c.resolve(nil)
+	if err != nil {
+		return config.Default().Credit.CgroupDir
+	}
+	return r.Config.Credit.CgroupDir
+}
