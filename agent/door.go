@@ -210,7 +210,7 @@ func (d *door) logChange(before gate.State, now gate.Decision) (moved bool) {
 			"reserve", now.Reserve, "headroom", now.Headroom, "promised", now.Promised, "free", now.Free, "known", now.Known)
 	}
 	if b := now.Brake; b.Way != before.Brake.Way && (b.On() || before.Brake.On()) {
-		d.log.Info("brake of batches "+string(b.Way), "reason", b.Reason, "each", b.Each, "balance", now.Balance, "error_bar", now.ErrorBar,
+		d.log.Info("brake of batches "+string(b.Way), event.Key, event.BrakeChanged, "decision", string(b.Way), "reason", b.Reason, "vcpus", b.Each, "credits", now.Balance, "error_bar", now.ErrorBar,
 			"reserve", now.Reserve, "headroom", now.Headroom)
 	}
 	for _, j := range now.Jobs {

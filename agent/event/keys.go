@@ -105,6 +105,7 @@ var Fields = []Field{
 	{"burstable", "whether the instance earns CPU credits", false},
 	{"mode", "credit mode: standard or unlimited", false},
 	{"about", "what was asked", true},
+	{"vcpus", "processors that each running batch may use", false},
 	{"error_bar", "how wrong the balance may be, in credits", false},
 	{"reserve", "credits that batches leave", false},
 	{"headroom", "credits that batches may spend", false},

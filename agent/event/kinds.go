@@ -65,6 +65,8 @@ const (
 	GatePublished      = "gate-published"
 	GateUnpublished    = "gate-unpublished"
 	GateNoted          = "gate-noted"
+	BrakeChanged       = "brake-changed"
+	ContainerBraked    = "container-braked"
 	BatchWaiting       = "batch-waiting"
 	BatchAdmitted      = "batch-admitted"
 	BatchRunning       = "batch-running"
@@ -136,6 +138,8 @@ var Kinds = []Kind{
 	{GatePublished, "9318527e874b489fa8c884fd26cf6266", 12},
 	{GateUnpublished, "57474686791c4ad29ac645eda8372dc6", 0},
 	{GateNoted, "ace22143ffbc4883866f15efdc4f8b0c", 2},
+	{BrakeChanged, "2af9544886b0464a953a5eca3a304d9f", 2},
+	{ContainerBraked, "bf95a53bfc874ba4badec4a1e4c97637", 3},
 	{BatchWaiting, "430b7b46d8864da0a0f356c96e12bdf1", 3},
 	{BatchAdmitted, "3b1dc14ae7134eef8ab6f5f4b29ad5a8", 3},
 	{BatchRunning, "98316dca54a94ce28d33ee4d536c1ca9", 3},
@@ -261,6 +265,7 @@ var Problems = []Kind{
 	{"ecs-instance-unknown", "9eb86ba609864eb3a857e6a7870a2c8d", 0},
 	{"batch-environment-failed", "d4c2e5811f4644c6a123fd81c920fab3", 0},
 	{"batch-environment-denied", "e0fa0787c74b43c18ab59bad3331aeb2", 0},
+	{"batch-not-held", "01d8d3fe90374dd89fd3cfc6f3585626", 0},
 	{"queue-full", "1c144bee4b8f40999fb0d35da5db8b10", 0},
 	{"job-late", "3bb0a2f87f384b13a1eb80e178c8e128", 0},
 	{"job-never-fits", "3214c2f2a2f7425bb172533cc95b35a6", 0},

@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -152,7 +153,7 @@ func (b *brake) note(ctx context.Context, id string, err error) {
 	default:
 		text := awserror.Sentence("batch container "+id[:12]+" cannot be held back or set free", err)
 		if b.failed[id] == "" {
-			b.Log.Warn("batch container not reached", "container", id[:12], "err", err)
+			b.Log.Debug("batch container not reached", "container", id[:12], "err", err)
 		}
 		b.failed[id] = text
 	}
@@ -198,7 +199,7 @@ func (b *brake) one(ctx context.Context, id string, want gate.Brake) error {
 			return err
 		}
 		had.Slowed = false
-		b.Log.Info("batch container has its CPU quota again", "container", id[:12])
+		b.Log.Info("batch container has its CPU quota again", event.Key, event.ContainerBraked, "container", id[:12], "decision", "free")
 	}
 	if had.Paused && !pause {
 		// Somebody else may have set it free.
@@ -208,7 +209,7 @@ func (b *brake) one(ctx context.Context, id string, want gate.Brake) error {
 			}
 		}
 		had.Paused = false
-		b.Log.Info("batch container goes on", "container", id[:12])
+		b.Log.Info("batch container goes on", event.Key, event.ContainerBraked, "container", id[:12], "decision", "free")
 	}
 	if !quota && !pause {
 		delete(b.held, id)
@@ -242,7 +243,7 @@ func (b *brake) take(ctx context.Context, id string, had taken, want gate.Brake,
 		if _, err := b.engine.ContainerPause(ctx, id, client.ContainerPauseOptions{}); err != nil {
 			return err
 		}
-		b.Log.Info("batch container paused", "container", id[:12], "reason", want.Reason)
+		b.Log.Info("batch container paused", event.Key, event.ContainerBraked, "container", id[:12], "decision", "paused", "reason", want.Reason)
 		return nil
 	}
 	if err := b.update(ctx, id, had.slowed(want.Each)); err != nil {
@@ -250,7 +251,7 @@ func (b *brake) take(ctx context.Context, id string, had taken, want gate.Brake,
 		b.held[id] = had
 		return err
 	}
-	b.Log.Info("batch container slowed", "container", id[:12], "vcpus", want.Each, "reason", want.Reason)
+	b.Log.Info("batch container slowed", event.Key, event.ContainerBraked, "container", id[:12], "decision", "slowed", "vcpus", want.Each, "reason", want.Reason)
 	return nil
 }
 
@@ -296,7 +297,7 @@ func (b *brake) lighten(ctx context.Context, id string, shares int64) error {
 	if err := b.update(ctx, id, container.Resources{CPUShares: leastWeight}); err != nil {
 		return err
 	}
-	b.Log.Info("batch container put below the services", "container", id[:12], "cpu_shares", leastWeight)
+	b.Log.Info("batch container put below the services", event.Key, event.ContainerBraked, "container", id[:12], "decision", "below the services")
 	return nil
 }
 
