@@ -39,9 +39,9 @@ prepare() {
 
 # may_start asks Debian's local policy.
 may_start() {
-	[ -x /usr/sbin/policy-rc.d ] || return 0
+	command -v policy-rc.d >/dev/null || return 0
 	code=0
-	/usr/sbin/policy-rc.d "$unit" start >/dev/null 2>&1 || code=$?
+	policy-rc.d "$unit" start >/dev/null 2>&1 || code=$?
 	[ "$code" != 101 ]
 }
 

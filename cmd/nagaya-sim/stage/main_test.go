@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		code = m.Run()
 	}
-	if err = errors.Join(err, removeImages(ctx, proxyImage, debianImage), os.RemoveAll(bin)); err != nil {
+	if err = errors.Join(err, removeImages(ctx, proxyImage, debianImage), os.RemoveAll(bin), os.RemoveAll(made)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)

@@ -18,20 +18,16 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// bootScript prepares a Debian as an installation of the package does, once, and
-// then becomes systemd.
+// bootScript installs the package in a Debian, as the making of an image does, once,
+// and then becomes systemd.
 const bootScript = `set -e
 if [ ! -e /prepared ]; then
 	systemctl mask getty.target console-getty.service systemd-logind.service systemd-udevd.service systemd-udev-trigger.service
-	cd /mnt/systemd
-	cp *.service *.socket *.path /usr/lib/systemd/system/
-	cp sysusers.conf /usr/lib/sysusers.d/nagaya.conf
-	cp tmpfiles.conf /usr/lib/tmpfiles.d/nagaya.conf
 	mkdir -p /etc/systemd/system/nagaya.service.d
-	engine=$(stat -c %g "$ENGINE")
+	engine=$(stat -c %g /mnt/docker.sock)
 	getent group "$engine" >/dev/null || groupadd -g "$engine" engine
-	printf '[Service]\nSupplementaryGroups=%s\n' "$engine" >/etc/systemd/system/nagaya.service.d/engine.conf
-	sh /mnt/packaging/postinstall.sh configure
+	printf '[Service]\nSupplementaryGroups=%s\nEnvironment=NAGAYA_CONFIG=%s\n' "$engine" "$NAGAYA_CONFIG" >/etc/systemd/system/nagaya.service.d/test.conf
+	dpkg -i /mnt/packages/older.deb
 	touch /prepared
 fi
 exec /lib/systemd/systemd
@@ -58,22 +54,19 @@ func boot(t *testing.T, s *Stage) *instance {
 	must(t, os.WriteFile(s.Path("nagaya.yaml"), fmt.Appendf(nil,
 		"imds: false\necs: {agent-url: ''}\nlocal-address: %s\ndocker: {host: 'unix:///mnt/docker.sock'}\n",
 		neighbour.Container.NetworkSettings.Networks["bridge"].Gateway), 0o644))
-	root, err := filepath.Abs("../../..")
-	must(t, err)
 	h := container.HostConfig{
 		// SYS_PTRACE is for who looks into another's mounts.
 		CapAdd: []string{"SYS_ADMIN", "SYS_PTRACE"}, SecurityOpt: []string{"seccomp=unconfined"},
 		Tmpfs: map[string]string{"/run": "", "/run/lock": "", "/tmp": ""},
 		Binds: []string{
-			"/sys/fs/cgroup:/sys/fs/cgroup:ro", socket + ":/mnt/docker.sock", root + "/packaging:/mnt/packaging:ro", root + "/systemd:/mnt/systemd:ro",
-			s.Bin + "/nagaya:/usr/bin/nagaya:ro", s.Path("nagaya.yaml") + ":/etc/nagaya/nagaya.yaml:ro",
+			"/sys/fs/cgroup:/sys/fs/cgroup:ro", socket + ":/mnt/docker.sock", packages(t) + ":/mnt/packages:ro", s.Path("nagaya.yaml") + ":/mnt/nagaya.yaml:ro",
 		},
 	}
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil { // version 2
 		h.Binds[0], h.CgroupnsMode = "/sys/fs/cgroup:/sys/fs/cgroup:rw", "host"
 	}
 	id := debian(t, s, s.id+"-instance", container.Config{
-		Cmd: []string{"/bin/sh", "-c", bootScript}, Env: []string{"container=docker", "ENGINE=/mnt/docker.sock"}, StopSignal: "SIGRTMIN+3",
+		Cmd: []string{"/bin/sh", "-c", bootScript}, Env: []string{"container=docker", "NAGAYA_CONFIG=/mnt/nagaya.yaml"}, StopSignal: "SIGRTMIN+3",
 	}, h)
 	i := &instance{t, s, id}
 	t.Cleanup(func() {
@@ -280,4 +273,6 @@ func TestNginxAsAUnit(t *testing.T) {
 	if units := strings.Fields(i.do("systemctl", "list-units", "--failed", "--plain", "--no-legend")); slices.ContainsFunc(units, func(u string) bool { return strings.HasPrefix(u, "nagaya") }) {
 		t.Errorf("failed units: %v", units)
 	}
+
+	replaced(t, i)
 }
