@@ -12,7 +12,9 @@ if [ "$1" = purge ]; then
 		rm -f "/etc/systemd/system/$link"
 	done
 	rm -rf /var/lib/nagaya /var/log/nagaya /run/nagaya
-	# Certificates are the operator's: their directory goes only if it is empty.
+	rm -f /etc/nagaya/nagaya.env
+	# Certificates, snippets and batches are the operator's: a directory goes only if it
+	# is empty.
 	for dir in /etc/nagaya/certs /etc/nagaya; do
 		[ ! -d "$dir" ] || rmdir --ignore-fail-on-non-empty "$dir"
 	done
