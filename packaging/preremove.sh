@@ -14,9 +14,9 @@ stop() {
 		quietly systemctl stop nagaya-nginx.service
 	fi
 	pid=$(cat "$pidfile" 2>/dev/null || true)
-	# An old pid file may name a process that is something else by now.
+	# An old pid file may name a process that is something else by now, and another user's.
 	if [ "$(cat "/proc/${pid:-none}/comm" 2>/dev/null)" = nginx ]; then
-		quietly kill -QUIT "$pid"
+		quietly setpriv --reuid=nagaya --regid=nagaya --clear-groups sh -c "kill -QUIT $pid"
 	fi
 }
 
