@@ -96,22 +96,30 @@ install_package() {
 	add "$file" "$module"
 }
 
-# configure writes nothing that the program does not understand.
+# fetch_files brings what is in FILES whole and with its final permissions: the agent,
+# which is no superuser, may be running.
+fetch_files() {
+	local file mode group=root
+	need_aws
+	mkdir -m 700 "$dir/files"
+	again aws s3 cp --only-show-errors --recursive "$FILES" "$dir/files/"
+	if getent group nagaya >/dev/null; then group=nagaya; fi
+	cd "$dir/files"
+	while IFS= read -r -d '' file; do
+		case $file in ./certs/* | ./htpasswd/*) mode=640 ;; *) mode=644 ;; esac
+		install -D -m "$mode" -g "$group" "$file" "/etc/nagaya/$file"
+	done < <(find . -type f -print0)
+	cd /
+}
+
+# configure writes no setting that the program does not understand.
 configure() {
-	if [ -n "$FILES" ]; then
-		need_aws
-		(umask 077 && again aws s3 cp --only-show-errors --recursive "$FILES" /etc/nagaya/)
-	fi
+	[ -z "$FILES" ] || fetch_files
 	if [ -n "$CONFIG" ]; then
 		echo "$CONFIG" >"$dir/nagaya.yaml"
 		nagaya config --config "$dir/nagaya.yaml" >/dev/null || fail "CONFIG is wrong: /etc/nagaya/nagaya.yaml stays as it is"
 		cp "$dir/nagaya.yaml" /etc/nagaya/nagaya.yaml.new
 		mv /etc/nagaya/nagaya.yaml.new /etc/nagaya/nagaya.yaml
-	fi
-	# Where the agent is no superuser, its group may read what came.
-	if getent group nagaya >/dev/null; then
-		chgrp -R nagaya /etc/nagaya
-		chmod -R g+rX /etc/nagaya
 	fi
 }
 

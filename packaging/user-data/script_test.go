@@ -45,6 +45,7 @@ func newBox(t *testing.T) box {
 		"deb/etc/nagaya/nagaya.yaml":     "# nothing is set\n",
 		"etc/certs/shop.example.com.crt": "certificate\n",
 		"etc/certs/shop.example.com.key": "key\n",
+		"etc/routes.d/mail box.yaml":     "routes: []\n",
 		// `aws s3 cp` of one object, and of a prefix.
 		"bin/aws": `#!/bin/sh
 echo "aws $*" >>/shed/log
@@ -142,7 +143,7 @@ func TestFirstBoot(t *testing.T) {
 	b.want("cat /etc/ecs/ecs.config", config)
 	b.want("cat /etc/nagaya/nagaya.yaml", `address: {claim: "tag:Name=nagaya"}`)
 	b.want("nagaya config | grep -c tag:Name=nagaya", "1")
-	b.want("stat -c '%a %n' /etc/nagaya/certs/*.key", "600 /etc/nagaya/certs/shop.example.com.key")
+	b.want("stat -c '%a %G %n' /etc/nagaya/certs/*.key /etc/nagaya/routes.d/*", "640 root /etc/nagaya/certs/shop.example.com.key\n644 root /etc/nagaya/routes.d/mail box.yaml")
 	b.want("ls -d /tmp/tmp.* 2>/dev/null || true", "")
 
 	// Once more: nothing changes, so the ECS agent is not asked about.
@@ -159,7 +160,7 @@ func TestFirstBoot(t *testing.T) {
 		t.Errorf("with an ECS agent that runs it asked for %s", log)
 	}
 	b.want("cat /etc/ecs/ecs.config", "ECS_AWSVPC_BLOCK_IMDS=false\nECS_CLUSTER=nightly_Batch_1\nECS_RESERVED_PORTS=[22,80,443,2375,2376,8080,9646,51678,51679,51680]")
-	b.want("stat -c '%a %G' /etc/nagaya/certs /etc/nagaya/certs/shop.example.com.key", "750 nagaya\n640 nagaya")
+	b.want("stat -c '%a %G' /etc/nagaya/certs/*.key", "640 nagaya")
 
 	if out, ok := b.try("CONFIG='address: {claims: x}' /shed/ecs.sh"); ok || !strings.Contains(out, "claims") || !strings.Contains(out, "CONFIG is wrong") {
 		t.Errorf("with a wrong setting: %v, %s", ok, out)
