@@ -226,7 +226,7 @@ func TestGateRunIsHeldBack(t *testing.T) {
 	dir := answers(t, p)
 	ended := make(chan ran, 1)
 	go func() {
-		ended <- nagaya(t, "gate", "run", "--name", "held", "--run-dir", dir, "--", "sh", "-c", `echo $$ > "$0.new"; mv "$0.new" "$0"; while :; do sleep 0.05; done`, pidFile)
+		ended <- nagaya(t, "gate", "run", "--name", "held", "--run-dir", dir, "--", "sh", "-c", `echo $$ > "$0.new"; mv "$0.new" "$0"; exec sleep 60`, pidFile)
 	}()
 	stopped := func(want bool) {
 		t.Helper()
