@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"maps"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -165,6 +167,7 @@ func (s *source) problemCodes() map[string]string {
 type call struct {
 	at     string
 	level  string
+	text   string   // as far as it is known
 	events []string // what it names; several where that depends
 	keys   []string
 }
@@ -185,10 +188,15 @@ func (s *source) calls(t *testing.T, kinds map[string]string) []call {
 				return true
 			}
 			c := call{at: s.set.Position(x.Pos()).String(), level: fun.Sel.Name}
-			args := x.Args[map[string]int{"With": 0, "Log": 3}[c.level]:]
-			if c.level != "With" && c.level != "Log" {
-				args = x.Args[1:]
+			first := map[string]int{"With": 0, "Log": 3}
+			skip, special := first[c.level]
+			if !special {
+				skip = 1
 			}
+			if skip > 0 && !x.Ellipsis.IsValid() {
+				c.text = known(x.Args[skip-1])
+			}
+			args := x.Args[skip:]
 			if x.Ellipsis.IsValid() {
 				return true // told by the chronicle, whose fields are looked at by themselves
 			}
@@ -208,6 +216,15 @@ func (s *source) calls(t *testing.T, kinds map[string]string) []call {
 		})
 	}
 	return all
+}
+
+// known is how a text begins, as far as that stands in the source.
+func known(e ast.Expr) string {
+	if sum, ok := e.(*ast.BinaryExpr); ok {
+		e = sum.X
+	}
+	text, _ := literalOf(e)
+	return text
 }
 
 // isLogger goes by the name: Log, log, and what With returned.
@@ -233,29 +250,42 @@ func (s *source) events(t *testing.T, e ast.Expr, kinds map[string]string) []str
 			}
 			return all
 		}
-	case *ast.Ident: // a parameter: what the calls give it
-		var all []string
-		for _, f := range s.files {
-			ast.Inspect(f, func(n ast.Node) bool {
-				if sel, ok := n.(*ast.SelectorExpr); ok && nameOf(sel.X) == "event" && kinds[sel.Sel.Name] != "" && e.Name == "kind" {
-					if v := kinds[sel.Sel.Name]; v == event.NginxStarted || v == event.NginxReloaded {
-						all = append(all, v)
-					}
-				}
-				return true
-			})
+	case *ast.Ident: // a parameter
+		if all := slices.Collect(maps.Keys(s.passed(kinds))); e.Name == "kind" && len(all) > 0 {
+			return all
 		}
-		return all
 	}
 	t.Errorf("%s: which event it is cannot be told", s.set.Position(e.Pos()))
 	return nil
+}
+
+// passed are the events that functions of the package are told to log, each with the
+// text before it.
+func (s *source) passed(kinds map[string]string) map[string]string {
+	all := map[string]string{}
+	for _, f := range s.files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if x, ok := n.(*ast.CallExpr); ok {
+				for i := 1; i < len(x.Args); i++ {
+					text, literal := literalOf(x.Args[i-1])
+					if sel, ok := x.Args[i].(*ast.SelectorExpr); ok && literal && nameOf(sel.X) == "event" && kinds[sel.Sel.Name] != "" {
+						all[kinds[sel.Sel.Name]] = text
+					}
+				}
+			}
+			return true
+		})
+	}
+	return all
 }
 
 // kindNames are the constants of package event.
 func kindNames(all []*source) map[string]string {
 	for _, s := range all {
 		if s.dir == "event" {
-			return s.consts
+			kinds := maps.Clone(s.consts)
+			delete(kinds, "Key")
+			return kinds
 		}
 	}
 	return nil
@@ -332,12 +362,16 @@ func wholeChronicle() []report.Entry {
 		return route.Site{Host: "a.test", Family: "web", Locations: []route.Location{{Path: "/", Servers: servers}}}
 	}
 	wrong := problem.Problem{Code: "container-not-listening", Subject: "container web route a.test/", Text: "x", Hint: "y"}
+	var containers []tasks.Container
+	for i := range byte(3) {
+		containers = append(containers, tasks.Container{ID: server(i).Container, Name: "web", Task: tasks.TaskRef{ARN: "arn:aws:ecs:x"}})
+	}
 	var c report.Chronicle
 	var all []report.Entry
 	for _, s := range []report.Status{
 		status(wrong, site(server(1), server(2))), status(wrong, site(server(2))), status(problem.Problem{}, site()), status(problem.Problem{}),
 	} {
-		entries, _ := c.Tell(s, []tasks.Container{{ID: server(1).Container, Name: "web", Task: tasks.TaskRef{ARN: "arn:aws:ecs:x"}}})
+		entries, _ := c.Tell(s, containers)
 		all = append(all, entries...)
 	}
 	return all
@@ -472,4 +506,171 @@ func TestAHealthyDayIsShort(t *testing.T) {
 			t.Errorf("a healthy day has no problem %s", p.Name)
 		}
 	}
+}
+
+// printed is what can stand in the journal for an event: how the line begins, and its keys.
+type printed struct {
+	text string
+	keys []string
+}
+
+func printable(t *testing.T) map[string][]printed {
+	t.Helper()
+	can := map[string][]printed{}
+	all := sources(t)
+	kinds := kindNames(all)
+	for _, s := range all {
+		for _, c := range s.calls(t, kinds) {
+			for _, e := range c.events {
+				text := c.text
+				if text == "" {
+					text = s.passed(kinds)[e]
+				}
+				can[e] = append(can[e], printed{text, c.keys})
+			}
+		}
+	}
+	var ofProblem []printed
+	for _, e := range wholeChronicle() {
+		kind, one := e.Fields[1].(string), printed{e.Message, keysOf(e)}
+		if e.Message == "problem" {
+			ofProblem = append(ofProblem, one)
+		}
+		can[kind] = append(can[kind], one)
+	}
+	for _, p := range event.Problems {
+		can[p.Name] = ofProblem
+	}
+	return can
+}
+
+var (
+	asked    = regexp.MustCompile(`NAGAYA_EVENT=([a-z0-9-]+)`)
+	firstKey = regexp.MustCompile(` ([a-z_]+)=`)
+)
+
+// says reports whether a line can be one of what is printed.
+func says(line string, can []printed) bool {
+	bare := regexp.MustCompile(`"(?:[^"\\\\]|\\\\.)*"`).ReplaceAllString(line, `""`)
+	at := firstKey.FindStringIndex(bare)
+	if at == nil {
+		return false
+	}
+	for _, p := range can {
+		text, whole := bare[:at[0]], true
+		for _, m := range firstKey.FindAllStringSubmatch(bare, -1) {
+			whole = whole && slices.Contains(p.keys, m[1])
+		}
+		// A text that ends in the middle goes on with a word that depends.
+		if whole && p.text != "" && (text == p.text || strings.HasSuffix(p.text, " ") && strings.HasPrefix(text, p.text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// What the page about troubles says that the journal prints is what the program logs,
+// and what 'journalctl -x' adds to it is in the catalog.
+func TestDocsOfTroublesPrintWhatTheProgramLogs(t *testing.T) {
+	const file = "../docs/troubleshooting.md"
+	page := read(t, file)
+	want := between(t, page, "<!-- fields -->\n", fieldTable())
+	want = between(t, want, "<!-- events -->\n", eventTable(t))
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		page = want
+	}
+	if page != want {
+		t.Errorf("%s: the tables are not what the program's tables say (go test ./agent -update)", file)
+	}
+	can, seen := printable(t), 0
+	for _, block := range regexp.MustCompile("(?s)```\n(.*?)```").FindAllStringSubmatch(page, -1) {
+		var may []printed
+		var explained []string
+		for line := range strings.Lines(block[1]) {
+			line = strings.TrimSuffix(line, "\n")
+			if command, ok := strings.CutPrefix(line, "$ "); ok {
+				may, explained = nil, nil
+				for _, m := range asked.FindAllStringSubmatch(command, -1) {
+					if event.ID(m[1]) == "" {
+						t.Errorf("%s: there is no event %s", file, m[1])
+					}
+					may = append(may, can[m[1]]...)
+					explained = append(explained, m[1])
+				}
+				continue
+			}
+			if text, ok := strings.CutPrefix(line, "░░ "); ok {
+				if !inCatalog(t, explained, text) {
+					t.Errorf("%s: the catalog does not say %q of %q", file, text, explained)
+				}
+				continue
+			}
+			seen++
+			if !says(line, may) {
+				t.Errorf("%s: the program does not log %q", file, line)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d lines found; the search is blind", seen)
+	}
+}
+
+// inCatalog reports whether the words stand in one of the entries, whatever its fields
+// are and wherever its lines end.
+func inCatalog(t *testing.T, names []string, words string) bool {
+	for _, e := range catalog(t) {
+		if !slices.Contains(names, e.name) {
+			continue
+		}
+		rest := strings.Join(strings.Fields(e.text), " ")
+		plain := catalogField.ReplaceAllString(rest, "\x00")
+		return fits(strings.Fields(words), strings.Fields(plain))
+	}
+	return false
+}
+
+// fits reports whether words stand in text in a row; \x00 in it is any word or part of one.
+func fits(words, text []string) bool {
+	for i := range text {
+		if i+len(words) > len(text) {
+			break
+		}
+		all := true
+		for j, w := range words {
+			form := "^" + strings.ReplaceAll(regexp.QuoteMeta(text[i+j]), "\x00", ".+") + "$"
+			all = all && regexp.MustCompile(form).MatchString(w)
+		}
+		if all {
+			return true
+		}
+	}
+	return len(words) == 0
+}
+
+func fieldTable() string {
+	var b strings.Builder
+	b.WriteString("| field | meaning |\n|---|---|\n")
+	also := event.Journald()
+	for _, f := range event.Fields {
+		name := "`NAGAYA_" + strings.ToUpper(f.Key) + "`"
+		if also[f.Key] != "" {
+			name += ", `" + also[f.Key] + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s |\n", name, cell(f.Meaning))
+	}
+	return b.String()
+}
+
+func eventTable(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("| event | what has happened |\n|---|---|\n")
+	for _, e := range catalog(t) {
+		subject, _, _ := strings.Cut(strings.TrimPrefix(e.text, "Subject: "), "\n")
+		fmt.Fprintf(&b, "| `%s` | %s |\n", e.name, cell(subject))
+	}
+	return b.String()
 }
