@@ -296,6 +296,14 @@ func TestUserDataIsTheScript(t *testing.T) {
 			}
 			head = rest
 		}
+		if file == "nagaya.yaml" { // what comes behind it is a part of the script
+			tail := dig(t, parts[2], "Fn::Sub").(string)
+			cmd := exec.Command("bash", "-n")
+			cmd.Stdin = strings.NewReader(head + script + tail)
+			if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(tail, "--resource Group ") {
+				t.Errorf("bash: %s; it ends with %s", out, tail)
+			}
+		}
 		// What is set before the script is a setting of it, and quoted.
 		lines := strings.Split(strings.TrimSpace(head), "\n")
 		if lines[0] != "#!/bin/bash" || len(lines) < 2 {
