@@ -152,7 +152,8 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 // latestStarts says of every waiting job when it must start to meet its deadline, if those behind it
 // are to meet theirs: from the last deadline to the first each job is set before the
 // one that follows it. It leaves a quarter more than the time that a job takes on the
-// processors that the services usually leave.
+// processors that the services usually leave, and five minutes more at least: whoever starts the job learns a
+// little later that it may.
 func (s *State) latestStarts(c credit.Report) {
 	slices.SortFunc(s.Jobs, urgent)
 	next := time.Time{}
