@@ -155,6 +155,41 @@ func TestHeadroom(t *testing.T) {
 	}
 }
 
+// The services come first, and what they do not get for a load's sake is taken from them.
+func TestTaken(t *testing.T) {
+	spec := mustLookup(t, "t3.small") // 2 vCPUs, 0.4 credits a minute
+	for _, tt := range []struct {
+		name     string
+		bank     Bank
+		services float64
+		loads    []Load
+		want     float64
+		end      time.Duration
+	}{
+		{name: "enough for both", bank: Bank{Balance: 300}, services: 0.4, loads: []Load{{Credits: 60, Cores: 1}}, end: time.Hour},
+		{name: "below the baseline the services lose nothing", bank: Bank{Balance: 0}, services: 0.3, loads: []Load{{Credits: 60, Cores: 1}}, end: 10 * time.Hour},
+		// 0.1 a minute more than is earned: 100 credits last 1000 minutes, and the points reach to 720.
+		{name: "alone they have enough", bank: Bank{Balance: 100}, services: 0.5},
+		// 28 would be left.
+		{name: "all that the load takes is missing later", bank: Bank{Balance: 72}, services: 0.5, loads: []Load{{Credits: 50, Cores: 1}}, want: 50, end: 50 * time.Minute},
+		{name: "and no more than is there", bank: Bank{Balance: 60}, services: 0.5, loads: []Load{{Credits: 200, Cores: 1}}, want: 0.1 * (720 - 60/1.1)},
+		{name: "without jobs too", bank: Bank{Balance: 0}, services: 0.5, want: 0.1 * 720},
+		{name: "an unlimited bank is billed", bank: Bank{Mode: Unlimited, Surplus: 576}, services: 0.4, loads: []Load{{Credits: 30, Cores: 1}}, want: 30, end: 30 * time.Minute},
+		{name: "launch credits are spent first", bank: Bank{Launch: 30}, services: 0.4, loads: []Load{{Credits: 30, Cores: 1}}, end: 30 * time.Minute},
+	} {
+		tt.bank.Spec = spec
+		got, ends := Taken(tt.bank, monday, flat(monday, 12, Demand{High: tt.services}), tt.loads)
+		if math.Abs(got-tt.want) > 0.1 {
+			t.Errorf("%s: %.2f, want %.2f", tt.name, got, tt.want)
+		}
+		for _, end := range ends {
+			if tt.end == 0 != end.IsZero() || tt.end > 0 && end.Sub(monday.Add(tt.end)).Abs() > time.Second {
+				t.Errorf("%s: ends at %v, want %v", tt.name, end, monday.Add(tt.end))
+			}
+		}
+	}
+}
+
 func TestLowestSaysWhen(t *testing.T) {
 	b := Bank{Spec: mustLookup(t, "t3.small"), Mode: Standard, Balance: 100}
 	low, at := Lowest(b, monday, flat(monday, 3, Demand{High: 0.2}), []Load{{Credits: 60, Cores: 1}})

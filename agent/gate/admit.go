@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -20,21 +21,22 @@ func (s *State) admit(in Input, v view, d *Decision) {
 			e.report(d)
 			continue
 		}
-		ok, why := false, v.shut
-		switch {
-		case v.shut != "":
-		case before != "":
-			why = fmt.Sprintf("waits behind %q, which is more urgent", before)
-		default:
-			ls, _ := loads(s.Jobs)
-			ok, why = v.fits(*e, ls)
-		}
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
-		if late && !ok && v.shut == "" {
+		ok, why := false, v.shut
+		if v.shut == "" {
 			ls, _ := loads(s.Jobs)
-			if room, fits := v.fitsUsually(*e, ls); fits {
-				ok, why = true, fmt.Sprintf("at its latest start %s it needs %.1f credits, and %.1f are left at the services' usual demand",
-					clock(e.LatestStart), e.Expected, room)
+			if before != "" {
+				why = fmt.Sprintf("waits behind %q, which is more urgent", before)
+			} else if ok, why = v.fits(*e, ls); !ok {
+				ok, why = s.tries(*e, v, ls, why)
+			}
+			if late && !ok {
+				pays, then := v.pays(*e, s.measured(e.Name), ls)
+				if pays {
+					ok, why = true, fmt.Sprintf("at its latest start %s it %s", clock(e.LatestStart), then)
+				} else if then != "" {
+					why += ", and " + then
+				}
 			}
 		}
 		switch {
@@ -105,6 +107,20 @@ func (e *Entry) report(d *Decision) {
 			Hint: "give it a later deadline or a smaller need, or let it run when late",
 		})
 	}
+}
+
+// tries lets a job start of which it is only declared that even a full balance could not spare its need. Until it
+// was measured that is a guess: if it may well be twice too much, the job is
+// given all that a full balance spares, so that its need is learnt. Where a mistake would be billed it is not.
+func (s *State) tries(e Entry, v view, ls []credit.Load, why string) (bool, string) {
+	if !v.credits || v.paid() || len(s.History[e.Name].Costs) >= pastTrusted {
+		return false, why
+	}
+	most := v.spare(e.Cores)
+	if e.Expected <= most || e.Expected > guessed*most || v.room(e.Cores, ls) < most {
+		return false, why
+	}
+	return true, fmt.Sprintf("may need less than the %.1f credits that are declared, and may spend %.1f, as much as a full balance can spare", e.Expected, most)
 }
 
 // never reports whether a job needs more than even a full balance could spare, and says so.

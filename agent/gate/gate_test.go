@@ -42,6 +42,9 @@ func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
 // baseline makes the services spend exactly what is earned, so that headroom is balance less reserve.
 var baseline = credit.Demand{Mean: 0.4, High: 0.4}
 
+// busy is more than the baseline: what a job spends is taken from the services in the end.
+var busy = credit.Demand{Mean: 0.5, High: 0.5}
+
 // decide makes a decision with a reserve of 48 unless another is set, and checks what holds for every decision.
 func decide(t *testing.T, s State, in Input) (State, Decision) {
 	t.Helper()
@@ -220,13 +223,14 @@ func TestQueue(t *testing.T) {
 	cores := func(a Asked, n float64) Asked { a.Cores = n; return a }
 	running := func(a Asked, spent float64) Asked { a.State, a.Spent = Running, spent; return a }
 	tests := []struct {
-		name    string
-		balance float64
-		hold    string
-		asked   []Asked
-		want    string
-		code    string
-		note    string
+		name     string
+		balance  float64
+		services credit.Demand // baseline if zero
+		hold     string
+		asked    []Asked
+		want     string
+		code     string
+		note     string
 	}{
 		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", note: "needs 100.0 credits and may spend 252.0"},
 		{name: "does not fit", balance: 300, asked: []Asked{ask("a", 260, noon)}, want: "a:waiting"},
@@ -234,10 +238,10 @@ func TestQueue(t *testing.T) {
 		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 200, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 200, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
 		{name: "a small one does not overtake", balance: 300, asked: []Asked{due(ask("a", 260, noon), 20*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:waiting"},
 		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:admitted", code: "job-never-fits"},
-		{name: "latest start has come", balance: 100, asked: []Asked{due(ask("a", 120, noon), time.Hour)}, want: "a:admitted", code: "job-late", note: "although it needs 120.0 credits and only 52.0 are free"},
-		{name: "latest start has not come", balance: 100, asked: []Asked{due(ask("a", 120, noon), 95*time.Minute)}, want: "a:waiting"},
-		{name: "slower, so earlier", balance: 100, asked: []Asked{cores(due(ask("a", 120, noon), 76*time.Minute), 1)}, want: "a:admitted", code: "job-late", note: "at its latest start 2026-03-02 10:46 UTC"},
-		{name: "refused at its own wish", balance: 100, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 11:26 UTC"},
+		{name: "latest start has come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), time.Hour)}, want: "a:admitted", code: "job-late", note: "although it needs 120.0 credits and only 0.0 are free, and may take 93.8 from the services"},
+		{name: "latest start has not come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 205*time.Minute)}, want: "a:waiting"},
+		{name: "slower, so earlier", balance: 100, services: busy, asked: []Asked{cores(due(ask("a", 120, noon), 205*time.Minute), 1)}, want: "a:admitted", code: "job-late", note: "at its latest start 2026-03-02 08:45 UTC"},
+		{name: "refused at its own wish", balance: 100, services: busy, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 09:40 UTC"},
 		{name: "held even at its latest start", balance: 300, hold: "leaving", asked: []Asked{due(ask("a", 1, noon), time.Minute)}, want: "a:waiting"},
 		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 200, noon)}, want: "a:running b:admitted"},
 		{name: "so less is left", balance: 300, asked: []Asked{running(ask("a", 200, noon), 50), ask("b", 200, noon)}, want: "a:running b:waiting"},
@@ -246,7 +250,10 @@ func TestQueue(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			in := Input{Now: noon, Credits: saved(noon, tt.balance, baseline), Asked: tt.asked, Hold: tt.hold}
+			if tt.services == (credit.Demand{}) {
+				tt.services = baseline
+			}
+			in := Input{Now: noon, Credits: saved(noon, tt.balance, tt.services), Asked: tt.asked, Hold: tt.hold}
 			s, d := decide(t, State{}, in)
 			if got := phases(d); got != tt.want {
 				t.Errorf("got %q, want %q: %+v", got, tt.want, d.Jobs)
@@ -270,22 +277,72 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// At its latest start a job may use the credits of a high demand that may not come.
+// At its latest start a job runs if what the services may lose by it, three times, is less than what it is worth.
 func TestTheLastLook(t *testing.T) {
-	quiet := credit.Demand{Mean: 0.1, High: 0.6}
-	a := ask("a", 120, noon)
-	a.Deadline, a.Late = noon.Add(75*time.Minute), LateRefuse
-	_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 150, quiet), Asked: []Asked{a}})
-	if phases(d) != "a:admitted" || !strings.Contains(d.Jobs[0].Reason, "usual demand") || len(d.Problems) != 0 {
-		t.Errorf("%+v, problems %+v", d.Jobs, d.Problems)
+	quiet, hourly := credit.Demand{Mean: 0.1, High: 0.6}, func(at time.Time, services float64) (hs []credit.Hour) {
+		for i := range 24 {
+			hs = append(hs, credit.Hour{At: at.Add(time.Duration(i-23) * time.Hour), Services: 60 * services})
+		}
+		return hs
+	}
+	known := State{History: map[string]Past{"job-a": {Costs: []float64{120, 120, 120}, At: noon.Add(-day)}}}
+	for _, tt := range []struct {
+		name    string
+		s       State
+		balance float64
+		demand  credit.Demand
+		lastDay float64
+		want    string
+		why     string
+	}{
+		{name: "only a high demand would miss it", balance: 150, demand: quiet, lastDay: 0.1, want: "a:admitted", why: "may take 12.0 from the services"},
+		{name: "the services never need more than the baseline", balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, lastDay: 0.1, want: "a:admitted", why: "may take 0.0 from"},
+		{name: "they do", balance: 150, demand: credit.Demand{Mean: 0.5, High: 0.6}, lastDay: 0.5, want: "a:refused", why: "only 0.0 are free, and may take 120.0 from"},
+		{name: "they did all day", balance: 150, demand: quiet, lastDay: 1.6, want: "a:refused", why: "may take 120.0 from"},
+		{name: "it is known that it could not end in time", s: known, balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, lastDay: 0.1, want: "a:refused", why: "would not end in time"},
+	} {
+		a := ask("a", 120, noon)
+		a.Deadline, a.Late = noon.Add(75*time.Minute), LateRefuse
+		c := saved(noon, tt.balance, tt.demand)
+		c.Hours = hourly(noon, tt.lastDay)
+		_, d := decide(t, tt.s, Input{Now: noon, Credits: c, Asked: []Asked{a}})
+		if phases(d) != tt.want || !strings.Contains(d.Jobs[0].Reason, tt.why) {
+			t.Errorf("%s: %s", tt.name, d.Jobs[0].Reason)
+		}
 	}
 	// Where a mistake would be billed it is not asked, and a job is late rather than paid for.
 	for late, want := range map[Late]string{LateRefuse: "a:refused", LateRun: "a:waiting"} {
-		a.Late = late
+		a := ask("a", 120, noon)
+		a.Deadline, a.Late = noon.Add(75*time.Minute), late
 		c := saved(noon, 100, quiet)
 		c.Bank.Mode = credit.Unlimited
-		if _, d = decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{a}}); phases(d) != want || len(d.Problems) != 1 {
+		if _, d := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{a}}); phases(d) != want || len(d.Problems) != 1 {
 			t.Errorf("unlimited: %s, want %s; problems %+v", phases(d), want, d.Problems)
+		}
+	}
+}
+
+// A need that is only declared, and more than a full balance can spare, is tried once there is all that can be spared.
+func TestADeclaredNeedIsAGuess(t *testing.T) {
+	measured := State{History: map[string]Past{"job-a": {Costs: []float64{900, 900, 900}, At: noon.Add(-day)}}}
+	for _, tt := range []struct {
+		name    string
+		s       State
+		mode    credit.Mode
+		balance float64
+		need    float64
+		want    string
+	}{
+		{name: "a full balance", balance: 576, need: 900, want: "a:admitted"},
+		{name: "not full", balance: 500, need: 900, want: "a:waiting"},
+		{name: "more than twice as much", balance: 576, need: 1200, want: "a:waiting"},
+		{name: "measured", s: measured, balance: 576, need: 900, want: "a:waiting"},
+		{name: "it would be billed", mode: credit.Unlimited, balance: 576, need: 900, want: "a:waiting"},
+	} {
+		c := saved(noon, tt.balance, baseline)
+		c.Bank.Mode = tt.mode
+		if _, d := decide(t, tt.s, Input{Now: noon, Credits: c, Asked: []Asked{ask("a", tt.need, noon)}}); phases(d) != tt.want {
+			t.Errorf("%s: %+v", tt.name, d.Jobs)
 		}
 	}
 }
@@ -298,9 +355,11 @@ func TestLatestStartsLeaveTimeForWhatFollows(t *testing.T) {
 		a.Deadline, a.Cores = noon.Add(10*time.Hour), 1
 		asked = append(asked, a)
 	}
-	_, d := decide(t, State{}, Input{Now: noon.Add(3 * time.Second), Credits: saved(noon, 50, baseline), Asked: asked})
-	// 1.6 processors are free. The last has one of them for 16 minutes and the least margin of 5, the first two follow each other.
-	for i, before := range []time.Duration{87*time.Minute + 30*time.Second, 80 * time.Minute, 21 * time.Minute} {
+	s := State{History: map[string]Past{"job-0": {Costs: []float64{32}, At: noon.Add(-day)}, "job-2": {Costs: []float64{16}, At: noon.Add(-day)}}}
+	_, d := decide(t, s, Input{Now: noon.Add(3 * time.Second), Credits: saved(noon, 50, baseline), Asked: asked})
+	// 1.6 processors of 2 are free, so that a job of one core has 0.8. The last takes 20 minutes, the least margin is 5. The second takes
+	// 80, is not measured, and a quarter more. The first has what the three take on all that is free: 20, 80 and 10 minutes, and a quarter more.
+	for i, before := range []time.Duration{137*time.Minute + 30*time.Second, 200 * time.Minute, 25 * time.Minute} {
 		if e, _ := d.Job(fmt.Sprint(i)); !e.LatestStart.Equal(noon.Add(10*time.Hour - before)) {
 			t.Errorf("job %d: latest start %v before the deadline, want %v", i, e.Deadline.Sub(e.LatestStart), before)
 		}
@@ -458,7 +517,7 @@ func TestExpect(t *testing.T) {
 func TestText(t *testing.T) {
 	late := ask("late", 400, noon)
 	late.Deadline = noon.Add(time.Hour)
-	s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Settings: Settings{Reserve: 48}, Asked: []Asked{ask("nightly-1", 100, noon), ask("big", 120, noon), late}})
+	s, d := Next(State{}, Input{Now: noon, Credits: saved(noon, 300, busy), Settings: Settings{Reserve: 48}, Asked: []Asked{ask("nightly-1", 100, noon), ask("big", 120, noon), late}})
 	shut, _ := Next(s, Input{Now: noon.Add(10 * time.Minute), Credits: saved(noon.Add(10*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2}), Settings: Settings{Reserve: 48}})
 	_, closed := Next(shut, Input{Now: noon.Add(11 * time.Minute), Credits: saved(noon.Add(11*time.Minute), 40, credit.Demand{Mean: 0.1, High: 0.2}), Settings: Settings{Reserve: 48}})
 	for name, r := range map[string]Report{

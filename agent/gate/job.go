@@ -153,7 +153,8 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 // are to meet theirs: from the last deadline to the first each job is set before the
 // one that follows it. It leaves a quarter more than the time that a job takes on the
 // processors that the services usually leave, and five minutes more at least: whoever starts the job learns a
-// little later that it may.
+// little later that it may. Services may use all processors now and none then, so a job of few
+// cores has only their share of them, too. A need that is only declared counts twice.
 func (s *State) latestStarts(c credit.Report) {
 	slices.SortFunc(s.Jobs, urgent)
 	next := time.Time{}
@@ -163,12 +164,13 @@ func (s *State) latestStarts(c credit.Report) {
 		if e.Deadline.IsZero() {
 			continue
 		}
-		free := max(float64(max(c.VCPUs, 1))-usual(c, e.Deadline), leastCores)
-		alone := free
-		if e.Cores > 0 {
-			alone = min(free, e.Cores)
-		}
+		all := float64(max(c.VCPUs, 1))
+		free := max(all-usual(c, e.Deadline), leastCores)
+		alone := free * min(1, positive(e.Cores, all)/all)
 		left := max(e.Expected-e.Spent, 0)
+		if !s.measured(e.Name) {
+			left *= guessed
+		}
 		e.LatestStart = e.Deadline.Add(-max(span(left/alone), minutes(left/alone)+leastMargin))
 		if e.Phase != Waiting {
 			continue
@@ -182,6 +184,9 @@ func (s *State) latestStarts(c credit.Report) {
 		}
 	}
 }
+
+// measured reports whether a job of this name has told what it cost.
+func (s *State) measured(name string) bool { return len(s.History[name].Costs) > 0 }
 
 // usual is the services' mean demand until a time, as far as it is forecast.
 func usual(c credit.Report, until time.Time) float64 {

@@ -64,6 +64,7 @@ const (
 	meterStale        = time.Minute
 	leastDefaultNeed  = 1.0
 	latestStartMargin = 1.25
+	guessed           = 2.0 // times wrong a declared need may be
 	leastMargin       = 5 * time.Minute
 	leastCores        = 0.05 // that a job gets of processors however busy they are
 )

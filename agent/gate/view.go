@@ -73,26 +73,12 @@ func (v view) room(cores float64, ls []credit.Load) float64 {
 	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
 }
 
-// fitsUsually says whether a job that cannot wait may start if the services need no more than usual, and how much it may then
-// spend. The reserve is for when they do. It is not asked where a mistake would be billed.
-func (v view) fitsUsually(e Entry, ls []credit.Load) (float64, bool) {
-	if !v.credits || v.paid() {
-		return 0, false
-	}
-	points := slices.Clone(v.points)
-	for i := range points {
-		points[i].Demand.High = points[i].Demand.Mean
-	}
-	room := credit.Headroom(v.report.Bank, v.report.MeterAt, points, v.floor, e.Cores, ls)
-	return room, room >= e.Expected
-}
-
 // paid reports whether credits that are not there would cost money.
 func (v view) paid() bool { return v.credits && v.report.Bank.Mode == credit.Unlimited }
 
 // spare is the most that a full balance could give a batch of the given cores.
 func (v view) spare(cores float64) float64 {
-	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max), v.report.MeterAt, v.points, v.floor, cores, nil)
+	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max).Less(v.report.ErrorBar), v.report.MeterAt, v.points, v.floor, cores, nil)
 }
 
 // why says when the services alone come nearest to the floor.

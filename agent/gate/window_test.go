@@ -4,8 +4,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
 func windows(t *testing.T, texts ...string) Windows {
@@ -193,7 +191,7 @@ func TestTheLatestStartLiesInAWindow(t *testing.T) {
 func asks(t *testing.T, s State, now time.Time, balance float64, set Settings, j Job) (State, Decision) {
 	t.Helper()
 	return decide(t, s, Input{
-		Now: now, Credits: saved(now, balance, credit.Demand{Mean: 0.4, High: 0.4}), Settings: set,
+		Now: now, Credits: saved(now, balance, busy), Settings: set,
 		Asked: []Asked{{Job: j, State: Waiting, At: now}},
 	})
 }

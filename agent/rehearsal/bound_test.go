@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
 )
 
 // small is a case in whole credits: pieces of three minutes on one vCPU, which can
@@ -52,7 +53,7 @@ func (s small) least() int {
 			if k == len(s.jobs) {
 				services := min(s.wanted[t], 3-spent, bank+s.earn-spent)
 				after := min(s.most, bank+s.earn-spent-services)
-				best = min(best, servicesWeight*(s.wanted[t]-services)-done+try(t+1, after))
+				best = min(best, gate.ServicesWeight*(s.wanted[t]-services)-done+try(t+1, after))
 				return
 			}
 			most := 0
@@ -76,7 +77,7 @@ func (s small) least() int {
 	bank := s.opening // the services alone are throttled by nobody's fault
 	for _, w := range s.wanted {
 		got := min(w, bank+s.earn)
-		score -= servicesWeight * (w - got)
+		score -= gate.ServicesWeight * (w - got)
 		bank = min(s.most, bank+s.earn-got)
 	}
 	return score

@@ -94,9 +94,6 @@ type Result struct {
 	WorstError float64 `json:"worst_error,omitempty"`
 }
 
-// servicesWeight is how much worse it is to take a credit from a service than to leave a job's undone.
-const servicesWeight = 3
-
 // Run is one run of a job.
 type Run struct {
 	ID       string     `json:"id"`

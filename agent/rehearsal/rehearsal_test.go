@@ -121,7 +121,7 @@ func TestWhatIsCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	x = rep.Results[0]
-	if taken := x.ThrottledByJobs / 60; math.Abs(taken-x.Jobs) > 0.1 || math.Abs(x.Score-servicesWeight*taken-x.Missed) > 1e-6 {
+	if taken := x.ThrottledByJobs / 60; math.Abs(taken-x.Jobs) > 0.1 || math.Abs(x.Score-gate.ServicesWeight*taken-x.Missed) > 1e-6 {
 		t.Errorf("cron: jobs spent %v and took %v from the services, score %v", x.Jobs, taken, x.Score)
 	}
 	// An unlimited instance throttles nobody and pays.

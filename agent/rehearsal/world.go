@@ -255,6 +255,6 @@ func (w *world) result(p Policy, idle *world) Result {
 		}
 		r.Missed += x.Need
 	}
-	r.Score = servicesWeight*(taken+r.ChargedForJobs) + r.Missed
+	r.Score = gate.ServicesWeight*(taken+r.ChargedForJobs) + r.Missed
 	return r
 }
