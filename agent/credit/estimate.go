@@ -61,6 +61,12 @@ func (m *Memory) identify(r Reading) {
 		_, a := m.Bank.Stop()
 		m.post(r.At, Account{Charged: a.Charged})
 	}
+	if resized {
+		m.Rate = Rate{}
+	}
+	if another || resized || restarted {
+		m.Rate.From = Measure{}
+	}
 	if another || resized {
 		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
 	}
@@ -71,7 +77,7 @@ func (m *Memory) identify(r Reading) {
 	if !r.StartedAt.IsZero() {
 		m.StartedAt = r.StartedAt
 	}
-	m.Bank.Spec, _ = Lookup(r.Type)
+	m.Bank.Spec = m.spec(r)
 	m.setMode(r)
 	if m.AnchorAt.IsZero() && r.CPU.Known && !r.StartedAt.IsZero() && r.At.Sub(r.StartedAt) <= freshStart {
 		m.Bank.Launch = 0
@@ -80,6 +86,16 @@ func (m *Memory) identify(r Reading) {
 			m.Bank.Launch = max(0, m.Bank.Spec.LaunchCredits-r.CPU.Busy)
 		}
 	}
+}
+
+// spec is the type by AWS's tables, or as CloudWatch shows it.
+func (m *Memory) spec(r Reading) Spec {
+	s, known := Lookup(r.Type)
+	if !known && Burstable(r.Type) {
+		m.Rate.learn(r.Cloud)
+		s, _ = m.Rate.spec(r.Type, max(r.CPU.Online, m.CPU.Online))
+	}
+	return s
 }
 
 // setMode takes the mode that EC2 says; without it, surplus points prove unlimited, and

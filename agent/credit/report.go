@@ -66,9 +66,9 @@ type Spent struct {
 
 // report draws the conclusions. Everything but the lists is a copy.
 func (m *Memory) report(r Reading) Report {
-	spec, known := Lookup(m.Type)
+	spec := m.Bank.Spec
 	out := Report{
-		At: r.At, Type: m.Type, Burstable: known || Burstable(m.Type),
+		At: r.At, Type: m.Type, Burstable: Burstable(m.Type),
 		VCPUs: m.CPU.Online, Factor: m.factor(), MeterAt: m.At, AnchorAt: m.AnchorAt,
 		Max: spec.Max, EarnPerHour: spec.EarnPerHour,
 		Problems: slices.Clone(r.Problems),
@@ -77,12 +77,10 @@ func (m *Memory) report(r Reading) Report {
 	if !out.Burstable {
 		return out
 	}
-	if !known {
-		out.Problems = append(out.Problems, problem.Problem{
-			Code: "credit-type-unknown", Severity: problem.Error, Subject: "instance",
-			Text: fmt.Sprintf("the credit rules of instance type %.32q are not known to this version", m.Type),
-			Hint: "update nagaya; until then the gate stays closed",
-		})
+	if _, known := Lookup(m.Type); !known {
+		out.Problems = append(out.Problems, m.unknownType())
+	}
+	if spec.VCPUs == 0 {
 		return out
 	}
 	out.Bill = m.Bill.at(r.At)
@@ -116,6 +114,22 @@ func (m *Memory) reportUse(out *Report) {
 	}
 	out.LastDay = m.since(m.At.Add(-23 * time.Hour).Truncate(time.Hour))
 	out.Hours = slices.Clone(m.Hours[max(0, len(m.Hours)-24):])
+}
+
+// unknownType says how far the rate of a type is known that is in no table.
+func (m *Memory) unknownType() problem.Problem {
+	p := problem.Problem{
+		Code: "credit-type-unknown", Severity: problem.Error, Subject: "instance",
+		Text: fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; its rate is being learnt from CloudWatch, by %d of %d half hours",
+			m.Type, min(len(m.Rate.Samples), enoughSamples), enoughSamples),
+		Hint: "update nagaya; until the rate is known the gate stays closed",
+	}
+	if s := m.Bank.Spec; s.VCPUs > 0 {
+		p.Severity = problem.Warning
+		p.Text = fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; by CloudWatch it earns %.1f credits an hour and is taken to hold %.0f", m.Type, s.EarnPerHour, s.Max)
+		p.Hint = "update nagaya, for AWS's own numbers"
+	}
+	return p
 }
 
 func (m *Memory) warnOld(out *Report) {

@@ -143,7 +143,7 @@ func (m *meter) meet(i identity.Instance) bool {
 func (m *meter) ask(ctx context.Context, asking *sync.WaitGroup, answers chan<- answer) {
 	m.stop()
 	ctx, m.stop = context.WithCancel(ctx)
-	_, known := credit.Lookup(m.instance.Type)
+	known := credit.Burstable(m.instance.Type)
 	m.o.Log.Info("instance known to the credit meter", event.Key, event.MeterBegan, "instance", m.instance.ID, "instance_type", m.instance.Type, "burstable", known)
 	if !known {
 		return
