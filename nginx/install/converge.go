@@ -120,7 +120,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	defer r.store.unstage()
-	tester := tester{way: r.way, store: r.store, limit: r.o.TestTimeout}
+	tester := tester{way: r.way, store: r.store, limit: r.o.TestTimeout, meanwhile: r.store.sync}
 	proved, err := prover{try: tester.try, lastGood: r.store.lastGood}.prove(ctx, tree)
 	var no *refusal
 	switch {

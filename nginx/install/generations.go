@@ -36,8 +36,10 @@ var generationName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 // store is the state directory: generations, and which of them is current.
 type store struct {
 	dir string
-	// fresh are the staged files that are not on the disk for certain.
-	fresh []string
+	// fresh are the staged files that are not on the disk for certain; syncing gets the
+	// result of bringing them there, nil when that was not begun.
+	fresh   []string
+	syncing chan error
 	// holds is the generation that is staged, "" for none.
 	holds string
 }
@@ -91,12 +93,20 @@ func (s *store) stage(t nginx.Tree) error {
 
 // unstage removes what is staged.
 func (s *store) unstage() {
-	s.holds, s.fresh = "", nil
+	s.drop()
 	os.RemoveAll(s.staged())
 }
 
+// drop forgets what is staged.
+func (s *store) drop() {
+	if s.syncing != nil {
+		<-s.syncing
+	}
+	s.holds, s.fresh, s.syncing = "", nil, nil
+}
+
 func (s *store) restage(dir string, t nginx.Tree) error {
-	s.holds, s.fresh = "", nil
+	s.drop()
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
@@ -128,15 +138,30 @@ func (s *store) commit(gen string) error {
 	return diskTrouble("keeping generation "+gen, s.dir, s.keep(gen))
 }
 
-func (s *store) keep(gen string) error {
+// sync begins to bring what is staged to the disk, which takes as long as nginx -t
+// on a slow one: both can go on at once.
+func (s *store) sync() {
+	if s.syncing != nil {
+		return
+	}
 	dir := s.staged()
-	made := s.fresh
+	made := append(s.fresh, dir)
 	for _, sub := range treeDirs {
 		made = append(made, filepath.Join(dir, sub))
 	}
-	if err := syncAll(append(made, dir)); err != nil {
+	done := make(chan error, 1)
+	go func() { done <- syncAll(made) }()
+	s.syncing = done
+}
+
+func (s *store) keep(gen string) error {
+	s.sync()
+	err := <-s.syncing
+	s.syncing = nil
+	if err != nil {
 		return err
 	}
+	dir := s.staged()
 	to := s.generation(gen)
 	if err := os.RemoveAll(to); err != nil {
 		return err
@@ -144,7 +169,7 @@ func (s *store) keep(gen string) error {
 	if err := os.Rename(dir, to); err != nil {
 		return err
 	}
-	s.holds, s.fresh = "", nil
+	s.drop()
 	return syncPath(s.path(generationsDir))
 }
 

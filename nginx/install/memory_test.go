@@ -2,6 +2,7 @@ package install
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -33,5 +34,33 @@ func TestReadingMapsDoesNotFetchTheSameMemoryAgain(t *testing.T) {
 	t.Logf("page faults: %d without maps, %d with 40, %d if glibc may give memory back", none, all, careless)
 	if all-none > (careless-none)/5 {
 		t.Errorf("40 maps cost %d page faults, and %d if glibc may give memory back; want a fifth at most", all-none, careless-none)
+	}
+}
+
+// What is read for a test alone is read with fewer page faults still.
+func TestATestFetchesMemoryInLargeSteps(t *testing.T) {
+	if b, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil || strings.Contains(string(b), "[never]") {
+		t.Skip("this kernel gives no huge pages")
+	}
+	g := newRig(t)
+	st := &store{dir: g.o.StateDir}
+	if err := st.prepare(g.o.RunDir, g.o.LogDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.stage(manySites(t, g, 100)); err != nil {
+		t.Fatal(err)
+	}
+	faults := func(env []string) int64 {
+		cmd := exec.Command(g.o.Binary, "-t", "-c", st.staged()+"/"+nginx.MainFile, "-p", st.dir, "-e", "stderr")
+		cmd.Env = env
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return cmd.ProcessState.SysUsage().(*syscall.Rusage).Minflt
+	}
+	large, small := faults(append(environment(), briefly...)), faults(environment())
+	t.Logf("page faults: %d, and %d in small steps", large, small)
+	if large > small*2/3 {
+		t.Errorf("a test took %d page faults, and %d in small steps; want two thirds at most", large, small)
 	}
 }

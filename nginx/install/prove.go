@@ -172,6 +172,8 @@ type tester struct {
 	way   way
 	store *store
 	limit time.Duration // for one test
+	// meanwhile begins what can go on while nginx reads a staged tree; nil is nothing.
+	meanwhile func()
 	// pass says of a refusal that it is none; nil means never.
 	pass func(text string) bool
 }
@@ -179,6 +181,9 @@ type tester struct {
 func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 	if err := t.store.stage(tree); err != nil {
 		return err
+	}
+	if t.meanwhile != nil {
+		t.meanwhile()
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()

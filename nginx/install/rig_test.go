@@ -36,7 +36,7 @@ import (
 // rig is a real nginx on high ports in a directory of its own, and what is
 // needed to look at it.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	o        Options
 	settings nginx.Settings
 	wanted   *latest.Slot[nginx.Tree]
@@ -48,7 +48,7 @@ type rig struct {
 
 // newRig prepares everything and starts nothing. Without nginx the test is
 // skipped, but fails where CI is set. NAGAYA_TEST_NGINX names another one to test with.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
 	t.Helper()
 	binary, err := exec.LookPath(cmp.Or(os.Getenv("NAGAYA_TEST_NGINX"), "nginx"))
 	if err != nil {
@@ -111,7 +111,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func awaitExit(t *testing.T, pid int) {
+func awaitExit(t testing.TB, pid int) {
 	t.Helper()
 	gone, stop := watch(pid)
 	defer stop()
@@ -122,7 +122,7 @@ func awaitExit(t *testing.T, pid int) {
 	}
 }
 
-func freePort(t *testing.T) uint16 {
+func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
 		// Below Linux's range for outgoing connections, which could take it meanwhile,
@@ -298,7 +298,7 @@ func withTLS(s route.Site, p certs.Pair, plain route.Plain) route.Site {
 }
 
 // writePair makes a self-signed certificate for the names.
-func writePair(t *testing.T, names ...string) certs.Pair {
+func writePair(t testing.TB, names ...string) certs.Pair {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -323,7 +323,7 @@ func writePair(t *testing.T, names ...string) certs.Pair {
 	return p
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
