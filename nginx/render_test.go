@@ -89,6 +89,48 @@ func TestSameAddressNeedsNoReload(t *testing.T) {
 	}
 }
 
+func TestSameButServers(t *testing.T) {
+	b := mustBuild(debian122)
+	render := func(change func(*route.Site)) Tree {
+		s := route.Site{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []route.Location{
+			spot("/", server("10.0.0.1:80", 1), server("[2001:db8::1]:80", 1)), spot("/empty"),
+		}}
+		change(&s)
+		return Render(Settings{}, b, route.Table{Sites: []route.Site{s}, Streams: []route.Stream{
+			{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Family: "git", Pool: pool(s.Locations[0].Servers...)},
+		}})
+	}
+	first := render(func(*route.Site) {})
+	for _, c := range []struct {
+		name   string
+		change func(*route.Site)
+		same   bool
+	}{
+		{"nothing", func(*route.Site) {}, true},
+		{"an address", func(s *route.Site) { s.Locations[0].Servers[0] = server("10.0.0.2:81", 1) }, true},
+		{"a weight", func(s *route.Site) { s.Locations[0].Servers[1].Weight = 1000 }, true},
+		{"one more", func(s *route.Site) { s.Locations[0].Servers = append(s.Locations[0].Servers, server("10.0.0.3:80", 1)) }, true},
+		{"one less", func(s *route.Site) { s.Locations[0].Servers = s.Locations[0].Servers[:1] }, true},
+		{"none", func(s *route.Site) { s.Locations[0].Servers = nil }, false},
+		{"some where none was", func(s *route.Site) { s.Locations[1].Servers = s.Locations[0].Servers }, false},
+		{"the balance", func(s *route.Site) { s.Locations[0].Balance = route.IPHash }, false},
+		{"a limit", func(s *route.Site) { s.Locations[0].BodySize = 2 }, false},
+		{"the host", func(s *route.Site) { s.Host = "b.example.com" }, false},
+		{"a family that looks like a server", func(s *route.Site) { s.Family = "\n    server 10.0.0.1:80;\n" }, false},
+	} {
+		tree := render(c.change)
+		if got := tree.SameButServers(first); got != c.same || first.SameButServers(tree) != c.same {
+			t.Errorf("%s: %v, want %v", c.name, got, c.same)
+		}
+	}
+	if first.Without("a.example.com").SameButServers(first) {
+		t.Error("without a site it is the same")
+	}
+	if Render(Settings{HTTPPort: 81}, b, route.Table{}).SameButServers(Render(Settings{}, b, route.Table{})) {
+		t.Error("with another main file it is the same")
+	}
+}
+
 func TestTree(t *testing.T) {
 	tree := scenes[2].render(nil)
 	var hosts []string

@@ -258,3 +258,26 @@ func (t Tree) Servers() []string {
 	slices.Sort(all)
 	return slices.Compact(all)
 }
+
+// upstreamServers are the lines of one upstream that serverLines writes: addresses that
+// are addresses, never names, and weights within nginx's bounds. Nothing else in
+// a tree can look like them, as no word can end its line.
+var upstreamServers = regexp.MustCompile(`(?m)(?:^    server (?:[0-9.]+|\[[0-9a-f:.]+\]):\d{1,5}(?: weight=\d{1,4})?;\n)+`)
+
+// SameButServers reports whether two trees differ in nothing but which addresses are
+// behind their sites and streams, and with which weights: nginx accepts the one if it
+// accepts the other. Where there were some and are none, or the other way
+// round, more than that differs.
+func (t Tree) SameButServers(o Tree) bool {
+	if t.Main != o.Main {
+		return false
+	}
+	return slices.EqualFunc(t.Sites, o.Sites, func(a, b SiteFile) bool {
+		return a.Host == b.Host && a.Name == b.Name && a.SNI == b.SNI && sameButServers(a.Text, b.Text) && sameButServers(a.Stream, b.Stream)
+	})
+}
+
+func sameButServers(a, b string) bool {
+	const some = "    server;\n"
+	return a == b || upstreamServers.ReplaceAllLiteralString(a, some) == upstreamServers.ReplaceAllLiteralString(b, some)
+}

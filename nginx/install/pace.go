@@ -6,21 +6,46 @@ import (
 )
 
 // budget is a token bucket for reloads: each one costs CPU time, and old
-// workers that finish what they had begun cost memory.
+// workers that finish what they had begun cost memory. While trees keep coming after
+// it was emptied, as when a host starts all its containers, each pause is twice the
+// one before; it ends early once none has come for a while, which is the last one.
 type budget struct {
 	burst int
 	every func() time.Duration
 	level float64
 	at    time.Time
+
+	asked  time.Time // when the newest tree came
+	paid   time.Time // when the last reload was
+	streak int       // reloads since trees came after a calm
+}
+
+const (
+	longestPause = 8 * time.Second         // the most that a tree waits while others keep coming
+	lastOne      = 1100 * time.Millisecond // a tree that none has followed for so long is the last one
+	calm         = 5 * time.Second         // without a tree for so long they have stopped coming
+)
+
+// ask notes that a tree has come.
+func (b *budget) ask(now time.Time) {
+	if now.Sub(b.asked) > calm {
+		b.streak = 0
+	}
+	b.asked = now
 }
 
 // wait returns how long from now on the next reload must wait.
 func (b *budget) wait(now time.Time) time.Duration {
 	b.fill(now)
-	if b.level >= 1 {
-		return 0
+	wait := time.Duration(0)
+	if b.level < 1 {
+		wait = time.Duration((1 - b.level) * float64(b.every()))
 	}
-	return time.Duration((1 - b.level) * float64(b.every()))
+	if b.streak <= b.burst {
+		return wait
+	}
+	pause := min(b.every()<<min(b.streak-b.burst, 8), longestPause)
+	return max(wait, min(b.paid.Add(pause).Sub(now), b.asked.Add(lastOne).Sub(now)))
 }
 
 // waitDrain is wait for a reload that takes a container out, which somebody
@@ -38,6 +63,8 @@ func (b *budget) waitDrain(now time.Time) time.Duration {
 func (b *budget) take(now time.Time) {
 	b.fill(now)
 	b.level = max(float64(-b.burst), b.level-1)
+	b.paid = now
+	b.streak++
 }
 
 func (b *budget) fill(now time.Time) {

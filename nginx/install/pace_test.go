@@ -1,6 +1,7 @@
 package install
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -31,6 +32,53 @@ func TestBudget(t *testing.T) {
 	now = now.Add(-time.Minute)
 	if w := b.wait(now); w > time.Second {
 		t.Errorf("a clock that was set back makes it wait %v", w)
+	}
+}
+
+// Whoever starts fifty containers gets few reloads, and the last one soon.
+func TestBudgetWhileTreesKeepComing(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		name    string
+		gap     func() time.Duration
+		n, most int
+	}{
+		{"a fast engine", func() time.Duration { return 200 * time.Millisecond }, 50, 8},
+		{"a slow engine", func() time.Duration { return 700 * time.Millisecond }, 50, 10},
+		{"an uneven one", func() time.Duration { return time.Duration(random.ExpFloat64() * float64(700*time.Millisecond)) }, 50, 99},
+		{"one every ten seconds", func() time.Duration { return 10 * time.Second }, 50, 50},
+	} {
+		var (
+			b       = budget{burst: 3, every: func() time.Duration { return time.Second }}
+			now     = time.Unix(1000, 0)
+			due     time.Time
+			first   time.Time // when the oldest waiting tree came
+			longest time.Duration
+			reloads int
+			last    time.Duration
+		)
+		next := now
+		for left := c.n; left > 0 || !due.IsZero(); {
+			if left > 0 && (due.IsZero() || !due.Before(next)) {
+				now = next
+				next = next.Add(c.gap())
+				left--
+				b.ask(now)
+				if due.IsZero() {
+					first = now
+				}
+				due = now.Add(b.wait(now))
+				continue
+			}
+			now = due
+			b.take(now)
+			reloads++
+			longest, last, due = max(longest, now.Sub(first)), now.Sub(b.asked), time.Time{}
+		}
+		t.Logf("%s: %d reloads, the last tree waited %v, the longest %v", c.name, reloads, last, longest)
+		if reloads > c.most || last > 1200*time.Millisecond || longest > longestPause {
+			t.Errorf("%s: %d reloads, the last tree waited %v, the longest %v", c.name, reloads, last, longest)
+		}
 	}
 }
 

@@ -72,6 +72,8 @@ type runner struct {
 	// unanswered is true when nginx was told to reload and nobody saw it do so.
 	unanswered bool
 	crew       int // how many workers nginx had before that
+	// doubted is the generation that nginx did not take although only servers differed.
+	doubted string
 
 	pid       int
 	startedAt time.Time
@@ -150,6 +152,9 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 			}
 			continue
 		case newest = <-wanted:
+			if newest.Generation != r.status.Wanted {
+				r.budget.ask(time.Now())
+			}
 			r.wanted = &newest
 			r.status.Wanted, r.status.Settled = newest.Generation, false
 			r.publish() // nobody shall take the time until the pass for settled

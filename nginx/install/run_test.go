@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -485,4 +487,58 @@ func fill(t *testing.T, name string) {
 		}
 	}
 	t.Fatal("the file system never got full")
+}
+
+// Where only addresses of servers differ, the master's own reading is the test.
+func TestOtherServersNeedNoTest(t *testing.T) {
+	r := newRig(t)
+	count := filepath.Join(r.settings.SnippetDir, "tests")
+	counting := filepath.Join(r.settings.SnippetDir, "nginx")
+	write(t, counting, fmt.Sprintf("#!/bin/sh\n[ \"$1\" = -t ] && echo test >>%s\nexec %s \"$@\"\n", count, r.o.Binary))
+	if err := os.Chmod(counting, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r.o.Binary = counting
+	tests := func() int {
+		b, err := os.ReadFile(count)
+		if err != nil && !missing(err) {
+			t.Fatal(err)
+		}
+		return strings.Count(string(b), "test")
+	}
+	pair := writePair(t, "a.test")
+	secure := func(addrs ...netip.AddrPort) nginx.Tree {
+		return r.tree(withTLS(site("a.test", addrs...), pair, route.Serve), site("b.test", addrs[0]))
+	}
+	r.run()
+	one, two := backend(t, "one"), backend(t, "two")
+	r.serve(secure(one))
+	if n := tests(); n != 1 {
+		t.Fatalf("the first tree took %d tests, want 1", n)
+	}
+	r.serve(secure(two))
+	r.expect(r.http("a.test", "/"), 200, "two")
+	r.serve(secure(two, one))
+	r.serve(secure(one))
+	r.expect(r.http("a.test", "/"), 200, "one")
+	if n := tests(); n != 1 {
+		t.Errorf("%d tests after only servers had changed, want 1", n)
+	}
+	r.serve(r.tree(withTLS(site("a.test", one), pair, route.Redirect), site("b.test", one)))
+	if n := tests(); n != 2 {
+		t.Errorf("%d tests after a site had changed, want 2", n)
+	}
+	r.serve(secure(one))
+
+	// What the master refuses is tested, so that the site at fault is found.
+	if err := os.Remove(pair.KeyFile); err != nil {
+		t.Fatal(err)
+	}
+	before := tests()
+	r.wanted.Put(secure(two))
+	s := r.await("the site at fault", func(s nginx.Status) bool { return s.Settled && len(s.Quarantined) > 0 })
+	if s.Quarantined[0].Host != "a.test" || tests() == before {
+		t.Errorf("quarantined %+v after %d more tests", s.Quarantined, tests()-before)
+	}
+	r.expect(r.http("b.test", "/"), 200, "two")
 }
