@@ -155,7 +155,7 @@ func (s Settings) Validate() error {
 			return fmt.Errorf("%s is %q: give an absolute path without $ and control characters", f.name, cut(f.value))
 		}
 	}
-	if p := passSocket(s.RunDir, ""); len(p) > socketPathMax {
+	if p := AsideSocket(passSocket(s.RunDir, "")); len(p) > socketPathMax {
 		return fmt.Errorf("run_dir is %d bytes long: the socket's path %q may have %d bytes at most", len(s.RunDir), cut(p), socketPathMax)
 	}
 	if s.Group != "" && s.User == "" {

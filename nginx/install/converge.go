@@ -33,6 +33,9 @@ func (r *runner) converge(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.reopen(ctx); err != nil {
+		return err
+	}
 	if r.wanted == nil {
 		if k := r.guard.kept; r.stale && r.pid != 0 && k != nil {
 			return r.reload(ctx, k.Generation)
@@ -377,10 +380,11 @@ func (r *runner) onlyOnce() bool {
 }
 
 // refusedFor says whether the log's text is a final no: while nginx waits for a
-// busy port it says so up to five times.
+// busy port it says so up to five times, and it calls it an emergency when a socket
+// that it closes is gone already.
 func refusedFor(text string) bool {
 	for _, m := range emergLine.FindAllStringSubmatch(text, -1) {
-		if !strings.HasPrefix(m[1], "bind() to ") {
+		if !strings.HasPrefix(m[1], "bind() to ") && !strings.HasPrefix(m[1], "unlink() ") {
 			return true
 		}
 	}

@@ -6,15 +6,12 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // door is the private socket at which a running nginx says what it serves.
 type door struct{ http *http.Client }
 
-func newDoor(runDir string) *door {
-	socket := nginx.Socket(runDir)
+func newDoor(socket string) *door {
 	return &door{http: &http.Client{
 		Timeout: time.Second,
 		Transport: &http.Transport{

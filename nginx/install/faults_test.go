@@ -223,7 +223,9 @@ func TestFaultCertificateVanishesBeforeReload(t *testing.T) {
 	first := r.tree(a, b)
 	r.serve(first)
 	write(t, armed, "")
-	r.wanted.Put(r.tree(site("a.test", backend(t, "three")), b))
+	other := site("a.test", backend(t, "three"))
+	other.Locations[0].BodySize++ // more than a server differs, so nginx -t is asked
+	r.wanted.Put(r.tree(other, b))
 	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
 	if s.Generation != first.Generation || !strings.Contains(s.LastError, p.CertFile) {
 		t.Errorf("status %+v", s)

@@ -259,7 +259,7 @@ func (g *guard) watch() {
 		g.notify = n
 	}
 	dir := g.store.generation(g.kept.Generation)
-	want := []string{g.store.dir, g.store.path(generationsDir), dir}
+	want := []string{g.store.dir, g.store.path(generationsDir), dir, g.o.RunDir}
 	for _, sub := range treeDirs {
 		want = append(want, filepath.Join(dir, sub))
 	}
@@ -300,9 +300,16 @@ func (r *runner) look(now time.Time) (load bool) {
 	}
 	g.watch()
 	amiss := g.amissNow()
-	var active []int
+	var (
+		active []int
+		closed []sight
+	)
 	if r.pid != 0 {
 		active, _ = r.way.workers(r.pid)
+		for _, s := range lostSockets(*g.kept) {
+			closed = append(closed, sight{s, "removed"})
+		}
+		amiss = append(amiss, closed...)
 	}
 	if len(amiss) == 0 {
 		return g.whole(now, active)
@@ -313,7 +320,7 @@ func (r *runner) look(now time.Time) (load bool) {
 		g.giveUp(now, amiss, loaded)
 		return false
 	}
-	return r.mend(now, amiss, loaded)
+	return r.mend(now, amiss, loaded) || len(closed) > 0
 }
 
 // mend puts files back, whatever was put back before. loaded means that nginx may have

@@ -92,7 +92,7 @@ func newRunner(o Options, put func(nginx.Status)) (*runner, error) {
 	st := &store{dir: o.StateDir}
 	return &runner{
 		o: o, log: o.Log, put: put,
-		store: st, way: w, door: newDoor(o.RunDir), guard: newGuard(o, st),
+		store: st, way: w, door: newDoor(nginx.Socket(o.RunDir)), guard: newGuard(o, st),
 		budget:     budget{burst: o.ReloadBurst, every: o.ReloadEvery},
 		status:     nginx.Status{Version: o.Build.Version.String()},
 		quarantine: map[string]refused{},

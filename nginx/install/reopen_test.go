@@ -1,0 +1,85 @@
+package install
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// removeSockets removes the files of all of nginx's sockets.
+func removeSockets(t *testing.T, r *rig) {
+	t.Helper()
+	all, err := filepath.Glob(filepath.Join(r.o.RunDir, "*.sock"))
+	if err != nil || len(all) == 0 {
+		t.Fatalf("sockets %v, %v", all, err)
+	}
+	for _, s := range all {
+		if err := os.Remove(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Somebody removes the files of nginx's own sockets: they are opened again, and no
+// request that does not need them is lost.
+func TestFaultSocketsRemoved(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	own := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own") }))
+	t.Cleanup(own.Close)
+	first := r.tree(
+		site("a.test", backend(t, "one")), withTLS(site("b.test", backend(t, "two")), writePair(t, "b.test"), route.Redirect),
+		route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}},
+	)
+	pid := r.serve(first).PID
+	r.expect(r.https("b.test", "/"), 200, "two")
+
+	var failed, done atomic.Int64
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-over:
+				return
+			default:
+			}
+			if a := r.get(r.http("a.test", "/")); a.status != 200 {
+				t.Logf("%d %q", a.status, a.body)
+				failed.Add(1)
+			}
+			done.Add(1)
+		}
+	}()
+	removeSockets(t, r)
+	door := newDoor(nginx.Socket(r.o.RunDir))
+	eventually(t, "the generation's answer", func() bool { return door.generation(t.Context()) == first.Generation })
+	r.await("a restored state", func(s nginx.Status) bool { return s.Settled && s.Restored > 0 })
+	close(over)
+	<-ended
+	if failed.Load() > 0 || done.Load() == 0 {
+		t.Errorf("%d of %d requests failed", failed.Load(), done.Load())
+	}
+	eventually(t, "the site behind a socket", func() bool { return r.get(r.https("b.test", "/")).body == "two" })
+	eventually(t, "the passed site", func() bool { return r.get(r.https("p.test", "/")).body == "own" })
+
+	// And where nobody looked meanwhile.
+	r.crash()
+	removeSockets(t, r)
+	r.run()
+	next := r.tree(site("a.test", backend(t, "three")))
+	if s := r.serve(next); s.PID != pid {
+		t.Errorf("nginx is process %d, was %d", s.PID, pid)
+	}
+	r.expect(r.http("a.test", "/"), 200, "three")
+	if left, _ := filepath.Glob(filepath.Join(r.o.RunDir, "_*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
