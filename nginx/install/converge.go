@@ -290,6 +290,7 @@ func (r *runner) loaded(what, kind, gen string, began time.Time) {
 	r.stale = false
 	active, _ := r.way.workers(r.pid)
 	r.guard.loaded(gen, active)
+	r.enclose()
 	r.log.Info(what, event.Key, kind, "generation", gen, "pid", r.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(r.quarantine))
 }
 

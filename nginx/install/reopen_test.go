@@ -5,8 +5,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -81,5 +85,56 @@ func TestFaultSocketsRemoved(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "three")
 	if left, _ := filepath.Glob(filepath.Join(r.o.RunDir, "_*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// At its sockets nginx believes whoever comes about the address of a client, so nobody
+// else on the host may get there.
+func TestSocketsAreForNginxAlone(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	r := newRig(t)
+	r.settings.User, r.settings.Group = "www-data", "www-data"
+	open(t, filepath.Dir(r.o.StateDir))
+	r.run()
+	r.serve(r.tree(
+		withTLS(site("b.test", backend(t, "two")), writePair(t, "b.test"), route.Redirect),
+		route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}},
+	))
+	r.expect(r.https("b.test", "/"), 200, "two")
+	all, err := filepath.Glob(filepath.Join(r.o.RunDir, "*.sock"))
+	if err != nil || len(all) != 3 {
+		t.Fatalf("sockets %v, %v", all, err)
+	}
+	for _, s := range all {
+		for who, id := range map[string]uint32{"nobody": 65534, "nginx": group(t, "www-data")} {
+			cmd := exec.Command("/usr/bin/perl", "-MIO::Socket::UNIX", "-e", "exit(!IO::Socket::UNIX->new(Peer => shift))", s)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+			if err := cmd.Run(); (err == nil) != (who == "nginx") {
+				t.Errorf("%s connects to %s: %v", who, s, err)
+			}
+		}
+	}
+}
+
+func group(t *testing.T, name string) uint32 {
+	t.Helper()
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := strconv.ParseUint(g.Gid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(id)
+}
+
+// open lets everybody into a directory.
+func open(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
 }
