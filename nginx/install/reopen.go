@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -37,7 +38,7 @@ func (r *runner) reopen(ctx context.Context) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	r.log.Warn("sockets of nginx were removed by somebody; it is told to open them again", "first", lost[0], "sockets", len(lost))
+	r.log.Warn("sockets of nginx were removed by somebody; it is told to open them again", event.Key, event.FilesRestored, "first", lost[0], "files", len(lost))
 	aside := tree.Aside(lost...)
 	if err := r.store.stage(aside); err != nil {
 		return err
