@@ -320,6 +320,18 @@ func (c *container) workers(master int) (active, draining []int) {
 	return active, draining
 }
 
+func (c *container) unborn(master int) (all []int) {
+	if c.now.visible {
+		return c.process.unborn(master)
+	}
+	for _, p := range c.top(context.Background()) {
+		if p.pid != master && c.titled(p.title) {
+			all = append(all, p.pid)
+		}
+	}
+	return all
+}
+
 func (c *container) end(worker int) error {
 	if !c.now.visible {
 		return errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")

@@ -267,7 +267,9 @@ func (r *runner) blamePort(gen string, err error) error {
 func (r *runner) reload(ctx context.Context, gen string) error {
 	began := time.Now()
 	r.budget.take(began)
-	old, _ := r.way.workers(r.pid)
+	unborn := r.way.unborn(r.pid) // nginx may have started a moment ago
+	active, _ := r.way.workers(r.pid)
+	old := append(active, slices.DeleteFunc(slices.Clone(unborn), func(pid int) bool { return slices.Contains(active, pid) })...)
 	if !r.unanswered {
 		r.crew = len(old)
 	}
@@ -275,7 +277,7 @@ func (r *runner) reload(ctx context.Context, gen string) error {
 	if err := r.way.reload(ctx, r.pid); err != nil {
 		return err
 	}
-	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark, old: old}); err != nil {
+	if err := r.confirm(ctx, confirmation{gen: gen, mark: mark, old: old, unborn: unborn}); err != nil {
 		r.unanswered = true
 		return err
 	}
@@ -299,6 +301,8 @@ type confirmation struct {
 	gen  string
 	mark int64 // where the error log ended before
 	old  []int // workers that must stop accepting
+	// unborn are those of old that had been on their way to become workers.
+	unborn []int
 }
 
 // pollEvery is how often nginx is asked during a reload; a reload takes some
@@ -315,7 +319,7 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 	defer tick.Stop()
 	var answered time.Time
 	for {
-		if !r.anyAccepting(c.old) && r.door.generation(ctx) == c.gen {
+		if !r.anyAccepting(c.old, c.unborn) && r.door.generation(ctx) == c.gen {
 			if answered.IsZero() {
 				answered = time.Now()
 			}
@@ -347,25 +351,32 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 // worker first, so that the new generation is there and nobody sees it. The master
 // takes no notice of a worker that ends before it has told it to: it holds back
 // the signals of its children until then.
-func (r *runner) anyAccepting(old []int) bool {
+func (r *runner) anyAccepting(old, unborn []int) bool {
 	if len(old) == 0 {
 		return false
 	}
+	isOld := func(pid int) bool { return slices.Contains(old, pid) }
+	if len(unborn) > 0 { // asked before the workers, so that nobody is missed who becomes one meanwhile
+		unborn = r.way.unborn(r.pid)
+	}
 	active, _ := r.way.workers(r.pid)
 	var left []int
+	fresh := 0
 	for _, pid := range active {
-		if slices.Contains(old, pid) {
+		if isOld(pid) {
 			left = append(left, pid)
+		} else {
+			fresh++
 		}
 	}
-	if len(active)-len(left) >= len(old) {
+	if fresh >= len(old) {
 		for _, pid := range left {
 			if err := r.way.retire(pid); err != nil {
 				r.log.Debug("old worker left to the master", "pid", pid, "err", err)
 			}
 		}
 	}
-	return len(left) > 0
+	return len(left) > 0 || slices.ContainsFunc(unborn, isOld)
 }
 
 // onlyOnceWithin is how long a master that was told to reload more than once

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -145,6 +146,11 @@ func (*process) workers(master int) (active, draining []int) {
 		}
 	}
 	return active, draining
+}
+
+// unborn knows them by the title of their master, which they have until they are ready.
+func (p *process) unborn(master int) []int {
+	return slices.DeleteFunc(children(master), func(pid int) bool { return !p.titled(title(pid)) })
 }
 
 // startLine is the part of the command line by which a start is known; a test of

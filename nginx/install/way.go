@@ -29,6 +29,8 @@ type way interface {
 	// workers returns the master's workers: those that accept, and those that are
 	// draining, the oldest first.
 	workers(master int) (active, draining []int)
+	// unborn returns the master's children that are on their way to become workers.
+	unborn(master int) []int
 	// retire lets a worker finish what it has begun and take nothing new.
 	retire(worker int) error
 	// end ends a worker whatever it is doing.
