@@ -24,11 +24,17 @@ var ErrNoAgent = errors.New("the agent does not answer")
 type Client struct {
 	path string
 	http *http.Client
+	// patience is for an agent that is there and says nothing.
+	patience time.Duration
 }
+
+// comesWithin is longer than a restart of the agent takes. systemd keeps the socket
+// meanwhile, and also while an agent ends again and again.
+const comesWithin = 20 * time.Second
 
 // Dial returns a client for the socket at path. Nothing is connected yet.
 func Dial(path string) *Client {
-	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+	return &Client{path: path, patience: comesWithin, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		},
@@ -39,18 +45,22 @@ func Dial(path string) *Client {
 // Status returns what the agent knows.
 func (c *Client) Status(ctx context.Context) (report.Status, error) {
 	var s report.Status
-	return s, c.call(ctx, http.MethodGet, "/v1/status", nil, &s)
+	return s, c.call(ctx, 0, http.MethodGet, "/v1/status", nil, &s)
 }
 
 // Address asks the agent to take or to give away addresses, and waits for the outcome.
 func (c *Client) Address(ctx context.Context, w address.Wish) error {
-	return c.call(ctx, http.MethodPost, "/v1/address", w, nil)
+	// The outcome may take its time, so it is seen before whether anybody is there.
+	if _, err := c.Status(ctx); err != nil {
+		return err
+	}
+	return c.call(ctx, unbounded, http.MethodPost, "/v1/address", w, nil)
 }
 
 // Reload has the agent read its configuration again and returns what is wrong with
 // it; then the one from before stays in force.
 func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, http.MethodPost, "/v1/reload", nil, nil)
+	return c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
 }
 
 // Leave tells the agent that this instance goes away, or stays after all.
@@ -59,7 +69,7 @@ func (c *Client) Leave(ctx context.Context, yes bool) error {
 	if !yes {
 		method = http.MethodDelete
 	}
-	return c.call(ctx, method, "/v1/leaving", nil, nil)
+	return c.call(ctx, 0, method, "/v1/leaving", nil, nil)
 }
 
 // Job tells the agent how a job stands and returns what the agent thinks of it. A
@@ -67,13 +77,19 @@ func (c *Client) Leave(ctx context.Context, yes bool) error {
 func (c *Client) Job(ctx context.Context, asked gate.Asked, patience time.Duration) (gate.Entry, error) {
 	var j gate.Entry
 	path := "/v1/jobs/" + url.PathEscape(asked.ID) + "?wait=" + patience.String()
-	return j, c.call(ctx, http.MethodPut, path, asked, &j)
+	return j, c.call(ctx, patience, http.MethodPut, path, asked, &j)
 }
 
 // maxAnswer bounds an answer of the agent, in bytes.
 const maxAnswer = 16 << 20
 
-func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+// unbounded is longer than any outcome takes.
+const unbounded = 24 * time.Hour
+
+// call asks one thing. own is the time that the answer itself may take.
+func (c *Client) call(asker context.Context, own time.Duration, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(asker, own+c.patience)
+	defer cancel()
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -88,8 +104,11 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
+		if asker.Err() != nil {
+			return asker.Err()
+		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return fmt.Errorf("%w on %s within %s", ErrNoAgent, c.path, own+c.patience)
 		}
 		return fmt.Errorf("%w on %s: %w", ErrNoAgent, c.path, errors.Unwrap(err))
 	}

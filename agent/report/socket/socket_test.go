@@ -162,6 +162,24 @@ func TestNobodyAnswers(t *testing.T) {
 	if _, err := Dial(path).Status(t.Context()); !errors.Is(err, ErrNoAgent) {
 		t.Errorf("rude socket: %v", err)
 	}
+	// systemd holds the socket of an agent that does not come.
+	held, err := net.Listen("unix", filepath.Join(dir, "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	c = Dial(filepath.Join(dir, "held"))
+	c.patience = 10 * time.Millisecond
+	for what, ask := range map[string]func() error{
+		"status":  func() error { _, err := c.Status(t.Context()); return err },
+		"reload":  func() error { return c.Reload(t.Context()) },
+		"address": func() error { return c.Address(t.Context(), address.Wish{}) },
+		"job":     func() error { _, err := c.Job(t.Context(), gate.Asked{}, time.Millisecond); return err },
+	} {
+		if err := ask(); !errors.Is(err, ErrNoAgent) || !strings.Contains(err.Error(), "within 1") {
+			t.Errorf("%s of an agent that does not come: %v", what, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := c.Status(ctx); !errors.Is(err, context.Canceled) {
