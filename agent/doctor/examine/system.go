@@ -37,7 +37,7 @@ func OtherNginx(ctx context.Context, wants string) []doctor.Finding {
 func judgeNginx(check string, u systemd.Unit, enabled bool, remedy string) doctor.Finding {
 	switch {
 	case u.Active == "active" || u.Active == "activating":
-		return doctor.Bad(check, "the distribution's nginx.service runs beside nagaya's nginx, and one of them does not get its ports", remedy)
+		return doctor.Doubtful(check, "the distribution's nginx.service runs beside nagaya's nginx; where both want a port, one does not get it", remedy)
 	case enabled && u.Load != "masked":
 		return doctor.Doubtful(check, "the distribution's nginx.service starts at the next boot and may take the ports before nagaya's nginx does", remedy)
 	}

@@ -19,8 +19,8 @@ func TestOtherNginx(t *testing.T) {
 	}{
 		"none":                 {systemd.Unit{Load: "not-found", Active: "inactive"}, false, doctor.OK, "not in the way"},
 		"off":                  {systemd.Unit{Load: "loaded", Active: "inactive"}, false, doctor.OK, "not in the way"},
-		"running":              {systemd.Unit{Load: "loaded", Active: "active"}, true, doctor.Fail, "runs beside"},
-		"running, not enabled": {systemd.Unit{Load: "loaded", Active: "activating"}, false, doctor.Fail, "runs beside"},
+		"running":              {systemd.Unit{Load: "loaded", Active: "active"}, true, doctor.Warn, "runs beside"},
+		"running, not enabled": {systemd.Unit{Load: "loaded", Active: "activating"}, false, doctor.Warn, "runs beside"},
 		"at the next boot":     {systemd.Unit{Load: "loaded", Active: "failed"}, true, doctor.Warn, "next boot"},
 		"enabled and masked":   {systemd.Unit{Load: "masked", Active: "inactive"}, true, doctor.OK, "not in the way"},
 	} {

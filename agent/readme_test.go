@@ -1,0 +1,116 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	heading    = regexp.MustCompile(`(?m)^(#+) .+$`)
+	fence      = regexp.MustCompile("(?ms)^```(.*?)^```$")
+	linkTarget = regexp.MustCompile(`\]\(([^)]+)\)`)
+	bold       = regexp.MustCompile(`\*\*`)
+)
+
+// shape is what two languages of one page have in common.
+type shape struct {
+	Headings, Blocks, Links []string
+	Items, Bold             int
+}
+
+func shapeOf(page string) shape {
+	var s shape
+	for _, m := range fence.FindAllStringSubmatch(page, -1) {
+		s.Blocks = append(s.Blocks, m[1])
+	}
+	prose := fence.ReplaceAllString(page, "")
+	for _, m := range heading.FindAllStringSubmatch(prose, -1) {
+		s.Headings = append(s.Headings, m[1])
+	}
+	for _, m := range linkTarget.FindAllStringSubmatch(prose, -1) {
+		if !strings.HasPrefix(m[1], "README") {
+			s.Links = append(s.Links, m[1])
+		}
+	}
+	s.Items, s.Bold = strings.Count(prose, "\n- "), len(bold.FindAllString(prose, -1))
+	return s
+}
+
+// The README says the same in both languages: the same headings, commands, links and
+// items.
+func TestDocsReadTheSameInBothLanguages(t *testing.T) {
+	english, japanese := shapeOf(read(t, "../README.md")), shapeOf(read(t, "../README.ja.md"))
+	if diff := cmp.Diff(english, japanese); diff != "" {
+		t.Errorf("README (-English +Japanese):\n%s", diff)
+	}
+	if len(english.Blocks) < 4 || len(english.Headings) < 4 {
+		t.Errorf("%d blocks and %d headings found; the search is blind", len(english.Blocks), len(english.Headings))
+	}
+}
+
+// Every link of a document to a file leads somewhere.
+func TestDocsLinkToWhatIsThere(t *testing.T) {
+	for _, file := range documents(t) {
+		for _, m := range linkTarget.FindAllStringSubmatch(fence.ReplaceAllString(read(t, file), ""), -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			if target != "" && !strings.Contains(target, "://") && !exists(file, target) {
+				t.Errorf("%s: there is no %s", file, target)
+			}
+		}
+	}
+}
+
+// The page about security names every statement of the policy with its actions, and
+// no other.
+func TestDocsOfSecurityNameEveryPermission(t *testing.T) {
+	var policy struct {
+		Statement []struct {
+			Sid    string
+			Action any
+		}
+	}
+	if err := json.Unmarshal([]byte(read(t, "../packaging/iam-policy.json")), &policy); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, s := range policy.Statement {
+		actions, ok := s.Action.([]any)
+		if !ok {
+			actions = []any{s.Action}
+		}
+		var words []string
+		for _, a := range actions {
+			words = append(words, fmt.Sprintf("`%v`", a))
+		}
+		want[s.Sid] = strings.Join(words, ", ")
+	}
+	have := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([A-Z][A-Za-z]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(read(t, "../docs/security.md"), -1) {
+		have[m[1]] = m[2]
+	}
+	if diff := cmp.Diff(want, have); diff != "" {
+		t.Errorf("permissions (-packaging/iam-policy.json +docs/security.md):\n%s", diff)
+	}
+}
+
+// documents are the pages for people.
+func documents(t *testing.T) []string {
+	t.Helper()
+	all, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(all, "../README.md", "../README.ja.md", "../CONTRIBUTING.md", "../packaging/README.md")
+}
+
+func exists(page, target string) bool {
+	_, err := os.Stat(filepath.Join(filepath.Dir(page), target))
+	return err == nil
+}
