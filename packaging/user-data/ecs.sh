@@ -93,7 +93,7 @@ install_package() {
 	fi
 	chmod 755 "$dir" # apt reads as a user of its own
 	case $file in *.deb) module=libnginx-mod-stream ;; esac
-	add "$file" "$module"
+	add "$file" nginx "$module"
 }
 
 # fetch_files brings what is in FILES whole and with its final permissions: the agent,

@@ -40,7 +40,7 @@ func newBox(t *testing.T) box {
 	command(t, "go", "build", "-trimpath", "-o", b.shed+"/deb/usr/bin/nagaya", "../../cmd/nagaya")
 	for name, text := range map[string]string{
 		"deb/DEBIAN/control": "Package: nagaya\nVersion: 1\nArchitecture: " + command(t, "dpkg", "--print-architecture") +
-			"\nDepends: nginx\nMaintainer: nobody\nDescription: for a test\n",
+			"\nRecommends: nginx\nMaintainer: nobody\nDescription: for a test\n",
 		"deb/DEBIAN/conffiles":           "/etc/nagaya/nagaya.yaml\n",
 		"deb/etc/nagaya/nagaya.yaml":     "# nothing is set\n",
 		"etc/certs/shop.example.com.crt": "certificate\n",
@@ -170,7 +170,7 @@ func TestFirstBoot(t *testing.T) {
 	// Amazon Linux has dnf instead.
 	b.run(`mv /usr/bin/apt-get /root/; printf '#!/bin/sh\necho "dnf $*" >>/shed/log\n' >/usr/local/bin/dnf; chmod 755 /usr/local/bin/dnf; cp /shed/nagaya_1.deb /root/nagaya.rpm`)
 	log = b.boot("PACKAGE=/root/nagaya.rpm")
-	if !strings.HasPrefix(log, "dnf -qy install /tmp/tmp.") || !strings.Contains(log, "/nagaya.rpm nginx-mod-stream; ") {
+	if !strings.HasPrefix(log, "dnf -qy install /tmp/tmp.") || !strings.Contains(log, "/nagaya.rpm nginx nginx-mod-stream; ") {
 		t.Errorf("asked for %s", log)
 	}
 }
