@@ -2,6 +2,7 @@ package simaws
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -63,6 +64,29 @@ func (c *Cloud) imds(id string) http.Handler {
 		rw.Header().Set("Server", "EC2ws")
 		send(rw, out, "")
 	})
+}
+
+// Metadata is the instance metadata service of all instances at one address, where AWS
+// has it: the private address that a request comes from says whose it is.
+func (c *Cloud) Metadata() http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		from, _, _ := net.SplitHostPort(r.RemoteAddr) // a server's own form
+		c.imds(c.at(from)).ServeHTTP(rw, r)
+	})
+}
+
+// at is the instance with that private address, or empty.
+func (w *World) at(private string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, i := range w.instances {
+		for _, n := range i.enis {
+			if i.state == "running" && slices.Contains(n.privateIPs, private) {
+				return id
+			}
+		}
+	}
+	return ""
 }
 
 // hopLimit as a status means that the answer never reaches the asker.

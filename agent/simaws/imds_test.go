@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -398,5 +399,23 @@ func TestECSAgent(t *testing.T) {
 		if c.SetTasks(host, []byte(bad)) == nil {
 			t.Errorf("%s was taken", bad)
 		}
+	}
+}
+
+// At one address for all, who asks is told by where the question comes from.
+func TestMetadataOfWhoeverAsks(t *testing.T) {
+	w := simaws.New(simaws.Options{})
+	c, err := simaws.Serve(w, simaws.ServeOptions{})
+	must(t, err)
+	t.Cleanup(c.Close)
+	addInstance(t, c, simaws.InstanceSpec{PrivateIP: "10.0.0.20"})
+	s := httptest.NewServer(c.Metadata())
+	t.Cleanup(s.Close)
+	if status, _ := plain(t, http.MethodPut, s.URL+"/latest/api/token", map[string]string{ttlName: "60"}); status != 0 {
+		t.Errorf("status %d for an address that is no instance's", status)
+	}
+	mine := addInstance(t, c, simaws.InstanceSpec{PrivateIP: "127.0.0.1"})
+	if _, id := plain(t, http.MethodGet, s.URL+"/latest/meta-data/instance-id", map[string]string{tokenName: token(t, s.URL)}); id != mine {
+		t.Errorf("instance %q, want %q", id, mine)
 	}
 }
