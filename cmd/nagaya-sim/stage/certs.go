@@ -9,14 +9,16 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"path/filepath"
 	"time"
 )
 
 // CAFile is the certificate of the stage's own authority.
 func (s *Stage) CAFile() string { return s.Path("ca.crt") }
 
-// makeCerts makes an authority and one certificate for each host.
-func (s *Stage) makeCerts() error {
+// MakeCerts makes an authority, whose certificate is dir/ca.crt, and one certificate for
+// each host in dir/certs.
+func MakeCerts(dir string, hosts []string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -29,11 +31,11 @@ func (s *Stage) makeCerts() error {
 	if err != nil {
 		return err
 	}
-	if err := writePEM(s.CAFile(), "CERTIFICATE", der, 0o644); err != nil {
+	if err := writePEM(filepath.Join(dir, "ca.crt"), "CERTIFICATE", der, 0o644); err != nil {
 		return err
 	}
-	for i, host := range s.hosts {
-		if err := s.makeCert(ca, key, int64(i)+2, host); err != nil {
+	for i, host := range hosts {
+		if err := makeCert(filepath.Join(dir, "certs", host), ca, key, int64(i)+2, host); err != nil {
 			return err
 		}
 	}
@@ -52,7 +54,7 @@ func (s *Stage) copyCerts(of *Stage) error {
 	return os.CopyFS(s.Path("certs"), os.DirFS(of.Path("certs")))
 }
 
-func (s *Stage) makeCert(ca *x509.Certificate, caKey *ecdsa.PrivateKey, serial int64, host string) error {
+func makeCert(path string, ca *x509.Certificate, caKey *ecdsa.PrivateKey, serial int64, host string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -66,14 +68,14 @@ func (s *Stage) makeCert(ca *x509.Certificate, caKey *ecdsa.PrivateKey, serial i
 	if err != nil {
 		return err
 	}
-	if err := writePEM(s.Path("certs", host+".crt"), "CERTIFICATE", der, 0o644); err != nil {
+	if err := writePEM(path+".crt", "CERTIFICATE", der, 0o644); err != nil {
 		return err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
 	}
-	return writePEM(s.Path("certs", host+".key"), "PRIVATE KEY", private, 0o600)
+	return writePEM(path+".key", "PRIVATE KEY", private, 0o600)
 }
 
 func writePEM(path, kind string, der []byte, mode os.FileMode) error {

@@ -17,7 +17,7 @@ import (
 // is, trusts the stage's authority only, and follows no redirects.
 func (s *Stage) Client() (*http.Client, error) {
 	dial := &net.Dialer{Timeout: 5 * time.Second}
-	return s.client(func(ctx context.Context, port string) (c net.Conn, err error) {
+	return Trusting(s.CAFile(), func(ctx context.Context, port string) (c net.Conn, err error) {
 		err = s.inside(func() error {
 			c, err = dial.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", port))
 			return err
@@ -26,9 +26,10 @@ func (s *Stage) Client() (*http.Client, error) {
 	})
 }
 
-// client is one that dials so.
-func (s *Stage) client(dial func(ctx context.Context, port string) (net.Conn, error)) (*http.Client, error) {
-	ca, err := os.ReadFile(s.CAFile())
+// Trusting returns a client that dials so whatever the URL's host is, trusts the
+// authority of that file only, and follows no redirects.
+func Trusting(caFile string, dial func(ctx context.Context, port string) (net.Conn, error)) (*http.Client, error) {
+	ca, err := os.ReadFile(caFile)
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Loa
 		return nil, err
 	}
 	fresh.Transport.(*http.Transport).DisableKeepAlives = true
-	return startLoad(ctx, perSecond, func(n int) *http.Client {
+	return StartVisits(ctx, perSecond, func(n int) *http.Client {
 		if n%2 == 1 {
 			return fresh
 		}
@@ -133,8 +134,9 @@ func (s *Stage) StartLoad(ctx context.Context, host string, perSecond int) (*Loa
 	}, s.URL(host, "/", true)), nil
 }
 
-// startLoad sends requests with the client that is chosen for each.
-func startLoad(ctx context.Context, perSecond int, client func(n int) *http.Client, url string) *Load {
+// StartVisits sends requests, perSecond of them, each with the client that is chosen
+// for its number.
+func StartVisits(ctx context.Context, perSecond int, client func(n int) *http.Client, url string) *Load {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Load{stop: cancel, done: make(chan struct{}), result: Result{By: map[string]int{}}}
 	go func() {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -44,25 +45,34 @@ type Container struct {
 
 func (s *Stage) image() string { return "nagaya/household:" + s.id }
 
-// makeImage makes an image from nothing but the program household.
-func (s *Stage) makeImage(ctx context.Context) error {
-	program, err := os.ReadFile(s.Bin + "/household")
+// ImageConfig is what the sample image says of itself, as docker import -c takes it.
+const ImageConfig = `ENTRYPOINT ["/household"]`
+
+// Image is a tar of the sample image: nothing but the program household.
+func Image(bin string) (io.Reader, error) {
+	program, err := os.ReadFile(filepath.Join(bin, "household"))
 	if err != nil {
-		return fmt.Errorf("making the sample image: %w", err)
+		return nil, fmt.Errorf("making the sample image: %w", err)
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	b := &bytes.Buffer{}
+	w := tar.NewWriter(b)
 	if err := w.WriteHeader(&tar.Header{Name: "household", Mode: 0o755, Size: int64(len(program))}); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := w.Write(program); err != nil {
+		return nil, err
+	}
+	return b, w.Close()
+}
+
+// makeImage gives the engine the sample image.
+func (s *Stage) makeImage(ctx context.Context) error {
+	image, err := Image(s.Bin)
+	if err != nil {
 		return err
 	}
-	if err := w.Close(); err != nil {
-		return err
-	}
-	r, err := s.Docker.ImageImport(ctx, client.ImageImportSource{Source: &b, SourceName: "-"}, s.image(),
-		client.ImageImportOptions{Changes: []string{`ENTRYPOINT ["/household"]`}})
+	r, err := s.Docker.ImageImport(ctx, client.ImageImportSource{Source: image, SourceName: "-"}, s.image(),
+		client.ImageImportOptions{Changes: []string{ImageConfig}})
 	if err != nil {
 		return fmt.Errorf("making the sample image: %w", err)
 	}

@@ -29,23 +29,12 @@ var importDebian = sync.OnceValue(func() error {
 	if err != nil {
 		return fmt.Errorf("making a Debian: %w", err)
 	}
-	f, err := os.Open(strings.TrimSpace(string(out)))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
 	cli, err := client.New(client.FromEnv)
 	if err != nil {
 		return err
 	}
 	defer cli.Close()
-	r, err := cli.ImageImport(context.Background(), client.ImageImportSource{Source: f, SourceName: "-"}, debianImage, client.ImageImportOptions{})
-	if err != nil {
-		return fmt.Errorf("importing Debian: %w", err)
-	}
-	defer r.Close()
-	_, err = io.Copy(io.Discard, r)
-	return err
+	return ImportTar(context.Background(), cli, strings.TrimSpace(string(out)), debianImage)
 })
 
 // removeImages removes what was made of images.

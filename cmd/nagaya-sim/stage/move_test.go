@@ -201,5 +201,5 @@ func startVisits(t *testing.T, r *Region) *Load {
 	c.Transport.(*http.Transport).DisableKeepAlives = true
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	return startLoad(ctx, 100, func(int) *http.Client { return c }, "https://a.test/")
+	return StartVisits(ctx, 100, func(int) *http.Client { return c }, "https://a.test/")
 }

@@ -8,21 +8,18 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
-	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/vpc"
 )
 
 // Region is a simulated cloud with several pretend hosts, each in a network
 // namespace of its own with its own agent, nginx and containers. Its public
 // addresses are real: an association moves the packets.
 type Region struct {
-	Cloud *simaws.Cloud
-	VPC   *vpc.VPC
+	*Provider
 
 	bin     string
 	docker  *client.Client
@@ -30,10 +27,6 @@ type Region struct {
 	bridge  string       // of the machine, for that network
 	subnet  netip.Prefix // of that network
 	hosts   []*Instance
-
-	mu    sync.Mutex
-	wrong error     // of the last move of an address
-	moved time.Time // when that was
 }
 
 // Instance is one host of a Region.
@@ -56,38 +49,15 @@ type Launch struct {
 
 // NewRegion makes an empty cloud and its network. It needs root.
 func NewRegion(ctx context.Context, bin string) (*Region, error) {
-	v, err := vpc.New()
+	p, err := NewProvider()
 	if err != nil {
 		return nil, err
 	}
-	r := &Region{VPC: v, bin: bin}
-	world := simaws.New(simaws.Options{Moved: r.lead})
-	if r.Cloud, err = simaws.Serve(world, simaws.ServeOptions{Host: vpc.ServiceAddr, Listen: v.Listen}); err != nil {
-		return nil, errors.Join(err, v.Close())
-	}
+	r := &Region{Provider: p, bin: bin}
 	if err := r.makeNetwork(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
-}
-
-// lead lets the packets follow the addresses.
-func (r *Region) lead(all []simaws.PublicAddress) {
-	public := map[netip.Addr]netip.Addr{}
-	for _, a := range all {
-		public[netip.MustParseAddr(a.PublicIP)] = netip.MustParseAddr(a.PrivateIP)
-	}
-	err := r.VPC.Lead(public)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.wrong, r.moved = err, time.Now()
-}
-
-// Moved is when public addresses last came to lead elsewhere.
-func (r *Region) Moved() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.moved
 }
 
 // makeNetwork makes a network for the containers of all hosts.
@@ -166,7 +136,7 @@ func (r *Region) Client(public string) (*http.Client, error) {
 	if len(r.hosts) == 0 {
 		return nil, errors.New("no instance has been launched")
 	}
-	return r.hosts[0].client(func(ctx context.Context, port string) (net.Conn, error) {
+	return Trusting(r.hosts[0].CAFile(), func(ctx context.Context, port string) (net.Conn, error) {
 		return r.VPC.Dial(ctx, "tcp", net.JoinHostPort(public, port))
 	})
 }
@@ -197,9 +167,5 @@ func (r *Region) Close() error {
 		}
 		errs = append(errs, r.docker.Close())
 	}
-	r.Cloud.Close()
-	r.mu.Lock()
-	errs = append(errs, r.wrong)
-	r.mu.Unlock()
-	return errors.Join(append(errs, r.VPC.Close())...)
+	return errors.Join(append(errs, r.Provider.Close())...)
 }

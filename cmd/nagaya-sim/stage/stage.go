@@ -106,7 +106,7 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 	if o.CertsOf != nil {
 		err = s.copyCerts(o.CertsOf)
 	} else {
-		err = s.makeCerts()
+		err = MakeCerts(s.Dir, s.hosts)
 	}
 	if err != nil {
 		return nil, err

@@ -1,7 +1,6 @@
 package stage
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 )
@@ -83,24 +81,11 @@ func (i *instance) try(args ...string) (said string, code int) {
 	i.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // the test's own has ended when it is cleaned up
 	defer cancel()
-	made, err := i.s.Docker.ExecCreate(ctx, i.id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: args})
+	out, code, err := Exec(ctx, i.s.Docker, i.id, args...)
 	if err != nil {
 		return err.Error(), -1
 	}
-	stream, err := i.s.Docker.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
-	if err != nil {
-		return err.Error(), -1
-	}
-	defer stream.Close()
-	var out bytes.Buffer
-	if _, err := stdcopy.StdCopy(&out, &out, stream.Reader); err != nil {
-		return err.Error(), -1
-	}
-	got, err := i.s.Docker.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
-	if err != nil {
-		return err.Error(), -1
-	}
-	return strings.TrimSpace(out.String()), got.ExitCode
+	return strings.TrimSpace(out), code
 }
 
 // do is try for what must succeed.

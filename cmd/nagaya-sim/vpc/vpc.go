@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,20 @@ func (v *VPC) AddHost(private ...netip.Addr) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	return v.add(n, private)
+}
+
+// Adopt makes a host of a network namespace that is there already, e.g. that of a
+// container without a network: the file is /proc/PID/ns/net of a process in it.
+func (v *VPC) Adopt(file string, private ...netip.Addr) (*Host, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	return v.add(&Namespace{f}, private)
+}
+
+func (v *VPC) add(n *Namespace, private []netip.Addr) (*Host, error) {
 	if err := v.join(n, private...); err != nil {
 		return nil, errors.Join(err, n.f.Close())
 	}
@@ -173,6 +188,15 @@ func (h *Host) Unplug() error { return h.ip("link set eth0 down") }
 // Plug is the opposite of Unplug.
 func (h *Host) Plug() error {
 	return h.ip("link set eth0 up", "route replace default via "+gateway+" dev eth0 onlink src "+h.Private[0].String())
+}
+
+// Remove takes the host off the network for good, so that another one may have its
+// addresses.
+func (v *VPC) Remove(h *Host) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.hosts = slices.DeleteFunc(v.hosts, func(o *Host) bool { return o == h })
+	return errors.Join(h.ip("link delete eth0"), h.f.Close())
 }
 
 // Bridge connects the host with a bridge of the machine that it runs on, e.g. one
