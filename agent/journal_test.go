@@ -609,6 +609,7 @@ func TestDocsOfTroublesPrintWhatTheProgramLogs(t *testing.T) {
 				continue
 			}
 			seen++
+			line = prefixed.ReplaceAllString(line, "")
 			if !says(line, may) {
 				t.Errorf("%s: the program does not log %q", file, line)
 			}
@@ -618,6 +619,9 @@ func TestDocsOfTroublesPrintWhatTheProgramLogs(t *testing.T) {
 		t.Errorf("only %d lines found; the search is blind", seen)
 	}
 }
+
+// prefixed is what journalctl prints before a line, unless it is told to leave it out.
+var prefixed = regexp.MustCompile(`^\w{3} \d\d \d\d:\d\d:\d\d \S+ nagaya\[\d+\]: `)
 
 // inCatalog reports whether the words stand in one of the entries, whatever its fields
 // are and wherever its lines end.
