@@ -14,6 +14,8 @@ IMAGE ?= nagaya:latest
 BASE ?= nginx:stable
 ARCHES := amd64 arm64
 DIST := dist
+KINDS := deb rpm
+COUNT ?= 1
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
@@ -36,11 +38,19 @@ build: ## Build the programs into bin/, static and stripped.
 test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
 	@.ci/debian-tar >/dev/null
 	@.ci/firstboot-tools >/dev/null
+	@.ci/box-tar >/dev/null
 	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
 
 .PHONY: demo
 demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it running.
 	@.ci/with-docker bin/nagaya-sim demo
+
+.PHONY: box
+box: KINDS := deb
+box: ARCHES = $(shell go env GOARCH)
+box: prepare package ## Start a pretend ECS instance, a whole machine, and a shell on it; COUNT=2 starts two.
+	@.ci/box-tar >/dev/null
+	@.ci/with-docker bin/nagaya-sim box --count $(COUNT) --package dist/*.deb $(if $(RUN),-- sh -c '$(RUN)')
 
 .PHONY: bench-idle
 bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx beside.
@@ -78,7 +88,7 @@ lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scri
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
-	shellcheck .ci/* packaging/*.sh packaging/*/*.sh
+	shellcheck .ci/* packaging/*.sh packaging/*/*.sh cmd/nagaya-sim/box/boot.sh cmd/nagaya-sim/box/root/usr/local/libexec/*
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
@@ -94,9 +104,9 @@ package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/
 	export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) VERSION=$(VERSION) DIST=$(DIST); \
 	for arch in $(ARCHES); do \
 		GOARCH=$$arch go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o $(DIST)/linux-$$arch/ ./cmd/nagaya; \
-		for kind in deb rpm; do ARCH=$$arch $(NFPM) package --packager $$kind --target $(DIST)/; done; \
+		for kind in $(KINDS); do ARCH=$$arch $(NFPM) package --packager $$kind --target $(DIST)/; done; \
 	done
-	cd $(DIST) && sha256sum *.deb *.rpm
+	cd $(DIST) && sha256sum $(addprefix *.,$(KINDS))
 
 .PHONY: image
 image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).

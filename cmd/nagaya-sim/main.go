@@ -29,6 +29,6 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	c.AddCommand(cloudVerb(), demoVerb(), benchVerb())
+	c.AddCommand(cloudVerb(), demoVerb(), boxVerb(), benchVerb())
 	return c
 }
