@@ -69,8 +69,10 @@ type Answer struct {
 	Days          int      `json:"days"`
 }
 
+// MaxTenants is how many instances a question may have: all their divisions are tried.
+const MaxTenants = 8
+
 const (
-	maxTenants   = 8
 	hoursOfMonth = 730
 	// mostMissed is the share of the jobs' credits, and of the services', that may be missing for a group to fit.
 	mostMissed = 0.005
@@ -89,8 +91,8 @@ func Settle(q Question) (Answer, error) {
 	}
 	n := len(q.Tenants)
 	switch {
-	case n == 0 || n > maxTenants:
-		return Answer{}, fmt.Errorf("%d instances; give 1 to %d", n, maxTenants)
+	case n == 0 || n > MaxTenants:
+		return Answer{}, fmt.Errorf("%d instances; give 1 to %d", n, MaxTenants)
 	case len(q.Types) == 0:
 		return Answer{}, errors.New("there is no type to choose from")
 	case !(q.Sure > 0 && q.Sure <= 1):
@@ -331,6 +333,7 @@ func (a Answer) Text() string {
 	}
 	t.Flush()
 	fmt.Fprintf(&w, "\nbefore $%.2f a month, after $%.2f; judged by %d days, resampled\n", a.Before, a.After, a.Days)
+	w.WriteString("jobs are in time by a bound that knows the future; the gate may need a little more: nagaya simulate tells\n")
 	if len(a.Unsure) > 0 {
 		fmt.Fprintf(&w, "not sure on any of the types, so left as they are: %s\n", strings.Join(a.Unsure, ", "))
 	}

@@ -54,7 +54,7 @@ func ReadTrace(text []byte) (Trace, error) {
 	if err != nil {
 		return Trace{}, err
 	}
-	return regular(points)
+	return Regular(points)
 }
 
 // timeForms are how people and programs write the time of a point.
@@ -181,8 +181,8 @@ func jsonPoints(text []byte) ([]credit.Measure, error) {
 	return points, nil
 }
 
-// regular puts points on a grid whose step is the distance that most of them have.
-func regular(points []credit.Measure) (Trace, error) {
+// Regular puts points on a grid whose step is the distance that most of them have.
+func Regular(points []credit.Measure) (Trace, error) {
 	slices.SortStableFunc(points, func(a, b credit.Measure) int { return a.At.Compare(b.At) })
 	// Of two points of one moment the later in the file counts.
 	kept := points[:0]

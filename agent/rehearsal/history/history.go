@@ -1,0 +1,212 @@
+// Package history reads from AWS what instances have used: their types from EC2 and their CPU use from CloudWatch.
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
+)
+
+// MetricStatistics is the question to CloudWatch; *cloudwatch.Client satisfies it. GetMetricStatistics is within
+// the free tier, GetMetricData is not.
+type MetricStatistics interface {
+	GetMetricStatistics(context.Context, *cloudwatch.GetMetricStatisticsInput, ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricStatisticsOutput, error)
+}
+
+// Instances is the question to EC2; *ec2.Client satisfies it.
+type Instances interface {
+	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+}
+
+// Options say what is read.
+type Options struct {
+	CloudWatch MetricStatistics
+	EC2        Instances
+	// Which are instance ids, and tags as tag:KEY=VALUE, which stand for all running and stopped instances that have them.
+	Which []string
+	// Days is how far back, 1 to 63: CloudWatch keeps points of five minutes so long.
+	Days int
+	// Now is the end of what is read.
+	Now time.Time
+}
+
+const (
+	// MostDays is how long CloudWatch keeps points of five minutes.
+	MostDays = 63
+	// mostPoints is what one call answers (CloudWatch API Reference, GetMetricStatistics): five days.
+	mostPoints  = 1440
+	callTimeout = 30 * time.Second
+)
+
+var (
+	idForm  = pattern.Of(40, `i-[0-9a-f]{8,32}`)
+	tagForm = pattern.Of(400, `tag:[^=]+=.*`)
+)
+
+// Check says what is wrong with Options.Which and Days.
+func (o Options) Check() error {
+	for _, w := range o.Which {
+		if !idForm.MatchString(w) && !tagForm.MatchString(w) {
+			return fmt.Errorf("%.60q is neither an instance id (i-…) nor tag:KEY=VALUE", w)
+		}
+	}
+	if o.Days < 2 || o.Days > MostDays {
+		return fmt.Errorf("%d days are not 2 to %d, which is how long CloudWatch keeps points of five minutes", o.Days, MostDays)
+	}
+	return nil
+}
+
+// Read returns the instances as tenants, named by their tag Name or else by their id, and what was left out and why. An error names the
+// call that failed and the permission that it needs.
+func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut []string, err error) {
+	if err := o.Check(); err != nil {
+		return nil, nil, err
+	}
+	instances, err := o.instances(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(instances) > rehearsal.MaxTenants {
+		return nil, nil, fmt.Errorf("%s are %d instances; give at most %d", strings.Join(o.Which, ", "), len(instances), rehearsal.MaxTenants)
+	}
+	names := map[string]bool{}
+	for _, i := range instances {
+		id, kind := *i.InstanceId, string(i.InstanceType)
+		spec, ok := credit.Lookup(kind)
+		if !ok {
+			leftOut = append(leftOut, fmt.Sprintf("%s: type %s is not burstable or not known", id, kind))
+			continue
+		}
+		t := rehearsal.Tenant{Name: nameOf(i), Spec: spec}
+		if names[t.Name] {
+			t.Name = id
+		}
+		if t.Trace, err = o.trace(ctx, id); err != nil {
+			return nil, leftOut, err
+		}
+		if len(t.Trace.Values) == 0 {
+			leftOut = append(leftOut, fmt.Sprintf("%s: CloudWatch has no CPUUtilization of the last %d days", id, o.Days))
+			continue
+		}
+		names[t.Name] = true
+		tenants = append(tenants, t)
+	}
+	return tenants, leftOut, nil
+}
+
+// nameOf is how people call an instance.
+func nameOf(i ec2types.Instance) string {
+	for _, t := range i.Tags {
+		if t.Key != nil && t.Value != nil && *t.Key == "Name" && *t.Value != "" {
+			return *t.Value
+		}
+	}
+	return *i.InstanceId
+}
+
+// instances asks EC2, for each instance once.
+func (o Options) instances(ctx context.Context) ([]ec2types.Instance, error) {
+	var all []ec2types.Instance
+	seen := map[string]bool{}
+	for _, w := range o.Which {
+		var in ec2.DescribeInstancesInput
+		if tag, ok := strings.CutPrefix(w, "tag:"); ok {
+			key, value, _ := strings.Cut(tag, "=")
+			in.Filters = []ec2types.Filter{
+				{Name: ptr("tag:" + key), Values: []string{value}},
+				{Name: ptr("instance-state-name"), Values: []string{"running", "stopped"}},
+			}
+		} else {
+			in.InstanceIds = []string{w}
+		}
+		before := len(all)
+		for pages := ec2.NewDescribeInstancesPaginator(o.EC2, &in); pages.HasMorePages(); {
+			out, err := page(ctx, pages)
+			if err != nil {
+				return nil, failed("EC2 did not describe "+w, "ec2:DescribeInstances", err)
+			}
+			for _, r := range out.Reservations {
+				for _, i := range r.Instances {
+					if i.InstanceId != nil && !seen[*i.InstanceId] {
+						seen[*i.InstanceId] = true
+						all = append(all, i)
+					}
+				}
+			}
+			if len(all) > 1000 {
+				return nil, fmt.Errorf("%s are more than a thousand instances", w)
+			}
+		}
+		if len(all) == before && len(in.Filters) > 0 {
+			return nil, fmt.Errorf("no instance that runs or is stopped has %s", w)
+		}
+	}
+	return all, nil
+}
+
+func page(ctx context.Context, p *ec2.DescribeInstancesPaginator) (*ec2.DescribeInstancesOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return p.NextPage(ctx)
+}
+
+// trace asks CloudWatch, five days at a time. A trace without values means that there are none.
+func (o Options) trace(ctx context.Context, id string) (rehearsal.Trace, error) {
+	var points []credit.Measure
+	const span = mostPoints * credit.Period
+	end := o.Now.UTC().Truncate(credit.Period)
+	for from := end.Add(-time.Duration(o.Days) * 24 * time.Hour); from.Before(end); from = from.Add(span) {
+		to := from.Add(span)
+		if to.After(end) {
+			to = end
+		}
+		out, err := o.ask(ctx, id, from, to)
+		if err != nil {
+			return rehearsal.Trace{}, failed("CloudWatch did not tell the CPUUtilization of "+id, "cloudwatch:GetMetricStatistics", err)
+		}
+		for _, d := range out.Datapoints {
+			if d.Timestamp != nil && d.Average != nil && *d.Average >= 0 {
+				points = append(points, credit.Measure{At: d.Timestamp.UTC(), Value: min(*d.Average, 100)})
+			}
+		}
+	}
+	if len(points) < 2 {
+		return rehearsal.Trace{}, nil
+	}
+	t, err := rehearsal.Regular(points)
+	if err != nil {
+		return t, fmt.Errorf("the CPUUtilization of %s is no trace: %w", id, err)
+	}
+	return t, nil
+}
+
+func (o Options) ask(ctx context.Context, id string, from, to time.Time) (*cloudwatch.GetMetricStatisticsOutput, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return o.CloudWatch.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
+		Namespace: ptr("AWS/EC2"), MetricName: ptr("CPUUtilization"), Statistics: []cwtypes.Statistic{cwtypes.StatisticAverage},
+		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &id}},
+		Period:     ptr(int32(credit.Period / time.Second)), StartTime: &from, EndTime: &to,
+	})
+}
+
+func failed(what, action string, err error) error {
+	if awserror.Denied(err) {
+		return errors.New(awserror.Sentence(what, err) + "; allow the action " + action + " to whose credentials these are")
+	}
+	return errors.New(awserror.Sentence(what, err))
+}
+
+func ptr[T any](v T) *T { return &v }
