@@ -76,7 +76,7 @@ bench-gate: ## Judge the gate beside cron, a threshold and the bound, by some hu
 .PHONY: bench-credits
 bench-credits: ## Print what must hold of the credits: estimate, bills, a year's time, the gate's own cost.
 	go test $(STATIC) -timeout 60m -run '^(TestPublishedExamples|TestTheBooksOfALifeBalance)$$' -v ./agent/credit
-	go test $(STATIC) -timeout 60m -run '^(TestTheEstimateStaysNear|TestNothingIsBilledThatWasNotAllowed|TestBoundIsTheLeastOfAllPlans)$$' -bench . -v ./agent/rehearsal -full
+	go test $(STATIC) -timeout 60m -run '^(TestTheEstimateStaysNear|TestNothingIsBilledThatWasNotAllowed|TestBoundIsTheLeastOfAllPlans)$$' -bench . -v ./agent/rehearsal -full $(if $(TRACES),-traces $(abspath $(TRACES)))
 
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).

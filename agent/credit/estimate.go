@@ -41,6 +41,12 @@ func (e *Estimator) Hear(r Reading) {
 	e.last = r
 }
 
+// Position returns the estimate as of the last reading, in credits (below 0 it is surplus), and false
+// while none is known. It costs far less than a report.
+func (e *Estimator) Position() (float64, bool) {
+	return e.m.Bank.Position(), !e.m.AnchorAt.IsZero()
+}
+
 // Report says what is known as of the last reading.
 func (e *Estimator) Report() Report { return e.m.report(e.last) }
 

@@ -156,7 +156,7 @@ func TestHeadroom(t *testing.T) {
 }
 
 // The services come first, and what they do not get for a load's sake is taken from them.
-func TestTaken(t *testing.T) {
+func TestOutcome(t *testing.T) {
 	spec := mustLookup(t, "t3.small") // 2 vCPUs, 0.4 credits a minute
 	for _, tt := range []struct {
 		name     string
@@ -178,8 +178,8 @@ func TestTaken(t *testing.T) {
 		{name: "launch credits are spent first", bank: Bank{Launch: 30}, services: 0.4, loads: []Load{{Credits: 30, Cores: 1}}, end: 30 * time.Minute},
 	} {
 		tt.bank.Spec = spec
-		got, ends := Taken(tt.bank, monday, flat(monday, 12, Demand{High: tt.services}), tt.loads)
-		if math.Abs(got-tt.want) > 0.1 {
+		a, ends := Outcome(tt.bank, monday, flat(monday, 12, Demand{High: tt.services}), tt.loads)
+		if got := a.Throttled + a.Charged; math.Abs(got-tt.want) > 0.1 {
 			t.Errorf("%s: %.2f, want %.2f", tt.name, got, tt.want)
 		}
 		for _, end := range ends {

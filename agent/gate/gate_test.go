@@ -322,6 +322,30 @@ func TestTheLastLook(t *testing.T) {
 	}
 }
 
+// Where a surplus would be billed and none is allowed, batches spend what would be thrown away and no more.
+func TestNothingSavedIsSpentWhereItMayBeBilled(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		mode  credit.Mode
+		need  float64
+		limit float64
+		want  string
+	}{
+		// In a day 300 and 24·18 more would be 156 above the cap.
+		{name: "less than would be thrown away", mode: credit.Unlimited, need: 155, want: "a:admitted"},
+		{name: "more", mode: credit.Unlimited, need: 157, want: "a:waiting"},
+		{name: "a surplus is allowed", mode: credit.Unlimited, need: 157, limit: 1, want: "a:admitted"},
+		{name: "nothing is billed", mode: credit.Standard, need: 157, want: "a:admitted"},
+	} {
+		c := saved(noon, 300, credit.Demand{Mean: 0.1, High: 0.1})
+		c.Bank.Mode = tt.mode
+		in := Input{Now: noon, Credits: c, Settings: Settings{SurplusLimit: tt.limit}, Asked: []Asked{ask("a", tt.need, noon)}}
+		if _, d := decide(t, State{}, in); phases(d) != tt.want {
+			t.Errorf("%s: %+v", tt.name, d.Jobs)
+		}
+	}
+}
+
 // A need that is only declared, and more than a full balance can spare, is tried once there is all that can be spared.
 func TestADeclaredNeedIsAGuess(t *testing.T) {
 	measured := State{History: map[string]Past{"job-a": {Costs: []float64{900, 900, 900}, At: noon.Add(-day)}}}

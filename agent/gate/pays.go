@@ -37,9 +37,9 @@ func (v view) pays(e Entry, measured bool, ls []credit.Load) (ok bool, why strin
 	var loss, worth float64
 	for _, c := range []struct{ probable, lastDay, high float64 }{{1 - highShare, lastDayShare, 0}, {highShare, 0, 1}} {
 		points := v.twoDays(c.lastDay, c.high)
-		before, _ := credit.Taken(v.report.Bank, v.report.MeterAt, points, ls)
-		after, ends := credit.Taken(v.report.Bank, v.report.MeterAt, points, with)
-		loss += c.probable * max(0, after-before)
+		before, _ := credit.Outcome(v.report.Bank, v.report.MeterAt, points, ls)
+		after, ends := credit.Outcome(v.report.Bank, v.report.MeterAt, points, with)
+		loss += c.probable * max(0, after.Throttled-before.Throttled)
 		if end := ends[len(ls)]; !measured || !end.IsZero() && !end.After(e.Deadline) {
 			worth += c.probable * e.Expected
 		}
@@ -51,6 +51,16 @@ func (v view) pays(e Entry, measured bool, ls []credit.Load) (ok bool, why strin
 		return false, fmt.Sprintf("may take %.1f from the services", loss)
 	}
 	return true, fmt.Sprintf("needs %.1f credits and may take %.1f from the services", e.Expected, loss)
+}
+
+// wasted is what would be thrown away in the next day beside the loads, at usual demand.
+func (v view) wasted(ls []credit.Load) float64 {
+	points := slices.Clone(v.report.Forecast)
+	for i := range points {
+		points[i].Demand.High = points[i].Demand.Mean
+	}
+	a, _ := credit.Outcome(v.bank, v.report.MeterAt, points, ls)
+	return a.Discarded
 }
 
 // twoDays is the forecast with a demand between what is usual and the last day's, or the high one, and then

@@ -24,6 +24,7 @@ type view struct {
 	bank    credit.Bank // with the error bar taken off
 	points  []credit.Point
 	floor   float64
+	thrifty bool // no surplus is allowed on an unlimited instance
 	busy    float64
 }
 
@@ -50,7 +51,8 @@ func look(in Input, set Settings) view {
 		v.bank = c.Bank.Less(c.ErrorBar)
 		v.floor = set.Reserve
 		if c.Bank.Mode == credit.Unlimited {
-			v.floor = set.Reserve - set.surplus(c).Left
+			left := set.surplus(c).Left
+			v.floor, v.thrifty = set.Reserve-left, left == 0
 		}
 		end := in.Now.Add(set.Horizon)
 		n := slices.IndexFunc(c.Forecast, func(p credit.Point) bool { return p.At.After(end) })
@@ -68,9 +70,15 @@ func look(in Input, set Settings) view {
 	return v
 }
 
-// room is the most credits that one more batch of the given cores may spend beside the loads.
+// room is the most credits that one more batch of the given cores may spend beside the loads. Where a surplus would be
+// billed and none is allowed that is at most what would be thrown away within a day: of what a
+// batch takes from the saved credits the bill may come days later, if the services then need more than ever.
 func (v view) room(cores float64, ls []credit.Load) float64 {
-	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
+	room := credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
+	if v.thrifty && room > 0 {
+		room = min(room, v.wasted(ls))
+	}
+	return room
 }
 
 // paid reports whether credits that are not there would cost money.

@@ -48,23 +48,43 @@ func TestTheEstimateStaysNear(t *testing.T) {
 
 // Unlimited, with no surplus allowed: no job causes a bill.
 func TestNothingIsBilledThatWasNotAllowed(t *testing.T) {
-	kinds := []string{"t3.micro"}
+	kinds, estimates := []string{"t3.micro"}, []float64{1}
 	if *full {
-		kinds = []string{"t3.nano", "t3.micro", "t3.small", "t3.medium"}
+		kinds, estimates = []string{"t3.nano", "t3.micro", "t3.small", "t3.medium"}, []float64{0.5, 1, 2}
+	}
+	cases, spent := 0, 0.0
+	bill := func(name string, tr Trace, jobs func(*rand.Rand, time.Time) []share, kind string, part float64) {
+		for _, estimate := range estimates {
+			x, ok := try(t, name, tr, 0, jobs, kind, credit.Unlimited, part, estimate, Gate)
+			if !ok {
+				return
+			}
+			cases++
+			r := x.result(Gate)
+			spent += r.Jobs
+			if r.ChargedForJobs > 1e-6 {
+				t.Errorf("%s: %.2f credits were billed", x.what(), r.ChargedForJobs)
+			}
+		}
 	}
 	for i, h := range households() {
 		for _, kind := range kinds {
 			tr := h.trace(uint64(i), spec(t, kind))
 			for _, part := range h.shares {
-				x, ok := try(t, h.name, tr, 0, h.jobs, kind, credit.Unlimited, part, 1)
-				if !ok {
-					continue
-				}
-				if r := x.result(Gate); r.ChargedForJobs > 1e-6 {
-					t.Errorf("%s: %.2f credits were billed", x.what(), r.ChargedForJobs)
-				}
+				bill(h.name, tr, h.jobs, kind, part)
 			}
 		}
+	}
+	for _, x := range recordedTraces(t) {
+		for _, kind := range kinds {
+			for _, part := range ordinary {
+				bill(x.name, x.trace, nightly, kind, part)
+			}
+		}
+	}
+	t.Logf("%d cases: jobs spent %.0f credits", cases, spent)
+	if spent == 0 {
+		t.Error("no job ran")
 	}
 }
 

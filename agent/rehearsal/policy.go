@@ -81,6 +81,9 @@ const restEvery = time.Hour
 
 func (k *keeper) step(w *world) {
 	k.estimator.Hear(w.reading())
+	if estimate, known := k.estimator.Position(); known {
+		w.worst = math.Max(w.worst, math.Abs(estimate-w.bank.Position()))
+	}
 	if len(w.alive) == 0 && w.now.Sub(k.decided) < restEvery {
 		return
 	}
@@ -93,9 +96,6 @@ func (k *keeper) step(w *world) {
 	wasOpen := k.state.Open
 	var d gate.Decision
 	k.state, d = gate.Next(k.state, in)
-	if in.Credits.Known {
-		w.worst = math.Max(w.worst, math.Abs(in.Credits.Bank.Position()-w.bank.Position()))
-	}
 	numbers := Decision{At: w.now, Balance: d.Balance, ErrorBar: d.ErrorBar, Headroom: d.Headroom, Promised: d.Promised}
 	if wasOpen != d.Open {
 		now := numbers

@@ -84,13 +84,14 @@ type Result struct {
 	// Missed is the credits of runs that had not ended at their deadline.
 	Missed float64 `json:"missed"`
 	// Score is three times the credits that the jobs took from the services or had billed, and Missed. Less is better.
+	// In standard mode nothing is billed, and in unlimited mode nobody throttled: so it is one measure for both.
 	Score float64 `json:"score"`
 	// Regret is how much more the score is than the bound, as a share of all jobs' credits.
 	Regret    float64    `json:"regret"`
 	Runs      []Run      `json:"runs"`
 	Decisions []Decision `json:"decisions,omitempty"`
 	Steps     []Step     `json:"steps,omitempty"`
-	// WorstError is the largest error of the estimated balance while one was known.
+	// WorstError is the largest error of the estimated balance at any step while one was known.
 	WorstError float64 `json:"worst_error,omitempty"`
 }
 

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Taken returns the credits that the services want and do not get within the points, or that are billed, while they
-// use their high demand and the loads run from now on, and when each load has spent its credits (the
-// zero time if it has not by the last point). The services come first: an empty bank gives no
-// more than the baseline, and the loads have what the services leave of it.
-func Taken(b Bank, from time.Time, points []Point, loads []Load) (credits float64, ends []time.Time) {
+// Outcome returns what comes of the points while the services use their high demand and the loads run from now on, and
+// when each load has spent its credits (the zero time if it has not by the last point). Throttled is the
+// services' part alone: they come first, and an empty bank gives no more than the baseline, of which
+// the loads have what the services leave.
+func Outcome(b Bank, from time.Time, points []Point, loads []Load) (total Account, ends []time.Time) {
 	left := append([]Load(nil), loads...)
 	ends = make([]time.Time, len(loads))
 	for _, p := range points {
@@ -24,7 +24,8 @@ func Taken(b Bank, from time.Time, points []Point, loads []Load) (credits float6
 			dt := min(p.At.Sub(from), until, b.lasts(services+rate))
 			var a Account
 			b, a = b.Advance(dt, services+rate)
-			credits += a.Charged + (p.Demand.High-services)*dt.Minutes()
+			a.Throttled = (p.Demand.High - services) * dt.Minutes()
+			total = total.Add(a)
 			from = from.Add(dt)
 			spend(left, free, dt)
 			for i, l := range left {
@@ -34,7 +35,7 @@ func Taken(b Bank, from time.Time, points []Point, loads []Load) (credits float6
 			}
 		}
 	}
-	return credits, ends
+	return total, ends
 }
 
 // lasts is how long a demand can be met: until the bank is empty.
