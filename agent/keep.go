@@ -16,8 +16,13 @@ const maxKept = 4 << 20
 
 // recall reads what keep wrote into v. A file that is missing is no error; one
 // that cannot be read is an error, after which v is to be taken as empty: what
-// was learnt is lost, and learnt again.
+// was learnt is lost, and learnt again. What a killed writer left beside the file is
+// removed.
 func recall(path string, v any) error {
+	left, _ := filepath.Glob(unfinished(path) + "*") // the pattern is right
+	for _, file := range left {
+		_ = os.Remove(file) // it will be tried again
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -36,6 +41,11 @@ func recall(path string, v any) error {
 	return nil
 }
 
+// unfinished is how the names of files begin that are written to become path.
+func unfinished(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".")
+}
+
 // keep writes v to path such that after a crash at any moment the file is either
 // the old or the new one, whole.
 func keep(path string, v any) (err error) {
@@ -43,7 +53,7 @@ func keep(path string, v any) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(unfinished(path))+"*")
 	if err != nil {
 		return err
 	}

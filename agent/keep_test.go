@@ -32,6 +32,16 @@ func TestKeepAndRecall(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("temporary files are left: %v", left)
 	}
+	// A writer that was killed leaves a part of a file beside the whole one.
+	if err := os.WriteFile(filepath.Join(dir, ".x.json.123"), []byte(`{"A": 1`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := recall(path, &got); err != nil || got != (value{2, 4}) {
+		t.Errorf("after a killed writer: %+v, %v", got, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("its file is left: %v", left)
+	}
 	if err := os.WriteFile(path, []byte(`{"A": 1`), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (a *agent) publishOptions(c config.Config) publish.Options {
 	o := publish.Options{
 		Log: a.o.Log, File: filepath.Join(c.RunDir, "gate.json"),
 		Where:  func() identity.ECS { return a.who().ECS },
-		Region: func() string { return a.who().Instance.Region },
+		Region: func() string { return a.who().Instance.Region }, Unchanged: c.Gate.OnExit == "unchanged",
 	}
 	if c.Gate.ECS {
 		o.ECS = a.cloud.ecs()

@@ -143,6 +143,7 @@ type Gate struct {
 	Slow    string
 	Windows []string
 	ECS     bool
+	OnExit  string
 	BatchCE string
 }
 

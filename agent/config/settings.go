@@ -39,7 +39,7 @@ func Default() Config {
 		Credit: Credit{Every: 15 * time.Second, CloudWatch: 5 * time.Minute, ProcDir: "/proc", CgroupDir: "/sys/fs/cgroup"},
 		Gate: Gate{
 			Reserve: Auto, OpenMark: Auto, Horizon: 12 * time.Hour, Dwell: 5 * time.Minute,
-			StaleAfter: 30 * time.Minute, Busy: 0.5, Slow: "off", SurplusPeriod: "month", SurplusPrice: Auto,
+			StaleAfter: 30 * time.Minute, Busy: 0.5, Slow: "off", OnExit: "closed", SurplusPeriod: "month", SurplusPrice: Auto,
 		},
 		Metrics: Metrics{
 			Listen: "127.0.0.1:9646",
@@ -298,6 +298,8 @@ var Settings = []Setting{
 			}
 			return nil
 		}),
+	wordSetting("gate.on-exit", func(c *Config) *string { return &c.Gate.OnExit }, []string{"closed", "unchanged"},
+		"What ECS and AWS Batch are told when the agent is stopped: that the gate is closed, or nothing, so that a short stop disturbs nobody. The gate's file is closed either way."),
 
 	textSetting("metrics.listen", func(c *Config) *string { return &c.Metrics.Listen }, "address:port; empty is off",
 		"Where Prometheus metrics are served.", func(v string) error {

@@ -361,3 +361,27 @@ func FuzzEstimator(f *testing.F) {
 		}
 	})
 }
+
+// A credit mode that changes while the instance runs changes the rules and keeps the balance.
+func TestTheModeChangesWhileRunning(t *testing.T) {
+	begin := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
+	e := &Estimator{}
+	at, busy := begin, 0.0
+	say := func(mode Mode, minutes, used float64) Report {
+		at, busy = at.Add(time.Duration(minutes*float64(time.Minute))), busy+used
+		r := Reading{At: at, InstanceID: "i-1", Type: "t3.micro", Mode: mode, ModeKnown: true, CPU: CPU{Known: true, Boot: "b", Meter: "m", Online: 2, Busy: busy}}
+		r.Cloud.Balance = Metric{Known: true, Measure: Measure{At: begin, Value: 30}}
+		return e.Next(r)
+	}
+	say(Standard, 0, 0)
+	// An hour at two vCPUs would need 120 credits; 30 and the 12 that are earned are there.
+	if r := say(Standard, 60, 120); r.Mode != Standard || r.Bank.Position() != 0 || !near(r.LastDay.Throttled, 120-30-12) {
+		t.Errorf("standard: %+v, throttled %.1f", r.Bank, r.LastDay.Throttled)
+	}
+	if r := say(Unlimited, 10, 20); r.Mode != Unlimited || !near(r.Bank.Position(), -18) || r.Bill.OfDay != 0 {
+		t.Errorf("unlimited: %+v", r.Bank)
+	}
+	if r := say(Standard, 5, 1); r.Mode != Standard || r.Surplus != 0 || !near(r.Bill.OfDay, 18) {
+		t.Errorf("standard again: %+v, billed %.1f", r.Bank, r.Bill.OfDay)
+	}
+}

@@ -32,6 +32,9 @@ type Options struct {
 	ComputeEnvironment string
 	// Region is given with each call to AWS when it is not empty; it is called at every attempt.
 	Region func() string
+	// Unchanged leaves ECS and AWS Batch as they were told last when ctx ends. The file says even then that
+	// nobody decides any more.
+	Unchanged bool
 	// Goodbye is how long all outlets together may take to be closed at the end, 5 s by default.
 	Goodbye time.Duration
 }
@@ -57,7 +60,7 @@ const (
 )
 
 // Run tells each decision until ctx ends; it then tells every outlet once, within Options.Goodbye, that the gate is
-// closed, and returns nil. Outlets do not wait for each other. Put is called, never twice at once, when
+// closed (see Options.Unchanged), and returns nil. Outlets do not wait for each other. Put is called, never twice at once, when
 // what is told or what is wrong has changed.
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func(gate.Published)) error {
 	if o.Log == nil {
@@ -128,7 +131,7 @@ func (t teller) run(ctx context.Context, decisions <-chan gate.Decision) {
 		select {
 		case <-ctx.Done():
 			// An outlet that shows a closed gate already is spared the call, but the file says why.
-			if t.outlet.every() || !done || told.Open {
+			if t.outlet.every() || !t.Unchanged && (!done || told.Open) {
 				t.goodbye(ctx, want)
 			}
 			return

@@ -247,6 +247,21 @@ func TestEndIsSparedWhatIsClosed(t *testing.T) {
 	})
 }
 
+// Where that is wanted, an agent that is stopped for a moment does not disable what is enabled.
+func TestEndMayLeaveWhatIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := start(t, Options{ComputeEnvironment: "nightly", Unchanged: true})
+		tr.decide(true)
+		tr.end(t)
+		toECS, toBatch := tr.aws.calls()
+		equal(t, "ECS", toECS, "nagaya.batch=open")
+		equal(t, "Batch", toBatch, "ENABLED")
+		if f := tr.file(t); f.Open || f.Reason != "nagaya is not running" {
+			t.Errorf("file %+v", f)
+		}
+	})
+}
+
 func TestOutletsFailAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{ComputeEnvironment: "nightly"})
