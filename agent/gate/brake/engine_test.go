@@ -82,10 +82,11 @@ func image(t *testing.T, cli *client.Client) string {
 	return ref
 }
 
+// start runs a container. It has no label, because agents of other tests may watch the same engine.
 func start(t *testing.T, cli *client.Client, ref string, r container.Resources) string {
 	t.Helper()
 	made, err := cli.ContainerCreate(t.Context(), client.ContainerCreateOptions{
-		Config: &container.Config{Image: ref, Cmd: []string{"/app"}, Labels: map[string]string{"nagaya.batch": "true"}}, HostConfig: &container.HostConfig{Resources: r, NetworkMode: "none"},
+		Config: &container.Config{Image: ref, Cmd: []string{"/app"}}, HostConfig: &container.HostConfig{Resources: r, NetworkMode: "none"},
 	})
 	if err != nil {
 		t.Fatal(err)
