@@ -56,9 +56,9 @@ type examination struct {
 // all makes every check: who this is and what it may do, what it needs of others on
 // this machine, then the machine itself.
 func (x *examination) all(ctx context.Context) {
-	c := x.config
 	x.running(ctx)
 	id := x.identity(ctx)
+	c := x.tagged(id)
 	clock := &examine.Clock{Next: x.cloud.http.Transport}
 	x.cloud.http.Transport = clock
 	credits := x.aws(ctx, id)
@@ -184,6 +184,20 @@ func (x *examination) identity(ctx context.Context) identity.Identity {
 		x.report.Add(doctor.Doubtful("leaving", why, "let a stand-by take over"))
 	}
 	return id
+}
+
+// tagged takes the settings over that the instance's tags hold, as the agent does.
+func (x *examination) tagged(id identity.Identity) config.Config {
+	x.mu.Lock()
+	x.tags = id.Instance.Tags
+	x.mu.Unlock()
+	if r, err := x.resolve(); err == nil { // it was right without them
+		x.config = r.Config
+	}
+	for _, p := range x.tagsBad {
+		x.report.Add(doctor.Of("tags", p))
+	}
+	return x.config
 }
 
 // ecs looks at the ECS agent, and whether it leaves nginx's ports alone.

@@ -125,6 +125,20 @@ func TestDoctorFindsNothingWrong(t *testing.T) {
 	}
 }
 
+// A setting may come from a tag; one that is wrong is named.
+func TestDoctorReadsTheTags(t *testing.T) {
+	p := newPatient(t)
+	p.o.Flags = slices.DeleteFunc(p.o.Flags, func(v config.Value) bool { return v.Setting.Path == "address.claim" })
+	p.must(p.cloud.SetTags(simaws.DefaultInstance, map[string]string{"nagaya:address-claim": "tag:Name=nagaya", "nagaya:address-policy": "greedy"}))
+	r, wrong := p.examine()
+	if !slices.Equal(wrong, []string{"fail tags"}) || !strings.Contains(r.Text(), "greedy") {
+		t.Errorf("wrong: %q in\n%s", wrong, r.Text())
+	}
+	if strings.Contains(r.Text(), "none is claimed") || !strings.Contains(r.Text(), simaws.DefaultPublicIP) {
+		t.Errorf("the claim of the tag is not seen:\n%s", r.Text())
+	}
+}
+
 // Every action that the policy grants and that can be tried is missed by name, with
 // the statement that grants it.
 func TestDoctorNamesTheMissingPermission(t *testing.T) {
