@@ -1,6 +1,8 @@
 package box
 
 import (
+	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,7 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
-// TestLife is the life of one machine, from its first boot to the package's removal.
+// TestLife is the life of one machine, from its first boot on.
 func TestLife(t *testing.T) {
 	s := free(t)
 	began := time.Now()
@@ -19,7 +21,7 @@ func TestLife(t *testing.T) {
 			LaunchTime: time.Now().Add(-24 * time.Hour), CreditMode: simaws.Standard, CPUPercent: 5,
 			Tags: map[string]string{"nagaya:address-claim": "tag:Name=nagaya"}, UserData: firstBoot(t),
 		},
-		Files: map[string]File{PackageFile: deb(t, older())},
+		Files: map[string]File{PackageFile: deb(t, older()), "/root/newer.deb": deb(t, newer())},
 		Tasks: map[string][]string{"alpha": Task("alpha", "a.test"), "beta": Task("beta", "b.test")},
 	})
 	visitor, err := s.Client(simaws.DefaultPublicIP)
@@ -42,6 +44,89 @@ func TestLife(t *testing.T) {
 		t.FailNow() // nothing else can be tested
 	}
 	m.sub("journal", journal)
+	m.sub("watchdog", func(m *machine) {
+		m.dropIn("nagaya.service", "Service", "WatchdogSec=2", "RestartSec=100ms")
+		m.do("systemctl", "restart", "nagaya")
+		agent, end := m.pid("nagaya"), load(m.t, s, "a.test")
+		m.sh(fmt.Sprintf("kill -STOP %d", agent))
+		m.replaced(agent)
+		m.is("nagaya", "active")
+		end()
+		if out := m.do("journalctl", "-u", "nagaya", "-b", "--no-pager"); !strings.Contains(out, "Watchdog timeout") {
+			m.t.Error("the journal knows of no watchdog")
+		}
+	})
+	m.sub("restart and upgrade", func(m *machine) {
+		m.do("rm", "-r", "/etc/systemd/system/nagaya.service.d")
+		m.do("systemctl", "daemon-reload")
+		m.sh("echo 'log-level: debug' >>/etc/nagaya/nagaya.yaml")
+		end := load(m.t, s, "a.test")
+		m.do("systemctl", "restart", "nagaya")
+		agent := m.pid("nagaya")
+		m.do("dpkg", "-i", "/root/newer.deb")
+		m.replaced(agent)
+		m.shows("the new version runs", func(st report.Status) bool {
+			return st.Version == "1.0.0" && len(st.Routes.LiveHosts()) == 2 && st.Nginx.Settled
+		})
+		end()
+		if out := m.do("tail", "-n", "1", "/etc/nagaya/nagaya.yaml"); out != "log-level: debug" {
+			m.t.Errorf("the configuration ends with %q", out)
+		}
+	})
+	m.sub("reboot without Docker", func(m *machine) {
+		m.do("systemctl", "mask", "docker.service", "docker.socket")
+		must(m.t, m.Reboot(m.t.Context()))
+		until(m.t, time.Minute, "a.test is known", func() error {
+			resp, err := visitor.Get("https://a.test/")
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			// Its containers are gone with Docker: nginx has the site, and nobody to ask.
+			if resp.StatusCode != http.StatusBadGateway && resp.StatusCode != http.StatusServiceUnavailable && resp.StatusCode != http.StatusGatewayTimeout {
+				return fmt.Errorf("%s", resp.Status)
+			}
+			return nil
+		})
+		if out, code := m.try("docker", "version"); code == 0 {
+			m.t.Errorf("Docker answers: %s", out)
+		}
+		m.is("nagaya", "active")
+		m.problem("docker-unreachable")
+		if _, err := visitor.Get("https://nobody.test/"); err == nil {
+			m.t.Error("nobody.test is known too")
+		}
+		// Without the network an agent starts as well.
+		m.do("ip", "link", "set", "eth0", "down")
+		m.do("systemctl", "restart", "nagaya")
+		m.problem("imds-unreachable")
+		m.sh("ip link set eth0 up; ip route replace default via 169.254.1.1 dev eth0 onlink src " + m.Private.String())
+		m.do("systemctl", "unmask", "docker.service", "docker.socket")
+		m.do("systemctl", "start", "docker.socket", "docker", "ecs")
+		back(m, "a.test", "b.test")
+	})
+	m.sub("nightly timer", nightly)
+	m.sub("disk full", func(m *machine) { diskFull(m, back) })
+}
+
+// dropIn adds settings to a unit.
+func (m *machine) dropIn(unit, section string, lines ...string) {
+	m.t.Helper()
+	must(m.t, m.Put(m.t.Context(), map[string]File{
+		"/etc/systemd/system/" + unit + ".d/test.conf": Text("[" + section + "]\n" + strings.Join(lines, "\n") + "\n"),
+	}))
+	m.do("systemctl", "daemon-reload")
+}
+
+// replaced waits until the agent is another process.
+func (m *machine) replaced(agent int) {
+	m.t.Helper()
+	until(m.t, 30*time.Second, "another agent runs", func() error {
+		if pid := m.pid("nagaya"); pid == 0 || pid == agent {
+			return errNotYet
+		}
+		return nil
+	})
 }
 
 // ownTime checks how long nagaya itself took: from its start until it held the address,

@@ -3,10 +3,12 @@ package box
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +18,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
 )
+
+var errNotYet = errors.New("not yet")
 
 // hosts are those that the tests use.
 var hosts = []string{"a.test", "b.test", "c.test", "shop.example.com"}
@@ -115,10 +119,24 @@ func (m *machine) do(args ...string) string {
 	return out
 }
 
+// sh runs a script that must succeed.
+func (m *machine) sh(script string) string {
+	m.t.Helper()
+	return m.do("sh", "-ec", script)
+}
+
 // show is a property of a unit.
 func (m *machine) show(unit, property string) string {
 	m.t.Helper()
 	return m.do("systemctl", "show", "--value", "-p", property, unit)
+}
+
+// pid is the main process of a unit, 0 for none.
+func (m *machine) pid(unit string) int {
+	m.t.Helper()
+	pid, err := strconv.Atoi(m.show(unit, "MainPID"))
+	must(m.t, err)
+	return pid
 }
 
 // is waits until systemd says so of a unit.
@@ -154,6 +172,21 @@ func (m *machine) shows(what string, is func(report.Status) bool) (st report.Sta
 	return st
 }
 
+// problem waits until the status has a problem of that code.
+func (m *machine) problem(code string) {
+	m.t.Helper()
+	m.shows("problem "+code, func(st report.Status) bool { return has(st, code) })
+}
+
+func has(st report.Status, code string) bool {
+	for _, p := range st.Problems {
+		if p.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
 // visit asks for a host at the Elastic IP.
 func visit(c *http.Client, host string) error {
 	resp, err := c.Get("https://" + host + "/")
@@ -165,6 +198,33 @@ func visit(c *http.Client, host string) error {
 		return fmt.Errorf("%s from %q", resp.Status, by)
 	}
 	return nil
+}
+
+// load is 200 requests a second for the host at the Elastic IP, half of them on
+// connections that are kept.
+func load(t *testing.T, s *Set, host string) (end func()) {
+	t.Helper()
+	kept, err := s.Client(simaws.DefaultPublicIP)
+	must(t, err)
+	fresh, err := s.Client(simaws.DefaultPublicIP)
+	must(t, err)
+	fresh.Transport.(*http.Transport).DisableKeepAlives = true
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	l := stage.StartVisits(ctx, 200, func(n int) *http.Client {
+		if n%2 == 1 {
+			return fresh
+		}
+		return kept
+	}, "https://"+host+"/")
+	return func() {
+		t.Helper()
+		met := l.Stop()
+		t.Logf("%d requests, %d failed", met.Requests, met.Failed)
+		if met.Failed > 0 {
+			t.Errorf("%d of %d requests failed, the first: %s", met.Failed, met.Requests, met.First)
+		}
+	}
 }
 
 // firstBoot is user data that installs the package.

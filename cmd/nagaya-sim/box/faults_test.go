@@ -1,0 +1,70 @@
+package box
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/simaws"
+)
+
+// diskFull fills the disk of the agent's state: what runs goes on, what cannot be written
+// is named, and all is well when there is room again.
+func diskFull(m *machine, back func(m *machine, hosts ...string)) {
+	m.do("systemctl", "stop", "nagaya", "nagaya-nginx")
+	m.sh(`cp -a /var/lib/nagaya /root/state; mount -t tmpfs -o size=2m,mode=755 tmpfs /var/lib/nagaya
+chown --reference=/root/state /var/lib/nagaya; cp -a /root/state/. /var/lib/nagaya/`)
+	m.do("systemctl", "start", "nagaya-nginx", "nagaya")
+	back(m, "a.test")
+	m.try("dd", "if=/dev/zero", "of=/var/lib/nagaya/filler", "bs=4k") // until there is no room
+	m.sh("docker run -d --name gamma " + quoted(Task("gamma", "c.test")))
+	st := m.shows("a problem that names the cause", func(st report.Status) bool { return noRoom(st) != "" })
+	m.t.Log(noRoom(st))
+	back(m, "a.test", "b.test")
+	m.do("systemctl", "restart", "nagaya") // an agent starts as well
+	back(m, "a.test", "b.test")
+	m.do("rm", "/var/lib/nagaya/filler")
+	back(m, "a.test", "b.test", "c.test")
+	m.shows("no problem is left", func(st report.Status) bool { return noRoom(st) == "" })
+	m.do("systemctl", "stop", "nagaya", "nagaya-nginx")
+	m.sh("rm -rf /root/state; cp -a /var/lib/nagaya /root/state; umount /var/lib/nagaya; cp -a /root/state/. /var/lib/nagaya/")
+	m.do("systemctl", "start", "nagaya-nginx", "nagaya")
+	m.do("docker", "rm", "-f", "gamma")
+	back(m, "a.test")
+}
+
+// noRoom is the problem of a full disk, or empty.
+func noRoom(st report.Status) string {
+	for _, p := range st.Problems {
+		if strings.Contains(p.Text, "no space left") {
+			return p.Code + ": " + p.Text + " → " + p.Hint
+		}
+	}
+	return ""
+}
+
+func quoted(args []string) string { return "'" + strings.Join(args, "' '") + "'" }
+
+// nightly lets the timer start a job through the gate.
+func nightly(m *machine) {
+	must(m.t, m.set.Cloud.SetCredits(m.InstanceID, simaws.Credits{Balance: 280}, true))
+	must(m.t, m.Put(m.t.Context(), map[string]File{
+		"/etc/nagaya/batches/report":     {Content: []byte("#!/bin/sh\necho the report is written\n"), Mode: 0o755},
+		"/etc/nagaya/batches/report.env": Text("NEED=1\nWITHIN=1s\n"),
+	}))
+	m.dropIn("nagaya-batch@report.timer", "Timer", "OnCalendar=", "OnCalendar=*:*:*", "AccuracySec=1ms")
+	m.do("systemctl", "enable", "--now", "nagaya-batch@report.timer")
+	until(m.t, time.Minute, "the job has run", func() error {
+		out, _ := m.try("journalctl", "-u", "nagaya-batch@report", "--no-pager", "-o", "cat")
+		if !strings.Contains(out, "the report is written") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	m.do("systemctl", "disable", "--now", "nagaya-batch@report.timer")
+	m.is("nagaya-batch@report", "inactive")
+	if m.show("nagaya-batch@report", "Result") != "success" {
+		m.t.Error("the job did not end well")
+	}
+}
