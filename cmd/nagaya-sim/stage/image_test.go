@@ -444,7 +444,7 @@ func TestImageInThePlaceOfNginxProxy(t *testing.T) {
 	if !strings.Contains(out, `exact.np.test "GET /x HTTP/1.1" 200`) {
 		t.Errorf("stdout has no line of the request:\n%s", out)
 	}
-	if !strings.Contains(errs, "agent ends") || strings.Count(errs, "instance metadata") > 1 {
+	if !strings.Contains(errs, "agent ends") || strings.Count(errs, `msg="instance metadata`) > 1 {
 		t.Errorf("stderr:\n%s", errs)
 	}
 }
