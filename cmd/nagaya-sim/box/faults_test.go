@@ -46,6 +46,47 @@ func noRoom(st report.Status) string {
 
 func quoted(args []string) string { return "'" + strings.Join(args, "' '") + "'" }
 
+// dockerRestarts restarts an engine that keeps its containers meanwhile. What fails is
+// the engine's: it takes its port mappings away and makes them anew. The routes stay.
+func dockerRestarts(m *machine) {
+	m.sh(`echo '{"live-restore": true}' >/etc/docker/daemon.json; systemctl reload docker`)
+	until(m.t, 20*time.Second, "the engine keeps containers", func() error {
+		if out, _ := m.try("docker", "info", "-f", "{{.LiveRestoreEnabled}}"); out != "true" {
+			return errNotYet
+		}
+		return nil
+	})
+	l := visits(m.t, m.set, "a.test")
+	m.do("systemctl", "restart", "docker")
+	m.shows("the engine is heard again", func(st report.Status) bool {
+		return !has(st, "docker-unreachable") && len(st.Routes.LiveHosts()) == 2
+	})
+	met := l.Stop()
+	m.t.Logf("%d requests, %d failed while the engine made its port mappings anew: %s", met.Requests, met.Failed, met.First)
+	if out, _ := m.try("journalctl", "-u", "nagaya", "-b", "--no-pager", "-o", "cat", "NAGAYA_EVENT=route-removed", "--since", "-30s"); out != "" {
+		m.t.Errorf("routes were taken away:\n%s", out)
+	}
+	m.sh(`echo '{}' >/etc/docker/daemon.json; systemctl reload docker`)
+}
+
+// removal takes the package away, and then its configuration.
+func removal(m *machine) {
+	m.do("dpkg", "--remove", "nagaya")
+	if out, _ := m.try("pgrep", "-a", "nagaya|nginx"); out != "" {
+		m.t.Errorf("left running: %s", out)
+	}
+	m.do("test", "-s", "/etc/nagaya/nagaya.yaml")
+	m.do("dpkg", "--purge", "nagaya")
+	for _, path := range []string{"/etc/nagaya/nagaya.yaml", "/var/lib/nagaya", "/var/log/nagaya", "/run/nagaya"} {
+		if _, code := m.try("test", "!", "-e", path); code != 0 {
+			m.t.Errorf("%s is left", path)
+		}
+	}
+	if out, _ := m.try("systemctl", "list-units", "--plain", "--no-legend", "nagaya*"); out != "" {
+		m.t.Errorf("units are left:\n%s", out)
+	}
+}
+
 // nightly lets the timer start a job through the gate.
 func nightly(m *machine) {
 	must(m.t, m.set.Cloud.SetCredits(m.InstanceID, simaws.Credits{Balance: 280}, true))

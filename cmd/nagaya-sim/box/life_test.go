@@ -12,7 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
-// TestLife is the life of one machine, from its first boot on.
+// TestLife is the life of one machine, from its first boot to the package's removal.
 func TestLife(t *testing.T) {
 	s := free(t)
 	began := time.Now()
@@ -54,6 +54,20 @@ func TestLife(t *testing.T) {
 		end()
 		if out := m.do("journalctl", "-u", "nagaya", "-b", "--no-pager"); !strings.Contains(out, "Watchdog timeout") {
 			m.t.Error("the journal knows of no watchdog")
+		}
+	})
+	m.sub("killed 50 times", func(m *machine) {
+		nginx, end := m.pid("nagaya-nginx"), load(m.t, s, "a.test")
+		m.sh(`pid() { systemctl show --value -p MainPID nagaya; }
+for n in $(seq 50); do
+	was=$(pid)
+	kill -KILL "$was"
+	until now=$(pid); [ "$now" != 0 ] && [ "$now" != "$was" ]; do sleep 0.05; done
+done`)
+		m.is("nagaya", "active")
+		end()
+		if now := m.pid("nagaya-nginx"); now != nginx {
+			m.t.Errorf("nginx is process %d, want %d untouched", now, nginx)
 		}
 	})
 	m.sub("restart and upgrade", func(m *machine) {
@@ -105,8 +119,11 @@ func TestLife(t *testing.T) {
 		m.do("systemctl", "start", "docker.socket", "docker", "ecs")
 		back(m, "a.test", "b.test")
 	})
+	m.sub("documents", documents)
+	m.sub("dockerd restarts", dockerRestarts)
 	m.sub("nightly timer", nightly)
 	m.sub("disk full", func(m *machine) { diskFull(m, back) })
+	m.sub("removal", removal)
 }
 
 // dropIn adds settings to a unit.

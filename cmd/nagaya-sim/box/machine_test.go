@@ -204,19 +204,7 @@ func visit(c *http.Client, host string) error {
 // connections that are kept.
 func load(t *testing.T, s *Set, host string) (end func()) {
 	t.Helper()
-	kept, err := s.Client(simaws.DefaultPublicIP)
-	must(t, err)
-	fresh, err := s.Client(simaws.DefaultPublicIP)
-	must(t, err)
-	fresh.Transport.(*http.Transport).DisableKeepAlives = true
-	ctx, cancel := context.WithCancel(t.Context())
-	t.Cleanup(cancel)
-	l := stage.StartVisits(ctx, 200, func(n int) *http.Client {
-		if n%2 == 1 {
-			return fresh
-		}
-		return kept
-	}, "https://"+host+"/")
+	l := visits(t, s, host)
 	return func() {
 		t.Helper()
 		met := l.Stop()
@@ -225,6 +213,24 @@ func load(t *testing.T, s *Set, host string) (end func()) {
 			t.Errorf("%d of %d requests failed, the first: %s", met.Failed, met.Requests, met.First)
 		}
 	}
+}
+
+// visits is load that may fail.
+func visits(t *testing.T, s *Set, host string) *stage.Load {
+	t.Helper()
+	kept, err := s.Client(simaws.DefaultPublicIP)
+	must(t, err)
+	fresh, err := s.Client(simaws.DefaultPublicIP)
+	must(t, err)
+	fresh.Transport.(*http.Transport).DisableKeepAlives = true
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return stage.StartVisits(ctx, 200, func(n int) *http.Client {
+		if n%2 == 1 {
+			return fresh
+		}
+		return kept
+	}, "https://"+host+"/")
 }
 
 // firstBoot is user data that installs the package.

@@ -66,7 +66,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// makePackages makes them by the Makefile, in a copy of the tree: other tests are at
+// makePackages makes them and the programs by the Makefile, in a copy of the tree: other tests are at
 // work in the tree itself.
 func makePackages() (err error) {
 	if packages, err = os.MkdirTemp("", "nagaya-packages-"); err != nil {
@@ -83,7 +83,7 @@ mkdir -p .cache && ln -s "$PWD/.cache" "$0/.cache" && git rev-parse --absolute-g
 		return err
 	}
 	for version, file := range map[string]string{"0.9.0": older(), "1.0.0": newer()} {
-		if _, err := tell(tree, []string{"GIT_DIR=" + git, "MAKEFLAGS="}, "make", "package", "KINDS=deb", "ARCHES="+runtime.GOARCH, "VERSION="+version); err != nil {
+		if _, err := tell(tree, []string{"GIT_DIR=" + git, "MAKEFLAGS="}, "make", "build", "package", "KINDS=deb", "ARCHES="+runtime.GOARCH, "VERSION="+version); err != nil {
 			return err
 		}
 		made, err := filepath.Glob(filepath.Join(tree, "dist", "*.deb"))
