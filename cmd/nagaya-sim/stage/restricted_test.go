@@ -59,7 +59,12 @@ func restricted(t *testing.T, i *instance) {
 	}
 	i.is("nagaya", "active")
 	must(t, os.WriteFile(file, append(right, "log-level: debug\n"...), 0o644))
+	i.do("sh", "-c", "umask 077; echo mine >/etc/nagaya/certs/late")
 	i.do("systemctl", "reload", "nagaya")
+	if out := i.do("stat", "-c", "%U %G %a", "/etc/nagaya/certs/late"); out != "root nagaya 640" {
+		t.Errorf("a file that came later is %s", out)
+	}
+	i.do("rm", "/etc/nagaya/certs/late")
 	if out := i.do("nagaya", "status"); strings.Contains(out, "config-invalid") {
 		t.Errorf("after the reload:\n%s", out)
 	}
