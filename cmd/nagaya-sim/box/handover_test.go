@@ -9,9 +9,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
-// credits is a balance.
-func credits(n float64) simaws.Credits { return simaws.Credits{Balance: n} }
-
 // TestHandover moves the Elastic IP from one machine to another: on an operator's word,
 // and when the holder is powered off.
 func TestHandover(t *testing.T) {
