@@ -18,11 +18,13 @@ type budget struct {
 	asked  time.Time // when the newest tree came
 	paid   time.Time // when the last reload was
 	streak int       // reloads since trees came after a calm
+	crowd  float64   // trees beyond one for each every, the newest included
 }
 
 const (
 	longestPause = 8 * time.Second         // the most that a tree waits while others keep coming
 	lastOne      = 1100 * time.Millisecond // a tree that none has followed for so long is the last one
+	crowded      = 2.0                     // trees come faster than the budget has reloads
 	calm         = 5 * time.Second         // without a tree for so long they have stopped coming
 )
 
@@ -31,6 +33,7 @@ func (b *budget) ask(now time.Time) {
 	if now.Sub(b.asked) > calm {
 		b.streak = 0
 	}
+	b.crowd = max(0, b.crowd-float64(now.Sub(b.asked))/float64(b.every())) + 1
 	b.asked = now
 }
 
@@ -41,7 +44,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.level < 1 {
 		wait = time.Duration((1 - b.level) * float64(b.every()))
 	}
-	if b.streak <= b.burst {
+	if b.streak <= b.burst || b.crowd <= crowded {
 		return wait
 	}
 	pause := min(b.every()<<min(b.streak-b.burst, 8), longestPause)

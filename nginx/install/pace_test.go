@@ -82,6 +82,24 @@ func TestBudgetWhileTreesKeepComing(t *testing.T) {
 	}
 }
 
+// Whoever starts and stops one container after the other is served at once, however
+// long it goes on.
+func TestBudgetForOneAfterTheOther(t *testing.T) {
+	b := budget{burst: 3, every: func() time.Duration { return time.Second }}
+	now := time.Unix(1000, 0)
+	for n := range 30 {
+		b.ask(now)
+		if wait := b.wait(now); wait != 0 {
+			t.Fatalf("start %d waits %v", n, wait)
+		}
+		b.take(now)
+		now = now.Add(500 * time.Millisecond)
+		b.ask(now)
+		b.take(now.Add(b.waitDrain(now)))
+		now = now.Add(2 * time.Second)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	var b backoff
 	for i, want := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
