@@ -5,8 +5,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
+	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // diskFull fills the disk of the agent's state: what runs goes on, what cannot be written
@@ -67,6 +70,28 @@ func dockerRestarts(m *machine) {
 		m.t.Errorf("routes were taken away:\n%s", out)
 	}
 	m.sh(`echo '{}' >/etc/docker/daemon.json; systemctl reload docker`)
+}
+
+// slowed lets a unit have half a processor for a while, as the gate does with a job that
+// systemd has started.
+func slowed(m *machine) {
+	is, err := m.set.docker.ContainerInspect(m.t.Context(), m.id, client.ContainerInspectOptions{})
+	must(m.t, err)
+	m.t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", fmt.Sprintf("unix:path=/proc/%d/root/run/dbus/system_bus_socket", is.Container.State.Pid))
+	m.do("systemd-run", "--unit=job", "sleep", "infinity")
+	for _, step := range []struct {
+		quota, before float64
+		says          string
+	}{{0.5, 0, "500ms"}, {0.25, 0.5, "250ms"}, {0, 0.25, "infinity"}} {
+		before, err := systemd.SetCPUQuota(m.t.Context(), "job.service", step.quota)
+		if err != nil || before != step.before {
+			m.t.Errorf("quota %v: before it was %v, want %v; %v", step.quota, before, step.before, err)
+		}
+		if says := m.show("job", "CPUQuotaPerSecUSec"); says != step.says {
+			m.t.Errorf("quota %v: systemd says %s, want %s", step.quota, says, step.says)
+		}
+	}
+	m.do("systemctl", "stop", "job")
 }
 
 // removal takes the package away, and then its configuration.

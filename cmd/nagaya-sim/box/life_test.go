@@ -122,6 +122,7 @@ done`)
 	m.sub("documents", documents)
 	m.sub("dockerd restarts", dockerRestarts)
 	m.sub("nightly timer", nightly)
+	m.sub("slowed job", slowed)
 	m.sub("disk full", func(m *machine) { diskFull(m, back) })
 	m.sub("removal", removal)
 }
