@@ -1,14 +1,13 @@
 package meter
 
 import (
-	"bytes"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
 const (
@@ -158,26 +157,12 @@ func usageFile(dir string) string {
 	return ""
 }
 
-// readUsage returns the CPU time of a cgroup and all below it in credits: nanoseconds in cpuacct.usage of
-// version 1, usage_usec in cpu.stat of version 2 (kernel documentation, cgroup-v1/cpuacct and cgroup-v2).
+// readUsage returns the CPU time of a cgroup and all below it, in credits.
 func readUsage(file string) (float64, error) {
 	var buf [1024]byte
 	text, err := readInto(file, buf[:])
 	if err != nil {
 		return 0, err
 	}
-	unit := time.Nanosecond
-	if filepath.Base(file) == "cpu.stat" {
-		unit = time.Microsecond
-		_, rest, ok := bytes.Cut(append([]byte("\n"), text...), []byte("\nusage_usec "))
-		if !ok {
-			return 0, fmt.Errorf("%s: no usage_usec", file)
-		}
-		text, _, _ = bytes.Cut(rest, []byte("\n"))
-	}
-	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("%s: not a count: %.20q", file, text)
-	}
-	return float64(n) * float64(unit) / float64(time.Minute), nil
+	return credit.UsageOf(file, text)
 }

@@ -1,7 +1,6 @@
 package brake
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -9,7 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
 // Cgroup is the control group that a process has for itself and its children, so that it tells what they cost
@@ -134,26 +134,13 @@ func (c *Cgroup) Spent() (float64, error) {
 	return max(now-c.begin, 0), err
 }
 
-// usage reads the nanoseconds of cpuacct.usage (version 1) or usage_usec of cpu.stat (version 2), in credits.
+// usage reads the CPU time of a cgroup, in credits.
 func usage(file string) (float64, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return 0, err
 	}
-	unit := time.Nanosecond
-	if filepath.Base(file) == "cpu.stat" {
-		unit = time.Microsecond
-		_, rest, ok := bytes.Cut(append([]byte("\n"), text...), []byte("\nusage_usec "))
-		if !ok {
-			return 0, fmt.Errorf("%s: no usage_usec", file)
-		}
-		text, _, _ = bytes.Cut(rest, []byte("\n"))
-	}
-	n, err := strconv.ParseUint(string(bytes.TrimSpace(text)), 10, 63)
-	if err != nil {
-		return 0, fmt.Errorf("%s: not a count: %.20q", file, text)
-	}
-	return float64(n) * float64(unit) / float64(time.Minute), nil
+	return credit.UsageOf(file, text)
 }
 
 // limit sets a quota of so many vCPUs, no more than there was; 0 gives back what there was.
