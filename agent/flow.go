@@ -65,13 +65,14 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		whoMeters = latest.New[identity.Identity]()
 		wanted    = latest.New[[]route.Probe]()
 		trees     = latest.New[nginx.Tree]()
+		foreseen  = latest.New[nginx.Tree]()
 		decisions = latest.New[gate.Decision]()
 		brakes    = latest.New[gate.Decision]()
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
 	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
 	door.batches = plan.batches
-	plan.keep, plan.offer, plan.saw = a.keepRoutes(c), able.offers.Put, a.containers.Put
+	plan.keep, plan.offer, plan.saw, plan.foresaw = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -109,7 +110,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks)
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, pace.every, plan, trees.C(), latest.Tee(b.nginx, able.nginx.Put))
+		return a.serve(ctx, c, pace.every, plan, trees.C(), foreseen.C(), latest.Tee(b.nginx, able.nginx.Put))
 	})
 
 	if toStdout(c) {

@@ -66,11 +66,14 @@ type planner struct {
 	table    *route.Table
 	keep     func(held)
 	offer    func(offer)             // may be nil
+	foresaw  func(nginx.Tree)        // may be nil
 	saw      func([]tasks.Container) // may be nil
 	offered  string                  // the generation that was offered last
 	told     bool                    // a tree was given away
 	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time               // until when the first tree is held back
+	coming   string                  // the generation that was foreseen last
+	arrival  time.Time               // when what is foreseen will have changed by itself
 	tree     string                  // generation of the last tree
 	remarks  []problem.Problem       // of the last tree
 	running  report.Tasks
@@ -175,7 +178,7 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 // that was past by then has had its effect, or waits for somebody to speak.
 func (p *planner) untilNext(now time.Time) time.Duration {
 	next := now.Add(replan)
-	for _, t := range []time.Time{p.table.Next, p.holdTill} {
+	for _, t := range []time.Time{p.table.Next, p.holdTill, p.arrival} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -200,17 +203,15 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	from, local, found := vantageOf(p.inside, snapshot.Containers, p.local)
 	// Where nginx's own container is not listed, nothing can be said of any other.
 	snapshot.Complete = snapshot.Complete && found
-	table := route.Build(route.Input{
+	in := route.Input{
 		Snapshot: snapshot, Certs: p.pairs, Reach: p.probed, Local: local, From: from, Prev: before, Now: now, Options: p.options,
-	})
+	}
+	table := route.Build(in)
 	*p.table = table
 	if !slices.Equal(table.Probes, before.Probes) || !p.told {
 		putWanted(table.Probes)
 	}
 	changed := !reflect.DeepEqual(table, before)
-	if now := (held{table.Sites, table.Streams}); p.keep != nil && table.Complete && !reflect.DeepEqual(now, held{before.Sites, before.Streams}) {
-		p.keep(now)
-	}
 	if changed || !p.told {
 		putTable(table)
 	}
@@ -225,6 +226,31 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	if p.offer != nil && (changed || generation != p.offered) {
 		p.offered = generation
 		p.offer(offer{table, generation})
+	}
+	if p.foresaw != nil && generation != "" {
+		in.Prev = table
+		p.foresee(in)
+	}
+	// Nobody waits for this, which goes to the disk.
+	if now := (held{table.Sites, table.Streams}); p.keep != nil && table.Complete && !reflect.DeepEqual(now, held{before.Sites, before.Streams}) {
+		p.keep(now)
+	}
+}
+
+// foresee gives away the tree that will be wanted when the containers on their way
+// serve, or none where that is the one of now.
+func (p *planner) foresee(in route.Input) {
+	var tree nginx.Tree
+	table, ok := route.Foresee(in)
+	if p.arrival = table.Next; ok {
+		tree = nginx.Render(p.settings, p.nginx, table)
+	}
+	if tree.Generation == p.tree {
+		tree = nginx.Tree{}
+	}
+	if tree.Generation != p.coming {
+		p.coming = tree.Generation
+		p.foresaw(tree)
 	}
 }
 

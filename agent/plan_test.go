@@ -438,3 +438,47 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 		t.Errorf("%q holds the host although nothing was kept; the test is blind", got)
 	}
 }
+
+// While a container starts, the tree with it is given away as what is to come.
+func TestForeseen(t *testing.T) {
+	planInBubble(t, noECS, func(d *desk) {
+		var foreseen []nginx.Tree
+		d.p.foresaw = func(v nginx.Tree) { d.turn(); foreseen = append(foreseen, v) }
+		last := func(when, want string) nginx.Tree {
+			d.t.Helper()
+			if len(foreseen) == 0 {
+				d.t.Fatalf("%s: nothing was foreseen", when)
+			}
+			tree := foreseen[len(foreseen)-1]
+			if got := hosts(tree); got != want {
+				d.t.Errorf("%s: %q is foreseen, want %q", when, got, want)
+			}
+			return tree
+		}
+		d.served()
+		both := listed("a.test", "b.test")
+		both.List[1].State, both.List[1].StartedAt, both.List[1].Addrs = tasks.Created, time.Time{}, nil
+		d.p.containers.Put(both)
+		d.after(0)
+		made := last("when it was made", "a.test b.test")
+		d.p.containers.Put(listed("a.test", "b.test"))
+		d.after(0)
+		if started := last("when it was started", "a.test b.test"); !started.SameButServers(made) {
+			d.t.Errorf("what was foreseen first\n%s\ndiffers in more than servers from\n%s", made, started)
+		}
+		d.p.reach.Put(d.answers(route.Reachable))
+		d.after(0)
+		last("when it serves", "")
+		if got := hosts(d.trees[len(d.trees)-1]); got != "a.test b.test" {
+			d.t.Errorf("%q is served", got)
+		}
+
+		never := listed("a.test", "b.test", "c.test")
+		never.List[2].State = tasks.Created
+		d.p.containers.Put(never)
+		d.after(0)
+		last("when another was made", "a.test b.test c.test")
+		d.after(time.Minute)
+		last("when that never started", "")
+	})
+}

@@ -178,7 +178,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 }
 
 // serve keeps nginx as it is wanted, once there is an nginx.
-func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees <-chan nginx.Tree, put func(nginx.Status)) error {
+func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees, foreseen <-chan nginx.Tree, put func(nginx.Status)) error {
 	var build nginx.Build
 	pause := lookAgain
 	if nginxMode(c) == install.Container {
@@ -195,7 +195,7 @@ func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Du
 	}
 	pl.build.Put(build)
 	o := installOptions(c, build)
-	o.Log, o.ReloadEvery = a.o.Log, every
+	o.Log, o.ReloadEvery, o.Foreseen = a.o.Log, every, foreseen
 	return install.Run(ctx, o, trees, func(s nginx.Status) {
 		if s.Container != "" { // where it was, while it is looked for
 			pl.place.Put(s.Container)

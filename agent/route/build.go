@@ -125,7 +125,12 @@ func (o Options) withDefaults() Options {
 // known, the sites are those of the table before and Complete is false.
 func Build(in Input) Table {
 	b := &builder{in: in, o: in.Options.withDefaults()}
-	b.t = Table{Complete: in.Snapshot.Complete && in.Certs.Complete, Sites: []Site{}}
+	return b.build()
+}
+
+func (b *builder) build() Table {
+	in := b.in
+	b.t.Complete, b.t.Sites = in.Snapshot.Complete && in.Certs.Complete, []Site{}
 	claims := b.claims()
 	b.unrouted(claims)
 	claims = b.settle(claims)
@@ -151,6 +156,8 @@ type builder struct {
 	in Input
 	o  Options
 	t  Table
+	// foresees is true where containers on their way count as ready.
+	foresees bool
 }
 
 // order makes the fixed order that Table promises.

@@ -123,6 +123,7 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	defer r.store.unstage()
+	r.ahead.settle(tree)
 	if r.onlyServersDiffer(live, tree) {
 		if err := r.install(ctx, tree); err != nil {
 			r.doubted = tree.Generation
@@ -154,15 +155,16 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	return nil
 }
 
-// onlyServersDiffer reports whether the master has accepted that tree already but for
-// the addresses of servers, which were checked when they were rendered. Then nginx -t
-// would read for a second time what the master is about to read: a rolling deployment
-// costs half as much without it. The master refuses by itself what it cannot use (a
+// onlyServersDiffer reports whether the master, or a test ahead, has accepted that tree
+// already but for the addresses of servers, which were checked when they were rendered.
+// Then nginx -t would read for a second time what the master is about to read: a rolling
+// deployment costs half as much without it. The master refuses by itself what it cannot use (a
 // certificate that is gone, say) and goes on with what it has; such a tree
 // is tested from then on, and the site at fault found.
 func (r *runner) onlyServersDiffer(live string, tree nginx.Tree) bool {
 	k := r.guard.kept
-	return r.pid != 0 && !r.stale && k != nil && k.Generation == live && r.doubted != tree.Generation && tree.SameButServers(*k)
+	return r.pid != 0 && !r.stale && k != nil && k.Generation == live && r.doubted != tree.Generation &&
+		(tree.SameButServers(*k) || r.ahead.accepts(tree))
 }
 
 // serves reports whether nginx serves that tree, of which live is what it says of
@@ -346,7 +348,7 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 }
 
 // anyAccepting says whether one of the old workers still takes new connections, and
-// lets them stop as soon as as many new ones do. Left to itself, the master waits
+// lets them stop as soon as a new one does. Left to itself, the master waits
 // another 100 ms (ngx_process_cycle.c), and the kernel wakes the oldest waiting
 // worker first, so that the new generation is there and nobody sees it. The master
 // takes no notice of a worker that ends before it has told it to: it holds back
@@ -369,7 +371,7 @@ func (r *runner) anyAccepting(old, unborn []int) bool {
 			fresh++
 		}
 	}
-	if fresh >= len(old) {
+	if fresh > 0 {
 		for _, pid := range left {
 			if err := r.way.retire(pid); err != nil {
 				r.log.Debug("old worker left to the master", "pid", pid, "err", err)

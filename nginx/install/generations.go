@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ const (
 	currentLink    = "current"
 	generationsDir = "generations"
 	stagingDir     = "staging.tmp" // inside generations; what a crash left there is worth nothing
+	aheadDir       = "ahead.tmp"   // the same for what is tested ahead
 )
 
 // Bounds of what is read back from the state directory.
@@ -36,6 +38,9 @@ var generationName = regexp.MustCompile(`^[0-9a-f]{16}$`)
 // store is the state directory: generations, and which of them is current.
 type store struct {
 	dir string
+	// staging is the directory inside generations in which trees are staged; empty is
+	// stagingDir.
+	staging string
 	// fresh are the staged files that are not on the disk for certain; syncing gets the
 	// result of bringing them there, nil when that was not begun.
 	fresh   []string
@@ -49,7 +54,7 @@ func (s *store) path(parts ...string) string {
 }
 
 func (s *store) generation(gen string) string { return s.path(generationsDir, gen) }
-func (s *store) staged() string               { return s.path(generationsDir, stagingDir) }
+func (s *store) staged() string               { return s.path(generationsDir, cmp.Or(s.staging, stagingDir)) }
 
 // prepare makes the directories that must exist.
 func (s *store) prepare(others ...string) error {
@@ -340,7 +345,7 @@ func (s *store) sweep(keep ...string) {
 		return
 	}
 	for _, e := range entries {
-		if !slices.Contains(keep, e.Name()) {
+		if !slices.Contains(keep, e.Name()) && e.Name() != aheadDir {
 			os.RemoveAll(s.path(generationsDir, e.Name()))
 		}
 	}

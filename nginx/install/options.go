@@ -54,6 +54,10 @@ type Options struct {
 	// tree wins. One that takes a container out does not wait for this.
 	ReloadBurst int
 	ReloadEvery func() time.Duration
+	// Foreseen gets the tree that will probably be wanted next, which is tested before
+	// it is, or the zero Tree when no other is to be expected than the one that is
+	// wanted. Nil means that nobody tells.
+	Foreseen <-chan nginx.Tree
 	// MaxDraining is how many old workers may go on serving their clients, default
 	// 16; beyond it the oldest are ended.
 	MaxDraining int

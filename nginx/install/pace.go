@@ -8,7 +8,7 @@ import (
 // budget is a token bucket for reloads: each one costs CPU time, and old
 // workers that finish what they had begun cost memory. While trees keep coming after
 // it was emptied, as when a host starts all its containers, each pause is twice the
-// one before; it ends early once none has come for a while, which is the last one.
+// one before. It ends early once none has come for a while and none is on its way.
 type budget struct {
 	burst int
 	every func() time.Duration
@@ -17,7 +17,8 @@ type budget struct {
 
 	asked  time.Time // when the newest tree came
 	paid   time.Time // when the last reload was
-	streak int       // reloads since trees came after a calm
+	coming bool      // another tree is to be expected
+	streak int       // reloads since trees came after a calm, or one took a container out
 	crowd  float64   // trees beyond one for each every, the newest included
 }
 
@@ -28,9 +29,10 @@ const (
 	calm         = 5 * time.Second         // without a tree for so long they have stopped coming
 )
 
-// ask notes that a tree has come.
-func (b *budget) ask(now time.Time) {
-	if now.Sub(b.asked) > calm {
+// ask notes that a tree has come. One that takes a container out is no sign of a
+// crowd that comes, and whoever goes up and down must not make others wait for long.
+func (b *budget) ask(now time.Time, takesOut bool) {
+	if takesOut || now.Sub(b.asked) > calm {
 		b.streak = 0
 	}
 	b.crowd = max(0, b.crowd-float64(now.Sub(b.asked))/float64(b.every())) + 1
@@ -44,11 +46,14 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.level < 1 {
 		wait = time.Duration((1 - b.level) * float64(b.every()))
 	}
-	if b.streak <= b.burst || b.crowd <= crowded {
+	if b.streak < b.burst || !b.coming && b.crowd <= crowded {
 		return wait
 	}
-	pause := min(b.every()<<min(b.streak-b.burst, 8), longestPause)
-	return max(wait, min(b.paid.Add(pause).Sub(now), b.asked.Add(lastOne).Sub(now)))
+	till := b.paid.Add(min(b.every()<<min(b.streak-b.burst+1, 8), longestPause))
+	if last := b.asked.Add(lastOne); !b.coming && last.Before(till) {
+		till = last
+	}
+	return max(wait, till.Sub(now))
 }
 
 // waitDrain is wait for a reload that takes a container out, which somebody

@@ -1,6 +1,7 @@
 package install
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestBudgetWhileTreesKeepComing(t *testing.T) {
 				now = next
 				next = next.Add(c.gap())
 				left--
-				b.ask(now)
+				b.ask(now, false)
 				if due.IsZero() {
 					first = now
 				}
@@ -82,19 +83,46 @@ func TestBudgetWhileTreesKeepComing(t *testing.T) {
 	}
 }
 
+// While another container is on its way, the reload waits for it; and not for ever.
+func TestBudgetWhileOthersAreComing(t *testing.T) {
+	b := budget{burst: 3, every: func() time.Duration { return time.Second }}
+	now := time.Unix(1000, 0)
+	b.coming = true
+	var waits []time.Duration
+	for range 8 {
+		first := now
+		for b.ask(now, false); b.wait(now) > 0; b.ask(now, false) {
+			now = now.Add(min(time.Second, b.wait(now)))
+		}
+		b.take(now)
+		waits = append(waits, now.Sub(first))
+	}
+	if got, want := fmt.Sprint(waits), "[0s 0s 0s 2s 4s 8s 8s 8s]"; got != want {
+		t.Errorf("the trees wait %s, want %s", got, want)
+	}
+	b.ask(now, false)
+	if b.coming = false; b.wait(now) > lastOne {
+		t.Errorf("the last one waits %v", b.wait(now))
+	}
+	b.ask(now, true) // one goes: this is no crowd
+	if b.coming = true; b.wait(now) > time.Second {
+		t.Errorf("the next after one went waits %v", b.wait(now))
+	}
+}
+
 // Whoever starts and stops one container after the other is served at once, however
 // long it goes on.
 func TestBudgetForOneAfterTheOther(t *testing.T) {
 	b := budget{burst: 3, every: func() time.Duration { return time.Second }}
 	now := time.Unix(1000, 0)
 	for n := range 30 {
-		b.ask(now)
+		b.ask(now, false)
 		if wait := b.wait(now); wait != 0 {
 			t.Fatalf("start %d waits %v", n, wait)
 		}
 		b.take(now)
 		now = now.Add(500 * time.Millisecond)
-		b.ask(now)
+		b.ask(now, true)
 		b.take(now.Add(b.waitDrain(now)))
 		now = now.Add(2 * time.Second)
 	}

@@ -37,7 +37,9 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Tree, put func(ngin
 	defer r.way.close()
 	defer r.forget()
 	defer r.guard.rest()
+	defer r.ahead.close()
 	r.store.clean()
+	r.ahead.tester.store.unstage()
 	removeOldChecks(o.StateDir)
 	r.adopt(ctx)
 	r.loop(ctx, wanted)
@@ -62,6 +64,7 @@ type runner struct {
 	backoff backoff
 	guard   *guard
 	held    *lock
+	ahead   *ahead
 
 	wanted *nginx.Tree
 	served []string // the servers of the tree that nginx serves, sorted
@@ -71,7 +74,8 @@ type runner struct {
 	stale bool
 	// unanswered is true when nginx was told to reload and nobody saw it do so.
 	unanswered bool
-	crew       int // how many workers nginx had before that
+	crew       int  // how many workers nginx had before that
+	pending    bool // nothing has been tried for the newest wanted tree
 	// doubted is the generation that nginx did not take although only servers differed.
 	doubted string
 
@@ -89,10 +93,14 @@ type runner struct {
 
 func newRunner(o Options, put func(nginx.Status)) (*runner, error) {
 	w, err := newWay(o)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAhead(o)
 	st := &store{dir: o.StateDir}
 	return &runner{
 		o: o, log: o.Log, put: put,
-		store: st, way: w, door: newDoor(nginx.Socket(o.RunDir)), guard: newGuard(o, st),
+		store: st, way: w, door: newDoor(nginx.Socket(o.RunDir)), guard: newGuard(o, st), ahead: a,
 		budget:     budget{burst: o.ReloadBurst, every: o.ReloadEvery},
 		status:     nginx.Status{Version: o.Build.Version.String()},
 		quarantine: map[string]refused{},
@@ -153,12 +161,21 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 			continue
 		case newest = <-wanted:
 			if newest.Generation != r.status.Wanted {
-				r.budget.ask(time.Now())
+				r.budget.ask(time.Now(), lacks(newest.Servers(), r.served))
 			}
-			r.wanted = &newest
+			r.wanted, r.pending = &newest, true
 			r.status.Wanted, r.status.Settled = newest.Generation, false
 			r.publish() // nobody shall take the time until the pass for settled
 			due.Reset(r.patience(newest))
+			continue
+		case tree := <-r.o.Foreseen:
+			r.foresee(ctx, tree)
+			if r.pending { // whoever waits for others waits no longer, or begins to
+				due.Reset(r.patience(newest))
+			}
+			continue
+		case err := <-r.ahead.done:
+			r.ahead.ended(err)
 			continue
 		case <-r.gone:
 			due.Reset(r.lost())
@@ -183,6 +200,7 @@ const never = 10 * 365 * 24 * time.Hour
 
 // pass does whatever is to be done now and returns when to look again.
 func (r *runner) pass(ctx context.Context) time.Duration {
+	r.pending = false
 	err := r.converge(ctx)
 	if ctx.Err() != nil {
 		return never

@@ -489,23 +489,30 @@ func fill(t *testing.T, name string) {
 	t.Fatal("the file system never got full")
 }
 
-// Where only addresses of servers differ, the master's own reading is the test.
-func TestOtherServersNeedNoTest(t *testing.T) {
-	r := newRig(t)
+// countTests lets the nginx of a rig count how often it is asked to test, and returns
+// the counter.
+func (r *rig) countTests() func() int {
+	r.t.Helper()
 	count := filepath.Join(r.settings.SnippetDir, "tests")
 	counting := filepath.Join(r.settings.SnippetDir, "nginx")
-	write(t, counting, fmt.Sprintf("#!/bin/sh\n[ \"$1\" = -t ] && echo test >>%s\nexec %s \"$@\"\n", count, r.o.Binary))
+	write(r.t, counting, fmt.Sprintf("#!/bin/sh\n[ \"$1\" = -t ] && echo test >>%s\nexec %s \"$@\"\n", count, r.o.Binary))
 	if err := os.Chmod(counting, 0o755); err != nil {
-		t.Fatal(err)
+		r.t.Fatal(err)
 	}
 	r.o.Binary = counting
-	tests := func() int {
+	return func() int {
 		b, err := os.ReadFile(count)
 		if err != nil && !missing(err) {
-			t.Fatal(err)
+			r.t.Fatal(err)
 		}
 		return strings.Count(string(b), "test")
 	}
+}
+
+// Where only addresses of servers differ, the master's own reading is the test.
+func TestOtherServersNeedNoTest(t *testing.T) {
+	r := newRig(t)
+	tests := r.countTests()
 	pair := writePair(t, "a.test")
 	secure := func(addrs ...netip.AddrPort) nginx.Tree {
 		return r.tree(withTLS(site("a.test", addrs...), pair, route.Serve), site("b.test", addrs[0]))

@@ -1,0 +1,91 @@
+package install
+
+import (
+	"context"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// ahead tests a tree before it is wanted. While a container starts it is known what
+// will be served, but for its address; once it is ready, nginx -t has accepted that
+// already and only the reload is left to wait for. A test ahead decides nothing: one
+// that refuses, or is too late, costs what it cost, and the tree is tested as any other.
+type ahead struct {
+	tester tester
+	trying nginx.Tree
+	cancel context.CancelFunc
+	done   chan error // gets what came of trying; nil while nothing is
+	// accepted is the newest tree that nginx -t has accepted; its zero value is none.
+	accepted nginx.Tree
+}
+
+// newAhead makes one with a way of its own: it runs beside whatever the other does.
+func newAhead(o Options) (*ahead, error) {
+	w, err := newWay(o)
+	if err != nil {
+		return nil, err
+	}
+	return &ahead{tester: tester{way: w, store: &store{dir: o.StateDir, staging: aheadDir}, limit: o.TestTimeout}}, nil
+}
+
+// begin tests a tree in the place of what is being tested.
+func (a *ahead) begin(ctx context.Context, tree nginx.Tree) {
+	a.abandon()
+	ctx, a.cancel = context.WithCancel(ctx)
+	done := make(chan error, 1)
+	a.trying, a.done = tree, done
+	go func() {
+		err := a.tester.try(ctx, tree)
+		a.tester.store.unstage()
+		done <- err
+	}()
+}
+
+func (a *ahead) ended(err error) {
+	a.cancel()
+	if a.done = nil; err == nil {
+		a.accepted = a.trying
+	}
+}
+
+func (a *ahead) abandon() {
+	if a.done != nil {
+		a.cancel()
+		a.ended(<-a.done)
+	}
+}
+
+// settle waits for a test that tells of that tree too, and ends any other.
+func (a *ahead) settle(tree nginx.Tree) {
+	if a.done != nil && tree.SameButServers(a.trying) {
+		a.ended(<-a.done)
+	}
+	a.abandon()
+}
+
+// knows reports whether that tree was accepted or is being tested, but for servers.
+func (a *ahead) knows(tree nginx.Tree) bool {
+	return a.accepts(tree) || a.done != nil && tree.SameButServers(a.trying)
+}
+
+func (a *ahead) accepts(tree nginx.Tree) bool {
+	return a.accepted.Generation != "" && tree.SameButServers(a.accepted)
+}
+
+func (a *ahead) close() {
+	a.abandon()
+	a.tester.way.close()
+}
+
+// foresee takes note of what will probably be wanted. While reloads are being saved
+// up no test is spent on it: there will be another before its turn comes.
+func (r *runner) foresee(ctx context.Context, tree nginx.Tree) {
+	k := r.guard.kept
+	if r.budget.coming = tree.Generation != ""; !r.budget.coming || r.pid == 0 || k == nil || len(r.quarantine) > 0 {
+		return
+	}
+	if !tree.SameButServers(*k) && !r.ahead.knows(tree) && r.budget.wait(time.Now()) == 0 {
+		r.ahead.begin(ctx, tree)
+	}
+}
