@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync/atomic"
@@ -210,16 +211,21 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	*p.table = table
 	if !slices.Equal(table.Probes, before.Probes) || !p.told {
 		putWanted(table.Probes)
+		runtime.Gosched() // the program has one processor, and who probes comes first
 	}
 	changed := !reflect.DeepEqual(table, before)
 	if changed || !p.told {
 		putTable(table)
 	}
 	p.readSnippets()
+	// A tree depends on these alone.
+	sites := held{table.Sites, table.Streams}
+	moved := !reflect.DeepEqual(sites, held{before.Sites, before.Streams})
 	generation := ""
 	if p.hasNginx && table.Complete && p.mayTell(table, now) {
-		if changed || p.restyled || !p.told {
+		if moved || p.restyled || !p.told {
 			p.tell(table, putTree)
+			runtime.Gosched() // who loads it comes first
 		}
 		generation = p.tree
 	}
@@ -231,9 +237,8 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		in.Prev = table
 		p.foresee(in)
 	}
-	// Nobody waits for this, which goes to the disk.
-	if now := (held{table.Sites, table.Streams}); p.keep != nil && table.Complete && !reflect.DeepEqual(now, held{before.Sites, before.Streams}) {
-		p.keep(now)
+	if p.keep != nil && table.Complete && moved { // nobody waits for this, which goes to the disk
+		p.keep(sites)
 	}
 }
 
