@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -35,8 +36,14 @@ func villains() []villain {
 	}
 }
 
-// hostiles lets bad containers in beside good sites, and asks both.
-func (b *bench) hostiles(ctx context.Context) (err error) {
+// hostiles lets bad containers in beside good sites: many at once, then one that
+// comes and goes.
+func (b *bench) hostiles(ctx context.Context) error {
+	return errors.Join(b.crowd(ctx), b.flapping(ctx))
+}
+
+// crowd lets many in at once, and asks them and the good sites.
+func (b *bench) crowd(ctx context.Context) (err error) {
 	hosts := names("h%d.test", 4)
 	p, err := b.begin(ctx, stage.Options{Hosts: hosts})
 	if err != nil {
