@@ -235,6 +235,7 @@ var Problems = []Kind{
 	{"nginx-container-ambiguous", "f54ac16d64b843da89bf0cebaf5408ad", 0},
 	{"nginx-container-stopped", "8bb3acbc4f204bda81149207ed6fa7d5", 0},
 	{"nginx-container-mount", "95277fd82425495e80db8f222dd1cdf9", 0},
+	{"nginx-container-user", "9348275dcc584d768aaf9bd892a02467", 0},
 	{"nginx-container-command", "c6764f2b02d04e87a1bda21635cae654", 0},
 	{"port-in-use", "48556b358a214c17b905991c5b5a22c3", 0},
 	{"port-forbidden", "32d38b0bf2f24de8872d3b21d5d932af", 0},

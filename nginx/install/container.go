@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -270,10 +271,11 @@ func (c *container) isMaster(pid int) bool {
 	return got.Container.State != nil && got.Container.State.Running && got.Container.State.Pid == c.now.first && c.master(ctx) == pid
 }
 
-// shown is a process with its title.
+// shown is a process with its title and, where the engine told of it, its account.
 type shown struct {
 	pid   int
 	title string
+	as    account
 }
 
 // top returns the container's processes: its first and what that started, where
@@ -281,25 +283,28 @@ type shown struct {
 // the child of a tiny init.
 func (c *container) top(ctx context.Context) []shown {
 	if c.now.visible {
-		all := []shown{{c.now.first, title(c.now.first)}}
+		all := []shown{{pid: c.now.first, title: title(c.now.first)}}
 		for _, pid := range children(c.now.first) {
-			all = append(all, shown{pid, title(pid)})
+			all = append(all, shown{pid: pid, title: title(pid)})
 		}
 		return all
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	got, err := c.cli.ContainerTop(ctx, c.now.id, client.ContainerTopOptions{Arguments: []string{"-eo", "pid,args"}})
+	got, err := c.cli.ContainerTop(ctx, c.now.id, client.ContainerTopOptions{Arguments: []string{"-eo", "pid,euid,egid,args"}})
 	if err != nil {
 		return nil
 	}
 	var all []shown
 	for _, row := range got.Processes {
-		if len(row) < 2 {
+		if len(row) < 4 {
 			continue
 		}
-		if pid, err := strconv.Atoi(row[0]); err == nil {
-			all = append(all, shown{pid, strings.Join(row[1:], " ")})
+		pid, err := strconv.Atoi(row[0])
+		uid, uidErr := strconv.Atoi(row[1])
+		gid, gidErr := strconv.Atoi(row[2])
+		if errors.Join(err, uidErr, gidErr) == nil {
+			all = append(all, shown{pid: pid, title: strings.Join(row[3:], " "), as: account{uid, gid}})
 		}
 	}
 	return all
@@ -332,11 +337,35 @@ func (c *container) unborn(master int) (all []int) {
 	return all
 }
 
+// errUnseen is for signals to processes whose numbers are the engine's: here they
+// belong to nobody, or to somebody else.
+var errUnseen = errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")
+
+// retire leaves it to the master where the worker cannot be seen.
+func (c *container) retire(worker int) error {
+	if !c.now.visible {
+		return errUnseen
+	}
+	return c.process.retire(worker)
+}
+
 func (c *container) end(worker int) error {
 	if !c.now.visible {
-		return errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")
+		return errUnseen
 	}
 	return c.process.end(worker)
+}
+
+func (c *container) account(pid int) (account, bool) {
+	if c.now.visible {
+		return c.process.account(pid)
+	}
+	for _, p := range c.top(context.Background()) {
+		if p.pid == pid {
+			return p.as, true
+		}
+	}
+	return account{}, false
 }
 
 func (c *container) net() string {
@@ -491,10 +520,50 @@ func (c *container) run(ctx context.Context, args ...string) (said string, exit 
 			hint: "use an image with nginx " + nginx.MinVersion.String() + " or newer, or set nginx.binary to its path in the container",
 		}
 	}
-	if i := slices.Index(args, "-t"); i >= 0 && strings.Contains(said, `/`+nginx.MainFile+`" failed (2: `) {
+	testing := slices.Contains(args, "-t")
+	if t := c.forbidden(said); t != nil && testing && got.ExitCode != 0 {
+		return said, got.ExitCode, t
+	}
+	if testing && strings.Contains(said, `/`+nginx.MainFile+`" failed (2: `) {
 		return said, got.ExitCode, c.unshared(c.o.StateDir, fmt.Sprintf("what nginx's container has at %s is not this host's directory", c.o.StateDir), "-v "+c.o.StateDir+":"+c.o.StateDir)
 	}
 	return said, got.ExitCode, nil
+}
+
+// deniedPath is the file or socket that nginx may not use.
+var deniedPath = regexp.MustCompile(`"?(?:unix:)?(/[^"\s]+)"? failed \(13: Permission denied\)`)
+
+// forbidden says what an nginx that is not root in its container lacks, nil if that is
+// not what it complains of.
+func (c *container) forbidden(said string) *trouble {
+	as, known := c.account(c.now.first)
+	if !known || as.uid == 0 {
+		return nil
+	}
+	reason := lastEmerg(said)
+	t := &trouble{subject: "container " + bounded(c.now.name), again: 2 * time.Second, text: fmt.Sprintf("nginx's container runs as user %d, who may not do what nginx needs: %s", as.uid, reason)}
+	if bindForbidden(reason) && !strings.Contains(reason, "unix:") {
+		t.code = "port-forbidden"
+		t.hint = "let it publish its ports from a network of its own (-p 80:80 -p 443:443 in the place of --network host), or set the sysctl net.ipv4.ip_unprivileged_port_start of the host to the lowest of them"
+		return t
+	}
+	m := deniedPath.FindStringSubmatch(reason)
+	writes := slices.DeleteFunc([]string{c.o.RunDir, c.o.LogDir, nginx.TempDir(c.o.StateDir)}, func(d string) bool { return d == "" })
+	if m == nil || !slices.ContainsFunc(writes, func(d string) bool { return strings.HasPrefix(m[1], d+"/") }) {
+		return nil
+	}
+	t.code = "nginx-container-user"
+	t.hint = fmt.Sprintf("chown -R %d:%d %s", as.uid, as.gid, strings.Join(writes, " "))
+	if owner, ok := ownerOf(c.o.StateDir); ok && owner.uid != 0 && owner.uid != as.uid {
+		t.hint = fmt.Sprintf("make the container anew with --user %d:%d, who owns nagaya's directories", owner.uid, owner.gid)
+	}
+	return t
+}
+
+func ownerOf(dir string) (account, bool) {
+	var st unix.Stat_t
+	err := unix.Stat(dir, &st)
+	return account{int(st.Uid), int(st.Gid)}, err == nil
 }
 
 func (c *container) sees(file string) bool {

@@ -31,6 +31,8 @@ type way interface {
 	workers(master int) (active, draining []int)
 	// unborn returns the master's children that are on their way to become workers.
 	unborn(master int) []int
+	// account returns who a process of nginx is; ok is false when that cannot be seen.
+	account(pid int) (as account, ok bool)
 	// retire lets a worker finish what it has begun and take nothing new.
 	retire(worker int) error
 	// end ends a worker whatever it is doing.

@@ -2,7 +2,9 @@ package stage
 
 import (
 	"os"
+	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,4 +207,101 @@ func TestNginxContainerWithoutADirectory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An nginx that is not root in its container serves once it may write where it must;
+// until then that is named, with the command that mends it.
+func TestNginxInAContainerAsAUser(t *testing.T) {
+	s := newStage(t, Options{Hosts: []string{"a.test"}, Config: containerMode})
+	must(t, os.Chown(s.Path("certs", "a.test.key"), 0, 4321))
+	must(t, os.Chmod(s.Path("certs", "a.test.key"), 0o640))
+	exposed, bound := s.ports(t)
+	id := debian(t, s, s.id+"-nginx", container.Config{
+		Cmd: []string{"sh", "-c", documented(t, s)}, User: "1234:4321",
+		Labels: map[string]string{"nagaya.nginx": ""}, ExposedPorts: exposed,
+	}, container.HostConfig{Binds: s.binds(), PortBindings: bound})
+	must(t, s.StartAgent())
+	run(t, s, service("alpha", "1", "a.test"))
+	p := told(t, s, "nginx-container-user", s.id+"-nginx")
+	remedy := strings.Fields(p.Hint)
+	if len(remedy) != 6 || remedy[0] != "chown" || remedy[2] != "1234:4321" {
+		t.Fatalf("the remedy is %q", p.Hint)
+	}
+	out, err := exec.Command(remedy[0], remedy[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	answers(t, s, "a.test", "alpha 1")
+	st := settled(t, s)
+	if ps := about(st, s, id); len(ps) > 0 {
+		t.Errorf("problems: %+v", ps)
+	}
+
+	load, end := unbroken(t, s, "a.test", 50)
+	run(t, s, service("alpha", "2", "a.test"))
+	until(t, "version 2 answers", func() error {
+		if load.Seen("alpha 2") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	end()
+	settled(t, s)
+	must(t, s.Stop(t.Context(), "alpha-1", 10))
+	must(t, s.Remove(t.Context(), "alpha-1"))
+	_, err = s.Docker.ContainerRestart(t.Context(), id, client.ContainerRestartOptions{})
+	must(t, err)
+	back(t, s, "restarted", id)
+}
+
+// The agent in a container of its own sees no process of nginx's: it asks Docker about
+// them and tells nginx to reload through it, and nothing else is different.
+func TestAgentAndNginxInContainers(t *testing.T) {
+	s := newStage(t, Options{Hosts: []string{"a.test"}, Config: containerMode})
+	nginx := nginxContainer(t, s, s.id+"-nginx")
+	socket := strings.TrimPrefix(s.dockerH, "unix://")
+	agent := debian(t, s, s.id+"-agent", container.Config{
+		Cmd: []string{"/usr/local/bin/nagaya", "agent", "--config", s.ConfigFile()}, Env: s.agentEnv(),
+	}, container.HostConfig{NetworkMode: "host", Binds: []string{
+		s.Bin + "/nagaya:/usr/local/bin/nagaya:ro", s.Dir + ":" + s.Dir, socket + ":" + socket,
+	}})
+	run(t, s, service("alpha", "1", "a.test"))
+	answers(t, s, "a.test", "alpha 1")
+	st := settled(t, s)
+	if ps := about(st, s, nginx); len(ps) > 0 {
+		t.Errorf("problems: %+v", ps)
+	}
+	if st.Nginx.PID != masterOf(t, s, nginx) {
+		t.Errorf("nginx is process %d, want that of the engine, %d", st.Nginx.PID, masterOf(t, s, nginx))
+	}
+
+	load, end := unbroken(t, s, "a.test", 100)
+	run(t, s, service("alpha", "2", "a.test"))
+	until(t, "version 2 answers", func() error {
+		if load.Seen("alpha 2") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	settled(t, s)
+	must(t, s.Stop(t.Context(), "alpha-1", 10))
+	must(t, s.Remove(t.Context(), "alpha-1"))
+	settled(t, s)
+	_, err := s.Docker.ContainerKill(t.Context(), agent, client.ContainerKillOptions{})
+	must(t, err)
+	_, err = s.Docker.ContainerStart(t.Context(), agent, client.ContainerStartOptions{})
+	must(t, err)
+	shows(t, s, "nginx is adopted", func(st report.Status) bool { return st.Nginx.Settled && st.Nginx.Reloads == 0 })
+	end()
+
+	info, err := os.Stat(s.Path("run", "nginx"))
+	must(t, err)
+	if group := info.Sys().(*syscall.Stat_t).Gid; info.Mode().Perm() != 0o710 || group == 0 {
+		t.Errorf("the directory of nginx's sockets has group %d and mode %o", group, info.Mode().Perm())
+	}
+	_, err = s.Docker.ContainerRestart(t.Context(), nginx, client.ContainerRestartOptions{})
+	must(t, err)
+	back(t, s, "restarted", nginx)
+	must(t, s.Stop(t.Context(), agent, 10))
+	answers(t, s, "a.test", "alpha 2")
 }

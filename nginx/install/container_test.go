@@ -1,0 +1,100 @@
+package install
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// hidden is nginx's container, whose processes this one cannot see, with an engine
+// that tells of them: process, effective user and group, title.
+func hidden(t *testing.T, o Options, rows ...[]string) *container {
+	t.Helper()
+	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Api-Version", "1.41")
+		if !strings.HasSuffix(r.URL.Path, "/containers/c/top") {
+			return
+		}
+		if got := r.URL.Query().Get("ps_args"); got != "-eo pid,euid,egid,args" {
+			t.Errorf("ps is asked for %q", got)
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(map[string]any{"Titles": []string{"PID", "EUID", "EGID", "COMMAND"}, "Processes": rows}); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(engine.Close)
+	o.Docker = "tcp://" + engine.Listener.Addr().String()
+	c, err := newContainer(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.close)
+	c.now = place{id: "c", first: 1}
+	return c
+}
+
+// What the engine calls a process has another number here, or is somebody else.
+func TestHiddenWorkersAreNotSignalled(t *testing.T) {
+	stranger := exec.Command("sleep", "60")
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c := hidden(t, Options{})
+	for what, do := range map[string]func(int) error{"retiring": c.retire, "ending": c.end} {
+		if err := do(stranger.Process.Pid); err == nil {
+			t.Errorf("%s a worker that cannot be seen is no error", what)
+		}
+	}
+	if err := stranger.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = stranger.Wait() // killed
+	if by := stranger.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGKILL {
+		t.Errorf("a stranger got %s", by)
+	}
+}
+
+// The directory of the sockets is open to nginx as long as it may write there itself,
+// whoever it is in its container.
+func TestEncloseForNginxInAContainer(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root may give a directory to any group")
+	}
+	here := fmt.Sprint(os.Getpid()) // a number that is somebody else here
+	for _, row := range []struct {
+		name           string
+		owner          int
+		master, worker string
+		mode           os.FileMode
+		group          uint32
+	}{
+		{name: "root's, with workers of a user", master: "0", worker: "101", mode: 0o710, group: 4321},
+		{name: "a user's, whose directory it is", owner: 101, master: "101", worker: "101", mode: 0o710, group: 4321},
+		{name: "a user's, whose group may write", master: "101", worker: "101", mode: 0o730, group: 4321},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			o := Options{StateDir: "/state", RunDir: t.TempDir()}
+			if err := os.Chown(o.RunDir, row.owner, -1); err != nil {
+				t.Fatal(err)
+			}
+			w := hidden(t, o,
+				[]string{"1", row.master, "4321", "nginx: master process nginx -c /state/current/nginx.conf -p /state"},
+				[]string{here, row.worker, "4321", "nginx: worker process"})
+			(&runner{o: o, way: w, pid: 1}).enclose()
+			info, err := os.Stat(o.RunDir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if gid := info.Sys().(*syscall.Stat_t).Gid; gid != row.group || info.Mode().Perm() != row.mode {
+				t.Errorf("group %d and mode %o, want %d and %o", gid, info.Mode().Perm(), row.group, row.mode)
+			}
+		})
+	}
+}
