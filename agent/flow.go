@@ -90,7 +90,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// What runs here, and what should be served?
 	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Log: a.o.Log}, plan.containers.Put)
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Log: a.o.Log}, plan.containers.Put)
 	})
 	if c.ECS.AgentURL != "" {
 		g.run("ecsagent", func(ctx context.Context) error {

@@ -91,7 +91,7 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 		})
 	}
 	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host}, func(v tasks.Containers) {
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters}, func(v tasks.Containers) {
 			pl.containers.Put(v)
 			if !v.Complete && len(v.Problems) > 0 {
 				b.tasks(report.Tasks{Problems: v.Problems})

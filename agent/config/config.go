@@ -41,6 +41,8 @@ type Config struct {
 // Docker says where the Docker Engine is.
 type Docker struct {
 	Host string
+	// Filters are those that a container must fit to be routed, as KEY=VALUE; none is all.
+	Filters []string
 }
 
 // ECS says where the ECS agent is.

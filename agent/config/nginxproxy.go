@@ -92,6 +92,18 @@ var ProxyWords = []ProxyWord{
 	same("LOG_FORMAT", "nginx.log-format", "the line that is logged for a request"),
 	same("LOG_FORMAT_ESCAPE", "nginx.log-escape", "how variables in that line are escaped"),
 	same("DOCKER_HOST", "docker.host", "the Docker Engine, or a proxy in front of it"),
+	{
+		Name: "DOCKER_CONTAINER_FILTERS", Setting: "docker.filters", Here: "which containers may be routed, as KEY=VALUE with commas between; those on status and health are left out, as only what runs and is healthy is routed anyway",
+		values: func(v string) ([]string, error) {
+			var all []string
+			for word := range strings.SplitSeq(v, ",") {
+				if word = strings.TrimSpace(word); word != "" && word != "status=running" && word != "health=healthy" {
+					all = append(all, word)
+				}
+			}
+			return all, nil
+		},
+	},
 	same("NGINX_CONTAINER_LABEL", "nginx.container-label", "the label of nginx's container where it has one of its own"),
 	{
 		Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made",
@@ -122,10 +134,6 @@ var ProxyWords = []ProxyWord{
 		Name: "DEBUG_ENDPOINT", Here: "nothing about the proxy is shown to clients",
 		Remedy:   "ask 'nagaya routes' or 'nagaya status --json' inside the container",
 		harmless: isFalse,
-	},
-	{
-		Name: "DOCKER_CONTAINER_FILTERS", Here: "every container that names a host is routed, also those that the filters would leave out",
-		Remedy: "remove VIRTUAL_HOST from containers that shall not be routed",
 	},
 	{
 		Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS",

@@ -75,15 +75,22 @@ func TestNginxProxyWords(t *testing.T) {
 		},
 		"JSON":    {[]string{"LOG_JSON=true"}, always("nginx.log-format", "json"), ""},
 		"no logs": {[]string{"DISABLE_ACCESS_LOGS=true"}, always("nginx.access-log", "off"), ""},
-		"engine":  {[]string{"DOCKER_HOST=tcp://socket-proxy:2375"}, always("docker.host", "tcp://socket-proxy:2375"), ""},
+		"filters": {
+			[]string{"DOCKER_CONTAINER_FILTERS=status=running, label=zone=public,network=front"},
+			always("docker.filters", "label=zone=public network=front"), "",
+		},
+		"filters that Docker refuses": {
+			[]string{"DOCKER_CONTAINER_FILTERS=colour=red"}, always(), "error nginx-proxy-invalid variable DOCKER_CONTAINER_FILTERS\n",
+		},
+		"engine": {[]string{"DOCKER_HOST=tcp://socket-proxy:2375"}, always("docker.host", "tcp://socket-proxy:2375"), ""},
 		"what is here anyhow": {
 			[]string{"DHPARAM_SKIP=true", "DEBUG_ENDPOINT=false", "SHA1_UPSTREAM_NAME=false", "ACME_HTTP_CHALLENGE_LOCATION=false"}, always(), "",
 		},
 		"what is not here": {
-			[]string{"DHPARAM_BITS=2048", "DEBUG_ENDPOINT=true", "RESOLVERS=10.0.0.2", "DOCKER_CONTAINER_FILTERS=label=x"},
+			[]string{"DHPARAM_BITS=2048", "DEBUG_ENDPOINT=true", "RESOLVERS=10.0.0.2"},
 			always(),
 			"warning nginx-proxy-unsupported variable DEBUG_ENDPOINT\n" + "warning nginx-proxy-unsupported variable DHPARAM_BITS\n" +
-				"warning nginx-proxy-unsupported variable DOCKER_CONTAINER_FILTERS\n" + "warning nginx-proxy-unsupported variable RESOLVERS\n",
+				"warning nginx-proxy-unsupported variable RESOLVERS\n",
 		},
 		"wrong values": {
 			[]string{"HTTP_PORT=eighty", "TRUST_DOWNSTREAM_PROXY=perhaps", "SSL_POLICY=Strong", "HTTPS_PORT=8443", "HSTS=x; include y", "DEFAULT_ROOT=200 a b"},

@@ -47,6 +47,10 @@ func Default() Config {
 	}
 }
 
+// filterKeys are those of Docker's filters that say nothing about how a container is at
+// the moment, or about others.
+const filterKeys = "ancestor, expose, id, label, name, network, publish, volume"
+
 // Settings is the table, in the order in which it is shown.
 var Settings = []Setting{
 	wordSetting("log-level", func(c *Config) *string { return &c.LogLevel }, []string{"debug", "info", "warn", "error"},
@@ -88,6 +92,13 @@ var Settings = []Setting{
 		"The Docker Engine to watch.", func(v string) error {
 			if !dockerForm.MatchString(v) {
 				return fmt.Errorf("%q is neither unix:///path nor tcp://host:port", v)
+			}
+			return nil
+		}),
+	listSetting("docker.filters", func(c *Config) *[]string { return &c.Docker.Filters }, "KEY=VALUE of docker ps --filter, with one of the keys "+filterKeys,
+		"Which containers may be routed, e.g. label=zone=public, or network=front; those that do not fit are left out. Empty is all.", func(v string) error {
+			if !filterForm.MatchString(v) {
+				return fmt.Errorf("%q is not a filter of Docker's as KEY=VALUE with one of the keys %s", bounded(v), filterKeys)
 			}
 			return nil
 		}),
@@ -325,6 +336,8 @@ var (
 	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
 	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	// A wrong one would end the agent that reads it, so it is judged here.
+	// Docker refuses filters with other values, and a refused list changes nothing for ever.
+	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )

@@ -94,6 +94,15 @@ func keep(words map[string]string, known func(string) bool) (kept map[string]str
 	return kept, dropped
 }
 
+// Unrouted returns the container without the words that ask for routes. Whether it is
+// a batch, and all else, it goes on to say.
+func (c Container) Unrouted() Container {
+	c.Labels, c.Env = maps.Clone(c.Labels), maps.Clone(c.Env)
+	maps.DeleteFunc(c.Labels, func(name, _ string) bool { return name != LabelPrefix+"batch" })
+	maps.DeleteFunc(c.Env, func(name, _ string) bool { return ForNginxProxy(name) })
+	return c
+}
+
 // What ECS allows in names (ECS API Reference, RegisterTaskDefinition: up to 255
 // letters, digits, underscores and hyphens). The pause containers' names begin
 // with a tilde.

@@ -30,6 +30,7 @@ const inspectors = 4
 type lister struct {
 	cli     *client.Client
 	timeout time.Duration
+	filters client.Filters // which containers may be routed; empty is all
 	known   map[string]known
 	signs   *signs
 }
@@ -63,6 +64,10 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
+	chosen, err := l.choose(ctx, got.Items)
+	if err != nil {
+		return tasks.Containers{}, err
+	}
 	l.known, err = l.refresh(ctx, got.Items, dirty)
 	if err != nil {
 		return tasks.Containers{}, err
@@ -71,12 +76,31 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 		k := l.known[id]
 		c := k.container
 		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, at))
+		if !chosen[id] {
+			c = c.Unrouted()
+		}
 		out.List = append(out.List, c)
 		out.Problems = append(out.Problems, k.problems...)
 	}
 	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
 	problem.Sort(out.Problems)
 	return out, nil
+}
+
+// choose returns the ids of those containers that may be routed, which the engine says.
+func (l *lister) choose(ctx context.Context, items []container.Summary) (map[string]bool, error) {
+	if len(l.filters) > 0 {
+		got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: l.filters})
+		if err != nil {
+			return nil, fmt.Errorf("listing containers by filters: %w", err)
+		}
+		items = got.Items
+	}
+	chosen := make(map[string]bool, len(items))
+	for _, s := range items {
+		chosen[s.ID] = true
+	}
+	return chosen, nil
 }
 
 // stopBelieved is how long a container that still runs is taken to be about to stop

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -31,6 +32,8 @@ type engine struct {
 	lists    int
 	broken   map[string]bool // ids whose inspection is not JSON
 	streams  map[chan string]bool
+	filters  string          // what a list was asked for last, but for everything
+	fits     map[string]bool // ids that fit the filters
 }
 
 func newEngine(t *testing.T) *engine {
@@ -63,12 +66,19 @@ func (e *engine) start(t *testing.T) {
 // stop ends the engine the hard way: open connections break, the socket goes.
 func (e *engine) stop() { e.server.Close() }
 
-func (e *engine) serveList(w http.ResponseWriter, _ *http.Request) {
+func (e *engine) serveList(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lists++
+	asked := r.URL.Query().Get("filters")
+	if asked != "" {
+		e.filters = asked
+	}
 	var items []string
 	for id, state := range e.list {
+		if asked != "" && !e.fits[id] {
+			continue
+		}
 		items = append(items, fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":%q,"Created":1}`, id, id, state))
 	}
 	fmt.Fprintf(w, "[%s]", strings.Join(items, ","))
@@ -89,7 +99,7 @@ func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"Id":7}`)
 		return
 	}
-	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT"}}`, id, id, state)
+	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT","Labels":{"nagaya.host":"a.test","nagaya.batch":"false"},"Env":["VIRTUAL_HOST=b.test"]}}`, id, id, state)
 }
 
 func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
@@ -302,5 +312,30 @@ func TestWatchRefusesAHostThatIsNone(t *testing.T) {
 func TestRetryOnAUnixSocketIsQuick(t *testing.T) {
 	if got := (Options{}).withDefaults().RetryMax; got > time.Second/2 {
 		t.Errorf("RetryMax = %s, want at most 0.5s", got)
+	}
+}
+
+// What does not fit the filters is known, and asks for no route.
+func TestFilters(t *testing.T) {
+	e := newEngine(t)
+	e.set("in", "running")
+	e.set("out", "running")
+	e.fits = map[string]bool{"in": true}
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket, Filters: []string{"label=zone=public", "network=front"}})
+	got := until("both are listed", func(c tasks.Containers) bool { return len(c.List) == 2 })
+	for _, c := range got.List {
+		want := tasks.Container{Labels: map[string]string{"nagaya.batch": "false"}, Env: map[string]string{}}
+		if c.ID == "in" {
+			want = tasks.Container{Labels: map[string]string{"nagaya.batch": "false", "nagaya.host": "a.test"}, Env: map[string]string{"VIRTUAL_HOST": "b.test"}}
+		}
+		if !maps.Equal(c.Labels, want.Labels) || !maps.Equal(c.Env, want.Env) || c.State != tasks.Running {
+			t.Errorf("container %s: labels %v, environment %v, %s", c.ID, c.Labels, c.Env, c.State)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if want := `{"label":{"zone=public":true},"network":{"front":true}}`; e.filters != want {
+		t.Errorf("the engine was asked for %s, want %s", e.filters, want)
 	}
 }

@@ -31,6 +31,10 @@ type Options struct {
 	// Host is the engine's address, e.g. "unix:///run/docker.sock" or
 	// "tcp://10.0.0.5:2375". Empty means unix:///var/run/docker.sock.
 	Host string
+	// Filters are the words KEY=VALUE of Docker's own filters (docker ps --filter) that a
+	// container must fit to be routed; the others lose what they say about routes. None
+	// lets all be routed.
+	Filters []string
 	// Log receives one line when the engine is lost or found again; nil discards.
 	Log *slog.Logger
 	// Resync is how often everything is listed without an event. Zero means 60 s.
@@ -88,6 +92,15 @@ func (o Options) withDefaults() Options {
 		o.Timeout = 30 * time.Second
 	}
 	return o
+}
+
+func filters(words []string) client.Filters {
+	f := client.Filters{}
+	for _, w := range words {
+		key, value, _ := strings.Cut(w, "=")
+		f.Add(key, value)
+	}
+	return f
 }
 
 // Watch puts what the engine says, at once and whenever it changed, until ctx
@@ -160,7 +173,7 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 		return false, err
 	}
 	// Whatever the gap was, the containers may have changed behind it.
-	l := &lister{cli: cli, timeout: w.Timeout, known: map[string]known{}, signs: w.signs}
+	l := &lister{cli: cli, timeout: w.Timeout, filters: filters(w.Filters), known: map[string]known{}, signs: w.signs}
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {
