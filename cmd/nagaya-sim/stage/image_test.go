@@ -117,18 +117,19 @@ func documentedRun(t *testing.T) []string {
 	return strings.Fields(strings.ReplaceAll(command, "\\\n", " "))
 }
 
+// here is a path of the documents as it is on the stage: what they call /srv/proxy
+// and Docker's socket are the stage's.
+func (p *proxy) here(path string) string {
+	if path == "/var/run/docker.sock" {
+		return strings.TrimPrefix(p.s.dockerH, "unix://")
+	}
+	return strings.Replace(path, "/srv/proxy/", p.s.Dir+"/", 1)
+}
+
 // run runs the image with the options of docker run: -p, -v, -e and --network.
-// What the words call /srv/proxy, ports 80 and 443 of the host, and Docker's socket
-// are the stage's.
+// Ports 80 and 443 of the host are the stage's.
 func (p *proxy) run(words ...string) {
 	p.t.Helper()
-	here := func(bind string) string {
-		from, to, _ := strings.Cut(bind, ":")
-		if from == "/var/run/docker.sock" {
-			from = strings.TrimPrefix(p.s.dockerH, "unix://")
-		}
-		return strings.Replace(from, "/srv/proxy/", p.s.Dir+"/", 1) + ":" + to
-	}
 	c := container.Config{Image: proxyImage, Labels: map[string]string{stageLabel: p.s.id}, ExposedPorts: network.PortSet{}}
 	h := container.HostConfig{PortBindings: network.PortMap{}}
 	if len(words)%2 != 0 {
@@ -137,7 +138,8 @@ func (p *proxy) run(words ...string) {
 	for i := 0; i < len(words); i += 2 {
 		switch v := words[i+1]; words[i] {
 		case "-v":
-			h.Binds = append(h.Binds, here(v))
+			from, to, _ := strings.Cut(v, ":")
+			h.Binds = append(h.Binds, p.here(from)+":"+to)
 		case "-e":
 			c.Env = append(c.Env, v)
 		case "--network":
@@ -153,6 +155,12 @@ func (p *proxy) run(words ...string) {
 			p.t.Fatalf("the option %s is not known here", words[i])
 		}
 	}
+	p.start(c, h)
+}
+
+// start starts a container of the image, and waits until nginx runs in it.
+func (p *proxy) start(c container.Config, h container.HostConfig) {
+	p.t.Helper()
 	made, err := p.s.Docker.ContainerCreate(p.t.Context(), client.ContainerCreateOptions{Name: "proxy-" + p.s.id, Config: &c, HostConfig: &h})
 	must(p.t, err)
 	p.id = made.ID
@@ -449,8 +457,8 @@ func TestImageInThePlaceOfNginxProxy(t *testing.T) {
 	}
 }
 
-// On a network of its own the proxy reaches what is on it, and what is published
-// elsewhere at the gateway; whatever else is a problem with a remedy.
+// On a network of its own the proxy reaches what is on it and fits the filters, and what
+// is published elsewhere at the gateway; whatever else is a problem with a remedy.
 func TestImageOnANetworkOfItsOwn(t *testing.T) {
 	p := newProxy(t, Options{})
 	name := "net-" + p.s.id
@@ -468,8 +476,10 @@ func TestImageOnANetworkOfItsOwn(t *testing.T) {
 	}()
 	port, _, err := freePorts()
 	must(t, err)
-	p.run("-v", "/var/run/docker.sock:/var/run/docker.sock:ro", "-p", "80:80", "--network", name, "-e", "TRUST_DOWNSTREAM_PROXY=true", "-e", "LOG_JSON=true")
+	p.run("-v", "/var/run/docker.sock:/var/run/docker.sock:ro", "-p", "80:80", "--network", name, "-e", "TRUST_DOWNSTREAM_PROXY=true", "-e", "LOG_JSON=true",
+		"-e", "DOCKER_CONTAINER_FILTERS=status=running,name=^/(near|apart|host|hidden)-,label="+stageLabel)
 	p.beside("near", Container{Network: name, Env: []string{"VIRTUAL_HOST=near.np.test", "VIRTUAL_PORT=8080"}})
+	p.beside("internal", Container{Network: name, Env: []string{"VIRTUAL_HOST=internal.np.test", "VIRTUAL_PORT=8080"}})
 	p.beside("apart", Container{Ports: map[string]string{"8080/tcp": "0"}, Env: []string{"VIRTUAL_HOST=apart.np.test", "VIRTUAL_PORT=8080"}})
 	p.beside("host", Container{HostNetwork: true, Args: []string{"-listen", fmt.Sprintf(":%d", port)}, Env: []string{"VIRTUAL_HOST=host.np.test", fmt.Sprintf("VIRTUAL_PORT=%d", port)}})
 	p.beside("hidden", Container{Env: []string{"VIRTUAL_HOST=hidden.np.test", "VIRTUAL_PORT=8080"}})
@@ -479,6 +489,7 @@ func TestImageOnANetworkOfItsOwn(t *testing.T) {
 	}
 	p.gets("http://near.np.test/", 200, "from 192.0.2.1, ", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") })
 	p.gets("http://hidden.np.test/", 404, "")
+	p.gets("http://internal.np.test/", 404, "") // it is reached, and does not fit the filters
 	until(t, "the container that cannot be reached is named, with the remedy", func() error {
 		st, err := p.status()
 		if err != nil {
