@@ -291,7 +291,7 @@ func TestAgentAndNginxInContainers(t *testing.T) {
 	must(t, err)
 	_, err = s.Docker.ContainerStart(t.Context(), agent, client.ContainerStartOptions{})
 	must(t, err)
-	shows(t, s, "nginx is adopted", func(st report.Status) bool { return st.Nginx.Settled && st.Nginx.Reloads == 0 })
+	shows(t, s, "nginx is adopted", func(st report.Status) bool { return st.Nginx.Settled && st.Nginx.PID == masterOf(t, s, nginx) })
 	end()
 
 	info, err := os.Stat(s.Path("run", "nginx"))
