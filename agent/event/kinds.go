@@ -137,7 +137,7 @@ var Kinds = []Kind{
 	{GateClosed, "de79cbeb57e24e93b8ee5ee78d5ea458", 3},
 	{GatePublished, "9318527e874b489fa8c884fd26cf6266", 12},
 	{GateUnpublished, "57474686791c4ad29ac645eda8372dc6", 0},
-	{GateNoted, "ace22143ffbc4883866f15efdc4f8b0c", 2},
+	{GateNoted, "ace22143ffbc4883866f15efdc4f8b0c", 3},
 	{BrakeChanged, "2af9544886b0464a953a5eca3a304d9f", 2},
 	{ContainerBraked, "bf95a53bfc874ba4badec4a1e4c97637", 3},
 	{BatchWaiting, "430b7b46d8864da0a0f356c96e12bdf1", 3},
