@@ -13,6 +13,7 @@ import (
 // that refuses, or is too late, costs what it cost, and the tree is tested as any other.
 type ahead struct {
 	tester tester
+	budget budget // for tests; containers that are made and never start cost no more
 	trying nginx.Tree
 	cancel context.CancelFunc
 	done   chan error // gets what came of trying; nil while nothing is
@@ -26,11 +27,19 @@ func newAhead(o Options) (*ahead, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &ahead{tester: tester{way: w, store: &store{dir: o.StateDir, staging: aheadDir}, limit: o.TestTimeout}}, nil
+	return &ahead{
+		tester: tester{way: w, store: &store{dir: o.StateDir, staging: aheadDir}, limit: o.TestTimeout},
+		budget: budget{burst: o.ReloadBurst, every: o.ReloadEvery},
+	}, nil
 }
 
-// begin tests a tree in the place of what is being tested.
+// begin tests a tree in the place of what is being tested, if that is affordable.
 func (a *ahead) begin(ctx context.Context, tree nginx.Tree) {
+	now := time.Now()
+	if a.budget.wait(now) > 0 {
+		return
+	}
+	a.budget.take(now)
 	a.abandon()
 	ctx, a.cancel = context.WithCancel(ctx)
 	done := make(chan error, 1)

@@ -1,9 +1,11 @@
 package install
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -39,4 +41,21 @@ func TestTestedAhead(t *testing.T) {
 	foreseen.Put(nginx.Tree{})
 	r.serve(r.tree(site("a.test", a), site("d.test", b)))
 	r.expect(r.http("d.test", "/"), 200, "b")
+}
+
+// Containers that are made and never started cost a bounded number of tests.
+func TestTestsAheadAreBounded(t *testing.T) {
+	r := newRig(t)
+	tests := r.countTests()
+	foreseen := make(chan nginx.Tree)
+	r.o.Foreseen, r.o.ReloadBurst, r.o.ReloadEvery = foreseen, 3, func() time.Duration { return time.Hour }
+	r.run()
+	r.serve(r.tree())
+	for i := range 20 {
+		foreseen <- r.tree(site(fmt.Sprintf("h%d.test", i), netip.MustParseAddrPort("198.18.0.1:80")))
+	}
+	r.serve(r.tree(site("a.test", backend(t, "a"))))
+	if n := tests(); n > 2+3 {
+		t.Errorf("%d tests of twenty trees that never came", n-2)
+	}
 }
