@@ -5,6 +5,7 @@
 set -e
 
 unit=nagaya.service
+removed=/var/lib/nagaya/removed # as preremove.sh has it
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
@@ -67,7 +68,13 @@ upgrade() {
 	! running || quietly systemctl try-restart "$unit"
 }
 
-case "$1:$2" in
+# dpkg names the version from before also after a removal, which is no upgrade.
+old=$2
+if [ "$1" = configure ] && [ -e "$removed" ]; then
+	rm -f "$removed"
+	old=
+fi
+case "$1:$old" in
 configure:)
 	prepare
 	first dpkg

@@ -3,6 +3,7 @@
 set -e
 
 pidfile=/run/nagaya/nginx/nginx.pid
+removed=/var/lib/nagaya/removed
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
@@ -21,7 +22,10 @@ stop() {
 }
 
 case "$1" in
-remove) stop ;; # stays enabled, for a dpkg -i later; purge forgets it
+remove) # stays enabled, for a dpkg -i later, which starts it; purge forgets it
+	stop
+	quietly touch "$removed"
+	;;
 0)
 	stop
 	quietly systemctl disable nagaya.service nagaya-nginx.service
