@@ -37,7 +37,7 @@ build: ## Build the programs into bin/, static and stripped.
 .PHONY: test
 test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
 	@.ci/debian-tar >/dev/null
-	@.ci/firstboot-tools >/dev/null
+	@.ci/debian-tools >/dev/null
 	@.ci/box-tar >/dev/null
 	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
 

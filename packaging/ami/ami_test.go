@@ -30,15 +30,15 @@ func read(t *testing.T, name string) string {
 // packer is a real Packer: that of Debian 12, from before it had plugins.
 func packer(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	tool, err := filepath.Abs("../../.cache/firstboot/usr/bin/packer")
+	tool, err := filepath.Abs("../../.cache/debian-tools/usr/bin/packer")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(tool); err != nil {
 		if os.Getenv("CI") != "" {
-			t.Fatalf(".ci/firstboot-tools has not fetched Packer: %v", err)
+			t.Fatalf(".ci/debian-tools has not fetched Packer: %v", err)
 		}
-		t.Skip("there is no Packer; .ci/firstboot-tools fetches it")
+		t.Skip("there is no Packer; .ci/debian-tools fetches it")
 	}
 	cmd := exec.Command(tool, append([]string{"validate"}, args...)...)
 	// It looks for credentials, and calls nobody.

@@ -113,15 +113,15 @@ for part in user_data.UserDataProcessor(paths).process(sys.stdin.buffer.read()).
 `
 
 func TestCloudInitFindsTheScript(t *testing.T) {
-	root, err := filepath.Abs("../../.cache/firstboot")
+	root, err := filepath.Abs("../../.cache/debian-tools")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(root); err != nil || os.Geteuid() != 0 {
 		if os.Getenv("CI") != "" {
-			t.Fatalf("cloud-init takes root and what .ci/firstboot-tools makes: %v", err)
+			t.Fatalf("cloud-init takes root and what .ci/debian-tools makes: %v", err)
 		}
-		t.Skip("cloud-init takes root and what .ci/firstboot-tools makes")
+		t.Skip("cloud-init takes root and what .ci/debian-tools makes")
 	}
 	script := read(t, "ecs.sh")
 	for _, name := range []string{"ecs.sh", "batch.mime"} {

@@ -102,6 +102,8 @@ type Launch struct {
 	Files map[string]File
 	// Tasks are run by the box's ECS agent, by name: the arguments of docker run.
 	Tasks map[string][]string
+	// Mounts are directories of this machine that the box may read, by their path in it.
+	Mounts map[string]string
 }
 
 // Launch starts a box and returns when it begins to boot.
@@ -114,6 +116,10 @@ func (s *Set) Launch(ctx context.Context, l Launch) (*Box, error) {
 	if b.InstanceID, err = s.Cloud.AddInstance(l.Spec); err != nil {
 		return nil, err
 	}
+	var binds []string
+	for in, dir := range l.Mounts {
+		binds = append(binds, dir+":"+in+":ro")
+	}
 	made, err := s.docker.ContainerCreate(ctx, client.ContainerCreateOptions{
 		Name: b.Name,
 		Config: &container.Config{
@@ -121,7 +127,7 @@ func (s *Set) Launch(ctx context.Context, l Launch) (*Box, error) {
 			Hostname: fmt.Sprintf("ip-10-0-0-%d", 10+n), Volumes: map[string]struct{}{"/var/lib/docker": {}},
 		},
 		HostConfig: &container.HostConfig{
-			NetworkMode: "none", CgroupnsMode: "private",
+			NetworkMode: "none", CgroupnsMode: "private", Binds: binds,
 			// All but what a machine within a machine may not have itself.
 			CapAdd: []string{"ALL"}, CapDrop: []string{"SYS_RESOURCE"},
 			SecurityOpt: []string{"seccomp=unconfined", "apparmor=unconfined"},
