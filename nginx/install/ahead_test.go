@@ -1,6 +1,7 @@
 package install
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -43,19 +45,36 @@ func TestTestedAhead(t *testing.T) {
 	r.expect(r.http("d.test", "/"), 200, "b")
 }
 
+// willing is an nginx that accepts everything.
+type willing struct {
+	way
+	tests int
+}
+
+func (w *willing) run(context.Context, ...string) (said string, exit int, err error) {
+	w.tests++
+	return "", 0, nil
+}
+
 // Containers that are made and never started cost a bounded number of tests.
 func TestTestsAheadAreBounded(t *testing.T) {
-	r := newRig(t)
-	tests := r.countTests()
-	foreseen := make(chan nginx.Tree)
-	r.o.Foreseen, r.o.ReloadBurst, r.o.ReloadEvery = foreseen, 3, func() time.Duration { return time.Hour }
-	r.run()
-	r.serve(r.tree())
-	for i := range 20 {
-		foreseen <- r.tree(site(fmt.Sprintf("h%d.test", i), netip.MustParseAddrPort("198.18.0.1:80")))
+	w := &willing{}
+	a := &ahead{
+		tester: tester{way: w, store: &store{dir: t.TempDir(), staging: aheadDir}, limit: time.Minute},
+		budget: budget{burst: 3, every: func() time.Duration { return time.Hour }},
 	}
-	r.serve(r.tree(site("a.test", backend(t, "a"))))
-	if n := tests(); n > 2+3 {
-		t.Errorf("%d tests of twenty trees that never came", n-2)
+	for i := range 20 {
+		tree := nginx.Render(nginx.Default(), nginx.Build{Version: nginx.MinVersion}, route.Table{
+			Complete: true, Sites: []route.Site{site(fmt.Sprintf("h%d.test", i), netip.MustParseAddrPort("198.18.0.1:80"))},
+		})
+		if a.begin(t.Context(), tree); a.done != nil {
+			a.ended(<-a.done)
+		}
+		if a.accepts(tree) != (i < 3) {
+			t.Errorf("tree %d is accepted: %v", i, a.accepts(tree))
+		}
+	}
+	if w.tests != 3 {
+		t.Errorf("%d tests of twenty trees that never came", w.tests)
 	}
 }
