@@ -72,7 +72,7 @@ type planner struct {
 	offered  string                  // the generation that was offered last
 	told     bool                    // a tree was given away
 	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
-	holdTill time.Time               // until when the first tree is held back
+	holdTill time.Time               // until when the first table and tree are held back
 	coming   string                  // the generation that was foreseen last
 	arrival  time.Time               // when what is foreseen will have changed by itself
 	tree     string                  // generation of the last tree
@@ -127,7 +127,7 @@ const (
 	replan = time.Minute
 	// beatEvery is how often the planner says that it lives.
 	beatEvery = 15 * time.Second
-	// firstHold bounds how long the first tree waits for the first answers of the
+	// firstHold bounds how long the first table and tree wait for the first answers of the
 	// probes and of the ECS agent. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.
 	firstHold = 3 * time.Second
@@ -214,7 +214,8 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		runtime.Gosched() // the program has one processor, and who probes comes first
 	}
 	changed := !reflect.DeepEqual(table, before)
-	if changed || !p.told {
+	ready := !table.Complete || p.mayTell(table, now)
+	if ready && (changed || !p.told) {
 		putTable(table)
 	}
 	p.readSnippets()
@@ -222,7 +223,7 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	sites := held{table.Sites, table.Streams}
 	moved := !reflect.DeepEqual(sites, held{before.Sites, before.Streams})
 	generation := ""
-	if p.hasNginx && table.Complete && p.mayTell(table, now) {
+	if p.hasNginx && table.Complete && ready {
 		if moved || p.restyled || !p.told {
 			p.tell(table, putTree)
 			runtime.Gosched() // who loads it comes first
@@ -275,7 +276,7 @@ func (p *planner) lookForSelf(s *tasks.Snapshot) {
 	}
 }
 
-// mayTell holds the first tree back until every container has been probed once
+// mayTell holds the first table and tree back until every container has been probed once
 // and the ECS agent has spoken, or for firstHold.
 func (p *planner) mayTell(table route.Table, now time.Time) bool {
 	if p.told {

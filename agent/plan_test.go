@@ -482,3 +482,28 @@ func TestForeseen(t *testing.T) {
 		last("when that never started", "")
 	})
 }
+
+// A flow that has not heard of the probes yet does not say that routes lost their
+// containers: neither to nginx, nor to who reads the table.
+func TestNothingIsVacantBeforeItWasProbed(t *testing.T) {
+	planInBubble(t, noECS, func(d *desk) {
+		d.served()
+		next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, func() config.Config { c := config.Default(); noECS(&c); return c }())}
+		next.p.static.Put(tasks.Containers{Complete: true})
+		next.start()
+		next.known()
+		next.p.containers.Put(listed("a.test"))
+		next.after(time.Second)
+		next.p.reach.Put(next.answers(route.Reachable))
+		next.after(0)
+		next.wantTrees(1, "after the probes")
+		for i, table := range next.tables {
+			if live := table.LiveHosts(); table.Complete && len(live) != 1 {
+				d.t.Errorf("table %d of %d: live are %q", i+1, len(next.tables), live)
+			}
+		}
+		if len(next.tables) == 0 {
+			d.t.Error("no table was given away")
+		}
+	})
+}
