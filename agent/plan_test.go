@@ -224,6 +224,17 @@ func (d *desk) served() {
 	d.wantTrees(1, "at first")
 }
 
+// nextFlow is the desk of the flow that comes after a change of the configuration.
+func (d *desk) nextFlow() *desk {
+	c := config.Default()
+	noECS(&c)
+	next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, c)}
+	next.p.static.Put(tasks.Containers{Complete: true})
+	next.start()
+	next.known()
+	return next
+}
+
 func TestAListThatFailsChangesNothing(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
@@ -287,10 +298,7 @@ func TestTimeAloneChangesTheTree(t *testing.T) {
 func TestHostsAreHeldAcrossFlows(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
-		next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, func() config.Config { c := config.Default(); noECS(&c); return c }())}
-		next.p.static.Put(tasks.Containers{Complete: true})
-		next.start()
-		next.known()
+		next := d.nextFlow()
 		later := listed("a.test", "b.test")
 		later.List[1].Labels["nagaya.host"] = "a.test"
 		later.List[1].CreatedAt = later.List[1].CreatedAt.Add(-time.Hour) // older, and still not the holder
@@ -488,10 +496,7 @@ func TestForeseen(t *testing.T) {
 func TestNothingIsVacantBeforeItWasProbed(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
-		next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, func() config.Config { c := config.Default(); noECS(&c); return c }())}
-		next.p.static.Put(tasks.Containers{Complete: true})
-		next.start()
-		next.known()
+		next := d.nextFlow()
 		next.p.containers.Put(listed("a.test"))
 		next.after(time.Second)
 		next.p.reach.Put(next.answers(route.Reachable))
