@@ -238,6 +238,7 @@ var kept = map[string]string{
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",
 	"github.com/fxamacker/cbor/v2":     "the simulated cloud's wire format",
+	"github.com/quic-go/quic-go":       "speaks HTTP/3 in tests",
 	"net/http/pprof":                   "opens the program's insides on its HTTP server",
 	"github.com/nagaya-ecs/nagaya/cmd": "a command",
 }

@@ -66,6 +66,9 @@ type Build struct {
 	HTTP2Directive bool `json:"http2_directive"`
 	// KeepaliveMinTimeout: idle connections outlive a reload for a while (nginx.org, 1.27.4).
 	KeepaliveMinTimeout bool `json:"keepalive_min_timeout"`
+	// RequestPort: a variable has the port that a client wrote, over HTTP/3 too, where
+	// $http_host is empty (nginx.org, 1.29.3).
+	RequestPort bool `json:"request_port"`
 	// ProtocolsBySite: ssl_protocols of a site counts, not only those of the port's
 	// default server (nginx.org, 1.29.2).
 	ProtocolsBySite bool `json:"protocols_by_site"`
@@ -112,6 +115,7 @@ func ParseBuild(text string) (Build, error) {
 	b.StreamTLS = b.Stream != "" && has["--with-stream_ssl_module"]
 	b.HTTP2Directive = b.HTTP2 && b.Version.AtLeast(Version{1, 25, 1})
 	b.ProtocolsBySite = b.Version.AtLeast(Version{1, 29, 2})
+	b.RequestPort = b.Version.AtLeast(Version{1, 29, 3})
 	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
 	if !b.TLS {
 		return b, fmt.Errorf("nginx %v was built without --with-http_ssl_module; install a build that has it, e.g. the distribution's package", b.Version)

@@ -19,6 +19,12 @@ built with OpenSSL 3.0.8 7 Feb 2023
 TLS SNI support enabled
 configure arguments: --prefix=/etc/nginx --with-http_ssl_module --with-http_stub_status_module --with-http_realip_module --with-http_v2_module --with-http_v3_module --with-stream --with-stream_ssl_module
 `
+	debian130 = `nginx version: nginx/1.30.6
+built by gcc 16.2.0 (Debian 16.2.0-3)
+built with OpenSSL 3.6.5 29 Sep 2026
+TLS SNI support enabled
+configure arguments: --with-cc-opt='-g -O2 -fPIC' --prefix=/usr/share/nginx --with-http_ssl_module --with-http_stub_status_module --with-http_realip_module --with-http_v2_module --with-http_v3_module --with-stream_ssl_module --with-stream_ssl_preread_module --with-stream_realip_module --with-stream=dynamic
+`
 )
 
 func TestParseBuild(t *testing.T) {
@@ -35,6 +41,11 @@ func TestParseBuild(t *testing.T) {
 		{"nginx.org 1.28", upstream128, Build{
 			Version: Version{1, 28, 0}, TLS: true, HTTP2: true, HTTP3: true, GRPC: true, RealIP: true, StubStatus: true,
 			FastCGI: true, UWSGI: true, SCGI: true, Stream: "static", StreamTLS: true, HTTP2Directive: true, KeepaliveMinTimeout: true,
+		}, "", false},
+		{"Debian unstable", debian130, Build{
+			Version: Version{1, 30, 6}, TLS: true, HTTP2: true, HTTP3: true, GRPC: true, RealIP: true, StubStatus: true,
+			FastCGI: true, UWSGI: true, SCGI: true, Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
+			HTTP2Directive: true, KeepaliveMinTimeout: true, RequestPort: true, ProtocolsBySite: true,
 		}, "", false},
 		{"a small build", "nginx version: nginx/1.27.3 (small)\nconfigure arguments: --with-http_ssl_module --without-http_uwsgi_module --without-http_fastcgi_module\n", Build{
 			Version: Version{1, 27, 3}, TLS: true, SCGI: true,

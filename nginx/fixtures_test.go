@@ -177,7 +177,7 @@ var scenes = []scene{
 		{Host: `~^(a|b{1,2})\.example\.(org|net)$`, Family: "re", Plain: route.Serve, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "~(?<x>a)", Family: "named group", Plain: route.Serve},
 	}},
-	{name: "quic", build: upstream128, settings: func(s *Settings) { s.HTTP3 = true }, sites: []route.Site{
+	{name: "quic", build: debian130, settings: func(s *Settings) { s.HTTP3 = true }, sites: []route.Site{
 		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "b.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{HTTP2: route.Off, HTTP3: route.Off}, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}},
 	}},

@@ -41,6 +41,12 @@ func TestRemarks(t *testing.T) {
 		{"ciphers of one site", upstream128, nil, secure(func(e *route.Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }), nil},
 		{"protocols of all sites", upstream128, func(s *Settings) { s.TLSPolicy = "Mozilla-Modern" }, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Modern" }), nil},
 		{"protocols of one site, wider than those of all", upstream128, func(s *Settings) { s.TLSPolicy = "Mozilla-Modern" }, secure(func(e *route.Edge) { e.TLSPolicy = "Mozilla-Intermediate" }), []string{"tls-protocols-not-by-site site a.test"}},
+		{"HTTP/3 that this nginx cannot", debian122, func(s *Settings) { s.HTTP3 = true }, secure(func(*route.Edge) {}), []string{"http3-not-offered nginx"}},
+		{"HTTP/3 that this nginx cannot, for one site", debian122, nil, secure(func(e *route.Edge) { e.HTTP3 = route.On }), []string{"http3-not-offered site a.test"}},
+		{"HTTP/3 without TLS 1.3", debian130, nil, secure(func(e *route.Edge) { e.HTTP3, e.TLSPolicy = route.On, "AWS-TLS-1-2-2017-01" }), []string{"http3-not-offered site a.test"}},
+		{"HTTP/3 where no site has TLS 1.3", debian130, func(s *Settings) { s.TLSPolicy = "AWS-TLS-1-2-2017-01" }, secure(func(e *route.Edge) { e.HTTP3, e.TLSPolicy = route.On, "Mozilla-Modern" }), []string{"http3-not-offered site a.test"}},
+		{"HTTP/3 of a container's own TLS", debian130, nil, route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Edge: route.Edge{HTTP3: route.On}, Passthrough: passed.Passthrough}, []string{"http3-not-offered site p.test"}},
+		{"HTTP/3 for all, and one container's own TLS", debian130, func(s *Settings) { s.HTTP3 = true }, passed, nil},
 		{"trusted proxies beside passthrough", debian122, trusting, passed, []string{"trusted-proxies-unseen nginx"}},
 		{"trusted proxies that speak the PROXY protocol", debian122, func(s *Settings) { trusting(s); s.ProxyProtocol = true }, passed, nil},
 	} {

@@ -30,6 +30,7 @@ func Render(s Settings, b Build, table route.Table) Tree {
 	}
 	sites := t.usable(table.Sites)
 	streams := t.usableStreams(table.Streams)
+	t.reachHTTP3(sites, streams)
 	t.needs = needsOf(s, b, sites, streams)
 	t.remark(sites)
 	t.Sites = ownPorts(s, b, sites)
@@ -106,10 +107,9 @@ type needs struct {
 	// stream section's, and the http section listens on a socket behind it.
 	passed bool
 	stream bool // the stream section
-	quic   bool
-	// answered and answeredQUIC: a site answers the TLS clients that ask for no name, or
-	// for one that nobody has.
-	answered, answeredQUIC bool
+	// answered: a site answers the TLS clients that ask for no name, or for one that
+	// nobody has.
+	answered bool
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
@@ -120,9 +120,7 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 		}
 		n.passed = n.passed || site.Passthrough != nil
 		if or(site.Edge.HTTPSPort, s.HTTPSPort) == s.HTTPSPort {
-			n.quic = n.quic || offersQUIC(s, b, site)
 			n.answered = n.answered || site.CatchAll && site.TLS
-			n.answeredQUIC = n.answeredQUIC || site.CatchAll && offersQUIC(s, b, site)
 		}
 	}
 	n.stream = n.stream || n.passed
@@ -130,15 +128,6 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 		n.stream = n.stream || b.Stream != "" && strings.HasPrefix(sn.Name, streamSnippets+"/")
 	}
 	return n
-}
-
-// offersQUIC reports whether a site is served over HTTP/3 too, which there is only
-// with TLS 1.3 (RFC 9001, section 4.2); nginx refuses it with other protocols alone.
-func offersQUIC(s Settings, b Build, site route.Site) bool {
-	own, _ := route.PolicyNamed(or(site.Edge.TLSPolicy, s.TLSPolicy)) // checked before
-	all, _ := route.PolicyNamed(s.TLSPolicy)                          // of the default server at the port
-	return b.HTTP3 && site.TLS && slices.Contains(own.Protocols, "TLSv1.3") && slices.Contains(all.Protocols, "TLSv1.3") &&
-		(site.Edge.HTTP3 == route.On || site.Edge.HTTP3 == route.Unset && s.HTTP3)
 }
 
 func printable(s string) string {
@@ -392,7 +381,11 @@ func variables(t *text, s Settings, b Build, n needs) {
 	choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
 	choose("$nagaya_upgrade", "connection", "upgrade", "", "")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
-	choose("$http_host", "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
+	written := "$http_host"
+	if b.RequestPort {
+		written = "$is_request_port$request_port"
+	}
+	choose(written, "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
@@ -587,9 +580,6 @@ func defaultServers(t *text, s Settings, b Build, n needs) {
 	unknownPlain(t, func() { listen(t, s, s.HTTPPort, asDefault(true)...) })
 	unknownTLS(t, func() {
 		listenTLS(t, s, b, n, s.HTTPSPort, asDefault(!n.answered)...)
-		if n.quic {
-			listenQUIC(t, s, s.HTTPSPort, append([]string{"reuseport"}, asDefault(!n.answeredQUIC)...)...)
-		}
 	})
 	t.blank()
 }
@@ -621,45 +611,48 @@ func unknownTLS(t *text, listens func()) {
 }
 
 // ownPorts writes the servers of unknown names for the ports that sites have
-// instead of the usual ones. Each is a file of its own, so that a port which cannot
-// be had costs the sites that ask for it, and nobody else.
+// instead of the usual ones, and for those of HTTP/3. Each is a file of its own, so that
+// a port which cannot be had costs the sites that ask for it, and nobody else.
 func ownPorts(s Settings, b Build, sites []route.Site) (files []SiteFile) {
-	type secure struct{ quic, answered, answeredQUIC bool }
-	plain, tls := map[uint16]bool{}, map[uint16]secure{}
+	// The ports, and of TLS whether a site answers there for unknown names.
+	plain, tls, quic := map[uint16]bool{}, map[uint16]bool{}, map[uint16]bool{}
 	for _, site := range sites {
 		if p := site.Edge.HTTPPort; p != 0 && p != s.HTTPPort {
 			plain[p] = true
 		}
-		if p := site.Edge.HTTPSPort; p != 0 && p != s.HTTPSPort && site.TLS {
-			o := tls[p]
-			o.quic = o.quic || offersQUIC(s, b, site)
-			o.answered = o.answered || site.CatchAll
-			o.answeredQUIC = o.answeredQUIC || site.CatchAll && offersQUIC(s, b, site)
-			tls[p] = o
+		p := or(site.Edge.HTTPSPort, s.HTTPSPort)
+		if p != s.HTTPSPort && site.TLS {
+			tls[p] = tls[p] || site.CatchAll
+		}
+		if offersQUIC(s, b, site) {
+			quic[p] = quic[p] || site.CatchAll
 		}
 	}
-	add := func(kind string, port uint16, write func(t *text)) {
+	add := func(at string, port uint16, write func(t *text)) {
 		var t text
-		at := kind + ":" + strconv.Itoa(int(port))
 		t.comment("Unknown names at port " + strconv.Itoa(int(port)) + ", written by nagaya.")
 		write(&t)
 		files = append(files, SiteFile{Host: at, Name: fileName(at), Text: t.String()})
 	}
 	for port := range plain {
-		add("http", port, func(t *text) { unknownPlain(t, func() { listen(t, s, port, asDefault(true)...) }) })
+		add(portFile("http", port), port, func(t *text) { unknownPlain(t, func() { listen(t, s, port, asDefault(true)...) }) })
 	}
-	for port, o := range tls {
-		add("https", port, func(t *text) {
-			unknownTLS(t, func() {
-				listenTLS(t, s, b, needs{}, port, asDefault(!o.answered)...)
-				if o.quic {
-					listenQUIC(t, s, port, append([]string{"reuseport"}, asDefault(!o.answeredQUIC)...)...)
-				}
-			})
+	for port, answered := range tls {
+		add(portFile("https", port), port, func(t *text) {
+			unknownTLS(t, func() { listenTLS(t, s, b, needs{}, port, asDefault(!answered)...) })
+		})
+	}
+	for port, answered := range quic {
+		add(portFile("quic", port), port, func(t *text) {
+			t.comment("Without this file no site listens there, nor tells its clients of HTTP/3.")
+			unknownTLS(t, func() { listenQUIC(t, s, port, append([]string{"reuseport"}, asDefault(!answered)...)...) })
 		})
 	}
 	return files
 }
+
+// portFile is the SiteFile.Host of a port that sites share.
+func portFile(kind string, port uint16) string { return kind + ":" + strconv.Itoa(int(port)) }
 
 // listenTLS writes where the http section takes HTTPS: at the public port, or,
 // where the stream section has that, at the socket behind it.

@@ -230,7 +230,7 @@ func TestListensAndServers(t *testing.T) {
 			"a.example.com 10.0.0.1:80", "p.example.com 10.0.0.2:443", "p.example.com 10.0.0.2:80",
 		}},
 		{"nginx-proxy", []Listen{{Port: 80}, {Port: 443}, {Port: 8080, Site: "a.example.com"}, {Port: 8080, Site: "http:8080"}, {Port: 8443, Site: "a.example.com"}, {Port: 8443, Site: "https:8443"}}, nil},
-		{"quic", []Listen{{Port: 80}, {Port: 443}, {Port: 443, UDP: true}}, []string{"a.example.com 10.0.0.1:80", "b.example.com 10.0.0.1:80"}},
+		{"quic", []Listen{{Port: 80}, {Port: 443}, {Port: 443, UDP: true, Site: "quic:443"}}, []string{"a.example.com 10.0.0.1:80", "b.example.com 10.0.0.1:80"}},
 	} {
 		for _, s := range scenes {
 			if s.name != row.scene {

@@ -41,7 +41,8 @@ type SiteFile struct {
 	// Text is for the http section, Stream for the stream section, and SNI lines for the
 	// map from the name that a TLS client asks for to who gets the connection. Each
 	// is a file of its own, and an empty one is none. The SiteFile of a Stream has
-	// its Listen as Host, e.g. "tcp:2222".
+	// its Listen as Host, e.g. "tcp:2222"; that of a port which sites share, "https:8443"
+	// or "quic:443".
 	Text   string
 	Stream string
 	SNI    string
@@ -112,9 +113,10 @@ func (t Tree) sealed() Tree {
 	h := sha256.New()
 	add := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
 	add(t.Main)
+	open := t.quicPorts()
 	for _, s := range t.Sites {
 		add(s.Name)
-		add(s.Text)
+		add(s.httpText(open))
 		if s.Stream != "" || s.SNI != "" {
 			add(s.Stream)
 			add(s.SNI)
@@ -181,8 +183,9 @@ func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
 	fs := []File{{MainFile, t.Main}, {GenerationFile, g.String()}}
+	open := t.quicPorts()
 	for _, s := range t.Sites {
-		for _, f := range []File{{SitesDir, s.Text}, {StreamsDir, s.Stream}, {SNIDir, s.SNI}} {
+		for _, f := range []File{{SitesDir, s.httpText(open)}, {StreamsDir, s.Stream}, {SNIDir, s.SNI}} {
 			if f.Text != "" {
 				fs = append(fs, File{path.Join(f.Path, s.Name), f.Text})
 			}
@@ -204,7 +207,8 @@ func (t Tree) String() string {
 type Listen struct {
 	Port uint16
 	UDP  bool
-	// Site is the SiteFile.Host that asks for it; empty for the main file.
+	// Site is the SiteFile.Host that asks for it; empty for the main file. A port of
+	// HTTP/3 is asked for by the file of that port, for all its sites.
 	Site string
 }
 
@@ -222,7 +226,11 @@ func (t Tree) Listens() []Listen {
 			if err != nil {
 				continue
 			}
-			l := Listen{Port: uint16(p), UDP: strings.Contains(m[2], " udp") || strings.Contains(m[2], " quic")}
+			quic := strings.HasPrefix(m[2], " quic")
+			l := Listen{Port: uint16(p), UDP: quic || strings.Contains(m[2], " udp")}
+			if at := portFile("quic", l.Port); quic && site != at {
+				continue
+			}
 			shared := seen[l]
 			if l.Site = site; !shared && !seen[l] {
 				seen[l] = true

@@ -42,7 +42,11 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 			}
 			ok = true
 		}
-		for kind, p := range map[string]uint16{"http": site.Edge.HTTPPort, "https": site.Edge.HTTPSPort} {
+		ports := map[string]uint16{"http": site.Edge.HTTPPort, "https": site.Edge.HTTPSPort}
+		if site.TLS && (site.Edge.HTTP3 == route.On || s.HTTP3) {
+			ports["quic"] = or(site.Edge.HTTPSPort, s.HTTPSPort)
+		}
+		for kind, p := range ports {
 			if f.Host == fmt.Sprintf("%s:%d", kind, p) {
 				w.ports, ok = []uint16{p}, true
 			}

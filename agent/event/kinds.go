@@ -247,6 +247,7 @@ var Problems = []Kind{
 	{"stream-not-rendered", "22e3089bbae340de819ba18d7f47e50d", 0},
 	{"check-incomplete", "36cbcf20c65b42819e12e1ef024c428c", 0},
 	{"http2-not-by-site", "578dd8335f5a4142bd9947d530d7bfa3", 0},
+	{"http3-not-offered", "071122d76fd4447d89181af36be98d02", 0},
 	{"tls-protocols-not-by-site", "de8b05d0c1864f9e9b6e9b4dfff32029", 0},
 	{"nginx-without-realip", "657c59be7dca400eb0d1022e3d33d070", 0},
 	{"trusted-proxies-unseen", "36ad583a084e460c9d43029aefd9c837", 0},

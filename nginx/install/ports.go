@@ -24,6 +24,9 @@ func portTrouble(net, text string) *trouble {
 		return nil
 	}
 	l := nginx.Listen{Port: uint16(port)}
+	if udp := (nginx.Listen{Port: l.Port, UDP: true}); !held(net, l) && held(net, udp) {
+		l = udp // the message does not tell
+	}
 	return portInUse(l, portHolders(net, l))
 }
 
@@ -47,7 +50,8 @@ func portInUse(l nginx.Listen, pids []int) *trouble {
 
 // blocked returns the sites of a tree that ask for a port which somebody else
 // holds, each with what is in its way. A master that cannot bind one port refuses
-// everything, and nginx -t does not mind.
+// everything, and nginx -t does not mind. The file of a port that sites share stands
+// for them all; without that of HTTP/3 they are served over TCP.
 func (r *runner) blocked(tree nginx.Tree) map[string]*trouble {
 	sites := map[string]*trouble{}
 	net := r.way.net()

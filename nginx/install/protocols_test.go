@@ -312,50 +312,6 @@ func (r *rig) alpn(host string) string {
 	return c.ConnectionState().NegotiatedProtocol
 }
 
-// No client of HTTP/3 is at hand. That nginx takes the configuration and answers at
-// the UDP port as QUIC wants it (RFC 9000, section 6: a version that it does not speak)
-// is what can be seen.
-func TestHTTP3ToClients(t *testing.T) {
-	each(t, func(t *testing.T, r *rig) {
-		r.settings.HTTP3 = true
-		r.run()
-		p := writePair(t, "a.test", "old.test", "off.test")
-		a := withTLS(site("a.test", echoServer(t)), p, route.Redirect)
-		old := withTLS(site("old.test", echoServer(t)), p, route.Redirect)
-		old.Edge.TLSPolicy = "AWS-TLS-1-2-2017-01"
-		off := withTLS(site("off.test", echoServer(t)), p, route.Redirect)
-		off.Edge.HTTP3 = route.Off
-		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{a, old, off}})
-		if s := r.serve(tree); len(s.Quarantined) > 0 {
-			t.Fatalf("quarantined: %+v", s.Quarantined)
-		}
-		for host, offered := range map[string]bool{"a.test": r.o.Build.HTTP3, "old.test": false, "off.test": false} {
-			got := r.get(r.https(host, "/"))
-			if got.status != 200 || (got.header.Get("Alt-Svc") != "") != offered {
-				t.Errorf("%s: %d, Alt-Svc %q, want one: %v", host, got.status, got.header.Get("Alt-Svc"), offered)
-			}
-		}
-		if !r.o.Build.HTTP3 {
-			return
-		}
-		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPSPort))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		hello := append([]byte{0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 7, 6, 5, 4, 3, 2, 1}, make([]byte, 1200)...)
-		if _, err := c.Write(hello); err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, 1500)
-		n, err := c.Read(b)
-		if err != nil || n < 7 || b[0]&0x80 == 0 || string(b[1:5]) != "\x00\x00\x00\x00" || !strings.Contains(string(b[:n]), "\x00\x00\x00\x01") {
-			t.Errorf("no negotiation of the version: %x, %v", b[:n], err)
-		}
-	})
-}
-
 func TestWebsocketLivesThroughAReload(t *testing.T) {
 	r := newRig(t)
 	r.run()

@@ -1,0 +1,96 @@
+package nginx
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+// overHTTP3 are two sites with HTTP/3, one at a port of its own.
+func overHTTP3() scene {
+	own := func(host string, port uint16) route.Site {
+		return route.Site{Host: host, Family: host, TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{HTTPSPort: port}, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1)), spot("/vacant")}}
+	}
+	return scene{build: debian130, settings: func(s *Settings) { s.HTTP3, s.IPv6 = true, true }, sites: []route.Site{own("a.test", 0), own("b.test", 8443)}}
+}
+
+// said lists the sites' ports of HTTP/3 in what a tree writes, with whether clients are
+// told of it.
+func said(tree Tree) (all []string) {
+	for _, f := range tree.Files() {
+		for _, port := range []string{"443", "8443"} {
+			listens, told := strings.Contains(f.Text, "listen "+port+" quic"), strings.Contains(f.Text, `h3=\":`+port+`\"`)
+			if listens != strings.Contains(f.Text, "listen [::]:"+port+" quic") {
+				all = append(all, f.Path+" with one family of "+port)
+			}
+			if listens || told {
+				all = append(all, f.Path+" "+port+map[bool]string{true: " told"}[told])
+			}
+		}
+	}
+	return all
+}
+
+// Without the file of a port of HTTP/3, its sites are served over TCP.
+func TestWithoutAPortOfHTTP3(t *testing.T) {
+	whole := overHTTP3().render(nil)
+	a, b := "sites/a.test.conf 443 told", "sites/b.test.conf 8443 told"
+	for _, row := range []struct {
+		name    string
+		tree    Tree
+		want    []string
+		listens int // at UDP ports
+	}{
+		{"whole", whole, []string{a, b, "sites/quic~443.conf 443", "sites/quic~8443.conf 8443"}, 2},
+		{"without 443", whole.Without("quic:443"), []string{b, "sites/quic~8443.conf 8443"}, 1},
+		{"without 8443", whole.Without("quic:8443"), []string{a, "sites/quic~443.conf 443"}, 1},
+		{"without both", whole.Without("quic:443", "quic:8443"), nil, 0},
+		{"read from a disk", NewTree(whole.Without("quic:443").Files()), []string{b, "sites/quic~8443.conf 8443"}, 1},
+	} {
+		if d := cmp.Diff(row.want, said(row.tree)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", row.name, d)
+		}
+		n := 0
+		for _, l := range row.tree.Listens() {
+			if l.UDP {
+				n++
+			}
+		}
+		if n != row.listens {
+			t.Errorf("%s: %+v, want %d of UDP", row.name, row.tree.Listens(), row.listens)
+		}
+		if read := NewTree(row.tree.Files()); read.Generation != row.tree.Generation {
+			t.Errorf("%s: other files than the generation says", row.name)
+		}
+		if !strings.Contains(row.tree.String(), "listen 8443 ssl") {
+			t.Errorf("%s: not served over TCP", row.name)
+		}
+	}
+	file, ok := whole.Site("quic:443")
+	if !ok || whole.Without("quic:443").With(file).Generation != whole.Generation {
+		t.Error("with the file again the tree is another one")
+	}
+	if whole.Without("quic:443").SameButServers(whole) {
+		t.Error("without a port it is the same")
+	}
+}
+
+// A stream's UDP port stays the stream's.
+func TestHTTP3AtAStreamsPort(t *testing.T) {
+	s := overHTTP3()
+	s.streams = []route.Stream{{Listen: route.Listen{Protocol: route.UDP, Port: 8443}, Family: "dns", Pool: pool(server("10.0.0.9:53", 1))}}
+	tree := s.render(nil)
+	if d := cmp.Diff([]string{"sites/a.test.conf 443 told", "sites/quic~443.conf 443"}, said(tree)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	if len(tree.Problems) != 1 || tree.Problems[0].Code != "http3-not-offered" || tree.Problems[0].Subject != "site b.test" {
+		t.Errorf("problems: %+v", tree.Problems)
+	}
+	s.streams[0].Listen.Protocol = route.TCP
+	if tree := s.render(nil); len(said(tree)) != 4 {
+		t.Errorf("beside a stream of TCP: %v", said(tree))
+	}
+}
