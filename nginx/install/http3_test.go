@@ -59,8 +59,8 @@ func (r *rig) h3(at string, trusted ...certs.Pair) *http3.Transport {
 	return t
 }
 
-// over sends a request over HTTP/3 and reads the answer.
-func over(t *http3.Transport, req *http.Request) (answer, error) {
+// over sends a request by that way and reads the answer.
+func over(t http.RoundTripper, req *http.Request) (answer, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
 	defer cancel()
 	res, err := t.RoundTrip(req.WithContext(ctx))
