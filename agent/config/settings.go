@@ -209,7 +209,7 @@ var Settings = []Setting{
 	boolSetting("nginx.ipv6", func(c *Config) *bool { return &c.Nginx.IPv6 }, "Listen on IPv6 too, where the host has it."),
 	boolSetting("nginx.http2", func(c *Config) *bool { return &c.Nginx.HTTP2 }, "Offer HTTP/2 to HTTPS clients."),
 	boolSetting("nginx.http3", func(c *Config) *bool { return &c.Nginx.HTTP3 },
-		"Offer HTTP/3 to HTTPS clients where the nginx can; UDP port nginx.https-port must be open."),
+		"Offer HTTP/3 to HTTPS clients where the nginx can; UDP port nginx.https-port must be open, and each reload costs connections of HTTP/3."),
 	boolSetting("nginx.proxy-protocol", func(c *Config) *bool { return &c.Nginx.ProxyProtocol },
 		"Expect the PROXY protocol from every client of the public ports, such as a load balancer in front; it is believed from nginx.trusted-proxies."),
 	pathSetting("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA },
