@@ -19,13 +19,11 @@ type budget struct {
 	paid   time.Time // when the last reload was
 	coming bool      // another tree is to be expected
 	streak int       // reloads since trees came after a calm, or one took a container out
-	crowd  float64   // trees beyond one for each every, the newest included
 }
 
 const (
 	longestPause = 8 * time.Second         // the most that a tree waits while others keep coming
 	lastOne      = 1100 * time.Millisecond // a tree that none has followed for so long is the last one
-	crowded      = 2.0                     // trees come faster than the budget has reloads
 	calm         = 5 * time.Second         // without a tree for so long they have stopped coming
 )
 
@@ -35,7 +33,6 @@ func (b *budget) ask(now time.Time, takesOut bool) {
 	if takesOut || now.Sub(b.asked) > calm {
 		b.streak = 0
 	}
-	b.crowd = max(0, b.crowd-float64(now.Sub(b.asked))/float64(b.every())) + 1
 	b.asked = now
 }
 
@@ -46,7 +43,7 @@ func (b *budget) wait(now time.Time) time.Duration {
 	if b.level < 1 {
 		wait = time.Duration((1 - b.level) * float64(b.every()))
 	}
-	if b.streak < b.burst || !b.coming && b.crowd <= crowded {
+	if b.streak < b.burst {
 		return wait
 	}
 	till := b.paid.Add(min(b.every()<<min(b.streak-b.burst+1, 8), longestPause))
