@@ -252,6 +252,35 @@ func TestNginxInAContainerAsAUser(t *testing.T) {
 	_, err = s.Docker.ContainerRestart(t.Context(), id, client.ContainerRestartOptions{})
 	must(t, err)
 	back(t, s, "restarted", id)
+	rotated(t, s)
+}
+
+// rotated rotates the log of requests as the package's logrotate does, and waits for a
+// line in the new one.
+func rotated(t *testing.T, s *Stage) {
+	t.Helper()
+	text, err := os.ReadFile("../../../packaging/logrotate")
+	must(t, err)
+	_, rest, _ := strings.Cut(string(text), "postrotate\n")
+	script, _, found := strings.Cut(rest, "endscript")
+	if !found {
+		t.Fatal("packaging/logrotate has no script")
+	}
+	file := s.Path("log", "access.log")
+	must(t, os.Rename(file, file+".1"))
+	do := exec.Command("sh", "-c", strings.ReplaceAll(strings.ReplaceAll(script, "/var/lib/nagaya/", s.Path("state")+"/"), "/run/nagaya/", s.Path("run")+"/"))
+	do.Env = append(os.Environ(), "DOCKER_HOST="+s.dockerH)
+	if out, err := do.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("the script says %v: %s", err, out)
+	}
+	answers(t, s, "a.test", "alpha 2")
+	until(t, "the new log has a line", func() error {
+		b, err := os.ReadFile(file)
+		if err == nil && !strings.Contains(string(b), "a.test") {
+			err = errNotYet
+		}
+		return err
+	})
 }
 
 // The agent in a container of its own sees no process of nginx's: it asks Docker about
