@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -166,8 +167,9 @@ func (a *agent) resolve() (config.Resolved, error) {
 		return config.Resolved{}, err
 	}
 	a.mu.Lock()
-	tags := a.tags
+	tags := maps.Clone(a.tags)
 	a.mu.Unlock()
+	delete(tags, address.SignTag) // which an instance that leaves has from the agent itself
 	fromTags, unknown := config.FromTags(tags)
 	fromTags, wrong := config.Usable(fromTags)
 	tagErr := errors.Join(unknown, wrong)
