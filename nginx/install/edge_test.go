@@ -362,6 +362,7 @@ func testDefaultHostOverTLS(t *testing.T, r *rig) {
 func TestClientCertificates(t *testing.T) { each(t, testClientCertificates) }
 
 func testClientCertificates(t *testing.T, r *rig) {
+	r.settings.HTTP3 = r.o.Build.HTTP3
 	r.run()
 	ca, issue := authority(t)
 	sites := []route.Site{site("must.test", backend(t, "inside")), site("may.test", backend(t, "inside")), site("free.test", backend(t, "inside"))}
@@ -399,6 +400,14 @@ func testClientCertificates(t *testing.T, r *rig) {
 		c.CloseIdleConnections()
 		if res.StatusCode != row.status {
 			t.Errorf("%s, %d certificates: %d, want %d", row.host, len(row.with), res.StatusCode, row.status)
+		}
+		if !r.settings.HTTP3 {
+			continue
+		}
+		fast := r.h3("127.0.0.1", p)
+		fast.TLSClientConfig.Certificates = row.with
+		if got, err := over(fast, r.request("GET", r.https(row.host, "/"), "")); err != nil || got.status != row.status {
+			t.Errorf("%s, %d certificates over HTTP/3: %d, %v, want %d", row.host, len(row.with), got.status, err, row.status)
 		}
 	}
 }
