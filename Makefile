@@ -48,7 +48,7 @@ demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it runni
 .PHONY: box
 box: KINDS := deb
 box: ARCHES = $(shell go env GOARCH)
-box: prepare package ## Start a pretend ECS instance, a whole machine, and a shell on it; COUNT=2 starts two.
+box: prepare build package ## Start a pretend ECS instance, a whole machine, and a shell on it; COUNT=2 starts two.
 	@.ci/box-tar >/dev/null
 	@.ci/with-docker bin/nagaya-sim box --count $(COUNT) --package dist/*.deb $(if $(RUN),-- sh -c '$(RUN)')
 

@@ -298,3 +298,13 @@ func TestCommandsAreFound(t *testing.T) {
 		t.Errorf("%q, want %q", have, want)
 	}
 }
+
+// A fresh tree has no program yet.
+func TestMakeBoxBuildsWhatItRuns(t *testing.T) {
+	out, err := tell("../../..", []string{"MAKEFLAGS="}, "make", "-n", "box", "COUNT=2", "RUN=nagaya status")
+	must(t, err)
+	built, run := strings.Index(out, " -o bin/ "), strings.Index(out, "bin/nagaya-sim box --count 2 --package dist/*.deb -- sh -c 'nagaya status'")
+	if built < 0 || run < built {
+		t.Errorf("make box would do:\n%s", out)
+	}
+}
