@@ -27,6 +27,7 @@ make_room() {
 	echo "nagaya: nginx.service serves only its welcome page and holds port 80: disabling it"
 	quietly systemctl disable nginx.service
 	! running || quietly systemctl stop nginx.service
+	! running || quietly systemctl reset-failed nginx.service # it may have come too late for the port
 }
 
 # prepare makes the user and the directories. Where there is no systemd yet, it makes
