@@ -44,6 +44,7 @@ func TestLife(t *testing.T) {
 		t.FailNow() // nothing else can be tested
 	}
 	m.sub("journal", journal)
+	m.sub("healthy day", healthyDay)
 	m.sub("watchdog", func(m *machine) {
 		m.dropIn("nagaya.service", "Service", "WatchdogSec=2", "RestartSec=100ms")
 		m.do("systemctl", "restart", "nagaya")
@@ -124,6 +125,7 @@ done`)
 	m.sub("slowed job", slowed)
 	m.sub("disk full", func(m *machine) { diskFull(m, back) })
 	m.sub("removal", removal)
+	m.sub("nginx comes later", nginxComes)
 }
 
 // dropIn adds settings to a unit.

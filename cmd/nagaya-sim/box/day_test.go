@@ -1,0 +1,106 @@
+package box
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// healthyDay counts the lines of the journal, systemd's about the unit too, that what a
+// healthy day is made of causes, and adds them up: a start, twenty services that are deployed once
+// each, a restart, a certificate that is renewed, and hours in which nothing happens.
+// What the gate and three jobs write in a day is a test of package agent.
+func healthyDay(m *machine) {
+	const most, deployed = 200, 3
+	var seen []string
+	count := func(what string) map[string]int {
+		m.t.Helper()
+		lines := map[string]int{}
+		for line := range strings.Lines(m.do(append([]string{"journalctl", "-u", "nagaya", "-b", "-o", "json", "--no-pager"}, seen...)...)) {
+			var e struct {
+				Cursor string `json:"__CURSOR"`
+				Event  string `json:"NAGAYA_EVENT"`
+				By     string `json:"SYSLOG_IDENTIFIER"`
+				Level  string `json:"PRIORITY"`
+			}
+			must(m.t, json.Unmarshal([]byte(line), &e))
+			seen = []string{"--after-cursor=" + e.Cursor}
+			if e.Event == "" {
+				e.Event = e.By
+			}
+			switch e.Event {
+			case event.GateOpened, event.GateClosed, event.GateNoted: // counted for a whole day
+			default:
+				lines[e.Event]++
+			}
+		}
+		m.t.Logf("%s: %d lines %v", what, sum(lines), lines)
+		return lines
+	}
+	live := func(servers int) func(report.Status) bool {
+		return func(st report.Status) bool {
+			have := 0
+			for _, site := range st.Routes.Sites {
+				for _, at := range site.Locations {
+					have += len(at.Servers)
+				}
+			}
+			return have == servers && len(st.Routes.LiveHosts()) == 2 && st.Nginx.Settled
+		}
+	}
+	m.shows("all is live", live(2))
+	total := sum(count("start"))
+
+	for _, step := range [][2]string{{"alpha", "next"}, {"next", "third"}, {"third", "alpha"}} {
+		m.sh("docker run -d --name " + step[1] + " " + quoted(Task("alpha", "a.test")))
+		m.shows("both are live", live(3))
+		m.sh("docker stop " + step[0] + "; docker rm " + step[0])
+		m.shows("one is left", live(2))
+	}
+	each := float64(sum(count("three deployments"))) / deployed
+
+	m.do("systemctl", "restart", "nagaya")
+	m.shows("all is live", live(2))
+	total += sum(count("restart"))
+
+	// An hour of questions to AWS, and as many other looks as fit beside them.
+	m.sh("cp /etc/nagaya/nagaya.yaml /root/before.yaml; printf 'address: {every: 1s}\ncredit: {every: 1s, cloudwatch: 1s}\n' >/etc/nagaya/nagaya.yaml; nagaya reload")
+	asked := func(more int) {
+		m.t.Helper()
+		points, addresses := m.set.Cloud.Count("cloudwatch", "GetMetricStatistics")+12*more, m.set.Cloud.Count("ec2", "DescribeAddresses")+more
+		until(m.t, time.Minute, "AWS is asked", func() error {
+			if m.set.Cloud.Count("cloudwatch", "GetMetricStatistics") < points || m.set.Cloud.Count("ec2", "DescribeAddresses") < addresses {
+				return errNotYet
+			}
+			return nil
+		})
+	}
+	asked(1)
+	count("another configuration")
+	asked(1)
+	quiet := count("idle")
+	m.sh("mv /root/before.yaml /etc/nagaya/nagaya.yaml; nagaya reload")
+
+	ofGate := 0
+	for _, k := range event.Kinds {
+		switch k.Name {
+		case event.GateOpened, event.GateClosed, event.GateNoted, event.OfJob("waiting"), event.OfJob("admitted"), event.OfJob("running"), event.OfJob("done"):
+			ofGate += k.Daily
+		}
+	}
+	day := total + int(20*each+0.5) + ofGate + 24*sum(quiet)
+	m.t.Logf("a healthy day has %d lines: start and restart %d, twenty deployments of %.1f, gate and jobs %d, idle hours 24 of %d", day, total, each, ofGate, sum(quiet))
+	if day >= most || each < 2 {
+		m.t.Errorf("%d lines; want less than %d, and a count that is not blind", day, most)
+	}
+}
+
+func sum(lines map[string]int) (n int) {
+	for _, c := range lines {
+		n += c
+	}
+	return n
+}
