@@ -30,7 +30,7 @@ func (r *runner) reopen(ctx context.Context) error {
 	if r.pid == 0 || gen == "" {
 		return nil
 	}
-	tree, err := r.store.readKept(gen)
+	tree, err := r.known(gen)
 	if err != nil {
 		return nil // the guard's
 	}
@@ -60,6 +60,15 @@ func (r *runner) reopen(ctx context.Context) error {
 	}
 	r.store.sweep(gen)
 	return nil
+}
+
+// known returns the tree of a generation, from the disk only where it is not the one
+// that is guarded: this is asked in every pass.
+func (r *runner) known(gen string) (nginx.Tree, error) {
+	if k := r.guard.kept; k != nil && k.Generation == gen {
+		return *k, nil
+	}
+	return r.store.readKept(gen)
 }
 
 // step makes nginx load a generation that is on the disk.
