@@ -58,7 +58,7 @@ bench-idle: prepare build ## Measure the idle agent with 20 containers for a min
 
 # The second time with a newer nginx, and only what depends on that.
 .PHONY: bench-routes
-bench-routes: prepare build ## Measure what following containers takes and loses, with two nginx (12 minutes).
+bench-routes: prepare build ## Measure what following containers takes and loses, with two nginx (15 minutes).
 	@newer=$$(.ci/sid-nginx); \
 	.ci/with-docker sh -c 'bin/nagaya-sim bench routes; first=$$?; \
 		bin/nagaya-sim bench routes --only a,e --nginx "$$1"; exit $$((first | $$?))' sh "$$newer"

@@ -72,7 +72,7 @@ The parts:
 
 ` + bench.PartsHelp() + `
 
-Without --only and --quick it takes about ten minutes.`,
+Without --only and --quick it takes about twelve minutes.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
