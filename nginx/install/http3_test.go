@@ -51,8 +51,9 @@ func (r *rig) h3(at string, trusted ...certs.Pair) *http3.Transport {
 	t := &http3.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots},
 		QUICConfig:      &quic.Config{HandshakeIdleTimeout: 5 * time.Second, MaxIdleTimeout: 5 * time.Second},
-		Dial: func(ctx context.Context, _ string, with *tls.Config, config *quic.Config) (*quic.Conn, error) {
-			return quic.DialAddr(ctx, net.JoinHostPort(at, fmt.Sprint(r.settings.HTTPSPort)), with, config)
+		Dial: func(ctx context.Context, addr string, with *tls.Config, config *quic.Config) (*quic.Conn, error) {
+			_, port, _ := net.SplitHostPort(addr)
+			return quic.DialAddr(ctx, net.JoinHostPort(at, port), with, config)
 		},
 	}
 	r.t.Cleanup(func() { t.Close() })
@@ -94,7 +95,10 @@ func TestHTTP3ToClients(t *testing.T) {
 		closed := withTLS(site("closed.test", backend(t, "closed")), rest, route.Redirect)
 		closed.Edge.Allow = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		vacant := withTLS(site("vacant.test"), rest, route.Redirect)
-		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{a, b, old, off, closed, vacant}})
+		own := withTLS(site("own.test", echoServer(t)), writePair(t, "own.test"), route.Redirect)
+		own.Edge.HTTPSPort = freePort(t)
+		ownURL := fmt.Sprintf("https://own.test:%d/", own.Edge.HTTPSPort)
+		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{a, b, old, off, closed, vacant, own}})
 		if s := r.serve(tree); len(s.Quarantined) > 0 {
 			t.Fatalf("quarantined: %+v", s.Quarantined)
 		}
@@ -132,6 +136,7 @@ func TestHTTP3ToClients(t *testing.T) {
 			{"a large body", pa, r.request("POST", r.https("a.test", "/"), strings.Repeat("x", 1<<20)), 200, "body=1048576"},
 			{"the other site", pb, r.request("GET", r.https("b.test", "/"), ""), 200, "b"},
 			{"not allowed", rest, r.request("GET", r.https("closed.test", "/"), ""), 403, ""},
+			{"at a port of its own", own.Cert, r.request("GET", ownURL, ""), 200, fmt.Sprintf("host=own.test:%d for=127.0.0.1 proto=https fhost=own.test:%d port=%d ", own.Edge.HTTPSPort, own.Edge.HTTPSPort, own.Edge.HTTPSPort)},
 			{"vacant", rest, r.request("GET", r.https("vacant.test", "/"), ""), 503, "no running container"},
 		} {
 			t.Run(row.name, func(t *testing.T) {
@@ -151,7 +156,10 @@ func TestHTTP3ToClients(t *testing.T) {
 				t.Errorf("b.test on a connection for a.test: %d %q, %v, want 421", got.status, got.body, err)
 			}
 		})
-		for _, name := range []string{"unknown.test", "old.test", "off.test", "127.0.0.1"} {
+		if got, want := r.get(ownURL).header.Get("Alt-Svc"), fmt.Sprintf(`h3=":%d"; ma=86400`, own.Edge.HTTPSPort); got != want {
+			t.Errorf("own.test: Alt-Svc %q, want %q", got, want)
+		}
+		for _, name := range []string{"unknown.test", "old.test", "off.test", "own.test", "127.0.0.1"} {
 			t.Run("refused: "+name, func(t *testing.T) {
 				c := r.h3("127.0.0.1")
 				c.TLSClientConfig.InsecureSkipVerify = true

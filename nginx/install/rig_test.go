@@ -128,9 +128,14 @@ func freePort(t testing.TB) uint16 {
 		// Below Linux's range for outgoing connections, which could take it meanwhile,
 		// and beside the ports of the end-to-end tests, which run at the same time.
 		port := uint16(10000 + mathrand.IntN(10000))
-		l, err := net.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", port))
-		if err == nil {
-			l.Close()
+		at := fmt.Sprintf("0.0.0.0:%d", port)
+		l, err := net.Listen("tcp", at)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		if p, err := net.ListenPacket("udp", at); err == nil {
+			p.Close()
 			return port
 		}
 	}
