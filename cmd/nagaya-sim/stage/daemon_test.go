@@ -26,7 +26,11 @@ type taskDefinition struct {
 			SourceVolume, ContainerPath string
 			ReadOnly                    bool
 		}
-		StopTimeout int
+		StopTimeout            int
+		ReadonlyRootFilesystem bool
+		LinuxParameters        struct {
+			Tmpfs []struct{ ContainerPath string }
+		}
 	}
 	Volumes []struct {
 		Name string
@@ -77,7 +81,10 @@ func (p *proxy) daemon(d taskDefinition, revision string) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
 		c.Env = append(c.Env, name+"="+env[name])
 	}
-	h := container.HostConfig{NetworkMode: container.NetworkMode(d.NetworkMode)}
+	h := container.HostConfig{NetworkMode: container.NetworkMode(d.NetworkMode), ReadonlyRootfs: one.ReadonlyRootFilesystem, Tmpfs: map[string]string{}}
+	for _, in := range one.LinuxParameters.Tmpfs {
+		h.Tmpfs[in.ContainerPath] = ""
+	}
 	for _, m := range one.MountPoints {
 		for _, v := range d.Volumes {
 			if v.Name != m.SourceVolume {
