@@ -37,6 +37,9 @@ type container struct {
 	cli *client.Client
 	// now is the container that was found last.
 	now place
+	// seen is what the engine's ps last showed of it, and seenAt when.
+	seen   []shown
+	seenAt time.Time
 }
 
 // place is a running container of nginx.
@@ -99,7 +102,7 @@ func (c *container) look(ctx context.Context) error {
 	}
 	p := place{id: in.ID, name: strings.TrimPrefix(in.Name, "/"), first: in.State.Pid, command: strings.Join(append([]string{in.Path}, in.Args...), " ")}
 	p.visible = inContainer(p.first, p.id)
-	c.now = p
+	c.now, c.seenAt = p, time.Time{}
 	return c.shares(in.Mounts)
 }
 
@@ -278,6 +281,10 @@ type shown struct {
 	as    account
 }
 
+// seenFor is how long the engine's answer is believed: nginx is looked at every few
+// milliseconds while it reloads, and each answer takes the host some ten of CPU time.
+const seenFor = 50 * time.Millisecond
+
 // top returns the container's processes: its first and what that started, where
 // they can be seen, else what the engine's ps shows. The master is the first, or
 // the child of a tiny init.
@@ -288,6 +295,9 @@ func (c *container) top(ctx context.Context) []shown {
 			all = append(all, shown{pid: pid, title: title(pid)})
 		}
 		return all
+	}
+	if time.Since(c.seenAt) < seenFor {
+		return c.seen
 	}
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
@@ -307,6 +317,7 @@ func (c *container) top(ctx context.Context) []shown {
 			all = append(all, shown{pid: pid, title: strings.Join(row[3:], " "), as: account{uid, gid}})
 		}
 	}
+	c.seen, c.seenAt = all, time.Now()
 	return all
 }
 
@@ -419,6 +430,7 @@ func (c *container) noMaster(said string) error {
 
 // reload signals the master, or lets an nginx in the container do it.
 func (c *container) reload(ctx context.Context, pid int) error {
+	defer func() { c.seenAt = time.Time{} }()
 	if c.now.visible {
 		if err := c.process.reload(ctx, pid); !errors.Is(err, unix.EPERM) {
 			return err
