@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
@@ -130,18 +129,23 @@ func (b *bench) flap(ctx context.Context, f flap) (err error) {
 func (p *play) comeAndGo(ctx context.Context, f flap, id string, span time.Duration) (lives int, err error) {
 	tick := time.NewTicker(flapEvery / 2)
 	defer tick.Stop()
-	for end := time.Now().Add(span); time.Now().Before(end); lives++ {
+	for end := time.Now().Add(span); time.Now().Before(end); {
+		// For a moment Docker may believe the event of the turn before, and refuse.
+		var refused error
 		for _, turn := range []func(context.Context, *play, string) error{f.down, f.up} {
-			// For a moment Docker may believe the event of the turn before this one's.
-			if err := turn(ctx, p, id); err != nil && !errdefs.IsConflict(err) {
-				return lives, err
-			}
+			refused = errors.Join(refused, turn(ctx, p, id))
 			select {
 			case <-ctx.Done():
 				return lives, ctx.Err()
 			case <-tick.C:
 			}
 		}
+		if err = refused; err == nil {
+			lives++
+		}
+	}
+	if lives == 0 {
+		return 0, err
 	}
 	return lives, f.stay(ctx, p, id)
 }
