@@ -76,9 +76,11 @@ func healthyDay(m *machine) {
 
 	// An hour of questions to AWS, and as many other looks as fit beside them.
 	m.sh("cp /etc/nagaya/nagaya.yaml /root/before.yaml; printf 'address: {every: 1s}\ncredit: {every: 1s, cloudwatch: 1s}\n' >/etc/nagaya/nagaya.yaml; nagaya reload")
-	asked := func(more int) {
+	m.shows("all is live", live(2))
+	asked := func(points, addresses int) {
 		m.t.Helper()
-		points, addresses := m.set.Cloud.Count("cloudwatch", "GetMetricStatistics")+12*more, m.set.Cloud.Count("ec2", "DescribeAddresses")+more
+		points += m.set.Cloud.Count("cloudwatch", "GetMetricStatistics")
+		addresses += m.set.Cloud.Count("ec2", "DescribeAddresses")
 		until(m.t, time.Minute, "AWS is asked", func() error {
 			if m.set.Cloud.Count("cloudwatch", "GetMetricStatistics") < points || m.set.Cloud.Count("ec2", "DescribeAddresses") < addresses {
 				return errNotYet
@@ -86,9 +88,9 @@ func healthyDay(m *machine) {
 			return nil
 		})
 	}
-	asked(1)
+	asked(4, 0)
 	count("another configuration")
-	asked(1)
+	asked(12, 1)
 	quiet := count("idle")
 	m.sh("mv /root/before.yaml /etc/nagaya/nagaya.yaml; nagaya reload")
 
