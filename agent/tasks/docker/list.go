@@ -32,6 +32,7 @@ type lister struct {
 	timeout time.Duration
 	filters client.Filters // which containers may be routed; empty is all
 	known   map[string]known
+	cut     bool // there are more containers than are read
 	signs   *signs
 }
 
@@ -58,9 +59,9 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	if err != nil {
 		return tasks.Containers{}, fmt.Errorf("listing containers: %w", err)
 	}
-	out := tasks.Containers{At: at, Complete: true}
-	if len(got.Items) > maxContainers {
-		out.Problems = append(out.Problems, tooMany(len(got.Items)))
+	var problems []problem.Problem
+	if l.cut = len(got.Items) > maxContainers; l.cut {
+		problems = append(problems, tooMany(len(got.Items)))
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
@@ -72,6 +73,14 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	if err != nil {
 		return tasks.Containers{}, err
 	}
+	out := l.say(at, chosen, problems)
+	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
+	return out, nil
+}
+
+// say is what is known, of which those may be routed that are chosen.
+func (l *lister) say(at time.Time, chosen map[string]bool, problems []problem.Problem) tasks.Containers {
+	out := tasks.Containers{At: at, Complete: true, Problems: problems}
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
@@ -82,9 +91,40 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 		out.List = append(out.List, c)
 		out.Problems = append(out.Problems, k.problems...)
 	}
-	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
 	problem.Sort(out.Problems)
-	return out, nil
+	return out
+}
+
+// glanceTimeout bounds a glance: what takes longer is left to the list.
+const glanceTimeout = 100 * time.Millisecond
+
+// glance looks at what hurries, before the list, which takes the engine the longer the
+// more containers there are, and which follows in any case. ok is false when nothing
+// hurries, or when only the list can tell.
+func (l *lister) glance(ctx context.Context) (_ tasks.Containers, ok bool) {
+	h := l.signs.takeHurry()
+	if len(h.ready) == 0 && !h.going || len(h.ready) > inspectors || l.cut || len(l.filters) > 0 {
+		return tasks.Containers{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
+	defer cancel()
+	at := time.Now()
+	for _, id := range h.ready {
+		old, listed := l.known[id]
+		if !listed {
+			return tasks.Containers{}, false
+		}
+		r, err := l.cli.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+		if err != nil {
+			return tasks.Containers{}, false
+		}
+		l.known[id] = known{old.look, fromInspect(r.Container)}
+	}
+	chosen := map[string]bool{}
+	for id := range l.known {
+		chosen[id] = true
+	}
+	return l.say(at, chosen, nil), true
 }
 
 // choose returns the ids of those containers that may be routed, which the engine says.

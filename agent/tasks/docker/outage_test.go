@@ -34,6 +34,7 @@ type engine struct {
 	streams  map[chan string]bool
 	filters  string          // what a list was asked for last, but for everything
 	fits     map[string]bool // ids that fit the filters
+	hold     chan struct{}   // lists wait until it is closed; nil is not at all
 }
 
 func newEngine(t *testing.T) *engine {
@@ -67,6 +68,12 @@ func (e *engine) start(t *testing.T) {
 func (e *engine) stop() { e.server.Close() }
 
 func (e *engine) serveList(w http.ResponseWriter, r *http.Request) {
+	e.mu.Lock()
+	hold := e.hold
+	e.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.lists++
@@ -229,6 +236,37 @@ func TestKillIsTheSignToDrain(t *testing.T) {
 	if got := e.inspected("a"); got != 1 {
 		t.Errorf("inspected %d times, want once: an inspection may wait until the container has ended", got)
 	}
+}
+
+// Who has started, or is about to stop, is seen before the engine has listed all.
+func TestWhatHurriesDoesNotWaitForTheList(t *testing.T) {
+	e := newEngine(t)
+	e.set("a", "created")
+	e.set("b", "running")
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket})
+	until("the list", func(c tasks.Containers) bool { return c.Complete })
+	hold := make(chan struct{})
+	slow := func(wait chan struct{}) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.hold = wait
+	}
+	slow(hold)
+	e.set("a", "running")
+	e.emit("start", "a", "")
+	until("the start, while the list is made", func(c tasks.Containers) bool {
+		return len(c.List) == 2 && c.List[0].State == tasks.Running && c.List[0].Labels["nagaya.host"] == "a.test"
+	})
+	slow(nil)
+	close(hold)
+	until("the list", func(tasks.Containers) bool { return true })
+
+	hold = make(chan struct{})
+	slow(hold)
+	e.emit("kill", "b", "3")
+	until("the kill, while the list is made", func(c tasks.Containers) bool { return len(c.List) == 2 && c.List[1].Stopping })
+	close(hold)
 }
 
 // A container that lives on after its stop signal gets its routes back.

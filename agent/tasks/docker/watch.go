@@ -177,6 +177,9 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {
+		if got, ok := l.glance(ctx); ok {
+			w.found(got)
+		}
 		got, err := l.list(ctx)
 		if err != nil {
 			return listed, err
