@@ -73,6 +73,7 @@ type planner struct {
 	told     bool                    // a tree was given away
 	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time               // until when the first table and tree are held back
+	outlook  *route.Input            // what is to be foreseen from; nil when that is done
 	coming   string                  // the generation that was foreseen last
 	arrival  time.Time               // when what is foreseen will have changed by itself
 	tree     string                  // generation of the last tree
@@ -131,26 +132,33 @@ const (
 	// probes and of the ECS agent. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.
 	firstHold = 3 * time.Second
+	// quiet is how long nothing must have been said before anything is foreseen: whoever
+	// starts needs the processor more.
+	quiet = 30 * time.Millisecond
 )
 
 // run plans whenever something was said, until ctx ends.
 func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	due := time.NewTimer(replan)
+	due, lull := time.NewTimer(replan), time.NewTimer(quiet)
 	defer due.Stop()
+	defer lull.Stop()
 	for {
 		now := time.Now()
 		p.plan(now, putWanted, putTree, putTable, putTasks)
 		due.Reset(p.untilNext(now))
-		if !p.listen(ctx, due.C, tick.C) {
+		if lull.Stop(); p.outlook != nil {
+			lull.Reset(quiet)
+		}
+		if !p.listen(ctx, due, lull.C, tick.C) {
 			return nil
 		}
 	}
 }
 
 // listen waits for the next reason to plan. It returns false when ctx ends.
-func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
+func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan time.Time) bool {
 	for {
 		p.beat()
 		select {
@@ -167,7 +175,12 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 		case p.nginx = <-p.build.C():
 			p.hasNginx, p.restyled, p.options.Stream = true, true, p.nginx.Stream != ""
 		case p.inside = <-p.place.C():
-		case <-due:
+		case <-due.C:
+		case <-lull:
+			p.foresee(*p.outlook)
+			p.outlook = nil
+			due.Reset(p.untilNext(time.Now()))
+			continue
 		case <-tick:
 			continue
 		}
@@ -236,7 +249,7 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	}
 	if p.foresaw != nil && generation != "" {
 		in.Prev = table
-		p.foresee(in)
+		p.outlook = &in
 	}
 	if p.keep != nil && table.Complete && moved { // nobody waits for this, which goes to the disk
 		p.keep(sites)

@@ -467,15 +467,15 @@ func TestForeseen(t *testing.T) {
 		both := listed("a.test", "b.test")
 		both.List[1].State, both.List[1].StartedAt, both.List[1].Addrs = tasks.Created, time.Time{}, nil
 		d.p.containers.Put(both)
-		d.after(0)
+		d.after(quiet)
 		made := last("when it was made", "a.test b.test")
 		d.p.containers.Put(listed("a.test", "b.test"))
-		d.after(0)
+		d.after(quiet)
 		if started := last("when it was started", "a.test b.test"); !started.SameButServers(made) {
 			d.t.Errorf("what was foreseen first\n%s\ndiffers in more than servers from\n%s", made, started)
 		}
 		d.p.reach.Put(d.answers(route.Reachable))
-		d.after(0)
+		d.after(quiet)
 		last("when it serves", "")
 		if got := hosts(d.trees[len(d.trees)-1]); got != "a.test b.test" {
 			d.t.Errorf("%q is served", got)
@@ -484,7 +484,7 @@ func TestForeseen(t *testing.T) {
 		never := listed("a.test", "b.test", "c.test")
 		never.List[2].State = tasks.Created
 		d.p.containers.Put(never)
-		d.after(0)
+		d.after(quiet)
 		last("when another was made", "a.test b.test c.test")
 		d.after(time.Minute)
 		last("when that never started", "")
