@@ -55,9 +55,13 @@ type desk struct {
 	a      *agent
 	wanted [][]route.Probe
 	trees  []nginx.Tree
-	tables []route.Table
-	counts []report.Tasks
-	beats  int
+	// stop ends the planner.
+	stop func()
+	// foreseen are the trees that were given away as what is to come.
+	foreseen []nginx.Tree
+	tables   []route.Table
+	counts   []report.Tasks
+	beats    int
 }
 
 // inBubble runs the test with a planner in virtual time.
@@ -78,6 +82,7 @@ func (d *desk) start() {
 	ended := make(chan error, 1)
 	beat := d.p.beat
 	d.p.beat = func() { d.turn(); d.beats++; beat() }
+	d.p.foresaw = func(v nginx.Tree) { d.turn(); d.foreseen = append(d.foreseen, v) }
 	go func() {
 		ended <- d.p.run(ctx,
 			func(v []route.Probe) { d.turn(); d.wanted = append(d.wanted, v) },
@@ -85,12 +90,13 @@ func (d *desk) start() {
 			func(v route.Table) { d.turn(); d.tables = append(d.tables, v) },
 			func(v report.Tasks) { d.turn(); d.counts = append(d.counts, v) })
 	}()
-	d.t.Cleanup(func() {
+	d.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			d.t.Error(err)
 		}
 	})
+	d.t.Cleanup(d.stop)
 }
 
 // after lets the given time pass.
@@ -226,6 +232,7 @@ func (d *desk) served() {
 
 // nextFlow is the desk of the flow that comes after a change of the configuration.
 func (d *desk) nextFlow() *desk {
+	d.stop()
 	c := config.Default()
 	noECS(&c)
 	next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, c)}
@@ -450,14 +457,12 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 // While a container starts, the tree with it is given away as what is to come.
 func TestForeseen(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
-		var foreseen []nginx.Tree
-		d.p.foresaw = func(v nginx.Tree) { d.turn(); foreseen = append(foreseen, v) }
 		last := func(when, want string) nginx.Tree {
 			d.t.Helper()
-			if len(foreseen) == 0 {
+			if len(d.foreseen) == 0 {
 				d.t.Fatalf("%s: nothing was foreseen", when)
 			}
-			tree := foreseen[len(foreseen)-1]
+			tree := d.foreseen[len(d.foreseen)-1]
 			if got := hosts(tree); got != want {
 				d.t.Errorf("%s: %q is foreseen, want %q", when, got, want)
 			}

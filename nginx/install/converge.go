@@ -348,7 +348,8 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 }
 
 // anyAccepting says whether one of the old workers still takes new connections, and
-// lets them stop as soon as a new one does. Left to itself, the master waits
+// lets them stop as soon as as many new ones do: one that is not born yet when the next
+// reload begins would be taken for one of that. Left to itself, the master waits
 // another 100 ms (ngx_process_cycle.c), and the kernel wakes the oldest waiting
 // worker first, so that the new generation is there and nobody sees it. The master
 // takes no notice of a worker that ends before it has told it to: it holds back
@@ -371,7 +372,7 @@ func (r *runner) anyAccepting(old, unborn []int) bool {
 			fresh++
 		}
 	}
-	if fresh > 0 {
+	if fresh >= len(old) {
 		for _, pid := range left {
 			if err := r.way.retire(pid); err != nil {
 				r.log.Debug("old worker left to the master", "pid", pid, "err", err)
