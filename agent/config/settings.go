@@ -335,9 +335,9 @@ var (
 	// Package gate reads it, and knows days, times and zones.
 	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
 	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
-	// A wrong one would end the agent that reads it, so it is judged here.
 	// Docker refuses filters with other values, and a refused list changes nothing for ever.
 	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
+	// A wrong one would end the agent that reads it, so it is judged here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )

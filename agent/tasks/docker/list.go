@@ -65,7 +65,7 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
-	chosen, err := l.choose(ctx, got.Items)
+	chosen, err := l.choose(ctx)
 	if err != nil {
 		return tasks.Containers{}, err
 	}
@@ -78,14 +78,14 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	return out, nil
 }
 
-// say is what is known, of which those may be routed that are chosen.
+// say is what is known, of which those may be routed that are chosen; nil is all.
 func (l *lister) say(at time.Time, chosen map[string]bool, problems []problem.Problem) tasks.Containers {
 	out := tasks.Containers{At: at, Complete: true, Problems: problems}
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
 		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, at))
-		if !chosen[id] {
+		if chosen != nil && !chosen[id] {
 			c = c.Unrouted()
 		}
 		out.List = append(out.List, c)
@@ -120,24 +120,21 @@ func (l *lister) glance(ctx context.Context) (_ tasks.Containers, ok bool) {
 		}
 		l.known[id] = known{old.look, fromInspect(r.Container)}
 	}
-	chosen := map[string]bool{}
-	for id := range l.known {
-		chosen[id] = true
-	}
-	return l.say(at, chosen, nil), true
+	return l.say(at, nil, nil), true
 }
 
-// choose returns the ids of those containers that may be routed, which the engine says.
-func (l *lister) choose(ctx context.Context, items []container.Summary) (map[string]bool, error) {
-	if len(l.filters) > 0 {
-		got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: l.filters})
-		if err != nil {
-			return nil, fmt.Errorf("listing containers by filters: %w", err)
-		}
-		items = got.Items
+// choose returns the ids of those containers that may be routed, which the engine says;
+// nil is all.
+func (l *lister) choose(ctx context.Context) (map[string]bool, error) {
+	if len(l.filters) == 0 {
+		return nil, nil
 	}
-	chosen := make(map[string]bool, len(items))
-	for _, s := range items {
+	got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: l.filters})
+	if err != nil {
+		return nil, fmt.Errorf("listing containers by filters: %w", err)
+	}
+	chosen := make(map[string]bool, len(got.Items))
+	for _, s := range got.Items {
 		chosen[s.ID] = true
 	}
 	return chosen, nil
