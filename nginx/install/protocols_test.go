@@ -312,9 +312,8 @@ func (r *rig) alpn(host string) string {
 	return c.ConnectionState().NegotiatedProtocol
 }
 
-func TestWebsocketLivesThroughAReload(t *testing.T) {
-	r := newRig(t)
-	r.run()
+// echoing is a backend that says again each line that it hears on a websocket.
+func echoing(t *testing.T, before string) netip.AddrPort {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c, rw, err := w.(http.Hijacker).Hijack()
 		if err != nil {
@@ -327,11 +326,18 @@ func TestWebsocketLivesThroughAReload(t *testing.T) {
 			if err != nil {
 				return
 			}
-			io.WriteString(c, "you said "+line)
+			io.WriteString(c, before+line)
 		}
 	}))
 	t.Cleanup(up.Close)
-	r.serve(r.tree(site("ws.test", addrOf(up))))
+	return addrOf(up)
+}
+
+func TestWebsocketLivesThroughAReload(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	up := echoing(t, "you said ")
+	r.serve(r.tree(site("ws.test", up)))
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPPort))
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +349,7 @@ func TestWebsocketLivesThroughAReload(t *testing.T) {
 	if res, err := http.ReadResponse(in, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: %v, %v", res, err)
 	}
-	for i, tree := range []nginx.Tree{r.tree(site("ws.test", addrOf(up)), site("b.test")), r.tree(site("b.test"))} {
+	for i, tree := range []nginx.Tree{r.tree(site("ws.test", up), site("b.test")), r.tree(site("b.test"))} {
 		r.serve(tree)
 		io.WriteString(c, "hello\n")
 		if line, err := in.ReadString('\n'); line != "you said hello\n" {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -170,17 +169,7 @@ func TestWebsocketEndsWithTheShutdownTimeout(t *testing.T) {
 	r := newRig(t)
 	r.settings.ShutdownTimeout = 2 * time.Second
 	r.run()
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c, rw, err := w.(http.Hijacker).Hijack()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
-		io.Copy(c, rw)
-	}))
-	t.Cleanup(up.Close)
-	r.serve(r.tree(site("ws.test", addrOf(up))))
+	r.serve(r.tree(site("ws.test", echoing(t, ""))))
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPPort))
 	if err != nil {
 		t.Fatal(err)
