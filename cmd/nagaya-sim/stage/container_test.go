@@ -28,6 +28,22 @@ func nginxContainer(t *testing.T, s *Stage, name string) string {
 	})
 }
 
+// rolled replaces version 1 of alpha under load.
+func rolled(t *testing.T, s *Stage, load *Load) {
+	t.Helper()
+	run(t, s, service("alpha", "2", "a.test"))
+	until(t, "version 2 answers", func() error {
+		if load.Seen("alpha 2") == 0 {
+			return errNotYet
+		}
+		return nil
+	})
+	settled(t, s)
+	must(t, s.Stop(t.Context(), "alpha-1", 10))
+	must(t, s.Remove(t.Context(), "alpha-1"))
+	settled(t, s)
+}
+
 // TestNginxInAContainer drives the whole way: the container comes before there is
 // a configuration, serves, takes over another version without a loss, leaves out
 // a broken site, and is found again after it was restarted and replaced.
@@ -52,17 +68,7 @@ func TestNginxInAContainer(t *testing.T) {
 	}
 
 	load, end := unbroken(t, s, "a.test", 100)
-	run(t, s, service("alpha", "2", "a.test"))
-	until(t, "version 2 answers", func() error {
-		if load.Seen("alpha 2") == 0 {
-			return errNotYet
-		}
-		return nil
-	})
-	settled(t, s)
-	must(t, s.Stop(t.Context(), "alpha-1", 10))
-	must(t, s.Remove(t.Context(), "alpha-1"))
-	settled(t, s)
+	rolled(t, s, load)
 	end()
 
 	must(t, os.WriteFile(s.Path("snippets", "site.d", "b.test.conf"), []byte("no_such_directive;\n"), 0o644))
@@ -305,17 +311,7 @@ func TestAgentAndNginxInContainers(t *testing.T) {
 	}
 
 	load, end := unbroken(t, s, "a.test", 100)
-	run(t, s, service("alpha", "2", "a.test"))
-	until(t, "version 2 answers", func() error {
-		if load.Seen("alpha 2") == 0 {
-			return errNotYet
-		}
-		return nil
-	})
-	settled(t, s)
-	must(t, s.Stop(t.Context(), "alpha-1", 10))
-	must(t, s.Remove(t.Context(), "alpha-1"))
-	settled(t, s)
+	rolled(t, s, load)
 	_, err := s.Docker.ContainerKill(t.Context(), agent, client.ContainerKillOptions{})
 	must(t, err)
 	_, err = s.Docker.ContainerStart(t.Context(), agent, client.ContainerStartOptions{})
