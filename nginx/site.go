@@ -22,6 +22,11 @@ const (
 	retryAfter      = "5" // seconds
 	downLocation    = "@nagaya_down"
 	nobody          = "_" // a name that no client can ask for
+
+	// notTaken holds for a request to whose containers no connection came about:
+	// $upstream_connect_time has a "-" for each that was tried. It has one too where a
+	// container's TLS does not please, which is no 503 (nginx.org, ngx_http_upstream_module).
+	notTaken = `$upstream_connect_time ~ "^[-,: ]+$"`
 )
 
 // fileName returns the name of the file of a host or a stream. A wildcard's star
@@ -91,13 +96,19 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 		t.block("location", []string{downLocation}, func() {
 			headers(&t, s, b, site)
 			t.set("add_header", "Retry-After", retryAfter, "always")
-			t.comment("The status stays the one that brought the client here.")
+			if !slices.ContainsFunc(locations, overTLS) {
+				t.comment("Nobody took the connection, so nobody has read the request.")
+				t.condition(notTaken, func() { t.set("return", "503", downPage) })
+			}
 			t.set("return", "502", downPage)
 		})
 		siteIncludes(&t, s, site)
 	})
 	return t.String()
 }
+
+// overTLS reports whether nginx speaks TLS to the containers of a location.
+func overTLS(l route.Location) bool { return l.Scheme == route.HTTPS || l.Scheme == route.GRPCS }
 
 // defaultRoot writes what is answered where nothing is served.
 func defaultRoot(t *text, s Settings) {
@@ -136,7 +147,8 @@ func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
 	headers(t, s, b, site)
 	plain(t, site, https)
 	allow(t, e.Allow)
-	t.set("error_page", "502", "504", downLocation)
+	t.set("error_page", "502", "=", downLocation) // which decides about the status
+	t.set("error_page", "504", downLocation)
 }
 
 // headers writes what clients are told in every answer. nginx inherits these lines

@@ -121,7 +121,7 @@ func testHSTS(t *testing.T, r *rig) {
 	for _, row := range []struct {
 		host, path string
 		status     int
-	}{{"a.test", "/", 200}, {"a.test", "/gone", 503}, {"dead.test", "/", 502}, {"gone.test", "/", 503}} {
+	}{{"a.test", "/", 200}, {"a.test", "/gone", 503}, {"dead.test", "/", 503}, {"gone.test", "/", 503}} {
 		got := r.get(r.https(row.host, row.path))
 		if got.status != row.status || got.header.Get("Strict-Transport-Security") != value {
 			t.Errorf("https %s%s: %d, header %q", row.host, row.path, got.status, got.header.Get("Strict-Transport-Security"))

@@ -62,6 +62,7 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	}))
 	t.Cleanup(secure.Close)
 	dead := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
+	deadToo := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), dead.Port())
 	write(t, filepath.Join(r.settings.HtpasswdDir, "staff"), "anna:{PLAIN}secret\n")
 
 	stripped := spot("/app", up)
@@ -73,15 +74,18 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	small := spot("/small", up)
 	small.BodySize = 10
 	paths := site("paths.test")
-	paths.Locations = []route.Location{stripped, closed, locked, small, spot("/keep", up), spot("/vacant"), spot("/dead", dead)}
+	paths.Locations = []route.Location{stripped, closed, locked, small, spot("/keep", up), spot("/vacant"),
+		spot("/dead", dead), spot("/both", dead, deadToo), spot("/rude", rude(t))}
 	overTLS := site("s.test", addrOf(secure))
 	overTLS.Locations[0].Scheme = route.HTTPS
+	deadTLS := site("dead.test", dead)
+	deadTLS.Locations[0].Scheme = route.HTTPS
 	php := site("php.test", fastCGI(t))
 	php.Locations[0].Scheme, php.Locations[0].StripPrefix, php.Locations[0].Path = route.FastCGI, true, "/php"
 
 	s := r.serve(r.tree(
 		withTLS(site("a.test", up), p, route.Redirect), withTLS(site("b.test", up), p, route.Refuse),
-		withTLS(site("*.wild.test", up), p, route.Serve), paths, overTLS, php, site("vacant.test"),
+		withTLS(site("*.wild.test", up), p, route.Serve), paths, overTLS, deadTLS, php, site("vacant.test"),
 	))
 	if len(s.Problems) > 0 {
 		t.Fatalf("problems: %+v", s.Problems)
@@ -120,7 +124,10 @@ func testWhatIsServed(t *testing.T, r *rig) {
 		{"large body goes through a file", r.request("POST", r.http("paths.test", "/keep"), strings.Repeat("x", 1<<20)), 200, "body=1048576", ""},
 		{"vacant path", r.request("GET", r.http("paths.test", "/vacant/x"), ""), 503, "no running container", "Retry-After: 5"},
 		{"vacant site", r.request("GET", r.http("vacant.test", "/"), ""), 503, "no running container", "Retry-After: 5"},
-		{"upstream is down", r.request("GET", r.http("paths.test", "/dead"), ""), 502, "does not answer", "Retry-After: 5"},
+		{"nobody takes connections", r.request("GET", r.http("paths.test", "/dead"), ""), 503, "does not answer", "Retry-After: 5"},
+		{"neither of two does", r.request("POST", r.http("paths.test", "/both"), "body"), 503, "does not answer", "Retry-After: 5"},
+		{"one hangs up", r.request("GET", r.http("paths.test", "/rude"), ""), 502, "does not answer", "Retry-After: 5"},
+		{"nobody takes connections for TLS", r.request("GET", r.http("dead.test", "/"), ""), 502, "does not answer", "Retry-After: 5"},
 		{"container speaks TLS", r.request("GET", r.http("s.test", "/x"), ""), 200, "sni=s.test GET /x host=s.test", ""},
 		{"fastcgi", forged(r.request("POST", r.http("php.test", "/php/x.php?q=1"), "body")), 200, fmt.Sprintf("POST /php/x.php?q=1 host=php.test:%d for=127.0.0.1 proto=http", port), ""},
 	} {
@@ -148,6 +155,13 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	}
 	misdirected(t, r)
 	websocket(t, r)
+}
+
+// rude takes connections and hangs up on whoever asks for something.
+func rude(t *testing.T) netip.AddrPort {
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	t.Cleanup(s.Close)
+	return addrOf(s)
 }
 
 func fastCGI(t *testing.T) netip.AddrPort {
