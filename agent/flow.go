@@ -25,6 +25,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/install"
 )
 
 // flow is the picture of the program:
@@ -65,14 +66,14 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		whoMeters = latest.New[identity.Identity]()
 		wanted    = latest.New[[]route.Probe]()
 		trees     = latest.New[nginx.Tree]()
-		foreseen  = latest.New[nginx.Tree]()
+		foreseen  = latest.New[install.Outlook]()
 		decisions = latest.New[gate.Decision]()
 		brakes    = latest.New[gate.Decision]()
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
 	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
 	door.batches = plan.batches
-	plan.keep, plan.offer, plan.saw, plan.foresaw = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
+	plan.keep, plan.offer, plan.saw, plan.outlook.put = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 

@@ -67,17 +67,14 @@ type planner struct {
 	table    *route.Table
 	keep     func(held)
 	offer    func(offer)             // may be nil
-	foresaw  func(nginx.Tree)        // may be nil
 	saw      func([]tasks.Container) // may be nil
 	offered  string                  // the generation that was offered last
 	told     bool                    // a tree was given away
 	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time               // until when the first table and tree are held back
-	outlook  *route.Input            // what is to be foreseen from; nil when that is done
-	coming   string                  // the generation that was foreseen last
-	arrival  time.Time               // when what is foreseen will have changed by itself
-	tree     string                  // generation of the last tree
-	remarks  []problem.Problem       // of the last tree
+	outlook  outlook
+	tree     string            // generation of the last tree
+	remarks  []problem.Problem // of the last tree
 	running  report.Tasks
 	batchIDs atomic.Pointer[[]string]
 }
@@ -132,9 +129,6 @@ const (
 	// probes and of the ECS agent. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.
 	firstHold = 3 * time.Second
-	// quiet is how long nothing must have been said before anything is foreseen: whoever
-	// starts needs the processor more.
-	quiet = 30 * time.Millisecond
 )
 
 // run plans whenever something was said, until ctx ends.
@@ -148,7 +142,7 @@ func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTre
 		now := time.Now()
 		p.plan(now, putWanted, putTree, putTable, putTasks)
 		due.Reset(p.untilNext(now))
-		if lull.Stop(); p.outlook != nil {
+		if lull.Stop(); p.outlook.from != nil {
 			lull.Reset(quiet)
 		}
 		if !p.listen(ctx, due, lull.C, tick.C) {
@@ -177,8 +171,7 @@ func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan
 		case p.inside = <-p.place.C():
 		case <-due.C:
 		case <-lull:
-			p.foresee(*p.outlook)
-			p.outlook = nil
+			p.foresee()
 			due.Reset(p.untilNext(time.Now()))
 			continue
 		case <-tick:
@@ -192,7 +185,7 @@ func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan
 // that was past by then has had its effect, or waits for somebody to speak.
 func (p *planner) untilNext(now time.Time) time.Duration {
 	next := now.Add(replan)
-	for _, t := range []time.Time{p.table.Next, p.holdTill, p.arrival} {
+	for _, t := range []time.Time{p.table.Next, p.holdTill, p.outlook.till} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -247,29 +240,12 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		p.offered = generation
 		p.offer(offer{table, generation})
 	}
-	if p.foresaw != nil && generation != "" {
+	if p.outlook.put != nil && generation != "" {
 		in.Prev = table
-		p.outlook = &in
+		p.outlook.from = &in
 	}
 	if p.keep != nil && table.Complete && moved { // nobody waits for this, which goes to the disk
 		p.keep(sites)
-	}
-}
-
-// foresee gives away the tree that will be wanted when the containers on their way
-// serve, or none where that is the one of now.
-func (p *planner) foresee(in route.Input) {
-	var tree nginx.Tree
-	table, ok := route.Foresee(in)
-	if p.arrival = table.Next; ok {
-		tree = nginx.Render(p.settings, p.nginx, table)
-	}
-	if tree.Generation == p.tree {
-		tree = nginx.Tree{}
-	}
-	if tree.Generation != p.coming {
-		p.coming = tree.Generation
-		p.foresaw(tree)
 	}
 }
 

@@ -178,7 +178,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 }
 
 // serve keeps nginx as it is wanted, once there is an nginx.
-func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees, foreseen <-chan nginx.Tree, put func(nginx.Status)) error {
+func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees <-chan nginx.Tree, foreseen <-chan install.Outlook, put func(nginx.Status)) error {
 	var build nginx.Build
 	pause := lookAgain
 	if nginxMode(c) == install.Container {

@@ -3,6 +3,7 @@ package route
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -16,7 +17,7 @@ func Foresee(in Input) (_ Table, ok bool) {
 	b := &builder{in: in, o: in.Options.withDefaults(), foresees: true}
 	containers := slices.Clone(in.Snapshot.Containers)
 	for i, c := range containers {
-		if !b.onItsWay(c) {
+		if !b.onItsWay(c, b.o.Patience) {
 			continue
 		}
 		ok = true
@@ -33,18 +34,33 @@ func Foresee(in Input) (_ Table, ok bool) {
 	return b.build(), true
 }
 
-// onItsWay reports whether a container with routes may serve soon.
-func (b *builder) onItsWay(c tasks.Container) bool {
-	since := c.StartedAt
+// crowdPatience is how long a container that was made is awaited where others are
+// started first: whoever makes fifty at once, as docker compose does, needs a minute to
+// start them on a small instance.
+const crowdPatience = 2 * time.Minute
+
+// Awaited reports whether a container with routes was made within the last two minutes
+// and may still be started.
+func Awaited(in Input) bool {
+	b := &builder{in: in, o: in.Options.withDefaults()}
+	return slices.ContainsFunc(in.Snapshot.Containers, func(c tasks.Container) bool {
+		return c.State == tasks.Created && b.onItsWay(c, crowdPatience)
+	})
+}
+
+// onItsWay reports whether a container with routes may serve soon, for which it has
+// Options.Patience once it was started, and so long once it was made.
+func (b *builder) onItsWay(c tasks.Container, made time.Duration) bool {
+	till := c.StartedAt.Add(b.o.Patience)
 	switch {
 	case c.Stopping, c.IsBatch(), c.Health == tasks.Unhealthy:
 		return false
 	case c.State == tasks.Created:
-		since = c.CreatedAt
+		till = c.CreatedAt.Add(made)
 	case c.State != tasks.Running:
 		return false
 	}
-	return b.in.Now.Before(since.Add(b.o.Patience)) && len(parse(c, b.o.Edges).routes) > 0
+	return b.in.Now.Before(till) && len(parse(c, b.o.Edges).routes) > 0
 }
 
 // arrived is what becomes of a container that has only been made, as far as anybody

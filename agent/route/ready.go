@@ -57,7 +57,7 @@ func (b *builder) stand(c *claim, reached bool) {
 	case !reached:
 		c.why = "no-address"
 		b.noAddress(c)
-	case b.foresees && b.onItsWay(c.c):
+	case b.foresees && b.onItsWay(c.c, b.o.Patience):
 	case c.listen.Protocol == UDP && c.c.Health == tasks.NoCheck:
 		// Nothing can be learnt from a port that need not answer.
 	case c.health != "":

@@ -89,9 +89,9 @@ func (a *ahead) close() {
 
 // foresee takes note of what will probably be wanted. While reloads are being saved
 // up no test is spent on it: there will be another before its turn comes.
-func (r *runner) foresee(ctx context.Context, tree nginx.Tree) {
-	k := r.guard.kept
-	if r.budget.coming = tree.Generation != ""; !r.budget.coming || r.pid == 0 || k == nil || len(r.quarantine) > 0 {
+func (r *runner) foresee(ctx context.Context, o Outlook) {
+	tree, k := o.Tree, r.guard.kept
+	if r.budget.coming = o.More; tree.Generation == "" || r.pid == 0 || k == nil || len(r.quarantine) > 0 {
 		return
 	}
 	if !tree.SameButServers(*k) && !r.ahead.knows(tree) && r.budget.wait(time.Now()) == 0 {

@@ -17,7 +17,7 @@ import (
 func TestTestedAhead(t *testing.T) {
 	r := newRig(t)
 	tests := r.countTests()
-	foreseen := latest.New[nginx.Tree]()
+	foreseen := latest.New[Outlook]()
 	r.o.Foreseen = foreseen.C()
 	r.run()
 	a, b := backend(t, "a"), backend(t, "b")
@@ -25,7 +25,7 @@ func TestTestedAhead(t *testing.T) {
 	placeholder := netip.MustParseAddrPort("198.18.0.1:80")
 	both := func(b netip.AddrPort) nginx.Tree { return r.tree(site("a.test", a), site("b.test", b)) }
 
-	foreseen.Put(both(placeholder))
+	foreseen.Put(Outlook{Tree: both(placeholder)})
 	eventually(t, "a test ahead", func() bool { return tests() == 2 })
 	r.serve(both(b))
 	r.expect(r.http("b.test", "/"), 200, "b")
@@ -39,8 +39,8 @@ func TestTestedAhead(t *testing.T) {
 	}
 
 	// A wrong guess costs a test and nothing else.
-	foreseen.Put(r.tree(site("a.test", a), site("b.test", b), site("c.test", placeholder)))
-	foreseen.Put(nginx.Tree{})
+	foreseen.Put(Outlook{Tree: r.tree(site("a.test", a), site("b.test", b), site("c.test", placeholder))})
+	foreseen.Put(Outlook{})
 	r.serve(r.tree(site("a.test", a), site("d.test", b)))
 	r.expect(r.http("d.test", "/"), 200, "b")
 }

@@ -14,6 +14,15 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
+// Outlook is what will probably be wanted.
+type Outlook struct {
+	// Tree is the next one. It is tested before it is wanted; the zero Tree is none.
+	Tree nginx.Tree
+	// More says that containers are on their way: while reloads have to be saved up,
+	// the next one waits for them.
+	More bool
+}
+
 // Options say which nginx and where. StateDir, RunDir and LogDir must be those
 // of the nginx.Settings that the trees are rendered with.
 type Options struct {
@@ -54,10 +63,8 @@ type Options struct {
 	// tree wins. One that takes a container out does not wait for this.
 	ReloadBurst int
 	ReloadEvery func() time.Duration
-	// Foreseen gets the tree that will probably be wanted next, which is tested before
-	// it is, or the zero Tree when no other is to be expected than the one that is
-	// wanted. Nil means that nobody tells.
-	Foreseen <-chan nginx.Tree
+	// Foreseen gets what is to be expected. Nil means that nobody tells.
+	Foreseen <-chan Outlook
 	// MaxDraining is how many old workers may go on serving their clients, default
 	// 16; beyond it the oldest are ended.
 	MaxDraining int

@@ -168,8 +168,8 @@ func (r *runner) loop(ctx context.Context, wanted <-chan nginx.Tree) {
 			r.publish() // nobody shall take the time until the pass for settled
 			due.Reset(r.patience(newest))
 			continue
-		case tree := <-r.o.Foreseen:
-			r.foresee(ctx, tree)
+		case o := <-r.o.Foreseen:
+			r.foresee(ctx, o)
 			if r.pending { // whoever waits for others waits no longer, or begins to
 				due.Reset(r.patience(newest))
 			}
