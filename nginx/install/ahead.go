@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -12,14 +13,30 @@ import (
 // already and only the reload is left to wait for. A test ahead decides nothing: one
 // that refuses, or is too late, costs what it cost, and the tree is tested as any other.
 type ahead struct {
-	tester tester
-	budget budget // for tests; containers that are made and never start cost no more
-	trying nginx.Tree
-	cancel context.CancelFunc
-	done   chan error // gets what came of trying; nil while nothing is
-	// accepted is the newest tree that nginx -t has accepted; its zero value is none.
-	accepted nginx.Tree
+	tester   tester
+	budget   budget // for tests; containers that are made and never start cost no more
+	trying   nginx.Tree
+	cancel   context.CancelFunc
+	done     chan error // gets what came of trying; nil while nothing is
+	accepted accepted
 }
+
+// accepted are the last trees that nginx has accepted, in a test or when it loaded them,
+// the newest last. A container that comes and goes, or is replaced by one after the
+// other, makes the same few again and again.
+type accepted []nginx.Tree
+
+const mostAccepted = 4
+
+func (a *accepted) add(tree nginx.Tree) {
+	a.forget(tree)
+	*a = append((*a)[max(0, len(*a)+1-mostAccepted):], tree)
+}
+
+func (a *accepted) forget(tree nginx.Tree) { *a = slices.DeleteFunc(*a, tree.SameButServers) }
+
+// has reports whether nginx has accepted that tree, but for servers.
+func (a accepted) has(tree nginx.Tree) bool { return slices.ContainsFunc(a, tree.SameButServers) }
 
 // newAhead makes one with a way of its own: it runs beside whatever the other does.
 func newAhead(o Options) (*ahead, error) {
@@ -54,7 +71,7 @@ func (a *ahead) begin(ctx context.Context, tree nginx.Tree) {
 func (a *ahead) ended(err error) {
 	a.cancel()
 	if a.done = nil; err == nil {
-		a.accepted = a.trying
+		a.accepted.add(a.trying)
 	}
 }
 
@@ -75,11 +92,7 @@ func (a *ahead) settle(tree nginx.Tree) {
 
 // knows reports whether that tree was accepted or is being tested, but for servers.
 func (a *ahead) knows(tree nginx.Tree) bool {
-	return a.accepts(tree) || a.done != nil && tree.SameButServers(a.trying)
-}
-
-func (a *ahead) accepts(tree nginx.Tree) bool {
-	return a.accepted.Generation != "" && tree.SameButServers(a.accepted)
+	return a.accepted.has(tree) || a.done != nil && tree.SameButServers(a.trying)
 }
 
 func (a *ahead) close() {
@@ -90,11 +103,11 @@ func (a *ahead) close() {
 // foresee takes note of what will probably be wanted. While reloads are being saved
 // up no test is spent on it: there will be another before its turn comes.
 func (r *runner) foresee(ctx context.Context, o Outlook) {
-	tree, k := o.Tree, r.guard.kept
-	if r.budget.coming = o.More; tree.Generation == "" || r.pid == 0 || k == nil || len(r.quarantine) > 0 {
+	tree := o.Tree
+	if r.budget.coming = o.More; tree.Generation == "" || r.pid == 0 || r.guard.kept == nil || len(r.quarantine) > 0 {
 		return
 	}
-	if !tree.SameButServers(*k) && !r.ahead.knows(tree) && r.budget.wait(time.Now()) == 0 {
+	if !r.ahead.knows(tree) && r.budget.wait(time.Now()) == 0 {
 		r.ahead.begin(ctx, tree)
 	}
 }

@@ -70,8 +70,8 @@ func TestTestsAheadAreBounded(t *testing.T) {
 		if a.begin(t.Context(), tree); a.done != nil {
 			a.ended(<-a.done)
 		}
-		if a.accepts(tree) != (i < 3) {
-			t.Errorf("tree %d is accepted: %v", i, a.accepts(tree))
+		if a.accepted.has(tree) != (i < 3) {
+			t.Errorf("tree %d is accepted: %v", i, a.accepted.has(tree))
 		}
 	}
 	if w.tests != 3 {

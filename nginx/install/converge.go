@@ -50,9 +50,15 @@ func (r *runner) converge(ctx context.Context) error {
 func (r *runner) recall(gen string) bool {
 	tree, err := r.store.readKept(gen)
 	if err == nil {
-		r.guard.keep(tree)
+		r.keep(tree)
 	}
 	return err == nil
+}
+
+// keep takes note of the tree that nginx serves and has therefore accepted.
+func (r *runner) keep(tree nginx.Tree) {
+	r.guard.keep(tree)
+	r.ahead.accepted.add(tree)
 }
 
 // prepare makes the directories that nginx needs.
@@ -124,9 +130,9 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	defer r.store.unstage()
 	r.ahead.settle(tree)
-	if r.onlyServersDiffer(live, tree) {
+	if r.accepts(live, tree) {
 		if err := r.install(ctx, tree); err != nil {
-			r.doubted = tree.Generation
+			r.ahead.accepted.forget(tree)
 			return err
 		}
 		r.status.Settled = true
@@ -140,6 +146,9 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 		return refusalTrouble(no.text, r.o.StateDir)
 	case err != nil:
 		return err
+	}
+	if len(proved.refused) > 0 {
+		r.ahead.accepted.forget(tree)
 	}
 	r.remember(proved.refused)
 	tree = proved.tree
@@ -155,16 +164,15 @@ func (r *runner) apply(ctx context.Context, wanted nginx.Tree) error {
 	return nil
 }
 
-// onlyServersDiffer reports whether the master, or a test ahead, has accepted that tree
-// already but for the addresses of servers, which were checked when they were rendered.
-// Then nginx -t would read for a second time what the master is about to read: a rolling
-// deployment costs half as much without it. The master refuses by itself what it cannot use (a
-// certificate that is gone, say) and goes on with what it has; such a tree
+// accepts reports whether nginx, of which live is what it says of itself, has accepted
+// that tree already but for the addresses of servers, which were checked when they were
+// rendered. Then nginx -t would read for a second time what the master is about to read: a
+// rolling deployment costs half as much without it. The master refuses by itself what it
+// cannot use (a certificate that is gone, say) and goes on with what it has; such a tree
 // is tested from then on, and the site at fault found.
-func (r *runner) onlyServersDiffer(live string, tree nginx.Tree) bool {
+func (r *runner) accepts(live string, tree nginx.Tree) bool {
 	k := r.guard.kept
-	return r.pid != 0 && !r.stale && k != nil && k.Generation == live && r.doubted != tree.Generation &&
-		(tree.SameButServers(*k) || r.ahead.accepts(tree))
+	return r.pid != 0 && !r.stale && k != nil && k.Generation == live && r.ahead.accepted.has(tree)
 }
 
 // serves reports whether nginx serves that tree, of which live is what it says of
@@ -179,7 +187,7 @@ func (r *runner) serves(live string, tree nginx.Tree) bool {
 	if r.store.current() != live {
 		return false
 	}
-	r.guard.keep(tree)
+	r.keep(tree)
 	r.stale = r.look(time.Now())
 	return !r.stale
 }
@@ -210,7 +218,7 @@ func (r *runner) install(ctx context.Context, tree nginx.Tree) error {
 		}
 		return err
 	}
-	r.guard.keep(tree)
+	r.keep(tree)
 	r.served = tree.Servers()
 	r.store.sweep(tree.Generation, before)
 	return nil

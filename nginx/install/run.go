@@ -76,8 +76,6 @@ type runner struct {
 	unanswered bool
 	crew       int  // how many workers nginx had before that
 	pending    bool // nothing has been tried for the newest wanted tree
-	// doubted is the generation that nginx did not take although only servers differed.
-	doubted string
 
 	pid       int
 	startedAt time.Time

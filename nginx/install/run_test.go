@@ -536,6 +536,23 @@ func TestOtherServersNeedNoTest(t *testing.T) {
 		t.Errorf("%d tests after a site had changed, want 2", n)
 	}
 	r.serve(secure(one))
+	if n := tests(); n != 2 {
+		t.Errorf("%d tests after the site was as before, want 2", n)
+	}
+	shape := func(n int) nginx.Tree { return r.tree(site(fmt.Sprintf("c%d.test", n), one)) }
+	for n := range mostAccepted {
+		r.serve(shape(n))
+	}
+	for n := range mostAccepted {
+		r.serve(shape(n))
+	}
+	if n := tests(); n != 2+mostAccepted {
+		t.Errorf("%d tests of %d more trees that came twice, want %d", n, mostAccepted, 2+mostAccepted)
+	}
+	r.serve(secure(one))
+	if n := tests(); n != 3+mostAccepted {
+		t.Errorf("%d tests after one that is long ago, want %d", n, 3+mostAccepted)
+	}
 
 	// What the master refuses is tested, so that the site at fault is found.
 	if err := os.Remove(pair.KeyFile); err != nil {
