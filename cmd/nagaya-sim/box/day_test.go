@@ -3,7 +3,6 @@ package box
 import (
 	"encoding/json"
 	"strings"
-	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/report"
@@ -81,7 +80,7 @@ func healthyDay(m *machine) {
 		m.t.Helper()
 		points += m.set.Cloud.Count("cloudwatch", "GetMetricStatistics")
 		addresses += m.set.Cloud.Count("ec2", "DescribeAddresses")
-		until(m.t, time.Minute, "AWS is asked", func() error {
+		until(m.t, "AWS is asked", func() error {
 			if m.set.Cloud.Count("cloudwatch", "GetMetricStatistics") < points || m.set.Cloud.Count("ec2", "DescribeAddresses") < addresses {
 				return errNotYet
 			}

@@ -217,7 +217,7 @@ func TestDocuments(t *testing.T) {
 	must(t, s.Cloud.SetCredits(m.InstanceID, simaws.Credits{Balance: 280}, true))
 	visitor, err := s.Client(simaws.DefaultPublicIP)
 	must(t, err)
-	until(t, time.Minute, "a.test is served", func() error { return visit(visitor, "a.test") })
+	until(t, "a.test is served", func() error { return visit(visitor, "a.test") })
 	var aws account
 	files := needed(t)
 	files["/usr/local/bin/aws"] = File{Content: fmt.Appendf(nil, awsCLI, aws.open(t, s)), Mode: 0o755}

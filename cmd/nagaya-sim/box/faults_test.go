@@ -3,7 +3,6 @@ package box
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/moby/moby/client"
 
@@ -53,7 +52,7 @@ func quoted(args []string) string { return "'" + strings.Join(args, "' '") + "'"
 // the engine's: it takes its port mappings away and makes them anew. The routes stay.
 func dockerRestarts(m *machine) {
 	m.sh(`echo '{"live-restore": true}' >/etc/docker/daemon.json; systemctl reload docker`)
-	until(m.t, 20*time.Second, "the engine keeps containers", func() error {
+	until(m.t, "the engine keeps containers", func() error {
 		if out, _ := m.try("docker", "info", "-f", "{{.LiveRestoreEnabled}}"); out != "true" {
 			return errNotYet
 		}
@@ -121,7 +120,7 @@ func nightly(m *machine) {
 	}))
 	m.dropIn("nagaya-batch@report.timer", "Timer", "OnCalendar=", "OnCalendar=*:*:*", "AccuracySec=1ms")
 	m.do("systemctl", "enable", "--now", "nagaya-batch@report.timer")
-	until(m.t, time.Minute, "the job has run", func() error {
+	until(m.t, "the job has run", func() error {
 		out, _ := m.try("journalctl", "-u", "nagaya-batch@report", "--no-pager", "-o", "cat")
 		if !strings.Contains(out, "the report is written") {
 			return fmt.Errorf("%s", out)

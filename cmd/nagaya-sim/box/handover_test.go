@@ -46,14 +46,14 @@ func TestHandover(t *testing.T) {
 	must(t, two[1].PowerOff(t.Context()))
 	holds(t, s, two[0])
 	visitor.CloseIdleConnections()
-	until(t, time.Minute, "a.test is served by what is left", func() error { return visit(visitor, "a.test") })
+	until(t, "a.test is served by what is left", func() error { return visit(visitor, "a.test") })
 	t.Logf("served %s after the holder was powered off", time.Since(off).Round(time.Millisecond))
 }
 
 // holds waits until EC2 says that the machine has the address.
 func holds(t *testing.T, s *Set, m *machine) {
 	t.Helper()
-	until(t, time.Minute, m.InstanceID+" has the address", func() error {
+	until(t, m.InstanceID+" has the address", func() error {
 		if a, _ := s.Cloud.State().Address(simaws.DefaultAllocation); a.InstanceID != m.InstanceID {
 			return errors.New("held by " + a.InstanceID)
 		}

@@ -29,7 +29,7 @@ func TestLife(t *testing.T) {
 	back := func(m *machine, hosts ...string) {
 		m.t.Helper()
 		for _, host := range hosts {
-			until(m.t, time.Minute, host+" is served at the Elastic IP", func() error { return visit(visitor, host) })
+			until(m.t, host+" is served at the Elastic IP", func() error { return visit(visitor, host) })
 		}
 	}
 	if !t.Run("first boot", func(t *testing.T) {
@@ -91,7 +91,7 @@ done`)
 	m.sub("reboot without Docker", func(m *machine) {
 		m.do("systemctl", "mask", "docker.service", "docker.socket")
 		must(m.t, m.Reboot(m.t.Context()))
-		until(m.t, time.Minute, "a.test is known", func() error {
+		until(m.t, "a.test is known", func() error {
 			resp, err := visitor.Get("https://a.test/")
 			if err != nil {
 				return err
@@ -140,7 +140,7 @@ func (m *machine) dropIn(unit, section string, lines ...string) {
 // replaced waits until the agent is another process.
 func (m *machine) replaced(agent int) {
 	m.t.Helper()
-	until(m.t, 30*time.Second, "another agent runs", func() error {
+	until(m.t, "another agent runs", func() error {
 		if pid := m.pid("nagaya"); pid == 0 || pid == agent {
 			return errNotYet
 		}

@@ -41,7 +41,11 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func until(t *testing.T, patience time.Duration, what string, try func() error) {
+// patience is for what takes a machine of its own some seconds; these share two
+// processors with each other and with other tests.
+const patience = 2 * time.Minute
+
+func until(t *testing.T, what string, try func() error) {
 	t.Helper()
 	must(t, stage.Until(t.Context(), patience, what, try))
 }
@@ -142,7 +146,7 @@ func (m *machine) pid(unit string) int {
 // is waits until systemd says so of a unit.
 func (m *machine) is(unit, state string) {
 	m.t.Helper()
-	until(m.t, 30*time.Second, unit+" is "+state, func() error {
+	until(m.t, unit+" is "+state, func() error {
 		if out, _ := m.try("systemctl", "is-active", unit); out != state {
 			return fmt.Errorf("it is %q", out)
 		}
@@ -163,7 +167,7 @@ func (m *machine) status() (st report.Status, err error) {
 // shows waits until the status is so.
 func (m *machine) shows(what string, is func(report.Status) bool) (st report.Status) {
 	m.t.Helper()
-	until(m.t, 30*time.Second, what, func() (err error) {
+	until(m.t, what, func() (err error) {
 		if st, err = m.status(); err == nil && !is(st) {
 			err = fmt.Errorf("address %+v, live %v, problems %+v", st.Address.Decision, st.Routes.LiveHosts(), st.Problems)
 		}

@@ -3,7 +3,6 @@ package box
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // nginxComes installs Debian's nginx after nagaya: it makes room by itself. The packages
@@ -40,7 +39,7 @@ test ! -e /usr/sbin/nginx`)
 		m.t.Errorf("nginx.service is %s, want disabled", out)
 	}
 	m.is("nagaya-nginx", "active")
-	until(m.t, 30*time.Second, "nagaya's nginx has the port", func() error {
+	until(m.t, "nagaya's nginx has the port", func() error {
 		if out, code := m.try("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Host: nobody.test", "http://127.0.0.1/"); out != "404" {
 			return fmt.Errorf("exit code %d: %s", code, out)
 		}

@@ -16,7 +16,7 @@ import (
 )
 
 // patience is for what should take a second or two, on a busy machine.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 func until(t *testing.T, what string, try func() error) {
 	t.Helper()
