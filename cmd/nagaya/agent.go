@@ -21,10 +21,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-// The agent's garbage collector is told to keep the heap small rather than the
-// collections few: the agent allocates little, and the machine has half a GiB.
 const (
-	gcPercent   = 30
+	// memoryLimit is in bytes: the machine has half a GiB.
 	memoryLimit = 64 << 20
 	// settled is when the start is over, which takes more memory than all that
 	// follows: what it left is given back to the system then.
@@ -50,10 +48,7 @@ opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		// One processor is plenty, and an idle agent is mostly wake-ups: with more,
 		// each of them wakes a second thread to look whether there is work for it.
 		runtime.GOMAXPROCS(1)
-		debug.SetGCPercent(gcPercent)
 		debug.SetMemoryLimit(memoryLimit)
-		settle := time.AfterFunc(settled, debug.FreeOSMemory)
-		defer settle.Stop()
 		o.Level = new(slog.LevelVar)
 		o.Fields = new(systemd.Fields)
 		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
@@ -61,6 +56,12 @@ opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		}), systemd.RepeatOptions{About: event.Abouts()})
 		defer lines.Flush()
 		o.Log = slog.New(lines)
+		settle := time.AfterFunc(settled, func() {
+			if err := giveBack(); err != nil {
+				o.Log.Debug("memory of the start kept", "err", err)
+			}
+		})
+		defer settle.Stop()
 		if o.Notify, err = systemd.NewNotifier(); err != nil {
 			o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
 		}
