@@ -249,16 +249,15 @@ func (t Tree) Listens() []Listen {
 	return all
 }
 
-var serverLine = regexp.MustCompile(`(?m)^\s*server (\S+?)[ ;]`)
-
 // Servers returns the addresses behind every site, as "HOST ADDRESS", sorted.
 func (t Tree) Servers() []string {
 	var all []string
 	for _, s := range t.Sites {
 		for _, text := range []string{s.Text, s.Stream} {
-			for _, m := range serverLine.FindAllStringSubmatch(text, -1) {
-				if m[1] != "{" {
-					all = append(all, s.Host+" "+m[1])
+			for line := range strings.Lines(text) {
+				line, is := strings.CutPrefix(strings.TrimLeft(line, " "), "server ")
+				if at := strings.IndexAny(line, " ;"); is && at > 0 && line[:at] != "{" {
+					all = append(all, s.Host+" "+line[:at])
 				}
 			}
 		}
