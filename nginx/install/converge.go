@@ -313,33 +313,29 @@ type confirmation struct {
 	old  []int // workers that must stop accepting
 	// unborn are those of old that had been on their way to become workers.
 	unborn []int
+	fresh  time.Time // when the first new worker was seen
 }
 
-// pollEvery is how often nginx is asked during a reload; a reload takes some
-// tens of milliseconds.
-const pollEvery = 5 * time.Millisecond
+const (
+	// pollEvery is how often nginx is asked once a reload may be over. Until then
+	// it needs the processor itself.
+	pollEvery = 5 * time.Millisecond
+	// masterWaits is how long the master waits before it retires the old workers by
+	// itself (ngx_process_cycle.c).
+	masterWaits = 100 * time.Millisecond
+)
 
 // confirm waits until nginx serves the generation, or has refused it. A signal
 // has no answer, and a master that refuses goes on with what it has: only its
 // error log says so.
 func (r *runner) confirm(ctx context.Context, c confirmation) error {
+	began := time.Now()
 	limit := time.NewTimer(r.o.ConfirmTimeout)
 	defer limit.Stop()
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
+	look := time.NewTimer(r.usual / 2)
+	defer look.Stop()
 	var answered time.Time
 	for {
-		if !r.anyAccepting(c.old, c.unborn) && r.door.generation(ctx) == c.gen {
-			if answered.IsZero() {
-				answered = time.Now()
-			}
-			if !r.unanswered || r.onlyOnce() || time.Since(answered) > onlyOnceWithin {
-				return nil
-			}
-		}
-		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
-			return r.refusedReload(text)
-		}
 		select {
 		case <-r.gone:
 			return &trouble{
@@ -350,48 +346,71 @@ func (r *runner) confirm(ctx context.Context, c confirmation) error {
 			return r.refusedReload(emergSince(r.o.LogDir, c.mark))
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
+		case <-look.C:
+			look.Reset(pollEvery)
+		}
+		if !r.anyAccepting(&c) && r.door.generation(ctx) == c.gen {
+			if answered.IsZero() {
+				answered = time.Now()
+			}
+			if !r.unanswered || r.onlyOnce() || time.Since(answered) > onlyOnceWithin {
+				r.usual = min(time.Since(began), time.Second)
+				return nil
+			}
+		}
+		if text := emergSince(r.o.LogDir, c.mark); refusedFor(text) {
+			return r.refusedReload(text)
 		}
 	}
 }
 
 // anyAccepting says whether one of the old workers still takes new connections, and
-// lets them stop as soon as as many new ones do: one that is not born yet when the next
-// reload begins would be taken for one of that. Left to itself, the master waits
-// another 100 ms (ngx_process_cycle.c), and the kernel wakes the oldest waiting
-// worker first, so that the new generation is there and nobody sees it. The master
-// takes no notice of a worker that ends before it has told it to: it holds back
-// the signals of its children until then.
-func (r *runner) anyAccepting(old, unborn []int) bool {
-	if len(old) == 0 {
+// lets them stop as soon as a new one does. Left to itself, the master waits for
+// masterWaits, and the kernel wakes the oldest waiting worker first, so that the new
+// generation is there and nobody sees it. The reload is not over before as many new ones
+// accept: one that is not born yet when the next reload begins would be taken for one
+// of that. The master takes no notice of a worker that ends before it has told it to: it holds
+// back the signals of its children until then.
+func (r *runner) anyAccepting(c *confirmation) bool {
+	if len(c.old) == 0 {
 		return false
 	}
-	isOld := func(pid int) bool { return slices.Contains(old, pid) }
+	isOld := func(pid int) bool { return slices.Contains(c.old, pid) }
+	unborn := c.unborn
 	if len(unborn) > 0 { // asked before the workers, so that nobody is missed who becomes one meanwhile
 		unborn = r.way.unborn(r.pid)
 	}
 	active, _ := r.way.workers(r.pid)
-	var left []int
-	fresh := 0
-	for _, pid := range active {
-		if isOld(pid) {
-			left = append(left, pid)
+	left, fresh := split(active, isOld)
+	waiting := len(left) > 0 || slices.ContainsFunc(unborn, isOld)
+	if len(fresh) == 0 {
+		return waiting
+	}
+	if c.fresh.IsZero() {
+		c.fresh = time.Now()
+	}
+	for _, pid := range left {
+		if err := r.way.retire(pid); err != nil {
+			r.log.Debug("old worker left to the master", "pid", pid, "err", err)
+		}
+	}
+	return waiting || len(fresh) < len(c.old) && time.Since(c.fresh) < masterWaits
+}
+
+// split returns those that are so, and the others.
+func split(pids []int, is func(int) bool) (these, others []int) {
+	for _, pid := range pids {
+		if is(pid) {
+			these = append(these, pid)
 		} else {
-			fresh++
+			others = append(others, pid)
 		}
 	}
-	if fresh >= len(old) {
-		for _, pid := range left {
-			if err := r.way.retire(pid); err != nil {
-				r.log.Debug("old worker left to the master", "pid", pid, "err", err)
-			}
-		}
-	}
-	return len(left) > 0 || slices.ContainsFunc(unborn, isOld)
+	return these, others
 }
 
 // onlyOnceWithin is how long a master that was told to reload more than once
-// has to retire what it made of the times before; it does so after 100 ms.
+// has to retire what it made of the times before; it does so after masterWaits.
 const onlyOnceWithin = 300 * time.Millisecond
 
 // onlyOnce reports whether no more workers accept than did while all was well. A

@@ -74,8 +74,9 @@ type runner struct {
 	stale bool
 	// unanswered is true when nginx was told to reload and nobody saw it do so.
 	unanswered bool
-	crew       int  // how many workers nginx had before that
-	pending    bool // nothing has been tried for the newest wanted tree
+	crew       int           // how many workers nginx had before that
+	usual      time.Duration // how long nginx took to load a configuration last
+	pending    bool          // nothing has been tried for the newest wanted tree
 
 	pid       int
 	startedAt time.Time
