@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -291,19 +290,17 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	v := visitor{c: c, fresh: true}
-	// Handshakes take so much of the processor that they would slow down what is
-	// measured: nginx is asked for its generation until that is another one.
-	before := ""
 	if strings.HasPrefix(url, "https:") {
-		before = p.generation(ctx)
+		// Handshakes take so much of the processor that they would slow down what is
+		// measured.
+		if err := p.untilReload(ctx); err != nil {
+			return time.Time{}, err
+		}
 	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); ; {
-		var a answer
-		if before == "" || p.generation(ctx) != before {
-			a = v.ask(ctx, url)
-		}
+		a := v.ask(ctx, url)
 		if a.status == 200 {
 			return time.Now(), nil
 		}
@@ -318,28 +315,25 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 	}
 }
 
-// generation asks nginx which generation it serves; empty when it does not say.
-func (p *play) generation(ctx context.Context) string {
-	c := http.Client{Timeout: time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", nginx.Socket(p.Path("run", "nginx")))
-		},
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nginx/generation", nil)
+// untilReload waits until nginx has loaded another configuration, and asks for nothing
+// meanwhile: a worker that retires closes its idle connections.
+func (p *play) untilReload(ctx context.Context) error {
+	c, err := new(net.Dialer).DialContext(ctx, "unix", nginx.Socket(p.Path("run", "nginx")))
 	if err != nil {
-		return ""
+		return err
 	}
-	res, err := c.Do(req)
-	if err != nil {
-		return ""
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 64))
-	if err != nil {
-		return ""
+	if _, err := io.WriteString(c, "GET /generation HTTP/1.1\r\nHost: nginx\r\n\r\n"); err != nil {
+		return err
 	}
-	return string(b)
+	if _, err = io.Copy(io.Discard, io.LimitReader(c, 1<<20)); errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("nginx has loaded nothing within %s", patience)
+	}
+	return ctx.Err()
 }
 
 // PartsHelp lists the parts, one a line.
