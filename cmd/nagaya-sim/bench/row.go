@@ -47,6 +47,10 @@ func printTable(out io.Writer, rows []Row) {
 	w.Flush()
 }
 
+// longest is how many characters a line of a cell may have. What is left out, of an
+// error, was told when it happened.
+const longest = 90
+
 // A cell is broken at semicolons.
 func lines(cell string) int { return strings.Count(cell, "; ") + 1 }
 
@@ -55,7 +59,11 @@ func line(cell string, i int) string {
 	if i >= len(all) {
 		return ""
 	}
-	return all[i]
+	text := []rune(strings.Join(strings.Fields(all[i]), " "))
+	if len(text) > longest {
+		return string(text[:longest-1]) + "…"
+	}
+	return string(text)
 }
 
 // spans are samples of a duration.

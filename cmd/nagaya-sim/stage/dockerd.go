@@ -18,9 +18,10 @@ import (
 
 // Engine is a Docker Engine of the stage's own, to be restarted at will. Its
 // containers live on meanwhile (live-restore) and share the host's network: it
-// touches no bridge and no firewall.
+// touches no bridge but its own, and no firewall.
 type Engine struct {
-	dir string
+	dir    string
+	bridge string
 	// guard starts the engine again whenever it ends, as systemd does.
 	guard *process
 }
@@ -43,19 +44,20 @@ func StartEngine(ctx context.Context) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: dir}
+	// An engine without a bridge removes docker0, though it be another engine's.
+	e := &Engine{dir: dir, bridge: "br-" + strings.TrimPrefix(filepath.Base(dir), "dockerd-")}
 	config := e.path("daemon.json")
-	if err := os.WriteFile(config, []byte("{}\n"), 0o644); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if err := errors.Join(os.WriteFile(config, []byte("{}\n"), 0o644), e.addBridge()); err != nil {
+		return nil, errors.Join(err, e.removeBridge(), os.RemoveAll(dir))
 	}
 	e.guard, err = begin(e.path("log"), os.Environ(), "unshare", "--mount", "--propagation", "slave",
 		"/bin/sh", "-c", guardScript, dir,
 		dockerd, "--config-file", config, "--pidfile", e.path("pid"), "--host", e.Host(),
 		"--data-root", e.path("data"), "--exec-root", e.path("exec"), "--live-restore",
-		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		"--bridge", e.bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 		"--cgroup-parent", "/"+filepath.Base(dir), "--exec-opt", "native.cgroupdriver=cgroupfs")
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, e.removeBridge(), os.RemoveAll(dir))
 	}
 	if err := e.answers(ctx); err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -131,7 +133,26 @@ func (e *Engine) Close() error {
 		_ = syscall.Kill(-e.guard.cmd.Process.Pid, syscall.SIGKILL)
 		<-e.guard.done
 	}
-	return errors.Join(e.removeGroups(), os.RemoveAll(e.dir))
+	return errors.Join(e.removeBridge(), e.removeGroups(), os.RemoveAll(e.dir))
+}
+
+// addBridge makes the engine's bridge. No container is at it, so the network that
+// is kept for benchmarks (RFC 2544) will do.
+func (e *Engine) addBridge() error {
+	return errors.Join(
+		ip("link", "add", e.bridge, "type", "bridge"),
+		ip("address", "add", "198.18.0.1/24", "dev", e.bridge),
+	)
+}
+
+func (e *Engine) removeBridge() error { return ip("link", "delete", e.bridge) }
+
+// ip changes the host's network.
+func ip(args ...string) error {
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return nil
 }
 
 // removeGroups removes the control groups that the engine leaves behind.
