@@ -1,13 +1,13 @@
 package bench
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,6 +65,12 @@ var ErrMissed = errors.New("a bound was missed")
 // Routes measures the parts, prints what it found, and returns an error that
 // wraps ErrMissed if a bound was missed or a part could not be measured.
 func Routes(ctx context.Context, o RoutesOptions) error {
+	if o.Nginx != "" { // its agents have other working directories
+		var err error
+		if o.Nginx, err = filepath.Abs(o.Nginx); err != nil {
+			return err
+		}
+	}
 	b := &bench{o: o}
 	return b.measure(ctx, parts())
 }
@@ -315,25 +321,23 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 	}
 }
 
-// untilReload waits until nginx has loaded another configuration, and asks for nothing
-// meanwhile: a worker that retires closes its idle connections.
+// untilReload waits until nginx has a worker that it had not before, and asks for
+// nothing meanwhile.
 func (p *play) untilReload(ctx context.Context) error {
-	c, err := new(net.Dialer).DialContext(ctx, "unix", nginx.Socket(p.Path("run", "nginx")))
-	if err != nil {
-		return err
+	master := p.NginxPID()
+	old := family(master)
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		for _, pid := range family(master) {
+			title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // nothing of one that is gone
+			if !slices.Contains(old, pid) && bytes.HasPrefix(title, []byte("nginx: worker process")) {
+				return nil
+			}
+		}
+		if err := pause(ctx, 2*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return err
-	}
-	if _, err := io.WriteString(c, "GET /generation HTTP/1.1\r\nHost: nginx\r\n\r\n"); err != nil {
-		return err
-	}
-	if _, err = io.Copy(io.Discard, io.LimitReader(c, 1<<20)); errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("nginx has loaded nothing within %s", patience)
-	}
-	return ctx.Err()
+	return fmt.Errorf("nginx has loaded nothing within %s", patience)
 }
 
 // PartsHelp lists the parts, one a line.
