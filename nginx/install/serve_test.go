@@ -74,8 +74,10 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	small := spot("/small", up)
 	small.BodySize = 10
 	paths := site("paths.test")
-	paths.Locations = []route.Location{stripped, closed, locked, small, spot("/keep", up), spot("/vacant"),
-		spot("/dead", dead), spot("/both", dead, deadToo), spot("/rude", rude(t))}
+	paths.Locations = []route.Location{
+		stripped, closed, locked, small, spot("/keep", up), spot("/vacant"),
+		spot("/dead", dead), spot("/both", dead, deadToo), spot("/rude", rude(t)),
+	}
 	overTLS := site("s.test", addrOf(secure))
 	overTLS.Locations[0].Scheme = route.HTTPS
 	deadTLS := site("dead.test", dead)
