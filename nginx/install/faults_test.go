@@ -185,17 +185,20 @@ func wake(t *testing.T, pid int) {
 // one of before is loaded again.
 func TestFaultNewGenerationNeverAnswers(t *testing.T) {
 	r := newRig(t)
-	r.o.ConfirmTimeout = time.Second
+	r.o.ConfirmTimeout = 2 * time.Second
 	r.run()
 	first := r.tree(site("a.test", backend(t, "one")))
-	r.serve(first)
+	s := r.serve(first)
 
-	// Its answer at the private socket is spoilt after the swap, as if cut off.
+	// Its answer at the private socket is spoilt after the swap, as if cut off, and
+	// before the master reads it.
 	second := r.tree(site("a.test", backend(t, "two")))
 	st := &store{dir: r.o.StateDir}
+	stop(t, s.PID)
 	r.wanted.Put(second)
 	eventually(t, "swap", func() bool { return st.current() == second.Generation })
 	write(t, filepath.Join(st.generation(second.Generation), nginx.GenerationFile), "return 503;\n")
+	wake(t, s.PID)
 	r.await("failure", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
 	if gen := st.current(); gen != first.Generation {
 		t.Errorf("current is %s, want %s", gen, first.Generation)
