@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -122,12 +123,19 @@ func awaitExit(t testing.TB, pid int) {
 	}
 }
 
+// portsGiven are the ports that freePort has given away: none twice, as nobody listens
+// yet where it has just been.
+var portsGiven sync.Map
+
 func freePort(t testing.TB) uint16 {
 	t.Helper()
 	for range 100 {
 		// Below Linux's range for outgoing connections, which could take it meanwhile,
 		// and beside the ports of the end-to-end tests, which run at the same time.
 		port := uint16(10000 + mathrand.IntN(10000))
+		if _, given := portsGiven.LoadOrStore(port, true); given {
+			continue
+		}
 		at := fmt.Sprintf("0.0.0.0:%d", port)
 		l, err := net.Listen("tcp", at)
 		if err != nil {
