@@ -100,14 +100,13 @@ func (s *signs) takeHurry() hurry {
 	return h
 }
 
-// takeDirty returns the containers that were named since the last call.
+// takeDirty returns the containers that were named since the last call. The map is the
+// caller's: later events go into another one.
 func (s *signs) takeDirty() map[string]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.dirty
-	if len(d) > 0 {
-		s.dirty = map[string]bool{}
-	}
+	s.dirty = map[string]bool{}
 	return d
 }
 
