@@ -24,6 +24,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -115,7 +116,7 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	})
 	if os.Getpid() == 1 {
-		g.run("orphans", func(ctx context.Context) error { return buryOrphans(ctx, orphanAge) })
+		g.run("orphans", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
 	}
 	g.run("configuration", a.watchConfig)
 	g.run("systemd", a.tellSystemd)

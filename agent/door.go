@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -171,7 +172,7 @@ func (d *door) decide(m *mind, heard []ask) gate.Decision {
 // what it was.
 func learnt[T any](d *door, file string) T {
 	var v, empty T
-	if err := recall(file, &v); err != nil {
+	if err := atomicfile.ReadJSON(file, &v); err != nil {
 		d.log.Warn("what was learnt is lost", event.Key, event.MemoryLost, "file", file, "err", err)
 		return empty
 	}
@@ -196,7 +197,7 @@ func holdFor(id identity.Identity, released []string) string {
 
 func (d *door) keep(e *credit.Estimator, s gate.State) {
 	for file, v := range map[string]any{d.creditFile: e.Memory(), d.gateFile: s} {
-		if err := keep(file, v); err != nil {
+		if err := atomicfile.WriteJSON(file, v); err != nil {
 			d.log.Warn("what was learnt could not be kept", event.Key, event.MemoryUnkept, "file", file, "err", err)
 		}
 	}

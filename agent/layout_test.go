@@ -38,7 +38,7 @@ var nouns = []string{
 }
 
 // tools may be imported by whatever does I/O.
-var tools = []string{"agent/latest", "agent/awserror", "systemd"}
+var tools = []string{"agent/latest", "agent/backoff", "agent/atomicfile", "agent/lock", "agent/proc", "agent/awserror", "systemd"}
 
 // told are the packages by which the demonstration understands what the program and
 // its nginx say of themselves.

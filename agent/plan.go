@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -363,7 +364,7 @@ func (a *agent) recallRoutes(c config.Config) {
 		return
 	}
 	var before held
-	if err := recall(statePath(c, routesFile), &before); err != nil {
+	if err := atomicfile.ReadJSON(statePath(c, routesFile), &before); err != nil {
 		a.o.Log.Warn("who held which host is lost; the oldest container gets it", event.Key, event.MemoryLost, "file", statePath(c, routesFile), "err", err)
 		return
 	}
@@ -373,7 +374,7 @@ func (a *agent) recallRoutes(c config.Config) {
 // keepRoutes returns the function that keeps them.
 func (a *agent) keepRoutes(c config.Config) func(held) {
 	return func(now held) {
-		if err := keep(statePath(c, routesFile), now); err != nil {
+		if err := atomicfile.WriteJSON(statePath(c, routesFile), now); err != nil {
 			a.o.Log.Warn("who holds which host could not be kept", event.Key, event.MemoryUnkept, "file", statePath(c, routesFile), "err", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 )
@@ -30,7 +31,7 @@ type said struct {
 // openWishes recalls what was said. With a file that cannot be read nothing was.
 func openWishes(c config.Config) (*wishes, error) {
 	w := &wishes{file: filepath.Join(c.RunDir, "wishes.json")}
-	err := recall(w.file, &w.said)
+	err := atomicfile.ReadJSON(w.file, &w.said)
 	if err != nil {
 		w.said = said{}
 	}
@@ -47,7 +48,7 @@ func (w *wishes) remember(m claim.Memory) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.said.Claims = m
-	return keep(w.file, w.said)
+	return atomicfile.WriteJSON(w.file, w.said)
 }
 
 func (w *wishes) leaving() bool {
@@ -60,7 +61,7 @@ func (w *wishes) leave(yes bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.said.Leaving = yes
-	if err := keep(w.file, w.said); err != nil {
+	if err := atomicfile.WriteJSON(w.file, w.said); err != nil {
 		return fmt.Errorf("it holds until the agent ends, and could not be kept: %w", err)
 	}
 	return nil

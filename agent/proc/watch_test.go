@@ -1,7 +1,8 @@
-package agent
+package proc
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -13,14 +14,14 @@ import (
 )
 
 // The test's process gets orphans as process 1 of a container does.
-func TestOrphansAreBuried(t *testing.T) {
+func TestReapZombies(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		t.Skip("no orphans can be had here:", err)
 	}
 	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- buryOrphans(ctx, 100*time.Millisecond) }()
+	go func() { ended <- ReapZombies(ctx, 100*time.Millisecond) }()
 
 	out, err := exec.Command("sh", "-c", "sleep 0.2 >/dev/null & echo $!").Output()
 	if err != nil {
@@ -32,7 +33,7 @@ func TestOrphansAreBuried(t *testing.T) {
 	}
 	seen := false
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		is := slices.Contains(zombies(), orphan)
+		is := slices.Contains(Zombies(os.Getpid()), orphan)
 		if seen = seen || is; seen && !is {
 			break
 		}

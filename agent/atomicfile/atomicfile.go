@@ -1,0 +1,75 @@
+// Package atomicfile replaces files as a whole: after a crash at any moment a file is
+// either the old or the new one.
+package atomicfile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// maxJSON bounds a file that ReadJSON reads, in bytes.
+const maxJSON = 4 << 20
+
+// Write gives path this text and exactly these permissions.
+func Write(path string, text []byte, perm fs.FileMode) error {
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(perm))
+	if err != nil {
+		return err
+	}
+	defer f.Cleanup()
+	if _, err := f.Write(text); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// WriteJSON gives path the JSON of v, for its owner alone.
+func WriteJSON(path string, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return Write(path, text, 0o600)
+}
+
+// ReadJSON reads the JSON in path into v, up to 4 MiB, and removes what a killed writer
+// left beside it. A file that is missing leaves v as it is and is no error. After an error
+// v may be half filled.
+func ReadJSON(path string, v any) error {
+	removeLeftovers(path)
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxJSON))
+	if err == nil {
+		err = json.Unmarshal(text, v)
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	return nil
+}
+
+// removeLeftovers removes the temporary files of path. Their names end in a number; those
+// of nagaya 0.1 have a dot before it.
+func removeLeftovers(path string) {
+	hidden := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	for _, pattern := range []string{"[0-9]*", ".[0-9]*"} {
+		left, _ := filepath.Glob(hidden + pattern) // a path that is no pattern has none
+		for _, file := range left {
+			_ = os.Remove(file) // tried again at the next read
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package lock
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+func TestLock(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lock")
+	first, err := Take(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.InPlace() {
+		t.Error("a new lock is not in place")
+	}
+	_, err = Take(file)
+	if held, ok := errors.AsType[*HeldError](err); !ok || *held != (HeldError{file, strconv.Itoa(os.Getpid())}) {
+		t.Errorf("a second one: %v", err)
+	}
+	first.Release()
+	again, err := Take(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if again.InPlace() {
+		t.Error("a removed lock is in place")
+	}
+	other, err := Take(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.InPlace() || !other.InPlace() {
+		t.Error("a replaced lock is in place, or the one that replaced it is not")
+	}
+	again.Release()
+	other.Release()
+	if _, err := Take(file + "/beneath"); err == nil {
+		t.Error("a file beneath a file was locked")
+	} else if _, held := errors.AsType[*HeldError](err); held {
+		t.Errorf("it is held by somebody: %v", err)
+	}
+}

@@ -1,0 +1,89 @@
+package proc
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/procfs"
+)
+
+// States of a socket in /proc/PID/net/tcp and udp (include/net/tcp_states.h). That of a UDP
+// socket which takes packets from everybody is "closed".
+const (
+	tcpListen = 0x0A
+	udpOpen   = 0x07
+)
+
+// Own is the network of this process, for Listeners.
+const Own = "/proc/self/net"
+
+// Listeners returns the inodes of the sockets that listen on a port in a network: a
+// directory /proc/PID/net of any process in it. An empty one has none.
+func Listeners(net string, port uint16, udp bool) []uint64 {
+	if net == "" {
+		return nil
+	}
+	fs, err := procfs.NewFS(filepath.Dir(net))
+	if err != nil {
+		return nil
+	}
+	// A kernel without IPv6 has no table of it.
+	var four, six procfs.NetIPSocket
+	state := uint64(tcpListen)
+	if udp {
+		state = udpOpen
+		t4, _ := fs.NetUDP()
+		t6, _ := fs.NetUDP6()
+		four, six = procfs.NetIPSocket(t4), procfs.NetIPSocket(t6)
+	} else {
+		t4, _ := fs.NetTCP()
+		t6, _ := fs.NetTCP6()
+		four, six = procfs.NetIPSocket(t4), procfs.NetIPSocket(t6)
+	}
+	var inodes []uint64
+	for _, s := range slices.Concat(four, six) {
+		if s.LocalPort == uint64(port) && s.St == state {
+			inodes = append(inodes, s.Inode)
+		}
+	}
+	return inodes
+}
+
+// UnixSockets returns the inodes of the unix sockets of this path in the network of this
+// process. procfs cuts a path at its first space.
+func UnixSockets(path string) []uint64 {
+	table, _ := os.ReadFile(filepath.Join(Own, "unix"))
+	var inodes []uint64
+	for line := range strings.Lines(string(table)) {
+		if f := strings.Fields(line); len(f) > 7 && strings.Join(f[7:], " ") == path {
+			inode, _ := strconv.ParseUint(f[6], 10, 64) // 0 is nobody's
+			inodes = append(inodes, inode)
+		}
+	}
+	return inodes
+}
+
+// Holders returns the processes that have one of these sockets open, as far as they can be
+// looked into, in ascending order.
+func Holders(inodes []uint64) []int {
+	if len(inodes) == 0 {
+		return nil
+	}
+	wanted := map[string]bool{}
+	for _, inode := range inodes {
+		wanted["socket:["+strconv.FormatUint(inode, 10)+"]"] = true
+	}
+	procs, _ := procfs.AllProcs()
+	var pids []int
+	for _, p := range procs {
+		open, _ := p.FileDescriptorTargets()
+		if slices.ContainsFunc(open, func(to string) bool { return wanted[to] }) {
+			pids = append(pids, p.PID)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
