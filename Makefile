@@ -35,11 +35,12 @@ build: ## Build the programs into bin/, static and stripped.
 	go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/nagaya ./cmd/nagaya-sim ./cmd/nagaya-sim/household
 
 .PHONY: test
-test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with a real nginx and Docker.
+test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with two real nginx and Docker.
 	@.ci/debian-tar >/dev/null
 	@.ci/debian-tools >/dev/null
 	@.ci/box-tar >/dev/null
-	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 15m ./...
+	@.ci/sid-nginx >/dev/null
+	CI=1 CGO_ENABLED=1 .ci/with-docker go test -race -timeout 60m ./...
 
 .PHONY: demo
 demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it running.
@@ -84,7 +85,7 @@ prepare: ## Install what the tests need and is missing (Debian, root).
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.
-	@unformatted=$$($(GOFUMPT) -l agent cmd nginx packaging systemd); \
+	@unformatted=$$($(GOFUMPT) -l agent cmd internal nginx packaging systemd); \
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
@@ -92,7 +93,7 @@ lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scri
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
-	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cmd nginx systemd | \
+	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cmd internal nginx systemd | \
 	while IFS=: read -r file _ target; do \
 		echo "$$(dirname "$$file") $${target#func }"; \
 		go test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \

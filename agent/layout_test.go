@@ -40,6 +40,9 @@ var nouns = []string{
 // tools may be imported by whatever does I/O.
 var tools = []string{"agent/latest", "agent/backoff", "agent/atomicfile", "agent/lock", "agent/proc", "agent/awserror", "systemd"}
 
+// aids are for tests alone: nothing but tests and other aids imports them.
+var aids = []string{"internal/testenv", "nginx/nginxtest"}
+
 // told are the packages by which the demonstration understands what the program and
 // its nginx say of themselves.
 var told = []string{"agent/report", "agent/report/socket", "nginx"}
@@ -122,6 +125,12 @@ func forbidden(pkg, imported string) string {
 	own, ours := strings.CutPrefix(imported, module)
 	rank := slices.Index(nouns, pkg)
 	switch {
+	case ours && slices.Contains(aids, own) && !slices.Contains(aids, pkg):
+		return "it is for tests alone"
+	case slices.Contains(aids, pkg):
+		if ours && !slices.Contains(aids, own) {
+			return "an aid of tests knows nothing of the program, so that any test can import it"
+		}
 	case pkg == "agent/simaws" || strings.HasPrefix(pkg, "agent/simaws/"):
 		if ours {
 			return "the simulated cloud shares no code with what it tests"
@@ -224,6 +233,10 @@ func TestTheRuleNamesCulprits(t *testing.T) {
 		{"cmd/nagaya-sim/demo", module + "agent", "from outside"},
 		{"agent/tools/x", module + "agent/tasks", "no place"},
 		{"cmd/nagaya", module + "agent", ""},
+		{"cmd/nagaya-sim/stage", module + "internal/testenv", "tests alone"},
+		{"nginx", module + "nginx/nginxtest", "tests alone"},
+		{"nginx/nginxtest", module + "internal/testenv", ""},
+		{"nginx/nginxtest", module + "nginx", "nothing of the program"},
 	} {
 		got := forbidden(row.pkg, row.imported)
 		if (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
@@ -235,6 +248,8 @@ func TestTheRuleNamesCulprits(t *testing.T) {
 // kept lists what must not be linked into the shipped program.
 var kept = map[string]string{
 	module + "agent/simaws":            "the simulated cloud",
+	module + "internal/testenv":        "what tests need",
+	module + "nginx/nginxtest":         "chooses the nginx of tests",
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",
 	"github.com/fxamacker/cbor/v2":     "the simulated cloud's wire format",

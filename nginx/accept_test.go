@@ -1,13 +1,13 @@
 package nginx
 
 import (
-	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -19,13 +19,36 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
+
+// Both sides of every difference between versions are tested: the newer nginx can all
+// that a Build tells of, and the installed one cannot, as Debian 12's.
+func TestBothKindsOfNginxAreTested(t *testing.T) {
+	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) {
+		b, err := ParseBuild(n.Says)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := n.Name == "newer"
+		for what, has := range map[string]bool{
+			"HTTP/3": b.HTTP3, "the directive http2": b.HTTP2Directive, "keepalive_min_timeout": b.KeepaliveMinTimeout,
+			"a variable with the port of a request": b.RequestPort, "TLS protocols by site": b.ProtocolsBySite,
+		} {
+			if has != want {
+				testenv.Need(t, fmt.Errorf("the %s nginx %v has %s: %v, want %v", n.Name, b.Version, what, has, want))
+			}
+		}
+	})
+}
 
 // TestAccepted asks a real nginx about every scene, rendered for what that
 // nginx can do.
-func TestAccepted(t *testing.T) {
-	binary, version := installed(t)
-	if _, err := ParseBuild(version); err != nil {
+func TestAccepted(t *testing.T) { nginxtest.Each(t, testAccepted) }
+
+func testAccepted(t *testing.T, n nginxtest.Nginx) {
+	if _, err := ParseBuild(n.Says); err != nil {
 		t.Fatal(err)
 	}
 	crt, key := writePair(t)
@@ -36,7 +59,7 @@ func TestAccepted(t *testing.T) {
 	}
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
-			s.build = version
+			s.build = n.Says
 			s.sites = slices.Clone(s.sites)
 			for i := range s.sites {
 				real(&s.sites[i].Cert)
@@ -62,30 +85,12 @@ func TestAccepted(t *testing.T) {
 			files := append(tree.Files(),
 				File{"snippets/http.d/a.conf", "map $host $mine { default 1; }\n"},
 				File{"snippets/site.d/a.example.com.conf", "add_header X-Mine $mine;\n"})
-			out, err := accepts(t, binary, dir, files)
+			out, err := accepts(t, n.Binary, dir, files)
 			if err != nil || strings.Contains(strings.ReplaceAll(out, `the "user" directive makes sense only`, ""), "[warn]") {
 				t.Errorf("nginx -t: %v\n%s\n%s", err, out, tree)
 			}
 		})
 	}
-}
-
-// installed finds the nginx of this system; the test is skipped without one, but not
-// where CI is set. NAGAYA_TEST_NGINX names another one to test with.
-func installed(t *testing.T) (binary, version string) {
-	t.Helper()
-	binary, err := exec.LookPath(cmp.Or(os.Getenv("NAGAYA_TEST_NGINX"), "nginx"))
-	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("nginx is not installed")
-		}
-		t.Fatal(err)
-	}
-	out, err := exec.Command(binary, "-V").CombinedOutput()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return binary, string(out)
 }
 
 // accepts writes files below a directory and lets nginx judge them.

@@ -15,6 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
 // strange is what a stranger brings along, one "NAME=value" a line: it is both the
@@ -129,8 +130,9 @@ func unshared(t *testing.T, text string) string {
 
 // nginx itself accepts what comes of the seeds, of everything that fuzzing has found so
 // far, and of words put together by chance.
-func TestLabelsAreAccepted(t *testing.T) {
-	binary, version := installed(t)
+func TestLabelsAreAccepted(t *testing.T) { nginxtest.Each(t, testLabelsAreAccepted) }
+
+func testLabelsAreAccepted(t *testing.T, n nginxtest.Nginx) {
 	corpus := slices.Clone(strange)
 	files, err := filepath.Glob("testdata/fuzz/FuzzLabelsToText/*")
 	if err != nil {
@@ -145,7 +147,7 @@ func TestLabelsAreAccepted(t *testing.T) {
 	}
 	crt, key := writePair(t)
 	p := certs.Pair{Name: "default", CertFile: crt, KeyFile: key, Fingerprint: "ab"}
-	b := mustBuild(version)
+	b := mustBuild(n.Says)
 	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	if _, err := os.Stat(b.StreamModule); err != nil && b.Stream == "dynamic" {
 		t.Fatal(err)
@@ -169,7 +171,7 @@ func TestLabelsAreAccepted(t *testing.T) {
 		}
 		tree := Render(s, b, all).Under(dir)
 		sites += len(tree.Sites)
-		if out, err := accepts(t, binary, dir, tree.Files()); err != nil {
+		if out, err := accepts(t, n.Binary, dir, tree.Files()); err != nil {
 			t.Errorf("nginx -t: %v\n%s\nof the words\n%s\nthat gave\n%s", err, out, strings.Join(words, "\n\n"), tree)
 		}
 	}

@@ -7,17 +7,13 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // The templates of a nightly job must be valid together: the timer names the service.
 func TestBatchTemplatesAreValid(t *testing.T) {
-	tool, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	tool := testenv.NeedCommand(t, "systemd-analyze")
 	dir := t.TempDir()
 	for _, kind := range []string{".service", ".timer"} {
 		content, err := os.ReadFile("nagaya-batch@" + kind)

@@ -7,16 +7,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // systemd itself compiles the catalog, and finds every entry again.
 func TestSystemdTakesTheCatalog(t *testing.T) {
-	if _, err := exec.LookPath("journalctl"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testenv.NeedCommand(t, "journalctl")
 	text, err := os.ReadFile("nagaya.catalog")
 	if err != nil {
 		t.Fatal(err)

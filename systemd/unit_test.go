@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/unit"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // units are what the package installs, and how much each service may be exposed in
@@ -22,13 +24,7 @@ var units = map[string]string{"nagaya.service": "20", "nagaya-nginx.service": "2
 // analyze runs systemd-analyze on copies of the units whose commands exist here.
 func analyze(t *testing.T, name string, args ...string) (string, error) {
 	t.Helper()
-	tool, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	tool := testenv.NeedCommand(t, "systemd-analyze")
 	dir := t.TempDir()
 	for unit := range units {
 		content, err := os.ReadFile(unit)

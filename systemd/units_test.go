@@ -72,15 +72,13 @@ func TestBooted(t *testing.T) {
 }
 
 func TestNoBusIsNamed(t *testing.T) {
-	if Booted() {
-		t.Skip("systemd runs here")
-	}
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
-	if _, err := LookUnit(context.Background(), "x.service"); !errors.Is(err, ErrNoBus) {
-		t.Errorf("got %v, want ErrNoBus", err)
+	unreachable := !Booted() || os.Geteuid() != 0 // root reaches a systemd that runs without a bus
+	if _, err := LookUnit(context.Background(), "x.service"); errors.Is(err, ErrNoBus) != unreachable {
+		t.Errorf("got %v, want ErrNoBus: %v", err, unreachable)
 	}
-	if err := StartUnit(context.Background(), "x.service"); !errors.Is(err, ErrNoBus) {
-		t.Errorf("got %v, want ErrNoBus", err)
+	if err := StartUnit(context.Background(), "x.service"); err == nil || errors.Is(err, ErrNoBus) != unreachable {
+		t.Errorf("got %v, want ErrNoBus: %v", err, unreachable)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // hidden is nginx's container, whose processes this one cannot see, with an engine
@@ -101,9 +103,7 @@ func TestHiddenWorkersAreAskedForNowAndThen(t *testing.T) {
 // The directory of the sockets is open to nginx as long as it may write there itself,
 // whoever it is in its container.
 func TestEncloseForNginxInAContainer(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root may give a directory to any group")
-	}
+	testenv.NeedRoot(t)
 	here := fmt.Sprint(os.Getpid()) // a number that is somebody else here
 	for _, row := range []struct {
 		name           string

@@ -2,20 +2,19 @@ package install
 
 import (
 	"errors"
-	"os"
 	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // An nginx that runs as another user than the agent is named, with a remedy: a drop-in
 // may have changed one of the two.
 func TestNginxOfAnotherUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root to be two users")
-	}
+	testenv.NeedRoot(t)
 	r := newRig(t)
 	r.run()
 	st := r.serve(r.tree(site("a.test", backend(t, "hello"))))

@@ -22,15 +22,13 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
 // eachQUIC runs a test with the nginx that can HTTP/3, and lets all sites have it.
 func eachQUIC(t *testing.T, test func(t *testing.T, r *rig)) {
-	each(t, func(t *testing.T, r *rig) {
-		if !r.o.Build.HTTP3 {
-			t.Logf("nginx %v cannot HTTP/3", r.o.Build.Version)
-			return
-		}
+	nginxtest.EachWith(t, nginxtest.HTTP3, func(t *testing.T, n nginxtest.Nginx) {
+		r := newRigOf(t, n)
 		r.settings.HTTP3 = true
 		test(t, r)
 	})

@@ -17,7 +17,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,6 +25,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
 // h2 is a client that speaks HTTP/2 only, in plain text with prior knowledge or over TLS.
@@ -244,27 +244,9 @@ func tlsEcho(t *testing.T) netip.AddrPort {
 	return addrOf(s)
 }
 
-// each runs a test with the nginx of this system and, where it was fetched, with
-// that of Debian unstable, which can more.
+// each runs a test with the nginx of this system and with a newer one, which can more.
 func each(t *testing.T, test func(t *testing.T, r *rig)) {
-	t.Run("installed", func(t *testing.T) { test(t, newRig(t)) })
-	newer, err := filepath.Abs("../../.cache/sid-nginx/nginx")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(newer); err != nil {
-		t.Logf("%s is not there (.ci/sid-nginx fetches it); the newer nginx is not tried", newer)
-		return
-	}
-	t.Run("newer", func(t *testing.T) {
-		r := newRig(t)
-		build, err := Detect(t.Context(), Options{Binary: newer})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.o.Binary, r.o.Build = newer, build
-		test(t, r)
-	})
+	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) { test(t, newRigOf(t, n)) })
 }
 
 func TestHTTP2ToClients(t *testing.T) {

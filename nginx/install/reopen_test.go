@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -91,9 +92,7 @@ func TestFaultSocketsRemoved(t *testing.T) {
 // At its sockets nginx believes whoever comes about the address of a client, so nobody
 // else on the host may get there.
 func TestSocketsAreForNginxAlone(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become somebody else")
-	}
+	testenv.NeedRoot(t)
 	r := newRig(t)
 	r.settings.User, r.settings.Group = "www-data", "www-data"
 	open(t, filepath.Dir(r.o.StateDir))

@@ -1,7 +1,6 @@
 package install
 
 import (
-	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -19,7 +18,6 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -32,6 +30,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
 // rig is a real nginx on high ports in a directory of its own, and what is
@@ -47,18 +46,16 @@ type rig struct {
 	ended    chan error
 }
 
-// newRig prepares everything and starts nothing. Without nginx the test is
-// skipped, but fails where CI is set. NAGAYA_TEST_NGINX names another one to test with.
+// newRig prepares everything for the installed nginx and starts nothing.
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	binary, err := exec.LookPath(cmp.Or(os.Getenv("NAGAYA_TEST_NGINX"), "nginx"))
-	if err != nil {
-		if os.Getenv("CI") == "" {
-			t.Skip("nginx is not installed")
-		}
-		t.Fatal(err)
-	}
-	build, err := Detect(t.Context(), Options{Binary: binary})
+	return newRigOf(t, nginxtest.Installed(t))
+}
+
+// newRigOf is newRig for another nginx.
+func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
+	t.Helper()
+	build, err := Detect(t.Context(), Options{Binary: n.Binary})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +82,7 @@ func newRig(t testing.TB) *rig {
 		}
 	}
 	r.o = Options{
-		Binary: binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
+		Binary: n.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
 		ReloadBurst: 1000, ConfirmTimeout: 10 * time.Second,
 	}
 	if testing.Verbose() {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -336,9 +337,11 @@ func TestWrongOptions(t *testing.T) {
 }
 
 // Idle keep-alive connections are closed by old workers; a client may send a
-// GET again, and so none is lost.
-func TestNothingIsLostOverReloads(t *testing.T) {
-	r := newRig(t)
+// GET again, and so none is lost. A POST it may not, and none is lost only where
+// nginx has keepalive_min_timeout.
+func TestNothingIsLostOverReloads(t *testing.T) { each(t, testNothingIsLostOverReloads) }
+
+func testNothingIsLostOverReloads(t *testing.T, r *rig) {
 	r.run()
 	a, b := backend(t, "one"), backend(t, "two")
 	r.serve(r.tree(site("a.test", a)))
@@ -347,18 +350,22 @@ func TestNothingIsLostOverReloads(t *testing.T) {
 	var wg sync.WaitGroup
 	var sent, failed atomic.Int64
 	var example atomic.Value
-	for range 4 {
-		wg.Go(func() {
-			c := r.client()
-			defer c.CloseIdleConnections()
-			for ctx.Err() == nil {
-				sent.Add(1)
-				if err := fetch(c, r.http("a.test", "/")); err != nil {
-					failed.Add(1)
-					example.Store(err.Error())
-				}
+	ask := func(method string) {
+		c := r.client()
+		defer c.CloseIdleConnections()
+		for ctx.Err() == nil {
+			sent.Add(1)
+			if err := fetch(c, r.request(method, r.http("a.test", "/"), "")); err != nil {
+				failed.Add(1)
+				example.Store(err.Error())
 			}
-		})
+		}
+	}
+	for range 4 {
+		wg.Go(func() { ask(http.MethodGet) })
+		if r.o.Build.KeepaliveMinTimeout {
+			wg.Go(func() { ask(http.MethodPost) })
+		}
 	}
 	const reloads = 20
 	for i := range reloads {
@@ -379,8 +386,8 @@ func TestNothingIsLostOverReloads(t *testing.T) {
 	t.Logf("%d requests over %d reloads", sent.Load(), reloads)
 }
 
-func fetch(c *http.Client, url string) error {
-	res, err := c.Get(url)
+func fetch(c *http.Client, req *http.Request) error {
+	res, err := c.Do(req)
 	if err != nil {
 		return err
 	}
@@ -396,9 +403,7 @@ func fetch(c *http.Client, url string) error {
 }
 
 func TestStateDirTroubles(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting needs root")
-	}
+	testenv.NeedRoot(t)
 	for _, row := range []struct {
 		name, code    string
 		live          bool // the kernel lets it happen under a running agent
@@ -424,9 +429,7 @@ func TestStateDirTroubles(t *testing.T) {
 			if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			if err := unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"); err != nil {
-				t.Skipf("mounting a tmpfs: %v", err)
-			}
+			testenv.Need(t, unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"))
 			t.Cleanup(func() {
 				r.crash()
 				if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write bake.sh into component.yaml anew")
@@ -30,16 +32,7 @@ func read(t *testing.T, name string) string {
 // packer is a real Packer: that of Debian 12, from before it had plugins.
 func packer(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	tool, err := filepath.Abs("../../.cache/debian-tools/usr/bin/packer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(tool); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf(".ci/debian-tools has not fetched Packer: %v", err)
-		}
-		t.Skip("there is no Packer; .ci/debian-tools fetches it")
-	}
+	tool := testenv.NeedFile(t, ".ci/debian-tools", ".cache/debian-tools/usr/bin/packer")
 	cmd := exec.Command(tool, append([]string{"validate"}, args...)...)
 	// It looks for credentials, and calls nobody.
 	cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1", "PACKER_NO_COLOR=1", "AWS_ACCESS_KEY_ID=none", "AWS_SECRET_ACCESS_KEY=none", "AWS_EC2_METADATA_DISABLED=true")

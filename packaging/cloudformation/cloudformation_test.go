@@ -509,7 +509,8 @@ func TestBatchWaitsForTheGate(t *testing.T) {
 	}
 }
 
-// The API takes so much from a file; and cfn-lint, which Debian does not have, agrees.
+// The API takes so much from a file; and cfn-lint agrees where it is installed, which
+// Debian does not have.
 func TestCloudFormationTakesIt(t *testing.T) {
 	var names []string
 	each(t, func(t *testing.T, name string, _ template) {
@@ -518,12 +519,10 @@ func TestCloudFormationTakesIt(t *testing.T) {
 			t.Errorf("%d bytes", n)
 		}
 	})
-	lint, err := exec.LookPath("cfn-lint")
-	if err != nil {
-		t.Skip("there is no cfn-lint here")
-	}
-	if out, err := exec.Command(lint, names...).CombinedOutput(); err != nil {
-		t.Errorf("cfn-lint: %v\n%s", err, out)
+	if lint, err := exec.LookPath("cfn-lint"); err == nil {
+		if out, err := exec.Command(lint, names...).CombinedOutput(); err != nil {
+			t.Errorf("cfn-lint: %v\n%s", err, out)
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // box is a Debian without a network, in which stubs stand for what belongs to AWS and
@@ -30,12 +32,8 @@ func command(t *testing.T, name string, args ...string) string {
 // The shed is the bucket and whatever else the container needs.
 func newBox(t *testing.T) box {
 	t.Helper()
-	if exec.Command("docker", "version").Run() != nil || os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatal("no Docker Engine answers, or this is not root")
-		}
-		t.Skip("it takes root and a Docker Engine")
-	}
+	testenv.NeedRoot(t)
+	testenv.Need(t, exec.Command("docker", "version").Run())
 	b := box{t: t, shed: t.TempDir()}
 	command(t, "go", "build", "-trimpath", "-o", b.shed+"/deb/usr/bin/nagaya", "../../cmd/nagaya")
 	for name, text := range map[string]string{

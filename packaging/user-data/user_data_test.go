@@ -10,11 +10,12 @@ import (
 	"net/mail"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var update = flag.Bool("update", false, "write batch.mime anew from ecs.sh")
@@ -113,16 +114,8 @@ for part in user_data.UserDataProcessor(paths).process(sys.stdin.buffer.read()).
 `
 
 func TestCloudInitFindsTheScript(t *testing.T) {
-	root, err := filepath.Abs("../../.cache/debian-tools")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(root); err != nil || os.Geteuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("cloud-init takes root and what .ci/debian-tools makes: %v", err)
-		}
-		t.Skip("cloud-init takes root and what .ci/debian-tools makes")
-	}
+	testenv.NeedRoot(t)
+	root := testenv.NeedFile(t, ".ci/debian-tools", ".cache/debian-tools")
 	script := read(t, "ecs.sh")
 	for _, name := range []string{"ecs.sh", "batch.mime"} {
 		cmd := exec.Command("chroot", root, "/usr/bin/python3", "-c", split)

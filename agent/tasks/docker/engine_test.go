@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // app is what runs in the test's containers: it listens, and takes a moment to
@@ -47,13 +48,8 @@ func main() {
 // packet filter), so a name that only one process can hold keeps them apart.
 func realEngine(t *testing.T) *client.Client {
 	t.Helper()
-	bin, err := exec.LookPath("dockerd")
-	if err != nil || os.Getuid() != 0 {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("a real Docker Engine needs dockerd and root: %v", err)
-		}
-		t.Skipf("a real Docker Engine needs dockerd and root: %v", err)
-	}
+	testenv.NeedRoot(t)
+	bin := testenv.NeedCommand(t, "dockerd")
 	alone(t)
 	// Not t.TempDir: the socket's path must stay below 108 bytes.
 	dir, err := os.MkdirTemp("", "nagaya-engine-")

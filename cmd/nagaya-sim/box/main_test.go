@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var made = flag.String("packages", "", "use the packages that an earlier run with -keep left in this `directory`")
@@ -34,14 +35,7 @@ func TestMain(m *testing.M) {
 	if why == nil && os.Geteuid() != 0 {
 		why = errors.New("only root can connect network namespaces")
 	}
-	if why != nil {
-		fmt.Fprintln(os.Stderr, "tests on whole machines need Docker and root:", why)
-		if os.Getenv("CI") != "" {
-			os.Exit(1)
-		}
-		fmt.Fprintln(os.Stderr, "skipped; run them with 'make test'")
-		os.Exit(0)
-	}
+	testenv.ExitWithout(why)
 	flag.Parse()
 	var err error
 	if packages = *made; packages == "" {

@@ -17,6 +17,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // debianImage is a Debian with nginx and systemd, for this run of the tests.
@@ -57,11 +59,10 @@ func removeImages(ctx context.Context, names ...string) error {
 // image, the stage's label, and no more than the configurations say.
 func debian(t *testing.T, s *Stage, name string, c container.Config, h container.HostConfig) string {
 	t.Helper()
-	if err := importDebian(); err != nil {
-		if os.Getenv("CI") == "" && os.Geteuid() != 0 {
-			t.Skip(err)
-		}
-		t.Fatal(err)
+	if err := importDebian(); os.Geteuid() != 0 {
+		testenv.Need(t, err)
+	} else {
+		must(t, err)
 	}
 	c.Image = debianImage
 	labels := map[string]string{stageLabel: s.id}

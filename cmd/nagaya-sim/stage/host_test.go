@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // swapFile replaces a file in one step, as who renews certificates should.
@@ -155,12 +156,7 @@ func TestPublicPortIsTaken(t *testing.T) {
 func ownDisk(t *testing.T, s *Stage) {
 	t.Helper()
 	dir := s.Path("state")
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=755"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("mounting a small disk: %v", err)
-	}
+	testenv.Need(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=755"))
 	t.Cleanup(func() {
 		if err := errors.Join(s.StopAgent(), syscall.Unmount(dir, syscall.MNT_DETACH)); err != nil {
 			t.Error(err)

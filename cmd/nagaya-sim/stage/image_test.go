@@ -27,6 +27,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // proxyImage is the project's image, for this run of the tests.
@@ -93,11 +94,10 @@ type proxy struct {
 func newProxy(t *testing.T, o Options) *proxy {
 	t.Helper()
 	s := newStage(t, o)
-	if err := buildImage(); err != nil {
-		if os.Getenv("CI") == "" && os.Geteuid() != 0 {
-			t.Skip(err)
-		}
-		t.Fatal(err)
+	if err := buildImage(); os.Geteuid() != 0 {
+		testenv.Need(t, err)
+	} else {
+		must(t, err)
 	}
 	p := &proxy{t: t, s: s}
 	return p

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // bin is where the programs under test are.
@@ -18,14 +20,7 @@ func Programs() string { return bin }
 // an nginx. Without them the tests are skipped, except where CI is set.
 func TestMain(m *testing.M) {
 	ctx := context.Background()
-	if err := Needs(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "end-to-end tests need Docker and nginx:", err)
-		if os.Getenv("CI") != "" {
-			os.Exit(1)
-		}
-		fmt.Fprintln(os.Stderr, "skipped; run them with 'make test'")
-		os.Exit(0)
-	}
+	testenv.ExitWithout(Needs(ctx))
 	var err error
 	if bin, err = os.MkdirTemp("", "nagaya-bin-"); err == nil {
 		err = Build(ctx, "../../..", bin)

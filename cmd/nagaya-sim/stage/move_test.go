@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // newRegion makes a cloud with a network whose addresses are real, and one free
@@ -19,10 +19,7 @@ import (
 func newRegion(t *testing.T) *Region {
 	t.Helper()
 	r, err := NewRegion(t.Context(), bin)
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("no network namespaces here: %v", err)
-	}
-	must(t, err)
+	testenv.Need(t, err)
 	t.Cleanup(func() {
 		for _, i := range r.hosts {
 			if t.Failed() {

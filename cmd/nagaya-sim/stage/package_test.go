@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // made is what makePackages has made: a directory with nagaya.deb, nagaya.rpm, and
@@ -84,12 +86,7 @@ func TestPackagesAreReproducible(t *testing.T) {
 
 func TestRPM(t *testing.T) {
 	rpm := filepath.Join(packages(t), "nagaya.rpm")
-	if _, err := exec.LookPath("rpm"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	testenv.NeedCommand(t, "rpm")
 	ask := func(args ...string) string {
 		t.Helper()
 		out, err := exec.Command("rpm", append(args, rpm)...).CombinedOutput()

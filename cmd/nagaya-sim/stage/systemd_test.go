@@ -14,6 +14,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 // bootScript installs the package in a Debian, as the making of an image does, once,
@@ -45,7 +47,7 @@ func boot(t *testing.T, s *Stage) *instance {
 	t.Helper()
 	socket, unix := strings.CutPrefix(s.dockerH, "unix://")
 	if !unix {
-		t.Skip("the Docker Engine has no socket to share")
+		testenv.Need(t, fmt.Errorf("a Docker Engine at a socket, and it is at %s", s.dockerH))
 	}
 	neighbour, err := s.Docker.ContainerInspect(t.Context(), "alpha-1", client.ContainerInspectOptions{})
 	must(t, err)

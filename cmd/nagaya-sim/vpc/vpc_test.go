@@ -7,11 +7,11 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/vpc"
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var (
@@ -30,10 +30,7 @@ func must(t *testing.T, err error) {
 func newVPC(t *testing.T) *vpc.VPC {
 	t.Helper()
 	v, err := vpc.New()
-	if err != nil && os.Getenv("CI") == "" {
-		t.Skipf("no network namespaces here: %v", err)
-	}
-	must(t, err)
+	testenv.Need(t, err)
 	t.Cleanup(func() { must(t, v.Close()) })
 	return v
 }
