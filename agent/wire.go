@@ -13,6 +13,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -220,10 +221,8 @@ const lookAgain = 5 * time.Second
 // persist tries until it succeeds. The error is that of ctx.
 func (a *agent) persist(ctx context.Context, pause time.Duration, try func() error) error {
 	for try() != nil {
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, pause) {
 			return ctx.Err()
-		case <-time.After(pause):
 		}
 	}
 	return nil

@@ -8,15 +8,16 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
@@ -68,7 +69,7 @@ func (v *visit) wait(ctx context.Context) error {
 				say(v.c.errs, "%v; waiting for it", err)
 			}
 			v.lost = true
-			rest(ctx, askAgain)
+			backoff.Sleep(ctx, askAgain)
 			continue
 		case err != nil:
 			return err
@@ -287,7 +288,7 @@ func (v *visit) follow(ctx context.Context, spent func() float64) <-chan gate.En
 	go func() {
 		defer close(brakes)
 		var now gate.Entry
-		rest(ctx, askAgain) // it has just reported
+		backoff.Sleep(ctx, askAgain) // it has just reported
 		for ctx.Err() == nil {
 			begun := time.Now()
 			e, err := v.client.Job(ctx, gate.Asked{Job: v.job, State: gate.Running, Spent: spent(), Slow: now.Slow, Quota: now.Quota}, sayRunning)
@@ -303,18 +304,10 @@ func (v *visit) follow(ctx context.Context, spent func() float64) <-chan gate.En
 					return
 				}
 			}
-			rest(ctx, pause)
+			backoff.Sleep(ctx, pause)
 		}
 	}()
 	return brakes
-}
-
-// rest waits for so long, or until ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(d):
-	}
 }
 
 // spentSoFar is what the command has cost until now.
@@ -324,17 +317,7 @@ func spentSoFar(own *brake.Cgroup, pid int) float64 {
 			return all
 		}
 	}
-	return cpuMinutes(pid)
-}
-
-// cpuMinutes is the CPU time of a process and its ended children so far; 0 when
-// it cannot be read.
-func cpuMinutes(pid int) float64 {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0
-	}
-	return statMinutes(string(b))
+	return proc.CPUTime(pid).Minutes()
 }
 
 // startError gives a command that could not be started the shell's exit codes.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -49,7 +49,7 @@ var errWait = errors.New("no answer yet")
 
 // repeat asks for ever: every so often when all is well, with growing pauses up to that when not.
 func repeat(ctx context.Context, every time.Duration, ask func(context.Context) (answer, error), answers chan<- answer) {
-	pause := time.Duration(0)
+	pause := backoff.Backoff{First: retryFirst, Most: every}
 	for {
 		a, err := ask(ctx)
 		select {
@@ -59,18 +59,12 @@ func repeat(ctx context.Context, every time.Duration, ask func(context.Context) 
 		}
 		wait := every
 		if err != nil {
-			pause = min(max(2*pause, retryFirst), every)
-			// Half to one and a half of the pause, so that a fleet does not ask in step.
-			wait = pause/2 + rand.N(pause)
+			wait = pause.Next()
 		} else {
-			pause = 0
+			pause.Reset()
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Sleep(ctx, wait) {
 			return
-		case <-t.C:
 		}
 	}
 }

@@ -5,14 +5,10 @@ package brake
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
@@ -49,7 +46,6 @@ const (
 	period = 100_000
 	// leastWeight is the smallest that Docker takes (docker run --cpu-shares); a service has 1024 unless it says otherwise.
 	leastWeight = 2
-	maxFile     = 1 << 20
 	mostHeld    = 200
 )
 
@@ -317,32 +313,16 @@ func (b *brake) keep() error {
 	if b.File == "" {
 		return nil
 	}
-	text, err := json.Marshal(b.held)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(b.File), "."+filepath.Base(b.File)+".*")
-	if err != nil {
+	if err := atomicfile.WriteJSON(b.File, b.held); err != nil {
 		return fmt.Errorf("writing down what a batch had: %w", err)
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(text)
-	if err = errors.Join(err, tmp.Close()); err != nil {
-		return fmt.Errorf("writing down what a batch had: %w", err)
-	}
-	return os.Rename(tmp.Name(), b.File)
+	return nil
 }
 
 // recall reads what an earlier agent took. A file that is not its own is nothing.
 func recall(file string) map[string]taken {
 	held := map[string]taken{}
-	f, err := os.Open(file)
-	if err != nil {
-		return held
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile))
-	if err != nil || json.Unmarshal(text, &held) != nil {
+	if atomicfile.ReadJSON(file, &held) != nil {
 		return map[string]taken{}
 	}
 	maps.DeleteFunc(held, func(id string, _ taken) bool { return len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" })

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -27,27 +28,11 @@ func (f file) tell(_ context.Context, d gate.Decision) error {
 	if err != nil {
 		return fmt.Errorf("encoding the decision: %w", err)
 	}
-	dir := filepath.Dir(f.path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, ".gate-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(append(text, '\n'))
-	if err == nil {
-		// Everybody may read it: cron jobs and containers run as anyone.
-		err = tmp.Chmod(0o644)
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", tmp.Name(), err)
-	}
-	return os.Rename(tmp.Name(), f.path)
+	// Everybody may read it: cron jobs and containers run as anyone.
+	return atomicfile.Write(f.path, append(text, '\n'), 0o644)
 }
 
 func (f file) problem(err error) problem.Problem {

@@ -5,10 +5,10 @@ package publish
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -123,7 +123,7 @@ type teller struct {
 func (t teller) run(ctx context.Context, decisions <-chan gate.Decision) {
 	var want, told gate.Decision
 	var has, done bool // want is set; told is what the outlet shows
-	var pause time.Duration
+	pause := backoff.Backoff{First: retryFirst, Most: retryLast}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	<-timer.C
@@ -137,7 +137,7 @@ func (t teller) run(ctx context.Context, decisions <-chan gate.Decision) {
 			return
 		case d := <-decisions:
 			want, has = d, true
-			if done && !t.outlet.every() && d.Open == told.Open || pause > 0 {
+			if done && !t.outlet.every() && d.Open == told.Open || pause.Failing() {
 				continue
 			}
 		case <-timer.C:
@@ -149,15 +149,15 @@ func (t teller) run(ctx context.Context, decisions <-chan gate.Decision) {
 		if ctx.Err() != nil {
 			continue
 		}
-		t.log(want, err, pause > 0, done && told.Open == want.Open)
+		t.log(want, err, pause.Failing(), done && told.Open == want.Open)
 		t.note(want, err)
 		if err != nil {
 			done = false
-			pause = min(max(2*pause, retryFirst), retryLast)
-			timer.Reset(pause/2 + rand.N(pause))
+			timer.Reset(pause.Next())
 			continue
 		}
-		told, done, pause = want, true, 0
+		told, done = want, true
+		pause.Reset()
 		timer.Stop()
 		if a := t.outlet.again(); a > 0 {
 			timer.Reset(a)

@@ -6,7 +6,6 @@ package discover
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"reflect"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -69,14 +69,11 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	w := &watcher{o: o, agent: &http.Client{Timeout: 2 * time.Second}, put: put}
+	w := &watcher{o: o, agent: &http.Client{Timeout: 2 * time.Second}, put: put, retry: backoff.Backoff{First: o.Retry}}
 	w.tell(identity.Identity{Host: w.host(netip.Addr{})})
 	for {
-		wait := w.look(ctx)
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, w.look(ctx)) {
 			return nil
-		case <-time.After(wait):
 		}
 	}
 }
@@ -87,7 +84,7 @@ type watcher struct {
 	put   func(identity.Identity)
 	last  identity.Identity
 	told  bool
-	retry time.Duration
+	retry backoff.Backoff
 	slow  time.Time // when everything is read next
 	looks int
 }
@@ -109,6 +106,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 			id.ECS = ecs
 		}
 	}
+	wait := w.o.Every
 	instance, notices, err := readInstance(ctx, w.o.IMDS, id, d)
 	if ctx.Err() != nil {
 		return 0
@@ -117,20 +115,20 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		// What was known stays known: an instance does not change its id because
 		// its metadata is slow.
 		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
-		if w.retry == 0 {
+		if !w.retry.Failing() {
 			w.o.Log.Warn("instance metadata does not answer", event.Key, event.MetadataSilent, "err", err)
 		}
-		most := mostRetry
+		w.retry.Most = mostRetry * w.o.Retry
 		if w.o.Spare && !id.Instance.Known {
-			most = spareRetry
+			w.retry.Most = spareRetry * w.o.Retry
 		}
-		w.retry = min(max(2*w.retry, w.o.Retry), time.Duration(most)*w.o.Retry)
+		wait = w.retry.Next()
 	} else {
-		if w.retry != 0 || !id.Instance.Known {
+		if w.retry.Failing() || !id.Instance.Known {
 			w.o.Log.Info("identity", event.Key, event.IdentityKnown, "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
 				"zone", instance.Zone, "life_cycle", instance.LifeCycle, "interface", instance.Primary.ID, "local_addr", instance.Primary.LocalAddr)
 		}
-		w.retry = 0
+		w.retry.Reset()
 		id.Instance, id.Notices, id.Problems = instance, notices, nil
 	}
 	if d == full {
@@ -140,10 +138,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 		id.Problems = append(id.Problems, noLocalAddr())
 	}
 	w.tell(id)
-	if w.retry > 0 {
-		return w.retry*9/10 + rand.N(w.retry/5+1)
-	}
-	return w.o.Every
+	return wait
 }
 
 // lookAround is look without instance metadata.

@@ -18,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
@@ -82,7 +83,7 @@ func realEngine(t *testing.T) *client.Client {
 		if time.Now().After(deadline) {
 			t.Fatalf("dockerd did not come up:\n%s", log.String())
 		}
-		sleep(t.Context(), 50*time.Millisecond)
+		backoff.Sleep(t.Context(), 50*time.Millisecond)
 	}
 }
 
@@ -99,7 +100,7 @@ func alone(t *testing.T) {
 		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
 			t.Fatalf("waiting for the engine of another test: %v", err)
 		}
-		sleep(t.Context(), 100*time.Millisecond)
+		backoff.Sleep(t.Context(), 100*time.Millisecond)
 	}
 }
 

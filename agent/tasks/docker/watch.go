@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -21,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -113,33 +113,19 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 		return fmt.Errorf("docker host %q: %w (want unix:///path or tcp://address:port)", o.Host, err)
 	}
 	w := &watch{Options: o, put: put, signs: newSigns(), since: time.Now().Add(-lookBack)}
-	retry := firstRetry
+	pause := backoff.Backoff{First: firstRetry, Most: o.RetryMax}
 	for {
 		listed, err := w.session(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if listed {
-			retry = firstRetry
+			pause.Reset()
 		}
 		w.lost(err)
-		// Up to a quarter less, so that many agents do not retry in step.
-		pause := retry - rand.N(retry/4+1)
-		if !sleep(ctx, pause) {
+		if !backoff.Sleep(ctx, pause.Next()) {
 			return nil
 		}
-		retry = min(2*retry, o.RetryMax)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 
@@ -188,7 +174,7 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 		listed = true
 		select {
 		case <-w.signs.wake:
-			if !sleep(ctx, w.pace.wait(time.Now())) {
+			if !backoff.Sleep(ctx, w.pace.wait(time.Now())) {
 				return true, ctx.Err()
 			}
 			select {

@@ -10,10 +10,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -70,23 +70,19 @@ func (o Options) withDefaults() Options {
 // that is not the agent's is a problem, ecs-agent-unreadable.
 func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 	w := &watch{Options: o.withDefaults(), put: put}
-	pause := w.Every
+	failed := backoff.Backoff{First: 2 * w.Every, Most: w.RetryMax}
 	for {
+		pause := backoff.Jitter(w.Every, w.Every/16)
 		if err := w.poll(ctx); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			w.lost(err)
-			pause = min(2*pause, w.RetryMax)
+			pause = failed.Next()
 		} else {
-			pause = w.Every
+			failed.Reset()
 		}
-		// Up to an eighth less, so that many agents do not ask in step.
-		t := time.NewTimer(pause - rand.N(pause/8+1))
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Sleep(ctx, pause) {
 			return nil
-		case <-t.C:
 		}
 	}
 }
