@@ -16,6 +16,7 @@ ARCHES := amd64 arm64
 DIST := dist
 KINDS := deb rpm
 COUNT ?= 1
+LINES ?= 23000
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
@@ -90,6 +91,10 @@ lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scri
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
 	shellcheck .ci/* packaging/*.sh packaging/*/*.sh cmd/nagaya-sim/box/boot.sh cmd/nagaya-sim/box/root/usr/local/libexec/*
+
+.PHONY: lines
+lines: ## Count the lines of the program by part; more code than LINES (23000) fails.
+	@.ci/lines $(LINES)
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).

@@ -14,7 +14,7 @@ import (
 
 // eachFile parses every Go file of the repository and passes it on with its path from
 // the top directory.
-func eachFile(t *testing.T, visit func(path string, set *token.FileSet, f *ast.File)) {
+func eachFile(t *testing.T, set *token.FileSet, visit func(path string, f *ast.File)) {
 	t.Helper()
 	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
 		switch {
@@ -29,10 +29,9 @@ func eachFile(t *testing.T, visit func(path string, set *token.FileSet, f *ast.F
 		if err != nil {
 			return err
 		}
-		set := token.NewFileSet()
 		f, err := parser.ParseFile(set, file, nil, parser.ParseComments)
 		if err == nil {
-			visit(filepath.ToSlash(rel), set, f)
+			visit(filepath.ToSlash(rel), f)
 		}
 		return err
 	})
@@ -62,8 +61,8 @@ func skips(set *token.FileSet, f *ast.File) []string {
 
 // A test is skipped by testenv.Need alone, which fails where CI is set.
 func TestRuleOnlyNeedSkips(t *testing.T) {
-	here, files := 0, 0
-	eachFile(t, func(path string, set *token.FileSet, f *ast.File) {
+	here, files, set := 0, 0, token.NewFileSet()
+	eachFile(t, set, func(path string, f *ast.File) {
 		files++
 		found := skips(set, f)
 		switch {
