@@ -21,6 +21,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -200,7 +201,7 @@ func (a *agent) resolveAll(layers ...[]config.Value) (config.Resolved, error) {
 	if _, err := address.ParseClaims(r.Config.Address.Claim); err != nil {
 		return r, &config.Error{Where: r.From["address.claim"], Field: "address.claim", Reason: err.Error()}
 	}
-	if _, err := GateSettings(r.Config.Gate); err != nil {
+	if _, err := gate.NewSettings(r.Config.Gate, time.LoadLocation); err != nil {
 		return r, from(r, err)
 	}
 	return r, nil

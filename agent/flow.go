@@ -13,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
+	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
@@ -52,12 +53,12 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return err
 	}
 	var (
-		b    = a.board
-		g    = newGroup(ctx)
-		plan = newPlanner(a, c)
-		able = newReadiness(c.Address.Ready)
-		door = newDoor(a, c)
-		pace = &pace{}
+		b     = a.board
+		g     = newGroup(ctx)
+		plan  = newPlanner(a, c)
+		able  = newReadiness(c.Address.Ready)
+		gates = loop.New(a.gateOptions(c))
+		pace  = &pace{}
 
 		said, lost = openWishes(c)
 		asked      = make(chan claim.Wish)
@@ -69,10 +70,11 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		foreseen  = latest.New[install.Outlook]()
 		decisions = latest.New[gate.Decision]()
 		brakes    = latest.New[gate.Decision]()
+		metered   = latest.New[[]string]() // ids of batch containers
+		braked    = latest.New[[]string]()
 	)
 	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
-	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, door.identity.Put)}
-	door.batches = plan.batches
+	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, gates.Identity.Put)}
 	plan.keep, plan.offer, plan.saw, plan.outlook.put = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
@@ -86,7 +88,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
-		return claim.Run(ctx, a.remembering(a.claimOptions(c), said, asked, door.released.Put), whoClaims.C(), b.address)
+		return claim.Run(ctx, a.remembering(a.claimOptions(c), said, asked, gates.Released.Put), whoClaims.C(), b.address)
 	})
 
 	// What runs here, and what should be served?
@@ -108,7 +110,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return probe.Run(ctx, probe.Options{Log: a.o.Log}, wanted.C(), plan.reach.Put)
 	})
 	g.run("plan", func(ctx context.Context) error {
-		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks)
+		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks, latest.Tee(gates.Batches.Put, metered.Put, braked.Put))
 	})
 	g.run("nginx", func(ctx context.Context) error {
 		return a.serve(ctx, c, pace.every, plan, trees.C(), foreseen.C(), latest.Tee(b.nginx, able.nginx.Put))
@@ -120,14 +122,14 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// How many credits are there, and may batches start?
 	g.run("meter", func(ctx context.Context) error {
-		return meter.Run(ctx, a.meterOptions(c, plan.batches), whoMeters.C(), door.readings.Put)
+		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
 	})
 	g.run("gate", func(ctx context.Context) error {
-		return door.run(ctx, latest.Tee(decisions.Put, brakes.Put), latest.Tee(pace.credit, b.credit), b.decision)
+		return gates.Run(ctx, latest.Tee(pace.credit, b.credit), latest.Tee(decisions.Put, brakes.Put, b.decision))
 	})
 	g.run("brake", func(ctx context.Context) error {
 		return brake.Run(ctx, brake.Options{
-			Log: a.o.Log, Host: c.Docker.Host, Batches: plan.batches, File: statePath(c, "brakes.json"),
+			Log: a.o.Log, Host: c.Docker.Host, Batches: braked.C(), File: statePath(c, "brakes.json"),
 		}, brakes.C(), func(ps []problem.Problem) { a.upkeep("brake", ps) })
 	})
 	g.run("publish", func(ctx context.Context) error {
@@ -136,7 +138,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// Who asks?
 	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, c, front, answers{a, door, me, asked})
+		return a.listenSocket(ctx, c, front, answers{a, gates, me, asked})
 	})
 	if c.Metrics.Listen != "" {
 		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })

@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
@@ -77,7 +76,7 @@ type planner struct {
 	tree     string            // generation of the last tree
 	remarks  []problem.Problem // of the last tree
 	running  report.Tasks
-	batchIDs atomic.Pointer[[]string]
+	batches  []string
 }
 
 func newPlanner(a *agent, c config.Config) *planner {
@@ -133,7 +132,7 @@ const (
 )
 
 // run plans whenever something was said, until ctx ends.
-func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) error {
+func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks), putBatches func([]string)) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	due, lull := time.NewTimer(replan), time.NewTimer(quiet)
@@ -141,7 +140,7 @@ func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTre
 	defer lull.Stop()
 	for {
 		now := time.Now()
-		p.plan(now, putWanted, putTree, putTable, putTasks)
+		p.plan(now, putWanted, putTree, putTable, putTasks, putBatches)
 		due.Reset(p.untilNext(now))
 		if lull.Stop(); p.outlook.from != nil {
 			lull.Reset(quiet)
@@ -197,7 +196,7 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 
 // plan makes the table and the tree of what is known now, and gives away what
 // has changed.
-func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks)) {
+func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks), putBatches func([]string)) {
 	snapshot := tasks.Merge(p.docker, p.ecs, p.files)
 	p.lookForSelf(&snapshot)
 	if p.saw != nil {
@@ -206,6 +205,10 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	if running := p.countTasks(snapshot); !reflect.DeepEqual(running, p.running) {
 		p.running = running
 		putTasks(running)
+	}
+	if ids := snapshot.Batches(); !slices.Equal(ids, p.batches) {
+		p.batches = ids
+		putBatches(ids)
 	}
 	before := *p.table
 	from, local, found := vantageOf(p.inside, snapshot.Containers, p.local)
@@ -321,31 +324,13 @@ func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
 }
 
 func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
-	r := report.Tasks{At: s.At, Complete: s.Complete, ECSAgent: p.ecs.Complete, Problems: s.Problems}
-	ids := []string{}
+	r := report.Tasks{At: s.At, Complete: s.Complete, ECSAgent: p.ecs.Complete, Problems: s.Problems, Batches: len(s.Batches())}
 	for _, c := range s.Containers {
-		batch := c.IsBatch()
 		if c.State == tasks.Running {
 			r.Running++
-		} else if c.State != tasks.Paused || !batch {
-			continue
-		}
-		if batch {
-			r.Batches++
-			ids = append(ids, c.ID)
 		}
 	}
-	p.batchIDs.Store(&ids)
 	return r
-}
-
-// batches returns the ids of the batch containers that run or are paused; the meter
-// counts their CPU time apart, and the brake holds them back. It may be called from any goroutine.
-func (p *planner) batches() []string {
-	if ids := p.batchIDs.Load(); ids != nil {
-		return *ids
-	}
-	return nil
 }
 
 // routesFile is where it is kept who holds which host and port.

@@ -114,7 +114,7 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 		return probe.Run(ctx, probe.Options{}, wanted.C(), pl.reach.Put)
 	})
 	g.run("plan", func(ctx context.Context) error {
-		return pl.run(ctx, wanted.Put, func(t nginx.Tree) { p.Tree = t; done() }, func(t route.Table) { p.Table = t }, b.tasks)
+		return pl.run(ctx, wanted.Put, func(t nginx.Tree) { p.Tree = t; done() }, func(t route.Table) { p.Table = t }, b.tasks, func([]string) {})
 	})
 	_ = g.wait() // a source that fails says so in its problems
 	s := b.read()

@@ -18,6 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -57,9 +58,17 @@ func (a *agent) remembering(o claim.Options, w *wishes, asked <-chan claim.Wish,
 	return o
 }
 
-func (a *agent) meterOptions(c config.Config, batches func() []string) meter.Options {
+// gateOptions are those of the gate's loop.
+func (a *agent) gateOptions(c config.Config) loop.Options {
+	settings, _ := gate.NewSettings(c.Gate, time.LoadLocation) // checked when the configuration was read
+	return loop.Options{
+		Settings: settings, CreditFile: statePath(c, "credit.json"), GateFile: statePath(c, "gate.json"), Log: a.o.Log,
+	}
+}
+
+func (a *agent) meterOptions(c config.Config, batches <-chan []string) meter.Options {
 	return meter.Options{
-		Log: a.o.Log, Proc: c.Credit.ProcDir, Cgroup: c.Credit.CgroupDir, Every: c.Credit.Every, Batch: batches,
+		Log: a.o.Log, Proc: c.Credit.ProcDir, Cgroup: c.Credit.CgroupDir, Every: c.Credit.Every, Batches: batches,
 		CloudWatch: a.cloud.cloudwatch(), CloudEvery: c.Credit.CloudWatch, EC2: a.cloud.ec2(""),
 	}
 }
@@ -316,7 +325,7 @@ func (a *agent) upkeep(kind string, ps []problem.Problem) {
 // answers is what the socket may ask of the agent.
 type answers struct {
 	a    *agent
-	door *door
+	gate *loop.Loop
 	self *self
 	// asked takes a wish to the claim.
 	asked chan<- claim.Wish
@@ -345,5 +354,5 @@ func (x answers) Reload() error { return x.a.reload() }
 func (x answers) Leave(yes bool) error { return x.self.leave(yes) }
 
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
-	return x.door.job(ctx, asked)
+	return x.gate.Job(ctx, asked)
 }

@@ -7,6 +7,7 @@ package gate
 import (
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
@@ -101,4 +102,32 @@ func positive[T float64 | time.Duration](v, otherwise T) T {
 		return v
 	}
 	return otherwise
+}
+
+// noCredits is an amount that is as good as none.
+const noCredits = 1e-6
+
+// NewSettings translates the configuration, in which 0 is 0 and config.Auto leaves the choice to the type, into Settings, in
+// which 0 is the default and less is none. Zones are looked up by zone, which time.LoadLocation is. The error is a
+// *config.Error that names the field.
+func NewSettings(c config.Gate, zone func(string) (*time.Location, error)) (Settings, error) {
+	s := Settings{
+		Horizon: c.Horizon, Dwell: c.Dwell, StaleAfter: c.StaleAfter, Busy: c.Busy, Slow: Slow(c.Slow),
+		SurplusLimit: c.SurplusLimit, SurplusDollars: c.SurplusDollars, SurplusPeriod: Period(c.SurplusPeriod), SurplusPrice: max(c.SurplusPrice, 0),
+	}
+	switch c.Reserve {
+	case config.Auto:
+	case 0:
+		s.Reserve = -1
+	default:
+		s.Reserve = c.Reserve
+	}
+	if c.OpenMark != config.Auto {
+		s.OpenMark = max(c.OpenMark, noCredits)
+	}
+	var err error
+	if s.Windows, err = ParseWindows(c.Windows, zone); err != nil {
+		return s, &config.Error{Field: "gate.windows", Reason: err.Error()}
+	}
+	return s, nil
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 )
 
@@ -118,7 +118,7 @@ func (c *cli) rehearse(f simulateFlags) (rehearsal.Options, []rehearsal.Policy, 
 	if err != nil {
 		return o, nil, err
 	}
-	o.Settings, err = agent.GateSettings(r.Config.Gate)
+	o.Settings, err = gate.NewSettings(r.Config.Gate, time.LoadLocation)
 	return o, policies, err
 }
 

@@ -25,9 +25,9 @@ type Options struct {
 	Cgroup string
 	// Every is the time between readings, 5 s by default.
 	Every time.Duration
-	// Batch returns the full ids of the containers that are batches; it is called at every
-	// reading and must not block. Nil means that there are none.
-	Batch func() []string
+	// Batches delivers the full ids of the containers that are batches whenever they have
+	// changed. Nil means that there are none.
+	Batches <-chan []string
 	// CloudWatch is asked for the balance; *cloudwatch.Client satisfies it. Nil
 	// means that the balance is never known. The Region is given with each call.
 	CloudWatch MetricStatistics
@@ -59,9 +59,6 @@ func (o Options) withDefaults() Options {
 	if o.ModeEvery <= 0 {
 		o.ModeEvery = time.Hour
 	}
-	if o.Batch == nil {
-		o.Batch = func() []string { return nil }
-	}
 	return o
 }
 
@@ -81,6 +78,7 @@ type meter struct {
 	name     string // of this run, see credit.CPU.Meter
 	stat     *procStat
 	batches  *batches
+	batchIDs []string
 	instance identity.Instance
 	cloud    credit.Cloud
 	mode     credit.Mode
@@ -103,11 +101,13 @@ func Run(ctx context.Context, o Options, who <-chan identity.Identity, put func(
 	defer func() { m.stop() }()
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
+	put(m.read(time.Now()))
 	for {
-		put(m.read(time.Now()))
 		select {
 		case <-ctx.Done():
 			return nil
+		case m.batchIDs = <-o.Batches:
+			continue // they are read at the next tick
 		case <-tick.C:
 		case a := <-answers:
 			m.take(a)
@@ -118,6 +118,7 @@ func Run(ctx context.Context, o Options, who <-chan identity.Identity, put func(
 				m.ask(ctx, &asking, answers)
 			}
 		}
+		put(m.read(time.Now()))
 	}
 }
 
@@ -203,7 +204,7 @@ func (m *meter) read(now time.Time) credit.Reading {
 		})
 	} else {
 		cpu.Meter = m.name
-		cpu.Batch = m.batches.read(m.o.Batch(), now, float64(cpu.Online))
+		cpu.Batch = m.batches.read(m.batchIDs, now, float64(cpu.Online))
 		r.CPU = cpu
 	}
 	for _, p := range m.standing {

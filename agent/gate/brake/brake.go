@@ -30,8 +30,8 @@ type Options struct {
 	Log *slog.Logger
 	// Host is the Docker Engine's address; empty is unix:///var/run/docker.sock.
 	Host string
-	// Batches returns the full ids of the batch containers that run or are paused, and nothing else; it must not block.
-	Batches func() []string
+	// Batches delivers the full ids of the batch containers that run or are paused, and no other's, whenever they have changed. May be nil.
+	Batches <-chan []string
 	// File keeps what was taken from which container, so that the next agent gives it back if this one is killed.
 	File string
 	// Every is how often the containers are looked at without a decision, 10 s by default.
@@ -64,6 +64,7 @@ type taken struct {
 type brake struct {
 	Options
 	engine *client.Client
+	ids    []string // of the batch containers
 	held   map[string]taken
 	light  map[string]bool // containers whose weight is seen to
 	failed map[string]string
@@ -106,6 +107,7 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 			return nil
 		case d := <-decisions:
 			want, b.known = d.Brake, b.known || d.Known
+		case b.ids = <-o.Batches:
 		case <-tick.C:
 		}
 		if b.apply(ctx, want) {
@@ -118,8 +120,7 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 func (b *brake) apply(ctx context.Context, want gate.Brake) bool {
 	before := maps.Clone(b.failed)
 	present := map[string]bool{}
-	ids := b.Batches()
-	for _, id := range ids[:min(len(ids), mostHeld)] {
+	for _, id := range b.ids[:min(len(b.ids), mostHeld)] {
 		present[id] = true
 		b.note(ctx, id, b.one(ctx, id, want))
 	}

@@ -132,7 +132,7 @@ func TestContainersAreHeldBack(t *testing.T) {
 		start(t, cli, ref, container.Resources{CPUQuota: 60_000, CPUPeriod: 200_000}),
 	}
 	service := start(t, cli, ref, container.Resources{})
-	o := Options{Host: cli.DaemonHost(), File: filepath.Join(t.TempDir(), "brakes.json"), Batches: func() []string { return ids }, Every: 20 * time.Millisecond}
+	o := Options{Host: cli.DaemonHost(), File: filepath.Join(t.TempDir(), "brakes.json"), Every: 20 * time.Millisecond}
 	const free, paused = "shares 2|shares 2 nano 500000000|shares 2 quota 60000/200000",
 		"shares 2 paused|shares 2 nano 500000000 paused|shares 2 quota 60000/200000 paused"
 	want := func(d gate.Decision, decisions chan<- gate.Decision, want string) {
@@ -153,6 +153,9 @@ func TestContainersAreHeldBack(t *testing.T) {
 	run := func() (chan<- gate.Decision, func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		decisions, ended := make(chan gate.Decision), make(chan error, 1)
+		batches := make(chan []string, 1)
+		batches <- ids
+		o.Batches = batches
 		go func() {
 			ended <- Run(ctx, o, decisions, func(ps []problem.Problem) {
 				if len(ps) > 0 {

@@ -1,4 +1,4 @@
-package agent
+package loop
 
 import (
 	"bytes"
@@ -35,9 +35,9 @@ func linesByKind(t *testing.T, log *bytes.Buffer) map[string]int {
 func TestTheGateOfAHealthyDay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		a, c := newTestAgent(t)
-		a.o.Log = slog.New(slog.NewJSONHandler(&log, nil))
-		p := openDoor(t, a, c)
+		o := options(t.TempDir())
+		o.Log = slog.New(slog.NewJSONHandler(&log, nil))
+		r := start(t, o)
 		const step, earned, most = time.Minute, 0.2, 288 // a t3.micro, per minute
 		var (
 			random  = rand.New(rand.NewPCG(1, 2))
@@ -54,22 +54,22 @@ func TestTheGateOfAHealthyDay(t *testing.T) {
 			}
 			used := (0.04 + 0.08*max(0, math.Sin((hour-7)/16*math.Pi))) * (0.5 + random.Float64()) * step.Minutes()
 			for _, j := range jobs {
-				used += j.step(p, step.Minutes())
+				used += j.step(r, step.Minutes())
 			}
-			p.busy += used
+			r.busy += used
 			balance = min(most, max(0, balance+earned*step.Minutes()-used))
 			if at%credit.Period == 0 {
-				p.cloudSays(balance)
+				r.cloudWatchPoint(balance)
 			}
-			p.d.readings.Put(credit.Reading{
+			r.l.Readings.Put(credit.Reading{
 				At: time.Now(), InstanceID: "i-1", Type: "t3.micro", Mode: credit.Standard, ModeKnown: true, StartedAt: began,
-				CPU:   credit.CPU{Known: true, Boot: "b", Meter: "m", Online: 2, Busy: p.busy},
-				Cloud: credit.Cloud{Balance: credit.Metric{Known: true, Measure: credit.Measure{At: p.anchor, Value: p.balance}}},
+				CPU:   credit.CPU{Known: true, Boot: "b", Meter: "m", Online: 2, Busy: r.busy},
+				Cloud: credit.Cloud{Balance: credit.Metric{Known: true, Measure: credit.Measure{At: r.anchor, Value: r.balance}}},
 			})
 			synctest.Wait()
 			time.Sleep(step) // virtual: in a bubble
 			synctest.Wait()
-			p.turn()
+			r.turn()
 		}
 		lines := linesByKind(t, &log)
 		t.Log(lines)
@@ -93,7 +93,7 @@ type nightly struct {
 }
 
 // step asks, or runs for a while, and returns what that spends.
-func (j *nightly) step(p *porch, minutes float64) float64 {
+func (j *nightly) step(r *running, minutes float64) float64 {
 	const need = 20
 	if j.phase == gate.Done {
 		return 0
@@ -105,7 +105,7 @@ func (j *nightly) step(p *porch, minutes float64) float64 {
 	case j.phase == gate.Admitted || j.phase == gate.Running:
 		a.State = gate.Running
 	}
-	j.phase = p.say(a).Phase
+	j.phase = r.ask(a).Phase
 	if a.State != gate.Running {
 		return 0
 	}

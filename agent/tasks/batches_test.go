@@ -1,0 +1,23 @@
+package tasks
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestBatches(t *testing.T) {
+	batch := map[string]string{"nagaya.batch": "true"}
+	s := Snapshot{Containers: []Container{
+		{ID: "a", State: Running},
+		{ID: "b", State: Running, Labels: batch},
+		{ID: "c", State: Paused, Labels: batch},
+		{ID: "d", State: Exited, Labels: batch},
+		{ID: "e", State: Paused},
+	}}
+	if got := fmt.Sprint(s.Batches()); got != "[b c]" {
+		t.Errorf("batches %s, want [b c]", got)
+	}
+	if got := (Snapshot{}).Batches(); got != nil {
+		t.Errorf("batches %v of nothing", got)
+	}
+}
