@@ -350,16 +350,17 @@ func wholeChronicle() []report.Entry {
 	server := func(i byte) route.Server {
 		return route.Server{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{172, 17, 0, i}), 80), Container: strings.Repeat(string('a'+rune(i)), 64), Ref: "web"}
 	}
-	status := func(p problem.Problem, sites ...route.Site) report.Status {
-		s := report.Status{At: at.Add(time.Minute), Routes: route.Table{Complete: true, Sites: sites}}
+	status := func(p problem.Problem, routes route.Table) report.Status {
+		s := report.Status{At: at.Add(time.Minute), Routes: routes}
 		if p.Code != "" {
 			p.Since = at
 			s.Problems = []problem.Problem{p}
 		}
 		return s
 	}
-	site := func(servers ...route.Server) route.Site {
-		return route.Site{Host: "a.test", Family: "web", Locations: []route.Location{{Path: "/", Servers: servers}}}
+	site := func(servers ...route.Server) route.Table {
+		s := route.Site{Host: "a.test", Family: "web", Locations: []route.Location{{Path: "/"}}}
+		return route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{s}}, Pools: route.Pools{s.PoolKey(s.Locations[0]): {Servers: servers}}}
 	}
 	wrong := problem.Problem{Code: "container-not-listening", Subject: "container web route a.test/", Text: "x", Hint: "y"}
 	var containers []tasks.Container
@@ -369,7 +370,7 @@ func wholeChronicle() []report.Entry {
 	var c report.Chronicle
 	var all []report.Entry
 	for _, s := range []report.Status{
-		status(wrong, site(server(1), server(2))), status(wrong, site(server(2))), status(problem.Problem{}, site()), status(problem.Problem{}),
+		status(wrong, site(server(1), server(2))), status(wrong, site(server(2))), status(problem.Problem{}, site()), status(problem.Problem{}, route.Table{Complete: true}),
 	} {
 		entries, _ := c.Tell(s, containers)
 		all = append(all, entries...)

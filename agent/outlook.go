@@ -29,7 +29,7 @@ func (p *planner) foresee() {
 	var tree nginx.Tree
 	table, ok := route.Foresee(in)
 	if p.outlook.till = table.Next; ok {
-		tree = nginx.Render(p.settings, p.nginx, table)
+		tree = nginx.Render(p.settings, p.nginx, table.Shape, table.Pools)
 	}
 	if tree.Generation == p.tree {
 		tree = nginx.Tree{}

@@ -65,7 +65,7 @@ type planner struct {
 	// outlives the agent too: who holds a host name must hold it after a restart.
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
-	keep     func(held)
+	keep     func(savedRoutes)
 	offer    func(offer)             // may be nil
 	saw      func([]tasks.Container) // may be nil
 	offered  string                  // the generation that was offered last
@@ -230,8 +230,7 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	}
 	p.readSnippets()
 	// A tree depends on these alone.
-	sites := held{table.Sites, table.Streams}
-	moved := !reflect.DeepEqual(sites, held{before.Sites, before.Streams})
+	moved := !reflect.DeepEqual(table.Shape, before.Shape) || !reflect.DeepEqual(table.Pools, before.Pools)
 	generation := ""
 	if p.hasNginx && table.Complete && ready {
 		if moved || p.restyled || !p.told {
@@ -249,7 +248,7 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		p.outlook.from = &in
 	}
 	if p.keep != nil && table.Complete && moved { // nobody waits for this, which goes to the disk
-		p.keep(sites)
+		p.keep(savedRoutes{Complete: true, Shape: table.Shape, Pools: table.Pools})
 	}
 }
 
@@ -315,7 +314,7 @@ func (p *planner) readSnippets() {
 }
 
 func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
-	tree := nginx.Render(p.settings, p.nginx, table)
+	tree := nginx.Render(p.settings, p.nginx, table.Shape, table.Pools)
 	p.told, p.restyled, p.holdTill = true, false, time.Time{}
 	if tree.Generation != p.tree || !slices.Equal(tree.Problems, p.remarks) {
 		p.tree, p.remarks = tree.Generation, tree.Problems
@@ -336,11 +335,8 @@ func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
 // routesFile is where it is kept who holds which host and port.
 const routesFile = "routes.json"
 
-// held is what is kept of a table: all that the next one depends on.
-type held struct {
-	Sites   []route.Site   `json:"sites"`
-	Streams []route.Stream `json:"streams,omitempty"`
-}
+// savedRoutes is a table with all that the next one depends on, and nothing else.
+type savedRoutes = route.Table
 
 // recallRoutes takes what an earlier agent kept for the table before, if this
 // agent has made none yet.
@@ -348,17 +344,17 @@ func (a *agent) recallRoutes(c config.Config) {
 	if a.table.Sites != nil {
 		return
 	}
-	var before held
+	var before savedRoutes
 	if err := atomicfile.ReadJSON(statePath(c, routesFile), &before); err != nil {
 		a.o.Log.Warn("who held which host is lost; the oldest container gets it", event.Key, event.MemoryLost, "file", statePath(c, routesFile), "err", err)
 		return
 	}
-	a.table.Sites, a.table.Streams = before.Sites, before.Streams
+	a.table.Shape, a.table.Pools = before.Shape, before.Pools
 }
 
 // keepRoutes returns the function that keeps them.
-func (a *agent) keepRoutes(c config.Config) func(held) {
-	return func(now held) {
+func (a *agent) keepRoutes(c config.Config) func(savedRoutes) {
+	return func(now savedRoutes) {
 		if err := atomicfile.WriteJSON(statePath(c, routesFile), now); err != nil {
 			a.o.Log.Warn("who holds which host could not be kept", event.Key, event.MemoryUnkept, "file", statePath(c, routesFile), "err", err)
 		}

@@ -252,7 +252,7 @@ func TestAListThatFailsChangesNothing(t *testing.T) {
 		d.after(time.Hour)
 		d.wantTrees(1, "while Docker does not answer")
 		last := d.tables[len(d.tables)-1]
-		if last.Complete || len(last.Sites) != 1 || len(last.Sites[0].Locations[0].Servers) != 1 {
+		if last.Complete || len(last.Sites) != 1 || len(last.Pools[last.Sites[0].PoolKey(last.Sites[0].Locations[0])].Servers) != 1 {
 			d.t.Errorf("table %+v; want the site from before, and not complete", last)
 		}
 		if c := d.counts[len(d.counts)-1]; c.Complete || len(c.Problems) != 1 {

@@ -63,7 +63,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	if p.Tree.Generation == "" {
 		// Without Docker nothing would be changed; what is left to prove is nginx
 		// itself, its ports and the operator's snippets.
-		p.Tree = nginx.Render(pl.settings, build, route.Table{Complete: true})
+		p.Tree = nginx.Render(pl.settings, build, route.Shape{}, nil)
 	}
 	if !prove {
 		problem.Sort(p.Problems)

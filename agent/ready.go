@@ -57,12 +57,7 @@ func served(t route.Table, n nginx.Status) []string {
 	if !t.Complete || !n.Running || n.Generation == "" {
 		return nil
 	}
-	all := append([]string{}, t.LiveHosts()...)
-	for _, s := range t.Streams {
-		if len(s.Servers) > 0 {
-			all = append(all, s.Listen.String())
-		}
-	}
+	all := append(append([]string{}, t.LiveHosts()...), t.LivePorts()...)
 	return slices.DeleteFunc(all, func(h string) bool {
 		return slices.ContainsFunc(n.Quarantined, func(q nginx.Quarantine) bool { return q.Host == h && !q.LastGood })
 	})

@@ -17,15 +17,14 @@ import (
 // tableOf has one site for each word; one that begins with "-" has no server, one
 // with "/" behind it has a second path without one.
 func tableOf(words ...string) route.Table {
-	t := route.Table{Complete: true}
+	t := route.Table{Complete: true, Pools: route.Pools{}}
 	for _, w := range words {
 		host, vacant := strings.CutPrefix(w, "-")
 		host, half := strings.CutSuffix(host, "/")
-		l := route.Location{Path: "/"}
+		s := route.Site{Host: host, Locations: []route.Location{{Path: "/"}}}
 		if !vacant {
-			l.Servers = []route.Server{{Addr: netip.MustParseAddrPort("172.17.0.2:80")}}
+			t.Pools[s.PoolKey(s.Locations[0])] = route.Pool{Servers: []route.Server{{Addr: netip.MustParseAddrPort("172.17.0.2:80")}}}
 		}
-		s := route.Site{Host: host, Locations: []route.Location{l}}
 		if half {
 			s.Locations = append(s.Locations, route.Location{Path: "/api"})
 		}
@@ -80,7 +79,9 @@ func TestWhatIsServed(t *testing.T) {
 	up := nginx.Status{Running: true, Generation: "1", Quarantined: []nginx.Quarantine{{Host: "q.test"}, {Host: "tcp:2223"}}}
 	all := tableOf("a.test", "-b.test", "q.test")
 	for port, n := range map[uint16]int{2222: 1, 2223: 1, 2224: 0} {
-		all.Streams = append(all.Streams, route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: port}, Pool: route.Pool{Servers: make([]route.Server, n)}})
+		s := route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: port}}
+		all.Streams = append(all.Streams, s)
+		all.Pools[s.PoolKey()] = route.Pool{Servers: make([]route.Server, n)}
 	}
 	if got := served(all, up); !slices.Equal(got, []string{"a.test", "tcp:2222"}) {
 		t.Errorf("served %q", got)

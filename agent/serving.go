@@ -29,10 +29,10 @@ func (s *serving) see(n nginx.Status) route.Table {
 		s.confirmed = t
 		return t
 	}
-	live := s.confirmed.LiveHosts()
+	live, ports := s.confirmed.LiveHosts(), s.confirmed.LivePorts()
 	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !slices.Contains(live, site.Host) })
 	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(one route.Stream) bool {
-		return !slices.ContainsFunc(s.confirmed.Streams, func(o route.Stream) bool { return o.Listen == one.Listen && len(o.Servers) > 0 })
+		return !slices.Contains(ports, one.Listen.String())
 	})
 	return t
 }

@@ -28,7 +28,7 @@ var (
 const pathMax = 1024
 
 // checkSite says why a site cannot be written.
-func checkSite(s route.Site, b Build) error {
+func checkSite(s route.Site, pools route.Pools, b Build) error {
 	if !usableHost(s.Host) {
 		return errors.New("the host is neither a lower-case DNS name nor an expression that nginx could read")
 	}
@@ -36,7 +36,7 @@ func checkSite(s route.Site, b Build) error {
 		if s.TLS {
 			return errors.New("TLS cannot be both passed on and terminated")
 		}
-		if err := checkPool(s.Passthrough.Pool, b); err != nil {
+		if err := checkStreamOptions(*s.Passthrough, pools[s.PassthroughKey()], b); err != nil {
 			return fmt.Errorf("passthrough: %w", err)
 		}
 		if !b.StreamPreread || !b.StreamRealIP || !b.RealIP {
@@ -58,7 +58,7 @@ func checkSite(s route.Site, b Build) error {
 	}
 	seen := map[string]bool{}
 	for _, l := range s.Locations {
-		if err := checkLocation(l, b); err != nil {
+		if err := checkLocation(l, pools[s.PoolKey(l)], b); err != nil {
 			return fmt.Errorf("path %q: %w", cut(l.Path), err)
 		}
 		key := string(l.Match) + " " + l.Path
@@ -73,7 +73,7 @@ func checkSite(s route.Site, b Build) error {
 	return nil
 }
 
-func checkLocation(l route.Location, b Build) error {
+func checkLocation(l route.Location, p route.Pool, b Build) error {
 	switch l.Match {
 	case route.Regex, route.RegexFold:
 		if !usableExpression(l.Path) {
@@ -94,7 +94,7 @@ func checkLocation(l route.Location, b Build) error {
 	if l.ServerName != "" && !hostPattern.MatchString(l.ServerName) {
 		return errors.New("the server name is not a DNS name")
 	}
-	if l.Keepalive < 0 || l.Keepalive > 1<<16 {
+	if l.Keepalive < route.KeepaliveAuto || l.Keepalive > 1<<16 {
 		return errors.New("keepalive is out of its range")
 	}
 	switch l.Scheme {
@@ -120,7 +120,7 @@ func checkLocation(l route.Location, b Build) error {
 	if l.Auth != "" && !authPattern.MatchString(l.Auth) {
 		return errors.New("auth is not the base name of a file")
 	}
-	return checkServers(l.Balance, l.Servers, l.Allow)
+	return checkServers(l.Balance, p.Servers, l.Allow)
 }
 
 func checkServers(balance route.Balance, servers []route.Server, allow []netip.Prefix) error {
@@ -142,18 +142,18 @@ func checkServers(balance route.Balance, servers []route.Server, allow []netip.P
 	return nil
 }
 
-func checkPool(p route.Pool, b Build) error {
+func checkStreamOptions(o route.StreamOptions, p route.Pool, b Build) error {
 	if b.Stream == "" {
 		return errors.New("it needs nginx's stream module, which this build does not have")
 	}
-	if p.Timeout < 0 {
+	if o.Timeout < 0 {
 		return errors.New("the timeout may not be negative")
 	}
-	return checkServers(p.Balance, p.Servers, p.Allow)
+	return checkServers(o.Balance, p.Servers, o.Allow)
 }
 
 // checkStream says why a stream cannot be written.
-func checkStream(s route.Stream, b Build) error {
+func checkStream(s route.Stream, p route.Pool, b Build) error {
 	switch s.Listen.Protocol {
 	case route.TCP, route.UDP, route.TLS:
 	default:
@@ -170,7 +170,7 @@ func checkStream(s route.Stream, b Build) error {
 			return err
 		}
 	}
-	return checkPool(s.Pool, b)
+	return checkStreamOptions(s.StreamOptions, p, b)
 }
 
 func checkPair(c certs.Pair) error {

@@ -53,22 +53,23 @@ func FuzzRender(f *testing.F) {
 	f.Add("a.test; return 200 injected; } server { listen 9999;", "web", "/a{b}", "fastcgi", "least-conn", "serve", "a", "", "", "x", "", int64(-1), int64(5), true)
 	f.Add("a", "web", "/a;b'c(d)*$host", "https", "", "serve", "/a\"b", "", "a b", "10.0.0.1:0", "10.0.0.0/8", int64(9), int64(1e6), false)
 	f.Fuzz(func(t *testing.T, host, family, path, scheme, balance, plain, cert, fingerprint, auth, addr, allow string, body, timeout int64, flag bool) {
-		l := route.Location{
+		l := nestedLocation{Location: route.Location{
 			Path: path, StripPrefix: flag, Scheme: route.Scheme(scheme), Balance: route.Balance(balance),
 			BodySize: body, Timeout: time.Duration(timeout), Buffering: flag, Auth: auth,
-		}
+		}}
 		if a, err := netip.ParseAddrPort(addr); err == nil {
 			l.Servers = []route.Server{{Addr: a, Weight: int(body), Container: host, Ref: family}}
 		}
 		if p, err := netip.ParsePrefix(allow); err == nil {
 			l.Allow = []netip.Prefix{p}
 		}
-		site := route.Site{
-			Host: host, Family: family, TLS: flag, Plain: route.Plain(plain), Locations: []route.Location{l},
+		site := nestedSite{
+			Host: host, Family: family, TLS: flag, Plain: route.Plain(plain), Locations: []nestedLocation{l},
 			Cert: certs.Pair{Name: family, CertFile: cert, KeyFile: cert, Fingerprint: fingerprint},
 		}
 		for _, b := range []Build{mustBuild(debian122), {Version: MinVersion}} {
-			tree := Render(Default(), b, route.Table{Sites: []route.Site{site}})
+			shape, pools := flat([]nestedSite{site}, nil)
+			tree := Render(Default(), b, shape, pools)
 			if len(tree.Sites)+len(tree.Problems) != 1 {
 				t.Fatalf("%d sites and %d problems of one site", len(tree.Sites), len(tree.Problems))
 			}

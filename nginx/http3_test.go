@@ -11,10 +11,10 @@ import (
 
 // overHTTP3 are two sites with HTTP/3, one at a port of its own.
 func overHTTP3() scene {
-	own := func(host string, port uint16) route.Site {
-		return route.Site{Host: host, Family: host, TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{HTTPSPort: port}, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1)), spot("/vacant")}}
+	own := func(host string, port uint16) nestedSite {
+		return nestedSite{Host: host, Family: host, TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{HTTPSPort: port}, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1)), spot("/vacant")}}
 	}
-	return scene{build: debian130, settings: func(s *Settings) { s.HTTP3, s.IPv6 = true, true }, sites: []route.Site{own("a.test", 0), own("b.test", 8443)}}
+	return scene{build: debian130, settings: func(s *Settings) { s.HTTP3, s.IPv6 = true, true }, sites: []nestedSite{own("a.test", 0), own("b.test", 8443)}}
 }
 
 // said lists the sites' ports of HTTP/3 in what a tree writes, with whether clients are
@@ -81,7 +81,7 @@ func TestWithoutAPortOfHTTP3(t *testing.T) {
 // A stream's UDP port stays the stream's.
 func TestHTTP3AtAStreamsPort(t *testing.T) {
 	s := overHTTP3()
-	s.streams = []route.Stream{{Listen: route.Listen{Protocol: route.UDP, Port: 8443}, Family: "dns", Pool: pool(server("10.0.0.9:53", 1))}}
+	s.streams = []nestedStream{{Listen: route.Listen{Protocol: route.UDP, Port: 8443}, Family: "dns", Pool: pool(server("10.0.0.9:53", 1))}}
 	tree := s.render(nil)
 	if d := cmp.Diff([]string{"sites/a.test.conf 443 told", "sites/quic~443.conf 443"}, said(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

@@ -98,12 +98,12 @@ func FuzzLabelsToText(f *testing.F) {
 			s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		}
 		for _, b := range builds() {
-			tree := Render(s, b, both)
+			tree := Render(s, b, both.Shape, both.Pools)
 			checkWarranted(t, s, both, tree)
 			if _, err := readTokens(tree.Main); err != nil {
 				t.Errorf("main file: %v\n%s", err, tree.Main)
 			}
-			want, _ := Render(s, b, alone).Site("victim.test")
+			want, _ := Render(s, b, alone.Shape, alone.Pools).Site("victim.test")
 			got, ok := tree.Site("victim.test")
 			if !ok || unshared(t, got.Text) != unshared(t, want.Text) {
 				t.Errorf("the site of somebody else is now\n%s\nand was\n%s", got.Text, want.Text)
@@ -169,7 +169,7 @@ func testLabelsAreAccepted(t *testing.T, n nginxtest.Nginx) {
 		if s.Stderr = true; b.Stream != "" {
 			s.UpstreamCA = crt
 		}
-		tree := Render(s, b, all).Under(dir)
+		tree := Render(s, b, all.Shape, all.Pools).Under(dir)
 		sites += len(tree.Sites)
 		if out, err := accepts(t, n.Binary, dir, tree.Files()); err != nil {
 			t.Errorf("nginx -t: %v\n%s\nof the words\n%s\nthat gave\n%s", err, out, strings.Join(words, "\n\n"), tree)

@@ -10,24 +10,24 @@ import (
 )
 
 func TestRemarks(t *testing.T) {
-	locked := func(file string) route.Site {
-		return route.Site{Host: "a.test", Family: "web", Plain: route.Serve, Locations: []route.Location{
-			with(spot("/", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Auth = file }),
-			with(spot("/b", server("10.0.0.1:80", 1)), func(l *route.Location) { l.Auth = file }),
+	locked := func(file string) nestedSite {
+		return nestedSite{Host: "a.test", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
+			with(spot("/", server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Auth = file }),
+			with(spot("/b", server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Auth = file }),
 		}}
 	}
-	secure := func(change func(*route.Edge)) route.Site {
-		s := route.Site{Host: "a.test", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []route.Location{spot("/", server("10.0.0.1:80", 1))}}
+	secure := func(change func(*route.Edge)) nestedSite {
+		s := nestedSite{Host: "a.test", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}}
 		change(&s.Edge)
 		return s
 	}
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(server("10.0.0.2:443", 1))}}
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(server("10.0.0.2:443", 1))}}
 	trusting := func(s *Settings) { s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} }
 	for _, row := range []struct {
 		name     string
 		build    string
 		settings func(*Settings)
-		site     route.Site
+		site     nestedSite
 		want     []string
 	}{
 		{"nobody looked for password files", debian122, nil, locked("staff"), nil},
@@ -45,12 +45,12 @@ func TestRemarks(t *testing.T) {
 		{"HTTP/3 that this nginx cannot, for one site", debian122, nil, secure(func(e *route.Edge) { e.HTTP3 = route.On }), []string{"http3-not-offered site a.test"}},
 		{"HTTP/3 without TLS 1.3", debian130, nil, secure(func(e *route.Edge) { e.HTTP3, e.TLSPolicy = route.On, "AWS-TLS-1-2-2017-01" }), []string{"http3-not-offered site a.test"}},
 		{"HTTP/3 where no site has TLS 1.3", debian130, func(s *Settings) { s.TLSPolicy = "AWS-TLS-1-2-2017-01" }, secure(func(e *route.Edge) { e.HTTP3, e.TLSPolicy = route.On, "Mozilla-Modern" }), []string{"http3-not-offered site a.test"}},
-		{"HTTP/3 of a container's own TLS", debian130, nil, route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Edge: route.Edge{HTTP3: route.On}, Passthrough: passed.Passthrough}, []string{"http3-not-offered site p.test"}},
+		{"HTTP/3 of a container's own TLS", debian130, nil, nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Edge: route.Edge{HTTP3: route.On}, Passthrough: passed.Passthrough}, []string{"http3-not-offered site p.test"}},
 		{"HTTP/3 for all, and one container's own TLS", debian130, func(s *Settings) { s.HTTP3 = true }, passed, nil},
 		{"trusted proxies beside passthrough", debian122, trusting, passed, []string{"trusted-proxies-unseen nginx"}},
 		{"trusted proxies that speak the PROXY protocol", debian122, func(s *Settings) { trusting(s); s.ProxyProtocol = true }, passed, nil},
 	} {
-		tree := scene{build: row.build, settings: row.settings, sites: []route.Site{row.site}}.render(nil)
+		tree := scene{build: row.build, settings: row.settings, sites: []nestedSite{row.site}}.render(nil)
 		var got []string
 		for _, p := range tree.Problems {
 			got = append(got, p.Code+" "+p.Subject)

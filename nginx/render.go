@@ -14,11 +14,11 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// Render writes the configuration that serves the table: one main file and the
-// files of each site and stream. Equal inputs give equal trees. What cannot be
+// Render writes the configuration of that shape for the servers in the pools: one main
+// file and the files of each site and stream. Equal inputs give equal trees. What cannot be
 // written is left out and named in the tree's problems; the settings are taken as
 // they are, see Settings.Validate.
-func Render(s Settings, b Build, table route.Table) Tree {
+func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	s = s.withDefaults()
 	t := Tree{settings: s, build: b}
 	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
@@ -28,17 +28,17 @@ func Render(s Settings, b Build, table route.Table) Tree {
 			Hint: "install a build of nginx with --with-http_realip_module, or remove the setting",
 		})
 	}
-	sites := t.usable(table.Sites)
-	streams := t.usableStreams(table.Streams)
+	sites := t.usable(shape.Sites, pools)
+	streams := t.usableStreams(shape.Streams, pools)
 	t.reachHTTP3(sites, streams)
 	t.needs = needsOf(s, b, sites, streams)
 	t.remark(sites)
 	t.Sites = ownPorts(s, b, sites)
 	for _, site := range sites {
-		f := SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, t.needs, site)}
+		f := SiteFile{Host: site.Host, Name: fileName(site.Host), Text: renderSite(s, b, t.needs, site, pools)}
 		switch {
 		case site.Passthrough != nil:
-			f.Stream, f.SNI = renderPassthrough(s, site)
+			f.Stream, f.SNI = renderPassthrough(s, site, pools[site.PassthroughKey()])
 		case t.needs.passed:
 			f.SNI = sniLine(site.Host, TLSSocket(s.RunDir))
 		}
@@ -46,7 +46,7 @@ func Render(s Settings, b Build, table route.Table) Tree {
 	}
 	for _, stream := range streams {
 		at := stream.Listen.String()
-		t.Sites = append(t.Sites, SiteFile{Host: at, Name: fileName(at), Stream: renderStream(s, stream)})
+		t.Sites = append(t.Sites, SiteFile{Host: at, Name: fileName(at), Stream: renderStream(s, stream, pools[stream.PoolKey()])})
 	}
 	t.Main = renderMain(s, b, t.needs)
 	problem.Sort(t.Problems)
@@ -54,10 +54,10 @@ func Render(s Settings, b Build, table route.Table) Tree {
 }
 
 // usable returns the sites that can be written, and complains of the others.
-func (t *Tree) usable(all []route.Site) (sites []route.Site) {
+func (t *Tree) usable(all []route.Site, pools route.Pools) (sites []route.Site) {
 	seen := map[string]bool{}
 	for _, site := range all {
-		err := checkSite(site, t.build)
+		err := checkSite(site, pools, t.build)
 		if err == nil && seen[site.Host] {
 			err = errors.New("the host is there twice")
 		}
@@ -75,14 +75,14 @@ func (t *Tree) usable(all []route.Site) (sites []route.Site) {
 	return sites
 }
 
-func (t *Tree) usableStreams(all []route.Stream) (streams []route.Stream) {
+func (t *Tree) usableStreams(all []route.Stream, pools route.Pools) (streams []route.Stream) {
 	seen := map[route.Listen]bool{}
 	for _, s := range all {
 		at := s.Listen
 		if at.Protocol == route.TLS {
 			at.Protocol = route.TCP
 		}
-		err := checkStream(s, t.build)
+		err := checkStream(s, pools[s.PoolKey()], t.build)
 		if err == nil && seen[at] {
 			err = errors.New("the port is asked for twice")
 		}

@@ -83,7 +83,7 @@ func TestSameAddressNeedsNoReload(t *testing.T) {
 	s.sites = slices.Clone(s.sites)
 	srv := s.sites[0].Locations[0].Servers[0]
 	srv.Container, srv.Ref = "c2", "web:2/app"
-	s.sites[0].Locations = []route.Location{with(s.sites[0].Locations[0], func(l *route.Location) { l.Servers = []route.Server{srv} })}
+	s.sites[0].Locations = []nestedLocation{with(s.sites[0].Locations[0], func(l *nestedLocation) { l.Servers = []route.Server{srv} })}
 	if b := s.render(nil); a.Generation != b.Generation {
 		t.Error("a container that was replaced at the same address changed the configuration")
 	}
@@ -91,32 +91,33 @@ func TestSameAddressNeedsNoReload(t *testing.T) {
 
 func TestSameButServers(t *testing.T) {
 	b := mustBuild(debian122)
-	render := func(change func(*route.Site)) Tree {
-		s := route.Site{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []route.Location{
+	render := func(change func(*nestedSite)) Tree {
+		s := nestedSite{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
 			spot("/", server("10.0.0.1:80", 1), server("[2001:db8::1]:80", 1)), spot("/empty"),
 		}}
 		change(&s)
-		return Render(Settings{}, b, route.Table{Sites: []route.Site{s}, Streams: []route.Stream{
+		shape, pools := flat([]nestedSite{s}, []nestedStream{
 			{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Family: "git", Pool: pool(s.Locations[0].Servers...)},
-		}})
+		})
+		return Render(Settings{}, b, shape, pools)
 	}
-	first := render(func(*route.Site) {})
+	first := render(func(*nestedSite) {})
 	for _, c := range []struct {
 		name   string
-		change func(*route.Site)
+		change func(*nestedSite)
 		same   bool
 	}{
-		{"nothing", func(*route.Site) {}, true},
-		{"an address", func(s *route.Site) { s.Locations[0].Servers[0] = server("10.0.0.2:81", 1) }, true},
-		{"a weight", func(s *route.Site) { s.Locations[0].Servers[1].Weight = 1000 }, true},
-		{"one more", func(s *route.Site) { s.Locations[0].Servers = append(s.Locations[0].Servers, server("10.0.0.3:80", 1)) }, true},
-		{"one less", func(s *route.Site) { s.Locations[0].Servers = s.Locations[0].Servers[:1] }, true},
-		{"none", func(s *route.Site) { s.Locations[0].Servers = nil }, false},
-		{"some where none was", func(s *route.Site) { s.Locations[1].Servers = s.Locations[0].Servers }, false},
-		{"the balance", func(s *route.Site) { s.Locations[0].Balance = route.IPHash }, false},
-		{"a limit", func(s *route.Site) { s.Locations[0].BodySize = 2 }, false},
-		{"the host", func(s *route.Site) { s.Host = "b.example.com" }, false},
-		{"a family that looks like a server", func(s *route.Site) { s.Family = "\n    server 10.0.0.1:80;\n" }, false},
+		{"nothing", func(*nestedSite) {}, true},
+		{"an address", func(s *nestedSite) { s.Locations[0].Servers[0] = server("10.0.0.2:81", 1) }, true},
+		{"a weight", func(s *nestedSite) { s.Locations[0].Servers[1].Weight = 1000 }, true},
+		{"one more", func(s *nestedSite) { s.Locations[0].Servers = append(s.Locations[0].Servers, server("10.0.0.3:80", 1)) }, true},
+		{"one less", func(s *nestedSite) { s.Locations[0].Servers = s.Locations[0].Servers[:1] }, true},
+		{"none", func(s *nestedSite) { s.Locations[0].Servers = nil }, false},
+		{"some where none was", func(s *nestedSite) { s.Locations[1].Servers = s.Locations[0].Servers }, false},
+		{"the balance", func(s *nestedSite) { s.Locations[0].Balance = route.IPHash }, false},
+		{"a limit", func(s *nestedSite) { s.Locations[0].BodySize = 2 }, false},
+		{"the host", func(s *nestedSite) { s.Host = "b.example.com" }, false},
+		{"a family that looks like a server", func(s *nestedSite) { s.Family = "\n    server 10.0.0.1:80;\n" }, false},
 	} {
 		tree := render(c.change)
 		if got := tree.SameButServers(first); got != c.same || first.SameButServers(tree) != c.same {
@@ -126,7 +127,7 @@ func TestSameButServers(t *testing.T) {
 	if first.Without("a.example.com").SameButServers(first) {
 		t.Error("without a site it is the same")
 	}
-	if Render(Settings{HTTPPort: 81}, b, route.Table{}).SameButServers(Render(Settings{}, b, route.Table{})) {
+	if Render(Settings{HTTPPort: 81}, b, route.Shape{}, nil).SameButServers(Render(Settings{}, b, route.Shape{}, nil)) {
 		t.Error("with another main file it is the same")
 	}
 }

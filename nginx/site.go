@@ -62,7 +62,7 @@ func upstreamName(host string, l route.Location) string {
 	return "nagaya_" + strings.ReplaceAll(host, "*", "_") + "_" + digest(at)
 }
 
-func renderSite(s Settings, b Build, n needs, site route.Site) string {
+func renderSite(s Settings, b Build, n needs, site route.Site, pools route.Pools) string {
 	var t text
 	t.comment("Site " + site.Host + " of " + cut(site.Family) + ", written by nagaya.")
 	locations := slices.Clone(site.Locations)
@@ -70,8 +70,8 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Match, b.Match))
 	})
 	for _, l := range locations {
-		if len(l.Servers) > 0 {
-			upstream(&t, site.Host, l)
+		if p := pools[site.PoolKey(l)]; len(p.Servers) > 0 {
+			upstream(&t, site.Host, l, p)
 		}
 	}
 	if site.TLS && site.Edge.HSTS != "" {
@@ -85,7 +85,7 @@ func renderSite(s Settings, b Build, n needs, site route.Site) string {
 		root := false
 		for _, l := range locations {
 			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
-			location(&t, s, b, site, l)
+			location(&t, s, b, site, l, len(pools[site.PoolKey(l)].Servers) == 0)
 		}
 		switch {
 		case len(locations) == 0:
@@ -216,7 +216,7 @@ func (t *text) condition(words string, body func()) {
 }
 
 // upstream writes the servers of one path.
-func upstream(t *text, host string, l route.Location) {
+func upstream(t *text, host string, l route.Location, p route.Pool) {
 	t.block("upstream", []string{upstreamName(host, l)}, func() {
 		switch l.Balance {
 		case route.LeastConn:
@@ -224,11 +224,11 @@ func upstream(t *text, host string, l route.Location) {
 		case route.IPHash:
 			t.set("ip_hash")
 		}
-		serverLines(t, l.Servers)
+		serverLines(t, p.Servers)
 		if l.Scheme != route.FastCGI && l.Scheme != route.UWSGI {
 			t.comment("Shorter than what applications keep idle connections for (two seconds and more),")
 			t.comment("so that no request meets a connection that the other side is closing.")
-			t.set("keepalive", strconv.Itoa(or(l.Keepalive, 8)))
+			t.set("keepalive", strconv.Itoa(or(l.KeepaliveFor(p), 8)))
 			t.set("keepalive_timeout", "1s")
 		}
 	})
@@ -237,33 +237,33 @@ func upstream(t *text, host string, l route.Location) {
 // location writes a path prefix. nginx's own prefixes know no path segments, so
 // "/app" becomes two of them: exactly "/app", and all below "/app/"; "/apple"
 // is in neither.
-func location(t *text, s Settings, b Build, site route.Site, l route.Location) {
+func location(t *text, s Settings, b Build, site route.Site, l route.Location, isVacant bool) {
 	at := map[route.Match][]string{
 		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
 	}[l.Match]
 	if at != nil {
-		t.block("location", at, func() { locationBody(t, s, b, site, l, l.Path) })
+		t.block("location", at, func() { locationBody(t, s, b, site, l, isVacant, l.Path) })
 		return
 	}
 	base := strings.TrimRight(l.Path, "/")
 	if base == "" {
-		t.block("location", []string{"/"}, func() { locationBody(t, s, b, site, l, "") })
+		t.block("location", []string{"/"}, func() { locationBody(t, s, b, site, l, isVacant, "") })
 		return
 	}
 	t.block("location", []string{"=", base}, func() {
-		if l.StripPrefix && len(l.Servers) > 0 && (l.Scheme == route.HTTP || l.Scheme == route.HTTPS) {
+		if l.StripPrefix && !isVacant && (l.Scheme == route.HTTP || l.Scheme == route.HTTPS) {
 			t.comment("Relative links of a page at / are right only below a closing slash.")
 			t.condition("$nagaya_get", func() { t.set("return", "301", base+"/$is_args$args") })
 		}
-		locationBody(t, s, b, site, l, base)
+		locationBody(t, s, b, site, l, isVacant, base)
 	})
-	t.block("location", []string{base + "/"}, func() { locationBody(t, s, b, site, l, base+"/") })
+	t.block("location", []string{base + "/"}, func() { locationBody(t, s, b, site, l, isVacant, base+"/") })
 }
 
 // locationBody writes what happens to a request that matched at, which is empty
 // for the whole site.
-func locationBody(t *text, s Settings, b Build, site route.Site, l route.Location, at string) {
-	if len(l.Servers) == 0 {
+func locationBody(t *text, s Settings, b Build, site route.Site, l route.Location, isVacant bool, at string) {
+	if isVacant {
 		vacant(t, s, b, site)
 		return
 	}

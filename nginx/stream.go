@@ -61,16 +61,16 @@ func shared(t *text, s Settings, n needs) {
 
 // renderPassthrough writes where the TLS of a site goes, and the line of the map
 // that leads there.
-func renderPassthrough(s Settings, site route.Site) (stream, sni string) {
+func renderPassthrough(s Settings, site route.Site, p route.Pool) (stream, sni string) {
 	var t text
 	at := passSocket(s.RunDir, site.Host)
 	t.comment("TLS of " + site.Host + " for " + cut(site.Family) + ", written by nagaya.")
 	name := poolName("tls", site.Host)
-	poolServers(&t, name, site.Passthrough.Pool)
+	poolServers(&t, name, site.Passthrough.Balance, p)
 	t.block("server", nil, func() {
 		t.set("listen", "unix:"+at, "proxy_protocol")
 		t.set("set_real_ip_from", "unix:")
-		poolBody(&t, name, site.Passthrough.Pool)
+		poolBody(&t, name, *site.Passthrough, p)
 	})
 	return t.String(), sniLine(site.Host, at)
 }
@@ -84,11 +84,11 @@ func sniLine(host, socket string) string {
 }
 
 // renderStream writes a port of its own.
-func renderStream(s Settings, st route.Stream) string {
+func renderStream(s Settings, st route.Stream, p route.Pool) string {
 	var t text
 	t.comment("Port " + st.Listen.String() + " of " + cut(st.Family) + ", written by nagaya.")
 	name := poolName(string(st.Listen.Protocol), strconv.Itoa(int(st.Listen.Port)))
-	poolServers(&t, name, st.Pool)
+	poolServers(&t, name, st.Balance, p)
 	t.block("server", nil, func() {
 		s.ProxyProtocol = false // it is for the public ports of HTTP and HTTPS
 		switch st.Listen.Protocol {
@@ -103,7 +103,7 @@ func renderStream(s Settings, st route.Stream) string {
 		default:
 			listen(&t, s, st.Listen.Port)
 		}
-		poolBody(&t, name, st.Pool)
+		poolBody(&t, name, st.StreamOptions, p)
 	})
 	return t.String()
 }
@@ -115,12 +115,12 @@ func poolName(kind, of string) string {
 	return "nagaya_" + kind + "_" + of
 }
 
-func poolServers(t *text, name string, p route.Pool) {
+func poolServers(t *text, name string, balance route.Balance, p route.Pool) {
 	if len(p.Servers) == 0 {
 		return
 	}
 	t.block("upstream", []string{name}, func() {
-		switch p.Balance {
+		switch balance {
 		case route.LeastConn:
 			t.set("least_conn")
 		case route.IPHash:
@@ -144,17 +144,17 @@ func serverLines(t *text, servers []route.Server) {
 	}
 }
 
-func poolBody(t *text, name string, p route.Pool) {
-	allow(t, p.Allow)
+func poolBody(t *text, name string, o route.StreamOptions, p route.Pool) {
+	allow(t, o.Allow)
 	if len(p.Servers) == 0 {
 		t.comment("Nothing is behind it at the moment.")
 		t.set("return", "")
 		return
 	}
-	if p.Timeout > 0 {
-		t.set("proxy_timeout", millis(p.Timeout))
+	if o.Timeout > 0 {
+		t.set("proxy_timeout", millis(o.Timeout))
 	}
-	if p.ProxyProtocol {
+	if o.ProxyProtocol {
 		t.set("proxy_protocol", "on")
 	}
 	t.set("proxy_pass", name)

@@ -19,7 +19,9 @@ type warrant struct {
 	s         Settings
 	host      string
 	locations []route.Location
-	pools     []route.Pool
+	options   []route.StreamOptions
+	servers   []route.Server
+	keepalive []int
 	allow     []netip.Prefix
 	edge      route.Edge
 	files     []string // certificates and keys
@@ -38,7 +40,12 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 			w.files = []string{c.CertFile, c.KeyFile, c.DHParamFile, c.ClientCAFile, c.CRLFile}
 			w.ports = []uint16{or(site.Edge.HTTPPort, s.HTTPPort), or(site.Edge.HTTPSPort, s.HTTPSPort)}
 			if site.Passthrough != nil {
-				w.pools = append(w.pools, site.Passthrough.Pool)
+				w.options = append(w.options, *site.Passthrough)
+				w.servers = append(w.servers, table.Pools[site.PassthroughKey()].Servers...)
+			}
+			for _, l := range site.Locations {
+				p := table.Pools[site.PoolKey(l)]
+				w.servers, w.keepalive = append(w.servers, p.Servers...), append(w.keepalive, l.KeepaliveFor(p))
 			}
 			ok = true
 		}
@@ -54,12 +61,13 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 	}
 	for _, st := range table.Streams {
 		if st.Listen.String() == f.Host {
-			w.pools, w.ports, w.files = []route.Pool{st.Pool}, []uint16{st.Listen.Port}, []string{st.Cert.CertFile, st.Cert.KeyFile}
+			w.options, w.servers = []route.StreamOptions{st.StreamOptions}, table.Pools[st.PoolKey()].Servers
+			w.ports, w.files = []uint16{st.Listen.Port}, []string{st.Cert.CertFile, st.Cert.KeyFile}
 			ok = true
 		}
 	}
-	for _, p := range w.pools {
-		w.allow = append(w.allow, p.Allow...)
+	for _, o := range w.options {
+		w.allow = append(w.allow, o.Allow...)
 	}
 	for _, l := range w.locations {
 		w.allow = append(w.allow, l.Allow...)
@@ -130,7 +138,7 @@ func (w *warrant) allows(d directive) bool {
 		return w.server(d.args)
 	case "upstream/keepalive":
 		n, err := strconv.Atoi(one)
-		return err == nil && (n == 8 || slices.ContainsFunc(w.locations, func(l route.Location) bool { return l.Keepalive == n }))
+		return err == nil && (n == 8 || slices.Contains(w.keepalive, n))
 	case "map/https":
 		return one == w.edge.HSTS && one != ""
 	case "server/listen":
@@ -145,7 +153,7 @@ func (w *warrant) allows(d directive) bool {
 	case "server/allow", "server/location/allow":
 		return one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })
 	case "server/proxy_timeout":
-		return slices.ContainsFunc(w.pools, func(p route.Pool) bool { return spans(one, p.Timeout) })
+		return slices.ContainsFunc(w.options, func(o route.StreamOptions) bool { return spans(one, o.Timeout) })
 	case "server/proxy_pass":
 		return slices.Contains(w.upstreams, one)
 	case "server/location":
@@ -217,14 +225,7 @@ func (w *warrant) server(args []string) bool {
 		}
 		weight = n
 	}
-	var all []route.Server
-	for _, l := range w.locations {
-		all = append(all, l.Servers...)
-	}
-	for _, p := range w.pools {
-		all = append(all, p.Servers...)
-	}
-	return len(args) <= 2 && slices.ContainsFunc(all, func(s route.Server) bool { return s.Addr.String() == args[0] && max(1, s.Weight) == weight })
+	return len(args) <= 2 && slices.ContainsFunc(w.servers, func(s route.Server) bool { return s.Addr.String() == args[0] && max(1, s.Weight) == weight })
 }
 
 func (w *warrant) listen(args []string) bool {
@@ -303,7 +304,7 @@ func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
 func TestWarrantNotices(t *testing.T) {
 	both, _ := household("web", false, pair, strange[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222")
 	s := Default()
-	tree := Render(s, mustBuild(debian122), both)
+	tree := Render(s, mustBuild(debian122), both.Shape, both.Pools)
 	for _, row := range []struct{ file, was, is string }{
 		{"a.example.com", "", "include /etc/passwd;\n"},
 		{"a.example.com", "server {", "server { root /; "},

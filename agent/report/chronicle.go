@@ -60,11 +60,11 @@ func (c *Chronicle) Tell(s Status, containers []tasks.Container) (entries []Entr
 
 func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry {
 	now := map[place]map[member]who{}
-	note := func(p place, family string, servers []route.Server) {
+	note := func(p place, family string, at route.PoolKey) {
 		if now[p] == nil {
 			now[p] = map[member]who{}
 		}
-		for _, s := range servers {
+		for _, s := range t.Pools[at].Servers {
 			w := who{name: s.Ref, family: family}
 			if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
 				w = whoIs(containers[i], w)
@@ -74,14 +74,14 @@ func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry 
 	}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
-			note(place{s.Host, l.Path}, s.Family, l.Servers)
+			note(place{s.Host, l.Path}, s.Family, s.PoolKey(l))
 		}
 		if s.Passthrough != nil {
-			note(place{s.Host, ""}, s.Family, s.Passthrough.Servers)
+			note(place{s.Host, ""}, s.Family, s.PassthroughKey())
 		}
 	}
 	for _, s := range t.Streams {
-		note(place{s.Listen.String(), ""}, s.Family, s.Servers)
+		note(place{s.Listen.String(), ""}, s.Family, s.PoolKey())
 	}
 	before := c.behind
 	c.behind = now

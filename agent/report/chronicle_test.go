@@ -23,9 +23,9 @@ func behind(n int) route.Server {
 }
 
 func shop(servers ...route.Server) Status {
-	return Status{At: threeAM, Routes: route.Table{Complete: true, Sites: []route.Site{
-		{Host: "shop.test", Family: "shop", Locations: []route.Location{{Path: "/", Servers: servers}}},
-	}}}
+	return Status{At: threeAM, Routes: route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{
+		{Host: "shop.test", Family: "shop", Locations: []route.Location{{Path: "/"}}},
+	}}, Pools: route.Pools{{Host: "shop.test", Path: "/"}: {Servers: servers}}}}
 }
 
 // lines are entries as they are logged, with what all of them have cut away.
@@ -78,8 +78,13 @@ func TestChronicleOfRoutes(t *testing.T) {
 			"route removed event=route-removed host=shop.test path=/",
 		}},
 		{"a port and a passed host", Status{At: threeAM, Routes: route.Table{
-			Complete: true, Sites: []route.Site{{Host: "tls.test", Passthrough: &route.Passthrough{Pool: route.Pool{Servers: []route.Server{behind(1)}}}}},
-			Streams: []route.Stream{{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Pool: route.Pool{Servers: []route.Server{behind(2)}}}},
+			Complete: true, Shape: route.Shape{
+				Sites:   []route.Site{{Host: "tls.test", Passthrough: &route.StreamOptions{}}},
+				Streams: []route.Stream{{Listen: route.Listen{Protocol: route.TCP, Port: 2222}}},
+			}, Pools: route.Pools{
+				route.Site{Host: "tls.test"}.PassthroughKey(): {Servers: []route.Server{behind(1)}},
+				{Host: "tcp:2222"}: {Servers: []route.Server{behind(2)}},
+			},
 		}}, nil, []string{
 			"route added event=route-added host=tcp:2222 servers=1 container_name=shop:2/web container=0002 family= addr=172.17.0.2:80",
 			"route added event=route-added host=tls.test servers=1 container_name=shop:1/web container=0001 family= addr=172.17.0.1:80",

@@ -34,12 +34,16 @@ var (
 	elastic = netip.MustParseAddr("203.0.113.10")
 )
 
-func site(host string, tls bool, servers ...string) route.Site {
-	l := route.Location{Path: "/", Scheme: route.HTTP, Servers: []route.Server{}}
+func site(host string, tls bool) route.Site {
+	return route.Site{Host: host, Family: "web", TLS: tls, Plain: route.Serve, Locations: []route.Location{{Path: "/", Scheme: route.HTTP}}}
+}
+
+func pool(servers ...string) route.Pool {
+	p := route.Pool{Servers: []route.Server{}}
 	for _, s := range servers {
-		l.Servers = append(l.Servers, route.Server{Addr: netip.MustParseAddrPort(s), Weight: 1, Container: "c", Ref: "web:3/app"})
+		p.Servers = append(p.Servers, route.Server{Addr: netip.MustParseAddrPort(s), Weight: 1, Container: "c", Ref: "web:3/app"})
 	}
-	return route.Site{Host: host, Family: "web", TLS: tls, Plain: route.Serve, Locations: []route.Location{l}}
+	return p
 }
 
 // healthy is a status in which all is well.
@@ -57,10 +61,12 @@ func healthy() Status {
 			Address: address.Address{AllocationID: "eipalloc-0123456789abcdef0", PublicIP: elastic},
 			Holder:  address.Holder{Kind: address.Self, InstanceID: "i-0a1b2c3d4e5f60718", State: "running"},
 		},
-		Tasks:  Tasks{At: noon.Add(-3 * time.Second), Complete: true, Running: 5, Batches: 1, ECSAgent: true},
-		Routes: route.Table{Complete: true, Sites: []route.Site{site("a.example.com", true, "10.0.0.10:32768", "10.0.0.10:32769"), site("b.example.com", false, "10.0.0.10:32770")}},
-		Certs:  certs.Inventory{Complete: true, Pairs: []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, NotAfter: noon.Add(60 * 24 * time.Hour)}}},
-		Nginx:  nginx.Status{Running: true, PID: 4720, Version: "1.22.1", Generation: "0123456789abcdef", Wanted: "0123456789abcdef", Settled: true, Reloads: 7, LoadedAt: noon.Add(-2 * time.Hour)},
+		Tasks: Tasks{At: noon.Add(-3 * time.Second), Complete: true, Running: 5, Batches: 1, ECSAgent: true},
+		Routes: route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{site("a.example.com", true), site("b.example.com", false)}}, Pools: route.Pools{
+			{Host: "a.example.com", Path: "/"}: pool("10.0.0.10:32768", "10.0.0.10:32769"), {Host: "b.example.com", Path: "/"}: pool("10.0.0.10:32770"),
+		}},
+		Certs: certs.Inventory{Complete: true, Pairs: []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, NotAfter: noon.Add(60 * 24 * time.Hour)}}},
+		Nginx: nginx.Status{Running: true, PID: 4720, Version: "1.22.1", Generation: "0123456789abcdef", Wanted: "0123456789abcdef", Settled: true, Reloads: 7, LoadedAt: noon.Add(-2 * time.Hour)},
 		Credit: credit.Report{
 			At: noon, Known: true, Type: "t3.small", Burstable: true, VCPUs: 2, Mode: credit.Standard, ModeKnown: true,
 			Balance: 312.44, ErrorBar: 1.2, Max: 576, EarnPerHour: 24, SpentLastHour: credit.Spent{Services: 6.1, Batch: 2}, AnchorAt: noon.Add(-7 * time.Minute),
@@ -82,7 +88,7 @@ func ailing() Status {
 	s.Tasks = Tasks{At: noon.Add(-70 * time.Second), Complete: true, Problems: []problem.Problem{
 		{Code: "docker-unreachable", Severity: problem.Error, Subject: "docker", Text: "the Docker Engine does not answer", Hint: "systemctl status docker"},
 	}}
-	s.Routes.Sites[1].Locations[0].Servers = nil
+	s.Routes.Pools[s.Routes.Sites[1].PoolKey(s.Routes.Sites[1].Locations[0])] = route.Pool{}
 	s.Nginx.Settled, s.Nginx.Wanted = false, "fedcba9876543210"
 	s.Nginx.Quarantined = []nginx.Quarantine{{Host: "c.example.com", Reason: "unknown directive"}}
 	s.Credit.Mode, s.Credit.Balance, s.Credit.Surplus = credit.Unlimited, 0, 3.5

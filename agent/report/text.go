@@ -149,7 +149,7 @@ func (s Status) routesLine() string {
 			tls++
 		}
 		for _, l := range site.Locations {
-			servers += len(l.Servers)
+			servers += len(s.Routes.Pools[site.PoolKey(l)].Servers)
 		}
 	}
 	line := fmt.Sprintf("%d of %d hosts live on %d servers, %d with HTTPS", live, hosts, servers, tls)

@@ -130,7 +130,7 @@ func Build(in Input) Table {
 
 func (b *builder) build() Table {
 	in := b.in
-	b.t.Complete, b.t.Sites = in.Snapshot.Complete && in.Certs.Complete, []Site{}
+	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	claims := b.claims()
 	b.unrouted(claims)
 	claims = b.settle(claims)
@@ -140,7 +140,7 @@ func (b *builder) build() Table {
 	b.streams(ports)
 	b.defaultHost()
 	if !b.t.Complete {
-		b.t.Sites, b.t.Streams = append([]Site{}, in.Prev.Sites...), in.Prev.Streams
+		b.t.Sites, b.t.Streams, b.t.Pools = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools
 	}
 	for _, c := range in.Snapshot.Containers {
 		if idForm.MatchString(c.ID) && !c.IsBatch() {
@@ -310,12 +310,12 @@ func (b *builder) holder(host string, cs []claim) string {
 		if s.Host != host {
 			continue
 		}
-		if claimed(cs, s.Family) || slices.ContainsFunc(s.Locations, b.kept) || s.Passthrough != nil && b.graceOf(s.Passthrough.VacantSince) {
+		if claimed(cs, s.Family) || b.anyLocationKept(s) || s.Passthrough != nil && b.kept(s.PassthroughKey()) {
 			return s.Family
 		}
 	}
 	for _, s := range b.in.Prev.Streams {
-		if s.Listen.String() == host && (claimed(cs, s.Family) || b.graceOf(s.VacantSince)) {
+		if s.Listen.String() == host && (claimed(cs, s.Family) || b.kept(s.PoolKey())) {
 			return s.Family
 		}
 	}
@@ -363,14 +363,11 @@ func (b *builder) site(host string, was Site, cs []claim) Site {
 			web = append(web, c)
 		}
 	}
-	s := Site{
-		Host: host, Family: was.Family, CatchAll: host == b.o.DefaultHost,
-		Locations: b.locations(was, web), Passthrough: b.passthrough(was.Passthrough, pass),
-	}
+	s := Site{Host: host, Family: was.Family, CatchAll: host == b.o.DefaultHost}
+	s.Locations, s.Passthrough = b.locations(s, was, web), b.passthrough(s.PassthroughKey(), was.Passthrough, pass)
 	if len(s.Locations) == 0 && s.Passthrough == nil {
 		return s
 	}
-	s.VacantSince = s.vacantSince()
 	lead, ok := rule(web)
 	switch {
 	case len(cs) == 0:
@@ -386,32 +383,30 @@ func (b *builder) site(host string, was Site, cs []claim) Site {
 
 // locations makes one location of each path that is claimed and served, and keeps
 // those from before that are not, for a while.
-func (b *builder) locations(was Site, cs []claim) []Location {
-	type place struct {
-		match Match
-		path  string
-	}
-	byPath, old := map[place][]claim{}, map[place]Location{}
+func (b *builder) locations(s, was Site, cs []claim) []Location {
+	byPath, old := map[PoolKey][]claim{}, map[PoolKey]Location{}
 	for _, c := range cs {
-		at := place{c.match, c.path}
+		at := s.PoolKey(Location{Match: c.match, Path: c.path})
 		byPath[at] = append(byPath[at], c)
 	}
 	all := []Location{}
 	for _, l := range was.Locations {
-		at := place{l.Match, l.Path}
+		at := s.PoolKey(l)
 		old[at] = l
-		if _, claimed := byPath[at]; !claimed && b.kept(l) {
-			all = append(all, b.abandoned(l))
+		if _, claimed := byPath[at]; !claimed && b.abandon(at) {
+			all = append(all, l)
 		}
 	}
 	for at, cs := range byPath {
-		l, serves := b.location(cs)
+		l, servers := b.location(cs)
 		before, served := old[at]
 		switch {
-		case serves:
+		case len(servers) > 0:
 			all = append(all, l)
+			b.t.Pools[at] = Pool{Servers: servers}
 		case served:
-			all = append(all, b.vacant(before))
+			all = append(all, before)
+			b.vacate(at)
 		}
 	}
 	slices.SortFunc(all, func(x, y Location) int {
@@ -420,51 +415,38 @@ func (b *builder) locations(was Site, cs []claim) []Location {
 	return all
 }
 
-// kept reports whether a path that nobody claims any more still answers 503.
-func (b *builder) kept(l Location) bool { return b.graceOf(l.VacantSince) }
-
-// graceOf reports whether what is vacant since then, or from now on if it was not
-// vacant, is still answered for.
-func (b *builder) graceOf(since time.Time) bool {
-	if since.IsZero() {
-		since = b.in.Now
-	}
-	return b.in.Now.Before(since.Add(b.o.Grace))
+// anyLocationKept reports whether a path of a site from before is still answered for.
+func (b *builder) anyLocationKept(s Site) bool {
+	return slices.ContainsFunc(s.Locations, func(l Location) bool { return b.kept(s.PoolKey(l)) })
 }
 
-// abandoned is such a path.
-func (b *builder) abandoned(l Location) Location {
-	l = b.vacant(l)
-	b.wake(l.VacantSince.Add(b.o.Grace))
-	return l
+// kept reports whether what was there before is still answered for, although nobody
+// claims it any more: until the grace period after its last server is over.
+func (b *builder) kept(at PoolKey) bool { return b.in.Now.Before(b.vacantSince(at).Add(b.o.Grace)) }
+
+// vacantSince is since when a pool has no server, if it has none now.
+func (b *builder) vacantSince(at PoolKey) time.Time {
+	since := b.in.Prev.Pools[at].VacantSince
+	if since.IsZero() || since.After(b.in.Now) {
+		return b.in.Now // after Now: the clock was set back, and a grace period must end
+	}
+	return since
 }
 
-func (b *builder) vacant(l Location) Location {
-	l.Servers = []Server{}
-	l.VacantSince = b.since(l.VacantSince)
-	return l
+// vacate makes a pool without servers.
+func (b *builder) vacate(at PoolKey) {
+	b.t.Pools[at] = Pool{Servers: []Server{}, VacantSince: b.vacantSince(at)}
 }
 
-// vacantSince is when the last of what a site has became vacant; zero when
-// something is not.
-func (s Site) vacantSince() time.Time {
-	var since []time.Time
-	for _, l := range s.Locations {
-		since = append(since, l.VacantSince)
+// abandon makes a pool without servers of one that nobody claims any more; ok is false
+// when it is to be forgotten.
+func (b *builder) abandon(at PoolKey) (ok bool) {
+	if !b.kept(at) {
+		return false
 	}
-	if s.Passthrough != nil {
-		since = append(since, s.Passthrough.VacantSince)
-	}
-	var last time.Time
-	for _, t := range since {
-		if t.IsZero() {
-			return time.Time{}
-		}
-		if t.After(last) {
-			last = t
-		}
-	}
-	return last
+	b.vacate(at)
+	b.wake(b.vacantSince(at).Add(b.o.Grace))
+	return true
 }
 
 // rule is the claim whose word on TLS counts: the newest that serves, else the
@@ -479,19 +461,19 @@ func rule(cs []claim) (claim, bool) {
 	return claim{}, false
 }
 
-// location makes the location of the claims of one path, newest first. ok is
-// false when none of them can serve.
-func (b *builder) location(cs []claim) (_ Location, ok bool) {
+// location makes the location of the claims of one path, newest first, and its
+// servers: none when none of the claims can serve.
+func (b *builder) location(cs []claim) (Location, []Server) {
 	serving := b.serving(cs)
 	if len(serving) == 0 {
-		return Location{}, false
+		return Location{}, nil
 	}
 	lead := serving[0]
 	l := Location{
 		Path: lead.path, Match: lead.match, StripPrefix: lead.strip && lead.path != "/", Dest: lead.dest,
 		Scheme: lead.scheme, Balance: lead.balance, Verify: lead.verify, ServerName: lead.serverName, Root: lead.root,
 		BodySize: b.o.BodySize, Timeout: cmp.Or(lead.timeout, b.o.Timeout),
-		Buffering: true, Auth: lead.auth, Allow: lead.allow,
+		Buffering: true, Auth: lead.auth, Allow: lead.allow, Keepalive: lead.keepalive,
 	}
 	if lead.nginxProxy && lead.scheme == FastCGI {
 		l.Root = cmp.Or(lead.root, nginxProxyRoot)
@@ -502,13 +484,9 @@ func (b *builder) location(cs []claim) (_ Location, ok bool) {
 	if lead.buffering != nil {
 		l.Buffering = *lead.buffering
 	}
-	l.Servers = b.servers(serving, func(c claim) bool {
+	return l, b.servers(serving, func(c claim) bool {
 		return c.scheme == lead.scheme && c.strip == lead.strip && c.dest == lead.dest && c.root == lead.root && c.serverName == lead.serverName
 	})
-	if l.Keepalive = lead.keepalive; l.Keepalive == keepAuto {
-		l.Keepalive = 2 * len(l.Servers)
-	}
-	return l, true
 }
 
 // serving picks those of the claims of one place that serve: the ready ones, else

@@ -92,6 +92,11 @@ func addrs(servers []Server) string {
 	return b.String()
 }
 
+// firstServers are those of the first path of the first site.
+func firstServers(t Table) []Server {
+	return t.Pools[t.Sites[0].PoolKey(t.Sites[0].Locations[0])].Servers
+}
+
 // lines is the table in short: a line for each location, then what waits, then
 // the problems as "severity code".
 func lines(t Table) string {
@@ -99,17 +104,17 @@ func lines(t Table) string {
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
 			var to []string
-			for _, srv := range l.Servers {
+			for _, srv := range t.Pools[s.PoolKey(l)].Servers {
 				to = append(to, srv.Addr.String())
 			}
 			fmt.Fprintf(&b, "%s%s %s %s\n", s.Host, l.Path, l.Scheme, strings.Join(to, " "))
 		}
 		if s.Passthrough != nil {
-			fmt.Fprintf(&b, "%s %s, passed to%s\n", s.Host, s.Plain, addrs(s.Passthrough.Servers))
+			fmt.Fprintf(&b, "%s %s, passed to%s\n", s.Host, s.Plain, addrs(t.Pools[s.PassthroughKey()].Servers))
 		}
 	}
 	for _, s := range t.Streams {
-		fmt.Fprintf(&b, "%s%s\n", s.Listen, addrs(s.Servers))
+		fmt.Fprintf(&b, "%s%s\n", s.Listen, addrs(t.Pools[s.PoolKey()].Servers))
 	}
 	for _, w := range t.Waiting {
 		fmt.Fprintf(&b, "waits %s%s %s %s\n", w.Host, w.Path, w.Ref, w.Why)
@@ -400,17 +405,16 @@ func TestLocationOfAllLabels(t *testing.T) {
 		"nagaya.scheme", "grpc", "nagaya.weight", "7", "nagaya.balance", "least-conn", "nagaya.body-size", "10m",
 		"nagaya.timeout", "5m", "nagaya.buffering", "off", "nagaya.auth", "team", "nagaya.allow", "10.1.2.3/8, 192.0.2.1",
 	))
-	want := Table{Complete: true, Sites: []Site{{
+	want := Table{Complete: true, Shape: Shape{Sites: []Site{{
 		Host: "a.example.com", Family: "web", Plain: Serve,
 		Locations: []Location{{
 			Path: "/api", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
 			BodySize: 10 << 20, Timeout: 5 * time.Minute, Auth: "team",
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
-			Servers: []Server{{
-				Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 7, Container: "a", Ref: "web:1/app",
-			}},
 		}},
-	}}}
+	}}}, Pools: Pools{{Host: "a.example.com", Path: "/api"}: {Servers: []Server{{
+		Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 7, Container: "a", Ref: "web:1/app",
+	}}}}}
 	got := Build(input(c))
 	if d := cmp.Diff(want, got, equalValues, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("table (-want +got):\n%s", d)
@@ -567,8 +571,8 @@ func TestVacancy(t *testing.T) {
 	if d := cmp.Diff("a.example.com/ http \nb.example.com/ http 10.0.0.5:32768\n", lines(vacant)); d != "" {
 		t.Fatalf("just vacated (-want +got):\n%s", d)
 	}
-	if s := vacant.Sites[0]; !s.VacantSince.Equal(in.Now) || !vacant.Next.Equal(in.Now.Add(10*time.Minute)) {
-		t.Errorf("vacant since %s, next %s", s.VacantSince, vacant.Next)
+	if since := vacant.VacantSince(vacant.Sites[0]); !since.Equal(in.Now) || !vacant.Next.Equal(in.Now.Add(10*time.Minute)) {
+		t.Errorf("vacant since %s, next %s", since, vacant.Next)
 	}
 
 	in.Prev = vacant
@@ -582,7 +586,7 @@ func TestVacancy(t *testing.T) {
 	}
 	in.Snapshot.Containers = append(in.Snapshot.Containers, web("a", healthIs(tasks.Starting)))
 	got := Build(in)
-	if len(got.Sites) != 2 || len(got.Sites[0].Locations[0].Servers) != 0 {
+	if len(got.Sites) != 2 || len(firstServers(got)) != 0 {
 		t.Errorf("a site that is claimed again stays until it is served: %s", lines(got))
 	}
 }
@@ -607,7 +611,7 @@ func TestUnknownTakesNothingAway(t *testing.T) {
 		in := in
 		change(&in)
 		got := Build(in)
-		if got.Complete || len(got.Sites) != 1 || len(got.Sites[0].Locations[0].Servers) != 1 {
+		if got.Complete || len(got.Sites) != 1 || len(firstServers(got)) != 1 {
 			t.Errorf("%s unknown: complete %v, %s", name, got.Complete, lines(got))
 		}
 	}

@@ -1,24 +1,64 @@
 package route
 
+import "time"
+
 // LiveHosts lists the hosts that have a container behind every path, in order.
 func (t Table) LiveHosts() []string {
 	var hosts []string
 	for _, s := range t.Sites {
-		if s.live() {
+		if t.live(s) {
 			hosts = append(hosts, s.Host)
 		}
 	}
 	return hosts
 }
 
-func (s Site) live() bool {
-	for _, l := range s.Locations {
-		if len(l.Servers) == 0 {
+func (t Table) live(s Site) bool {
+	for _, at := range s.poolKeys() {
+		if !t.served(at) {
 			return false
 		}
 	}
-	if s.Passthrough != nil {
-		return len(s.Passthrough.Servers) > 0
+	return len(s.Locations) > 0 || s.Passthrough != nil
+}
+
+// LivePorts lists the streams that have a container behind them, such as "tcp:2222",
+// in order.
+func (t Table) LivePorts() []string {
+	var ports []string
+	for _, s := range t.Streams {
+		if t.served(s.PoolKey()) {
+			ports = append(ports, s.Listen.String())
+		}
 	}
-	return len(s.Locations) > 0
+	return ports
+}
+
+func (t Table) served(at PoolKey) bool { return len(t.Pools[at].Servers) > 0 }
+
+// VacantSince is when the last server of a site went away; zero while there is one.
+func (t Table) VacantSince(s Site) time.Time {
+	var last time.Time
+	for _, at := range s.poolKeys() {
+		since := t.Pools[at].VacantSince
+		if since.IsZero() {
+			return time.Time{}
+		}
+		if since.After(last) {
+			last = since
+		}
+	}
+	return last
+}
+
+// poolKeys names the pools of a site.
+func (s Site) poolKeys() []PoolKey {
+	var all []PoolKey
+	for _, l := range s.Locations {
+		all = append(all, s.PoolKey(l))
+	}
+	if s.Passthrough != nil {
+		all = append(all, s.PassthroughKey())
+	}
+	return all
 }

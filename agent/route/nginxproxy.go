@@ -274,13 +274,10 @@ func setNetworkAccess(s *said, v string) error {
 	return nil
 }
 
-// keepAuto asks for two idle connections for each container.
-const keepAuto = -1
-
 func parseKeepalive(v string) (int, error) {
 	switch v {
 	case "auto":
-		return keepAuto, nil
+		return KeepaliveAuto, nil
 	case "disabled":
 		return 0, nil
 	}

@@ -18,7 +18,6 @@ func TestNginxProxysWords(t *testing.T) {
 			Host: host, Family: "web", Plain: Serve, Edge: Edge{HSTS: nginxProxyHSTS},
 			Locations: []Location{{
 				Path: "/", Scheme: HTTP, Balance: RoundRobin, BodySize: 1 << 20, Timeout: 60e9, Buffering: true,
-				Servers: []Server{{Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 1, Container: "a", Ref: "web:1/app"}},
 			}},
 		}
 		for _, f := range change {
@@ -51,7 +50,7 @@ func TestNginxProxysWords(t *testing.T) {
 		{"tokens", []string{"SERVER_TOKENS", "on"}, site(edge(func(e *Edge) { e.ServerTokens = On }))},
 		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(edge(func(e *Edge) { e.Allow = internalNetworks }))},
 		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Refuse })},
-		{"idle connections", []string{nginxProxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = 2 }))},
+		{"idle connections", []string{nginxProxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = KeepaliveAuto }))},
 		{"balance", []string{nginxProxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
 		{"HTTP/2 and HTTP/3", []string{nginxProxyLabel + "http2.enable", "false", nginxProxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},
 		{"redirect", []string{nginxProxyLabel + "non-get-redirect", "307"}, site(edge(func(e *Edge) { e.RedirectCode = 307 }))},
@@ -72,6 +71,10 @@ func TestNginxProxysWords(t *testing.T) {
 				}
 				if d := cmp.Diff(row.want, got.Sites[0], equalValues); d != "" {
 					t.Errorf("as %s (-want +got):\n%s", as, d)
+				}
+				servers := []Server{{Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 1, Container: "a", Ref: "web:1/app"}}
+				if d := cmp.Diff(servers, firstServers(got), equalValues); d != "" {
+					t.Errorf("servers as %s (-want +got):\n%s", as, d)
 				}
 				checkTable(t, got)
 			}
@@ -171,7 +174,7 @@ func TestSharedHosts(t *testing.T) {
 	}
 	checkTable(t, got)
 	in.Options.ShareHosts = false
-	if got := Build(in); len(got.Sites[0].Locations[0].Servers) != 1 || len(got.Waiting) != 3 {
+	if got := Build(in); len(firstServers(got)) != 1 || len(got.Waiting) != 3 {
 		t.Errorf("not shared:\n%s", lines(got))
 	}
 }

@@ -106,10 +106,10 @@ func (b *builder) contest(claims map[string][]claim) {
 		}
 	}
 	for _, s := range b.in.Prev.Streams {
-		let(b.doors(s.Listen, Edge{}), s.Family, b.graceOf(s.VacantSince))
+		let(b.doors(s.Listen, Edge{}), s.Family, b.kept(s.PoolKey()))
 	}
 	for _, s := range b.in.Prev.Sites {
-		let(b.doors(Listen{}, s.Edge), s.Family, slices.ContainsFunc(s.Locations, b.kept))
+		let(b.doors(Listen{}, s.Edge), s.Family, b.anyLocationKept(s))
 	}
 	for _, c := range all {
 		for d, speaks := range b.doors(c.listen, c.edge) {

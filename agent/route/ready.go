@@ -271,20 +271,15 @@ func (b *builder) served(at spot) bool {
 			continue
 		}
 		if at.path == "" && s.Passthrough != nil {
-			return len(s.Passthrough.Servers) > 0
+			return b.t.served(s.PassthroughKey())
 		}
 		for _, l := range s.Locations {
 			if l.Path == at.path {
-				return len(l.Servers) > 0
+				return b.t.served(s.PoolKey(l))
 			}
 		}
 	}
-	for _, s := range b.t.Streams {
-		if s.Listen.String() == at.host {
-			return len(s.Servers) > 0
-		}
-	}
-	return false
+	return b.t.served(PoolKey{Host: at.host})
 }
 
 // crashing reports running containers that were restarted lately and are not ready.

@@ -13,27 +13,36 @@ import (
 
 // Table is everything that should be served, in a fixed order: equal inputs
 // give equal tables.
+//
+// As JSON the pools stand in the sites and streams that they are behind (json.go).
 type Table struct {
 	// Complete is false while it is not known what runs here; such a table must
 	// not take anything away.
-	Complete bool `json:"complete"`
+	Complete bool
+	Shape
+	// Pools has an entry for every location, passthrough and stream of the shape.
+	Pools Pools
+	// Waiting are the containers that want to serve and do not yet, or not any
+	// more, sorted by host, path and reference. It is for people; nothing of it is served.
+	Waiting []Waiting
+	// Unrouted are the containers that run and are in none of these, sorted by
+	// reference. It is for people too.
+	Unrouted []Unrouted
+	// Probes are what must be known before the next table can be better than this
+	// one; sorted, without duplicates.
+	Probes   []Probe
+	Problems []problem.Problem
+	// Next is when the table would change by the mere passing of time; zero when
+	// it would not. Build it again then.
+	Next time.Time
+}
+
+// Shape is what is served and how, without the containers that serve it.
+type Shape struct {
 	// Sites are sorted by Host.
 	Sites []Site `json:"sites"`
 	// Streams are the routes that have a port of their own, sorted by Listen.
 	Streams []Stream `json:"streams,omitempty"`
-	// Waiting are the containers that want to serve and do not yet, or not any
-	// more, sorted by host, path and reference. It is for people; nothing of it is served.
-	Waiting []Waiting `json:"waiting,omitempty"`
-	// Unrouted are the containers that run and are in none of these, sorted by
-	// reference. It is for people too.
-	Unrouted []Unrouted `json:"unrouted,omitempty"`
-	// Probes are what must be known before the next table can be better than this
-	// one; sorted, without duplicates.
-	Probes   []Probe           `json:"-"`
-	Problems []problem.Problem `json:"problems,omitempty"`
-	// Next is when the table would change by the mere passing of time; zero when
-	// it would not. Build it again then.
-	Next time.Time `json:"-"`
 }
 
 // Waiting is one container that is not behind its route.
@@ -63,11 +72,10 @@ type Site struct {
 	// Plain says what plain HTTP gets.
 	Plain     Plain      `json:"plain"`
 	Locations []Location `json:"locations"` // longest path first
-	// Passthrough, if not nil, gets the TLS connections that name this host, as they
-	// are; TLS is then false. Locations are then for plain HTTP only, and may be none.
-	Passthrough *Passthrough `json:"passthrough,omitempty"`
-	// VacantSince is when the last server of the site went away; zero while there is one.
-	VacantSince time.Time `json:"vacant_since,omitzero"`
+	// Passthrough, if not nil, says how the TLS connections that name this host are
+	// passed on unopened; TLS is then false. Locations are then for plain HTTP only, and
+	// may be none.
+	Passthrough *StreamOptions `json:"passthrough,omitempty"`
 	// CatchAll is true for the site that also answers names that nobody has
 	// (Options.DefaultHost).
 	CatchAll bool `json:"catch_all,omitempty"`
@@ -110,13 +118,6 @@ const (
 	Off   Choice = "off"
 )
 
-// Passthrough is where the TLS connections of a host go unopened.
-type Passthrough struct {
-	Pool
-	// VacantSince is when the last server went away; zero while there is one.
-	VacantSince time.Time `json:"vacant_since,omitzero"`
-}
-
 // Stream is one port of its own.
 type Stream struct {
 	Listen Listen `json:"listen"`
@@ -124,16 +125,13 @@ type Stream struct {
 	// Host and Cert are set for TLS: the name whose certificate is shown.
 	Host string     `json:"host,omitempty"`
 	Cert certs.Pair `json:"cert,omitzero"`
-	Pool
-	// VacantSince is when the last server went away; zero while there is one. Until
-	// it is forgotten, connections are accepted and closed.
-	VacantSince time.Time `json:"vacant_since,omitzero"`
+	StreamOptions
 }
 
-// Pool is what is behind a stream.
-type Pool struct {
-	Balance Balance  `json:"balance"`
-	Servers []Server `json:"servers"` // sorted by address
+// StreamOptions is how connections that nginx does not look into reach their servers.
+// While there is no server they are accepted and closed.
+type StreamOptions struct {
+	Balance Balance `json:"balance"`
 	// Timeout is the longest silence of both sides before the connection is closed.
 	Timeout time.Duration  `json:"timeout"`
 	Allow   []netip.Prefix `json:"allow,omitempty"`
@@ -192,12 +190,9 @@ type Location struct {
 	ServerName string `json:"server_name,omitempty"`
 	// Root is where a FastCGI container keeps its documents; empty is /var/www/html.
 	Root string `json:"root,omitempty"`
-	// Keepalive is how many idle connections to the containers a worker keeps; 0 is none.
+	// Keepalive is how many idle connections to the containers a worker keeps: a number,
+	// 0 for nginx's default here, or KeepaliveAuto.
 	Keepalive int `json:"keepalive,omitempty"`
-	// Servers are sorted by address. None means 503.
-	Servers []Server `json:"servers"`
-	// VacantSince is when the last server of this path went away; zero while there is one.
-	VacantSince time.Time `json:"vacant_since,omitzero"`
 	// BodySize is the largest request body in bytes; 0 is no limit.
 	BodySize int64 `json:"body_size"`
 	// Timeout is how long nginx waits for the upstream between two reads or writes.
@@ -207,6 +202,17 @@ type Location struct {
 	Auth string `json:"auth,omitempty"`
 	// Allow lists who may come; empty means everybody.
 	Allow []netip.Prefix `json:"allow,omitempty"`
+}
+
+// KeepaliveAuto asks for two idle connections for each server.
+const KeepaliveAuto = -1
+
+// KeepaliveFor is how many idle connections to the servers of a pool a worker keeps.
+func (l Location) KeepaliveFor(p Pool) int {
+	if l.Keepalive == KeepaliveAuto {
+		return 2 * len(p.Servers)
+	}
+	return l.Keepalive
 }
 
 // Match says how a location's path is compared with a request's.
@@ -227,7 +233,37 @@ const (
 	RegexFold Match = "regex-fold"
 )
 
-// Server is one container behind a location.
+// Pool is who serves one location, passthrough or stream.
+type Pool struct {
+	// Servers are sorted by address. None means 503, or a closed connection.
+	Servers []Server `json:"servers"`
+	// VacantSince is when the last server went away; zero while there is one.
+	VacantSince time.Time `json:"vacant_since,omitzero"`
+}
+
+// Pools are the pools of a shape.
+type Pools map[PoolKey]Pool
+
+// PoolKey names what a pool is behind.
+type PoolKey struct {
+	// Host is a site's host, or a stream's port as "tcp:2222".
+	Host string
+	// Path and Match are those of a location; both are empty for a stream, and Match is
+	// "tls" for a passthrough.
+	Match Match
+	Path  string
+}
+
+// PoolKey names the pool of one of the site's locations.
+func (s Site) PoolKey(l Location) PoolKey { return PoolKey{s.Host, l.Match, l.Path} }
+
+// PassthroughKey names the pool of the site's passthrough.
+func (s Site) PassthroughKey() PoolKey { return PoolKey{Host: s.Host, Match: "tls"} }
+
+// PoolKey names the stream's pool.
+func (s Stream) PoolKey() PoolKey { return PoolKey{Host: s.Listen.String()} }
+
+// Server is one container in a pool.
 type Server struct {
 	Addr   netip.AddrPort `json:"addr"`
 	Weight int            `json:"weight"` // 1 to 1000

@@ -70,6 +70,8 @@ func (b *builder) streams(claims map[Listen][]claim) {
 		}
 		if s, ok := b.stream(l, was, cs); ok {
 			b.t.Streams = append(b.t.Streams, s)
+		} else {
+			delete(b.t.Pools, s.PoolKey())
 		}
 	}
 	slices.SortFunc(b.t.Streams, func(x, y Stream) int {
@@ -90,22 +92,18 @@ func reused(l Listen, claims map[Listen][]claim) bool {
 // stream makes the stream of the claims of a port's holder, newest first. was is
 // the holder's stream in the table before.
 func (b *builder) stream(l Listen, was Stream, cs []claim) (s Stream, ok bool) {
+	at := Stream{Listen: l}.PoolKey()
 	if len(cs) == 0 {
-		s = was
-		s.Servers, s.VacantSince = []Server{}, b.since(was.VacantSince)
-		if !b.graceOf(s.VacantSince) {
-			return Stream{}, false
-		}
-		b.wake(s.VacantSince.Add(b.o.Grace))
-		return s, true
+		return was, b.abandon(at)
 	}
-	pool, serves := b.pool(cs)
+	how, servers := b.streamOptions(cs)
 	switch {
-	case serves:
-		s = Stream{Listen: l, Family: cs[0].family, Pool: pool}
+	case len(servers) > 0:
+		s = Stream{Listen: l, Family: cs[0].family, StreamOptions: how}
+		b.t.Pools[at] = Pool{Servers: servers}
 	case was.Family != "":
 		s = was
-		s.Servers, s.VacantSince = []Server{}, b.since(was.VacantSince)
+		b.vacate(at)
 	default:
 		return Stream{}, false
 	}
@@ -149,49 +147,36 @@ func (b *builder) poses(s Stream, lead claim) bool {
 	return false
 }
 
-// passthrough makes where the TLS connections of a host go, of the claims of its
-// holder, newest first; nil when there is nowhere.
-func (b *builder) passthrough(was *Passthrough, cs []claim) *Passthrough {
-	pool, serves := b.pool(cs)
-	if serves {
-		return &Passthrough{Pool: pool}
-	}
-	if was == nil {
+// passthrough makes how the TLS connections of a host are passed on, of the claims of
+// its holder, newest first; nil when there is nowhere.
+func (b *builder) passthrough(at PoolKey, was *StreamOptions, cs []claim) *StreamOptions {
+	how, servers := b.streamOptions(cs)
+	switch {
+	case len(servers) > 0:
+		b.t.Pools[at] = Pool{Servers: servers}
+		return &how
+	case was == nil, len(cs) == 0 && !b.abandon(at):
 		return nil
 	}
-	p := *was
-	p.Servers, p.VacantSince = []Server{}, b.since(was.VacantSince)
-	if len(cs) == 0 {
-		if !b.graceOf(p.VacantSince) {
-			return nil
-		}
-		b.wake(p.VacantSince.Add(b.o.Grace))
-	}
-	return &p
-}
-
-func (b *builder) since(was time.Time) time.Time {
-	if was.IsZero() || was.After(b.in.Now) {
-		return b.in.Now // after Now: the clock was set back, and a grace period must end
-	}
+	b.vacate(at)
 	return was
 }
 
-// pool makes what is behind a stream; ok is false when none of the claims can serve.
-func (b *builder) pool(cs []claim) (_ Pool, ok bool) {
+// streamOptions makes what the claims of a stream, newest first, ask for, and its
+// servers: none when none of the claims can serve.
+func (b *builder) streamOptions(cs []claim) (StreamOptions, []Server) {
 	serving := b.serving(cs)
 	if len(serving) == 0 {
-		return Pool{}, false
+		return StreamOptions{}, nil
 	}
 	lead, silence := serving[0], streamTimeout
 	if lead.listen.Protocol == UDP {
 		silence = datagramTimeout
 	}
-	return Pool{
+	return StreamOptions{
 		Balance: lead.balance, Timeout: cmp.Or(lead.timeout, silence), Allow: lead.allow,
 		ProxyProtocol: lead.proxyProtocol && lead.listen.Protocol != UDP,
-		Servers:       b.servers(serving, func(c claim) bool { return c.proxyProtocol == lead.proxyProtocol }),
-	}, true
+	}, b.servers(serving, func(c claim) bool { return c.proxyProtocol == lead.proxyProtocol })
 }
 
 // defaultHost says when the host that should answer for unknown names is not there.

@@ -11,14 +11,17 @@ func (t Table) Text() string {
 	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
-			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), l.upstreams(), l.state(), l.refs(s.Family)})
+			p := t.Pools[s.PoolKey(l)]
+			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), p.upstreams(string(l.Scheme)), p.state(), p.refs(s.Family)})
 		}
-		if p := s.Passthrough; p != nil {
+		if s.Passthrough != nil {
+			p := t.Pools[s.PassthroughKey()]
 			rows = append(rows, []string{s.Host, "-", "passed", p.upstreams("tls"), p.state(), p.refs(s.Family)})
 		}
 	}
 	for _, s := range t.Streams {
-		rows = append(rows, []string{s.Listen.String(), "-", s.tlsWord(), s.upstreams(string(s.Listen.Protocol)), s.state(), s.refs(s.Family)})
+		p := t.Pools[s.PoolKey()]
+		rows = append(rows, []string{s.Listen.String(), "-", s.tlsWord(), p.upstreams(string(s.Listen.Protocol)), p.state(), p.refs(s.Family)})
 	}
 	for _, w := range t.Waiting {
 		at := "-"
@@ -50,12 +53,6 @@ func (s Site) tlsWord() string {
 	}
 	return "off"
 }
-
-func (l Location) pool() Pool { return Pool{Servers: l.Servers} }
-
-func (l Location) upstreams() string         { return l.pool().upstreams(string(l.Scheme)) }
-func (l Location) refs(family string) string { return l.pool().refs(family) }
-func (l Location) state() string             { return l.pool().state() }
 
 func (p Pool) upstreams(scheme string) string {
 	var words []string

@@ -136,18 +136,18 @@ func checkTable(t *testing.T, got Table) {
 			must(l.Dest == "" || destOK(l.Dest), "dest", l.Dest)
 			must(l.Root == "" || destOK(l.Root), "root", l.Root)
 			must(l.ServerName == "" || pattern.Host(l.ServerName), "server name", l.ServerName)
-			must(l.Keepalive >= 0 && l.Keepalive <= 2*maxRoutes*1024, "keepalive", fmt.Sprint(l.Keepalive))
+			must(l.Keepalive == KeepaliveAuto || l.Keepalive >= 0 && l.Keepalive <= 1024, "keepalive", fmt.Sprint(l.Keepalive))
 			must(l.Auth == "" || fileForm.MatchString(l.Auth), "auth", l.Auth)
 			_, err := parseScheme(string(l.Scheme))
 			must(err == nil, "scheme", string(l.Scheme))
 			_, err = parseBalance(string(l.Balance))
 			must(err == nil, "balance", string(l.Balance))
 			must(l.BodySize >= 0 && l.Timeout >= time.Second, "limits", fmt.Sprint(l.BodySize, l.Timeout))
-			checkServers(must, l.Servers)
+			checkPool(must, got, s.PoolKey(l))
 		}
 		if s.Passthrough != nil {
 			must(!s.TLS, "passed and terminated", s.Host)
-			checkServers(must, s.Passthrough.Servers)
+			checkPool(must, got, s.PassthroughKey())
 		}
 		e := s.Edge
 		must(e.HSTS == "" || pattern.HSTS(e.HSTS), "hsts", e.HSTS)
@@ -161,7 +161,7 @@ func checkTable(t *testing.T, got Table) {
 		must(err == nil, "listen", s.Listen.String())
 		must(s.Host == "" || hostOK(s.Host), "host", s.Host)
 		must(familyOK(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
-		checkServers(must, s.Servers)
+		checkPool(must, got, s.PoolKey())
 	}
 	for _, w := range got.Waiting {
 		_, err := parseListen(w.Host)
@@ -175,8 +175,10 @@ func checkTable(t *testing.T, got Table) {
 	}
 }
 
-func checkServers(must func(bool, string, string), servers []Server) {
-	for _, srv := range servers {
+func checkPool(must func(bool, string, string), table Table, at PoolKey) {
+	p, there := table.Pools[at]
+	must(there && p.VacantSince.IsZero() == (len(p.Servers) > 0), "pool", fmt.Sprint(at, p))
+	for _, srv := range p.Servers {
 		must(srv.Addr.IsValid() && srv.Addr.Port() != 0 && srv.Addr.Addr().Zone() == "", "address", srv.Addr.String())
 		must(srv.Weight >= 1 && srv.Weight <= maxWeight, "weight", fmt.Sprint(srv.Weight))
 		must(idForm.MatchString(srv.Container), "container", srv.Container)

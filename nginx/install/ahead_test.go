@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/latest"
-	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -64,8 +63,8 @@ func TestTestsAheadAreBounded(t *testing.T) {
 		budget: budget{burst: 3, every: func() time.Duration { return time.Hour }},
 	}
 	for i := range 20 {
-		tree := nginx.Render(nginx.Default(), nginx.Build{Version: nginx.MinVersion}, route.Table{
-			Complete: true, Sites: []route.Site{site(fmt.Sprintf("h%d.test", i), netip.MustParseAddrPort("198.18.0.1:80"))},
+		tree := render(nginx.Default(), nginx.Build{Version: nginx.MinVersion}, nestedTable{
+			Sites: []nestedSite{site(fmt.Sprintf("h%d.test", i), netip.MustParseAddrPort("198.18.0.1:80"))},
 		})
 		if a.begin(t.Context(), tree); a.done != nil {
 			a.ended(<-a.done)

@@ -27,7 +27,7 @@ func BenchmarkConfiguration(b *testing.B) {
 		{"20 TLS sites", 20, secured(b)},
 		{"200 TLS sites", 200, secured(b)},
 		{"200 TLS sites, one certificate", 200, securedBy(writePair(b, "*.test"))},
-		{"200 TLS sites with HSTS", 200, func(i int, s *route.Site) {
+		{"200 TLS sites with HSTS", 200, func(i int, s *nestedSite) {
 			securedBy(writePair(b, s.Host))(i, s)
 			s.Edge.HSTS = fmt.Sprintf("max-age=%d", 1000+i)
 		}},
@@ -60,12 +60,12 @@ func BenchmarkConfiguration(b *testing.B) {
 }
 
 // edit changes the site of a number.
-type edit func(i int, s *route.Site)
+type edit func(i int, s *nestedSite)
 
 // manySites is a tree of n sites.
 func manySites(t testing.TB, g *rig, n int, edits ...edit) nginx.Tree {
 	t.Helper()
-	var sites []route.Site
+	var sites []nestedSite
 	for i := range n {
 		s := site(fmt.Sprintf("h%03d.test", i), netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), uint16(1000+i)))
 		for _, e := range edits {
@@ -80,9 +80,9 @@ func manySites(t testing.TB, g *rig, n int, edits ...edit) nginx.Tree {
 
 // secured gives each site a certificate of its own.
 func secured(t testing.TB) edit {
-	return func(i int, s *route.Site) { securedBy(writePair(t, s.Host))(i, s) }
+	return func(i int, s *nestedSite) { securedBy(writePair(t, s.Host))(i, s) }
 }
 
 func securedBy(p certs.Pair) edit {
-	return func(_ int, s *route.Site) { *s = withTLS(*s, p, route.Redirect) }
+	return func(_ int, s *nestedSite) { *s = withTLS(*s, p, route.Redirect) }
 }

@@ -79,7 +79,7 @@ func TestUDPClientStaysOne(t *testing.T) {
 	up := datagrams(t, func(from net.Addr, _ []byte) string { return from.String() })
 	port := freePort(t)
 	p := pool(up)
-	r.serve(r.table(route.Table{Streams: []route.Stream{{Listen: route.Listen{Protocol: route.UDP, Port: port}, Family: "game", Pool: p}}}))
+	r.serve(r.table(nestedTable{Streams: []nestedStream{{Listen: route.Listen{Protocol: route.UDP, Port: port}, Family: "game", Pool: p}}}))
 	for client := range 4 {
 		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
@@ -111,7 +111,7 @@ func testHSTS(t *testing.T, r *rig) {
 	const value = "max-age=31536000; includeSubDomains"
 	p := writePair(t, "a.test", "dead.test", "gone.test")
 	dead := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t))
-	sites := []route.Site{site("a.test", backend(t, "one")), site("dead.test", dead), site("gone.test")}
+	sites := []nestedSite{site("a.test", backend(t, "one")), site("dead.test", dead), site("gone.test")}
 	for i := range sites {
 		sites[i] = withTLS(sites[i], p, route.Serve)
 		sites[i].Edge.HSTS = value
@@ -155,11 +155,11 @@ func testApplicationsKnowTheConnection(t *testing.T, r *rig) {
 		}
 		fmt.Fprintf(w, "https=%s port=%s addr=%s script=%s remote=%s", https, env["SERVER_PORT"], env["SERVER_ADDR"], env["SCRIPT_FILENAME"], req.RemoteAddr)
 	}))
-	php := speaking(site("php.test", netip.MustParseAddrPort(l.Addr().String())), route.FastCGI, func(l *route.Location) { l.Root = "/srv/www" })
+	php := speaking(site("php.test", netip.MustParseAddrPort(l.Addr().String())), route.FastCGI, func(l *nestedLocation) { l.Root = "/srv/www" })
 	py := speaking(site("py.test", uwsgi(t)), route.UWSGI)
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}}
-	sites := []route.Site{withTLS(php, p, route.Serve), withTLS(py, p, route.Serve)}
-	for _, all := range [][]route.Site{sites, append(slices.Clone(sites), passed)} {
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(lines(t, "own"))}}
+	sites := []nestedSite{withTLS(php, p, route.Serve), withTLS(py, p, route.Serve)}
+	for _, all := range [][]nestedSite{sites, append(slices.Clone(sites), passed)} {
 		r.serve(r.tree(all...))
 		tlsPort, port := r.settings.HTTPSPort, r.settings.HTTPPort
 		r.expect(r.https("php.test", "/x.php"), 200, fmt.Sprintf("https=on port=%d addr=127.0.0.1 script=/srv/www/x.php remote=127.0.0.1:", tlsPort))
@@ -227,21 +227,21 @@ func testAllowListsBesidePassthrough(t *testing.T, r *rig) {
 	r.run()
 	own := tlsEcho(t)
 	here, elsewhere := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
-	passed := func(host string, allow []netip.Prefix) route.Site {
-		s := route.Site{Host: host, Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(own)}}
-		s.Passthrough.Allow = allow
+	passed := func(host string, allow []netip.Prefix) nestedSite {
+		s := nestedSite{Host: host, Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(own)}}
+		s.Passthrough.Pool.Allow = allow
 		return s
 	}
 	p := writePair(t, "in.test", "out.test")
-	ended := func(host string, allow []netip.Prefix) route.Site {
+	ended := func(host string, allow []netip.Prefix) nestedSite {
 		s := withTLS(site(host, echoServer(t)), p, route.Redirect)
 		s.Locations[0].Allow = allow
 		return s
 	}
 	port := freePort(t)
-	stream := route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: port}, Family: "git", Pool: pool(lines(t, "tcp"))}
-	stream.Allow = elsewhere
-	r.serve(r.table(route.Table{Streams: []route.Stream{stream}, Sites: []route.Site{
+	stream := nestedStream{Listen: route.Listen{Protocol: route.TCP, Port: port}, Family: "git", Pool: pool(lines(t, "tcp"))}
+	stream.Pool.Allow = elsewhere
+	r.serve(r.table(nestedTable{Streams: []nestedStream{stream}, Sites: []nestedSite{
 		passed("pin.test", here), passed("pout.test", elsewhere), ended("in.test", here), ended("out.test", elsewhere),
 	}}))
 	r.expect(r.https("pin.test", "/"), 200, "GET /")
@@ -269,7 +269,7 @@ func testPassedWildcardTakesNoOthersName(t *testing.T, r *rig) {
 	t.Cleanup(own.Close)
 	p := writePair(t, "in.p.test")
 	r.serve(r.tree(
-		route.Site{Host: "*.p.test", Family: "wild", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}},
+		nestedSite{Host: "*.p.test", Family: "wild", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}},
 		withTLS(site("in.p.test", backend(t, "inside")), p, route.Redirect), site("plain.p.test", backend(t, "plain")),
 	))
 	r.expect(r.https("else.p.test", "/"), 200, "wildcard")
@@ -282,8 +282,8 @@ func TestPlainHTTPAtThePortOfHTTPS(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	ended := withTLS(site("a.test", backend(t, "one")), writePair(t, "a.test"), route.Redirect)
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}}
-	for _, sites := range [][]route.Site{{ended}, {ended, passed}} {
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(lines(t, "own"))}}
+	for _, sites := range [][]nestedSite{{ended}, {ended, passed}} {
 		r.serve(r.tree(sites...))
 		for _, host := range []string{"a.test", "p.test", "unknown.test"} {
 			got := r.get(fmt.Sprintf("http://%s:%d/", host, r.settings.HTTPSPort))
@@ -299,14 +299,14 @@ func TestPlainHTTPAtThePortOfHTTPS(t *testing.T) {
 func TestTLSPolicies(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.run()
-		var sites []route.Site
+		var sites []nestedSite
 		host := func(p route.TLSPolicy) string { return strings.ToLower(p.Name) + ".test" }
 		for _, p := range route.TLSPolicies {
 			s := withTLS(site(host(p), backend(t, "one")), writePair(t, host(p)), route.Redirect)
 			s.Edge.TLSPolicy = p.Name
 			sites = append(sites, s)
 		}
-		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: sites})
+		tree := render(r.settings, r.o.Build, nestedTable{Sites: sites})
 		if s := r.serve(tree); len(s.Quarantined) > 0 {
 			t.Errorf("quarantined: %+v", s.Quarantined)
 		}
@@ -346,8 +346,8 @@ func testDefaultHostOverTLS(t *testing.T, r *rig) {
 	p := writePair(t, "a.test", "b.test")
 	a, b := withTLS(site("a.test", backend(t, "default")), p, route.Redirect), withTLS(site("b.test", backend(t, "other")), p, route.Redirect)
 	a.CatchAll = true
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}}
-	for _, sites := range [][]route.Site{{a, b}, {a, b, passed}} {
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(lines(t, "own"))}}
+	for _, sites := range [][]nestedSite{{a, b}, {a, b, passed}} {
 		r.serve(r.tree(sites...))
 		r.expect(r.https("unknown.test", "/"), 200, "default")
 		r.expect(r.https("127.0.0.1", "/"), 200, "default")
@@ -365,7 +365,7 @@ func testClientCertificates(t *testing.T, r *rig) {
 	r.settings.HTTP3 = r.o.Build.HTTP3
 	r.run()
 	ca, issue := authority(t)
-	sites := []route.Site{site("must.test", backend(t, "inside")), site("may.test", backend(t, "inside")), site("free.test", backend(t, "inside"))}
+	sites := []nestedSite{site("must.test", backend(t, "inside")), site("may.test", backend(t, "inside")), site("free.test", backend(t, "inside"))}
 	p := writePair(t, "must.test", "may.test", "free.test")
 	p.ClientCAFile = ca
 	for i, ask := range []string{"on", "optional", ""} {
@@ -456,7 +456,7 @@ func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 	r.run()
 	up := backend(t, "one")
 	port := freePort(t)
-	stream := route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: freePort(t)}, Family: "git", Pool: pool(lines(t, "tcp"))}
+	stream := nestedStream{Listen: route.Listen{Protocol: route.TCP, Port: freePort(t)}, Family: "git", Pool: pool(lines(t, "tcp"))}
 	a := site("a.test", up)
 	a.Locations = append(a.Locations, spot("/api", up))
 	put := func(name, text string) {
@@ -473,7 +473,7 @@ func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 		r.settings.Snippets = snippets
 	}
 	tree := func() nginx.Tree {
-		return r.table(route.Table{Streams: []route.Stream{stream}, Sites: []route.Site{a, site("b.test", up)}})
+		return r.table(nestedTable{Streams: []nestedStream{stream}, Sites: []nestedSite{a, site("b.test", up)}})
 	}
 	put("http.d/own.conf", "map $host $mine { default http; }\n")
 	put("site.d/a.test.conf", "location = /own { return 200 \"site $mine\"; }\n")

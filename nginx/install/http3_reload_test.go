@@ -106,7 +106,7 @@ func TestHTTP3DownloadThroughAReload(t *testing.T) {
 		t.Cleanup(up.Close)
 		t.Cleanup(up.CloseClientConnections)
 		p := writePair(t, "a.test")
-		a := withTLS(speaking(site("a.test", addrOf(up)), route.HTTP, func(l *route.Location) { l.Buffering = false }), p, route.Redirect)
+		a := withTLS(speaking(site("a.test", addrOf(up)), route.HTTP, func(l *nestedLocation) { l.Buffering = false }), p, route.Redirect)
 		r.run()
 		r.serve(r.tree(a))
 		begun := make(chan error, downloads)

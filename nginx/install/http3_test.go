@@ -96,7 +96,7 @@ func TestHTTP3ToClients(t *testing.T) {
 		own := withTLS(site("own.test", echoServer(t)), writePair(t, "own.test"), route.Redirect)
 		own.Edge.HTTPSPort = freePort(t)
 		ownURL := fmt.Sprintf("https://own.test:%d/", own.Edge.HTTPSPort)
-		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{a, b, old, off, closed, vacant, own}})
+		tree := render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{a, b, old, off, closed, vacant, own}})
 		if s := r.serve(tree); len(s.Quarantined) > 0 {
 			t.Fatalf("quarantined: %+v", s.Quarantined)
 		}
@@ -199,9 +199,9 @@ func TestHTTP3BesideOthersOfThePort(t *testing.T) {
 				own := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own certificate") }))
 				t.Cleanup(own.Close)
 				p, port := writePair(t, "a.test"), r.settings.HTTPSPort
-				sites := []route.Site{withTLS(site("a.test", echoServer(t)), p, route.Redirect)}
+				sites := []nestedSite{withTLS(site("a.test", echoServer(t)), p, route.Redirect)}
 				if row.passed {
-					sites = append(sites, route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}})
+					sites = append(sites, nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}})
 				}
 				r.run()
 				r.serve(r.tree(sites...))

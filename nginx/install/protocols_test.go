@@ -158,7 +158,7 @@ func authority(t *testing.T) (file string, issue func(name string) *tls.Config) 
 	}
 }
 
-func speaking(s route.Site, scheme route.Scheme, change ...func(*route.Location)) route.Site {
+func speaking(s nestedSite, scheme route.Scheme, change ...func(*nestedLocation)) nestedSite {
 	s.Locations[0].Scheme = scheme
 	for _, f := range change {
 		f(&s.Locations[0])
@@ -172,8 +172,8 @@ func TestGRPC(t *testing.T) {
 		r.settings.UpstreamCA = ca
 		r.run()
 		p := writePair(t, "g.test", "s.test", "v.test", "w.test", "down.test", "gone.test")
-		verify := func(l *route.Location) { l.Verify = true }
-		over := func(s route.Site) route.Site { return withTLS(s, p, route.Redirect) }
+		verify := func(l *nestedLocation) { l.Verify = true }
+		over := func(s nestedSite) nestedSite { return withTLS(s, p, route.Redirect) }
 		r.serve(r.tree(
 			over(speaking(site("g.test", grpcServer(t, nil)), route.GRPC)),
 			over(speaking(site("s.test", grpcServer(t, issue("other.test"))), route.GRPCS)),
@@ -218,8 +218,8 @@ func TestVerifiedUpstreams(t *testing.T) {
 		t.Cleanup(s.Close)
 		return addrOf(s)
 	}
-	verify := func(l *route.Location) { l.Verify = true }
-	asked := func(name string) func(*route.Location) { return func(l *route.Location) { l.ServerName = name } }
+	verify := func(l *nestedLocation) { l.Verify = true }
+	asked := func(name string) func(*nestedLocation) { return func(l *nestedLocation) { l.ServerName = name } }
 	r.serve(r.tree(
 		speaking(site("any.test", named("else.test")), route.HTTPS),
 		speaking(site("right.test", named("right.test")), route.HTTPS, verify),
@@ -256,7 +256,7 @@ func TestHTTP2ToClients(t *testing.T) {
 		two := withTLS(site("two.test", echoServer(t)), p, route.Redirect)
 		one := withTLS(site("one.test", echoServer(t)), p, route.Redirect)
 		one.Edge.HTTP2 = route.Off
-		tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{two, one}})
+		tree := render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{two, one}})
 		want := "h2 http/1.1"
 		if !r.o.Build.HTTP2Directive {
 			want = "h2 h2"
@@ -275,7 +275,7 @@ func TestHTTP2ToClients(t *testing.T) {
 			t.Errorf("over HTTP/2: %v, %v", res, err)
 		}
 		r.settings.HTTP2 = false
-		r.serve(nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: []route.Site{two}}))
+		r.serve(render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{two}}))
 		if got := r.alpn("two.test"); got != "http/1.1" && got != "" {
 			t.Errorf("with nginx.http2=false it speaks %s", got)
 		}
@@ -386,7 +386,7 @@ func TestUnbuffered(t *testing.T) {
 		io.Copy(io.Discard, req.Body)
 	}))
 	t.Cleanup(down.Close)
-	off := func(l *route.Location) { l.Buffering = false }
+	off := func(l *nestedLocation) { l.Buffering = false }
 	r.serve(r.tree(speaking(site("events.test", addrOf(up)), route.HTTP, off), speaking(site("up.test", addrOf(down)), route.HTTP, off)))
 	res, err := r.client().Get(r.http("events.test", "/"))
 	if err != nil {
@@ -439,8 +439,8 @@ func TestTimeoutAndBodySize(t *testing.T) {
 	}))
 	t.Cleanup(up.Close)
 	t.Cleanup(sync.OnceFunc(func() { close(release) }))
-	limits := func(size int64, timeout time.Duration) func(*route.Location) {
-		return func(l *route.Location) { l.BodySize, l.Timeout = size, timeout }
+	limits := func(size int64, timeout time.Duration) func(*nestedLocation) {
+		return func(l *nestedLocation) { l.BodySize, l.Timeout = size, timeout }
 	}
 	r.serve(r.tree(
 		speaking(site("small.test", addrOf(up)), route.HTTP, limits(1<<20, time.Second)),

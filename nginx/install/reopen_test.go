@@ -41,7 +41,7 @@ func TestFaultSocketsRemoved(t *testing.T) {
 	t.Cleanup(own.Close)
 	first := r.tree(
 		site("a.test", backend(t, "one")), withTLS(site("b.test", backend(t, "two")), writePair(t, "b.test"), route.Redirect),
-		route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}},
+		nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}},
 	)
 	pid := r.serve(first).PID
 	r.expect(r.https("b.test", "/"), 200, "two")
@@ -99,7 +99,7 @@ func TestSocketsAreForNginxAlone(t *testing.T) {
 	r.run()
 	r.serve(r.tree(
 		withTLS(site("b.test", backend(t, "two")), writePair(t, "b.test"), route.Redirect),
-		route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}},
+		nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(lines(t, "own"))}},
 	))
 	r.expect(r.https("b.test", "/"), 200, "two")
 	all, err := filepath.Glob(filepath.Join(r.o.RunDir, "*.sock"))

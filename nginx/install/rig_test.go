@@ -205,9 +205,9 @@ func (r *rig) serve(tree nginx.Tree) nginx.Status {
 	})
 }
 
-func (r *rig) tree(sites ...route.Site) nginx.Tree {
+func (r *rig) tree(sites ...nestedSite) nginx.Tree {
 	r.t.Helper()
-	tree := nginx.Render(r.settings, r.o.Build, route.Table{Complete: true, Sites: sites})
+	tree := render(r.settings, r.o.Build, nestedTable{Sites: sites})
 	if len(tree.Problems) > 0 {
 		r.t.Fatalf("rendering: %v", tree.Problems)
 	}
@@ -290,19 +290,19 @@ func addrOf(s *httptest.Server) netip.AddrPort {
 	return netip.MustParseAddrPort(s.Listener.Addr().String())
 }
 
-func site(host string, addrs ...netip.AddrPort) route.Site {
-	return route.Site{Host: host, Family: "web", Plain: route.Serve, Locations: []route.Location{spot("/", addrs...)}}
+func site(host string, addrs ...netip.AddrPort) nestedSite {
+	return nestedSite{Host: host, Family: "web", Plain: route.Serve, Locations: []nestedLocation{spot("/", addrs...)}}
 }
 
-func spot(path string, addrs ...netip.AddrPort) route.Location {
-	l := route.Location{Path: path, Scheme: route.HTTP, Balance: route.RoundRobin, BodySize: 1 << 20, Timeout: 20 * time.Second, Buffering: true}
+func spot(path string, addrs ...netip.AddrPort) nestedLocation {
+	l := nestedLocation{Location: route.Location{Path: path, Scheme: route.HTTP, Balance: route.RoundRobin, BodySize: 1 << 20, Timeout: 20 * time.Second, Buffering: true}}
 	for _, a := range addrs {
 		l.Servers = append(l.Servers, route.Server{Addr: a, Weight: 1})
 	}
 	return l
 }
 
-func withTLS(s route.Site, p certs.Pair, plain route.Plain) route.Site {
+func withTLS(s nestedSite, p certs.Pair, plain route.Plain) nestedSite {
 	s.TLS, s.Cert, s.Plain = true, p, plain
 	return s
 }

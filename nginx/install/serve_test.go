@@ -74,7 +74,7 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	small := spot("/small", up)
 	small.BodySize = 10
 	paths := site("paths.test")
-	paths.Locations = []route.Location{
+	paths.Locations = []nestedLocation{
 		stripped, closed, locked, small, spot("/keep", up), spot("/vacant"),
 		spot("/dead", dead), spot("/both", dead, deadToo), spot("/rude", rude(t)),
 	}

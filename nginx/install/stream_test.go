@@ -22,18 +22,17 @@ import (
 )
 
 // table renders a table that has more than sites.
-func (r *rig) table(t route.Table) nginx.Tree {
+func (r *rig) table(t nestedTable) nginx.Tree {
 	r.t.Helper()
-	t.Complete = true
-	tree := nginx.Render(r.settings, r.o.Build, t)
+	tree := render(r.settings, r.o.Build, t)
 	if len(tree.Problems) > 0 {
 		r.t.Fatalf("rendering: %v", tree.Problems)
 	}
 	return tree
 }
 
-func pool(addrs ...netip.AddrPort) route.Pool {
-	return route.Pool{Balance: route.RoundRobin, Timeout: time.Minute, Servers: spot("/", addrs...).Servers}
+func pool(addrs ...netip.AddrPort) nestedPool {
+	return nestedPool{route.StreamOptions{Balance: route.RoundRobin, Timeout: time.Minute}, spot("/", addrs...).Servers}
 }
 
 // lines is a TCP server that sends every line back behind its name.
@@ -99,15 +98,15 @@ func testStreams(t *testing.T, r *rig) {
 	r.run()
 	udp := datagrams(t, func(_ net.Addr, b []byte) string { return "udp: " + string(b) })
 	tcp, told, secret, dns, gone := freePort(t), freePort(t), freePort(t), freePort(t), freePort(t)
-	streams := []route.Stream{
+	streams := []nestedStream{
 		{Listen: route.Listen{Protocol: route.TCP, Port: tcp}, Family: "git", Pool: pool(lines(t, "tcp"))},
 		{Listen: route.Listen{Protocol: route.TCP, Port: told}, Family: "told", Pool: pool(lines(t, "told"))},
 		{Listen: route.Listen{Protocol: route.TLS, Port: secret}, Family: "mq", Host: "mq.test", Cert: writePair(t, "mq.test"), Pool: pool(lines(t, "tls"))},
 		{Listen: route.Listen{Protocol: route.UDP, Port: dns}, Family: "dns", Pool: pool(udp)},
 		{Listen: route.Listen{Protocol: route.TCP, Port: gone}, Family: "gone", Pool: pool()},
 	}
-	streams[1].ProxyProtocol = true
-	r.serve(r.table(route.Table{Streams: streams, Sites: []route.Site{site("a.test", backend(t, "one"))}}))
+	streams[1].Pool.ProxyProtocol = true
+	r.serve(r.table(nestedTable{Streams: streams, Sites: []nestedSite{site("a.test", backend(t, "one"))}}))
 	r.expect(r.http("a.test", "/"), 200, "one")
 	dial := func(network string, port uint16) net.Conn {
 		t.Helper()
@@ -136,7 +135,7 @@ func testStreams(t *testing.T, r *rig) {
 	if got := ask(held, "before"); got != "tcp: before" {
 		t.Fatal(got)
 	}
-	r.serve(r.table(route.Table{Streams: streams[:1]}))
+	r.serve(r.table(nestedTable{Streams: streams[:1]}))
 	if got := ask(held, "after"); got != "tcp: after" {
 		t.Errorf("after a reload: %q", got)
 	}
@@ -155,8 +154,8 @@ func TestStreamPortHeldBySomebodyElse(t *testing.T) {
 	}
 	defer l.Close()
 	busy := netip.MustParseAddrPort(l.Addr().String()).Port()
-	stream := route.Stream{Listen: route.Listen{Protocol: route.TCP, Port: busy}, Family: "git", Pool: pool(lines(t, "tcp"))}
-	tree := r.table(route.Table{Sites: []route.Site{site("a.test", backend(t, "one"))}, Streams: []route.Stream{stream}})
+	stream := nestedStream{Listen: route.Listen{Protocol: route.TCP, Port: busy}, Family: "git", Pool: pool(lines(t, "tcp"))}
+	tree := r.table(nestedTable{Sites: []nestedSite{site("a.test", backend(t, "one"))}, Streams: []nestedStream{stream}})
 	for _, when := range []string{"at the start", "in a reload"} {
 		r.run()
 		s := r.serve(tree)
@@ -165,7 +164,7 @@ func TestStreamPortHeldBySomebodyElse(t *testing.T) {
 		}
 		r.expect(r.http("a.test", "/"), 200, "one")
 		r.crash()
-		tree = r.table(route.Table{Sites: []route.Site{site("a.test", backend(t, "one")), site("b.test")}, Streams: []route.Stream{stream}})
+		tree = r.table(nestedTable{Sites: []nestedSite{site("a.test", backend(t, "one")), site("b.test")}, Streams: []nestedStream{stream}})
 	}
 }
 
@@ -179,9 +178,9 @@ func testPassthroughBesideTermination(t *testing.T, r *rig) {
 	t.Cleanup(own.Close)
 	p := writePair(t, "a.test")
 	ended := withTLS(site("a.test", echoServer(t)), p, route.Redirect)
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}}
-	wild := route.Site{Host: "*.p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}}
-	gone := route.Site{Host: "gone.test", Family: "gone", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool()}}
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}}
+	wild := nestedSite{Host: "*.p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}}
+	gone := nestedSite{Host: "gone.test", Family: "gone", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool()}}
 
 	// From HTTPS in the http section to a shared port and back, with a client on.
 	r.serve(r.tree(ended))
@@ -223,7 +222,7 @@ func TestPassthroughAfterAKill(t *testing.T) {
 	r.run()
 	own := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "own certificate") }))
 	t.Cleanup(own.Close)
-	tree := r.tree(route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(addrOf(own))}})
+	tree := r.tree(nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(own))}})
 	s := r.serve(tree)
 	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -240,8 +239,8 @@ func testPROXYProtocolFromABalancer(t *testing.T, r *rig) {
 	r.run()
 	p := writePair(t, "a.test")
 	ended := withTLS(site("a.test", echoServer(t)), p, route.Serve)
-	passed := route.Site{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &route.Passthrough{Pool: pool(lines(t, "own"))}}
-	for _, sites := range [][]route.Site{{ended}, {ended, passed}} {
+	passed := nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(lines(t, "own"))}}
+	for _, sites := range [][]nestedSite{{ended}, {ended, passed}} {
 		r.serve(r.tree(sites...))
 		for _, port := range []uint16{r.settings.HTTPPort, r.settings.HTTPSPort} {
 			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -282,13 +281,13 @@ func testNginxProxysForms(t *testing.T, r *rig) {
 	r.settings.Snippets = snippets
 	r.run()
 	up := echoServer(t)
-	at := func(path string, match route.Match, dest string) route.Location {
+	at := func(path string, match route.Match, dest string) nestedLocation {
 		l := spot(path, up)
 		l.Match, l.Dest = match, dest
 		return l
 	}
 	a := site("a.test", up)
-	a.Locations = []route.Location{at("/app", route.Prefix, "/"), at("/api/", route.Prefix, "/v1/"), at("/one", route.Exact, ""), at(`^/(x|y)/`, route.Regex, ""), at("/", route.Segments, "")}
+	a.Locations = []nestedLocation{at("/app", route.Prefix, "/"), at("/api/", route.Prefix, "/v1/"), at("/one", route.Exact, ""), at(`^/(x|y)/`, route.Regex, ""), at("/", route.Segments, "")}
 	some := site("*.some.test", backend(t, "wildcard"))
 	open := site("www.open.*", backend(t, "open end"))
 	re := site(`~^(n|m)[0-9]+\.re\.test$`, backend(t, "expression"))

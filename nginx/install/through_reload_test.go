@@ -26,11 +26,11 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 	p := writePair(t, "g.test", "mq.test")
 	grpc := withTLS(speaking(site("g.test", grpcServer(t, nil)), route.GRPC), p, route.Redirect)
 	tcp, secret := freePort(t), freePort(t)
-	streams := []route.Stream{
+	streams := []nestedStream{
 		{Listen: route.Listen{Protocol: route.TCP, Port: tcp}, Family: "git", Pool: pool(lines(t, "tcp"))},
 		{Listen: route.Listen{Protocol: route.TLS, Port: secret}, Family: "mq", Host: "mq.test", Cert: p, Pool: pool(lines(t, "tls"))},
 	}
-	r.serve(r.table(route.Table{Sites: []route.Site{grpc}, Streams: streams}))
+	r.serve(r.table(nestedTable{Sites: []nestedSite{grpc}, Streams: streams}))
 
 	in, out := io.Pipe()
 	defer out.Close()
@@ -72,10 +72,10 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 	if got := ask(plain, "0") + ", " + ask(over, "0"); got != "tcp: 0, tls: 0" {
 		t.Fatalf("%s before any reload", got)
 	}
-	for i, table := range []route.Table{
-		{Sites: []route.Site{grpc, site("b.test")}, Streams: streams},
-		{Sites: []route.Site{grpc}, Streams: streams},
-		{Sites: []route.Site{site("b.test")}},
+	for i, table := range []nestedTable{
+		{Sites: []nestedSite{grpc, site("b.test")}, Streams: streams},
+		{Sites: []nestedSite{grpc}, Streams: streams},
+		{Sites: []nestedSite{site("b.test")}},
 	} {
 		r.serve(r.table(table))
 		n := fmt.Sprint(i + 1)
@@ -107,8 +107,8 @@ func testDatagramsThroughReloads(t *testing.T, r *rig) {
 	port := freePort(t)
 	dns := pool(up)
 	dns.Timeout = time.Second // as long as a session, and so its old worker, is kept
-	streams := []route.Stream{{Listen: route.Listen{Protocol: route.UDP, Port: port}, Family: "dns", Pool: dns}}
-	r.serve(r.table(route.Table{Streams: streams}))
+	streams := []nestedStream{{Listen: route.Listen{Protocol: route.UDP, Port: port}, Family: "dns", Pool: dns}}
+	r.serve(r.table(nestedTable{Streams: streams}))
 	var stop atomic.Bool
 	var asked, again atomic.Int32
 	var load sync.WaitGroup
@@ -141,7 +141,7 @@ func testDatagramsThroughReloads(t *testing.T, r *rig) {
 		load.Go(func() { client(i%2 == 0) })
 	}
 	for i := range reloads {
-		r.serve(r.table(route.Table{Streams: streams, Sites: []route.Site{site(fmt.Sprintf("b%d.test", i%2))}}))
+		r.serve(r.table(nestedTable{Streams: streams, Sites: []nestedSite{site(fmt.Sprintf("b%d.test", i%2))}}))
 	}
 	stop.Store(true)
 	load.Wait()

@@ -194,7 +194,7 @@ func (e emitter) serving(s report.Status) {
 	for _, site := range s.Routes.Sites {
 		n := 0
 		for _, l := range site.Locations {
-			n += len(l.Servers)
+			n += len(s.Routes.Pools[site.PoolKey(l)].Servers)
 		}
 		e.put(servers, float64(n), site.Host)
 	}

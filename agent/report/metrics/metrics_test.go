@@ -55,9 +55,12 @@ func sample() report.Status {
 		}),
 
 		Tasks: report.Tasks{At: noon, Complete: true, Running: 5, Batches: 2},
-		Routes: route.Table{Complete: true, Sites: []route.Site{
+		Routes: route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{
 			{Host: "*.b.example.com", Locations: []route.Location{{Path: "/"}}},
-			{Host: "a.example.com", Locations: []route.Location{{Path: "/api", Servers: []route.Server{server}}, {Path: "/", Servers: []route.Server{server, server}}}},
+			{Host: "a.example.com", Locations: []route.Location{{Path: "/api"}, {Path: "/"}}},
+		}}, Pools: route.Pools{
+			{Host: "a.example.com", Path: "/api"}: {Servers: []route.Server{server}},
+			{Host: "a.example.com", Path: "/"}:    {Servers: []route.Server{server, server}},
 		}},
 		Certs: certs.Inventory{Complete: true, Pairs: []certs.Pair{{Name: "a", NotAfter: noon.Add(time.Hour)}, {Name: "b", NotAfter: noon.Add(2 * time.Hour)}}},
 		Nginx: nginx.Status{

@@ -44,7 +44,7 @@ func healthyDay(m *machine) {
 			have := 0
 			for _, site := range st.Routes.Sites {
 				for _, at := range site.Locations {
-					have += len(at.Servers)
+					have += len(st.Routes.Pools[site.PoolKey(at)].Servers)
 				}
 			}
 			return have == servers && len(st.Routes.LiveHosts()) == here && st.Nginx.Settled

@@ -217,3 +217,9 @@ func logged(t *testing.T, s *Stage, mark int, text string) {
 		return nil
 	})
 }
+
+// servers counts what is behind the first path of the first host.
+func servers(st report.Status) int {
+	site := st.Routes.Sites[0]
+	return len(st.Routes.Pools[site.PoolKey(site.Locations[0])].Servers)
+}

@@ -62,7 +62,7 @@ func TestDockerGoesAway(t *testing.T) {
 	back := time.Now()
 	until(t, "alpha 2 is served", func() error {
 		st, err := s.Board(t.Context())
-		if err == nil && (len(st.Routes.Sites) != 2 || len(st.Routes.Sites[0].Locations[0].Servers) != 2 || !st.Nginx.Settled) {
+		if err == nil && (len(st.Routes.Sites) != 2 || servers(st) != 2 || !st.Nginx.Settled) {
 			err = errNotYet
 		}
 		return err

@@ -123,7 +123,7 @@ func TestKilledDuringAReplacement(t *testing.T) {
 	must(t, s.Remove(t.Context(), "alpha-1"))
 	must(t, s.StartAgent())
 	shows(t, s, "only alpha 2 is behind a.test", func(st report.Status) bool {
-		return len(st.Routes.Sites) == 1 && len(st.Routes.Sites[0].Locations[0].Servers) == 1 && st.Nginx.Settled
+		return len(st.Routes.Sites) == 1 && servers(st) == 1 && st.Nginx.Settled
 	})
 	// Once more, killed while the old one lingers.
 	run(t, s, service("alpha", "3", "a.test"))
@@ -139,7 +139,7 @@ func TestKilledDuringAReplacement(t *testing.T) {
 	restarted(t, s)
 	must(t, <-stopped)
 	shows(t, s, "only alpha 3 is behind a.test", func(st report.Status) bool {
-		return len(st.Routes.Sites) == 1 && len(st.Routes.Sites[0].Locations[0].Servers) == 1 && st.Nginx.Settled
+		return len(st.Routes.Sites) == 1 && servers(st) == 1 && st.Nginx.Settled
 	})
 	converged(t, s, nginx)
 	end()

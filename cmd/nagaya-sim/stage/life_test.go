@@ -85,7 +85,7 @@ func TestReadyAndGoing(t *testing.T) {
 	told(t, s, "container-unhealthy", "alpha:2/web")
 	run(t, s, checked(service("alpha", "3", "a.test"), "0"))
 	shows(t, s, "two servers", func(st report.Status) bool {
-		return len(st.Routes.Sites) > 0 && len(st.Routes.Sites[0].Locations) == 1 && len(st.Routes.Sites[0].Locations[0].Servers) == 2
+		return len(st.Routes.Sites) > 0 && len(st.Routes.Sites[0].Locations) == 1 && servers(st) == 2
 	})
 	settled(t, s)
 	must(t, s.Stop(t.Context(), "alpha-1", 5))
@@ -145,8 +145,11 @@ func TestWhatTheECSAgentKnows(t *testing.T) {
 		if site.Host == "never.test" {
 			t.Error("the container that only holds a network is routed")
 		}
-		if site.Host == "b.test" && site.Locations[0].Servers[0].Addr.String() != addr+":8080" {
-			t.Errorf("the task with its own interface is reached at %s, want %s", site.Locations[0].Servers[0].Addr, addr)
+		if site.Host != "b.test" {
+			continue
+		}
+		if at := st.Routes.Pools[site.PoolKey(site.Locations[0])].Servers[0].Addr; at.String() != addr+":8080" {
+			t.Errorf("the task with its own interface is reached at %s, want %s", at, addr)
 		}
 	}
 	sameNginx(t, s, nginx)

@@ -91,7 +91,7 @@ func TestTheOnlyContainerIsStopped(t *testing.T) {
 	})
 	t.Logf("503 %s after the container had stopped", time.Since(stopped).Round(time.Millisecond))
 	shows(t, s, "the host is vacant", func(st report.Status) bool {
-		return len(st.Routes.Sites) == 1 && !st.Routes.Sites[0].VacantSince.IsZero()
+		return len(st.Routes.Sites) == 1 && !st.Routes.VacantSince(st.Routes.Sites[0]).IsZero()
 	})
 	must(t, s.Remove(t.Context(), "alpha-1"))
 	run(t, s, service("alpha", "2", "a.test"))
