@@ -21,7 +21,7 @@ func withoutEffect(c config.Config, root string) []problem.Problem {
 			continue
 		}
 		all = append(all, problem.Problem{
-			Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "file " + f.Pattern,
+			Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "file " + f.Pattern, File: f.Pattern,
 			Text: fmt.Sprintf("%s has no effect: %s", f.Pattern, f.Here), Hint: f.Remedy,
 		})
 	}

@@ -81,7 +81,7 @@ func FuzzRender(f *testing.F) {
 			}
 			for _, p := range tree.Problems {
 				if len(p.Text) > 2048 || len(p.Subject) > 600 || strings.ContainsAny(p.Text+p.Subject, "\n\r\x1b") {
-					t.Errorf("problem is not bounded and printable: %q", p)
+					t.Errorf("problem is not bounded and printable: %+v", p)
 				}
 			}
 		}

@@ -43,12 +43,12 @@ func withoutHTTP3(s Settings, b Build, site route.Site) string {
 // from the sites whose port is a stream's of UDP too: the kernel would give a part of the
 // datagrams to each.
 func (t *Tree) reachHTTP3(sites []route.Site, streams []route.Stream) {
-	say := func(subject, text, hint string) {
-		t.Problems = append(t.Problems, problem.Problem{Code: "http3-not-offered", Severity: problem.Warning, Subject: subject, Text: text, Hint: hint})
+	say := func(subject, host, text, hint string) {
+		t.Problems = append(t.Problems, problem.Problem{Code: "http3-not-offered", Severity: problem.Warning, Subject: subject, Host: host, Text: text, Hint: hint})
 	}
 	s := t.settings
 	if s.HTTP3 && !t.build.HTTP3 {
-		say("nginx", fmt.Sprintf("nginx.http3 is on, and nginx %v was built without HTTP/3", t.build.Version),
+		say("nginx", "", fmt.Sprintf("nginx.http3 is on, and nginx %v was built without HTTP/3", t.build.Version),
 			"install nginx 1.25 or newer with --with-http_v3_module, or set nginx.http3 to false")
 	}
 	for i, site := range sites {
@@ -57,11 +57,11 @@ func (t *Tree) reachHTTP3(sites []route.Site, streams []route.Stream) {
 		why := withoutHTTP3(s, t.build, site)
 		switch {
 		case why != "" && site.Edge.HTTP3 == route.On && (site.TLS || site.Passthrough != nil):
-			say("site "+site.Host, fmt.Sprintf("%s is to be offered over HTTP/3, and is not: %s", site.Host, why),
+			say("site "+site.Host, site.Host, fmt.Sprintf("%s is to be offered over HTTP/3, and is not: %s", site.Host, why),
 				"remove nagaya.http3, or what is in its way")
 		case offersQUIC(s, t.build, site) && slices.ContainsFunc(streams, taken):
 			sites[i].Edge.HTTP3 = route.Off
-			say("site "+site.Host, fmt.Sprintf("%s is to be offered over HTTP/3, and is not: UDP port %d is a stream's", site.Host, port),
+			say("site "+site.Host, site.Host, fmt.Sprintf("%s is to be offered over HTTP/3, and is not: UDP port %d is a stream's", site.Host, port),
 				"ask for another port with nagaya.listen, or set nagaya.http3 to off")
 		}
 	}

@@ -63,7 +63,7 @@ func (t *Tree) usable(all []route.Site, pools route.Pools) (sites []route.Site) 
 		}
 		if err != nil {
 			t.Problems = append(t.Problems, problem.Problem{
-				Code: "site-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("site %.255s", printable(site.Host)),
+				Code: "site-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("site %.255s", printable(site.Host)), Host: fmt.Sprintf("%.255s", printable(site.Host)),
 				Text: fmt.Sprintf("host %q cannot be written for nginx: %v", cut(site.Host), err),
 				Hint: "correct the labels of the containers that serve this host; the other sites are not affected",
 			})
@@ -88,7 +88,7 @@ func (t *Tree) usableStreams(all []route.Stream, pools route.Pools) (streams []r
 		}
 		if err != nil {
 			t.Problems = append(t.Problems, problem.Problem{
-				Code: "stream-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("port %.64s", printable(s.Listen.String())),
+				Code: "stream-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("port %.64s", printable(s.Listen.String())), Port: s.Listen.Port,
 				Text: fmt.Sprintf("port %s cannot be written for nginx: %v", cut(s.Listen.String()), err),
 				Hint: "correct the labels of the containers that ask for this port; the others are not affected",
 			})

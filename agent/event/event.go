@@ -2,8 +2,6 @@
 // MESSAGE_ID, and the keys of the fields that describe one.
 package event
 
-import "strings"
-
 // Key is the attribute of a log line that names its kind.
 const Key = "event"
 
@@ -43,30 +41,4 @@ func OfGate(open bool) string {
 		return GateOpened
 	}
 	return GateClosed
-}
-
-// About finds, in the subject of a problem, what the journal has a field for: the
-// container, the host, the address or the job that it names, as keys and values.
-func About(subject string) []string {
-	kind, rest, _ := strings.Cut(subject, " ")
-	if rest == "" {
-		return nil
-	}
-	switch kind {
-	case "container":
-		name, after, _ := strings.Cut(rest, " ")
-		route, isRoute := strings.CutPrefix(after, "route ")
-		if !isRoute {
-			return []string{"container_name", name}
-		}
-		host, _, _ := strings.Cut(route, "/")
-		return []string{"container_name", name, "host", host}
-	case "site":
-		return []string{"host", rest}
-	case "address":
-		return []string{"claim", rest}
-	case "job":
-		return []string{"job_id", rest}
-	}
-	return nil
 }

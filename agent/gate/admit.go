@@ -68,7 +68,7 @@ func (s *State) admit(in Input, v view, d *Decision) {
 func (e *Entry) waits(why, hint string, d *Decision) {
 	e.Reason = fmt.Sprintf("should have started at %s, but %s", clock(e.LatestStart), why)
 	d.Problems = append(d.Problems, problem.Problem{
-		Code: "job-late", Subject: "job " + e.ID, Text: fmt.Sprintf("job %q %s", e.ID, e.Reason), Hint: hint,
+		Code: "job-late", Subject: "job " + e.ID, Job: e.ID, Text: fmt.Sprintf("job %q %s", e.ID, e.Reason), Hint: hint,
 	})
 }
 
@@ -90,7 +90,7 @@ func (s *State) let(e *Entry, now time.Time, reason string, d *Decision) {
 func (e *Entry) report(d *Decision) {
 	if e.Overdue && (e.Phase == Admitted || e.Phase == Running) {
 		d.Problems = append(d.Problems, problem.Problem{
-			Code: "job-late", Subject: "job " + e.ID,
+			Code: "job-late", Subject: "job " + e.ID, Job: e.ID,
 			Text: fmt.Sprintf("job %q was admitted at its latest start %s although it did not fit", e.ID, clock(e.LatestStart)),
 			Hint: "give it a later deadline or a smaller need, or let it be refused when late",
 		})
@@ -102,7 +102,7 @@ func (e *Entry) report(d *Decision) {
 		e.Reason = fmt.Sprintf("spent %.1f credits", e.Spent)
 	case Refused:
 		d.Problems = append(d.Problems, problem.Problem{
-			Code: "job-refused", Severity: problem.Error, Subject: "job " + e.ID,
+			Code: "job-refused", Severity: problem.Error, Subject: "job " + e.ID, Job: e.ID,
 			Text: fmt.Sprintf("job %q was %s", e.ID, e.Reason),
 			Hint: "give it a later deadline or a smaller need, or let it run when late",
 		})
@@ -134,7 +134,7 @@ func (s *State) never(e *Entry, v view, d *Decision) bool {
 	}
 	e.Reason = fmt.Sprintf("needs %.1f credits, and even a full balance can spare only %.1f", e.Expected, most)
 	d.Problems = append(d.Problems, problem.Problem{
-		Code: "job-never-fits", Severity: problem.Error, Subject: "job " + e.ID,
+		Code: "job-never-fits", Severity: problem.Error, Subject: "job " + e.ID, Job: e.ID,
 		Text: fmt.Sprintf("job %q %s", e.ID, e.Reason),
 		Hint: "divide the job, let it use fewer cores for longer, lower the reserve, or use a larger instance type",
 	})

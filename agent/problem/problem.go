@@ -48,6 +48,16 @@ type Problem struct {
 	Severity Severity `json:"severity"`
 	// Subject is what has the problem, e.g. "container web-1", "site a.example.com", "address eipalloc-1".
 	Subject string `json:"subject"`
+	// Container, Host, Claim, Job, Port and File are what the problem is about, in fields that
+	// programs read in place of Subject. Each is empty where it does not apply. Container is
+	// the name as in tasks.Container.Ref; Host is a host name, or protocol and port of a
+	// stream as in "tcp:2222"; Claim is an entry of address.claim; Job is a job's id.
+	Container string `json:"container,omitempty"`
+	Host      string `json:"host,omitempty"`
+	Claim     string `json:"claim,omitempty"`
+	Job       string `json:"job,omitempty"`
+	Port      uint16 `json:"port,omitempty"`
+	File      string `json:"file,omitempty"`
 	// Text says what is wrong, in one sentence without a full stop. Text from strangers in it is quoted and bounded.
 	Text string `json:"text"`
 	// Hint says what the operator can do about it; never empty.

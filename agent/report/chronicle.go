@@ -28,7 +28,7 @@ type Entry struct {
 // The zero value has told nothing.
 type Chronicle struct {
 	behind map[place]map[member]who
-	told   map[standing]time.Time // problems that were told, and since when they stood
+	told   map[standing]problem.Problem // problems that were told
 }
 
 // place is where a container can be: a path of a host, or a port of its own.
@@ -172,7 +172,7 @@ func members(of map[member]who) []member {
 
 func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
 	if c.told == nil {
-		c.told = map[standing]time.Time{}
+		c.told = map[standing]problem.Problem{}
 	}
 	stands := map[standing]bool{}
 	for _, p := range s.Problems {
@@ -187,10 +187,10 @@ func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []
 			}
 			continue
 		}
-		c.told[key] = p.Since
+		c.told[key] = p
 		entries = append(entries, Entry{
 			Warning: p.Severity == problem.Warning, Error: p.Severity == problem.Error, Message: "problem",
-			Fields: slices.Concat([]any{event.Key, p.Code, "problem", p.Code, "subject", p.Subject, "text", p.Text, "hint", p.Hint}, about(p.Subject, containers)),
+			Fields: slices.Concat([]any{event.Key, p.Code, "problem", p.Code, "subject", p.Subject, "text", p.Text, "hint", p.Hint}, about(p, containers)),
 		})
 	}
 	over := slices.SortedFunc(maps.Keys(c.told), func(a, b standing) int { return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.subject, b.subject)) })
@@ -198,35 +198,38 @@ func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []
 		if stands[key] {
 			continue
 		}
-		after := s.At.Sub(c.told[key]).Round(time.Second).String()
+		p := c.told[key]
+		after := s.At.Sub(p.Since).Round(time.Second).String()
 		delete(c.told, key)
 		entries = append(entries, Entry{
 			Message: "problem over",
-			Fields:  slices.Concat([]any{event.Key, event.ProblemOver, "problem", key.code, "subject", key.subject, "after", after}, about(key.subject, containers)),
+			Fields:  slices.Concat([]any{event.Key, event.ProblemOver, "problem", p.Code, "subject", p.Subject, "after", after}, about(p, containers)),
 		})
 	}
 	return entries, again
 }
 
-// about are the fields of what a problem's subject names.
-func about(subject string, containers []tasks.Container) []any {
+// about are the fields that say what a problem is about.
+func about(p problem.Problem, containers []tasks.Container) []any {
 	var all []any
-	named := event.About(subject)
-	for i := 0; i+1 < len(named); i += 2 {
-		key, value := named[i], named[i+1]
-		at := -1
-		if key == "container_name" {
-			at = slices.IndexFunc(containers, func(c tasks.Container) bool { return c.Ref() == value })
-		}
-		if at < 0 {
+	add := func(key, value string) {
+		if value != "" {
 			all = append(all, key, value)
-			continue
-		}
-		w := whoIs(containers[at], who{name: value})
-		all = append(all, key, w.name, "container", containers[at].ID)
-		if w.task != "" {
-			all = append(all, "task", w.task)
 		}
 	}
+	w := who{name: p.Container}
+	i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.Ref() == p.Container })
+	if i >= 0 {
+		w = whoIs(containers[i], w)
+	}
+	add("container_name", w.name)
+	if i >= 0 {
+		add("container", containers[i].ID)
+	}
+	add("task", w.task)
+	add("host", p.Host)
+	add("file", p.File)
+	add("claim", p.Claim)
+	add("job_id", p.Job)
 	return all
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,8 +99,8 @@ func TestChronicleOfRoutes(t *testing.T) {
 }
 
 func TestChronicleOfProblems(t *testing.T) {
-	deaf := problem.Problem{Code: "container-not-listening", Severity: problem.Error, Subject: "container shop:1/web route shop.test/a", Text: "nothing answers", Hint: "listen", Since: threeAM}
-	late := problem.Problem{Code: "job-late", Subject: "job report-1", Text: "late", Hint: "smaller", Since: threeAM.Add(time.Second)}
+	deaf := problem.Problem{Code: "container-not-listening", Severity: problem.Error, Subject: "container shop:1/web route shop.test/a", Container: "shop:1/web", Host: "shop.test", Text: "nothing answers", Hint: "listen", Since: threeAM}
+	late := problem.Problem{Code: "job-late", Subject: "job report-1", Job: "report-1", Text: "late", Hint: "smaller", Since: threeAM.Add(time.Second)}
 	runs := []tasks.Container{{ID: idOf(1), Name: "ecs-shop-1", Task: tasks.TaskRef{ARN: "arn:1", Family: "shop", Revision: "1", ContainerName: "web"}}}
 	at := func(after time.Duration, ps ...problem.Problem) Status {
 		return Status{At: threeAM.Add(after), Problems: ps}
@@ -135,6 +136,25 @@ func TestChronicleOfProblems(t *testing.T) {
 		}
 		if !again.Equal(want) {
 			t.Errorf("%s: look again at %v, want %v", step.name, again, want)
+		}
+	}
+}
+
+func TestFieldsOfAProblem(t *testing.T) {
+	for name, row := range map[string]struct {
+		p    problem.Problem
+		want []any
+	}{
+		"nothing that has a field": {problem.Problem{Subject: "nginx"}, nil},
+		"container":                {problem.Problem{Container: "web"}, []any{"container_name", "web"}},
+		"route":                    {problem.Problem{Container: "web", Host: "shop.test"}, []any{"container_name", "web", "host", "shop.test"}},
+		"site":                     {problem.Problem{Host: "shop.test"}, []any{"host", "shop.test"}},
+		"address":                  {problem.Problem{Claim: "eipalloc-1"}, []any{"claim", "eipalloc-1"}},
+		"job":                      {problem.Problem{Job: "report-1"}, []any{"job_id", "report-1"}},
+		"file":                     {problem.Problem{File: "shop.crt"}, []any{"file", "shop.crt"}},
+	} {
+		if got := about(row.p, nil); !slices.Equal(got, row.want) {
+			t.Errorf("%s: %q; want %q", name, got, row.want)
 		}
 	}
 }

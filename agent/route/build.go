@@ -209,13 +209,13 @@ func (b *builder) claims() map[string][]claim {
 func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	first := s.spots()[0]
 	subject := "container " + ref(c) + " route " + first.host + s.path
-	if s.isStream() && !b.mayStream(subject) || !b.mayOpen(c, s, subject) {
+	if s.isStream() && !b.mayStream(ref(c), first.host, subject) || !b.mayOpen(c, s, subject) {
 		return
 	}
 	port, err := portOf(c, s.port, s.listen.transport())
 	if err != nil {
 		b.say(problem.Problem{
-			Code: "port-unclear", Severity: problem.Error, Subject: subject,
+			Code: "port-unclear", Severity: problem.Error, Subject: subject, Container: ref(c), Host: first.host,
 			Text: fmt.Sprintf("it is not clear which port %s leads to: %s", first.host, err),
 			Hint: "set nagaya.port",
 		})
@@ -223,7 +223,7 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	}
 	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.From.Container {
 		b.say(problem.Problem{
-			Code: "port-is-nginx", Severity: problem.Error, Subject: subject,
+			Code: "port-is-nginx", Severity: problem.Error, Subject: subject, Container: ref(c), Host: first.host,
 			Text: fmt.Sprintf("it uses the host's network, where port %d is nginx's own", port),
 			Hint: "let the application listen on another port and set nagaya.port to it",
 		})
@@ -232,13 +232,13 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 	scheme := schemeOf(s.scheme, port)
 	if s.health != "" && scheme != HTTP && scheme != HTTPS {
 		b.say(problem.Problem{
-			Code: "label-unsupported", Severity: problem.Error, Subject: subject,
+			Code: "label-unsupported", Severity: problem.Error, Subject: subject, Container: ref(c), Host: first.host,
 			Text: fmt.Sprintf("nagaya.health cannot be probed over %s", scheme),
 			Hint: "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
 		})
 		return
 	}
-	b.idleTLS(s, scheme, subject)
+	b.idleTLS(c, s, scheme, subject)
 	where, reached := placeOf(c, port, s.listen.transport(), b.in)
 	probeHost := ""
 	for _, host := range s.hosts {
@@ -257,12 +257,12 @@ func (b *builder) claim(claims map[string][]claim, c tasks.Container, s said) {
 
 // idleTLS says that a check of the container's certificate was asked for where
 // there is none.
-func (b *builder) idleTLS(s said, scheme Scheme, subject string) {
+func (b *builder) idleTLS(c tasks.Container, s said, scheme Scheme, subject string) {
 	if s.isStream() || scheme == HTTPS || scheme == GRPCS || !s.verify && s.serverName == "" {
 		return
 	}
 	b.say(problem.Problem{
-		Code: "label-without-effect", Severity: problem.Warning, Subject: subject,
+		Code: "label-without-effect", Severity: problem.Warning, Subject: subject, Container: ref(c), Host: s.spots()[0].host,
 		Text: fmt.Sprintf("nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", scheme),
 		Hint: "set nagaya.scheme to https or grpcs, or remove these labels",
 	})
@@ -293,7 +293,7 @@ func (b *builder) settle(claims map[string][]claim) map[string][]claim {
 			}
 			b.wait(c, "taken")
 			b.say(problem.Problem{
-				Code: "host-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + host + c.path,
+				Code: "host-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + host + c.path, Container: c.ref, Host: host,
 				Text: fmt.Sprintf("%s belongs to %s, so %s does not serve %s of it", host, quoted(holder), quoted(c.family), c.path),
 				Hint: "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
 			})

@@ -26,13 +26,14 @@ type parsed struct {
 	defaults Defaults
 	routes   []said
 	problems []problem.Problem
+	ref      string // of the container
 	subject  string
 }
 
 // parse reads labels and environment of a container. A mistake costs the route
 // that it is in and no other.
 func parse(c tasks.Container, d Defaults) parsed {
-	p := parsed{subject: "container " + ref(c), defaults: d}
+	p := parsed{ref: ref(c), subject: "container " + ref(c), defaults: d}
 	byRoute := p.labels(c.Labels)
 	env := nginxProxyWords(c)
 	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) && (env["VIRTUAL_HOST"] != "" || env["VIRTUAL_HOST_MULTIPORTS"] != "") {
@@ -76,7 +77,7 @@ func nginxProxyWords(c tasks.Container) map[string]string {
 func hasHost(words map[string]string) bool { _, ok := words["host"]; return ok }
 
 func (p *parsed) complain(x problem.Problem) {
-	x.Subject = cmp.Or(x.Subject, p.subject)
+	x.Subject, x.Container = cmp.Or(x.Subject, p.subject), p.ref
 	p.problems = append(p.problems, x)
 }
 

@@ -40,7 +40,7 @@ func (b *builder) isUsual(port uint16, i int) bool {
 // mayOpen reports whether nginx may listen where a route asks for it, and says why
 // not.
 func (b *builder) mayOpen(c tasks.Container, s said, subject string) bool {
-	x := problem.Problem{Severity: problem.Error, Subject: subject}
+	x := problem.Problem{Severity: problem.Error, Subject: subject, Container: ref(c), Host: s.spots()[0].host}
 	doors := b.doors(s.listen, s.edge)
 	for _, d := range slices.SortedFunc(maps.Keys(doors), func(a, b door) int { return int(a.port) - int(b.port) }) {
 		at := fmt.Sprintf("%s:%d", doors[d], d.port)
@@ -124,7 +124,7 @@ func (b *builder) contest(claims map[string][]claim) {
 				if t := tenants[d]; t.speaks != speaks {
 					b.wait(c, "taken")
 					b.say(problem.Problem{
-						Code: "port-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + host + c.path,
+						Code: "port-taken", Severity: problem.Error, Subject: "container " + c.ref + " route " + host + c.path, Container: c.ref, Host: host,
 						Text: fmt.Sprintf("it asks for %s:%d, where %s speaks %s already, so the route is left out", speaks, d.port, quoted(t.family), t.speaks),
 						Hint: "ask for another port; or stop the other one, whose port is free when routes.grace is over",
 					})

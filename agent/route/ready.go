@@ -100,7 +100,7 @@ func (b *builder) probed(c *claim, http bool) (why string) {
 
 func (b *builder) notListening(c *claim, r Reached) {
 	b.say(problem.Problem{
-		Code: "container-not-listening", Severity: problem.Error, Subject: "container " + c.ref,
+		Code: "container-not-listening", Severity: problem.Error, Subject: "container " + c.ref, Container: c.ref,
 		Text: fmt.Sprintf("%s wants port %d of it, and nothing answers at %s (%s)", c.host, c.probe.Port(), c.probe, detail(r)),
 		Hint: fmt.Sprintf("let the application listen on 0.0.0.0:%d, or set nagaya.port to the port it listens on", c.probe.Port()),
 	})
@@ -120,7 +120,7 @@ func (b *builder) noAddress(c *claim) {
 		return
 	}
 	x := problem.Problem{
-		Code: "container-no-address", Severity: problem.Error, Subject: "container " + c.ref,
+		Code: "container-no-address", Severity: problem.Error, Subject: "container " + c.ref, Container: c.ref,
 		Text: fmt.Sprintf("%s cannot be routed because the container has no address that this host can reach", c.host),
 		Hint: "connect it to a bridge network or publish its port",
 	}
@@ -146,7 +146,7 @@ func (b *builder) unhealthySaid(cs []claim, served bool) {
 			hint = "see the container's log for why the path of nagaya.health does not answer with 200 to 399"
 		}
 		x := problem.Problem{
-			Code: "container-unhealthy", Severity: problem.Error, Subject: "container " + c.ref, Hint: hint,
+			Code: "container-unhealthy", Severity: problem.Error, Subject: "container " + c.ref, Container: c.ref, Hint: hint,
 			Text: fmt.Sprintf("%s; it is kept behind %s%s because no healthy container is there", what, c.host, c.path),
 		}
 		if served {
@@ -174,7 +174,7 @@ func (b *builder) exited(c tasks.Container) {
 		return
 	}
 	x := problem.Problem{
-		Code: "container-exited", Severity: problem.Error, Subject: "container " + ref(c),
+		Code: "container-exited", Severity: problem.Error, Subject: "container " + ref(c), Container: ref(c),
 		Hint: "see what it said last: docker logs " + ref(c),
 	}
 	if len(c.ID) >= 12 {
@@ -221,7 +221,7 @@ func (b *builder) notStarted(c tasks.Container) {
 		b.wake(over)
 	}
 	b.say(problem.Problem{
-		Code: "container-not-started", Severity: problem.Error, Subject: "container " + ref(c),
+		Code: "container-not-started", Severity: problem.Error, Subject: "container " + ref(c), Container: ref(c),
 		Text: "it was made and has not been started, and carries routes",
 		Hint: "see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
 	})
@@ -293,7 +293,7 @@ func (b *builder) crashing(c claim) {
 	}
 	b.wake(over)
 	b.say(problem.Problem{
-		Code: "container-exited", Severity: problem.Error, Subject: "container " + c.ref,
+		Code: "container-exited", Severity: problem.Error, Subject: "container " + c.ref, Container: c.ref,
 		Text: "it ended by itself, was restarted, and is not ready yet",
 		Hint: "see what it said last: docker logs " + c.c.ID[:min(len(c.c.ID), 12)],
 	})
@@ -312,7 +312,7 @@ func (b *builder) takesNginxPort(c tasks.Container) {
 			continue
 		}
 		b.say(problem.Problem{
-			Code: "host-port-taken", Severity: problem.Error, Subject: fmt.Sprintf("container %s port %d", ref(c), p.Host),
+			Code: "host-port-taken", Severity: problem.Error, Subject: fmt.Sprintf("container %s port %d", ref(c), p.Host), Container: ref(c), Port: p.Host,
 			Text: fmt.Sprintf("it publishes port %d of this host, so what should reach nginx there reaches the container", p.Host),
 			Hint: fmt.Sprintf("publish another port, or a dynamic one (0); on ECS add %d to ECS_RESERVED_PORTS", p.Host),
 		})

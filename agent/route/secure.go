@@ -64,7 +64,7 @@ func clientCert(asked string, pair certs.Pair) string {
 // all, HTTPS is not wanted, and silence is right.
 func (b *builder) noCertificate(s *Site, rule claim) {
 	x := problem.Problem{
-		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + s.Host,
+		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + s.Host, Host: s.Host,
 		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", s.Host),
 		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
 	}

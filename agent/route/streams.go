@@ -29,12 +29,12 @@ func (l Listen) transport() string {
 
 // mayStream reports whether nginx can do what a stream route asks for, and says
 // why not.
-func (b *builder) mayStream(subject string) bool {
+func (b *builder) mayStream(container, host, subject string) bool {
 	if b.o.Stream {
 		return true
 	}
 	b.say(problem.Problem{
-		Code: "nginx-without-stream", Severity: problem.Error, Subject: subject,
+		Code: "nginx-without-stream", Severity: problem.Error, Subject: subject, Container: container, Host: host,
 		Text: "it needs nginx's stream module, which this nginx does not have, so the route is left out",
 		Hint: "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
 	})
@@ -116,7 +116,7 @@ func (b *builder) stream(l Listen, was Stream, cs []claim) (s Stream, ok bool) {
 	}
 	if s.Cert, ok = b.pair(s.Host, lead); !ok {
 		b.say(problem.Problem{
-			Code: "no-certificate", Severity: problem.Error, Subject: "port " + l.String(),
+			Code: "no-certificate", Severity: problem.Error, Subject: "port " + l.String(), Port: l.Port,
 			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", l, lead.ref),
 			Hint: "set nagaya.host to a name that a certificate covers, or nagaya.cert to its base name",
 		})
@@ -138,7 +138,7 @@ func (b *builder) poses(s Stream, lead claim) bool {
 		}
 		b.wait(lead, "taken")
 		b.say(problem.Problem{
-			Code: "host-taken", Severity: problem.Error, Subject: "container " + lead.ref + " route " + s.Listen.String(),
+			Code: "host-taken", Severity: problem.Error, Subject: "container " + lead.ref + " route " + s.Listen.String(), Container: lead.ref, Host: s.Listen.String(),
 			Text: fmt.Sprintf("%s belongs to %s, so %s may not show its certificate at %s", site.Host, quoted(site.Family), quoted(lead.family), s.Listen),
 			Hint: "set nagaya.host to a name of its own, or give both the same nagaya.upstream",
 		})
@@ -186,7 +186,7 @@ func (b *builder) defaultHost() {
 		return
 	}
 	b.say(problem.Problem{
-		Code: "default-host-missing", Severity: problem.Warning, Subject: "site " + host,
+		Code: "default-host-missing", Severity: problem.Warning, Subject: "site " + host, Host: host,
 		Text: fmt.Sprintf("%s should answer for names that nobody has (routes.default-host), and no container serves it", host),
 		Hint: "start its container, or change routes.default-host",
 	})

@@ -164,7 +164,7 @@ func (c *container) stopped(name, how string) error {
 		how = how[:i+1]
 	}
 	return &trouble{
-		code: "nginx-container-stopped", subject: "container " + bounded(strings.TrimPrefix(name, "/")), again: time.Second,
+		code: "nginx-container-stopped", subject: "container " + bounded(strings.TrimPrefix(name, "/")), container: bounded(strings.TrimPrefix(name, "/")), again: time.Second,
 		text: fmt.Sprintf("nginx's container does not run (%s)", bounded(how)),
 		hint: "start it, with a restart policy, and with a command that waits for its configuration as docs/nginx.md shows; it is looked for every second",
 	}
@@ -212,7 +212,7 @@ func (c *container) shares(mounts []apicontainer.MountPoint) error {
 
 func (c *container) unshared(dir, text, option string) error {
 	return &trouble{
-		code: "nginx-container-mount", subject: "container " + bounded(c.now.name), again: time.Second, text: text,
+		code: "nginx-container-mount", subject: "container " + bounded(c.now.name), container: bounded(c.now.name), again: time.Second, text: text,
 		hint: fmt.Sprintf("make the container anew with %s (in ECS: a host volume with sourcePath %s, mounted at that path); docs/nginx.md shows all of them", option, dir),
 	}
 }
@@ -417,7 +417,7 @@ func (c *container) noMaster(said string) error {
 	if lastEmerg(said) != "" {
 		return c.startTrouble(said, nil)
 	}
-	t := &trouble{code: "nginx-container-command", subject: "container " + bounded(c.now.name), again: time.Second}
+	t := &trouble{code: "nginx-container-command", subject: "container " + bounded(c.now.name), container: bounded(c.now.name), again: time.Second}
 	if strings.Contains(c.now.command, c.o.confPath()) {
 		t.text = fmt.Sprintf("the container runs, but no nginx with %s in it", c.o.confPath())
 		t.hint = "docker logs " + bounded(c.now.name) + " may say why; docs/nginx.md shows a command that waits for the configuration"
@@ -527,7 +527,7 @@ func (c *container) run(ctx context.Context, args ...string) (said string, exit 
 	// What a shell says when it cannot run something; nginx itself exits with 1.
 	if got.ExitCode == 126 || got.ExitCode == 127 {
 		return said, got.ExitCode, &trouble{
-			code: "nginx-missing", subject: "container " + bounded(c.now.name),
+			code: "nginx-missing", subject: "container " + bounded(c.now.name), container: bounded(c.now.name),
 			text: fmt.Sprintf("the container has no nginx that can be run as %q: %s", c.o.Binary, bounded(strings.TrimSpace(said))),
 			hint: "use an image with nginx " + nginx.MinVersion.String() + " or newer, or set nginx.binary to its path in the container",
 		}
@@ -553,7 +553,7 @@ func (c *container) forbidden(said string) *trouble {
 		return nil
 	}
 	reason := lastEmerg(said)
-	t := &trouble{subject: "container " + bounded(c.now.name), again: 2 * time.Second, text: fmt.Sprintf("nginx's container runs as user %d, who may not do what nginx needs: %s", as.uid, reason)}
+	t := &trouble{subject: "container " + bounded(c.now.name), container: bounded(c.now.name), again: 2 * time.Second, text: fmt.Sprintf("nginx's container runs as user %d, who may not do what nginx needs: %s", as.uid, reason)}
 	if bindForbidden(reason) && !strings.Contains(reason, "unix:") {
 		t.code = "port-forbidden"
 		t.hint = "let it publish its ports from a network of its own (-p 80:80 -p 443:443 in the place of --network host), or set the sysctl net.ipv4.ip_unprivileged_port_start of the host to the lowest of them"

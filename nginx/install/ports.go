@@ -42,7 +42,7 @@ func portInUse(l nginx.Listen, pids []int) *trouble {
 		who = fmt.Sprintf("process %d %q", pids[0], bounded(title(pids[0])))
 	}
 	return &trouble{
-		code: "port-in-use", subject: fmt.Sprintf("port %d", l.Port),
+		code: "port-in-use", subject: fmt.Sprintf("port %d", l.Port), port: l.Port,
 		text: fmt.Sprintf("%s port %d is held by %s, so nginx cannot listen on it", kind, l.Port, who),
 		hint: "stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again",
 	}

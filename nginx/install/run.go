@@ -301,7 +301,7 @@ func (r *runner) publish() {
 
 func quarantineProblem(q refused) problem.Problem {
 	p := problem.Problem{
-		Code: "site-quarantined", Severity: problem.Error, Subject: "site " + q.site.Host,
+		Code: "site-quarantined", Severity: problem.Error, Subject: "site " + q.site.Host, Host: q.site.Host,
 		Text: fmt.Sprintf("nginx refuses this site (%s), so it is left out", q.reason),
 		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); the site is tried again when its configuration changes, and every few minutes",
 	}

@@ -16,10 +16,13 @@ import (
 type trouble struct {
 	code    string
 	subject string
-	text    string
-	hint    string
-	err     error
-	again   time.Duration // look again no later than this; 0 is no hurry
+	// container and port are what it is about, where that is one of these.
+	container string
+	port      uint16
+	text      string
+	hint      string
+	err       error
+	again     time.Duration // look again no later than this; 0 is no hurry
 }
 
 func (t *trouble) Error() string { return t.text }
@@ -46,7 +49,7 @@ func asProblem(err error) problem.Problem {
 	if subject == "" {
 		subject = "nginx"
 	}
-	return problem.Problem{Code: t.code, Severity: problem.Error, Subject: subject, Text: t.text, Hint: t.hint}
+	return problem.Problem{Code: t.code, Severity: problem.Error, Subject: subject, Container: t.container, Port: t.port, Text: t.text, Hint: t.hint}
 }
 
 // diskTrouble names a failed write in dir.

@@ -83,7 +83,7 @@ func (c *claimer) explain(err error, claim string) problem.Problem {
 		}
 		claim = bounded(strings.Join(all, ", "))
 	}
-	p := problem.Problem{Code: "address-failed", Severity: problem.Error, Subject: "address " + claim, Text: bounded(err.Error()), Hint: "it is tried again by itself; see the journal for the whole error"}
+	p := problem.Problem{Code: "address-failed", Severity: problem.Error, Subject: "address " + claim, Claim: claim, Text: bounded(err.Error()), Hint: "it is tried again by itself; see the journal for the whole error"}
 	if c.explainOwn(&p, err) {
 		return p
 	}

@@ -165,7 +165,7 @@ func add(inv certs.Inventory, c candidate, now time.Time) certs.Inventory {
 	}
 	if slices.ContainsFunc(inv.Pairs, func(o certs.Pair) bool { return o.Name == pair.Name }) {
 		inv.Problems = append(inv.Problems, problem.Problem{
-			Code: "cert-duplicate", Severity: problem.Warning, Subject: "certificate " + c.certFile,
+			Code: "cert-duplicate", Severity: problem.Warning, Subject: "certificate " + c.certFile, File: c.certFile,
 			Text: fmt.Sprintf("another pair is called %q too; this one is not used", c.name),
 			Hint: "remove one of the two, or rename it",
 		})
@@ -273,7 +273,7 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 		return nil
 	case strings.Contains(err.Error(), "does not match"):
 		return &problem.Problem{
-			Code: "cert-key-mismatch", Severity: problem.Error, Subject: "certificate " + c.certFile,
+			Code: "cert-key-mismatch", Severity: problem.Error, Subject: "certificate " + c.certFile, File: c.certFile,
 			Text: fmt.Sprintf("the key in %q does not belong to the certificate in %q; the pair is not used", c.keyFile, c.certFile),
 			Hint: "put the key there that the certificate was made for, or order the certificate again",
 		}
@@ -314,7 +314,7 @@ func dnsNames(leaf *x509.Certificate) []string {
 // clients can be told to go on and none can when nothing answers; one that is not
 // valid yet is not, because it would push out the one that is.
 func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *problem.Problem) {
-	p = &problem.Problem{Subject: "certificate " + c.certFile, Severity: problem.Error}
+	p = &problem.Problem{Subject: "certificate " + c.certFile, File: c.certFile, Severity: problem.Error}
 	switch left := leaf.NotAfter.Sub(now); {
 	case now.Before(leaf.NotBefore):
 		p.Code = "cert-not-yet-valid"
@@ -341,7 +341,7 @@ func unreadable(file, why, hint string) problem.Problem {
 		why = why[:200] + "…"
 	}
 	return problem.Problem{
-		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file,
+		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file, File: file,
 		Text: fmt.Sprintf("%q cannot be used: %q", file, why), Hint: hint,
 	}
 }

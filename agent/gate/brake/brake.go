@@ -302,7 +302,7 @@ func (b *brake) problems() []problem.Problem {
 	var all []problem.Problem
 	for _, id := range slices.Sorted(maps.Keys(b.failed)) {
 		all = append(all, problem.Problem{
-			Code: "batch-not-held", Severity: problem.Warning, Subject: "container " + id[:12], Text: b.failed[id],
+			Code: "batch-not-held", Severity: problem.Warning, Subject: "container " + id[:12], Container: id[:12], Text: b.failed[id],
 			Hint: "see that the Docker Engine answers; nagaya tries again by itself",
 		})
 	}

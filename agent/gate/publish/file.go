@@ -37,7 +37,7 @@ func (f file) tell(_ context.Context, d gate.Decision) error {
 
 func (f file) problem(err error) problem.Problem {
 	return problem.Problem{
-		Code: "gate-file-failed", Severity: problem.Error, Subject: "file " + f.path,
+		Code: "gate-file-failed", Severity: problem.Error, Subject: "file " + f.path, File: f.path,
 		Text: awserror.Sentence("the gate's file cannot be written", err),
 		Hint: "make its directory writable for nagaya, with room left; readers take an old file as closed",
 	}

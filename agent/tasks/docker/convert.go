@@ -207,8 +207,8 @@ func droppedWords(c tasks.Container, dropped []string) []problem.Problem {
 	return []problem.Problem{{
 		Code:     "label-dropped",
 		Severity: problem.Warning,
-		Subject:  "container " + c.Ref(),
-		Text:     fmt.Sprintf("labels or variables were ignored because there are more than %d or one is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
-		Hint:     "shorten them, or route through fewer labels",
+		Subject:  "container " + c.Ref(), Container: c.Ref(),
+		Text: fmt.Sprintf("labels or variables were ignored because there are more than %d or one is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
+		Hint: "shorten them, or route through fewer labels",
 	}}
 }

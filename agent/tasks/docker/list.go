@@ -235,9 +235,9 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 		d.problems = append(d.problems, problem.Problem{
 			Code:     "container-unreadable",
 			Severity: problem.Error,
-			Subject:  "container " + d.container.Ref(),
-			Text:     fmt.Sprintf("docker inspect failed: %q", bounded(err.Error())),
-			Hint:     "run docker inspect on the container, and start it anew if that fails too",
+			Subject:  "container " + d.container.Ref(), Container: d.container.Ref(),
+			Text: fmt.Sprintf("docker inspect failed: %q", bounded(err.Error())),
+			Hint: "run docker inspect on the container, and start it anew if that fails too",
 		})
 	}
 	return d, nil
