@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -71,29 +70,41 @@ func (b *bench) burst(ctx context.Context) (err error) {
 	return nil
 }
 
-// startAll starts containers, eight at a time: more make Docker no faster.
+// startAll starts containers, several at a time.
 func (p *play) startAll(ctx context.Context, ids []string) error {
+	return inParallel(ids, func(id string) error {
+		if _, err := p.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+			return fmt.Errorf("starting %s: %w", id, err)
+		}
+		return nil
+	})
+}
+
+// inParallel calls do for each of all, eight at a time: more make Docker no faster.
+func inParallel[T any](all []T, do func(T) error) error {
 	var (
-		next  = make(chan string)
-		wrong = make(chan error, len(ids))
-		all   sync.WaitGroup
+		next    = make(chan T)
+		errs    = make(chan error, len(all))
+		workers sync.WaitGroup
 	)
 	for range 8 {
-		all.Go(func() {
-			for id := range next {
-				if _, err := p.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-					wrong <- fmt.Errorf("starting %s: %w", id, err)
-				}
+		workers.Go(func() {
+			for x := range next {
+				errs <- do(x)
 			}
 		})
 	}
-	for _, id := range ids {
-		next <- id
+	for _, x := range all {
+		next <- x
 	}
 	close(next)
-	all.Wait()
-	close(wrong)
-	return <-wrong
+	workers.Wait()
+	close(errs)
+	var failed []error
+	for err := range errs {
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }
 
 // allAwake waits until every host answers, and returns when the last container
@@ -112,8 +123,8 @@ func (p *play) allAwake(ctx context.Context, hosts []string) (ready, routed time
 				return false
 			}
 			routed = time.Now()
-			if ns, err := strconv.ParseInt(a.since, 10, 64); err == nil && time.Unix(0, ns).After(ready) {
-				ready = time.Unix(0, ns)
+			if a.listened.After(ready) {
+				ready = a.listened
 			}
 			return true
 		})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -23,7 +24,7 @@ type answer struct {
 	at       time.Time // when it was sent
 	status   int       // 0 when nothing came
 	by       string    // the household that answered; empty for nginx
-	since    string    // since when that listens
+	listened time.Time // when that began to listen; zero for nginx
 	err      error
 	took     time.Duration
 	repeated bool // the client had to send it again on another connection
@@ -58,7 +59,10 @@ func (v visitor) ask(ctx context.Context, url string) (a answer) {
 	if a.err == nil {
 		a.status = resp.StatusCode
 	}
-	a.by, a.since = resp.Header.Get("X-Household"), resp.Header.Get("X-Household-Since")
+	a.by = resp.Header.Get("X-Household")
+	if ns, err := strconv.ParseInt(resp.Header.Get("X-Household-Since"), 10, 64); err == nil {
+		a.listened = time.Unix(0, ns)
+	}
 	return a
 }
 

@@ -56,6 +56,9 @@ func parts() []part {
 		{"g", "the Docker API goes away", (*bench).outages},
 		{"h", "hostile and broken containers", (*bench).hostiles},
 		{"i", "two ways to a published port", (*bench).ways},
+		{"j", "a container starts, beside the peers", (*bench).startsBesidePeers},
+		{"k", "a crowd of containers starts, beside the peers", (*bench).crowdsBesidePeers},
+		{"l", "rolling replacements, beside the peers", (*bench).replacementsBesidePeers},
 	}
 }
 

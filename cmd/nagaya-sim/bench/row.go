@@ -12,11 +12,12 @@ import (
 // Row is one line of the result.
 type Row struct {
 	Part string `json:"part"`
-	// What was measured, how it stands with the Peers that are named there, and what
-	// was Got.
+	// What was measured, and what was Got; with the Peers in the same run, and the Ratio
+	// of what was got to that.
 	What  string `json:"what"`
-	Peers string `json:"peers,omitempty"`
 	Got   string `json:"got"`
+	Peers string `json:"peers,omitempty"`
+	Ratio string `json:"ratio,omitempty"`
 	// Bound is what must hold; empty for a figure that is only shown. Missed is true
 	// when it does not hold.
 	Bound  string `json:"bound,omitempty"`
@@ -27,21 +28,21 @@ type Row struct {
 
 func printTable(out io.Writer, rows []Row) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "\twhat\tpeers\tnagaya\tmust hold\t")
+	fmt.Fprintln(w, "\twhat\tnagaya\tpeers\tratio\tmust hold\t")
 	for _, r := range rows {
 		verdict := ""
 		switch {
 		case r.Missed:
-			verdict = "MISSED"
+			verdict = "BROKEN"
 		case r.Bound != "":
 			verdict = "holds"
 		}
-		for i := range max(lines(r.What), lines(r.Peers), lines(r.Got), lines(r.Bound)) {
+		for i := range max(lines(r.What), lines(r.Got), lines(r.Peers), lines(r.Ratio), lines(r.Bound)) {
 			letter := r.Part
 			if i > 0 {
 				letter, verdict = "", ""
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", letter, line(r.What, i), line(r.Peers, i), line(r.Got, i), line(r.Bound, i), verdict)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", letter, line(r.What, i), line(r.Got, i), line(r.Peers, i), line(r.Ratio, i), line(r.Bound, i), verdict)
 		}
 	}
 	w.Flush()
@@ -79,7 +80,11 @@ func (s spans) at(q float64) time.Duration {
 }
 
 func (s spans) String() string {
-	return fmt.Sprintf("p50 %s, p90 %s; range %s to %s, %d runs", ms(s.at(0.5)), ms(s.at(0.9)), ms(s.at(0)), ms(s.at(1)), len(s))
+	return fmt.Sprintf("%s; range %s to %s, %d runs", s.short(), ms(s.at(0)), ms(s.at(1)), len(s))
+}
+
+func (s spans) short() string {
+	return fmt.Sprintf("p50 %s, p90 %s", ms(s.at(0.5)), ms(s.at(0.9)))
 }
 
 func (s spans) figures() map[string]float64 {

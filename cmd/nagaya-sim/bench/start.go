@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
@@ -103,7 +104,7 @@ func names(form string, n int) (all []string) {
 }
 
 // closing takes a play away and keeps the error of that if there is no other.
-func closing(p *play, err *error) {
+func closing(p io.Closer, err *error) {
 	if cerr := p.Close(); *err == nil {
 		*err = cerr
 	}
