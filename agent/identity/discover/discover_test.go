@@ -54,15 +54,16 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(cloud.Close)
 	r := &rig{t: t, cloud: cloud, looked: make(chan struct{}, 1), failed: make(chan struct{}, 1), reports: make(chan identity.Identity, 100)}
-	r.o = Options{IMDS: r.client(host), AgentURL: cloud.Endpoints().ECSAgent[host], LocalAddr: netip.MustParseAddr("10.0.0.10"), Every: time.Millisecond, Slow: 5 * time.Millisecond, Retry: 10 * time.Millisecond}
+	r.o = Options{IMDS: r.client(host, 5*time.Second), AgentURL: cloud.Endpoints().ECSAgent[host], LocalAddr: netip.MustParseAddr("10.0.0.10"), Every: time.Millisecond, Slow: 5 * time.Millisecond, Retry: 10 * time.Millisecond}
 	return r
 }
 
-func (r *rig) client(instance string) *imds.Client {
+// client gives up after a while, which is short where no answer is what is tested.
+func (r *rig) client(instance string, timeout time.Duration) *imds.Client {
 	return imds.New(imds.Options{
 		Endpoint: r.cloud.Endpoints().IMDS[instance], EnableFallback: aws.FalseTernary, ClientEnableState: imds.ClientEnabled, DisableDefaultMaxBackoff: true,
 		Retryer:    retry.AddWithMaxBackoffDelay(retry.AddWithMaxAttempts(retry.NewStandard(), 2), time.Millisecond),
-		HTTPClient: &http.Client{Transport: r, Timeout: 250 * time.Millisecond},
+		HTTPClient: &http.Client{Transport: r, Timeout: timeout},
 	})
 }
 
@@ -223,7 +224,7 @@ func TestOtherInterfaces(t *testing.T) {
 	r := newRig(t)
 	wide, err := r.cloud.AddInstance(simaws.InstanceSpec{Type: "t3.small", ExtraInterfaces: 2, NoAutoPublicIP: true})
 	r.must(err)
-	r.o.IMDS = r.client(wide)
+	r.o.IMDS = r.client(wide, 5*time.Second)
 	r.start()
 	id := r.until("the interfaces", func(id identity.Identity) bool { return len(id.Instance.Others) == 2 })
 	for _, n := range id.Instance.Others {
@@ -252,7 +253,7 @@ func TestNoticesComeAndGo(t *testing.T) {
 	r := newRig(t)
 	spot, err := r.cloud.AddInstance(simaws.InstanceSpec{LifeCycle: "spot"})
 	r.must(err)
-	r.o.IMDS = r.client(spot)
+	r.o.IMDS = r.client(spot, 5*time.Second)
 	r.start()
 	r.until("the instance", known)
 	at := started.Add(2 * time.Minute)
@@ -324,6 +325,7 @@ func TestOnDemandIsNotAskedForSpotNotices(t *testing.T) {
 func TestHopLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	r.o.IMDS = r.client(host, 250*time.Millisecond)
 	r.must(r.cloud.SetMetadata(host, simaws.Metadata{HopLimitBlocked: true}))
 	r.start()
 	id := r.until("the problem", func(id identity.Identity) bool { return len(id.Problems) > 0 })
@@ -477,6 +479,7 @@ func TestMetadataThatIsSpare(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.o.Spare = true
+	r.o.IMDS = r.client(host, 250*time.Millisecond)
 	r.must(r.cloud.SetMetadata(host, simaws.Metadata{HopLimitBlocked: true}))
 	r.start()
 	id := r.until("the problem", func(id identity.Identity) bool { return len(id.Problems) > 0 })

@@ -69,7 +69,7 @@ func TestDockerGoesAway(t *testing.T) {
 	})
 	took := time.Since(back)
 	t.Logf("cut for %s, caught up %s after Docker was back", back.Sub(cut).Round(time.Millisecond), took.Round(time.Millisecond))
-	if took > 5*time.Second { // 2 s on a machine that is not crowded
+	if took > 20*time.Second { // 2 s on a machine that is not crowded
 		t.Errorf("it took %s to catch up", took)
 	}
 	quiet(t, s, "docker-unreachable")

@@ -260,7 +260,7 @@ func TestFaultNginxIsKilled(t *testing.T) {
 			took := time.Since(killed)
 			r := l.Stop()
 			t.Logf("served again %s after it was killed; %d of %d requests failed meanwhile", took.Round(time.Millisecond), r.Failed, r.Requests)
-			if took > 5*time.Second { // 2 s on a machine that is not crowded
+			if took > 20*time.Second { // 2 s on a machine that is not crowded
 				t.Errorf("it took %s", took)
 			}
 			quiet(t, s, "nginx-died")

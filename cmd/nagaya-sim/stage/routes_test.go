@@ -40,7 +40,7 @@ func says(ctx context.Context, network string, port int, line string) (string, e
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		return "", err
 	}
 	if _, err := fmt.Fprintln(c, line); err != nil {

@@ -65,7 +65,7 @@ func serve(t *testing.T, h *vpc.Host, name string) {
 // ask sends a line and returns the answer.
 func ask(t *testing.T, c net.Conn) string {
 	t.Helper()
-	must(t, c.SetDeadline(time.Now().Add(5*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	_, err := io.WriteString(c, "who\n")
 	must(t, err)
 	line, err := bufio.NewReader(c).ReadString('\n')
