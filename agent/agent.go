@@ -171,7 +171,7 @@ func (a *agent) resolve() (config.Resolved, error) {
 	a.mu.Lock()
 	tags := maps.Clone(a.tags)
 	a.mu.Unlock()
-	delete(tags, address.SignTag) // which an instance that leaves has from the agent itself
+	delete(tags, address.TagKey) // which an instance that leaves has from the agent itself
 	fromTags, unknown := config.FromTags(tags)
 	fromTags, wrong := config.Usable(fromTags)
 	tagErr := errors.Join(unknown, wrong)

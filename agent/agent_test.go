@@ -123,7 +123,7 @@ func TestInstanceTags(t *testing.T) {
 	c.tagged(nil) // metadata shows no tags
 	c.tagged(map[string]string{})
 	c.tagged(map[string]string{"Name": "x"})
-	c.tagged(map[string]string{"Name": "x", address.SignTag: "i-1 1767355200 leaving"})
+	c.tagged(map[string]string{"Name": "x", address.TagKey: "i-1 1767355200 leaving"})
 	c.wantProblems()
 	if c.restarts != 0 {
 		t.Error("tags that say nothing began a new flow")

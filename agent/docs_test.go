@@ -390,10 +390,10 @@ func TestAddressIsDocumented(t *testing.T) {
 			t.Errorf("policy %s is not documented", p)
 		}
 	}
-	_, sign, ok := strings.Cut(page, "\n"+address.SignTag+" = ")
-	sign, _, _ = strings.Cut(sign, "\n")
-	if s, err := address.ParseSign(sign); !ok || err != nil || len(s.Hosts) == 0 {
-		t.Errorf("the sign that is shown, %q, is none: %v", sign, err)
+	_, tag, ok := strings.Cut(page, "\n"+address.TagKey+" = ")
+	tag, _, _ = strings.Cut(tag, "\n")
+	if s, err := address.ParseHolderTag(tag); !ok || err != nil || len(s.Hosts) == 0 {
+		t.Errorf("the holder tag that is shown, %q, is none: %v", tag, err)
 	}
 	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(page+read(t, "../docs/moving.md"), -1) {
 		values, err := config.ParseYAML("document", []byte(m[1]))

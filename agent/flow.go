@@ -2,10 +2,12 @@ package agent
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/address/operator"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/files"
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -31,7 +33,7 @@ import (
 
 // flow is the picture of the program:
 //
-//	discover ─► identity ─► claim ──────────────────────────────────────────► board
+//	discover, operator ─► identity ─► claim ────────────────────────────────► board, operator
 //	docker, ecsagent, static ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
 //	                             files, probe ─┘
 //	meter ─► credit ─► gate.Next ─► publish, brake ─────────────────────────► board
@@ -60,9 +62,11 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		gates = loop.New(a.gateOptions(c))
 		pace  = &pace{}
 
-		said, lost = openWishes(c)
-		asked      = make(chan claim.Wish)
+		said, lost = operator.Open(filepath.Join(c.RunDir, operator.FileName))
+		requests   = make(chan claim.Request)
+		leaves     = make(chan operator.Leave)
 
+		found     = latest.New[identity.Identity]()
 		whoClaims = latest.New[address.Situation]()
 		whoMeters = latest.New[identity.Identity]()
 		wanted    = latest.New[[]route.Probe]()
@@ -73,8 +77,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		metered   = latest.New[[]string]() // ids of batch containers
 		braked    = latest.New[[]string]()
 	)
-	a.upkeep("wishes", problems("wishes-lost", "agent", lost, "say again what was released and whether the instance leaves; the file is written anew then"))
-	me := &self{wishes: said, put: latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, gates.Identity.Put)}
+	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
 	plan.keep, plan.offer, plan.saw, plan.outlook.put = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
@@ -84,11 +87,17 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return discover.Watch(ctx, discover.Options{
 			IMDS: a.cloud.metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
 			Spare: c.NginxProxy && len(c.Address.Claim) == 0,
-		}, me.saw)
+		}, found.Put)
+	})
+	g.run("operator", func(ctx context.Context) error {
+		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, gates.Identity.Put))
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
-		return claim.Run(ctx, a.remembering(a.claimOptions(c), said, asked, gates.Released.Put), whoClaims.C(), b.address)
+		o := a.claimOptions(c)
+		o.Requests, o.Memory = requests, said.Claims()
+		released := latest.Distinct(gates.Released.Put)
+		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.address, a.saveClaims(said), func(r address.Report) { released(r.Released()) }))
 	})
 
 	// What runs here, and what should be served?
@@ -138,7 +147,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// Who asks?
 	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, c, front, answers{a, gates, me, asked})
+		return a.listenSocket(ctx, c, front, answers{a, gates, requests, leaves})
 	})
 	if c.Metrics.Listen != "" {
 		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })

@@ -129,7 +129,7 @@ func TestPolicyIsNarrow(t *testing.T) {
 					t.Errorf("%s: %s on %s without a condition", s.Sid, a, r)
 				}
 			}
-			if verb == "CreateTags" && !slices.Equal(s.Condition["ForAllValues:StringEquals"]["aws:TagKeys"], []string{address.SignTag}) {
+			if verb == "CreateTags" && !slices.Equal(s.Condition["ForAllValues:StringEquals"]["aws:TagKeys"], []string{address.TagKey}) {
 				t.Errorf("%s: tags under any key: %+v", s.Sid, s.Condition)
 			}
 		}

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
@@ -29,10 +28,11 @@ func newReadiness(hosts []string) *readiness {
 
 func (r *readiness) run(ctx context.Context, put func(address.Situation)) error {
 	var (
-		s, told address.Situation
-		front   serving
-		server  nginx.Status
+		s      = address.Situation{HostsNamed: len(r.hosts) > 0}
+		front  serving
+		server nginx.Status
 	)
+	put = latest.Distinct(put)
 	for {
 		select {
 		case <-ctx.Done():
@@ -44,10 +44,7 @@ func (r *readiness) run(ctx context.Context, put func(address.Situation)) error 
 		table := front.see(server)
 		s.LiveHosts = served(table, server)
 		s.Ready, s.Unready = ready(r.hosts, table, server)
-		if !reflect.DeepEqual(s, told) {
-			told = s
-			put(s)
-		}
+		put(s)
 	}
 }
 

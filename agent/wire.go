@@ -13,6 +13,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/address/operator"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
@@ -37,7 +38,7 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 	what, _ := address.ParseClaims(c.Address.Claim)
 	policy, _ := address.ParsePolicy(c.Address.Policy)
 	o := claim.Options{
-		Claims: what, Policy: policy, Named: len(c.Address.Ready) > 0, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
+		Claims: what, Policy: policy, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
 		API:   func(_ context.Context, region string) (claim.EC2, error) { return a.cloud.ec2(region), nil },
 		Moved: a.cloud.dropConnections, Log: a.o.Log,
 	}
@@ -47,15 +48,16 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 	return o
 }
 
-// remembering adds what the operator said and says, and tells what he released.
-func (a *agent) remembering(o claim.Options, w *wishes, asked <-chan claim.Wish, released func([]string)) claim.Options {
-	o.Wishes, o.Memory = asked, w.memory()
-	released(o.Memory.Released)
-	o.Remember = func(m claim.Memory) {
-		released(m.Released)
-		a.upkeep("wishes", problems("wishes-not-kept", "agent", w.remember(m), "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
+// saveClaims returns the function that saves what a restart must not forget.
+func (a *agent) saveClaims(said *operator.State) func(address.Report) {
+	return func(r address.Report) {
+		if r.Claim == "" {
+			return // the claims may come back with the next configuration
+		}
+		if written, err := said.SaveClaims(r.Memory()); written {
+			a.upkeep("operator", problems("operator-state-not-saved", "agent", err, "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
+		}
 	}
-	return o
 }
 
 // gateOptions are those of the gate's loop.
@@ -326,18 +328,23 @@ func (a *agent) upkeep(kind string, ps []problem.Problem) {
 type answers struct {
 	a    *agent
 	gate *loop.Loop
-	self *self
-	// asked takes a wish to the claim.
-	asked chan<- claim.Wish
+	// requests go to the claim, and leaves to the operator's state.
+	requests chan<- claim.Request
+	leaves   chan<- operator.Leave
 }
 
 func (x answers) Status() status { return x.a.board.read() }
 
-// Address brings a wish to the claim and waits for what comes of it.
-func (x answers) Address(ctx context.Context, w address.Wish) error {
+// Address has the claim carry out a request.
+func (x answers) Address(ctx context.Context, r address.Request) error {
 	reply := make(chan error, 1)
+	return request(ctx, x.requests, claim.Request{Request: r, Reply: reply}, reply)
+}
+
+// request gives a stage a request and waits for its reply.
+func request[T any](ctx context.Context, to chan<- T, r T, reply <-chan error) error {
 	select {
-	case x.asked <- claim.Wish{Release: w.Release, Now: w.Now, Claim: w.Claim, Reply: reply}:
+	case to <- r:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -351,7 +358,11 @@ func (x answers) Address(ctx context.Context, w address.Wish) error {
 
 func (x answers) Reload() error { return x.a.reload() }
 
-func (x answers) Leave(yes bool) error { return x.self.leave(yes) }
+// Leave tells every stage that the instance leaves, or stays after all.
+func (x answers) Leave(ctx context.Context, yes bool) error {
+	reply := make(chan error, 1)
+	return request(ctx, x.leaves, operator.Leave{Yes: yes, Reply: reply}, reply)
+}
 
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 	return x.gate.Job(ctx, asked)

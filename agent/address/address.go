@@ -1,6 +1,6 @@
-// Package address decides which Elastic IP should be this instance's and whether
-// it may be taken now. It holds values and one decision; package claim below it
-// talks to EC2.
+// Package address decides which Elastic IPs should be on this instance, whether one
+// may be taken now, and when EC2 is asked again. It holds values and functions on them;
+// package claim below it calls EC2, and package operator keeps what the operator said.
 package address
 
 import (
@@ -37,6 +37,10 @@ func ParsePolicy(s string) (Policy, error) {
 	return "", errors.New(s + " is none of wait, standby, takeover, manual")
 }
 
+// DependsOnHolder reports whether it depends on the instance that holds the address
+// whether it may be taken.
+func (p Policy) DependsOnHolder() bool { return p == Standby || p == Takeover }
+
 // Address is one Elastic IP as DescribeAddresses shows it.
 type Address struct {
 	AllocationID  string     `json:"allocation_id"`
@@ -51,8 +55,8 @@ type Address struct {
 	BorderGroup string `json:"border_group,omitempty"`
 	// ServiceManaged names the service of AWS that manages it, e.g. "alb".
 	ServiceManaged string `json:"service_managed,omitempty"`
-	// Sign is the text of the tag SignTag.
-	Sign string `json:"sign,omitempty"`
+	// HolderTag is the value of the tag TagKey.
+	HolderTag string `json:"sign,omitempty"`
 }
 
 // Holder is who has the address now.
@@ -133,9 +137,11 @@ type ClaimReport struct {
 	Place Place `json:"place"`
 	// Verified is false from an association by this agent until EC2 has shown it.
 	Verified bool `json:"verified"`
-	// Released is true after the operator's release, until he claims it again or the
-	// host boots anew.
+	// Released is true after the operator's release, until it is claimed again or the
+	// host reboots.
 	Released bool `json:"released,omitempty"`
+	// Spent are the associations that count against the budget, oldest first.
+	Spent Budget `json:"-"`
 	// HolderLeaving is true when another holder says that it is leaving.
 	HolderLeaving bool              `json:"holder_leaving,omitempty"`
 	Problems      []problem.Problem `json:"problems,omitempty"`
@@ -160,7 +166,39 @@ func NewReport(claims []ClaimReport) Report {
 	return r
 }
 
-// Situation is what the rest of the program knows that bears on the address.
+// Memory is what must outlive a restart of the agent, which may neither take back what
+// the operator gave away nor begin the budget anew. The keys are the texts of the claims.
+type Memory struct {
+	Released []string               `json:"released,omitempty"`
+	Spent    map[string][]time.Time `json:"spent,omitempty"`
+}
+
+// Memory is what of the report must outlive a restart.
+func (r Report) Memory() Memory {
+	m := Memory{Released: r.Released()}
+	for _, c := range r.Claims {
+		if len(c.Spent) > 0 {
+			if m.Spent == nil {
+				m.Spent = map[string][]time.Time{}
+			}
+			m.Spent[c.Claim] = c.Spent
+		}
+	}
+	return m
+}
+
+// Released are the claims that the operator released.
+func (r Report) Released() []string {
+	var all []string
+	for _, c := range r.Claims {
+		if c.Released {
+			all = append(all, c.Claim)
+		}
+	}
+	return all
+}
+
+// Situation is what the rest of the program knows that bears on the addresses.
 type Situation struct {
 	Identity identity.Identity
 	// Ready says that this instance can serve what the address is for; Unready
@@ -170,15 +208,19 @@ type Situation struct {
 	// LiveHosts are the host names that are served here now, as a holder tells them
 	// to others and as they are compared with what a holder says. Nil is unknown.
 	LiveHosts []string
+	// HostsNamed is true when the operator named the hosts that this instance must serve
+	// to be ready. What a holder says it serves does not matter then.
+	HostsNamed bool
 }
 
-// Wish is what an operator wants done with the addresses.
-type Wish struct {
+// Request is what an operator asks to be done with the addresses.
+type Request struct {
 	// Claim is the text of the one claim that is meant; empty means all.
 	Claim string `json:"claim,omitempty"`
-	// Release gives the address away as soon as another instance is ready for it;
-	// without it the address is wanted here.
+	// Release gives the address away as soon as another instance is ready for it, and
+	// this instance does not take it again until it is asked to; without it the address
+	// is taken now.
 	Release bool `json:"release,omitempty"`
-	// Now lets a release not wait for another instance.
+	// Now lets a release not wait for another instance: nobody holds the address then.
 	Now bool `json:"now,omitempty"`
 }

@@ -1,6 +1,7 @@
 package address
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -22,7 +23,7 @@ type Input struct {
 	Leaving bool
 	// Asked is true when an operator wants the address here now.
 	Asked bool
-	// Released is true when an operator gave the address away and has not asked for
+	// Released is true when an operator released the address and has not asked for
 	// it since.
 	Released bool
 	// HolderLeaving is true when the holder says that it goes away, and
@@ -38,7 +39,7 @@ type Input struct {
 
 // coverPatience is how long an instance that is ready, but serves less than the
 // holder, leaves the address with a holder that is leaving. A Spot Instance has
-// two minutes, and its sign may take a quarter of one to be seen.
+// two minutes, and its holder tag may take a quarter of one to be seen.
 const coverPatience = time.Minute
 
 // Action is what to do about the address.
@@ -58,7 +59,7 @@ const (
 type Decision struct {
 	Action Action `json:"action,omitempty"`
 	// Reassociate is true when the address is taken from a holder. When it is
-	// false EC2 refuses the call if somebody else was quicker.
+	// false EC2 refuses the call if another instance was quicker.
 	Reassociate bool `json:"reassociate,omitempty"`
 	// Reason is one clause without a full stop.
 	Reason string `json:"reason,omitempty"`
@@ -70,7 +71,7 @@ func Decide(in Input) Decision {
 	if in.Holder.Kind == Self {
 		return Decision{Action: Keep, Reason: "this instance holds it"}
 	}
-	d := wanted(in)
+	d := decideUnbudgeted(in)
 	if d.Action != Take {
 		return d
 	}
@@ -80,55 +81,52 @@ func Decide(in Input) Decision {
 	return d
 }
 
-// wanted decides without regard to the budget.
-func wanted(in Input) Decision {
-	stay := func(format string, args ...any) Decision {
-		return Decision{Action: Stay, Reason: fmt.Sprintf(format, args...)}
-	}
+// decideUnbudgeted decides without regard to the budget.
+func decideUnbudgeted(in Input) Decision {
+	h := in.Holder
 	switch {
-	case in.Holder.Kind == Service:
+	case h.Kind == Service:
 		return stay("it is held by a NAT gateway, a load balancer or another service")
 	case in.Asked:
-		return Decision{Action: Take, Reassociate: in.Holder.Kind != Nobody, Reason: "the operator asked for it"}
+		return Decision{Action: Take, Reassociate: h.Kind != Nobody, Reason: "the operator asked for it"}
 	case in.Released:
 		return stay("the operator released it; 'nagaya address claim' takes it back")
 	case in.Leaving:
 		return stay("this instance is leaving")
 	case in.Policy == Manual:
 		return stay("policy manual: it is taken only by 'nagaya address claim'")
-	case in.Holder.Kind == Nobody:
+	case h.Kind == Nobody:
 		return Decision{Action: Take, Reason: "nobody holds it"}
 	case in.Policy == Wait:
-		return stay("policy wait: %s holds it", in.Holder.InstanceID)
-	case in.Holder.Gone():
-		return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s is %s", in.Holder.InstanceID, in.Holder.State)}
+		return stay("policy wait: %s holds it", h.InstanceID)
+	case h.Gone():
+		return takeFrom("its holder %s is %s", h.InstanceID, h.State)
 	case in.HolderLeaving:
-		return relieve(in, stay)
+		return decideLeaving(in)
 	case in.Silent && in.Ready:
-		return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s does not answer any more, and this instance is ready", in.Holder.InstanceID)}
+		return takeFrom("its holder %s does not answer any more, and this instance is ready", h.InstanceID)
 	case in.Silent:
-		return stay("its holder %s does not answer any more, but this instance is not ready: %s", in.Holder.InstanceID, in.Unready)
+		return stay("its holder %s does not answer any more, but this instance is not ready: %s", h.InstanceID, in.Unready)
 	case in.Policy == Standby:
-		return stay("policy standby: %s holds it and is %s", in.Holder.InstanceID, stateWord(in.Holder))
+		return stay("policy standby: %s holds it and is %s", h.InstanceID, cmp.Or(h.State, "in a state that EC2 did not tell"))
 	}
-	return takeover(in, stay)
+	return decideRunning(in)
 }
 
-// relieve is the rule for a running holder that says it is leaving.
-func relieve(in Input, stay func(string, ...any) Decision) Decision {
+// decideLeaving is the rule for a running holder that says it is leaving.
+func decideLeaving(in Input) Decision {
 	switch h := in.Holder.InstanceID; {
 	case !in.Ready:
 		return stay("its holder %s is leaving, but this instance is not ready: %s", h, in.Unready)
 	case in.Uncovered != "" && in.HolderLeavingFor < coverPatience:
 		return stay("its holder %s is leaving, but there is a minute to wait: %s", h, in.Uncovered)
 	}
-	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("its holder %s is leaving, and this instance is ready", in.Holder.InstanceID)}
+	return takeFrom("its holder %s is leaving, and this instance is ready", in.Holder.InstanceID)
 }
 
-// takeover is the rule between two living instances. The newer one wins, and
-// only the newer one: of any two, exactly one may ever take from the other, so
-// they cannot take turns.
-func takeover(in Input, stay func(string, ...any) Decision) Decision {
+// decideRunning is the rule between two running instances. Only the newer one may take
+// the address from the other, so they cannot take turns.
+func decideRunning(in Input) Decision {
 	h := in.Holder
 	switch {
 	case h.LaunchedAt.IsZero() || in.LaunchedAt.IsZero():
@@ -140,32 +138,21 @@ func takeover(in Input, stay func(string, ...any) Decision) Decision {
 	case in.Uncovered != "":
 		return stay("this instance does not serve all that %s does: %s", h.InstanceID, in.Uncovered)
 	}
-	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf("this instance is newer than its holder %s, and ready", h.InstanceID)}
+	return takeFrom("this instance is newer than its holder %s, and ready", h.InstanceID)
 }
 
-func stateWord(h Holder) string {
-	if h.State == "" {
-		return "in a state that EC2 did not tell"
-	}
-	return h.State
+func stay(format string, args ...any) Decision {
+	return Decision{Action: Stay, Reason: fmt.Sprintf(format, args...)}
 }
 
-// Budget bounds associations: AWS bills remaps beyond the first hundred in a
-// month, and two agents at odds must not flap.
-type Budget struct {
-	spent []time.Time // oldest first, at most perHour
+func takeFrom(format string, args ...any) Decision {
+	return Decision{Action: Take, Reassociate: true, Reason: fmt.Sprintf(format, args...)}
 }
 
-// NewBudget returns the budget after associations at those times, oldest first.
-func NewBudget(spent []time.Time) Budget {
-	if len(spent) > perHour {
-		spent = spent[len(spent)-perHour:]
-	}
-	return Budget{spent: slices.Clone(spent)}
-}
-
-// Spent lists the associations that still count, oldest first.
-func (b Budget) Spent() []time.Time { return slices.Clone(b.spent) }
+// Budget bounds associations, because AWS bills remaps beyond the first hundred in a
+// month, and two agents at odds must not flap. It holds the times of the associations that
+// count, oldest first.
+type Budget []time.Time
 
 const (
 	perMinute = time.Minute
@@ -176,14 +163,10 @@ const (
 // allowed: at least a minute after the last, and at most ten in any hour.
 func (b Budget) Next(now time.Time) time.Time {
 	at := now
-	if n := len(b.spent); n > 0 {
-		if t := b.spent[n-1].Add(perMinute); t.After(at) {
-			at = t
-		}
+	if n := len(b); n > 0 {
+		at = latest(at, b[n-1].Add(perMinute))
 		if n >= perHour {
-			if t := b.spent[n-perHour].Add(time.Hour); t.After(at) {
-				at = t
-			}
+			at = latest(at, b[n-perHour].Add(time.Hour))
 		}
 	}
 	return at
@@ -191,5 +174,21 @@ func (b Budget) Next(now time.Time) time.Time {
 
 // Spend returns the budget after an association at now.
 func (b Budget) Spend(now time.Time) Budget {
-	return NewBudget(append(b.Spent(), now))
+	b = append(slices.Clip(b), now)
+	return b[max(0, len(b)-perHour):]
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// earliest is the earlier of both; the zero time is never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }

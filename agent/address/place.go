@@ -28,6 +28,16 @@ type Interface struct {
 	PrivateAddrs []netip.Addr
 }
 
+// PrimaryFirst returns the interfaces with the named one in front; none where it is not
+// among them.
+func PrimaryFirst(all []Interface, primary string) []Interface {
+	i := slices.IndexFunc(all, func(n Interface) bool { return n.ID == primary })
+	if i < 0 {
+		return nil
+	}
+	return slices.Concat(all[i:i+1], all[:i], all[i+1:])
+}
+
 // Want is one claim, and where its address is on this instance already, if it is.
 type Want struct {
 	Claim Claim

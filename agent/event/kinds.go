@@ -21,7 +21,7 @@ const (
 	AddressHeld        = "address-held"
 	AddressLost        = "address-lost"
 	AddressReleased    = "address-released"
-	AddressSigned      = "address-signed"
+	AddressTagWritten  = "address-tag-written"
 	HolderSilent       = "holder-silent"
 	AddressUnsettled   = "address-unsettled"
 	DockerAnswers      = "docker-answers"
@@ -94,7 +94,7 @@ var Kinds = []Kind{
 	{AddressHeld, "4e1427c03a644ef98304bda1becc8b1f", 1},
 	{AddressLost, "c2404366b5c34f58bccd0f093f3688ce", 0},
 	{AddressReleased, "f9b4bf74ce8c4b4f83753a51a6cc5a15", 0},
-	{AddressSigned, "658f8c3c35704367bd5e09f5befc67ec", 4},
+	{AddressTagWritten, "658f8c3c35704367bd5e09f5befc67ec", 4},
 	{HolderSilent, "5e599c97e1074a02866b74a5d0d1ce56", 0},
 	{AddressUnsettled, "6c7a52a0e095443da62c413de4f5770f", 0},
 	{DockerAnswers, "57313aa54940455ba4d09ee065c7e074", 3},
@@ -158,8 +158,8 @@ var Problems = []Kind{
 	{"directory-unwritable", "3abb8c98bc514bde9170406db84d29ca", 0},
 	{"socket-unavailable", "f4144535ca7844b4a5a043fd3be0598b", 0},
 	{"metrics-unavailable", "43bae0beff2e4075a989eadbc50c1875", 0},
-	{"wishes-lost", "39589e73b9fe436c88c5967c86c61768", 0},
-	{"wishes-not-kept", "2c75f95397004f1b9eaedf134450b31c", 0},
+	{"operator-state-lost", "39589e73b9fe436c88c5967c86c61768", 0},
+	{"operator-state-not-saved", "2c75f95397004f1b9eaedf134450b31c", 0},
 	{"imds-unreachable", "034e7fdb8e6b4ce0ad26f10aac90f761", 0},
 	{"imds-disabled", "8a0c6969496a4922ad0eb142b4d78daf", 0},
 	{"no-local-address", "1362847f09554038b965f1fbeb955961", 0},
@@ -178,7 +178,7 @@ var Problems = []Kind{
 	{"address-border-group", "e3fc2c7c25e644c693137f8998921c6a", 0},
 	{"address-place-taken", "24128b8bc7204ff8bc2fa9111667090a", 0},
 	{"address-not-freed", "d1143809627d40bbbbc30177f2dc3d76", 0},
-	{"address-sign-failed", "170e74b967c64f4b892ae4d5823455d3", 0},
+	{"address-tag-failed", "170e74b967c64f4b892ae4d5823455d3", 0},
 	{"ec2-no-credentials", "434ae4e7e69f4e148ca1f508495508be", 0},
 	{"ec2-throttled", "a98375154b5744f083482f19ff5d4abd", 0},
 	{"ec2-unreachable", "8112b7c58fe648e09ff5655509e3b145", 0},

@@ -18,6 +18,9 @@ type Identity struct {
 	Instance Instance `json:"instance"`
 	ECS      ECS      `json:"ecs"`
 	Notices  []Notice `json:"notices,omitempty"`
+	// MetadataSilent is true while the last try to read the instance metadata failed, so
+	// that Instance and Notices may be old.
+	MetadataSilent bool `json:"-"`
 	// Problems say why something above is missing.
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
@@ -128,6 +131,15 @@ func ScheduledKind(code string, at, now time.Time) NoticeKind {
 		return Retirement
 	}
 	return Maintenance
+}
+
+// WithOperator returns the identity with one more notice if the operator said that the
+// instance leaves.
+func (id Identity) WithOperator(leaving bool) Identity {
+	if leaving {
+		id.Notices = append(slices.Clip(id.Notices), Notice{Kind: Operator, Text: "nagaya leave"})
+	}
+	return id
 }
 
 // Leaving reports whether a notice says that the instance is about to go away,

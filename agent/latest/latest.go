@@ -3,7 +3,10 @@
 // so a slow reader coalesces by itself and never holds up the writer.
 package latest
 
-import "sync"
+import (
+	"reflect"
+	"sync"
+)
 
 // Slot holds at most one unread value. Many may Put, one reads.
 // The zero Slot is not usable; call New.
@@ -31,6 +34,19 @@ func (s *Slot[T]) Put(v T) {
 // C returns the channel to receive from. It is never closed: a reader ends by
 // its own context.
 func (s *Slot[T]) C() <-chan T { return s.ch }
+
+// Distinct returns a function that gives a value on only if it differs from the last one.
+// One goroutine calls it.
+func Distinct[T any](put func(T)) func(T) {
+	var last T
+	given := false
+	return func(v T) {
+		if !given || !reflect.DeepEqual(v, last) {
+			last, given = v, true
+			put(v)
+		}
+	}
+}
 
 // Tee returns a function that gives every value to each of the given ones in
 // order. It joins one source to several slots.

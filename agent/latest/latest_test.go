@@ -81,6 +81,17 @@ func TestManyWritersAndOneReader(t *testing.T) {
 	}
 }
 
+func TestDistinct(t *testing.T) {
+	var got []int
+	put := Distinct(func(v []int) { got = append(got, len(v)) })
+	for _, v := range [][]int{nil, nil, {1}, {1}, {1, 2}, nil} {
+		put(v)
+	}
+	if want := []int{0, 1, 2, 0}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 func TestTeeGivesInOrder(t *testing.T) {
 	var got []string
 	put := func(name string) func(int) {

@@ -24,7 +24,7 @@ which policy, when EC2 is asked next, and what was decided last and why.`,
 }
 
 func (c *cli) addressClaimVerb() *cobra.Command {
-	return c.wishVerb("claim [CLAIM]", "Take the Elastic IP for this instance now, whatever the policy",
+	return c.requestVerb(&address.Request{}, "claim [CLAIM]", "Take the Elastic IP for this instance now, whatever the policy",
 		`Claim takes the named address, or all that are claimed, from whoever holds it, except
 a NAT gateway, a load balancer or another service of AWS. It also takes a release back.
 The budget of associations still holds: one a minute, ten an hour.
@@ -32,12 +32,12 @@ The budget of associations still holds: one a minute, ten an hour.
 CLAIM is an address as 'nagaya address' shows it in its first column. An address that
 is here already is left alone, and that is success. It exits with 1 when an address
 could not be taken, and says why.`,
-		"  nagaya address claim\n  nagaya address claim eipalloc-0123456789abcdef0",
-		func(*cobra.Command) func() address.Wish { return func() address.Wish { return address.Wish{} } })
+		"  nagaya address claim\n  nagaya address claim eipalloc-0123456789abcdef0")
 }
 
 func (c *cli) addressReleaseVerb() *cobra.Command {
-	return c.wishVerb("release [CLAIM]", "Give the Elastic IP away to an instance that is ready for it",
+	r := &address.Request{Release: true}
+	cmd := c.requestVerb(r, "release [CLAIM]", "Give the Elastic IP away to an instance that is ready for it",
 		`Release says on the named address, or on all that are claimed, that this instance gives
 it away. An instance with the policy standby or takeover that is ready takes it within
 seconds, without a gap; until then it is served here. The gate closes. This instance does
@@ -48,16 +48,14 @@ another instance has taken it. An instance with more than one network interface 
 other public address then, and may not be reachable any more.
 
 It exits with 1 when other instances could not be told, and says why.`,
-		"  nagaya address release\n  nagaya address release 203.0.113.10 --now",
-		func(cmd *cobra.Command) func() address.Wish {
-			now := cmd.Flags().Bool("now", false, "free the address at once, whether or not another instance is ready")
-			return func() address.Wish { return address.Wish{Release: true, Now: *now} }
-		})
+		"  nagaya address release\n  nagaya address release 203.0.113.10 --now")
+	cmd.Flags().BoolVar(&r.Now, "now", false, "free the address at once, whether or not another instance is ready")
+	return cmd
 }
 
-// wishVerb makes a verb that wants something done with one address or all, and
-// shows the addresses after it.
-func (c *cli) wishVerb(use, short, long, example string, flags func(*cobra.Command) func() address.Wish) *cobra.Command {
+// requestVerb makes a verb that sends the request about one address or all, and shows the
+// addresses after it.
+func (c *cli) requestVerb(r *address.Request, use, short, long, example string) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: use, Short: short, Long: long, Example: example,
@@ -69,17 +67,15 @@ func (c *cli) wishVerb(use, short, long, example string, flags func(*cobra.Comma
 		},
 		ValidArgsFunction: c.completeClaims,
 	}
-	wish := flags(cmd)
 	c.addRunDir(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		w := wish()
 		if len(args) == 1 {
-			if w.Claim = args[0]; w.Claim == "" {
+			if r.Claim = args[0]; r.Claim == "" {
 				return usage(errors.New("the claim is empty; leave it out for all"))
 			}
 		}
-		if err := c.client().Address(cmd.Context(), w); err != nil {
+		if err := c.client().Address(cmd.Context(), *r); err != nil {
 			return c.explain(err)
 		}
 		return c.show(cmd, asJSON, addressPart, addressText)

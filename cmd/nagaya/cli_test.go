@@ -55,28 +55,28 @@ func nagaya(t *testing.T, args ...string) ran {
 
 // pretended is an agent that answers what the test wants.
 type pretended struct {
-	mu     sync.Mutex
-	status report.Status
-	wish   error
-	wishes []address.Wish
-	leaves []bool
-	reload error
-	job    func(gate.Asked) (gate.Entry, error)
-	heard  []gate.Asked
+	mu       sync.Mutex
+	status   report.Status
+	refusal  error
+	requests []address.Request
+	leaves   []bool
+	reload   error
+	job      func(gate.Asked) (gate.Entry, error)
+	heard    []gate.Asked
 }
 
 func (p *pretended) Status() report.Status { return p.status }
 
-func (p *pretended) Address(_ context.Context, w address.Wish) error {
-	p.wishes = append(p.wishes, w)
-	return p.wish
+func (p *pretended) Address(_ context.Context, r address.Request) error {
+	p.requests = append(p.requests, r)
+	return p.refusal
 }
 
 func (p *pretended) Reload() error { return p.reload }
 
-func (p *pretended) Leave(yes bool) error {
+func (p *pretended) Leave(_ context.Context, yes bool) error {
 	p.leaves = append(p.leaves, yes)
-	return p.wish
+	return p.refusal
 }
 
 func (p *pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) {
@@ -388,29 +388,29 @@ func TestViews(t *testing.T) {
 	}
 }
 
-func TestWishesForTheAddress(t *testing.T) {
+func TestRequestsForTheAddress(t *testing.T) {
 	p := &pretended{}
 	p.status.Address = address.NewReport([]address.ClaimReport{{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait}, {Claim: "203.0.113.7"}})
 	dir := answers(t, p)
 	const claim = "eipalloc-0123456789abcdef0"
-	for args, want := range map[string]address.Wish{
+	for args, want := range map[string]address.Request{
 		"address claim":                  {},
 		"address claim " + claim:         {Claim: claim},
 		"address release":                {Release: true},
 		"address release --now":          {Release: true, Now: true},
 		"address release --now " + claim: {Release: true, Now: true, Claim: claim},
 	} {
-		p.wishes, p.wish = nil, nil
+		p.requests, p.refusal = nil, nil
 		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
-		if got.code != exitOK || !strings.Contains(got.out, claim+" ") || !slices.Equal(p.wishes, []address.Wish{want}) {
-			t.Errorf("%s: exit %d, wishes %+v, %s%s", args, got.code, p.wishes, got.out, got.errs)
+		if got.code != exitOK || !strings.Contains(got.out, claim+" ") || !slices.Equal(p.requests, []address.Request{want}) {
+			t.Errorf("%s: exit %d, requests %+v, %s%s", args, got.code, p.requests, got.out, got.errs)
 		}
 		var r address.Report
 		got = nagaya(t, append(strings.Fields(args), "--json", "--run-dir", dir)...)
 		if err := json.Unmarshal([]byte(got.out), &r); err != nil || len(r.Claims) != 2 || got.code != exitOK {
 			t.Errorf("%s --json: exit %d, %v\n%s", args, got.code, err, got.out)
 		}
-		p.wish = errors.New("it is held by a NAT gateway")
+		p.refusal = errors.New("it is held by a NAT gateway")
 		got = nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
 		if got.code != exitNo || !strings.Contains(got.errs, "NAT gateway") || got.out != "" {
 			t.Errorf("%s, refused: exit %d, %s%s", args, got.code, got.out, got.errs)
@@ -438,12 +438,12 @@ func TestLeave(t *testing.T) {
 	p := &pretended{}
 	dir := answers(t, p)
 	for args, want := range map[string]bool{"leave": true, "leave --undo": false} {
-		p.leaves, p.wish = nil, nil
+		p.leaves, p.refusal = nil, nil
 		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
 		if got.code != exitOK || !strings.HasPrefix(got.out, "this instance ") || !slices.Equal(p.leaves, []bool{want}) {
 			t.Errorf("%s: exit %d, said %v, %s%s", args, got.code, p.leaves, got.out, got.errs)
 		}
-		p.wish = errors.New("it could not be kept")
+		p.refusal = errors.New("it could not be kept")
 		if got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...); got.code != exitNo || !strings.Contains(got.errs, "kept") {
 			t.Errorf("%s: exit %d, %s", args, got.code, got.errs)
 		}

@@ -44,15 +44,15 @@ func (j *journal) String() string {
 
 // bench is one running claim of i-self in a world.
 type bench struct {
-	t      *testing.T
-	w      *world
-	api    *client
-	in     *latest.Slot[address.Situation]
-	wishes chan Wish
-	mu     sync.Mutex
-	last   address.Report
-	moved  int
-	log    *journal
+	t        *testing.T
+	w        *world
+	api      *client
+	in       *latest.Slot[address.Situation]
+	requests chan Request
+	mu       sync.Mutex
+	last     address.Report
+	moved    int
+	log      *journal
 }
 
 // small is a world with one address, and i-self and i-other, which is older.
@@ -66,13 +66,13 @@ func small() *world {
 
 func start(t *testing.T, w *world, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, w: w, in: latest.New[address.Situation](), wishes: make(chan Wish), log: &journal{}}
+	b := &bench{t: t, w: w, in: latest.New[address.Situation](), requests: make(chan Request), log: &journal{}}
 	b.api = &client{w: w, who: "i-self", fail: map[string][]error{}}
 	if len(o.Claims) == 0 {
 		o.Claims = []address.Claim{{AllocationID: "eipalloc-1"}}
 	}
 	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
-	o.Wishes, o.Log = b.wishes, slog.New(slog.NewTextHandler(b.log, nil))
+	o.Requests, o.Log = b.requests, slog.New(slog.NewTextHandler(b.log, nil))
 	o.Moved = func() { b.moved++ }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -113,11 +113,10 @@ func (b *bench) report() address.Report {
 	return b.last
 }
 
-func (b *bench) wish(w Wish) error {
+func (b *bench) ask(r address.Request) error {
 	reply := make(chan error, 1)
-	w.Reply = reply
 	b.w.turn()
-	b.wishes <- w
+	b.requests <- Request{r, reply}
 	err := <-reply
 	synctest.Wait()
 	b.w.turn()
@@ -176,7 +175,7 @@ func TestFreeAddressIsTakenWithThreeCalls(t *testing.T) {
 			t.Errorf("report %+v, moved %d", r, b.moved)
 		}
 		b.in.Put(b.now(false)) // metadata shows it now
-		b.after(recheck)
+		b.after(45 * time.Second)
 		// Looked at again because of races, and before because metadata was late.
 		b.wantCalls("DescribeAddresses", "DescribeAddresses")
 		b.after(5 * time.Minute)
@@ -228,8 +227,7 @@ func TestTakeoverWaitsUntilAllHostsAreLive(t *testing.T) {
 		w := small()
 		w.give("eipalloc-1", "i-other", "10.0.0.15")
 		other := &client{w: w, who: "i-other"}
-		c := &claimer{api: other}
-		if err := c.write(t.Context(), "eipalloc-1", address.NewSign("i-other", time.Now(), false, []string{"a.test", "b.test"})); err != nil {
+		if err := writeTag(t.Context(), other, "eipalloc-1", address.NewHolderTag("i-other", time.Now(), false, []string{"a.test", "b.test"}).String(), false); err != nil {
 			t.Fatal(err)
 		}
 		b := start(t, w, Options{Policy: address.Takeover})
@@ -511,7 +509,7 @@ func TestOperatorAsks(t *testing.T) {
 		w := small()
 		w.give("eipalloc-1", "i-other", "10.0.0.15")
 		b := start(t, w, Options{Policy: address.Manual})
-		ask := func() error { return b.wish(Wish{}) }
+		ask := func() error { return b.ask(address.Request{}) }
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "identity") {
 			t.Errorf("before the identity is known: %v", err)
 		}
@@ -528,7 +526,7 @@ func TestOperatorAsks(t *testing.T) {
 		if err := ask(); err == nil || !strings.Contains(err.Error(), "load balancer") {
 			t.Errorf("from a service: %v", err)
 		}
-		if err := b.wish(Wish{Claim: "eipalloc-9"}); err == nil {
+		if err := b.ask(address.Request{Claim: "eipalloc-9"}); err == nil {
 			t.Error("an unknown claim is accepted")
 		}
 	})
@@ -554,15 +552,15 @@ func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
 		b := start(t, w, Options{Policy: address.Takeover})
 		b.in.Put(b.now(true))
 		b.after(time.Minute)
-		if err := b.wish(Wish{Release: true}); err != nil {
+		if err := b.ask(address.Request{Release: true}); err != nil {
 			t.Fatal(err)
 		}
 		b.wantHeld(true) // it is served until somebody takes it
-		if s := w.sign("eipalloc-1"); !strings.HasPrefix(s, "i-self ") || !strings.Contains(s, " leaving ") {
-			t.Errorf("the sign is %q", s)
+		if s := w.holderTag("eipalloc-1"); !strings.HasPrefix(s, "i-self ") || !strings.Contains(s, " leaving ") {
+			t.Errorf("the holder tag is %q", s)
 		}
-		if _, ok := w.machines["i-self"].tags[address.SignTag]; !ok {
-			t.Error("the bell was not rung")
+		if _, ok := w.machines["i-self"].tags[address.TagKey]; !ok {
+			t.Error("the hint tag was not written")
 		}
 		w.give("eipalloc-1", "i-other", "10.0.0.15") // older: by policy it would be taken back
 		b.in.Put(b.now(true))
@@ -571,13 +569,13 @@ func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
 		if d := b.report().Decision; !strings.Contains(d.Reason, "released") {
 			t.Errorf("decision %+v", d)
 		}
-		if err := b.wish(Wish{}); err != nil {
+		if err := b.ask(address.Request{}); err != nil {
 			t.Error(err)
 		}
 		b.after(time.Minute)
 		b.wantHeld(true)
-		if s := w.sign("eipalloc-1"); strings.Contains(s, "i-self") && strings.Contains(s, "leaving") {
-			t.Errorf("the sign is %q after the claim", s)
+		if s := w.holderTag("eipalloc-1"); strings.Contains(s, "i-self") && strings.Contains(s, "leaving") {
+			t.Errorf("the holder tag is %q after the claim", s)
 		}
 	})
 }
@@ -586,29 +584,29 @@ func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
 func TestMemoryOutlivesARun(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
-		var kept Memory
-		b := start(t, w, Options{Policy: address.Takeover, Remember: func(m Memory) { kept = m }})
+		b := start(t, w, Options{Policy: address.Takeover})
 		b.in.Put(b.now(true))
 		b.after(time.Second)
 		b.wantHeld(true)
-		if err := b.wish(Wish{Release: true, Now: true}); err != nil {
+		if err := b.ask(address.Request{Release: true, Now: true}); err != nil {
 			t.Fatal(err)
 		}
+		kept := b.report().Memory()
 		if !slices.Equal(kept.Released, []string{"eipalloc-1"}) || len(kept.Spent["eipalloc-1"]) != 1 {
 			t.Fatalf("kept %+v", kept)
 		}
 		w.calls = nil
-		again := start(t, w, Options{Policy: address.Takeover, Memory: kept, Remember: func(m Memory) { kept = m }})
+		again := start(t, w, Options{Policy: address.Takeover, Memory: kept})
 		again.in.Put(again.now(true))
 		again.after(20 * time.Second)
 		again.wantHeld(false)
 		if r := again.report().Claims[0]; !r.Released || !strings.Contains(r.Decision.Reason, "released") {
 			t.Errorf("report %+v", r)
 		}
-		if err := again.wish(Wish{}); err == nil || !strings.Contains(err.Error(), "budget") {
+		if err := again.ask(address.Request{}); err == nil || !strings.Contains(err.Error(), "budget") {
 			t.Errorf("a claim within the minute: %v", err)
 		}
-		if len(kept.Released) != 0 {
+		if kept = again.report().Memory(); len(kept.Released) != 0 {
 			t.Errorf("kept %+v after the claim", kept)
 		}
 		again.after(time.Minute)
@@ -625,7 +623,7 @@ func TestReleaseNow(t *testing.T) {
 		b := start(t, w, Options{Policy: address.Takeover})
 		b.in.Put(b.now(true))
 		b.after(time.Minute)
-		if err := b.wish(Wish{Release: true, Now: true}); err != nil {
+		if err := b.ask(address.Request{Release: true, Now: true}); err != nil {
 			t.Fatal(err)
 		}
 		for range 100 {
@@ -638,8 +636,8 @@ func TestReleaseNow(t *testing.T) {
 	})
 }
 
-// A holder says that it leaves on the address and rings on its instance; a
-// stand-by that mostly looks at the instance takes the address within seconds.
+// A holder says in its tag that it leaves, and gives a hint on its instance; a
+// standby instance that mostly looks at the instance takes the address within seconds.
 func TestLeavingHolderIsRelieved(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
@@ -657,8 +655,8 @@ func TestLeavingHolderIsRelieved(t *testing.T) {
 		s := address.Situation{Ready: true, LiveHosts: []string{"a.test"}, Identity: w.seenFrom("i-other")}
 		old.Put(s)
 		b.after(20 * time.Minute)
-		if n := w.count("i-other", "CreateTags"); n != 1 || !strings.Contains(w.sign("eipalloc-1"), "serving a.test") {
-			t.Errorf("%d signs, %q", n, w.sign("eipalloc-1"))
+		if n := w.count("i-other", "CreateTags"); n != 1 || !strings.Contains(w.holderTag("eipalloc-1"), "serving a.test") {
+			t.Errorf("%d tags, %q", n, w.holderTag("eipalloc-1"))
 		}
 		s.Identity.Notices = []identity.Notice{{Kind: identity.SpotInterruption}}
 		old.Put(s)
@@ -685,7 +683,7 @@ func TestLeavingHolderIsRelieved(t *testing.T) {
 
 // What is told of the hosts follows their changes seldom, and nothing is written
 // while nothing changes.
-func TestSignIsWrittenSeldom(t *testing.T) {
+func TestHolderTagIsWrittenSeldom(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
 		b := start(t, w, Options{Policy: address.Takeover})
@@ -696,7 +694,7 @@ func TestSignIsWrittenSeldom(t *testing.T) {
 			b.after(time.Second)
 		}
 		if n := b.count("CreateTags"); n != 0 {
-			t.Errorf("%d signs while the hosts change every second", n)
+			t.Errorf("%d tags while the hosts change every second", n)
 		}
 		b.after(time.Hour)
 		for range 4 {
@@ -708,16 +706,16 @@ func TestSignIsWrittenSeldom(t *testing.T) {
 			b.after(2 * time.Minute)
 		}
 		if n := b.count("CreateTags"); n < 2 || n > 4 {
-			t.Errorf("%d signs in 16 minutes, want at most one in ten", n)
+			t.Errorf("%d tags in 16 minutes, want at most one in ten", n)
 		}
 		b.after(24 * time.Hour)
-		if n := b.count("CreateTags"); n > 5 || !strings.HasSuffix(w.sign("eipalloc-1"), "serving y.test") {
-			t.Errorf("%d signs, the last %q", n, w.sign("eipalloc-1"))
+		if n := b.count("CreateTags"); n > 5 || !strings.HasSuffix(w.holderTag("eipalloc-1"), "serving y.test") {
+			t.Errorf("%d tags, the last %q", n, w.holderTag("eipalloc-1"))
 		}
 	})
 }
 
-func TestSignThatMayNotBeWritten(t *testing.T) {
+func TestHolderTagThatMayNotBeWritten(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
 		b := start(t, w, Options{Policy: address.Takeover})
@@ -729,11 +727,11 @@ func TestSignThatMayNotBeWritten(t *testing.T) {
 		b.in.Put(s)
 		b.after(2 * time.Minute)
 		b.wantHeld(true)
-		b.wantProblem("address-sign-failed", `"Action":"ec2:CreateTags","Resource":["arn:aws:ec2:eu-west-1:123456789012:elastic-ip/eipalloc-1","arn:aws:ec2:eu-west-1:123456789012:instance/i-self"]`)
+		b.wantProblem("address-tag-failed", `"Action":"ec2:CreateTags","Resource":["arn:aws:ec2:eu-west-1:123456789012:elastic-ip/eipalloc-1","arn:aws:ec2:eu-west-1:123456789012:instance/i-self"]`)
 		if p := b.report().Problems[0]; p.Severity != problem.Warning {
 			t.Errorf("problem %+v", p)
 		}
-		if err := b.wish(Wish{Release: true}); err == nil || !strings.Contains(err.Error(), "CreateTags") {
+		if err := b.ask(address.Request{Release: true}); err == nil || !strings.Contains(err.Error(), "CreateTags") {
 			t.Errorf("a release that nobody hears of: %v", err)
 		}
 	})
@@ -916,7 +914,7 @@ func TestOutagesGiveNothingUp(t *testing.T) {
 				w.calls = nil
 				w.mu.Unlock()
 				s := b.now(true) // an hour without instance metadata: what it said stays
-				s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+				s.Identity.MetadataSilent = true
 				b.in.Put(s)
 				b.after(time.Hour)
 				if r := b.report(); r.Holder != before || b.count("AssociateAddress") != 0 {
@@ -940,7 +938,7 @@ func TestLossWithoutMetadata(t *testing.T) {
 		w.give("eipalloc-1", "i-self", "10.0.0.5")
 		b := start(t, w, Options{Policy: address.Standby})
 		s := b.now(true)
-		s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+		s.Identity.MetadataSilent = true
 		b.in.Put(s)
 		b.after(10 * time.Minute)
 		w.give("eipalloc-1", "i-other", "10.0.0.15")
@@ -949,7 +947,7 @@ func TestLossWithoutMetadata(t *testing.T) {
 	})
 }
 
-// Whoever is robbed before metadata has shown the address learns it in half a
+// An instance that loses the address before metadata has shown it learns that in half a
 // minute, though EC2 refuses three looks for being too many.
 func TestLossBeforeMetadataShowsIt(t *testing.T) {
 	in(t, func(t *testing.T) {
@@ -1001,7 +999,7 @@ func TestCallsOfADay(t *testing.T) {
 					t.Attr("Associate", strconv.Itoa(b.count("AssociateAddress")))
 					t.Attr("CreateTags", strconv.Itoa(b.count("CreateTags")))
 					if n > most || n < most/3 || b.count("AssociateAddress") != 0 || b.count("CreateTags") > w {
-						t.Errorf("%d describes, %d associations, %d signs", n, b.count("AssociateAddress"), b.count("CreateTags"))
+						t.Errorf("%d describes, %d associations, %d tags", n, b.count("AssociateAddress"), b.count("CreateTags"))
 					}
 				})
 			})

@@ -19,7 +19,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 const (
@@ -47,30 +46,30 @@ type crowd struct {
 
 // one is an agent of the crowd.
 type one struct {
-	id      string
-	m       *machine
-	policy  address.Policy
-	slot    *latest.Slot[address.Situation]
-	wishes  chan Wish
-	stop    context.CancelFunc
-	ended   chan error
-	report  address.Report
-	ready   bool
-	leaving bool
-	blind   bool // no metadata
-	shown   identity.Identity
-	alive   bool
-	denied  string    // what its role may not do
-	unknown time.Time // until when EC2 does not know its role
-	cut     bool      // no packet but those of its metadata comes or goes
-	wrong   time.Duration
-	since   time.Time // of the belief
+	id       string
+	m        *machine
+	policy   address.Policy
+	slot     *latest.Slot[address.Situation]
+	requests chan Request
+	stop     context.CancelFunc
+	ended    chan error
+	report   address.Report
+	ready    bool
+	leaving  bool
+	blind    bool // no metadata
+	shown    identity.Identity
+	alive    bool
+	denied   string    // what its role may not do
+	unknown  time.Time // until when EC2 does not know its role
+	cut      bool      // no packet but those of its metadata comes or goes
+	wrong    time.Duration
+	since    time.Time // of the belief
 }
 
 func (c *crowd) launch() *one {
 	id := fmt.Sprintf("i-%03d", len(c.agents))
 	a := &one{
-		id: id, slot: latest.New[address.Situation](), wishes: make(chan Wish, 1), ended: make(chan error, 1), alive: true, ready: c.r.IntN(3) > 0,
+		id: id, slot: latest.New[address.Situation](), requests: make(chan Request, 1), ended: make(chan error, 1), alive: true, ready: c.r.IntN(3) > 0,
 		policy: []address.Policy{address.Standby, address.Standby, address.Takeover, address.Takeover, address.Wait}[c.r.IntN(5)],
 	}
 	if c.r.IntN(3) == 0 {
@@ -107,7 +106,7 @@ func (c *crowd) launch() *one {
 		return nil, cut
 	}}
 	o := Options{
-		Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: a.policy, Wishes: a.wishes,
+		Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: a.policy, Requests: a.requests,
 		API:   func(context.Context, string) (EC2, error) { return api, nil },
 		Reach: func(context.Context, netip.Addr) error { return c.reach(a) },
 	}
@@ -149,7 +148,7 @@ func (c *crowd) tell(a *one) {
 	}
 	s.Identity = a.shown
 	if a.blind {
-		s.Identity.Problems = []problem.Problem{{Code: "imds-unreachable"}}
+		s.Identity.MetadataSilent = true
 	}
 	if a.leaving {
 		s.Identity.Notices = []identity.Notice{{Kind: identity.Rebalance}}
@@ -206,7 +205,7 @@ func (c *crowd) happen() {
 		c.w.mu.Unlock()
 	case 6:
 		select {
-		case a.wishes <- Wish{Release: c.r.IntN(2) == 0, Now: c.r.IntN(3) == 0, Reply: make(chan error, 1)}:
+		case a.requests <- Request{address.Request{Release: c.r.IntN(2) == 0, Now: c.r.IntN(3) == 0}, make(chan error, 1)}:
 		default:
 		}
 	case 7:

@@ -2,12 +2,7 @@ package claim
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
-	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -22,29 +17,28 @@ type Proof struct {
 	Claim string
 	// Found is what was found where nothing is wrong.
 	Found string
-	// Problem is what is wrong; nil when nothing is. What only a better hand-over
+	// Problem is what is wrong; nil when nothing is. What only a better handover
 	// needs is a warning.
 	Problem *problem.Problem
 }
 
 // Prove tries every permission that a claim may need by dry runs, which change
 // nothing, and checks that each claim names one address that can come here. The
-// situation must tell the identity. Nothing is claimed, nothing is proved.
-func Prove(ctx context.Context, o Options, s address.Situation) []Proof {
-	c := newClaimer(o, func(address.Report) {})
-	c.situation = s
-	if len(c.held) == 0 {
-		return nil
-	}
-	if !c.known() {
-		return []Proof{{What: "address", Problem: &problem.Problem{
+// situation must tell the identity. Without a claim there is nothing to prove.
+func Prove(ctx context.Context, o Options, x address.Situation) []Proof {
+	p := &prover{claimer: newClaimer(o, nil)}
+	p.situation = x
+	switch {
+	case len(p.states) == 0:
+	case !p.active():
+		p.all = []Proof{{What: "address", Problem: &problem.Problem{
 			Code: "address-identity-unknown", Severity: problem.Error, Subject: "address",
 			Text: "the identity of this instance is not known, so nothing about its addresses can be proved",
 			Hint: "see what 'nagaya status' says about instance metadata",
 		}}}
+	default:
+		p.prove(ctx)
 	}
-	p := &prover{claimer: c}
-	p.prove(ctx)
 	return p.all
 }
 
@@ -54,118 +48,81 @@ type prover struct {
 	all []Proof
 }
 
-func (p *prover) found(what, claim, text string) {
-	p.all = append(p.all, Proof{What: what, Claim: claim, Found: text})
+// add notes what was tried, and what was found unless there is an error.
+func (p *prover) add(what, claim, found string, err error) {
+	one := Proof{What: what, Claim: claim, Found: found}
+	if err != nil {
+		why := p.explain(err, claim)
+		one.Found, one.Problem = "", &why
+	}
+	p.all = append(p.all, one)
 }
 
-func (p *prover) wrong(what, claim string, err error) {
-	one := p.explain(err, claim)
-	p.all = append(p.all, Proof{What: what, Claim: claim, Problem: &one})
+// addDryRun notes a dry run. EC2 answers one that would have succeeded with the error
+// DryRunOperation (EC2 API reference, "Dry run"). It is a warning where something is only
+// missing without the permission.
+func (p *prover) addDryRun(action, claim, missing string, err error) {
+	if errorCode(err) == "DryRunOperation" {
+		err = nil
+	}
+	p.add(action, claim, "allowed", err)
+	if err != nil && missing != "" {
+		why := p.all[len(p.all)-1].Problem
+		why.Severity = problem.Warning
+		why.Text += missing
+	}
 }
 
 func (p *prover) prove(ctx context.Context) {
-	const see, look, tag = "ec2:DescribeAddresses", "ec2:DescribeInstances", "ec2:CreateTags"
+	var all []tagged
 	var err error
-	if p.api, err = p.o.API(ctx, p.situation.Identity.Instance.Region); err != nil {
-		p.wrong(see, "", err)
+	if p.api, err = p.o.API(ctx, p.self().Region); err == nil {
+		all, err = addresses(ctx, p.api, p.claims())
+	}
+	p.add("ec2:DescribeAddresses", "", "allowed", err)
+	if err != nil {
 		return
 	}
-	all, err := p.addresses(ctx)
-	if err != nil {
-		p.wrong(see, "", err)
-		return
+	found, errs := pick(p.claims(), all, p.self().Region)
+	described, err := instances(ctx, p.api, []string{p.self().ID}, found)
+	p.add("ec2:DescribeInstances", "", "allowed", err)
+	p.setOwn(described)
+	for i, s := range p.states {
+		if errs[i] == nil {
+			s.Report.Known, s.Report.Address = true, found[i]
+			s.Report.Holder = address.Holder{Kind: address.KindOfHolder(found[i], p.self()), InstanceID: found[i].InstanceID}
+		}
 	}
-	p.found(see, "", "allowed")
-	self := p.situation.Identity.Instance
-	known, err := p.instances(ctx, []string{self.ID})
-	if err != nil {
-		p.wrong(look, "", err)
-	} else {
-		p.found(look, "", "allowed")
-	}
-	p.learn(known)
-	found, errs := pick(p.o.Claims, all)
-	for i, h := range p.held {
+	places := p.places()
+	for i, s := range p.states {
+		if errs[i] == nil && s.Report.Holder.Kind == address.Service {
+			errs[i] = ofService(found[i])
+		}
+		if errs[i] == nil {
+			errs[i] = placeError(found[i], places[i], p.self())
+		}
 		if errs[i] != nil {
-			p.wrong("address", h.report.Claim, errs[i])
+			p.add("address", s.Report.Claim, "", errs[i])
 			continue
 		}
-		h.report.Known, h.report.Address, h.report.Holder = true, found[i], address.Holder{Kind: p.kind(h, found[i]), InstanceID: found[i].InstanceID}
+		p.proveClaim(ctx, s, places[i].Place)
 	}
-	for i, placed := range p.place() {
-		if errs[i] == nil {
-			p.proveClaim(ctx, p.held[i], placed)
-		}
-	}
-	p.dry(ctx, tag, "", " on this instance: stand-bys will see only late that it is leaving", func(ctx context.Context, o func(*ec2.Options)) error { return p.dryTag(ctx, self.ID, o) })
+	p.addDryRun("ec2:CreateTags", "", " on this instance: standby instances will see only late that it is leaving", writeTag(ctx, p.api, p.self().ID, "", true))
 }
 
 // proveClaim tries what would be done with one address.
-func (p *prover) proveClaim(ctx context.Context, h *holding, placed address.Placed) {
-	self, a, claim := p.situation.Identity.Instance, h.report.Address, h.report.Claim
-	group := address.BorderGroup(self.Region, self.Zone)
-	switch {
-	case h.report.Holder.Kind == address.Service:
-		p.wrong("address", claim, &serviceHeld{a})
-		return
-	case group != "" && a.BorderGroup != "" && group != a.BorderGroup:
-		p.wrong("address", claim, &abroad{address: a.BorderGroup, self: group})
-		return
-	case placed.Reason != "":
-		p.wrong("address", claim, &noPlace{reason: placed.Reason})
-		return
-	}
-	holder := string(h.report.Holder.Kind)
-	if h.report.Holder.Kind == address.Other {
+func (p *prover) proveClaim(ctx context.Context, s *address.State, at address.Place) {
+	a, claim, holder := s.Report.Address, s.Report.Claim, string(s.Report.Holder.Kind)
+	if s.Report.Holder.Kind == address.Other {
 		holder = a.InstanceID
 	}
-	p.found("address", claim, fmt.Sprintf("%s is %s, held by %s; its place here is %s", a.PublicIP, a.AllocationID, holder, placed.Place))
-	yes := true
-	in := &ec2.AssociateAddressInput{AllocationId: &a.AllocationID, NetworkInterfaceId: &placed.Place.InterfaceID, AllowReassociation: &yes, DryRun: &yes}
-	if placed.Place.PrivateAddr.IsValid() {
-		private := placed.Place.PrivateAddr.String()
-		in.PrivateIpAddress = &private
-	}
-	p.dry(ctx, "ec2:AssociateAddress", claim, "", func(ctx context.Context, o func(*ec2.Options)) error {
-		_, err := p.api.AssociateAddress(ctx, in, o)
-		return err
-	})
+	p.add("address", claim, fmt.Sprintf("%s is %s, held by %s; its place here is %s", a.PublicIP, a.AllocationID, holder, at), nil)
+	_, err := associate(ctx, p.api, a.AllocationID, at, true, true)
+	p.addDryRun("ec2:AssociateAddress", claim, "", err)
 	if a.AssociationID == "" {
-		p.found("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,")
+		p.add("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,", nil)
 	} else {
-		out := &ec2.DisassociateAddressInput{AssociationId: &a.AssociationID, DryRun: &yes}
-		p.dry(ctx, "ec2:DisassociateAddress", claim, ": several stand-bys may take the address from each other, and it cannot be released now",
-			func(ctx context.Context, o func(*ec2.Options)) error {
-				_, err := p.api.DisassociateAddress(ctx, out, o)
-				return err
-			})
+		p.addDryRun("ec2:DisassociateAddress", claim, ": several standby instances may take the address from each other, and it cannot be released now", disassociate(ctx, p.api, a.AssociationID, true))
 	}
-	p.dry(ctx, "ec2:CreateTags", claim, " on the address: other instances cannot be told that this one is leaving",
-		func(ctx context.Context, o func(*ec2.Options)) error { return p.dryTag(ctx, a.AllocationID, o) })
-}
-
-// dry makes a dry run. EC2 answers one that would have succeeded with the error
-// DryRunOperation (EC2 API reference, "Dry run"). What is missing without the
-// permission makes it a warning; without that it is an error.
-func (p *prover) dry(ctx context.Context, action, claim, missing string, call func(context.Context, func(*ec2.Options)) error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	err := call(ctx, onlyThrottled)
-	var api smithy.APIError
-	if err == nil || errors.As(err, &api) && api.ErrorCode() == "DryRunOperation" {
-		p.found(action, claim, "allowed")
-		return
-	}
-	one := p.explain(err, claim)
-	if missing != "" {
-		one.Severity = problem.Warning
-		one.Text += missing
-	}
-	p.all = append(p.all, Proof{What: action, Claim: claim, Problem: &one})
-}
-
-func (c *claimer) dryTag(ctx context.Context, resource string, o func(*ec2.Options)) error {
-	yes, key, value := true, address.SignTag, ""
-	_, err := c.api.CreateTags(ctx, &ec2.CreateTagsInput{DryRun: &yes, Resources: []string{resource}, Tags: []types.Tag{{Key: &key, Value: &value}}}, o)
-	return err
+	p.addDryRun("ec2:CreateTags", claim, " on the address: other instances cannot be told that this one is leaving", writeTag(ctx, p.api, a.AllocationID, "", true))
 }

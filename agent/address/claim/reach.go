@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
@@ -20,63 +22,63 @@ const (
 	reachTimeout = 3 * time.Second
 )
 
-// heard are the answers of one round.
-type heard []answer
+// reacher asks holders for an answer over the network, one round at a time.
+type reacher struct {
+	at      time.Time // when it asks next; zero is never
+	asking  bool
+	rounds  chan []answer
+	running sync.WaitGroup
+}
 
+// answer is that of one holder; err says why there is none.
 type answer struct {
 	holder string
 	public netip.Addr
 	err    error
 }
 
-// reach asks every running holder whose silence would matter, without keeping
-// anything else waiting.
-func (c *claimer) reach(ctx context.Context) {
-	c.reachAt = time.Time{}
+// start begins to ask, unless that has begun.
+func (r *reacher) start() {
+	if r.at.IsZero() && !r.asking {
+		r.at = time.Now()
+	}
+}
+
+// reachHolders asks every running holder whose silence would matter, in a goroutine.
+func (c *claimer) reachHolders(ctx context.Context) {
+	r := &c.reach
+	r.at = time.Time{}
 	var round []answer
-	for _, h := range c.held {
-		if c.judged(h) && !h.report.Holder.Gone() {
-			round = append(round, answer{holder: h.report.Holder.InstanceID, public: h.report.Address.PublicIP})
+	for _, s := range c.states {
+		if s.Contested() && !s.Report.Holder.Gone() {
+			round = append(round, answer{holder: s.Report.Holder.InstanceID, public: s.Report.Address.PublicIP})
 		}
 	}
-	if len(round) == 0 || c.reaching {
+	if len(round) == 0 || r.asking {
 		return
 	}
-	c.reaching = true
-	c.busy.Go(func() {
+	r.asking = true
+	r.running.Go(func() {
 		for i := range round {
 			one, cancel := context.WithTimeout(ctx, reachTimeout)
 			round[i].err = c.o.Reach(one, round[i].public)
 			cancel()
 		}
-		select {
-		case c.heard <- round:
-		case <-ctx.Done():
-		}
+		r.rounds <- round // it has room for the one round
 	})
 }
 
-// hear takes the answers. A holder that never answered this instance is not
-// silent: a firewall may lie between them.
-func (c *claimer) hear(round heard) {
+// takeAnswers takes those of one round.
+func (c *claimer) takeAnswers(round []answer) {
 	now := time.Now()
-	c.reaching = false
-	c.reachAt = now.Add(spread(reachEvery, reachEvery/20))
-	for _, h := range c.held {
+	c.reach.asking, c.reach.at = false, now.Add(backoff.Jitter(reachEvery, reachEvery/20))
+	for _, s := range c.states {
 		i := slices.IndexFunc(round, func(a answer) bool {
-			return a.holder == h.report.Holder.InstanceID && a.public == h.report.Address.PublicIP
+			return a.holder == s.Report.Holder.InstanceID && a.public == s.Report.Address.PublicIP
 		})
-		if i < 0 {
-			continue
-		}
-		if round[i].err == nil {
-			h.answered, h.answeredAt, h.silent = true, now, false
-			continue
-		}
-		if silent := h.answered && now.Sub(h.answeredAt) >= c.o.Unreachable; silent && !h.silent {
-			h.silent = true
-			c.fullAt = now
-			c.o.Log.Warn("address holder silent", event.Key, event.HolderSilent, "address", h.report.Address.PublicIP, "holder_id", h.report.Holder.InstanceID, "err", round[i].err)
+		if i >= 0 && s.Answered(round[i].err == nil, c.o.Unreachable, now) {
+			c.schedule.Advance(now)
+			c.o.Log.Warn("address holder silent", event.Key, event.HolderSilent, "address", s.Report.Address.PublicIP, "holder_id", s.Report.Holder.InstanceID, "err", round[i].err)
 		}
 	}
 }

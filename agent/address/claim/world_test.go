@@ -348,8 +348,8 @@ func (w *world) seenFrom(id string) identity.Identity {
 	return identity.Identity{Instance: in}
 }
 
-func (w *world) sign(allocation string) string {
+func (w *world) holderTag(allocation string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.addresses[allocation].now().tags[address.SignTag]
+	return w.addresses[allocation].now().tags[address.TagKey]
 }

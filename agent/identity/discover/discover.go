@@ -111,6 +111,7 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
+	id.MetadataSilent = err != nil
 	if err != nil {
 		// What was known stays known: an instance does not change its id because
 		// its metadata is slow.

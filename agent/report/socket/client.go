@@ -49,12 +49,12 @@ func (c *Client) Status(ctx context.Context) (report.Status, error) {
 }
 
 // Address asks the agent to take or to give away addresses, and waits for the outcome.
-func (c *Client) Address(ctx context.Context, w address.Wish) error {
+func (c *Client) Address(ctx context.Context, r address.Request) error {
 	// The outcome may take its time, so it is seen before whether anybody is there.
 	if _, err := c.Status(ctx); err != nil {
 		return err
 	}
-	return c.call(ctx, unbounded, http.MethodPost, "/v1/address", w, nil)
+	return c.call(ctx, unbounded, http.MethodPost, "/v1/address", r, nil)
 }
 
 // Reload has the agent read its configuration again and returns what is wrong with

@@ -17,14 +17,13 @@ import (
 // Agent is what the socket needs of the agent.
 type Agent interface {
 	Status() report.Status
-	// Address does what the operator wants with the addresses, and returns when that
-	// is over.
-	Address(context.Context, address.Wish) error
+	// Address carries out an operator's request, and returns when that is done.
+	Address(context.Context, address.Request) error
 	// Reload reads the configuration again and returns what is wrong with it.
 	Reload() error
 	// Leave takes the operator's word that this instance goes away, or, if it is
 	// false, that it stays after all.
-	Leave(bool) error
+	Leave(context.Context, bool) error
 	// Job takes what a job says of itself and returns what the agent thinks of
 	// it: at once, or, for a job that waits, when it may run or ctx ends.
 	Job(context.Context, gate.Asked) (gate.Entry, error)
@@ -71,23 +70,23 @@ func mux(a Agent) http.Handler {
 		answer(w, a.Status(), nil)
 	})
 	m.HandleFunc("POST /v1/address", func(w http.ResponseWriter, r *http.Request) {
-		var wish address.Wish
-		err := decode(w, r, &wish)
+		var asked address.Request
+		err := decode(w, r, &asked)
 		if err != nil {
-			err = fmt.Errorf("reading the wish: %w", err)
+			err = fmt.Errorf("reading the request: %w", err)
 		} else {
-			err = a.Address(r.Context(), wish)
+			err = a.Address(r.Context(), asked)
 		}
 		answer(w, struct{}{}, err)
 	})
 	m.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, struct{}{}, a.Reload())
 	})
-	m.HandleFunc("PUT /v1/leaving", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, struct{}{}, a.Leave(true))
+	m.HandleFunc("PUT /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, a.Leave(r.Context(), true))
 	})
-	m.HandleFunc("DELETE /v1/leaving", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, struct{}{}, a.Leave(false))
+	m.HandleFunc("DELETE /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, a.Leave(r.Context(), false))
 	})
 	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		j, err := job(w, r, a)

@@ -29,16 +29,16 @@ const patience = 20 * time.Second
 // pretended is an agent that answers what the test wants.
 type pretended struct {
 	status report.Status
-	wish   func(address.Wish) error
+	ask    func(address.Request) error
 	reload func() error
 	leave  func(bool) error
 	job    func(context.Context, gate.Asked) (gate.Entry, error)
 }
 
-func (p pretended) Status() report.Status                           { return p.status }
-func (p pretended) Address(_ context.Context, w address.Wish) error { return p.wish(w) }
-func (p pretended) Leave(yes bool) error                            { return p.leave(yes) }
-func (p pretended) Reload() error                                   { return p.reload() }
+func (p pretended) Status() report.Status                              { return p.status }
+func (p pretended) Address(_ context.Context, r address.Request) error { return p.ask(r) }
+func (p pretended) Leave(_ context.Context, yes bool) error            { return p.leave(yes) }
+func (p pretended) Reload() error                                      { return p.reload() }
 
 func (p pretended) Job(ctx context.Context, a gate.Asked) (gate.Entry, error) { return p.job(ctx, a) }
 
@@ -74,11 +74,11 @@ func serve(t *testing.T, a Agent) (path string, stop func() error) {
 func TestRoundTrip(t *testing.T) {
 	want := report.Status{Version: "1.2.3", PID: 7, StartedAt: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)}
 	var heard gate.Asked
-	var wishes []address.Wish
+	var requests []address.Request
 	var left []bool
 	a := pretended{
 		status: want,
-		wish:   func(w address.Wish) error { wishes = append(wishes, w); return nil },
+		ask:    func(w address.Request) error { requests = append(requests, w); return nil },
 		leave:  func(yes bool) error { left = append(left, yes); return nil },
 		job: func(_ context.Context, asked gate.Asked) (gate.Entry, error) {
 			heard = asked
@@ -94,9 +94,9 @@ func TestRoundTrip(t *testing.T) {
 	if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})); d != "" {
 		t.Errorf("status (-want +got):\n%s", d)
 	}
-	for _, w := range []address.Wish{{}, {Claim: "tag:a=b c%/d", Release: true, Now: true}} {
-		if err := c.Address(t.Context(), w); err != nil || wishes[len(wishes)-1] != w {
-			t.Errorf("wish %+v: the agent heard %+v, %v", w, wishes, err)
+	for _, w := range []address.Request{{}, {Claim: "tag:a=b c%/d", Release: true, Now: true}} {
+		if err := c.Address(t.Context(), w); err != nil || requests[len(requests)-1] != w {
+			t.Errorf("request %+v: the agent heard %+v, %v", w, requests, err)
 		}
 	}
 	for _, yes := range []bool{true, false} {
@@ -119,14 +119,14 @@ func TestRoundTrip(t *testing.T) {
 
 func TestErrorsOfTheAgent(t *testing.T) {
 	path, _ := serve(t, pretended{
-		wish:   func(address.Wish) error { return errors.New("no address is claimed") },
+		ask:    func(address.Request) error { return errors.New("no address is claimed") },
 		reload: func() error { return errors.New("log-level: no such word") },
 		job: func(context.Context, gate.Asked) (gate.Entry, error) {
 			return gate.Entry{}, errors.New("name must be there")
 		},
 	})
 	c := Dial(path)
-	if err := c.Address(t.Context(), address.Wish{}); err == nil || err.Error() != "no address is claimed" {
+	if err := c.Address(t.Context(), address.Request{}); err == nil || err.Error() != "no address is claimed" {
 		t.Errorf("claim: %v", err)
 	}
 	if err := c.Reload(t.Context()); err == nil || err.Error() != "log-level: no such word" {
@@ -173,7 +173,7 @@ func TestNobodyAnswers(t *testing.T) {
 	for what, ask := range map[string]func() error{
 		"status":  func() error { _, err := c.Status(t.Context()); return err },
 		"reload":  func() error { return c.Reload(t.Context()) },
-		"address": func() error { return c.Address(t.Context(), address.Wish{}) },
+		"address": func() error { return c.Address(t.Context(), address.Request{}) },
 		"job":     func() error { _, err := c.Job(t.Context(), gate.Asked{}, time.Millisecond); return err },
 	} {
 		if err := ask(); !errors.Is(err, ErrNoAgent) || !strings.Contains(err.Error(), "within 1") {
@@ -281,7 +281,7 @@ func ask(t *testing.T, path, method, url string, body io.Reader) (int, string) {
 
 func TestWhatIsRefused(t *testing.T) {
 	path, _ := serve(t, pretended{
-		wish: func(address.Wish) error { return nil },
+		ask: func(address.Request) error { return nil },
 		job: func(_ context.Context, a gate.Asked) (gate.Entry, error) {
 			return gate.Entry{Job: a.Job, Phase: gate.Waiting}, nil
 		},
@@ -306,8 +306,8 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a job by POST", "POST", "/v1/jobs/x", good, 405, ""},
 		{"a reload by GET", "GET", "/v1/reload", "", 405, ""},
 		{"a claim by GET", "GET", "/v1/address", "", 405, ""},
-		{"a wish without words", "POST", "/v1/address", "", 409, "reading the wish"},
-		{"a wish with an unknown field", "POST", "/v1/address", `{"force": true}`, 409, `unknown field \"force\"`},
+		{"a request without words", "POST", "/v1/address", "", 409, "reading the request"},
+		{"a request with an unknown field", "POST", "/v1/address", `{"force": true}`, 409, `unknown field \"force\"`},
 		{"leaving by POST", "POST", "/v1/leaving", "", 405, ""},
 		{"another path", "GET", "/", "", 404, ""},
 	} {

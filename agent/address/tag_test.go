@@ -16,23 +16,23 @@ func hosts(n int) (all []string) {
 	return all
 }
 
-func TestSignIsReadAsItWasWritten(t *testing.T) {
+func TestHolderTagIsReadAsItWasWritten(t *testing.T) {
 	for name, row := range map[string]struct {
-		s    Sign
+		s    HolderTag
 		want string
 	}{
-		"hosts":         {NewSign("i-1a", noon, false, []string{"B.test", "a.test", "a.test", ""}), "i-1a 1767355200 serving a.test,b.test"},
-		"leaving":       {NewSign("i-1a", noon.Add(900*time.Millisecond), true, []string{"*.a.test"}), "i-1a 1767355200 leaving *.a.test"},
-		"none":          {NewSign("i-1a", noon, true, nil), "i-1a 1767355200 leaving -"},
-		"not plain":     {NewSign("i-1a", noon, false, []string{"~^a,b .*$"}), "i-1a 1767355200 serving sha256:" + sum([]string{"~^a,b .*$"}) + " 1"},
-		"a dash":        {NewSign("i-1a", noon, false, []string{"-"}), "i-1a 1767355200 serving sha256:" + sum([]string{"-"}) + " 1"},
-		"like a digest": {NewSign("i-1a", noon, false, []string{"sha256:0123456789abcdef"}), "i-1a 1767355200 serving sha256:" + sum([]string{"sha256:0123456789abcdef"}) + " 1"},
-		"too long":      {NewSign("i-0123456789abcdef0", noon, false, hosts(40)), "i-0123456789abcdef0 1767355200 serving sha256:" + sum(hosts(40)) + " 40"},
+		"hosts":         {NewHolderTag("i-1a", noon, false, []string{"B.test", "a.test", "a.test", ""}), "i-1a 1767355200 serving a.test,b.test"},
+		"leaving":       {NewHolderTag("i-1a", noon.Add(900*time.Millisecond), true, []string{"*.a.test"}), "i-1a 1767355200 leaving *.a.test"},
+		"none":          {NewHolderTag("i-1a", noon, true, nil), "i-1a 1767355200 leaving -"},
+		"not plain":     {NewHolderTag("i-1a", noon, false, []string{"~^a,b .*$"}), "i-1a 1767355200 serving sha256:" + sum([]string{"~^a,b .*$"}) + " 1"},
+		"a dash":        {NewHolderTag("i-1a", noon, false, []string{"-"}), "i-1a 1767355200 serving sha256:" + sum([]string{"-"}) + " 1"},
+		"like a digest": {NewHolderTag("i-1a", noon, false, []string{"sha256:0123456789abcdef"}), "i-1a 1767355200 serving sha256:" + sum([]string{"sha256:0123456789abcdef"}) + " 1"},
+		"too long":      {NewHolderTag("i-0123456789abcdef0", noon, false, hosts(40)), "i-0123456789abcdef0 1767355200 serving sha256:" + sum(hosts(40)) + " 40"},
 	} {
 		if got := row.s.String(); got != row.want {
 			t.Errorf("%s is written %q, want %q", name, got, row.want)
 		}
-		got, err := ParseSign(row.want)
+		got, err := ParseHolderTag(row.want)
 		if err != nil || !got.At.Equal(row.s.At) {
 			t.Errorf("%s is read as %+v, %v", name, got, err)
 		}
@@ -43,41 +43,41 @@ func TestSignIsReadAsItWasWritten(t *testing.T) {
 	}
 }
 
-func TestSignsThatSayNothing(t *testing.T) {
+func TestInvalidHolderTags(t *testing.T) {
 	for _, text := range []string{
 		"", "i-1", "i-1 0 serving", "i-1 0 sleeping -", "x 0 serving -", "i- 0 serving -", "i-1 -1 serving -", "i-1 x serving -", "i-1 00 serving -",
 		"i-1 0 serving b,a", "i-1 0 serving a,a", "i-1 0 serving A", "i-1 0 serving a b", "i-1 0 serving ", "i-1 0 serving a,", "i-1  0 serving -",
 		"i-1 0 serving sha256:0123456789abcdef", "i-1 0 serving sha256:xyz 3", "i-1 0 serving sha256:0123456789abcdef 0", "i-1 0 serving sha256:0123456789abcdef 03",
 		"i-1 0 serving " + strings.Repeat("a", 300), "i-1 0 serving a\x1b[2J", "i-1 99999999999999 serving -",
 	} {
-		if s, err := ParseSign(text); err == nil {
+		if s, err := ParseHolderTag(text); err == nil {
 			t.Errorf("%q is read as %+v", text, s)
 		}
 	}
-	a := Address{Sign: "i-1 0 leaving -"}
-	if got := SignOf(a, Holder{Kind: Other, InstanceID: "i-2"}); got.Leaving {
-		t.Error("another instance's sign is believed")
+	a := Address{HolderTag: "i-1 0 leaving -"}
+	if got := HolderTagOf(a, Holder{Kind: Other, InstanceID: "i-2"}); got.Leaving {
+		t.Error("another instance's tag is believed")
 	}
-	if got := SignOf(a, Holder{Kind: Nobody}); got.Leaving {
-		t.Error("a sign is believed of nobody")
+	if got := HolderTagOf(a, Holder{Kind: Nobody}); got.Leaving {
+		t.Error("a tag is believed of nobody")
 	}
-	if got := SignOf(a, Holder{Kind: Other, InstanceID: "i-1"}); !got.Leaving {
-		t.Error("the holder's own sign is not believed")
+	if got := HolderTagOf(a, Holder{Kind: Other, InstanceID: "i-1"}); !got.Leaving {
+		t.Error("the holder's own tag is not believed")
 	}
 }
 
 func TestWhatIsMissing(t *testing.T) {
-	list := NewSign("i-1", noon, false, []string{"a.test", "b.test"})
-	long := NewSign("i-1", noon, false, hosts(40))
+	list := NewHolderTag("i-1", noon, false, []string{"a.test", "b.test"})
+	long := NewHolderTag("i-1", noon, false, hosts(40))
 	for name, row := range map[string]struct {
-		s    Sign
+		s    HolderTag
 		live []string
 		want string
 	}{
 		"all":               {list, []string{"b.test", "A.test", "c.test"}, ""},
 		"one less":          {list, []string{"a.test"}, `"b.test"`},
 		"none":              {list, nil, `"a.test"`},
-		"nothing said":      {Sign{}, nil, ""},
+		"nothing said":      {HolderTag{}, nil, ""},
 		"the same many":     {long, hosts(40), ""},
 		"many and one more": {long, hosts(41), ""},
 		"as many others":    {long, append(hosts(39), "x.test"), "40 hosts"},
@@ -89,17 +89,17 @@ func TestWhatIsMissing(t *testing.T) {
 	}
 }
 
-func FuzzParseSign(f *testing.F) {
-	for _, s := range []Sign{NewSign("i-1", noon, true, hosts(3)), NewSign("i-1", noon, false, hosts(99)), NewSign("i-1", noon, false, nil)} {
+func FuzzParseHolderTag(f *testing.F) {
+	for _, s := range []HolderTag{NewHolderTag("i-1", noon, true, hosts(3)), NewHolderTag("i-1", noon, false, hosts(99)), NewHolderTag("i-1", noon, false, nil)} {
 		f.Add(s.String())
 	}
 	f.Add("i-1 0 serving sha256:0123456789abcdef 1")
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := ParseSign(text)
+		s, err := ParseHolderTag(text)
 		if err != nil {
 			return
 		}
-		if s.String() != text || len(text) > maxSign {
+		if s.String() != text || len(text) > maxTag {
 			t.Errorf("%q is read as %+v", text, s)
 		}
 		if s.Missing(s.Hosts) != "" && s.Sum == "" {
@@ -108,13 +108,13 @@ func FuzzParseSign(f *testing.F) {
 	})
 }
 
-func FuzzNewSign(f *testing.F) {
+func FuzzNewHolderTag(f *testing.F) {
 	f.Add("a.test,b.test", int64(1767355200), true)
 	f.Add("~^x(,y)?$", int64(0), false)
 	f.Fuzz(func(t *testing.T, list string, seconds int64, leaving bool) {
 		live := strings.Split(list, ",")
-		s := NewSign("i-0123456789abcdef0", time.Unix(max(seconds, 0)&(1<<36-1), 0), leaving, live)
-		got, err := ParseSign(s.String())
+		s := NewHolderTag("i-0123456789abcdef0", time.Unix(max(seconds, 0)&(1<<36-1), 0), leaving, live)
+		got, err := ParseHolderTag(s.String())
 		if err != nil || !got.Equal(s) || got.Missing(live) != "" {
 			t.Errorf("%q: %q is read as %+v, %v; missing %q", live, s, got, err, got.Missing(live))
 		}

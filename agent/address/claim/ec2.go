@@ -1,0 +1,275 @@
+package claim
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+)
+
+// EC2 is the part of EC2's API that a claim needs.
+type EC2 interface {
+	DescribeAddresses(context.Context, *ec2.DescribeAddressesInput, ...func(*ec2.Options)) (*ec2.DescribeAddressesOutput, error)
+	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+	AssociateAddress(context.Context, *ec2.AssociateAddressInput, ...func(*ec2.Options)) (*ec2.AssociateAddressOutput, error)
+	DisassociateAddress(context.Context, *ec2.DisassociateAddressInput, ...func(*ec2.Options)) (*ec2.DisassociateAddressOutput, error)
+	CreateTags(context.Context, *ec2.CreateTagsInput, ...func(*ec2.Options)) (*ec2.CreateTagsOutput, error)
+}
+
+// callTimeout bounds one call with its retries.
+const callTimeout = 20 * time.Second
+
+// callEC2 makes one call of EC2's API.
+func callEC2[In, Out any](ctx context.Context, f func(context.Context, *In, ...func(*ec2.Options)) (*Out, error), in *In, opts ...func(*ec2.Options)) (*Out, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return f(ctx, in, opts...)
+}
+
+// tagged is one address of EC2's answer, with its tags.
+type tagged struct {
+	address.Address
+	tags map[string]string
+}
+
+// addresses asks EC2 for the claimed addresses, in one call.
+func addresses(ctx context.Context, api EC2, claims []address.Claim) ([]tagged, error) {
+	out, err := callEC2(ctx, api.DescribeAddresses, &ec2.DescribeAddressesInput{Filters: filters(claims)})
+	if err != nil {
+		return nil, err
+	}
+	var all []tagged
+	for _, a := range out.Addresses {
+		ip, err := netip.ParseAddr(aws.ToString(a.PublicIp))
+		if err != nil || aws.ToString(a.AllocationId) == "" {
+			continue
+		}
+		one := tagged{tags: tagsOf(a.Tags), Address: address.Address{
+			AllocationID: *a.AllocationId, AssociationID: aws.ToString(a.AssociationId), PublicIP: ip,
+			InterfaceID: aws.ToString(a.NetworkInterfaceId), InstanceID: aws.ToString(a.InstanceId),
+			BorderGroup: aws.ToString(a.NetworkBorderGroup), ServiceManaged: string(a.ServiceManaged),
+		}}
+		one.PrivateAddr, _ = netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
+		one.HolderTag = one.tags[address.TagKey]
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func tagsOf(tags []types.Tag) map[string]string {
+	all := map[string]string{}
+	for _, t := range tags {
+		all[aws.ToString(t.Key)] = aws.ToString(t.Value)
+	}
+	return all
+}
+
+// literal keeps EC2 from reading * and ? as wildcards (EC2 User Guide, "Filtering").
+var literal = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`)
+
+// filters select the claimed addresses in one call. An allocation id is given as a
+// filter too: an unknown id in a filter is an empty answer rather than an error, so
+// "not found" looks the same however an address was named. Filters of several
+// kinds would have to hold all at once; then everything is asked for instead.
+func filters(claims []address.Claim) []types.Filter {
+	var one types.Filter
+	for _, c := range claims {
+		name, value := "allocation-id", c.AllocationID
+		switch {
+		case c.PublicIP.IsValid():
+			name, value = "public-ip", c.PublicIP.String()
+		case c.TagKey != "":
+			name, value = "tag:"+c.TagKey, literal.Replace(c.TagValue)
+		}
+		if one.Name != nil && *one.Name != name {
+			return nil
+		}
+		one.Name, one.Values = &name, append(one.Values, value)
+	}
+	return []types.Filter{one}
+}
+
+// names reports whether the claim names the address.
+func names(c address.Claim, a tagged) bool {
+	switch {
+	case c.AllocationID != "":
+		return a.AllocationID == c.AllocationID
+	case c.PublicIP.IsValid():
+		return a.PublicIP == c.PublicIP
+	}
+	v, ok := a.tags[c.TagKey]
+	return ok && v == c.TagValue
+}
+
+// pick returns the one address that each claim names, or why it has none.
+func pick(claims []address.Claim, all []tagged, region string) ([]address.Address, []error) {
+	found, errs := make([]address.Address, len(claims)), make([]error, len(claims))
+	first := map[string]int{}
+	for i, c := range claims {
+		var hits []address.Address
+		for _, a := range all {
+			if names(c, a) {
+				hits = append(hits, a.Address)
+			}
+		}
+		if len(hits) != 1 {
+			errs[i] = notOne(hits, region)
+			continue
+		}
+		found[i] = hits[0]
+		if j, ok := first[hits[0].AllocationID]; ok {
+			errs[i] = claimedTwice(hits[0].AllocationID, claims[j])
+			continue
+		}
+		first[hits[0].AllocationID] = i
+	}
+	return found, errs
+}
+
+// instances asks EC2 for the named instances, in one call. One that EC2 does not know is
+// the zero Instance. The claimed addresses do not occupy a private address.
+func instances(ctx context.Context, api EC2, ids []string, claimed []address.Address) (map[string]address.Instance, error) {
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	name := "instance-id"
+	out, err := callEC2(ctx, api.DescribeInstances, &ec2.DescribeInstancesInput{Filters: []types.Filter{{Name: &name, Values: ids}}})
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]address.Instance{}
+	for _, id := range ids {
+		all[id] = address.Instance{}
+	}
+	for _, r := range out.Reservations {
+		for _, i := range r.Instances {
+			all[aws.ToString(i.InstanceId)] = readInstance(i, claimed)
+		}
+	}
+	return all, nil
+}
+
+func readInstance(i types.Instance, claimed []address.Address) address.Instance {
+	one := address.Instance{ID: aws.ToString(i.InstanceId), LaunchedAt: aws.ToTime(i.LaunchTime), HintTag: tagsOf(i.Tags)[address.TagKey]}
+	if i.State != nil {
+		one.State = string(i.State.Name)
+	}
+	add := func(a *types.InstanceNetworkInterfaceAssociation) {
+		if a != nil {
+			if ip, err := netip.ParseAddr(aws.ToString(a.PublicIp)); err == nil {
+				one.PublicAddrs = append(one.PublicAddrs, ip)
+			}
+		}
+	}
+	for _, n := range i.NetworkInterfaces {
+		add(n.Association)
+		free := address.Interface{ID: aws.ToString(n.NetworkInterfaceId)}
+		for _, p := range n.PrivateIpAddresses {
+			add(p.Association)
+			ip, err := netip.ParseAddr(aws.ToString(p.PrivateIpAddress))
+			switch {
+			case err != nil || occupied(p, claimed):
+			case aws.ToBool(p.Primary):
+				free.PrivateAddrs = slices.Insert(free.PrivateAddrs, 0, ip)
+			default:
+				free.PrivateAddrs = append(free.PrivateAddrs, ip)
+			}
+		}
+		one.Interfaces = append(one.Interfaces, free)
+	}
+	return one
+}
+
+// occupied reports whether the private address has an Elastic IP that is not claimed and
+// would be displaced. What EC2 assigned by itself belongs to "amazon" (API reference,
+// InstanceNetworkInterfaceAssociation), and only a primary address has such a one.
+func occupied(p types.InstancePrivateIpAddress, claimed []address.Address) bool {
+	a := p.Association
+	if a == nil || slices.ContainsFunc(claimed, func(c address.Address) bool { return c.PublicIP.String() == aws.ToString(a.PublicIp) }) {
+		return false
+	}
+	owner := aws.ToString(a.IpOwnerId)
+	return !aws.ToBool(p.Primary) || owner != "" && owner != "amazon"
+}
+
+// associate puts the address on a place of this instance, and returns the id of the
+// association. A dry run changes nothing.
+func associate(ctx context.Context, api EC2, allocation string, at address.Place, reassociate, dryRun bool) (string, error) {
+	in := &ec2.AssociateAddressInput{
+		AllocationId: &allocation,
+		// The interface, not the instance: EC2 refuses an instance id as soon as
+		// a task's own interface is attached (API reference, AssociateAddress).
+		NetworkInterfaceId: &at.InterfaceID,
+		// Always sent: what EC2 does without it differs between clients.
+		AllowReassociation: &reassociate,
+		DryRun:             &dryRun,
+	}
+	if at.PrivateAddr.IsValid() {
+		private := at.PrivateAddr.String()
+		in.PrivateIpAddress = &private
+	}
+	out, err := callEC2(ctx, api.AssociateAddress, in, onlyThrottled)
+	switch {
+	case err != nil:
+		return "", err
+	case out.AssociationId == nil:
+		return "", errors.New("EC2 accepted the association but named no association id")
+	}
+	return *out.AssociationId, nil
+}
+
+func disassociate(ctx context.Context, api EC2, association string, dryRun bool) error {
+	_, err := callEC2(ctx, api.DisassociateAddress, &ec2.DisassociateAddressInput{AssociationId: &association, DryRun: &dryRun})
+	return err
+}
+
+// writeTag writes the holder tag on an address, or the hint tag on an instance.
+func writeTag(ctx context.Context, api EC2, resource, value string, dryRun bool) error {
+	key := address.TagKey
+	_, err := callEC2(ctx, api.CreateTags, &ec2.CreateTagsInput{DryRun: &dryRun, Resources: []string{resource}, Tags: []types.Tag{{Key: &key, Value: &value}}})
+	return err
+}
+
+// errorCode is the code of an error that EC2 answered with, e.g. "AuthFailure"; it is
+// empty for any other error.
+func errorCode(err error) string {
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return ""
+	}
+	return api.ErrorCode()
+}
+
+// refused reports whether EC2 said no, so that certainly nothing was done. After
+// any other error the call may have taken effect.
+func refused(err error) bool {
+	code := errorCode(err)
+	// EC2's errors of its own: InternalError, InternalFailure, Unavailable,
+	// ServiceUnavailable (EC2 API reference, "Error codes", server errors).
+	return code != "" && !strings.HasPrefix(code, "Internal") && !strings.HasSuffix(code, "Unavailable")
+}
+
+// throttled reports whether EC2 refused a call for being one too many.
+func throttled(err error) bool {
+	_, yes := retry.DefaultThrottleErrorCodes[errorCode(err)]
+	return yes
+}
+
+// onlyThrottled keeps the SDK from repeating a call whose answer was lost: it may
+// have taken effect, and by the second time another instance may hold the address.
+// Who holds it is looked up instead.
+func onlyThrottled(o *ec2.Options) { o.Retryer = throttledOnly{o.Retryer} }
+
+type throttledOnly struct{ aws.Retryer }
+
+// IsErrorRetryable reports whether EC2 refused the call for being one too many.
+func (r throttledOnly) IsErrorRetryable(err error) bool { return throttled(err) }
