@@ -9,11 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
-	"strings"
 	"sync"
 	"time"
 
@@ -34,15 +31,8 @@ import (
 
 // Options are what the command line and the environment say.
 type Options struct {
-	// ConfigFile is the path of the configuration file; it may be missing unless
-	// ConfigRequired.
-	ConfigFile     string
-	ConfigRequired bool
-	// Env and Flags are the settings that were given there.
-	Env, Flags []config.Value
-	// Environ is the whole environment, in which nginx-proxy's words are looked for
-	// where they count.
-	Environ []string
+	// Config is what the configuration is read from.
+	Config  load.Sources
 	Version string
 	// Notify speaks to systemd; nil speaks to nobody.
 	Notify *systemd.Notifier
@@ -66,17 +56,10 @@ type agent struct {
 	board *board
 	cloud *cloud
 
-	// reading is held while the configuration is read and put in force, so that what
-	// was read last is in force.
-	reading sync.Mutex
+	config *load.Live
 
 	mu       sync.Mutex
-	tags     map[string]string
-	tagsBad  []problem.Problem
-	fileBad  []problem.Problem
-	inForce  config.Resolved
 	restart  func() // ends the running flow, so that the next one begins
-	loadedAt time.Time
 	keeping  map[string][]problem.Problem
 	identity identity.Identity
 
@@ -101,11 +84,10 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, containers: latest.New[[]tasks.Container]()}
-	resolved, err := a.resolve()
-	if err != nil {
-		return fmt.Errorf("%w:\n%w", ErrConfig, err)
+	var err error
+	if a.config, err = startConfig(o); err != nil {
+		return err
 	}
-	a.inForce, a.loadedAt = resolved, time.Now()
 	if a.cloud, err = newCloud(ctx); err != nil {
 		return fmt.Errorf("reading the settings of the AWS SDK: %w", err)
 	}
@@ -130,6 +112,32 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
+// startConfig reads the configuration for the first time; the error wraps ErrConfig.
+func startConfig(o Options) (*load.Live, error) {
+	o.Config.OtherTags = []string{address.TagKey} // which an instance that leaves has from the agent itself
+	o.Config.Check = checkConfig
+	live, err := load.Start(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+	}
+	return live, nil
+}
+
+// checkConfig checks what only a part of the program that is downstream of the
+// configuration can.
+func checkConfig(c config.Config) error {
+	if _, err := address.ParseClaims(c.Address.Claim); err != nil {
+		return &config.Error{Field: "address.claim", Reason: err.Error()}
+	}
+	_, err := gate.NewSettings(c.Gate, time.LoadLocation)
+	return err
+}
+
+// problems makes one problem of each error that is joined in err.
+func problems(code, subject string, err error, hint string) []problem.Problem {
+	return problem.Each(problem.Problem{Code: code, Severity: problem.Error, Subject: subject, Hint: hint}, err)
+}
+
 // flows runs one flow after the other, each with the configuration in force.
 // nginx outlives each of them, and the last one too unless the agent was told to end.
 func (a *agent) flows(ctx context.Context) error {
@@ -137,15 +145,15 @@ func (a *agent) flows(ctx context.Context) error {
 	for {
 		flowCtx, restart := context.WithCancel(ctx)
 		a.mu.Lock()
-		c := a.inForce.Config
-		a.restart = restart
+		a.restart = restart // first, so that a change after the next line ends this flow
 		a.mu.Unlock()
+		c := a.config.Config()
 		if before != nil && (before.StateDir != c.StateDir || before.RunDir != c.RunDir || toStdout(*before) != toStdout(c)) {
 			a.stopNginx(*before) // the next one is another nginx, for the same ports
 		}
 		before = &c
 		if err := a.o.Level.UnmarshalText([]byte(c.LogLevel)); err != nil {
-			a.o.Log.Error("log level", event.Key, event.ConfigRefused, "file", a.o.ConfigFile, "err", err)
+			a.o.Log.Error("log level", event.Key, event.ConfigRefused, "file", a.o.Config.File, "err", err)
 		}
 		a.writeConfigPart()
 		err := a.flow(flowCtx, c)
@@ -162,84 +170,6 @@ func (a *agent) flows(ctx context.Context) error {
 	}
 }
 
-// resolve reads all sources of the configuration as they are now.
-func (a *agent) resolve() (config.Resolved, error) {
-	file, err := load.File(a.o.ConfigFile, a.o.ConfigRequired)
-	if err != nil {
-		return config.Resolved{}, err
-	}
-	a.mu.Lock()
-	tags := maps.Clone(a.tags)
-	a.mu.Unlock()
-	delete(tags, address.TagKey) // which an instance that leaves has from the agent itself
-	fromTags, unknown := config.FromTags(tags)
-	fromTags, wrong := config.Usable(fromTags)
-	tagErr := errors.Join(unknown, wrong)
-	r, err := a.resolveAll(fromTags, file, a.o.Env, a.o.Flags)
-	if err != nil {
-		// A bad tag must not keep the agent from running: whoever can tag the
-		// instance may not be able to log in to it. Without its tags it must be right.
-		without, werr := a.resolveAll(file, a.o.Env, a.o.Flags)
-		if werr != nil {
-			return r, err
-		}
-		r, tagErr = without, errors.Join(tagErr, err)
-	}
-	a.mu.Lock()
-	a.tagsBad = problems("tag-invalid", "instance tags", tagErr, "correct or remove the tag; it is ignored until then")
-	a.mu.Unlock()
-	return r, nil
-}
-
-// resolveAll lays the layers over each other, and checks what only a part of the
-// program that is downstream of the configuration can.
-func (a *agent) resolveAll(layers ...[]config.Value) (config.Resolved, error) {
-	r, err := config.ResolveIn(a.o.Environ, layers...)
-	if err != nil {
-		return r, err
-	}
-	if _, err := address.ParseClaims(r.Config.Address.Claim); err != nil {
-		return r, &config.Error{Where: r.From["address.claim"], Field: "address.claim", Reason: err.Error()}
-	}
-	if _, err := gate.NewSettings(r.Config.Gate, time.LoadLocation); err != nil {
-		return r, from(r, err)
-	}
-	return r, nil
-}
-
-// from adds to an error of a setting where its value is from.
-func from(r config.Resolved, err error) error {
-	var wrong *config.Error
-	if errors.As(err, &wrong) {
-		wrong.Where = r.From[wrong.Field]
-	}
-	return err
-}
-
-// problems makes one problem of each error that is joined in err. One about a
-// setting has that in its subject.
-func problems(code, subject string, err error, hint string) []problem.Problem {
-	if err == nil {
-		return nil
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []problem.Problem
-		for _, e := range joined.Unwrap() {
-			all = append(all, problems(code, subject, e, hint)...)
-		}
-		return all
-	}
-	var wrong *config.Error
-	if errors.As(err, &wrong) {
-		if s, ok := config.Find(wrong.Field); ok {
-			subject += " " + s.Path
-		}
-	}
-	// A parser shows the place in further lines.
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return []problem.Problem{{Code: code, Severity: problem.Error, Subject: subject, Text: text, Hint: hint}}
-}
-
 const configPoll = 30 * time.Second
 
 // watchConfig follows the configuration file and the operator's signal.
@@ -247,7 +177,7 @@ func (a *agent) watchConfig(ctx context.Context) error {
 	g := newGroup(ctx)
 	again := latest.New[struct{}]()
 	g.run("file", func(ctx context.Context) error {
-		return load.Watch(ctx, a.o.ConfigFile, configPoll, a.o.Log, func() { again.Put(struct{}{}) })
+		return load.Watch(ctx, a.o.Config.File, configPoll, a.o.Log, func() { again.Put(struct{}{}) })
 	})
 	g.run("apply", func(ctx context.Context) error {
 		for {
@@ -277,26 +207,19 @@ func (a *agent) reload() error {
 	return a.reconfigure()
 }
 
-// reconfigure puts the configuration in force if it is right and differs, and
-// otherwise says what is wrong with it and keeps the old one.
+// reconfigure reads the configuration again and begins a new flow if it is right and
+// differs. Otherwise it reports what is wrong, and the old one stays in force.
 func (a *agent) reconfigure() error {
-	a.reading.Lock()
-	defer a.reading.Unlock()
-	r, err := a.resolve()
-	a.mu.Lock()
-	a.fileBad = problems("config-invalid", "configuration", err, "correct it; until then the configuration from before is in force")
-	changed := err == nil && !reflect.DeepEqual(r.Config, a.inForce.Config)
-	if changed {
-		a.inForce, a.loadedAt = r, time.Now()
-	}
-	restart := a.restart
-	a.mu.Unlock()
+	changed, err := a.config.Reload()
 	a.writeConfigPart()
 	switch {
 	case err != nil:
-		a.o.Log.Error("configuration not taken", event.Key, event.ConfigRefused, "file", a.o.ConfigFile, "err", err)
+		a.o.Log.Error("configuration not taken", event.Key, event.ConfigRefused, "file", a.o.Config.File, "err", err)
 	case changed:
-		a.o.Log.Info("configuration taken", event.Key, event.ConfigTaken, "file", a.o.ConfigFile)
+		a.o.Log.Info("configuration taken", event.Key, event.ConfigTaken, "file", a.o.Config.File)
+		a.mu.Lock()
+		restart := a.restart
+		a.mu.Unlock()
 		restart()
 	}
 	return err
@@ -306,13 +229,9 @@ func (a *agent) reconfigure() error {
 func (a *agent) sawIdentity(id identity.Identity) {
 	a.mu.Lock()
 	a.identity = id
-	changed := id.Instance.TagsKnown && !reflect.DeepEqual(a.tags, id.Instance.Tags)
-	if changed {
-		a.tags = id.Instance.Tags
-	}
 	a.mu.Unlock()
-	if changed {
-		_ = a.reconfigure()
+	if id.Instance.TagsKnown && a.config.SetTags(id.Instance.Tags) {
+		_ = a.reconfigure() // it is logged, and a problem
 	}
 }
 
@@ -324,12 +243,8 @@ func (a *agent) who() identity.Identity {
 }
 
 func (a *agent) writeConfigPart() {
-	a.mu.Lock()
-	part := report.Config{File: a.o.ConfigFile, LoadedAt: a.loadedAt}
-	part.Problems = append(part.Problems, a.fileBad...)
-	part.Problems = append(part.Problems, a.tagsBad...)
-	part.Problems = append(part.Problems, a.inForce.Problems...)
-	a.mu.Unlock()
+	part := report.Config{File: a.o.Config.File}
+	part.LoadedAt, part.Problems = a.config.Status()
 	a.board.write(func(s *report.Status) { s.Config = part })
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -30,18 +31,23 @@ func withFile(t *testing.T, text string) *configured {
 	a, _ := newTestAgent(t)
 	c := &configured{agent: a, t: t}
 	c.write(text)
-	r, err := a.resolve()
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.inForce, a.loadedAt = r, time.Now()
+	c.read()
 	a.restart = func() { c.restarts++ }
 	return c
 }
 
 func (c *configured) write(text string) {
 	c.t.Helper()
-	if err := os.WriteFile(c.o.ConfigFile, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(c.o.Config.File, []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// read reads the configuration for the first time.
+func (c *configured) read() {
+	c.t.Helper()
+	var err error
+	if c.config, err = startConfig(c.o); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -75,8 +81,8 @@ func TestReconfigure(t *testing.T) {
 
 	c.write("log-level: debug\n")
 	c.reconfigure()
-	if c.restarts != 1 || c.inForce.Config.LogLevel != "debug" {
-		t.Errorf("%d restarts, log-level %s", c.restarts, c.inForce.Config.LogLevel)
+	if c.restarts != 1 || c.config.Config().LogLevel != "debug" {
+		t.Errorf("%d restarts, log-level %s", c.restarts, c.config.Config().LogLevel)
 	}
 	c.wantProblems()
 
@@ -84,8 +90,8 @@ func TestReconfigure(t *testing.T) {
 	c.write("log-level: loud\nnginx:\n  http-port: 0\n")
 	c.reconfigure()
 	c.reconfigure()
-	if c.restarts != 1 || c.inForce.Config.LogLevel != "debug" {
-		t.Errorf("%d restarts, log-level %s", c.restarts, c.inForce.Config.LogLevel)
+	if c.restarts != 1 || c.config.Config().LogLevel != "debug" {
+		t.Errorf("%d restarts, log-level %s", c.restarts, c.config.Config().LogLevel)
 	}
 	c.wantProblems("config-invalid configuration log-level", "config-invalid configuration nginx.http-port")
 	c.write("log-level: debug\n")
@@ -96,16 +102,13 @@ func TestReconfigure(t *testing.T) {
 	}
 
 	// Without the file the defaults hold.
-	if err := os.Remove(c.o.ConfigFile); err != nil {
+	if err := os.Remove(c.o.Config.File); err != nil {
 		t.Fatal(err)
 	}
 	c.reconfigure()
-	if c.restarts != 2 || c.inForce.Config.LogLevel != "info" {
-		t.Errorf("%d restarts, log-level %s", c.restarts, c.inForce.Config.LogLevel)
+	if c.restarts != 2 || c.config.Config().LogLevel != "info" {
+		t.Errorf("%d restarts, log-level %s", c.restarts, c.config.Config().LogLevel)
 	}
-	c.o.ConfigRequired = true
-	c.reconfigure()
-	c.wantProblems("config-invalid configuration")
 }
 
 func TestNotYAML(t *testing.T) {
@@ -113,8 +116,8 @@ func TestNotYAML(t *testing.T) {
 	c.write("log-level: [warn\n")
 	c.reconfigure()
 	c.wantProblems("config-invalid configuration")
-	if c.inForce.Config.LogLevel != "warn" {
-		t.Errorf("log-level %s", c.inForce.Config.LogLevel)
+	if c.config.Config().LogLevel != "warn" {
+		t.Errorf("log-level %s", c.config.Config().LogLevel)
 	}
 }
 
@@ -129,21 +132,21 @@ func TestInstanceTags(t *testing.T) {
 		t.Error("tags that say nothing began a new flow")
 	}
 	c.tagged(map[string]string{"nagaya:log-level": "debug", "nagaya:routes-grace": "1m"})
-	if got := c.inForce.Config; c.restarts != 1 || got.LogLevel != "debug" || got.Routes.Grace != 5*time.Minute {
+	if got := c.config.Config(); c.restarts != 1 || got.LogLevel != "debug" || got.Routes.Grace != 5*time.Minute {
 		t.Errorf("%d restarts, log-level %s, grace %s; want the tag, and the file before the tag", c.restarts, got.LogLevel, got.Routes.Grace)
 	}
 	c.wantProblems()
 
 	// A bad one must not keep the others, or the rest, from holding.
 	c.tagged(map[string]string{"nagaya:log-level": "loud", "nagaya:nginx-http-port": "x", "nagaya:what": "y", "nagaya:gate-busy": "0.25"})
-	if got := c.inForce.Config; c.restarts != 2 || got.LogLevel != "info" || got.Gate.Busy != 0.25 || got.Routes.Grace != 5*time.Minute {
+	if got := c.config.Config(); c.restarts != 2 || got.LogLevel != "info" || got.Gate.Busy != 0.25 || got.Routes.Grace != 5*time.Minute {
 		t.Errorf("%d restarts, log-level %s, busy %g, grace %s", c.restarts, got.LogLevel, got.Gate.Busy, got.Routes.Grace)
 	}
 	c.wantProblems("tag-invalid instance tags", "tag-invalid instance tags log-level", "tag-invalid instance tags nginx.http-port")
 
 	// Tags that are wrong only together are all left out.
 	c.tagged(map[string]string{"nagaya:nginx-http-port": "8080", "nagaya:nginx-https-port": "8080"})
-	if got := c.inForce.Config; got.Nginx.HTTPPort != 80 || got.Nginx.HTTPSPort != 443 {
+	if got := c.config.Config(); got.Nginx.HTTPPort != 80 || got.Nginx.HTTPSPort != 443 {
 		t.Errorf("ports %d and %d", got.Nginx.HTTPPort, got.Nginx.HTTPSPort)
 	}
 	c.wantProblems("tag-invalid instance tags nginx.https-port")
@@ -151,7 +154,7 @@ func TestInstanceTags(t *testing.T) {
 	// What is known stays known while metadata shows none for a moment.
 	c.tagged(map[string]string{"nagaya:log-level": "warn"})
 	c.tagged(nil)
-	if got := c.inForce.Config.LogLevel; got != "warn" {
+	if got := c.config.Config().LogLevel; got != "warn" {
 		t.Errorf("log-level %s, want that of the tag", got)
 	}
 	c.wantProblems()
@@ -167,15 +170,15 @@ func TestMistakesInFileAndTags(t *testing.T) {
 	if err := c.reconfigure(); err == nil || !strings.Contains(err.Error(), "louder") {
 		t.Errorf("error %v", err)
 	}
-	if c.inForce.Config.LogLevel != "warn" {
-		t.Errorf("log-level %s", c.inForce.Config.LogLevel)
+	if c.config.Config().LogLevel != "warn" {
+		t.Errorf("log-level %s", c.config.Config().LogLevel)
 	}
 	c.write("log-level: error\n")
 	if err := c.reconfigure(); err != nil {
 		t.Error(err)
 	}
-	if c.inForce.Config.LogLevel != "error" {
-		t.Errorf("log-level %s", c.inForce.Config.LogLevel)
+	if c.config.Config().LogLevel != "error" {
+		t.Errorf("log-level %s", c.config.Config().LogLevel)
 	}
 	c.wantProblems("tag-invalid instance tags log-level")
 }
@@ -190,11 +193,12 @@ func TestReload(t *testing.T) {
 	taken := make(chan struct{}, 1)
 	c.restart = func() { taken <- struct{}{} }
 	// The directory is not watched: only the signal can be what did it.
-	c.o.ConfigFile = filepath.Join(t.TempDir(), "later", "nagaya.yaml")
+	c.o.Config.File = filepath.Join(t.TempDir(), "later", "nagaya.yaml")
+	c.read()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- c.watchConfig(ctx) }()
-	if err := os.MkdirAll(filepath.Dir(c.o.ConfigFile), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(c.o.Config.File), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	c.write("log-level: debug\n")
@@ -310,7 +314,7 @@ func TestWrongConfigurationAtTheStart(t *testing.T) {
 	if err := os.WriteFile(file, []byte("state-dir: here\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := Run(t.Context(), Options{ConfigFile: file})
+	err := Run(t.Context(), Options{Config: load.Sources{File: file}})
 	if err == nil || !strings.Contains(err.Error(), file+":1: state-dir") || !strings.Contains(err.Error(), ErrConfig.Error()) {
 		t.Errorf("got %v", err)
 	}
@@ -346,15 +350,15 @@ func TestSystemdIsToldOnce(t *testing.T) {
 func TestWrongWindowsAreNamed(t *testing.T) {
 	c := withFile(t, "log-level: info\n")
 	c.write("gate:\n  windows: [22:00-06:00 Asia/Nowhere]\n")
-	if _, err := c.resolve(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: the time zone "Asia/Nowhere" is not known; write UTC`) {
+	if err := c.reconfigure(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: the time zone "Asia/Nowhere" is not known; write UTC`) {
 		t.Errorf("error %v", err)
 	}
 	c.write("gate:\n  windows: [by night]\n")
-	if _, err := c.resolve(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: "by night" is not a window`) {
+	if err := c.reconfigure(); err == nil || !strings.Contains(err.Error(), `:2: gate.windows: "by night" is not a window`) {
 		t.Errorf("error %v", err)
 	}
 	c.write("gate:\n  windows: [22:00-06:00 Asia/Tokyo, Sat-Sun 00:00-24:00]\n")
-	if r, err := c.resolve(); err != nil || len(r.Config.Gate.Windows) != 2 {
-		t.Errorf("%v, %v", r.Config.Gate.Windows, err)
+	if err := c.reconfigure(); err != nil || len(c.config.Config().Gate.Windows) != 2 {
+		t.Errorf("%v, %v", c.config.Config().Gate.Windows, err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -400,7 +401,7 @@ func TestAddressIsDocumented(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := (&agent{}).resolveAll(values)
+		r, err := load.Sources{Check: checkConfig}.Layers(values)
 		if err != nil || len(r.Config.Address.Claim) == 0 {
 			t.Errorf("%v in\n%s", err, m[1])
 		}

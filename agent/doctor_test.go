@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
@@ -35,7 +36,7 @@ func newPatient(t *testing.T) *patient {
 		}
 	}
 	dir := t.TempDir()
-	p := &patient{t: t, cloud: cloud, o: Options{ConfigFile: dir + "/nagaya.yaml"}}
+	p := &patient{t: t, cloud: cloud, o: Options{Config: load.Sources{File: dir + "/nagaya.yaml"}}}
 	p.set("state-dir", dir+"/state")
 	p.set("run-dir", dir+"/run")
 	p.set("log-dir", dir+"/log")
@@ -61,7 +62,7 @@ func (p *patient) set(path, value string) {
 	if !ok {
 		p.t.Fatal(path)
 	}
-	p.o.Flags = append(p.o.Flags, config.FromFlag(s, value))
+	p.o.Config.Flags = append(p.o.Config.Flags, config.FromFlag(s, value))
 }
 
 // examine returns what is wrong, as "level check".
@@ -128,7 +129,7 @@ func TestDoctorFindsNothingWrong(t *testing.T) {
 // A setting may come from a tag; one that is wrong is named.
 func TestDoctorReadsTheTags(t *testing.T) {
 	p := newPatient(t)
-	p.o.Flags = slices.DeleteFunc(p.o.Flags, func(v config.Value) bool { return v.Setting.Path == "address.claim" })
+	p.o.Config.Flags = slices.DeleteFunc(p.o.Config.Flags, func(v config.Value) bool { return v.Setting.Path == "address.claim" })
 	p.must(p.cloud.SetTags(simaws.DefaultInstance, map[string]string{"nagaya:address-claim": "tag:Name=nagaya", "nagaya:address-policy": "greedy"}))
 	r, wrong := p.examine()
 	if !slices.Equal(wrong, []string{"fail tags"}) || !strings.Contains(r.Text(), "greedy") {

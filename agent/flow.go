@@ -28,6 +28,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/errorlog"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
 )
 
@@ -126,7 +127,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 
 	if toStdout(c) {
-		g.run("log", func(ctx context.Context) error { return a.trimLog(ctx, c.LogDir) })
+		g.run("log", func(ctx context.Context) error { return errorlog.Trim(ctx, c.LogDir, a.o.Log) })
 	}
 
 	// How many credits are there, and may batches start?

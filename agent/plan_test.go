@@ -15,6 +15,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
@@ -35,7 +36,7 @@ func newTestAgent(t *testing.T) (*agent, config.Config) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{ConfigFile: filepath.Join(dir, "nagaya.yaml"), Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar)}
+	o := Options{Config: load.Sources{File: filepath.Join(dir, "nagaya.yaml")}, Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar)}
 	return &agent{o: o, board: newBoard("test", time.Now()), restart: func() {}}, c
 }
 

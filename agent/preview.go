@@ -43,12 +43,13 @@ const previewPatience = 8 * time.Second
 func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	o.Log = slog.New(slog.DiscardHandler)
 	a := &agent{o: o, board: newBoard(o.Version, time.Now())}
-	resolved, err := a.resolve()
+	live, err := startConfig(o)
 	if err != nil {
-		return Preview{}, fmt.Errorf("%w:\n%w", ErrConfig, err)
+		return Preview{}, err
 	}
-	c := resolved.Config
-	p := Preview{Problems: append(withoutEffect(c, "/"), resolved.Problems...)}
+	c := live.Config()
+	_, wrong := live.Status()
+	p := Preview{Problems: append(withoutEffect(c, "/"), wrong...)}
 	build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
 	if err != nil {
 		return p, fmt.Errorf("asking nginx for its version: %w: %s", err, install.Explain(err).Hint)

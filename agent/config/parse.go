@@ -46,6 +46,12 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Subject is the setting's path, for the subject of a problem; empty where Field is none.
+func (e *Error) Subject() string {
+	s, _ := Find(e.Field)
+	return s.Path
+}
+
 // ParseYAML reads the text of a configuration file. name is used in messages
 // only. Everything wrong is reported at once, joined; the values that are
 // well-formed are returned beside the error.

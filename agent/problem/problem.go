@@ -6,7 +6,9 @@ package problem
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -77,4 +79,26 @@ func Sort(ps []Problem) {
 			cmp.Compare(a.Text, b.Text),
 		)
 	})
+}
+
+// Each makes one problem of each error that is joined in err, by giving p the first line
+// of its text: a parser shows the place in further ones. What the error's method Subject
+// returns, if it has one, is added to the subject.
+func Each(p Problem, err error) []Problem {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []Problem
+		for _, e := range joined.Unwrap() {
+			all = append(all, Each(p, e)...)
+		}
+		return all
+	}
+	var about interface{ Subject() string }
+	if errors.As(err, &about) {
+		p.Subject = strings.TrimSpace(p.Subject + " " + about.Subject())
+	}
+	p.Text, _, _ = strings.Cut(err.Error(), "\n")
+	return []Problem{p}
 }

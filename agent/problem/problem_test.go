@@ -2,6 +2,8 @@ package problem
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -49,5 +51,29 @@ func TestSeverityInJSON(t *testing.T) {
 	var p Problem
 	if err := json.Unmarshal([]byte(`{"severity": "catastrophe", "code": "x"}`), &p); err != nil || p.Severity != Warning || p.Code != "x" {
 		t.Errorf("got %+v, %v", p, err)
+	}
+}
+
+// about is an error that says what it is about.
+type about struct{ error }
+
+func (about) Subject() string { return "log-level" }
+
+func TestEach(t *testing.T) {
+	p := Problem{Code: "c", Subject: "s", Hint: "h"}
+	one := errors.New("one\nis here\n  ^")
+	two := about{errors.New("two")}
+	for name, row := range map[string]struct {
+		err  error
+		want []Problem
+	}{
+		"none":     {nil, nil},
+		"one":      {one, []Problem{{Code: "c", Subject: "s", Hint: "h", Text: "one"}}},
+		"a field":  {fmt.Errorf("in it: %w", two), []Problem{{Code: "c", Subject: "s log-level", Hint: "h", Text: "in it: two"}}},
+		"together": {errors.Join(one, nil, errors.Join(two)), []Problem{{Code: "c", Subject: "s", Hint: "h", Text: "one"}, {Code: "c", Subject: "s log-level", Hint: "h", Text: "two"}}},
+	} {
+		if d := cmp.Diff(row.want, Each(p, row.err)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
 	}
 }

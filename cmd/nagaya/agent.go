@@ -16,6 +16,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/systemd"
@@ -71,7 +72,7 @@ opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		defer signal.Stop(hup)
 		o.Reload = hup
 		begun := time.Now()
-		o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.ConfigFile)
+		o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.Config.File)
 		err = agent.Run(cmd.Context(), o)
 		o.Log.Info("agent ends", event.Key, event.AgentStopped, "after", time.Since(begun).Round(time.Second).String(), "err", err)
 		return wrongConfig(err)
@@ -85,7 +86,7 @@ func (c *cli) agentOptions(flags []config.Value) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, usage(err)
 	}
-	return agent.Options{ConfigFile: c.configFile, ConfigRequired: c.required(), Env: env, Environ: os.Environ(), Flags: flags, Version: versionText()}, nil
+	return agent.Options{Config: load.Sources{File: c.configFile, Required: c.required(), Env: env, Environ: os.Environ(), Flags: flags}, Version: versionText()}, nil
 }
 
 // wrongConfig gives a wrong configuration its exit code.

@@ -1,4 +1,4 @@
-package agent
+package errorlog
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-func TestTrimLog(t *testing.T) {
+func TestTrim(t *testing.T) {
 	dir := t.TempDir()
 	file := nginx.ErrorLog(dir)
 	size := func() int64 {
@@ -22,15 +22,15 @@ func TestTrimLog(t *testing.T) {
 		return info.Size()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		a := &agent{o: Options{Log: slog.New(slog.DiscardHandler)}}
+		log := slog.New(slog.DiscardHandler)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
-		go func() { ended <- a.trimLog(ctx, dir) }() // there is no file yet
-		for _, step := range []struct{ have, want int64 }{{100, 100}, {maxLog, maxLog}, {maxLog + 1, 0}} {
+		go func() { ended <- Trim(ctx, dir, log) }() // there is no file yet
+		for _, step := range []struct{ have, want int64 }{{100, 100}, {maxSize, maxSize}, {maxSize + 1, 0}} {
 			if err := os.WriteFile(file, make([]byte, step.have), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(trimEvery)
+			time.Sleep(every)
 			synctest.Wait()
 			if got := size(); got != step.want {
 				t.Errorf("of %d bytes %d are left, want %d", step.have, got, step.want)
