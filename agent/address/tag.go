@@ -3,6 +3,7 @@ package address
 import (
 	"crypto/sha256"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,7 +39,6 @@ const (
 	servingWord = "serving"
 	noHosts     = "-"
 	sumPrefix   = "sha256:"
-	hexDigits   = "0123456789abcdef"
 )
 
 // NewHolderTag says what the instance serves.
@@ -100,42 +100,23 @@ func (t HolderTag) String() string {
 	return fmt.Sprintf("%s %d %s %s", t.InstanceID, t.At.Unix(), word, t.hosts())
 }
 
+// tagForm is the form of a tag's value: id, seconds, word, and a sum with a count or a list.
+var tagForm = regexp.MustCompile(`^(i-[0-9a-z-]{1,32}) (0|[1-9][0-9]{0,10}) (leaving|serving) (?:-|sha256:([0-9a-f]{16}) ([1-9][0-9]{0,8})|([^ ]+))$`)
+
 // ParseHolderTag reads a tag's value. Anything but exactly what String writes is
 // refused as a whole.
 func ParseHolderTag(text string) (HolderTag, error) {
-	bad := fmt.Errorf("the tag %.300q is not '<instance> <seconds> <leaving|serving> <hosts>'", text)
-	f := strings.Split(text, " ")
-	if len(f) < 4 || len(text) > maxTag || !isInstanceID(f[0]) {
-		return HolderTag{}, bad
+	var t HolderTag
+	if m := tagForm.FindStringSubmatch(text); m != nil {
+		seconds, _ := strconv.ParseInt(m[2], 10, 64) // digits only
+		t = NewHolderTag(m[1], time.Unix(seconds, 0), m[3] == leavingWord, strings.Split(m[6], ","))
+		t.Sum = m[4]
+		t.Count, _ = strconv.Atoi(m[5])
 	}
-	seconds, err := strconv.ParseInt(f[1], 10, 64)
-	if err != nil || seconds < 0 || seconds > 1<<36 {
-		return HolderTag{}, bad
-	}
-	t := HolderTag{InstanceID: f[0], At: time.Unix(seconds, 0), Leaving: f[2] == leavingWord}
-	digest, isSum := strings.CutPrefix(f[3], sumPrefix)
-	switch {
-	case isSum && len(f) == 5:
-		t.Sum = digest
-		t.Count, err = strconv.Atoi(f[4])
-		if err != nil || t.Count < 1 || len(digest) != 16 || strings.Trim(digest, hexDigits) != "" {
-			return HolderTag{}, bad
-		}
-	case f[3] != noHosts:
-		t.Hosts = strings.Split(f[3], ",")
-		if slices.ContainsFunc(t.Hosts, unlistable) || !slices.Equal(t.Hosts, normalizeHosts(t.Hosts)) {
-			return HolderTag{}, bad
-		}
-	}
-	if t.String() != text {
-		return HolderTag{}, bad
+	if len(text) > maxTag || t.String() != text {
+		return HolderTag{}, fmt.Errorf("the tag %.300q is not '<instance> <seconds> <leaving|serving> <hosts>'", text)
 	}
 	return t, nil
-}
-
-func isInstanceID(s string) bool {
-	rest, ok := strings.CutPrefix(s, "i-")
-	return ok && rest != "" && len(rest) <= 32 && strings.Trim(rest, "0123456789abcdefghijklmnopqrstuvwxyz-") == ""
 }
 
 // HolderTagOf returns what the holder of the address says. A tag that cannot be read,

@@ -99,8 +99,7 @@ type claimer struct {
 	started   time.Time
 	schedule  address.Schedule
 	retry     backoff.Backoff
-	trouble   *problem.Problem  // of the last look as a whole
-	logged    map[string]string // the code of the last problem that was logged, by claim
+	problems  map[string]problem.Problem // see setProblem
 	tags      tagWriter
 	reach     reacher
 }
@@ -116,7 +115,7 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 		o.Moved = func() {}
 	}
 	c := &claimer{
-		o: o, put: put, started: time.Now(), retry: backoff.Backoff{Most: time.Minute}, logged: map[string]string{},
+		o: o, put: put, started: time.Now(), retry: backoff.Backoff{First: time.Second, Most: time.Minute}, problems: map[string]problem.Problem{},
 		reach: reacher{rounds: make(chan []answer, 1)},
 	}
 	for _, one := range o.Claims {
@@ -136,13 +135,17 @@ func (c *claimer) active() bool { return len(c.states) > 0 && c.self().Known }
 func (c *claimer) report() {
 	all := make([]address.ClaimReport, 0, len(c.states))
 	for _, s := range c.states {
-		s.Report.NextCheck = c.schedule.Next()
-		all = append(all, s.Report)
+		one := s.Report
+		one.NextCheck = c.schedule.Next()
+		if p, ok := c.problems[one.Claim]; ok {
+			one.Problems = []problem.Problem{p}
+		}
+		all = append(all, one)
 	}
 	r := address.NewReport(all)
-	for _, p := range []*problem.Problem{c.trouble, c.tags.trouble} {
-		if p != nil {
-			r.Problems = append(r.Problems, *p)
+	for _, key := range []string{"", tagKey} {
+		if p, ok := c.problems[key]; ok {
+			r.Problems = append(r.Problems, p)
 		}
 	}
 	c.put(r)
@@ -225,11 +228,12 @@ func (c *claimer) carryOut(ctx context.Context, r Request) error {
 	var errs []error
 	for _, s := range meant {
 		s.Requested = false
+		trouble, failed := c.problems[""]
 		switch {
-		case c.trouble != nil:
-			errs = append(errs, errors.New(c.trouble.Text))
+		case failed:
+			errs = append(errs, errors.New(trouble.Text))
 		case s.Failed:
-			errs = append(errs, errors.New(s.Report.Problems[0].Text))
+			errs = append(errs, errors.New(c.problems[s.Report.Claim].Text))
 		case s.Report.Decision.Action == address.Stay:
 			errs = append(errs, errors.New(s.Report.Decision.Reason))
 		}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/smithy-go"
@@ -42,9 +41,11 @@ type tagged struct {
 	tags map[string]string
 }
 
-// addresses asks EC2 for the claimed addresses, in one call.
-func addresses(ctx context.Context, api EC2, claims []address.Claim) ([]tagged, error) {
-	out, err := callEC2(ctx, api.DescribeAddresses, &ec2.DescribeAddressesInput{Filters: filters(claims)})
+// addresses asks EC2 for the Elastic IPs of the Region. A filter would spare little, since
+// a Region has five of them unless the quota was raised, and does not fit claims of
+// several kinds.
+func addresses(ctx context.Context, api EC2) ([]tagged, error) {
+	out, err := callEC2(ctx, api.DescribeAddresses, &ec2.DescribeAddressesInput{})
 	if err != nil {
 		return nil, err
 	}
@@ -72,31 +73,6 @@ func tagsOf(tags []types.Tag) map[string]string {
 		all[aws.ToString(t.Key)] = aws.ToString(t.Value)
 	}
 	return all
-}
-
-// literal keeps EC2 from reading * and ? as wildcards (EC2 User Guide, "Filtering").
-var literal = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`)
-
-// filters select the claimed addresses in one call. An allocation id is given as a
-// filter too: an unknown id in a filter is an empty answer rather than an error, so
-// "not found" looks the same however an address was named. Filters of several
-// kinds would have to hold all at once; then everything is asked for instead.
-func filters(claims []address.Claim) []types.Filter {
-	var one types.Filter
-	for _, c := range claims {
-		name, value := "allocation-id", c.AllocationID
-		switch {
-		case c.PublicIP.IsValid():
-			name, value = "public-ip", c.PublicIP.String()
-		case c.TagKey != "":
-			name, value = "tag:"+c.TagKey, literal.Replace(c.TagValue)
-		}
-		if one.Name != nil && *one.Name != name {
-			return nil
-		}
-		one.Name, one.Values = &name, append(one.Values, value)
-	}
-	return []types.Filter{one}
 }
 
 // names reports whether the claim names the address.
@@ -217,7 +193,7 @@ func associate(ctx context.Context, api EC2, allocation string, at address.Place
 		private := at.PrivateAddr.String()
 		in.PrivateIpAddress = &private
 	}
-	out, err := callEC2(ctx, api.AssociateAddress, in, onlyThrottled)
+	out, err := callEC2(ctx, api.AssociateAddress, in, once)
 	switch {
 	case err != nil:
 		return "", err
@@ -258,18 +234,7 @@ func refused(err error) bool {
 	return code != "" && !strings.HasPrefix(code, "Internal") && !strings.HasSuffix(code, "Unavailable")
 }
 
-// throttled reports whether EC2 refused a call for being one too many.
-func throttled(err error) bool {
-	_, yes := retry.DefaultThrottleErrorCodes[errorCode(err)]
-	return yes
-}
-
-// onlyThrottled keeps the SDK from repeating a call whose answer was lost: it may
-// have taken effect, and by the second time another instance may hold the address.
-// Who holds it is looked up instead.
-func onlyThrottled(o *ec2.Options) { o.Retryer = throttledOnly{o.Retryer} }
-
-type throttledOnly struct{ aws.Retryer }
-
-// IsErrorRetryable reports whether EC2 refused the call for being one too many.
-func (r throttledOnly) IsErrorRetryable(err error) bool { return throttled(err) }
+// once keeps the SDK from repeating a call whose answer was lost: it may have taken
+// effect, and by the second time another instance may hold the address. Who holds it is
+// looked up instead.
+func once(o *ec2.Options) { o.RetryMaxAttempts = 1 }

@@ -27,7 +27,7 @@ func (c *claimer) lookAtHolders(ctx context.Context) {
 		c.lookFailed(ctx, err)
 		return
 	}
-	c.lookSucceeded()
+	delete(c.problems, "")
 	now, changed := time.Now(), false
 	for _, s := range c.states {
 		switch {
@@ -55,7 +55,7 @@ func (c *claimer) lookAtAddresses(ctx context.Context, described map[string]addr
 		c.lookFailed(ctx, err)
 		return
 	}
-	c.lookSucceeded()
+	delete(c.problems, "")
 	for i, s := range c.states {
 		if s.Outdated = false; errs[i] == nil {
 			c.observe(s, func() { s.Observe(found[i], described, c.self(), time.Now()) })
@@ -66,13 +66,19 @@ func (c *claimer) lookAtAddresses(ctx context.Context, described map[string]addr
 		if errs[i] == nil && !s.Outdated {
 			errs[i] = c.act(ctx, s, at)
 		}
-		s.Failed = errs[i] != nil
-		c.setProblem(s, errs[i])
+		if s.Failed = errs[i] != nil; !s.Failed {
+			errs[i] = misplaced(s)
+		}
+		if err := errs[i]; err != nil {
+			c.setProblem(s.Report.Claim, c.explain(err, s.Report.Claim), err)
+		} else {
+			delete(c.problems, s.Report.Claim)
+		}
 	}
 	c.schedule = address.NewSchedule(c.states, c.situation, c.o.Every, time.Now(), jitter())
 	c.tags.wake(time.Now())
 	if slices.ContainsFunc(c.states, func(s *address.State) bool { return s.Failed }) {
-		c.tryAgain(time.Second)
+		c.tryAgain()
 	} else {
 		c.retry.Reset()
 	}
@@ -89,7 +95,7 @@ func (c *claimer) describe(ctx context.Context, described map[string]address.Ins
 		c.api = api
 	}
 	claims := c.claims()
-	all, err := addresses(ctx, c.api, claims)
+	all, err := addresses(ctx, c.api)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -205,53 +211,27 @@ func (c *claimer) act(ctx context.Context, s *address.State, at address.Placed) 
 	return c.take(ctx, s, at.Place, d.Reassociate)
 }
 
-func (c *claimer) lookSucceeded() {
-	c.trouble = nil
-	delete(c.logged, "")
-}
-
 // lookFailed records that EC2 could not be asked. What was known stays known.
 func (c *claimer) lookFailed(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	p := c.explain(err, "")
-	c.trouble = &p
-	c.logOnce("", p.Code, err)
+	c.setProblem("", c.explain(err, ""), err)
 	c.schedule = address.Schedule{}
-	least := time.Second
-	if throttled(err) {
-		least = 5 * time.Second
-	}
-	c.tryAgain(least)
+	c.tryAgain()
 }
 
 // tryAgain has the addresses described after a pause that grows with every failure.
-func (c *claimer) tryAgain(least time.Duration) {
-	c.retry.First = least
+func (c *claimer) tryAgain() {
 	most := address.RetryMost(c.states, c.situation, time.Since(c.started))
 	c.schedule.Advance(time.Now().Add(min(c.retry.Next(), backoff.Jitter(most, most/10))))
 }
 
-// setProblem sets the problem of one claim.
-func (c *claimer) setProblem(s *address.State, err error) {
-	if err == nil {
-		err = misplaced(s)
+// setProblem sets the problem of a claim, or of something else that has a key, and logs
+// one that was not there before. No key is the last look as a whole.
+func (c *claimer) setProblem(key string, p problem.Problem, err error) {
+	if c.problems[key].Code != p.Code {
+		c.o.Log.Warn("address not settled", event.Key, event.AddressUnsettled, "claim", key, "problem", p.Code, "err", err)
 	}
-	s.Report.Problems = nil
-	if err == nil {
-		delete(c.logged, s.Report.Claim)
-		return
-	}
-	p := c.explain(err, s.Report.Claim)
-	s.Report.Problems = []problem.Problem{p}
-	c.logOnce(s.Report.Claim, p.Code, err)
-}
-
-// logOnce logs a failure that was not there before.
-func (c *claimer) logOnce(claim, code string, err error) {
-	if c.logged[claim] != code {
-		c.o.Log.Warn("address not settled", event.Key, event.AddressUnsettled, "claim", claim, "problem", code, "err", err)
-		c.logged[claim] = code
-	}
+	c.problems[key] = p
 }

@@ -77,7 +77,7 @@ func (p *prover) prove(ctx context.Context) {
 	var all []tagged
 	var err error
 	if p.api, err = p.o.API(ctx, p.self().Region); err == nil {
-		all, err = addresses(ctx, p.api, p.claims())
+		all, err = addresses(ctx, p.api)
 	}
 	p.add("ec2:DescribeAddresses", "", "allowed", err)
 	if err != nil {

@@ -20,20 +20,14 @@ const (
 
 // tagWriter is when and why this instance writes its tags.
 type tagWriter struct {
-	at           time.Time        // when it is looked at next; zero is never
-	notBefore    time.Time        // after a failure
-	hostsChanged time.Time        // when the live hosts changed last
-	hinted       bool             // the hint tag says that this instance is leaving
-	trouble      *problem.Problem // of the last try
+	at           time.Time // when it is looked at next; zero is never
+	notBefore    time.Time // after a failure
+	hostsChanged time.Time // when the live hosts changed last
+	hinted       bool      // the hint tag says that this instance is leaving
 }
 
-// why says why no tag could be written.
-func (t *tagWriter) why() string {
-	if t.trouble == nil {
-		return "it is tried again by itself"
-	}
-	return t.trouble.Text
-}
+// tagKey is the key of the problem with the tags.
+const tagKey = "tag"
 
 // wake lets the tags be looked at no later than then.
 func (t *tagWriter) wake(at time.Time) {
@@ -89,8 +83,8 @@ func (c *claimer) writeTags(ctx context.Context) {
 			return
 		}
 	}
-	t.hinted, t.trouble = leaving, nil
-	delete(c.logged, "tag")
+	t.hinted = leaving
+	delete(c.problems, tagKey)
 }
 
 // tagFailed records that other instances could not be told.
@@ -107,8 +101,7 @@ func (c *claimer) tagFailed(ctx context.Context, err error, leaving bool) {
 	}
 	p := c.explain(err, "")
 	p.Code, p.Severity = "address-tag-failed", problem.Warning
-	c.logOnce("tag", p.Code, err)
-	c.tags.trouble = &p
+	c.setProblem(tagKey, p, err)
 	c.tags.notBefore = time.Now().Add(pause)
 	c.tags.at = c.tags.notBefore
 }

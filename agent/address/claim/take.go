@@ -1,12 +1,14 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // take associates the address with its place on this instance. It is held here as soon as
@@ -46,7 +48,7 @@ func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
 	case errorCode(err) == noAssociation:
 		return false, lostRace()
 	case refused(err):
-		c.logOnce("free", "address-not-freed", err)
+		c.setProblem("free", problem.Problem{Code: "address-not-freed"}, err) // in the journal only
 		return false, nil
 	}
 	return false, err
@@ -69,7 +71,7 @@ func (c *claimer) release(ctx context.Context, meant []*address.State, now bool)
 	c.writeTags(ctx)
 	for _, s := range meant {
 		if s.Report.Held() && !s.Written.Tag.Leaving {
-			errs = append(errs, errors.New("no other instance could be told: "+c.tags.why()))
+			errs = append(errs, errors.New("no other instance could be told: "+cmp.Or(c.problems[tagKey].Text, "it is tried again by itself")))
 		}
 	}
 	for _, s := range c.states {
