@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/cgroup"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
@@ -189,7 +190,7 @@ func (v *visit) run(path string, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	own, err := brake.Own("/proc", v.c.cgroupDir(), os.Getpid())
+	own, err := cgroup.Own("/proc", v.c.cgroupDir(), os.Getpid())
 	if err != nil {
 		own = nil // its cost is then what the kernel says of the command, and its brake are signals
 	}
@@ -236,7 +237,7 @@ func (v *visit) run(path string, args []string) error {
 			cost := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes()
 			if own != nil {
 				if all, err := own.Spent(); err == nil {
-					cost = max(cost, all)
+					cost = max(cost, all.Minutes())
 				}
 			}
 			if lerr := v.leave(cost); lerr != nil {
@@ -311,10 +312,10 @@ func (v *visit) follow(ctx context.Context, spent func() float64) <-chan gate.En
 }
 
 // spentSoFar is what the command has cost until now.
-func spentSoFar(own *brake.Cgroup, pid int) float64 {
+func spentSoFar(own *cgroup.Group, pid int) float64 {
 	if own != nil {
 		if all, err := own.Spent(); err == nil {
-			return all
+			return all.Minutes()
 		}
 	}
 	return proc.CPUTime(pid).Minutes()

@@ -92,7 +92,7 @@ func Run(ctx context.Context, o Options, who <-chan identity.Identity, put func(
 	o = o.withDefaults()
 	m := &meter{
 		o: o, name: time.Now().UTC().Format(time.RFC3339Nano),
-		stat: newProcStat(o.Proc), batches: newBatches(o.Cgroup),
+		stat: &procStat{dir: o.Proc}, batches: newBatches(o.Cgroup),
 		standing: map[string]problem.Problem{}, stop: func() {},
 	}
 	answers := make(chan answer)

@@ -54,9 +54,10 @@ func TestParseStat(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			text := []byte(tt.text)
+			text := tt.text
 			if name, ok := strings.CutPrefix(tt.name, "file:"); ok {
-				text, _ = os.ReadFile(filepath.Join("testdata", name))
+				b, _ := os.ReadFile(filepath.Join("testdata", name))
+				text = string(b)
 			}
 			got, err := parseStat(text)
 			if got != tt.want || (err == nil) != (tt.err == "") || (err != nil && !strings.Contains(err.Error(), tt.err)) {
@@ -67,8 +68,8 @@ func TestParseStat(t *testing.T) {
 }
 
 func FuzzParseStat(f *testing.F) {
-	f.Add([]byte("cpu  20247 17 8498 169916 583 3 273 9000 5000 11\ncpu0 1 2 3 4\nintr 5"))
-	f.Fuzz(func(t *testing.T, text []byte) {
+	f.Add("cpu  20247 17 8498 169916 583 3 273 9000 5000 11\ncpu0 1 2 3 4\nintr 5")
+	f.Fuzz(func(t *testing.T, text string) {
 		if got, err := parseStat(text); err == nil && got.online < 1 {
 			t.Errorf("%+v", got)
 		}
@@ -76,7 +77,7 @@ func FuzzParseStat(f *testing.F) {
 }
 
 func TestThisMachine(t *testing.T) {
-	cpu, err := newProcStat("/proc").read()
+	cpu, err := (&procStat{dir: "/proc"}).read()
 	if err != nil || cpu.Busy <= 0 || cpu.Online < 1 || len(cpu.Boot) != 36 {
 		t.Errorf("%+v, %v", cpu, err)
 	}
@@ -84,7 +85,7 @@ func TestThisMachine(t *testing.T) {
 
 func TestCountersNeverGoBackwards(t *testing.T) {
 	dir := t.TempDir()
-	p := newProcStat(dir)
+	p := &procStat{dir: dir}
 	for _, step := range []struct {
 		user, steal int
 		busy        float64

@@ -1,75 +1,63 @@
 package meter
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
 const (
-	// userHZ is the unit of /proc/stat: the kernel scales to 100 a second for user space on every architecture Go runs on (proc(5)).
-	userHZ = 100
-	// mostStat bounds what is read of /proc/stat: the CPU lines come first.
+	// ticksPerCredit are a minute of one processor: the kernel scales to 100 a second for user space on every architecture Go
+	// runs on (proc(5)).
+	ticksPerCredit = 100 * 60
+	// mostStat bounds what is read of /proc/stat: the lines of the processors come first.
 	mostStat = 64 << 10
-	mostCPUs = 4096
 )
 
 // procStat turns the counters of /proc/stat into counters that never go backwards.
 type procStat struct {
-	stat, boot  string
-	buf         []byte
-	seen        bool
-	busy, steal uint64 // last raw values in ticks
-	sumBusy     uint64 // raw at first, then with every forward step added
-	sumSteal    uint64
+	dir  string // where procfs is mounted
+	last ticks  // as they were read
+	sum  ticks  // as they were read at first, and every step forward since
+	seen bool
 }
 
-func newProcStat(proc string) *procStat {
-	return &procStat{
-		stat: filepath.Join(proc, "stat"), boot: filepath.Join(proc, "sys/kernel/random/boot_id"),
-		buf: make([]byte, mostStat),
-	}
+// ticks is what /proc/stat says of the CPU time since boot.
+type ticks struct {
+	busy, steal uint64
+	online      int // processors
 }
 
 // read returns the CPU time since boot in credits. A counter that went backwards was reset:
 // counting goes on from its new value.
 func (p *procStat) read() (credit.CPU, error) {
-	text, err := readInto(p.stat, p.buf)
+	file := filepath.Join(p.dir, "stat")
+	text, err := readStart(file)
 	if err != nil {
 		return credit.CPU{}, err
 	}
-	t, err := parseStat(text)
+	now, err := parseStat(text)
 	if err != nil {
-		return credit.CPU{}, fmt.Errorf("%s: %w", p.stat, err)
+		return credit.CPU{}, fmt.Errorf("%s: %w", file, err)
 	}
 	if !p.seen {
-		p.sumBusy, p.sumSteal, p.seen = t.busy, t.steal, true
-	} else {
-		p.sumBusy += forward(p.busy, t.busy)
-		p.sumSteal += forward(p.steal, t.steal)
+		p.sum, p.last, p.seen = now, now, true
 	}
-	p.busy, p.steal = t.busy, t.steal
+	p.sum.busy += forward(p.last.busy, now.busy)
+	p.sum.steal += forward(p.last.steal, now.steal)
+	p.last = now
+	// Where the kernel does not name the boot, only counters that go backwards tell of another one.
+	boot, _ := readStart(filepath.Join(p.dir, "sys/kernel/random/boot_id"))
 	return credit.CPU{
-		Known: true, Boot: p.bootID(), Online: t.online,
-		Busy: ticksToCredits(p.sumBusy), Steal: ticksToCredits(p.sumSteal),
+		Known: true, Boot: strings.TrimSpace(boot), Online: now.online,
+		Busy: float64(p.sum.busy) / ticksPerCredit, Steal: float64(p.sum.steal) / ticksPerCredit,
 	}, nil
-}
-
-// bootID names the boot. Where the kernel does not tell, all boots look the same and only
-// the counters going backwards give one away.
-func (p *procStat) bootID() string {
-	var buf [64]byte
-	text, err := readInto(p.boot, buf[:])
-	if err != nil {
-		return ""
-	}
-	return string(bytes.TrimSpace(text))
 }
 
 func forward(from, to uint64) uint64 {
@@ -79,79 +67,52 @@ func forward(from, to uint64) uint64 {
 	return to - from
 }
 
-// ticksToCredits: a credit is a minute of one processor.
-func ticksToCredits(ticks uint64) float64 { return float64(ticks) / userHZ / 60 }
-
-// ticks is what parseStat finds.
-type ticks struct {
-	busy, steal uint64
-	online      int
+// readStart reads the beginning of a file.
+func readStart(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, mostStat))
+	return string(text), err
 }
 
-// parseStat reads the CPU lines. Busy is user, nice, system, irq and softirq: idle and iowait use nothing, steal was
-// not given, and guest time is contained in user already (proc(5)). The sum line
-// is used, because it does not fall when a processor goes off line.
-func parseStat(text []byte) (ticks, error) {
+// parseStat reads the lines of the processors (proc(5)): user nice system idle [iowait irq softirq steal guest guest_nice], of
+// which old kernels have fewer. Idle and iowait use nothing, steal was not given, and guest time is part of user. The
+// sum is the line "cpu", because that does not fall when a processor goes off line.
+func parseStat(text string) (ticks, error) {
 	var t ticks
 	found := false
-	for len(text) > 0 {
-		var line []byte
-		line, text, _ = bytes.Cut(text, []byte("\n"))
-		name, rest, _ := bytes.Cut(line, []byte(" "))
-		if !bytes.HasPrefix(name, []byte("cpu")) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 || !strings.HasPrefix(f[0], "cpu") {
 			break
 		}
-		if len(name) > len("cpu") {
-			if t.online++; t.online > mostCPUs {
-				return ticks{}, errors.New("too many processors")
-			}
+		if f[0] != "cpu" {
+			t.online++
 			continue
 		}
-		var err error
-		if t.busy, t.steal, err = parseSum(rest); err != nil {
-			return ticks{}, err
+		if len(f) < 5 {
+			return ticks{}, fmt.Errorf("line \"cpu\" has %d fields, want 4 or more", len(f)-1)
 		}
 		found = true
+		for i, field := range f[1:] {
+			v, err := strconv.ParseUint(field, 10, 56)
+			if err != nil {
+				return ticks{}, fmt.Errorf("line \"cpu\": field %d is not a count: %.20q", i+1, field)
+			}
+			switch i {
+			case 0, 1, 2, 5, 6:
+				t.busy += v
+			case 7:
+				t.steal = v
+			}
+		}
 	}
 	if !found {
 		return ticks{}, errors.New("no line \"cpu\" at the beginning")
 	}
 	t.online = max(t.online, 1)
 	return t, nil
-}
-
-// parseSum reads user nice system idle [iowait irq softirq steal guest guest_nice]; old kernels have fewer.
-func parseSum(rest []byte) (busy, steal uint64, err error) {
-	n := 0
-	for f := range bytes.FieldsSeq(rest) {
-		v, err := strconv.ParseUint(string(f), 10, 56)
-		if err != nil {
-			return 0, 0, fmt.Errorf("line \"cpu\": field %d is not a count: %.20q", n+1, f)
-		}
-		switch n {
-		case 0, 1, 2, 5, 6:
-			busy += v
-		case 7:
-			steal = v
-		}
-		n++
-	}
-	if n < 4 {
-		return 0, 0, fmt.Errorf("line \"cpu\" has %d fields, want 4 or more", n)
-	}
-	return busy, steal, nil
-}
-
-// readInto reads a file from its beginning, as much as the buffer holds.
-func readInto(path string, buf []byte) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	n, err := io.ReadFull(f, buf)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, fmt.Errorf("reading %s: %w", path, err)
-	}
-	return buf[:n], nil
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/cgroup"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
@@ -16,7 +17,7 @@ type Job struct {
 	PID     int
 	Grouped bool
 	// Own is the control group for a quota; nil where the command shares it with others.
-	Own *Cgroup
+	Own *cgroup.Group
 
 	slow    gate.Slow
 	quota   float64
@@ -77,10 +78,10 @@ func (j *Job) signal(stop bool) {
 // of its units anew whenever it likes.
 func (j *Job) limit(ctx context.Context, vcpus float64) error {
 	if j.Own == nil {
-		return ErrShared
+		return cgroup.ErrShared
 	}
 	if j.Own.Unit == "" || !systemd.Booted() {
-		return j.Own.limit(vcpus)
+		return j.Own.Limit(vcpus)
 	}
 	if j.limited && j.before > 0 && (vcpus == 0 || vcpus > j.before) {
 		vcpus = j.before
@@ -88,7 +89,7 @@ func (j *Job) limit(ctx context.Context, vcpus float64) error {
 	before, err := systemd.SetCPUQuota(ctx, j.Own.Unit, vcpus)
 	switch {
 	case errors.Is(err, systemd.ErrNoBus):
-		return j.Own.limit(vcpus)
+		return j.Own.Limit(vcpus)
 	case err != nil || j.limited:
 		return err
 	case before > 0 && before < vcpus:
