@@ -58,10 +58,9 @@ type agent struct {
 
 	config *load.Live
 
-	mu       sync.Mutex
-	restart  func() // ends the running flow, so that the next one begins
-	keeping  map[string][]problem.Problem
-	identity identity.Identity
+	mu      sync.Mutex
+	restart func() // ends the running flow, so that the next one begins
+	keeping map[string][]problem.Problem
 
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
@@ -227,19 +226,9 @@ func (a *agent) reconfigure() error {
 
 // sawIdentity follows the instance tags, which are a source of the configuration.
 func (a *agent) sawIdentity(id identity.Identity) {
-	a.mu.Lock()
-	a.identity = id
-	a.mu.Unlock()
 	if id.Instance.TagsKnown && a.config.SetTags(id.Instance.Tags) {
 		_ = a.reconfigure() // it is logged, and a problem
 	}
-}
-
-// who returns the identity as it was seen last.
-func (a *agent) who() identity.Identity {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.identity
 }
 
 func (a *agent) writeConfigPart() {

@@ -158,9 +158,6 @@ func TestInstanceTags(t *testing.T) {
 		t.Errorf("log-level %s, want that of the tag", got)
 	}
 	c.wantProblems()
-	if c.who().Instance.TagsKnown {
-		t.Error("the newest identity is not the one that was seen last")
-	}
 }
 
 func TestMistakesInFileAndTags(t *testing.T) {

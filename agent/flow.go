@@ -67,16 +67,17 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		requests   = make(chan claim.Request)
 		leaves     = make(chan operator.Leave)
 
-		found     = latest.New[identity.Identity]()
-		whoClaims = latest.New[address.Situation]()
-		whoMeters = latest.New[identity.Identity]()
-		wanted    = latest.New[[]route.Probe]()
-		trees     = latest.New[nginx.Tree]()
-		foreseen  = latest.New[install.Outlook]()
-		decisions = latest.New[gate.Decision]()
-		brakes    = latest.New[gate.Decision]()
-		metered   = latest.New[[]string]() // ids of batch containers
-		braked    = latest.New[[]string]()
+		found        = latest.New[identity.Identity]()
+		whoClaims    = latest.New[address.Situation]()
+		whoMeters    = latest.New[identity.Identity]()
+		whoPublishes = latest.New[identity.Identity]()
+		wanted       = latest.New[[]route.Probe]()
+		trees        = latest.New[nginx.Tree]()
+		foreseen     = latest.New[install.Outlook]()
+		decisions    = latest.New[gate.Decision]()
+		brakes       = latest.New[gate.Decision]()
+		metered      = latest.New[[]string]() // ids of batch containers
+		braked       = latest.New[[]string]()
 	)
 	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
 	plan.keep, plan.offer, plan.saw, plan.outlook.put = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
@@ -91,7 +92,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		}, found.Put)
 	})
 	g.run("operator", func(ctx context.Context) error {
-		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, gates.Identity.Put))
+		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
 	})
 	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
@@ -143,7 +144,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		}, brakes.C(), func(ps []problem.Problem) { a.upkeep("brake", ps) })
 	})
 	g.run("publish", func(ctx context.Context) error {
-		return publish.Run(ctx, a.publishOptions(c), decisions.C(), b.published)
+		return publish.Run(ctx, a.publishOptions(c, whoPublishes.C()), decisions.C(), b.published)
 	})
 
 	// Who asks?

@@ -75,11 +75,10 @@ func (a *agent) meterOptions(c config.Config, batches <-chan []string) meter.Opt
 	}
 }
 
-func (a *agent) publishOptions(c config.Config) publish.Options {
+func (a *agent) publishOptions(c config.Config, who <-chan identity.Identity) publish.Options {
 	o := publish.Options{
 		Log: a.o.Log, File: filepath.Join(c.RunDir, "gate.json"),
-		Where:  func() identity.ECS { return a.who().ECS },
-		Region: func() string { return a.who().Instance.Region }, Unchanged: c.Gate.OnExit == "unchanged",
+		Identity: who, Unchanged: c.Gate.OnExit == "unchanged",
 	}
 	if c.Gate.ECS {
 		o.ECS = a.cloud.ecs()

@@ -65,7 +65,7 @@ func (b *brake) apply(ctx context.Context, id string, want gate.Brake) error {
 		if err := b.update(ctx, id, container.Resources{CPUShares: leastWeight}); err != nil {
 			return err
 		}
-		b.log(id, "batch container put below the services", "decision", "below the services")
+		b.Log.Info("batch container put below the services", event.Key, event.ContainerBraked, "container", id[:12], "decision", "below the services")
 	}
 	b.weighted[id] = true
 	if done {
@@ -77,7 +77,7 @@ func (b *brake) apply(ctx context.Context, id string, want gate.Brake) error {
 			return err
 		}
 		r.Slowed = false
-		b.log(id, "batch container has its CPU quota again", "decision", "free")
+		b.Log.Info("batch container has its CPU quota again", event.Key, event.ContainerBraked, "container", id[:12], "decision", "free")
 	}
 	if r.Paused && !pause {
 		if c.State.Paused { // or someone else has continued it
@@ -86,7 +86,7 @@ func (b *brake) apply(ctx context.Context, id string, want gate.Brake) error {
 			}
 		}
 		r.Paused = false
-		b.log(id, "batch container goes on", "decision", "free")
+		b.Log.Info("batch container goes on", event.Key, event.ContainerBraked, "container", id[:12], "decision", "free")
 	}
 	if b.records[id] == (record{}) {
 		r = record{Nano: c.HostConfig.NanoCPUs, Quota: c.HostConfig.CPUQuota, Period: c.HostConfig.CPUPeriod}
@@ -111,7 +111,7 @@ func (b *brake) slow(ctx context.Context, id string, r record, want gate.Brake) 
 	}
 	r.applied, r.each = true, want.Each
 	b.records[id] = r
-	b.log(id, "batch container slowed", "decision", "slowed", "vcpus", want.Each, "reason", want.Reason)
+	b.Log.Info("batch container slowed", event.Key, event.ContainerBraked, "container", id[:12], "decision", "slowed", "vcpus", want.Each, "reason", want.Reason)
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (b *brake) pause(ctx context.Context, id string, r record, want gate.Brake,
 	}
 	r.applied = true
 	b.records[id] = r
-	b.log(id, "batch container paused", "decision", "paused", "reason", want.Reason)
+	b.Log.Info("batch container paused", event.Key, event.ContainerBraked, "container", id[:12], "decision", "paused", "reason", want.Reason)
 	return nil
 }
 
@@ -166,10 +166,6 @@ func (r record) unlimited() container.Resources {
 func (b *brake) update(ctx context.Context, id string, r container.Resources) error {
 	_, err := b.engine.ContainerUpdate(ctx, id, client.ContainerUpdateOptions{Resources: &r})
 	return err
-}
-
-func (b *brake) log(id, text string, fields ...any) {
-	b.Log.With(event.Key, event.ContainerBraked, "container", id[:12]).Info(text, fields...)
 }
 
 // setRecord records what a container had, in the file first; an empty record is none.

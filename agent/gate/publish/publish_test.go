@@ -78,15 +78,15 @@ func (a *aws) calls() (ecs, batch []string) {
 type trial struct {
 	aws       *aws
 	decisions chan gate.Decision
+	who       chan identity.Identity
 	path      string
 	cancel    context.CancelFunc
 	done      chan error
 
-	mu    sync.Mutex
-	where identity.ECS
-	last  gate.Published
-	puts  int
-	log   bytes.Buffer
+	mu   sync.Mutex
+	last gate.Published
+	puts int
+	log  bytes.Buffer
 }
 
 // Write keeps the log.
@@ -110,35 +110,29 @@ func (tr *trial) now() (gate.Published, int) {
 	return tr.last, tr.puts
 }
 
-// place says where the container instance is from now on.
-func (tr *trial) place(e identity.ECS) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.where = e
-}
-
-func (tr *trial) placed() identity.ECS {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	return tr.where
+// instance is this one as it is known.
+func instance() identity.Identity {
+	return identity.Identity{
+		Instance: identity.Instance{Known: true, Region: "ap-northeast-1"},
+		ECS:      identity.ECS{Known: true, Cluster: "default", ContainerInstanceARN: arn},
+	}
 }
 
 func start(t *testing.T, o Options) *trial {
 	t.Helper()
 	tr := &trial{
-		aws: &aws{}, decisions: make(chan gate.Decision), done: make(chan error, 1),
-		where: identity.ECS{Known: true, Cluster: "default", ContainerInstanceARN: arn},
-		path:  filepath.Join(t.TempDir(), "run", "gate.json"),
+		aws: &aws{}, decisions: make(chan gate.Decision), who: make(chan identity.Identity), done: make(chan error, 1),
+		path: filepath.Join(t.TempDir(), "run", "gate.json"),
 	}
 	o.Log = slog.New(slog.NewTextHandler(tr, nil))
 	o.File, o.ECS, o.Batch = tr.path, tr.aws, tr.aws
-	o.Where = tr.placed
-	o.Region = func() string { return "ap-northeast-1" }
+	o.Identity = tr.who
 	ctx, cancel := context.WithCancel(t.Context())
 	tr.cancel = cancel
 	go func() {
 		tr.done <- Run(ctx, o, tr.decisions, tr.put)
 	}()
+	tr.who <- instance()
 	synctest.Wait()
 	return tr
 }
@@ -316,13 +310,12 @@ func TestOutletsFailAlone(t *testing.T) {
 func TestWaitsForTheContainerInstance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := start(t, Options{})
-		known := tr.placed()
-		tr.place(identity.ECS{})
+		tr.who <- identity.Identity{}
 		tr.decide(true)
 		if p, _ := tr.now(); len(p.Problems) != 1 || p.Problems[0].Code != "ecs-instance-unknown" {
 			t.Errorf("%+v", p.Problems)
 		}
-		tr.place(known)
+		tr.who <- instance()
 		wait(time.Minute)
 		toECS, _ := tr.aws.calls()
 		equal(t, "ECS", toECS, "nagaya.batch=open")
@@ -355,8 +348,8 @@ func TestFileFails(t *testing.T) {
 	if err := os.WriteFile(blocker, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := file{path: filepath.Join(blocker, "gate.json")}
-	err := f.tell(t.Context(), gate.Decision{})
+	f := file(filepath.Join(blocker, "gate.json"))
+	err := f.tell(t.Context(), message{})
 	if err == nil {
 		t.Fatal("written below a file")
 	}
@@ -364,11 +357,12 @@ func TestFileFails(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	// A directory in the file's place: the old state stays and nothing is left lying about.
-	f = file{path: filepath.Join(dir, "gate.json")}
-	if err := os.MkdirAll(filepath.Join(f.path, "x"), 0o755); err != nil {
+	path := filepath.Join(dir, "gate.json")
+	f = file(path)
+	if err := os.MkdirAll(filepath.Join(path, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.tell(t.Context(), gate.Decision{}); err == nil {
+	if err := f.tell(t.Context(), message{}); err == nil {
 		t.Error("replaced a directory")
 	}
 	if left, _ := filepath.Glob(dir + "/.gate-*"); len(left) != 0 {
