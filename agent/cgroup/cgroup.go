@@ -110,7 +110,9 @@ func alone(file string, pid int) error {
 }
 
 // IsContainerID reports whether this is Docker's full id of a container.
-func IsContainerID(id string) bool { return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == "" }
+func IsContainerID(id string) bool {
+	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
+}
 
 const (
 	// mostVisited and deepest bound the search for a container's group.

@@ -146,7 +146,7 @@ func TestOfContainer(t *testing.T) {
 				"fs/" + tt.path: tt.text,
 				// The CPU controller of version 1 has a file of the same name, without the CPU time.
 				"fs/cpu/docker/" + id + "/cpu.stat": "nr_periods 0\nnr_throttled 0\n",
-				"fs/blkio/docker/" + id + "/tasks":   "",
+				"fs/blkio/docker/" + id + "/tasks":  "",
 			})
 			g := OfContainer(root, id)
 			if g == nil {
