@@ -187,7 +187,7 @@ func (s Status) creditLine() string {
 	case !c.Known:
 		return "the balance is not known yet"
 	}
-	line := fmt.Sprintf("%.1f of %.0f (±%.1f), %s; earns %g an hour, services spent %.1f and batches %.1f in the last",
+	line := fmt.Sprintf("%.1f of %.0f (±%.1f), %s; earns %g an hour; last hour: services %.1f, batches %.1f credits",
 		c.Balance, c.Max, c.ErrorBar, c.Mode, c.EarnPerHour, c.SpentLastHour.Services, c.SpentLastHour.Batch)
 	if c.Surplus > 0 {
 		line += fmt.Sprintf("; %.1f borrowed", c.Surplus)
