@@ -1,0 +1,125 @@
+package gate
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// example is a t3.small whose services use little at night and much from 06:00 to 10:00.
+func example(at time.Time, balance, errorBar float64) credit.Report {
+	r := saved(at, balance, credit.Demand{})
+	r.ErrorBar = errorBar
+	b := r.Bank
+	for i := range r.Forecast {
+		p := &r.Forecast[i]
+		p.Demand = credit.Demand{Mean: 0.10, High: 0.25}
+		if h := p.At.Add(-30 * time.Minute).Hour(); h >= 6 && h < 10 {
+			p.Demand = credit.Demand{Mean: 0.45, High: 0.90}
+		}
+		b, _ = b.Advance(time.Hour, p.Demand.Mean)
+		p.Balance = b.Position()
+	}
+	return r
+}
+
+// The example in the manual is what the gate computes.
+func TestExampleOfTheManual(t *testing.T) {
+	begin := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
+	job := func(id string, need float64, hours time.Duration) Job {
+		return Job{ID: id, Name: id, Need: need, Cores: 1, Deadline: begin.Add(hours * time.Hour)}
+	}
+	now := example(begin, 212.4, 8.4)
+	before := State{History: map[string]Past{"report": {Costs: []float64{30}}, "index": {Costs: []float64{50}}}}
+	s, d := Next(before, Input{Now: begin, Credits: now, Asked: []Asked{
+		{Job: job("backup", 30, 10), State: Running, Spent: 10, At: begin},
+		{Job: job("report", 30, 8), State: Waiting, At: begin},
+		{Job: job("index", 50, 10), State: Waiting, At: begin},
+	}})
+	var w strings.Builder
+	left := 0.0
+	line := func(what string, change float64) {
+		left += change
+		fmt.Fprintf(&w, "%-64s%+7.1f %7.1f\n", what, change, left)
+	}
+	line(fmt.Sprintf("balance %.1f, less its error of %.1f", now.Balance, now.ErrorBar), now.Balance-now.ErrorBar)
+	for _, part := range []struct {
+		text          string
+		first, length int
+	}{{"22:00 to 06:00", 0, 8}, {"06:00 to 10:00", 8, 4}} {
+		high := 60 * now.Forecast[part.first].Demand.High
+		line(fmt.Sprintf("%s, each hour: earned %g, services use up to %.0f", part.text, now.EarnPerHour, high), float64(part.length)*(now.EarnPerHour-high))
+	}
+	if lowest, _ := credit.Lowest(now.Bank.Less(now.ErrorBar), begin, now.Forecast[:12], nil); math.Abs(left-lowest) > 1e-6 {
+		t.Errorf("the lowest balance is %v in the example and %v by the forecast", left, lowest)
+	}
+	report, _ := d.Job("report")
+	index, _ := d.Job("index")
+	promised := d.Promised - report.Expected
+	line("reserve", -d.Reserve)
+	line("promised to backup, which has spent 10 of 30", -promised)
+	fmt.Fprintf(&w, "report needs %.1f and is %s\n", report.Expected, report.Phase)
+	line("promised to report", -report.Expected)
+	fmt.Fprintf(&w, "index needs %.1f and is %s\n", index.Expected, index.Phase)
+	if math.Abs(left-d.Free) > 1e-6 {
+		t.Errorf("free is %v in the example and %v by the gate", left, d.Free)
+	}
+	compare(t, "example", w.String())
+
+	w.Reset()
+	at := index.LatestStart
+	usual := usual(now, index.Deadline)
+	work := index.Expected / ((2 - usual) / 2)
+	fmt.Fprintf(&w, "services usually use %.2f of 2 vCPUs, so that index with 1 vCPU takes %.1f / (%.2f / 2) = %.0f minutes\n", usual, index.Expected, 2-usual, work)
+	fmt.Fprintf(&w, "latest start: %s - max(1.25 x %.0f, %.0f + 5) minutes = %s\n", index.Deadline.Format("15:04"), work, work, at.Format("15:04"))
+	later := example(at, 60, 8.4)
+	v := look(Input{Now: at, Credits: later}, Settings{}.For(later.Bank.Spec))
+	var lost []float64
+	for _, high := range []float64{0, 1} {
+		points := v.twoDays(0, high)
+		without, _ := credit.Outcome(later.Bank, at, points, nil)
+		with, _ := credit.Outcome(later.Bank, at, points, []credit.Load{{Credits: index.Expected, Cores: 1}})
+		lost = append(lost, with.Throttled-without.Throttled)
+	}
+	loss := 0.9*lost[0] + 0.1*lost[1]
+	s.Jobs = slices.DeleteFunc(s.Jobs, func(e Entry) bool { return e.ID != "index" })
+	_, d = Next(s, Input{Now: at, Credits: later, Asked: []Asked{{Job: index.Job, State: Waiting, At: at}}})
+	index, _ = d.Job("index")
+	fmt.Fprintf(&w, "at %s the balance is %.0f: free is %.1f\n", at.Format("15:04"), later.Balance, d.Free)
+	fmt.Fprintf(&w, "loss: 0.9 x %.1f + 0.1 x %.1f = %.1f, and 3 x %.1f <= %.1f: index is %s\n", lost[0], lost[1], loss, loss, index.Expected, index.Phase)
+	if want := fmt.Sprintf("may take %.1f from the services", loss); !strings.Contains(index.Reason, want) {
+		t.Errorf("%s; want %q", index.Reason, want)
+	}
+	compare(t, "latest start", w.String())
+}
+
+// compare compares an example with the block of the manual that has its name.
+func compare(t *testing.T, name, want string) {
+	t.Helper()
+	const file = "../../docs/batches.md"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(b), "<!-- "+name+": go test ./agent/gate -update -->\n```\n")
+	have, tail, closed := strings.Cut(rest, "```\n")
+	if !ok || !closed {
+		t.Fatalf("%s has no block %q", file, name)
+	}
+	if *update {
+		text := head + "<!-- " + name + ": go test ./agent/gate -update -->\n```\n" + want + "```\n" + tail
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if d := cmp.Diff(want, have); d != "" {
+		t.Errorf("%s (-computed +written):\n%s", file, d)
+	}
+}
