@@ -22,13 +22,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-const (
-	// memoryLimit is in bytes: the machine has half a GiB.
-	memoryLimit = 64 << 20
-	// settled is when the start is over, which takes more memory than all that
-	// follows: what it left is given back to the system then.
-	settled = 20 * time.Second
-)
+// memoryLimit is in bytes: the machine has half a GiB.
+const memoryLimit = 64 << 20
 
 func (c *cli) agentVerb() *cobra.Command {
 	cmd := &cobra.Command{
@@ -57,12 +52,6 @@ opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		}), systemd.RepeatOptions{About: event.Abouts()})
 		defer lines.Flush()
 		o.Log = slog.New(lines)
-		settle := time.AfterFunc(settled, func() {
-			if err := giveBack(); err != nil {
-				o.Log.Debug("memory of the start kept", "err", err)
-			}
-		})
-		defer settle.Stop()
 		if o.Notify, err = systemd.NewNotifier(); err != nil {
 			o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
 		}
