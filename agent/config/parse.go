@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -110,7 +111,7 @@ func (p *yamlReader) mapping(n ast.Node, prefix string) {
 	case *ast.NullNode, *ast.CommentGroupNode:
 		return
 	default:
-		p.fail(n, prefix, "is not a mapping", "fields: "+strings.Join(fieldsBelow(prefix), ", "))
+		p.fail(n, prefix, "is not a mapping", fields(prefix))
 		return
 	}
 	for _, pair := range pairs {
@@ -147,16 +148,9 @@ func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
 	case len(fieldsBelow(path)) > 0:
 		p.mapping(pair.Value, path)
 	default:
-		p.unknown(pair, path)
+		parent := path[:max(strings.LastIndexByte(path, '.'), 0)]
+		p.fail(pair.Key, bounded(path), "is not a field", fields(parent))
 	}
-}
-
-func (p *yamlReader) unknown(pair *ast.MappingValueNode, path string) {
-	parent := ""
-	if i := strings.LastIndexByte(path, '.'); i >= 0 {
-		parent = path[:i]
-	}
-	p.fail(pair.Key, bounded(path), "is not a field", "fields: "+strings.Join(fieldsBelow(parent), ", "))
 }
 
 func bounded(s string) string {
@@ -166,19 +160,19 @@ func bounded(s string) string {
 	return s
 }
 
+// fields says what may stand under prefix.
+func fields(prefix string) string { return "fields: " + strings.Join(fieldsBelow(prefix), ", ") }
+
 // fieldsBelow lists the next path elements under prefix, in table order.
 func fieldsBelow(prefix string) []string {
 	var names []string
 	for _, s := range Settings {
-		rest := s.Path
+		rest, below := s.Path, true
 		if prefix != "" {
-			var ok bool
-			if rest, ok = strings.CutPrefix(s.Path, prefix+"."); !ok {
-				continue
-			}
+			rest, below = strings.CutPrefix(s.Path, prefix+".")
 		}
 		name, _, _ := strings.Cut(rest, ".")
-		if !slices.Contains(names, name) {
+		if below && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
@@ -188,6 +182,7 @@ func fieldsBelow(prefix string) []string {
 // scalars returns the value or values under a key; nil for a key with nothing
 // behind it, which leaves the default.
 func scalars(n ast.Node, list bool) ([]string, error) {
+	items := []ast.Node{n}
 	switch n := n.(type) {
 	case *ast.NullNode:
 		return nil, nil
@@ -195,21 +190,17 @@ func scalars(n ast.Node, list bool) ([]string, error) {
 		if !list {
 			return nil, errors.New("is a list where one value is wanted")
 		}
-		all := []string{}
-		for _, item := range n.Values {
-			one, err := scalar(item)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, one)
+		items = n.Values
+	}
+	all := []string{}
+	for _, item := range items {
+		one, err := scalar(item)
+		if err != nil {
+			return nil, err
 		}
-		return all, nil
+		all = append(all, one)
 	}
-	one, err := scalar(n)
-	if err != nil {
-		return nil, err
-	}
-	return []string{one}, nil
+	return all, nil
 }
 
 func scalar(n ast.Node) (string, error) {
@@ -228,49 +219,35 @@ func scalar(n ast.Node) (string, error) {
 // variable that begins with NAGAYA_ and names no setting is an error, except
 // those in spare.
 func FromEnv(environ []string, spare ...string) ([]Value, error) {
-	byName := map[string]Setting{}
-	for _, s := range Settings {
-		byName[s.Env()] = s
-	}
-	var values []Value
-	var errs []error
+	variables := map[string]string{}
 	for _, kv := range environ {
-		name, text, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, "NAGAYA_") || slices.Contains(spare, name) {
-			continue
+		if name, text, _ := strings.Cut(kv, "="); !slices.Contains(spare, name) {
+			variables[name] = text
 		}
-		s, ok := byName[name]
-		if !ok {
-			errs = append(errs, &Error{Where: "environment", Field: bounded(name), Reason: "is not a setting; see 'nagaya config --default'"})
-			continue
-		}
-		values = append(values, fromText(s, text, "environment "+name))
 	}
-	return values, errors.Join(errs...)
+	return named(variables, "environment", envPrefix, Setting.Env)
 }
 
 // FromTags picks the settings out of instance tags. A tag that begins with
 // "nagaya:" and names no setting is an error.
 func FromTags(tags map[string]string) ([]Value, error) {
-	byName := map[string]Setting{}
-	for _, s := range Settings {
-		byName[s.Tag()] = s
-	}
-	var values []Value
-	var errs []error
-	for key, text := range tags {
-		if !strings.HasPrefix(key, tagPrefix) {
+	return named(tags, "instance tag", tagPrefix, Setting.Tag)
+}
+
+// named picks out the texts whose names begin with prefix, in the order of the names.
+func named(texts map[string]string, source, prefix string, name func(Setting) string) (values []Value, err error) {
+	for _, key := range slices.Sorted(maps.Keys(texts)) {
+		if !strings.HasPrefix(key, prefix) {
 			continue
 		}
-		s, ok := byName[key]
-		if !ok {
-			errs = append(errs, &Error{Where: "instance tag", Field: bounded(key), Reason: "is not a setting; see 'nagaya config --default'"})
+		i := slices.IndexFunc(Settings, func(s Setting) bool { return name(s) == key })
+		if i < 0 {
+			err = errors.Join(err, &Error{Where: source, Field: bounded(key), Reason: "is not a setting; see 'nagaya config --default'"})
 			continue
 		}
-		values = append(values, fromText(s, text, "instance tag "+key))
+		values = append(values, fromText(Settings[i], texts[key], source+" "+key))
 	}
-	slices.SortFunc(values, func(a, b Value) int { return strings.Compare(a.Where, b.Where) })
-	return values, errors.Join(errs...)
+	return values, err
 }
 
 // FromFlag makes a value of a command-line flag's text.

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path"
@@ -37,7 +37,7 @@ func (s Setting) Flag() string { return strings.ReplaceAll(s.Path, ".", "-") }
 
 // Env returns the name of the environment variable.
 func (s Setting) Env() string {
-	return "NAGAYA_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(s.Path))
+	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(s.Path))
 }
 
 // Tag returns the key of the instance tag. It holds no slash and no space,
@@ -45,7 +45,10 @@ func (s Setting) Env() string {
 // "Work with instance tags in instance metadata").
 func (s Setting) Tag() string { return tagPrefix + s.Flag() }
 
-const tagPrefix = "nagaya:"
+const (
+	envPrefix = "NAGAYA_"
+	tagPrefix = "nagaya:"
+)
 
 // Get returns the value of the setting in c as text, a list's elements one by one.
 func (s Setting) Get(c Config) []string { return s.get(c) }
@@ -77,243 +80,205 @@ func Find(p string) (Setting, bool) {
 	return Settings[i], true
 }
 
-// The constructors below make one row each, by the kind of the value.
+// kind is how values of one type are read and written.
+type kind[T any] struct {
+	allowed string   // which values may be given, for people
+	words   []string // those values, where there are only a few
+	parse   func(string) (T, error)
+	format  func(T) string
+}
 
-func textSetting(p string, at func(*Config) *string, allowed, doc string, ok func(string) error) Setting {
+// one is the row of a setting with one value.
+func one[T any](path string, at func(*Config) *T, k kind[T], doc string) Setting {
 	return Setting{
-		Path: p, Doc: doc, Allowed: allowed,
-		set: func(c *Config, v []string) error {
-			if err := ok(v[0]); err != nil {
-				return err
-			}
-			*at(c) = v[0]
-			return nil
-		},
-		get: func(c Config) []string { return []string{*at(&c)} },
-	}
-}
-
-func wordSetting(p string, at func(*Config) *string, words []string, doc string) Setting {
-	s := textSetting(p, at, "one of "+strings.Join(words, ", "), doc, func(v string) error {
-		if !slices.Contains(words, v) {
-			return fmt.Errorf("%q is none of %s", v, strings.Join(words, ", "))
-		}
-		return nil
-	})
-	s.Words = words
-	return s
-}
-
-func pathSetting(p string, at func(*Config) *string, doc string) Setting {
-	return textSetting(p, at, "an absolute path", doc, func(v string) error {
-		if !path.IsAbs(v) {
-			return fmt.Errorf("%q is not an absolute path", v)
-		}
-		if path.Clean(v) != v {
-			return fmt.Errorf("%q is not a clean path; write %q", v, path.Clean(v))
-		}
-		if strings.ContainsAny(v, "\"'\\;{}$ ") {
-			return fmt.Errorf("%q holds a character that nginx would read as syntax", v)
-		}
-		return nil
-	})
-}
-
-// optionalPathSetting is a path that may be left empty.
-func optionalPathSetting(p string, at func(*Config) *string, doc string) Setting {
-	s := pathSetting(p, at, doc)
-	whole := s.set
-	s.Allowed = "an absolute path; empty is none"
-	s.set = func(c *Config, v []string) error {
-		if v[0] == "" {
-			*at(c) = ""
-			return nil
-		}
-		return whole(c, v)
-	}
-	return s
-}
-
-func boolSetting(p string, at func(*Config) *bool, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: "true or false", Words: []string{"true", "false"}, Bool: true,
-		set: func(c *Config, v []string) error {
-			b, err := strconv.ParseBool(v[0])
-			if err != nil {
-				return fmt.Errorf("%q is neither true nor false", v[0])
-			}
-			*at(c) = b
-			return nil
-		},
-		get: func(c Config) []string { return []string{strconv.FormatBool(*at(&c))} },
-	}
-}
-
-func intSetting(p string, at func(*Config) *int, lo, hi int, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: fmt.Sprintf("%d to %d", lo, hi),
-		set: func(c *Config, v []string) error {
-			n, err := strconv.Atoi(v[0])
-			if err != nil {
-				return fmt.Errorf("%q is not a whole number", v[0])
-			}
-			if n < lo || n > hi {
-				return fmt.Errorf("%d is outside %d to %d", n, lo, hi)
-			}
-			*at(c) = n
-			return nil
-		},
-		get: func(c Config) []string { return []string{strconv.Itoa(*at(&c))} },
-	}
-}
-
-func floatSetting(p string, at func(*Config) *float64, lo, hi float64, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: fmt.Sprintf("%g to %g", lo, hi),
-		set: func(c *Config, v []string) error {
-			n, err := strconv.ParseFloat(v[0], 64)
-			if err != nil {
-				return fmt.Errorf("%q is not a number", v[0])
-			}
-			if !(n >= lo && n <= hi) { // refuses NaN too
-				return fmt.Errorf("%g is outside %g to %g", n, lo, hi)
-			}
-			*at(c) = n
-			return nil
-		},
-		get: func(c Config) []string { return []string{strconv.FormatFloat(*at(&c), 'g', -1, 64)} },
-	}
-}
-
-func creditsSetting(p string, at func(*Config) *float64, doc string) Setting {
-	return autoSetting(p, at, "credits", 0, 4608, doc) // the largest balance of any type, t3.2xlarge
-}
-
-// autoSetting is an amount of what that may be left to the instance type.
-func autoSetting(p string, at func(*Config) *float64, what string, least, most float64, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: fmt.Sprintf("auto, or %s from %g to %g", what, least, most),
-		set: func(c *Config, v []string) error {
-			if v[0] == "auto" {
-				*at(c) = Auto
-				return nil
-			}
-			n, err := strconv.ParseFloat(v[0], 64)
-			if err != nil {
-				return fmt.Errorf("%q is neither auto nor a number", v[0])
-			}
-			if !(n >= least && n <= most) { // refuses NaN too
-				return fmt.Errorf("%g is outside %g to %g", n, least, most)
-			}
-			*at(c) = n
-			return nil
-		},
-		get: func(c Config) []string {
-			if *at(&c) == Auto {
-				return []string{"auto"}
-			}
-			return []string{strconv.FormatFloat(*at(&c), 'g', -1, 64)}
-		},
-	}
-}
-
-func durationSetting(p string, at func(*Config) *time.Duration, lo, hi time.Duration, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: fmt.Sprintf("a duration from %s to %s, e.g. 90s, 5m, 1h30m", short(lo), short(hi)),
-		set: func(c *Config, v []string) error {
-			d, err := time.ParseDuration(v[0])
-			if err != nil {
-				return fmt.Errorf("%q is not a duration with a unit, such as 90s or 5m", v[0])
-			}
-			if d < lo || d > hi {
-				return fmt.Errorf("%s is outside %s to %s", short(d), short(lo), short(hi))
-			}
-			*at(c) = d
-			return nil
-		},
-		get: func(c Config) []string { return []string{short(*at(&c))} },
-	}
-}
-
-func sizeSetting(p string, at func(*Config) *int64, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: "bytes, or a number with k, m or g; 0 is no limit",
-		set: func(c *Config, v []string) error {
-			n, err := ParseSize(v[0])
-			if err != nil {
-				return err
-			}
-			*at(c) = n
-			return nil
-		},
-		get: func(c Config) []string { return []string{FormatSize(*at(&c))} },
-	}
-}
-
-func listSetting(p string, at func(*Config) *[]string, allowed, doc string, ok func(string) error) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: allowed, List: true,
+		Path: path, Doc: doc, Allowed: k.allowed, Words: k.words,
 		set: func(c *Config, values []string) error {
-			for _, v := range values {
-				if err := ok(v); err != nil {
-					return err
-				}
+			v, err := k.parse(values[0])
+			if err == nil {
+				*at(c) = v
 			}
-			*at(c) = slices.Clone(values)
-			return nil
+			return err
 		},
-		get: func(c Config) []string { return *at(&c) },
+		get: func(c Config) []string { return []string{k.format(*at(&c))} },
 	}
 }
 
-func portsSetting(p string, at func(*Config) *[]uint16, doc string) Setting {
+// list is the row of a setting with several values.
+func list[T any](path string, at func(*Config) *[]T, k kind[T], doc string) Setting {
 	return Setting{
-		Path: p, Doc: doc, Allowed: "ports from 1 to 65535", List: true,
+		Path: path, Doc: doc, Allowed: k.allowed, List: true,
 		set: func(c *Config, values []string) error {
-			var all []uint16
-			for _, v := range values {
-				n, err := strconv.ParseUint(v, 10, 16)
-				if err != nil || n == 0 {
-					return fmt.Errorf("%q is not a port from 1 to 65535", v)
-				}
-				all = append(all, uint16(n))
-			}
-			*at(c) = all
-			return nil
-		},
-		get: func(c Config) []string {
-			var all []string
-			for _, one := range *at(&c) {
-				all = append(all, strconv.Itoa(int(one)))
-			}
-			return all
-		},
-	}
-}
-
-func prefixesSetting(p string, at func(*Config) *[]netip.Prefix, doc string) Setting {
-	return Setting{
-		Path: p, Doc: doc, Allowed: "addresses or CIDR ranges", List: true,
-		set: func(c *Config, values []string) error {
-			var all []netip.Prefix
-			for _, v := range values {
-				one, err := parsePrefix(v)
+			var all []T
+			for _, text := range values {
+				v, err := k.parse(text)
 				if err != nil {
 					return err
 				}
-				all = append(all, one)
+				all = append(all, v)
 			}
 			*at(c) = all
 			return nil
 		},
 		get: func(c Config) []string {
 			var all []string
-			for _, one := range *at(&c) {
-				all = append(all, one.String())
+			for _, v := range *at(&c) {
+				all = append(all, k.format(v))
 			}
 			return all
 		},
 	}
+}
+
+// flag is the row of a setting that is true or false.
+func flag(path string, at func(*Config) *bool, doc string) Setting {
+	s := one(path, at, kind[bool]{
+		allowed: "true or false", words: []string{"true", "false"},
+		parse: reading(strconv.ParseBool, "is neither true nor false"), format: strconv.FormatBool,
+	}, doc)
+	s.Bool = true
+	return s
+}
+
+// reading is parse with an error that says what a text is not.
+func reading[T any](parse func(string) (T, error), complaint string) func(string) (T, error) {
+	return func(text string) (T, error) {
+		v, err := parse(text)
+		if err != nil {
+			err = fmt.Errorf("%q %s", text, complaint)
+		}
+		return v, err
+	}
+}
+
+// orEmpty is a kind that an empty text is a value of too: the zero one.
+func (k kind[T]) orEmpty(means string) kind[T] {
+	parse, format := k.parse, k.format
+	k.allowed += "; empty is " + means
+	k.parse = func(text string) (v T, err error) {
+		if text == "" {
+			return v, nil
+		}
+		return parse(text)
+	}
+	k.format = func(v T) string {
+		var none T
+		if any(v) == any(none) {
+			return ""
+		}
+		return format(v)
+	}
+	return k
+}
+
+// text is a text for which valid is true; complaint says what another one is.
+func text(allowed string, valid func(string) bool, complaint string) kind[string] {
+	return checkedText(allowed, func(v string) error {
+		if !valid(v) {
+			return fmt.Errorf("%q %s", bounded(v), complaint)
+		}
+		return nil
+	})
+}
+
+// checkedText is a text for which check returns no error.
+func checkedText(allowed string, check func(string) error) kind[string] {
+	return kind[string]{
+		allowed: allowed,
+		parse:   func(v string) (string, error) { return v, check(v) },
+		format:  asIs,
+	}
+}
+
+func asIs(v string) string { return v }
+
+// word is one of a few texts.
+func word(words ...string) kind[string] {
+	all := strings.Join(words, ", ")
+	k := text("one of "+all, func(v string) bool { return slices.Contains(words, v) }, "is none of "+all)
+	k.words = words
+	return k
+}
+
+// absolute is the path of a file or directory.
+var absolute = checkedText("an absolute path", func(v string) error {
+	switch {
+	case !path.IsAbs(v):
+		return fmt.Errorf("%q is not an absolute path", v)
+	case path.Clean(v) != v:
+		return fmt.Errorf("%q is not a clean path; write %q", v, path.Clean(v))
+	case strings.ContainsAny(v, "\"'\\;{}$ "):
+		return fmt.Errorf("%q holds a character that nginx would read as syntax", v)
+	}
+	return nil
+})
+
+// within is a number or duration from lo to hi.
+func within[T cmp.Ordered](lo, hi T, parse func(string) (T, error), format func(T) string) kind[T] {
+	return kind[T]{
+		allowed: format(lo) + " to " + format(hi), format: format,
+		parse: func(text string) (T, error) {
+			v, err := parse(text)
+			if err == nil && !(v >= lo && v <= hi) { // refuses NaN too
+				err = fmt.Errorf("%s is outside %s to %s", format(v), format(lo), format(hi))
+			}
+			return v, err
+		},
+	}
+}
+
+// whole is a whole number.
+func whole(lo, hi int) kind[int] {
+	return within(lo, hi, reading(strconv.Atoi, "is not a whole number"), strconv.Itoa)
+}
+
+var port = kind[uint16]{
+	allowed: "ports from 1 to 65535", format: func(n uint16) string { return strconv.Itoa(int(n)) },
+	parse: func(v string) (uint16, error) {
+		n, err := strconv.ParseUint(v, 10, 16)
+		if err != nil || n == 0 {
+			return 0, fmt.Errorf("%q is not a port from 1 to 65535", v)
+		}
+		return uint16(n), nil
+	},
+}
+
+func formatFloat(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+
+func parseFloat(v string) (float64, error) { return strconv.ParseFloat(v, 64) }
+
+// number is any number.
+func number(lo, hi float64) kind[float64] {
+	return within(lo, hi, reading(parseFloat, "is not a number"), formatFloat)
+}
+
+// credits are CPU credits: at most the largest balance of any type, t3.2xlarge.
+var credits = amount("credits", 0, 4608)
+
+// amount is a number of unit, or auto, which leaves it to the instance type.
+func amount(unit string, lo, hi float64) kind[float64] {
+	k := within(lo, hi, reading(parseFloat, "is neither auto nor a number"), formatFloat)
+	parse := k.parse
+	k.allowed = fmt.Sprintf("auto, or %s from %g to %g", unit, lo, hi)
+	k.parse = func(text string) (float64, error) {
+		if text == "auto" {
+			return Auto, nil
+		}
+		return parse(text)
+	}
+	k.format = func(v float64) string {
+		if v == Auto {
+			return "auto"
+		}
+		return formatFloat(v)
+	}
+	return k
+}
+
+// duration is a time with its unit.
+func duration(lo, hi time.Duration) kind[time.Duration] {
+	k := within(lo, hi, reading(time.ParseDuration, "is not a duration with a unit, such as 90s or 5m"), short)
+	k.allowed = fmt.Sprintf("a duration from %s to %s, e.g. 90s, 5m, 1h30m", short(lo), short(hi))
+	return k
 }
 
 func parsePrefix(v string) (netip.Prefix, error) {
@@ -327,21 +292,19 @@ func parsePrefix(v string) (netip.Prefix, error) {
 	return one.Masked(), nil
 }
 
+// sizeUnits are powers of 1024, the largest first.
+var sizeUnits = []struct {
+	shift int
+	unit  string
+}{{30, "g"}, {20, "m"}, {10, "k"}}
+
 // ParseSize reads a number of bytes with an optional unit k, m or g (powers of
 // 1024), as nginx writes sizes.
 func ParseSize(v string) (int64, error) {
 	digits, shift := v, 0
-	if v != "" {
-		switch v[len(v)-1] {
-		case 'k', 'K':
-			shift = 10
-		case 'm', 'M':
-			shift = 20
-		case 'g', 'G':
-			shift = 30
-		}
-		if shift > 0 {
-			digits = v[:len(v)-1]
+	for _, u := range sizeUnits {
+		if before, ok := strings.CutSuffix(strings.ToLower(v), u.unit); ok {
+			digits, shift = before, u.shift
 		}
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
@@ -353,10 +316,7 @@ func ParseSize(v string) (int64, error) {
 
 // FormatSize writes what ParseSize reads, in the largest unit that is exact.
 func FormatSize(n int64) string {
-	for _, u := range []struct {
-		shift int
-		unit  string
-	}{{30, "g"}, {20, "m"}, {10, "k"}} {
+	for _, u := range sizeUnits {
 		if n != 0 && n%(1<<u.shift) == 0 {
 			return strconv.FormatInt(n>>u.shift, 10) + u.unit
 		}
@@ -375,5 +335,3 @@ func short(d time.Duration) string {
 	}
 	return s
 }
-
-var errEmpty = errors.New("is empty")

@@ -53,275 +53,168 @@ const filterKeys = "ancestor, expose, id, label, name, network, publish, volume"
 
 // Settings is the table, in the order in which it is shown.
 var Settings = []Setting{
-	wordSetting("log-level", func(c *Config) *string { return &c.LogLevel }, []string{"debug", "info", "warn", "error"},
+	one("log-level", func(c *Config) *string { return &c.LogLevel }, word("debug", "info", "warn", "error"),
 		"How much is logged."),
-	{
-		Path: "local-address", Allowed: "an address of this host; empty is automatic",
-		Doc: "Address at which this host reaches its own published container ports. Automatic: the primary private address.",
-		set: func(c *Config, v []string) error {
-			if v[0] == "" {
-				c.LocalAddr = netip.Addr{}
-				return nil
-			}
-			a, err := netip.ParseAddr(v[0])
-			if err != nil {
-				return fmt.Errorf("%q is not an IP address", v[0])
-			}
-			c.LocalAddr = a
-			return nil
-		},
-		get: func(c Config) []string {
-			if !c.LocalAddr.IsValid() {
-				return []string{""}
-			}
-			return []string{c.LocalAddr.String()}
-		},
-	},
-	boolSetting("imds", func(c *Config) *bool { return &c.IMDS },
+	one("local-address", func(c *Config) *netip.Addr { return &c.LocalAddr },
+		kind[netip.Addr]{allowed: "an address of this host", parse: reading(netip.ParseAddr, "is not an IP address"), format: netip.Addr.String}.orEmpty("automatic"),
+		"Address at which this host reaches its own published container ports. Automatic: the primary private address."),
+	flag("imds", func(c *Config) *bool { return &c.IMDS },
 		"Ask EC2's instance metadata who this machine is; false where there is none, e.g. outside EC2."),
-	boolSetting("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
+	flag("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
 		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...), its directories below /etc/nginx and its habits as defaults."),
-	pathSetting("state-dir", func(c *Config) *string { return &c.StateDir },
+	one("state-dir", func(c *Config) *string { return &c.StateDir }, absolute,
 		"What must survive a reboot: nginx's generations, what was learnt about load."),
-	pathSetting("run-dir", func(c *Config) *string { return &c.RunDir },
+	one("run-dir", func(c *Config) *string { return &c.RunDir }, absolute,
 		"Sockets, pid file and the gate file."),
-	pathSetting("log-dir", func(c *Config) *string { return &c.LogDir },
+	one("log-dir", func(c *Config) *string { return &c.LogDir }, absolute,
 		"nginx's error and access log."),
 
-	textSetting("docker.host", func(c *Config) *string { return &c.Docker.Host }, "unix:///path or tcp://host:port",
-		"The Docker Engine to watch.", func(v string) error {
-			if !dockerForm.MatchString(v) {
-				return fmt.Errorf("%q is neither unix:///path nor tcp://host:port", v)
-			}
-			return nil
-		}),
-	listSetting("docker.filters", func(c *Config) *[]string { return &c.Docker.Filters }, "KEY=VALUE of docker ps --filter, with one of the keys "+filterKeys,
-		"Which containers may be routed, e.g. label=zone=public, or network=front; those that do not fit are left out. Empty is all.", func(v string) error {
-			if !filterForm.MatchString(v) {
-				return fmt.Errorf("%q is not a filter of Docker's as KEY=VALUE with one of the keys %s", bounded(v), filterKeys)
-			}
-			return nil
-		}),
-	textSetting("ecs.agent-url", func(c *Config) *string { return &c.ECS.AgentURL }, "an http URL; empty is none",
-		"The ECS agent's introspection endpoint on this host.", func(v string) error {
-			if v != "" && !strings.HasPrefix(v, "http://") {
-				return fmt.Errorf("%q does not begin with http://", v)
-			}
-			return nil
-		}),
+	one("docker.host", func(c *Config) *string { return &c.Docker.Host }, text("unix:///path or tcp://host:port", dockerForm.MatchString, "is neither unix:///path nor tcp://host:port"),
+		"The Docker Engine to watch."),
+	list("docker.filters", func(c *Config) *[]string { return &c.Docker.Filters }, text("KEY=VALUE of docker ps --filter, with one of the keys "+filterKeys, filterForm.MatchString, "is not a filter of Docker's as KEY=VALUE with one of the keys "+filterKeys),
+		"Which containers may be routed, e.g. label=zone=public, or network=front; those that do not fit are left out. Empty is all."),
+	one("ecs.agent-url", func(c *Config) *string { return &c.ECS.AgentURL }, text("an http URL", func(v string) bool { return strings.HasPrefix(v, "http://") }, "does not begin with http://").orEmpty("none"),
+		"The ECS agent's introspection endpoint on this host."),
 
-	listSetting("address.claim", func(c *Config) *[]string { return &c.Address.Claim },
-		"eipalloc-…, a public IPv4 address or tag:KEY=VALUE, each with @ and a private IPv4 address or eni-… behind it if wanted; none claims nothing",
-		"The Elastic IPs that belong to this instance, one or several; behind @ is where on this instance one goes, else the next free private address of the primary interface.",
-		func(v string) error {
-			what, at, placed := v, "", false
-			if i := strings.LastIndexByte(v, '@'); i >= 0 {
-				at = v[i+1:]
-				if placed = interfaceForm.MatchString(at) || isIPv4(at); placed {
-					what = v[:i]
-				}
-			}
-			switch {
-			case v == "", claimForm.MatchString(what), isIPv4(what):
-				return nil
-			case at != "" && !placed:
-				return fmt.Errorf("%q is neither a private IPv4 address nor a network interface (eni-…), behind @ in %q", at, v)
-			}
-			return fmt.Errorf("%q is neither an allocation id (eipalloc-…), nor an IPv4 address, nor tag:KEY=VALUE", v)
-		}),
-	wordSetting("address.policy", func(c *Config) *string { return &c.Address.Policy },
-		[]string{"wait", "standby", "takeover", "manual"},
+	list("address.claim", func(c *Config) *[]string { return &c.Address.Claim }, checkedText("eipalloc-…, a public IPv4 address or tag:KEY=VALUE, each with @ and a private IPv4 address or eni-… behind it if wanted; none claims nothing", claimText),
+		"The Elastic IPs that belong to this instance, one or several; behind @ is where on this instance one goes, else the next free private address of the primary interface."),
+	one("address.policy", func(c *Config) *string { return &c.Address.Policy }, word("wait", "standby", "takeover", "manual"),
 		"From whom the addresses are taken: nobody (wait), a holder that is gone or leaving (standby), also an older instance (takeover), or only when told (manual)."),
-	listSetting("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, "host names",
-		"Hosts that must have a live container here before an address is taken from a running instance; none: any one, and all that its holder says it serves.", hostName),
-	durationSetting("address.unreachable", func(c *Config) *time.Duration { return &c.Address.Unreachable }, 0, 24*time.Hour,
+	list("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, host("host names"),
+		"Hosts that must have a live container here before an address is taken from a running instance; none: any one, and all that its holder says it serves."),
+	one("address.unreachable", func(c *Config) *time.Duration { return &c.Address.Unreachable }, duration(0, 24*time.Hour),
 		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is for ever."),
-	durationSetting("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, time.Second, time.Hour,
+	one("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, duration(time.Second, time.Hour),
 		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does."),
 
-	sizeSetting("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize },
+	one("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize }, kind[int64]{allowed: "bytes, or a number with k, m or g; 0 is no limit", parse: ParseSize, format: FormatSize},
 		"Largest request body of a route without the label nagaya.body-size."),
-	durationSetting("routes.timeout", func(c *Config) *time.Duration { return &c.Routes.Timeout }, time.Second, 24*time.Hour,
+	one("routes.timeout", func(c *Config) *time.Duration { return &c.Routes.Timeout }, duration(time.Second, 24*time.Hour),
 		"How long nginx waits for a container between two reads or writes, without the label nagaya.timeout."),
-	durationSetting("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, 0, 7*24*time.Hour,
+	one("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, duration(0, 7*24*time.Hour),
 		"How long a host whose last container went away answers 503 before it is unknown."),
 
-	pathSetting("routes.dir", func(c *Config) *string { return &c.Routes.Dir },
+	one("routes.dir", func(c *Config) *string { return &c.Routes.Dir }, absolute,
 		"Directory of YAML files with routes to what does not run in Docker."),
-	textSetting("routes.default-host", func(c *Config) *string { return &c.Routes.DefaultHost }, "a host name; empty is none",
-		"Host that also answers for names that nobody has; none: they get an error.", func(v string) error {
-			if v == "" {
-				return nil
-			}
-			return hostName(v)
-		}),
-	boolSetting("routes.share-hosts", func(c *Config) *bool { return &c.Routes.ShareHosts },
+	one("routes.default-host", func(c *Config) *string { return &c.Routes.DefaultHost }, host("a host name").orEmpty("none"),
+		"Host that also answers for names that nobody has; none: they get an error."),
+	flag("routes.share-hosts", func(c *Config) *bool { return &c.Routes.ShareHosts },
 		"Let containers that use nginx-proxy's words serve one host together, by path or side by side, whatever task family, service or name they have; false: the first keeps it."),
-	portsSetting("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts },
+	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,
 		"Ports of this host that no label nagaya.listen may ask for."),
 
-	wordSetting("routes.https-method", func(c *Config) *string { return &c.Routes.HTTPSMethod }, []string{"redirect", "noredirect", "nohttp", "nohttps"},
+	one("routes.https-method", func(c *Config) *string { return &c.Routes.HTTPSMethod }, word("redirect", "noredirect", "nohttp", "nohttps"),
 		"What a site with a certificate does about plain HTTP where its containers do not say: send it to HTTPS, serve both, refuse it, or serve nothing else."),
-	textSetting("routes.hsts", func(c *Config) *string { return &c.Routes.HSTS }, "off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it; empty is automatic",
-		"Header Strict-Transport-Security of sites whose containers do not say. Automatic: none, and a year for containers that use nginx-proxy's words.", func(v string) error {
-			if v != "" && v != "off" && !pattern.HSTS(v) {
-				return fmt.Errorf("%q is neither off nor like max-age=31536000; includeSubDomains", v)
-			}
-			return nil
-		}),
-	wordSetting("routes.tls-policy", func(c *Config) *string { return &c.Routes.TLSPolicy }, TLSPolicies,
+	one("routes.hsts", func(c *Config) *string { return &c.Routes.HSTS }, text("off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it", func(v string) bool { return v == "off" || pattern.HSTS(v) },
+		"is neither off nor like max-age=31536000; includeSubDomains").orEmpty("automatic"),
+		"Header Strict-Transport-Security of sites whose containers do not say. Automatic: none, and a year for containers that use nginx-proxy's words."),
+	one("routes.tls-policy", func(c *Config) *string { return &c.Routes.TLSPolicy }, word(TLSPolicies...),
 		"Protocols and ciphers of sites whose containers do not say."),
-	wordSetting("routes.redirect-code", func(c *Config) *string { return &c.Routes.RedirectCode }, []string{"301", "307", "308"},
+	one("routes.redirect-code", func(c *Config) *string { return &c.Routes.RedirectCode }, word("301", "307", "308"),
 		"Status that sends plain HTTP other than GET and HEAD to HTTPS; 301 loses the request's body."),
-	boolSetting("routes.default-cert", func(c *Config) *bool { return &c.Routes.DefaultCert },
+	flag("routes.default-cert", func(c *Config) *bool { return &c.Routes.DefaultCert },
 		"Let the certificate that is named default stand in where containers use nginx-proxy's words and have no other."),
-	boolSetting("routes.http-without-cert", func(c *Config) *bool { return &c.Routes.HTTPWithoutCert },
+	flag("routes.http-without-cert", func(c *Config) *bool { return &c.Routes.HTTPWithoutCert },
 		"Serve a host over plain HTTP for which there is no certificate."),
 
-	pathSetting("certs.dir", func(c *Config) *string { return &c.Certs.Dir },
+	one("certs.dir", func(c *Config) *string { return &c.Certs.Dir }, absolute,
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
 
-	wordSetting("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, []string{"auto", "exec", "service", "container"},
+	one("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, word("auto", "exec", "service", "container"),
 		"How nginx runs: started and watched by the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),
-	textSetting("nginx.unit", func(c *Config) *string { return &c.Nginx.Unit }, "the name of a systemd service",
-		"Unit of nginx in mode service; it runs nginx with the main file below state-dir.", func(v string) error {
-			if !unitName.MatchString(v) {
-				return fmt.Errorf("%q is not the name of a systemd service", v)
-			}
-			return nil
-		}),
-	textSetting("nginx.container-label", func(c *Config) *string { return &c.Nginx.ContainerLabel }, "the name of a Docker label",
-		"Label of nginx's container in mode container; com.github.nginx-proxy.nginx-proxy.nginx is understood too.", func(v string) error {
-			if !labelName.MatchString(v) {
-				return fmt.Errorf("%q is not the name of a Docker label", v)
-			}
-			return nil
-		}),
-	textSetting("nginx.binary", func(c *Config) *string { return &c.Nginx.Binary }, "a name on PATH or an absolute path",
-		"The nginx to run; in mode service the unit names its own, in mode container it is looked for in the container.", func(v string) error {
-			if v == "" {
-				return errEmpty
-			}
-			return nil
-		}),
-	intSetting("nginx.http-port", func(c *Config) *int { return &c.Nginx.HTTPPort }, 1, 65535, "Port of plain HTTP."),
-	intSetting("nginx.https-port", func(c *Config) *int { return &c.Nginx.HTTPSPort }, 1, 65535, "Port of HTTPS."),
-	boolSetting("nginx.ipv6", func(c *Config) *bool { return &c.Nginx.IPv6 }, "Listen on IPv6 too, where the host has it."),
-	boolSetting("nginx.http2", func(c *Config) *bool { return &c.Nginx.HTTP2 }, "Offer HTTP/2 to HTTPS clients."),
-	boolSetting("nginx.http3", func(c *Config) *bool { return &c.Nginx.HTTP3 },
+	one("nginx.unit", func(c *Config) *string { return &c.Nginx.Unit }, text("the name of a systemd service", unitName.MatchString, "is not the name of a systemd service"),
+		"Unit of nginx in mode service; it runs nginx with the main file below state-dir."),
+	one("nginx.container-label", func(c *Config) *string { return &c.Nginx.ContainerLabel }, text("the name of a Docker label", labelName.MatchString, "is not the name of a Docker label"),
+		"Label of nginx's container in mode container; com.github.nginx-proxy.nginx-proxy.nginx is understood too."),
+	one("nginx.binary", func(c *Config) *string { return &c.Nginx.Binary }, text("a name on PATH or an absolute path", func(v string) bool { return v != "" }, "is empty"),
+		"The nginx to run; in mode service the unit names its own, in mode container it is looked for in the container."),
+	one("nginx.http-port", func(c *Config) *int { return &c.Nginx.HTTPPort }, whole(1, 65535), "Port of plain HTTP."),
+	one("nginx.https-port", func(c *Config) *int { return &c.Nginx.HTTPSPort }, whole(1, 65535), "Port of HTTPS."),
+	flag("nginx.ipv6", func(c *Config) *bool { return &c.Nginx.IPv6 }, "Listen on IPv6 too, where the host has it."),
+	flag("nginx.http2", func(c *Config) *bool { return &c.Nginx.HTTP2 }, "Offer HTTP/2 to HTTPS clients."),
+	flag("nginx.http3", func(c *Config) *bool { return &c.Nginx.HTTP3 },
 		"Offer HTTP/3 to HTTPS clients where the nginx can; UDP port nginx.https-port must be open, and each reload costs connections of HTTP/3."),
-	boolSetting("nginx.proxy-protocol", func(c *Config) *bool { return &c.Nginx.ProxyProtocol },
+	flag("nginx.proxy-protocol", func(c *Config) *bool { return &c.Nginx.ProxyProtocol },
 		"Expect the PROXY protocol from every client of the public ports, such as a load balancer in front; it is believed from nginx.trusted-proxies."),
-	pathSetting("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA },
+	one("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA }, absolute,
 		"File of the certificate authorities that judge containers' certificates, where the label nagaya.verify asks for that."),
-	textSetting("nginx.user", func(c *Config) *string { return &c.Nginx.User }, "auto or a user name",
-		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists, and in mode container whom the image's nginx was built for.", func(v string) error {
-			if !userName.MatchString(v) {
-				return fmt.Errorf("%q is not a user name", v)
-			}
-			return nil
-		}),
-	textSetting("nginx.access-log", func(c *Config) *string { return &c.Nginx.AccessLog }, "off, or a file name in log-dir",
-		"Where requests are logged.", func(v string) error {
-			if !fileName.MatchString(v) {
-				return fmt.Errorf("%q is neither off nor a plain file name", v)
-			}
-			return nil
-		}),
-	textSetting("nginx.default-root", func(c *Config) *string { return &c.Nginx.DefaultRoot }, "a status such as 404, one with an address such as 301 https://example.com/, or none; empty is 404 with a line of text",
-		"Answer to the paths of a host that no container serves, as nginx's directive return takes it; none leaves them to your snippets.", func(v string) error {
-			if v != "" && !rootForm.MatchString(v) {
-				return fmt.Errorf("%q is neither none, nor a status, nor a status and an address", v)
-			}
-			return nil
-		}),
-	textSetting("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, "json, or text with variables of nginx in it; empty is nagaya's own",
-		"The line that is logged for a request.", func(string) error { return nil }),
-	wordSetting("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, []string{"default", "json", "none"},
+	one("nginx.user", func(c *Config) *string { return &c.Nginx.User }, text("auto or a user name", userName.MatchString, "is not a user name"),
+		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists, and in mode container whom the image's nginx was built for."),
+	one("nginx.access-log", func(c *Config) *string { return &c.Nginx.AccessLog }, text("off, or a file name in log-dir", fileName.MatchString, "is neither off nor a plain file name"),
+		"Where requests are logged."),
+	one("nginx.default-root", func(c *Config) *string { return &c.Nginx.DefaultRoot }, text("a status such as 404, one with an address such as 301 https://example.com/, or none", rootForm.MatchString,
+		"is neither none, nor a status, nor a status and an address").orEmpty("404 with a line of text"),
+		"Answer to the paths of a host that no container serves, as nginx's directive return takes it; none leaves them to your snippets."),
+	one("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, text("json, or text with variables of nginx in it", func(string) bool { return true }, "").orEmpty("nagaya's own"),
+		"The line that is logged for a request."),
+	one("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, word("default", "json", "none"),
 		"How what clients wrote is escaped in a nginx.log-format of your own."),
-	boolSetting("nginx.log-stdout", func(c *Config) *bool { return &c.Nginx.LogStdout },
+	flag("nginx.log-stdout", func(c *Config) *bool { return &c.Nginx.LogStdout },
 		"Log requests to stdout and nginx's errors to stderr too, as in a container; for nginx.mode exec."),
-	pathSetting("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir },
+	one("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir }, absolute,
 		"The operator's own nginx snippets: http.d/*.conf, stream.d/*.conf, site.d/HOST.conf, location.d/HOST.conf and location.d/HOST,PATH.conf."),
-	optionalPathSetting("nginx.vhost-dir", func(c *Config) *string { return &c.Nginx.VhostDir },
+	one("nginx.vhost-dir", func(c *Config) *string { return &c.Nginx.VhostDir }, absolute.orEmpty("none"),
 		"Directory of snippets that are named as nginx-proxy names them in vhost.d."),
-	optionalPathSetting("nginx.conf-dir", func(c *Config) *string { return &c.Nginx.ConfDir },
+	one("nginx.conf-dir", func(c *Config) *string { return &c.Nginx.ConfDir }, absolute.orEmpty("none"),
 		"Directory of *.conf files for the http section, as nginx-proxy's conf.d."),
-	pathSetting("nginx.htpasswd-dir", func(c *Config) *string { return &c.Nginx.HtpasswdDir },
+	one("nginx.htpasswd-dir", func(c *Config) *string { return &c.Nginx.HtpasswdDir }, absolute,
 		"Password files that the label nagaya.auth may name."),
-	boolSetting("nginx.host-auth", func(c *Config) *bool { return &c.Nginx.HostAuth },
+	flag("nginx.host-auth", func(c *Config) *bool { return &c.Nginx.HostAuth },
 		"Ask for a password wherever nginx.htpasswd-dir holds a file that is named like the host, as nginx-proxy does."),
-	prefixesSetting("nginx.trusted-proxies", func(c *Config) *[]netip.Prefix { return &c.Nginx.TrustedProxies },
+	list("nginx.trusted-proxies", func(c *Config) *[]netip.Prefix { return &c.Nginx.TrustedProxies }, kind[netip.Prefix]{allowed: "addresses or CIDR ranges", parse: parsePrefix, format: netip.Prefix.String},
 		"Clients whose X-Forwarded-* headers are believed."),
-	durationSetting("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, time.Second, 24*time.Hour,
+	one("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, duration(time.Second, 24*time.Hour),
 		"How long an old nginx worker may go on serving its clients after a reload."),
-	durationSetting("nginx.stop-timeout", func(c *Config) *time.Duration { return &c.Nginx.StopTimeout }, time.Second, time.Hour,
+	one("nginx.stop-timeout", func(c *Config) *time.Duration { return &c.Nginx.StopTimeout }, duration(time.Second, time.Hour),
 		"How long nginx may finish what it has begun when it is stopped."),
-	intSetting("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, 1, 1024,
+	one("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, whole(1, 1024),
 		"Most old nginx workers that may still serve their clients after reloads; beyond it the oldest are ended."),
-	boolSetting("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
+	flag("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
 		"Stop nginx when the agent is stopped; false leaves it serving for the next agent. In the modes service and container nginx is never stopped."),
 
-	durationSetting("credit.every", func(c *Config) *time.Duration { return &c.Credit.Every }, time.Second, time.Minute,
+	one("credit.every", func(c *Config) *time.Duration { return &c.Credit.Every }, duration(time.Second, time.Minute),
 		"How often the processors are metered."),
-	durationSetting("credit.cloudwatch", func(c *Config) *time.Duration { return &c.Credit.CloudWatch }, time.Second, time.Hour,
+	one("credit.cloudwatch", func(c *Config) *time.Duration { return &c.Credit.CloudWatch }, duration(time.Second, time.Hour),
 		"How often CloudWatch is asked for the credit balance; its points are five minutes apart."),
-	pathSetting("credit.proc-dir", func(c *Config) *string { return &c.Credit.ProcDir }, "Where the host's /proc is mounted."),
-	pathSetting("credit.cgroup-dir", func(c *Config) *string { return &c.Credit.CgroupDir }, "Where the host's cgroups are mounted."),
+	one("credit.proc-dir", func(c *Config) *string { return &c.Credit.ProcDir }, absolute, "Where the host's /proc is mounted."),
+	one("credit.cgroup-dir", func(c *Config) *string { return &c.Credit.CgroupDir }, absolute, "Where the host's cgroups are mounted."),
 
-	creditsSetting("gate.reserve", func(c *Config) *float64 { return &c.Gate.Reserve },
+	one("gate.reserve", func(c *Config) *float64 { return &c.Gate.Reserve }, credits,
 		"Credits that batches must leave for the services; auto is an hour at full speed, at most a fifth of the largest balance."),
-	creditsSetting("gate.open-mark", func(c *Config) *float64 { return &c.Gate.OpenMark },
+	one("gate.open-mark", func(c *Config) *float64 { return &c.Gate.OpenMark }, credits,
 		"Credits that must be free above the reserve before the gate opens; it closes below half of them; auto is a twentieth of the largest balance."),
-	durationSetting("gate.horizon", func(c *Config) *time.Duration { return &c.Gate.Horizon }, time.Hour, 24*time.Hour,
+	one("gate.horizon", func(c *Config) *time.Duration { return &c.Gate.Horizon }, duration(time.Hour, 24*time.Hour),
 		"How far ahead the services' own need is kept safe."),
-	durationSetting("gate.dwell", func(c *Config) *time.Duration { return &c.Gate.Dwell }, time.Second, 6*time.Hour,
+	one("gate.dwell", func(c *Config) *time.Duration { return &c.Gate.Dwell }, duration(time.Second, 6*time.Hour),
 		"Shortest time between two changes of the gate, except to close it for safety."),
-	durationSetting("gate.stale-after", func(c *Config) *time.Duration { return &c.Gate.StaleAfter }, 5*time.Minute, 24*time.Hour,
+	one("gate.stale-after", func(c *Config) *time.Duration { return &c.Gate.StaleAfter }, duration(5*time.Minute, 24*time.Hour),
 		"Age of CloudWatch's newest point at which the balance counts as unknown, which closes the gate."),
-	floatSetting("gate.surplus-limit", func(c *Config) *float64 { return &c.Gate.SurplusLimit }, 0, 1e6,
+	one("gate.surplus-limit", func(c *Config) *float64 { return &c.Gate.SurplusLimit }, number(0, 1e6),
 		"Surplus credits, which cost money, that an unlimited instance may be charged and owe in a gate.surplus-period before batches are held; 0 is none, unless gate.surplus-dollars allows some."),
-	floatSetting("gate.surplus-dollars", func(c *Config) *float64 { return &c.Gate.SurplusDollars }, 0, 1e5,
+	one("gate.surplus-dollars", func(c *Config) *float64 { return &c.Gate.SurplusDollars }, number(0, 1e5),
 		"What that surplus may cost in US dollars; 0 is nothing, unless gate.surplus-limit allows some. Of two limits the lesser holds."),
-	wordSetting("gate.surplus-period", func(c *Config) *string { return &c.Gate.SurplusPeriod }, []string{"month", "day"},
+	one("gate.surplus-period", func(c *Config) *string { return &c.Gate.SurplusPeriod }, word("month", "day"),
 		"For which part of the calendar, in UTC, both limits are."),
-	autoSetting("gate.surplus-price", func(c *Config) *float64 { return &c.Gate.SurplusPrice }, "US dollars", 0.001, 10,
+	one("gate.surplus-price", func(c *Config) *float64 { return &c.Gate.SurplusPrice }, amount("US dollars", 0.001, 10),
 		"Price of a vCPU-hour of surplus; auto is AWS's for Linux: 0.05 for T2, T3 and T3a, 0.04 for T4g. Windows costs 0.096."),
-	floatSetting("gate.busy", func(c *Config) *float64 { return &c.Gate.Busy }, 0.01, 1,
+	one("gate.busy", func(c *Config) *float64 { return &c.Gate.Busy }, number(0.01, 1),
 		"On an instance without credits: share of all processors used by services at which the gate closes."),
-	listSetting("gate.windows", func(c *Config) *[]string { return &c.Gate.Windows },
-		"[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], such as 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00 UTC; none is always",
-		"When batches may start, by the wall clock of a time zone (UTC if none is named), whatever the credits are.", func(v string) error {
-			if !windowForm.MatchString(v) {
-				return fmt.Errorf("%q is not a window such as 22:00-06:00 Asia/Tokyo", v)
-			}
-			return nil
-		}),
-	wordSetting("gate.slow", func(c *Config) *string { return &c.Gate.Slow }, []string{"off", "quota", "pause"},
+	list("gate.windows", func(c *Config) *[]string { return &c.Gate.Windows }, text("[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], such as 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00 UTC; none is always", windowForm.MatchString,
+		"is not a window such as 22:00-06:00 Asia/Tokyo"),
+		"When batches may start, by the wall clock of a time zone (UTC if none is named), whatever the credits are."),
+	one("gate.slow", func(c *Config) *string { return &c.Gate.Slow }, word("off", "quota", "pause"),
 		"What becomes of batches that run when the services alone may need what must stay: nothing, a CPU quota, or a pause, until there is room again."),
-	boolSetting("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
+	flag("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
 		"Tell ECS: keep the attribute nagaya.batch=open|closed on this container instance."),
-	textSetting("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE },
-		"a name or ARN; empty is none",
-		"Tell AWS Batch: enable this compute environment while the gate is open, disable it while closed.", func(v string) error {
-			if v != "" && !batchName.MatchString(v) {
-				return fmt.Errorf("%q is not the name or ARN of a compute environment", v)
-			}
-			return nil
-		}),
-	wordSetting("gate.on-exit", func(c *Config) *string { return &c.Gate.OnExit }, []string{"closed", "unchanged"},
+	one("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE }, text("a name or ARN", batchName.MatchString, "is not the name or ARN of a compute environment").orEmpty("none"),
+		"Tell AWS Batch: enable this compute environment while the gate is open, disable it while closed."),
+	one("gate.on-exit", func(c *Config) *string { return &c.Gate.OnExit }, word("closed", "unchanged"),
 		"What ECS and AWS Batch are told when the agent is stopped: that the gate is closed, or nothing, so that a short stop disturbs nobody. The gate's file is closed either way."),
 
-	textSetting("metrics.listen", func(c *Config) *string { return &c.Metrics.Listen }, "address:port; empty is off",
-		"Where Prometheus metrics are served.", func(v string) error {
-			if v == "" {
-				return nil
-			}
-			if _, err := netip.ParseAddrPort(v); err != nil {
-				return fmt.Errorf("%q is not an address with a port, such as 127.0.0.1:9646", v)
-			}
-			return nil
-		}),
+	one("metrics.listen", func(c *Config) *string { return &c.Metrics.Listen }, kind[string]{
+		allowed: "address:port", parse: reading(func(v string) (string, error) { _, err := netip.ParseAddrPort(v); return v, err }, "is not an address with a port, such as 127.0.0.1:9646"), format: asIs,
+	}.orEmpty("off"),
+		"Where Prometheus metrics are served."),
 }
 
 var (
@@ -359,9 +252,25 @@ func isIPv4(v string) bool {
 	return err == nil && a.Is4()
 }
 
-func hostName(v string) error {
-	if !pattern.Host(v) {
-		return fmt.Errorf("%q is not a host name in lower case", v)
+// claimText checks an entry of address.claim.
+func claimText(v string) error {
+	what, at, placed := v, "", false
+	if i := strings.LastIndexByte(v, '@'); i >= 0 {
+		at = v[i+1:]
+		if placed = interfaceForm.MatchString(at) || isIPv4(at); placed {
+			what = v[:i]
+		}
 	}
-	return nil
+	switch {
+	case v == "", claimForm.MatchString(what), isIPv4(what):
+		return nil
+	case at != "" && !placed:
+		return fmt.Errorf("%q is neither a private IPv4 address nor a network interface (eni-…), behind @ in %q", at, v)
+	}
+	return fmt.Errorf("%q is neither an allocation id (eipalloc-…), nor an IPv4 address, nor tag:KEY=VALUE", v)
+}
+
+// host is a host name.
+func host(allowed string) kind[string] {
+	return text(allowed, pattern.Host, "is not a host name in lower case")
 }
