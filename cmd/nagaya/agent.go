@@ -1,24 +1,25 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nagaya-ecs/nagaya/agent"
-	"github.com/nagaya-ecs/nagaya/agent/config"
-	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -27,7 +28,7 @@ const memoryLimit = 64 << 20
 
 func (c *cli) agentVerb() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "agent", Short: "Run the agent", Args: noArgs,
+		Use: "agent", Short: "Run the agent",
 		Long: `Agent runs until it gets SIGTERM or SIGINT. SIGHUP reads the configuration again;
 a change of the file is also noticed by itself. Every setting may be given as a flag.
 
@@ -35,61 +36,58 @@ It logs to the journal where systemd runs it, else to stderr. A socket that syst
 opened for it (sd_listen_fds) is used if it is the one of run-dir.`,
 		Example: "  nagaya agent --address-claim eipalloc-0123456789abcdef0",
 	}
+	return c.settingsVerb(cmd, runAgent)
+}
+
+func runAgent(ctx context.Context, o agent.Options) (err error) {
+	// One processor is plenty, and an idle agent is mostly wake-ups: with more,
+	// each of them wakes a second thread to look whether there is work for it.
+	runtime.GOMAXPROCS(1)
+	debug.SetMemoryLimit(memoryLimit)
+	o.Level = new(slog.LevelVar)
+	o.Fields = new(systemd.Fields)
+	lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
+		Level: o.Level, ID: event.ID, Also: event.Journald(), Fields: o.Fields,
+	}), systemd.RepeatOptions{About: event.Abouts()})
+	defer lines.Flush()
+	o.Log = slog.New(lines)
+	if o.Notify, err = systemd.NewNotifier(); err != nil {
+		o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
+	}
+	o.Sockets = systemd.InheritedSockets()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	o.Reload = hup
+	begun := time.Now()
+	o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.Config.File)
+	err = agent.Run(ctx, o)
+	o.Log.Info("agent ends", event.Key, event.AgentStopped, "after", time.Since(begun).Round(time.Second).String(), "err", err)
+	return err
+}
+
+// settingsVerb gives a verb a flag for every setting; do gets the options that these and the
+// environment make.
+func (c *cli) settingsVerb(cmd *cobra.Command, do func(context.Context, agent.Options) error) *cobra.Command {
 	given := addSettings(cmd)
+	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := c.agentOptions(given())
+		s, err := c.sources(given())
 		if err != nil {
-			return err
+			return usage(err)
 		}
-		// One processor is plenty, and an idle agent is mostly wake-ups: with more,
-		// each of them wakes a second thread to look whether there is work for it.
-		runtime.GOMAXPROCS(1)
-		debug.SetMemoryLimit(memoryLimit)
-		o.Level = new(slog.LevelVar)
-		o.Fields = new(systemd.Fields)
-		lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
-			Level: o.Level, ID: event.ID, Also: event.Journald(), Fields: o.Fields,
-		}), systemd.RepeatOptions{About: event.Abouts()})
-		defer lines.Flush()
-		o.Log = slog.New(lines)
-		if o.Notify, err = systemd.NewNotifier(); err != nil {
-			o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
+		err = do(cmd.Context(), agent.Options{Config: s, Version: versionText()})
+		if errors.Is(err, agent.ErrConfig) {
+			return usage(err)
 		}
-		o.Sockets = systemd.InheritedSockets()
-		hup := make(chan os.Signal, 1)
-		signal.Notify(hup, syscall.SIGHUP)
-		defer signal.Stop(hup)
-		o.Reload = hup
-		begun := time.Now()
-		o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.Config.File)
-		err = agent.Run(cmd.Context(), o)
-		o.Log.Info("agent ends", event.Key, event.AgentStopped, "after", time.Since(begun).Round(time.Second).String(), "err", err)
-		return wrongConfig(err)
+		return err
 	}
 	return cmd
 }
 
-// agentOptions collects what the command line and the environment say.
-func (c *cli) agentOptions(flags []config.Value) (agent.Options, error) {
-	env, err := config.FromEnv(os.Environ(), spareEnv...)
-	if err != nil {
-		return agent.Options{}, usage(err)
-	}
-	return agent.Options{Config: load.Sources{File: c.configFile, Required: c.required(), Env: env, Environ: os.Environ(), Flags: flags}, Version: versionText()}, nil
-}
-
-// wrongConfig gives a wrong configuration its exit code.
-func wrongConfig(err error) error {
-	if errors.Is(err, agent.ErrConfig) {
-		return usage(err)
-	}
-	return err
-}
-
 func (c *cli) checkVerb() *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "check", Short: "Validate the configuration and the host without touching anything", Args: noArgs,
+		Use: "check", Short: "Validate the configuration and the host without touching anything",
 		Long: `Check reads the configuration, looks at Docker, the certificates and the containers
 once, renders nginx's configuration and lets nginx judge it in a scratch directory.
 It is the agent's own path, stopped before the swap.
@@ -97,52 +95,32 @@ It is the agent's own path, stopped before the swap.
 It exits with 0 when there is no error (warnings are printed), 1 when there is one,
 and 2 when the configuration itself is wrong.`,
 	}
-	given := addSettings(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := c.agentOptions(given())
+	asJSON := addJSON(cmd)
+	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {
+		p, err := agent.MakePreview(ctx, o, true)
 		if err != nil {
 			return err
 		}
-		p, err := agent.MakePreview(cmd.Context(), o, true)
-		if err != nil {
-			return wrongConfig(err)
-		}
-		return c.showCheck(p, asJSON)
-	}
-	return cmd
+		failed := slices.ContainsFunc(p.Problems, func(one problem.Problem) bool { return one.Severity == problem.Error })
+		return c.verdict(*asJSON, struct {
+			Hosts    int               `json:"hosts"`
+			Problems []problem.Problem `json:"problems"`
+		}{len(p.Table.Sites), p.Problems}, func() string { return checkText(p) }, failed)
+	})
 }
 
-func (c *cli) showCheck(p agent.Preview, asJSON bool) error {
-	severe := 0
+func checkText(p agent.Preview) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d hosts, %d of them live; nginx was asked\n", len(p.Table.Sites), len(p.Table.LiveHosts()))
 	for _, one := range p.Problems {
-		if one.Severity.String() == "error" {
-			severe++
-		}
+		fmt.Fprintf(&b, "%-8s %s: %s (%s)\n         → %s\n", one.Severity, one.Subject, one.Text, one.Code, one.Hint)
 	}
-	if asJSON {
-		if err := writeJSON(c.out, struct {
-			Hosts    int `json:"hosts"`
-			Problems any `json:"problems"`
-		}{len(p.Table.Sites), p.Problems}); err != nil {
-			return err
-		}
-	} else {
-		fmt.Fprintf(c.out, "%d hosts, %d of them live; nginx was asked\n", len(p.Table.Sites), len(p.Table.LiveHosts()))
-		for _, one := range p.Problems {
-			fmt.Fprintf(c.out, "%-8s %s: %s (%s)\n         → %s\n", one.Severity, one.Subject, one.Text, one.Code, one.Hint)
-		}
-	}
-	if severe > 0 {
-		return &exitError{code: exitNo}
-	}
-	return nil
+	return b.String()
 }
 
 func (c *cli) doctorVerb() *cobra.Command {
-	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing", Args: noArgs,
+		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing",
 		Long: `Doctor looks, in this order, at instance metadata and how it may be read, at the way to
 EC2's API, at the claimed addresses and every permission in AWS (by a dry run), at Docker,
 the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, the
@@ -153,52 +131,31 @@ It exits with 0 when nothing failed (warnings are printed), 1 when something did
 when the configuration itself is wrong. Run it as root, which may look at everything; what
 the agent's own user may not, is in the first check, while the agent runs.`,
 	}
-	given := addSettings(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := c.agentOptions(given())
+	asJSON := addJSON(cmd)
+	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {
+		r, err := agent.Examine(ctx, o)
 		if err != nil {
 			return err
 		}
-		r, err := agent.Examine(cmd.Context(), o)
-		if err != nil {
-			return wrongConfig(err)
-		}
-		if asJSON {
-			err = writeJSON(c.out, r)
-		} else {
-			_, err = io.WriteString(c.out, r.Text())
-		}
-		if err == nil && r.Count(doctor.Fail) > 0 {
-			err = &exitError{code: exitNo}
-		}
-		return err
-	}
-	return cmd
+		return c.verdict(*asJSON, r, r.Text, r.Count(doctor.Fail) > 0)
+	})
 }
 
 func (c *cli) renderVerb() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "render", Short: "Print the nginx configuration that would be written now", Args: noArgs,
+	return c.settingsVerb(&cobra.Command{
+		Use: "render", Short: "Print the nginx configuration that would be written now",
 		Long: `Render looks at Docker, the certificates and the containers once and prints every
 file of the configuration. Nothing is written and nginx is not asked; problems go
 to stderr.`,
-	}
-	given := addSettings(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		o, err := c.agentOptions(given())
+	}, func(ctx context.Context, o agent.Options) error {
+		p, err := agent.MakePreview(ctx, o, false)
 		if err != nil {
 			return err
-		}
-		p, err := agent.MakePreview(cmd.Context(), o, false)
-		if err != nil {
-			return wrongConfig(err)
 		}
 		for _, one := range p.Problems {
 			fmt.Fprintf(c.errs, "%s: %s: %s\n", one.Severity, one.Subject, one.Text)
 		}
 		_, err = fmt.Fprint(c.out, p.Tree.String())
 		return err
-	}
-	return cmd
+	})
 }

@@ -164,7 +164,7 @@ With --default it prints the file that documents every setting.`,
 				_, err := io.WriteString(c.out, defaultFile())
 				return err
 			}
-			r, err := c.resolve(nil)
+			r, err := c.resolve()
 			if err != nil {
 				return usage(err)
 			}
@@ -223,21 +223,20 @@ func addSettings(cmd *cobra.Command) func() []config.Value {
 	}
 }
 
-// required reports whether the configuration file was named by somebody and so
-// must exist.
-func (c *cli) required() bool { return c.configFile != defaultConfig }
-
-// resolve reads the configuration as it is without instance tags.
-func (c *cli) resolve(flags []config.Value) (config.Resolved, error) {
-	file, err := load.File(c.configFile, c.required())
-	if err != nil {
-		return config.Resolved{}, err
-	}
+// sources are what the configuration is read from, with these flags.
+func (c *cli) sources(flags []config.Value) (load.Sources, error) {
 	env, err := config.FromEnv(os.Environ(), spareEnv...)
+	return load.Sources{File: c.configFile, Required: c.configFile != defaultConfig, Env: env, Environ: os.Environ(), Flags: flags}, err
+}
+
+// resolve reads the configuration as it is without flags and instance tags.
+func (c *cli) resolve() (config.Resolved, error) {
+	s, err := c.sources(nil)
 	if err != nil {
 		return config.Resolved{}, err
 	}
-	return config.ResolveIn(os.Environ(), file, env, flags)
+	r, _, err := s.Resolve(nil)
+	return r, err
 }
 
 // addRunDir gives a verb that talks to the agent the flag that says where.
@@ -251,7 +250,7 @@ func (c *cli) addRunDir(cmd *cobra.Command) {
 func (c *cli) socketPath() string {
 	dir := c.runDir
 	if dir == "" {
-		r, err := c.resolve(nil)
+		r, err := c.resolve()
 		if c.unsure = err; err != nil {
 			r.Config = config.Default()
 			if s, ok := config.Find("run-dir"); ok && filepath.IsAbs(os.Getenv(s.Env())) {
@@ -265,7 +264,7 @@ func (c *cli) socketPath() string {
 
 // cgroupDir is where the host's control groups are mounted; as by default where the configuration has mistakes in it.
 func (c *cli) cgroupDir() string {
-	r, err := c.resolve(nil)
+	r, err := c.resolve()
 	if err != nil {
 		return config.Default().Credit.CgroupDir
 	}

@@ -114,7 +114,7 @@ func (c *cli) rehearse(f simulateFlags) (rehearsal.Options, []rehearsal.Policy, 
 	if o.Jobs, err = readJobs(f.jobs); err != nil {
 		return o, nil, err
 	}
-	r, err := c.resolve(nil)
+	r, err := c.resolve()
 	if err != nil {
 		return o, nil, err
 	}

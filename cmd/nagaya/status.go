@@ -44,11 +44,30 @@ func (c *cli) show(cmd *cobra.Command, asJSON bool, part func(report.Status) any
 	if err != nil {
 		return err
 	}
+	return c.print(asJSON, part(s), func() string { return text(s) })
+}
+
+// print prints v, for people or as JSON.
+func (c *cli) print(asJSON bool, v any, text func() string) error {
 	if asJSON {
-		return writeJSON(c.out, part(s))
+		return writeJSON(c.out, v)
 	}
-	_, err = io.WriteString(c.out, text(s))
+	_, err := io.WriteString(c.out, text())
 	return err
+}
+
+// verdict prints v and exits with 1 if it is a failure.
+func (c *cli) verdict(asJSON bool, v any, text func() string, failed bool) error {
+	err := c.print(asJSON, v, text)
+	if err == nil && failed {
+		err = &exitError{code: exitNo}
+	}
+	return err
+}
+
+// addJSON gives a verb the flag --json.
+func addJSON(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("json", false, "print JSON")
 }
 
 func writeJSON(w io.Writer, v any) error {
@@ -59,13 +78,10 @@ func writeJSON(w io.Writer, v any) error {
 
 // viewVerb makes a verb that shows one part of the status.
 func (c *cli) viewVerb(use, short, long string, part func(report.Status) any, text func(report.Status) string) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long, Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.show(cmd, asJSON, part, text) },
-	}
+	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArgs}
 	c.addRunDir(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	asJSON := addJSON(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.show(cmd, *asJSON, part, text) }
 	return cmd
 }
 
