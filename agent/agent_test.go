@@ -280,19 +280,19 @@ func TestSettled(t *testing.T) {
 		claimed := func(all ...address.ClaimReport) func(*report.Status) {
 			return func(s *report.Status) { s.Address = address.NewReport(all) }
 		}
-		here := address.ClaimReport{Claim: "x", Known: true, Holder: address.Holder{Kind: address.Self}}
-		elsewhere := address.ClaimReport{Claim: "x", Known: true, Decision: address.Decision{Action: address.Stay}}
+		here := address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Holder: address.Holder{Kind: address.Self}}}
+		elsewhere := address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Decision: address.Decision{Action: address.Stay}}}
 		for name, row := range map[string]struct {
 			change func(*report.Status)
 			want   bool
 		}{
 			"nothing is claimed":         {func(*report.Status) {}, true},
 			"nothing is known":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now()} }, false},
-			"EC2 was not asked":          {claimed(address.ClaimReport{Claim: "x"}), false},
+			"EC2 was not asked":          {claimed(address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x"}}), false},
 			"the address is here":        {claimed(here), true},
 			"the address is elsewhere":   {claimed(elsewhere), true},
-			"the address is being taken": {claimed(address.ClaimReport{Claim: "x", Known: true, Decision: address.Decision{Action: address.Take}}), false},
-			"the second one is not here": {claimed(here, address.ClaimReport{Claim: "y"}), false},
+			"the address is being taken": {claimed(address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Decision: address.Decision{Action: address.Take}}}), false},
+			"the second one is not here": {claimed(here, address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "y"}}), false},
 			"both are settled":           {claimed(here, elsewhere), true},
 			"it took too long":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now().Add(-readyPatience)} }, true},
 		} {
@@ -333,7 +333,7 @@ func TestSystemdIsToldOnce(t *testing.T) {
 	}
 	// The same line, and the same readiness, are not told again.
 	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true, Reloads: 1} })
-	a.board.write(func(s *status) { s.Address = address.Report{Claim: "x"} })
+	a.board.write(func(s *status) { s.Address = address.Report{ClaimStatus: address.ClaimStatus{Claim: "x"}} })
 	if got := heard(); got != "STATUS=0 of 0 hosts live, address unknown, gate undecided" {
 		t.Errorf("systemd was told %q", got)
 	}

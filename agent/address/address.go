@@ -69,6 +69,17 @@ type Holder struct {
 	LaunchedAt time.Time `json:"launched_at,omitzero"`
 }
 
+// String names the instance and its state, or else the kind of holder.
+func (h Holder) String() string {
+	switch {
+	case h.InstanceID == "":
+		return string(h.Kind)
+	case h.State == "":
+		return h.InstanceID
+	}
+	return h.InstanceID + " (" + h.State + ")"
+}
+
 // HolderKind tells the kinds of holders apart.
 type HolderKind string
 
@@ -92,9 +103,8 @@ func (h Holder) Gone() bool {
 	return false
 }
 
-// Report is what is known about the claimed addresses, for status and metrics.
-// The fields but Claims and Problems are about the first one.
-type Report struct {
+// ClaimStatus is who holds one claimed address, and what was decided about it.
+type ClaimStatus struct {
 	// Claim is empty when no address is claimed; nothing else is then filled in.
 	Claim  string `json:"claim,omitempty"`
 	Policy Policy `json:"policy,omitempty"`
@@ -111,28 +121,24 @@ type Report struct {
 	Decision Decision `json:"decision"`
 	// Moves counts the successful associations by this agent.
 	Moves int `json:"moves"`
+}
+
+// Held reports whether this instance has the address, as far as is known.
+func (s ClaimStatus) Held() bool { return s.Known && s.Holder.Kind == Self }
+
+// Report is what is known about the claimed addresses, for status and metrics.
+type Report struct {
+	// ClaimStatus is that of the first one.
+	ClaimStatus
 	// Claims are all claims, the first one too, in the order of the configuration.
 	Claims []ClaimReport `json:"claims,omitempty"`
 	// Problems are those of all claims.
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Held reports whether this instance has the first address, as far as is known.
-func (r Report) Held() bool { return r.Known && r.Holder.Kind == Self }
-
-// ClaimReport is what is known about one claimed address. Its fields mean what
-// those of Report do.
+// ClaimReport is what is known about one claimed address.
 type ClaimReport struct {
-	Claim     string    `json:"claim"`
-	Policy    Policy    `json:"policy"`
-	Known     bool      `json:"known"`
-	Address   Address   `json:"address"`
-	Holder    Holder    `json:"holder"`
-	Since     time.Time `json:"since,omitzero"`
-	CheckedAt time.Time `json:"checked_at,omitzero"`
-	NextCheck time.Time `json:"next_check,omitzero"`
-	Decision  Decision  `json:"decision"`
-	Moves     int       `json:"moves"`
+	ClaimStatus
 	// Place is where on this instance the address is or would be put.
 	Place Place `json:"place"`
 	// Verified is false from an association by this agent until EC2 has shown it.
@@ -147,19 +153,20 @@ type ClaimReport struct {
 	Problems      []problem.Problem `json:"problems,omitempty"`
 }
 
-// Held reports whether this instance has the address, as far as is known.
-func (r ClaimReport) Held() bool { return r.Known && r.Holder.Kind == Self }
+// All are the reports of all claims. A report without them tells of the first one alone.
+func (r Report) All() []ClaimReport {
+	if len(r.Claims) == 0 && r.Claim != "" {
+		return []ClaimReport{{ClaimStatus: r.ClaimStatus, Verified: true}}
+	}
+	return r.Claims
+}
 
 // NewReport puts the reports of all claims into one.
 func NewReport(claims []ClaimReport) Report {
 	if len(claims) == 0 {
 		return Report{}
 	}
-	f := claims[0]
-	r := Report{
-		Claim: f.Claim, Policy: f.Policy, Known: f.Known, Address: f.Address, Holder: f.Holder, Since: f.Since,
-		CheckedAt: f.CheckedAt, NextCheck: f.NextCheck, Decision: f.Decision, Moves: f.Moves, Claims: claims,
-	}
+	r := Report{ClaimStatus: claims[0].ClaimStatus, Claims: claims}
 	for _, c := range claims {
 		r.Problems = append(r.Problems, c.Problems...)
 	}

@@ -14,11 +14,10 @@ type Claim struct {
 	PublicIP     netip.Addr
 	TagKey       string
 	TagValue     string
-	// PrivateAddr is the private address of this instance that it is associated
-	// with, and InterfaceID the network interface. At most one of them is set;
-	// without either it goes to the next private address of the primary interface.
-	PrivateAddr netip.Addr
-	InterfaceID string
+	// Place has the private address of this instance that it is associated with, or the
+	// network interface. At most one of them is set; without either it goes to the next
+	// private address of the primary interface.
+	Place Place
 }
 
 // maxClaims bounds how many addresses one instance claims: no instance type has
@@ -43,7 +42,7 @@ func ParseClaims(texts []string) ([]Claim, error) {
 			return nil, fmt.Errorf("%q is claimed twice", c.bare().String())
 		}
 		named[c.bare()] = true
-		if at := c.place(); at != "" {
+		if at := c.Place.String(); at != "" {
 			if placed[at] {
 				return nil, fmt.Errorf("two addresses cannot go to one place: %q", at)
 			}
@@ -71,7 +70,7 @@ func ParseClaim(s string) (Claim, error) {
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
 		switch at, ok := parsePlace(s[i+1:]); {
 		case ok:
-			what, c = s[:i], at
+			what, c.Place = s[:i], at
 		case !strings.HasPrefix(s, "tag:"):
 			return Claim{}, fmt.Errorf("%q is neither a private IPv4 address nor eni-…, behind @ in %q", s[i+1:], s)
 		}
@@ -94,12 +93,12 @@ func ParseClaim(s string) (Claim, error) {
 	return c, nil
 }
 
-func parsePlace(s string) (Claim, bool) {
+func parsePlace(s string) (Place, bool) {
 	if rest, ok := strings.CutPrefix(s, "eni-"); ok && rest != "" && strings.Trim(rest, "0123456789abcdefghijklmnopqrstuvwxyz-") == "" {
-		return Claim{InterfaceID: s}, true
+		return Place{InterfaceID: s}, true
 	}
 	a, err := netip.ParseAddr(s)
-	return Claim{PrivateAddr: a}, err == nil && a.Is4()
+	return Place{PrivateAddr: a}, err == nil && a.Is4()
 }
 
 // IsZero reports whether no address is claimed.
@@ -107,15 +106,8 @@ func (c Claim) IsZero() bool { return c.bare() == Claim{} }
 
 // bare is the claim without its place.
 func (c Claim) bare() Claim {
-	c.PrivateAddr, c.InterfaceID = netip.Addr{}, ""
+	c.Place = Place{}
 	return c
-}
-
-func (c Claim) place() string {
-	if c.PrivateAddr.IsValid() {
-		return c.PrivateAddr.String()
-	}
-	return c.InterfaceID
 }
 
 // String writes what ParseClaim reads.
@@ -129,8 +121,8 @@ func (c Claim) String() string {
 	case c.TagKey != "":
 		s = "tag:" + c.TagKey + "=" + c.TagValue
 	}
-	if at := c.place(); at != "" {
-		s += "@" + at
+	if c.Place != (Place{}) {
+		s += "@" + c.Place.String()
 	}
 	return s
 }

@@ -27,14 +27,14 @@ func TestClaimForms(t *testing.T) {
 		}
 	}
 	c, _ := ParseClaim("tag:k=a@b@10.0.0.6")
-	if want := (Claim{TagKey: "k", TagValue: "a@b", PrivateAddr: ip("10.0.0.6")}); c != want {
+	if want := (Claim{TagKey: "k", TagValue: "a@b", Place: Place{PrivateAddr: ip("10.0.0.6")}}); c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
 }
 
 func TestSeveralClaims(t *testing.T) {
 	got, err := ParseClaims([]string{" eipalloc-1", "", "203.0.113.7@10.0.0.6 ", "tag:k=v"})
-	want := []Claim{{AllocationID: "eipalloc-1"}, {PublicIP: ip("203.0.113.7"), PrivateAddr: ip("10.0.0.6")}, {TagKey: "k", TagValue: "v"}}
+	want := []Claim{{AllocationID: "eipalloc-1"}, {PublicIP: ip("203.0.113.7"), Place: Place{PrivateAddr: ip("10.0.0.6")}}, {TagKey: "k", TagValue: "v"}}
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -102,7 +102,7 @@ func TestPlaces(t *testing.T) {
 		"nothing known":           {[]Want{claim("eipalloc-1")}, nil, []string{"!no private IPv4 address left"}},
 	} {
 		var got []string
-		for i, p := range PutOn(row.wants, row.own) {
+		for i, p := range AssignPlaces(row.wants, row.own) {
 			s := p.Place.String()
 			if p.Reason != "" {
 				if s = "!" + p.Reason; strings.Contains(p.Reason, row.want[i][1:]) {

@@ -54,14 +54,14 @@ type Placed struct {
 // not enough to place the claims, so that EC2 must say what else there is.
 func NeedInterfaces(claims []Claim, primary Interface) bool {
 	return len(claims) > 1 || slices.ContainsFunc(claims, func(c Claim) bool {
-		return c.InterfaceID != "" && c.InterfaceID != primary.ID || c.PrivateAddr.IsValid() && !slices.Contains(primary.PrivateAddrs, c.PrivateAddr)
+		return c.Place.InterfaceID != "" && c.Place.InterfaceID != primary.ID || c.Place.PrivateAddr.IsValid() && !slices.Contains(primary.PrivateAddrs, c.Place.PrivateAddr)
 	})
 }
 
-// PutOn says where each claim goes. An address that is here already stays where it
+// AssignPlaces says where each claim goes. An address that is here already stays where it
 // is. A claim that names its place gets that one. The others get the private
 // addresses of the first interface, the primary one, in order.
-func PutOn(wants []Want, own []Interface) []Placed {
+func AssignPlaces(wants []Want, own []Interface) []Placed {
 	if len(own) == 0 {
 		own = []Interface{{}}
 	}
@@ -73,8 +73,8 @@ func PutOn(wants []Want, own []Interface) []Placed {
 		}
 	}
 	for i, w := range wants {
-		if w.Here == (Place{}) && w.Claim.place() != "" {
-			all[i] = named(w.Claim, own)
+		if w.Here == (Place{}) && w.Claim.Place != (Place{}) {
+			all[i] = findPlace(w.Claim.Place, own)
 			switch at := all[i].Place.PrivateAddr; {
 			case all[i].Reason != "":
 			case taken[at]:
@@ -87,7 +87,7 @@ func PutOn(wants []Want, own []Interface) []Placed {
 	free := slices.DeleteFunc(slices.Clone(own[0].PrivateAddrs), func(a netip.Addr) bool { return taken[a] })
 	for i, w := range wants {
 		switch {
-		case w.Here != (Place{}) || w.Claim.place() != "":
+		case w.Here != (Place{}) || w.Claim.Place != (Place{}):
 		case len(free) > 0:
 			all[i].Place = Place{InterfaceID: own[0].ID, PrivateAddr: free[0]}
 			free = free[1:]
@@ -98,20 +98,20 @@ func PutOn(wants []Want, own []Interface) []Placed {
 	return all
 }
 
-// named finds the place that the claim names.
-func named(c Claim, own []Interface) Placed {
+// findPlace finds the place that a claim names among the interfaces.
+func findPlace(at Place, own []Interface) Placed {
 	for _, n := range own {
-		if c.InterfaceID == n.ID && n.ID != "" && len(n.PrivateAddrs) > 0 {
+		if at.InterfaceID == n.ID && n.ID != "" && len(n.PrivateAddrs) > 0 {
 			return Placed{Place: Place{InterfaceID: n.ID, PrivateAddr: n.PrivateAddrs[0]}}
 		}
-		if c.PrivateAddr.IsValid() && slices.Contains(n.PrivateAddrs, c.PrivateAddr) {
-			return Placed{Place: Place{InterfaceID: n.ID, PrivateAddr: c.PrivateAddr}}
+		if at.PrivateAddr.IsValid() && slices.Contains(n.PrivateAddrs, at.PrivateAddr) {
+			return Placed{Place: Place{InterfaceID: n.ID, PrivateAddr: at.PrivateAddr}}
 		}
 	}
-	if c.InterfaceID != "" {
-		return Placed{Reason: fmt.Sprintf("this instance has no network interface %s with a free private IPv4 address", c.InterfaceID)}
+	if at.InterfaceID != "" {
+		return Placed{Reason: fmt.Sprintf("this instance has no network interface %s with a free private IPv4 address", at.InterfaceID)}
 	}
-	return Placed{Reason: fmt.Sprintf("no network interface of this instance has the private address %s free", c.PrivateAddr)}
+	return Placed{Reason: fmt.Sprintf("no network interface of this instance has the private address %s free", at.PrivateAddr)}
 }
 
 // BorderGroup is the network border group of a zone of a Region: the Region for

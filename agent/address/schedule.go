@@ -110,9 +110,6 @@ func (s *State) pause(x Situation, every time.Duration, now time.Time, jitter fl
 	d := vary(every, every/200, jitter)
 	if s.Contested() {
 		d = min(standbyEvery*every, standbyMost)
-		if s.unconfirmed() {
-			d = 2 * every
-		}
 		if !s.Peer.HintedAt.IsZero() && now.Sub(s.Peer.HintedAt) < lag {
 			d = min(d, lossEvery)
 		}

@@ -27,7 +27,9 @@ func silent(x Situation) Situation {
 
 // held has been here for a day, and contested is with another instance.
 func held() *State {
-	return &State{Report: ClaimReport{Policy: Standby, Known: true, Verified: true, Address: Address{PublicIP: elastic}, Holder: Holder{Kind: Self}, Since: noon.Add(-24 * time.Hour)}}
+	return &State{Report: ClaimReport{Verified: true, ClaimStatus: ClaimStatus{
+		Policy: Standby, Known: true, Address: Address{PublicIP: elastic}, Holder: Holder{Kind: Self}, Since: noon.Add(-24 * time.Hour),
+	}}}
 }
 
 func contested() *State {
@@ -55,34 +57,33 @@ func TestSchedule(t *testing.T) {
 		every              time.Duration // zero is the default
 		addresses, holders time.Duration // from now
 	}{
-		"held":                                   {[]*State{held()}, shown(true), 0, 24 * DefaultEvery, never},
-		"held, asked seldom":                     {[]*State{held()}, shown(true), time.Minute, 6 * time.Minute, never},
-		"held, asked very seldom":                {[]*State{held()}, shown(true), time.Hour, time.Hour, never},
-		"just taken, not shown by EC2":           {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = noon })}, shown(true), 0, 100 * time.Millisecond, never},
-		"taken a while ago, not shown by EC2":    {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = ago(700 * time.Millisecond) })}, shown(true), 0, 700 * time.Millisecond, never},
-		"taken long ago, not shown by EC2":       {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = ago(time.Minute) })}, shown(true), 0, 2 * time.Second, never},
-		"just taken":                             {[]*State{with(held(), func(s *State) { s.Change.At = ago(5 * time.Second) })}, shown(true), 0, 40 * time.Second, never},
-		"taken and looked at again":              {[]*State{with(held(), func(s *State) { s.Change.At = ago(45 * time.Second) })}, shown(true), 0, 24 * DefaultEvery, never},
-		"just taken, not shown by metadata":      {[]*State{with(held(), func(s *State) { s.Change.At, s.Report.Since = ago(5*time.Second), ago(5*time.Second) })}, shown(false), 0, 12 * time.Second, never},
-		"held, metadata shows none for long":     {[]*State{held()}, shown(false), 0, 24 * DefaultEvery, never},
-		"probably lost":                          {[]*State{with(held(), func(s *State) { s.LostUntil = noon.Add(time.Second) })}, shown(false), 0, 5 * time.Second, never},
-		"probably lost for too long":             {[]*State{with(held(), func(s *State) { s.LostUntil = noon })}, shown(false), 0, 24 * DefaultEvery, never},
-		"held, metadata silent":                  {[]*State{held()}, silent(shown(true)), 0, 15 * time.Second, never},
-		"held, leaving":                          {[]*State{with(held(), func(s *State) { s.Written = Written{Tag: HolderTag{Leaving: true}, SeenAt: noon} })}, shown(true), 0, time.Minute, never},
-		"held, leaving for long":                 {[]*State{with(held(), func(s *State) { s.Written = Written{Tag: HolderTag{Leaving: true}, SeenAt: ago(10 * time.Minute)} })}, shown(true), 0, 24 * DefaultEvery, never},
-		"contested":                              {[]*State{contested()}, shown(false), 0, 30 * time.Minute, DefaultEvery},
-		"contested, asked often":                 {[]*State{contested()}, shown(false), time.Second, 124 * time.Second, time.Second},
-		"contested, but the policy waits":        {[]*State{with(contested(), func(s *State) { s.Report.Policy = Wait })}, shown(false), 0, DefaultEvery, never},
-		"contested, the holder does not show it": {[]*State{with(contested(), func(s *State) { s.Peer.Instance.PublicAddrs = nil })}, shown(false), 0, 2 * DefaultEvery, DefaultEvery},
-		"contested, a hint just now":             {[]*State{with(contested(), func(s *State) { s.Peer.HintedAt = ago(time.Second) })}, shown(false), 0, 5 * time.Second, DefaultEvery},
-		"contested, a hint some time ago":        {[]*State{with(contested(), func(s *State) { s.Peer.HintedAt = ago(15 * time.Second) })}, shown(false), 0, 30 * time.Minute, DefaultEvery},
-		"contested, the budget opens":            {[]*State{with(contested(), func(s *State) { s.Report.Spent = Budget{ago(50 * time.Second)} })}, shown(false), 0, 10 * time.Second, DefaultEvery},
-		"EC2 shows what was before a release":    {[]*State{with(contested(), func(s *State) { s.Outdated, s.Change.At = true, ago(time.Second) })}, shown(false), 0, time.Second, never},
-		"free":                                   {[]*State{free()}, shown(false), 0, DefaultEvery, never},
-		"free, the budget opens":                 {[]*State{with(free(), func(s *State) { s.Report.Spent = Budget{ago(58 * time.Second)} })}, shown(false), 0, 2 * time.Second, never},
-		"failed":                                 {[]*State{with(free(), func(s *State) { s.Failed = true })}, shown(false), 0, never, never},
-		"the soonest of several":                 {[]*State{held(), contested(), free()}, shown(true), 0, DefaultEvery, DefaultEvery},
-		"one failed":                             {[]*State{with(free(), func(s *State) { s.Failed = true }), held()}, shown(true), 0, 24 * DefaultEvery, never},
+		"held":                                {[]*State{held()}, shown(true), 0, 24 * DefaultEvery, never},
+		"held, asked seldom":                  {[]*State{held()}, shown(true), time.Minute, 6 * time.Minute, never},
+		"held, asked very seldom":             {[]*State{held()}, shown(true), time.Hour, time.Hour, never},
+		"just taken, not shown by EC2":        {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = noon })}, shown(true), 0, 100 * time.Millisecond, never},
+		"taken a while ago, not shown by EC2": {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = ago(700 * time.Millisecond) })}, shown(true), 0, 700 * time.Millisecond, never},
+		"taken long ago, not shown by EC2":    {[]*State{with(held(), func(s *State) { s.Report.Verified = false; s.Change.At = ago(time.Minute) })}, shown(true), 0, 2 * time.Second, never},
+		"just taken":                          {[]*State{with(held(), func(s *State) { s.Change.At = ago(5 * time.Second) })}, shown(true), 0, 40 * time.Second, never},
+		"taken and looked at again":           {[]*State{with(held(), func(s *State) { s.Change.At = ago(45 * time.Second) })}, shown(true), 0, 24 * DefaultEvery, never},
+		"just taken, not shown by metadata":   {[]*State{with(held(), func(s *State) { s.Change.At, s.Report.Since = ago(5*time.Second), ago(5*time.Second) })}, shown(false), 0, 12 * time.Second, never},
+		"held, metadata shows none for long":  {[]*State{held()}, shown(false), 0, 24 * DefaultEvery, never},
+		"probably lost":                       {[]*State{with(held(), func(s *State) { s.LostUntil = noon.Add(time.Second) })}, shown(false), 0, 5 * time.Second, never},
+		"probably lost for too long":          {[]*State{with(held(), func(s *State) { s.LostUntil = noon })}, shown(false), 0, 24 * DefaultEvery, never},
+		"held, metadata silent":               {[]*State{held()}, silent(shown(true)), 0, 15 * time.Second, never},
+		"held, leaving":                       {[]*State{with(held(), func(s *State) { s.Written = Written{Tag: HolderTag{Leaving: true}, SeenAt: noon} })}, shown(true), 0, time.Minute, never},
+		"held, leaving for long":              {[]*State{with(held(), func(s *State) { s.Written = Written{Tag: HolderTag{Leaving: true}, SeenAt: ago(10 * time.Minute)} })}, shown(true), 0, 24 * DefaultEvery, never},
+		"contested":                           {[]*State{contested()}, shown(false), 0, 30 * time.Minute, DefaultEvery},
+		"contested, asked often":              {[]*State{contested()}, shown(false), time.Second, 124 * time.Second, time.Second},
+		"contested, but the policy waits":     {[]*State{with(contested(), func(s *State) { s.Report.Policy = Wait })}, shown(false), 0, DefaultEvery, never},
+		"contested, a hint just now":          {[]*State{with(contested(), func(s *State) { s.Peer.HintedAt = ago(time.Second) })}, shown(false), 0, 5 * time.Second, DefaultEvery},
+		"contested, a hint some time ago":     {[]*State{with(contested(), func(s *State) { s.Peer.HintedAt = ago(15 * time.Second) })}, shown(false), 0, 30 * time.Minute, DefaultEvery},
+		"contested, the budget opens":         {[]*State{with(contested(), func(s *State) { s.Report.Spent = Budget{ago(50 * time.Second)} })}, shown(false), 0, 10 * time.Second, DefaultEvery},
+		"EC2 shows what was before a release": {[]*State{with(contested(), func(s *State) { s.Outdated, s.Change.At = true, ago(time.Second) })}, shown(false), 0, time.Second, never},
+		"free":                                {[]*State{free()}, shown(false), 0, DefaultEvery, never},
+		"free, the budget opens":              {[]*State{with(free(), func(s *State) { s.Report.Spent = Budget{ago(58 * time.Second)} })}, shown(false), 0, 2 * time.Second, never},
+		"failed":                              {[]*State{with(free(), func(s *State) { s.Failed = true })}, shown(false), 0, never, never},
+		"the soonest of several":              {[]*State{held(), contested(), free()}, shown(true), 0, DefaultEvery, DefaultEvery},
+		"one failed":                          {[]*State{with(free(), func(s *State) { s.Failed = true }), held()}, shown(true), 0, 24 * DefaultEvery, never},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if row.every == 0 {

@@ -74,7 +74,7 @@ const lag = 15 * time.Second
 // NewState is what is known about a claim at first.
 func NewState(c Claim, p Policy, m Memory) *State {
 	text := c.String()
-	return &State{Claim: c, Report: ClaimReport{Claim: text, Policy: p, Released: slices.Contains(m.Released, text), Spent: m.Spent[text]}}
+	return &State{Claim: c, Report: ClaimReport{ClaimStatus: ClaimStatus{Claim: text, Policy: p}, Released: slices.Contains(m.Released, text), Spent: m.Spent[text]}}
 }
 
 // Contested reports whether it depends on its holder whether the address may be taken.
@@ -98,8 +98,8 @@ func (s *State) Want() Want {
 
 // Misplaced reports whether the address is held here, but not where its claim says.
 func (s *State) Misplaced() bool {
-	a, c := s.Report.Address, s.Claim
-	return s.Report.Held() && (c.InterfaceID != "" && c.InterfaceID != a.InterfaceID || c.PrivateAddr.IsValid() && c.PrivateAddr != a.PrivateAddr)
+	a, at := s.Report.Address, s.Claim.Place
+	return s.Report.Held() && (at.InterfaceID != "" && at.InterfaceID != a.InterfaceID || at.PrivateAddr.IsValid() && at.PrivateAddr != a.PrivateAddr)
 }
 
 // KindOfHolder says who holds the address, seen from this instance.
@@ -189,16 +189,7 @@ func (s *State) Disassociated(now time.Time) {
 // HolderChanged reports whether what EC2 says now about the instance that holds the
 // address is a reason to look at the address itself.
 func (s *State) HolderChanged(is Instance) bool {
-	had := s.Peer.Instance
-	return is.ID == "" || is.State != s.Report.Holder.State || is.HintTag != had.HintTag ||
-		!s.unconfirmed() && !slices.Contains(is.PublicAddrs, s.Report.Address.PublicIP)
-}
-
-// unconfirmed reports whether EC2's answer about the holder does not show the address on
-// it, so that it cannot show a change.
-func (s *State) unconfirmed() bool {
-	is := s.Peer.Instance
-	return is.ID != "" && !slices.Contains(is.PublicAddrs, s.Report.Address.PublicIP)
+	return is.ID == "" || is.State != s.Report.Holder.State || is.HintTag != s.Peer.Instance.HintTag || !slices.Contains(is.PublicAddrs, s.Report.Address.PublicIP)
 }
 
 // Answered takes whether the holder answered over the network, and reports whether it has

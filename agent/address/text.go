@@ -9,21 +9,21 @@ import (
 
 // Text is the table of all claimed addresses for people, with local times.
 func (r Report) Text() string {
-	claims := r.Claims
-	if len(claims) == 0 {
-		if r.Claim == "" {
-			return "No address is claimed; set address.claim.\n"
-		}
-		claims = []ClaimReport{{
-			Claim: r.Claim, Policy: r.Policy, Known: r.Known, Address: r.Address, Holder: r.Holder, Since: r.Since,
-			CheckedAt: r.CheckedAt, NextCheck: r.NextCheck, Decision: r.Decision, Moves: r.Moves, Verified: true,
-		}}
+	if r.Claim == "" {
+		return "No address is claimed; set address.claim.\n"
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CLAIM\tADDRESS\tHOLDER\tSINCE\tPOLICY\tNEXT CHECK\tWHY")
-	for _, c := range claims {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Claim, c.addressWord(), c.holderWord(),
+	for _, c := range r.All() {
+		address, holder := "-", "not asked yet"
+		if c.Known {
+			address, holder = c.Address.PublicIP.String(), c.Holder.String()
+		}
+		if c.Held() {
+			holder = string(Self)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.Claim, address, holder,
 			clock(c.Since, time.DateTime), c.Policy, clock(c.NextCheck, time.TimeOnly), c.why())
 	}
 	_ = w.Flush()
@@ -38,27 +38,6 @@ func clock(t time.Time, layout string) string {
 		return "-"
 	}
 	return t.Local().Format(layout)
-}
-
-func (r ClaimReport) addressWord() string {
-	if !r.Known {
-		return "-"
-	}
-	return r.Address.PublicIP.String()
-}
-
-func (r ClaimReport) holderWord() string {
-	switch {
-	case !r.Known:
-		return "not asked yet"
-	case r.Holder.Kind == Self:
-		return "this instance"
-	case r.Holder.InstanceID == "":
-		return string(r.Holder.Kind)
-	case r.Holder.State == "":
-		return r.Holder.InstanceID
-	}
-	return r.Holder.InstanceID + " (" + r.Holder.State + ")"
 }
 
 // why is the last decision, and what else is worth knowing about it.

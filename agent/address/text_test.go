@@ -20,15 +20,21 @@ func TestTextOfSeveralClaims(t *testing.T) {
 	at := noon.Add(3 * time.Minute)
 	r := NewReport([]ClaimReport{
 		{
-			Claim: "eipalloc-1", Policy: Takeover, Known: true, Address: Address{PublicIP: ip("203.0.113.7")}, Holder: Holder{Kind: Self}, Verified: true, Released: true,
-			Since: noon, NextCheck: at, Decision: Decision{Action: Keep, Reason: "this instance holds it"},
+			ClaimStatus: ClaimStatus{
+				Claim: "eipalloc-1", Policy: Takeover, Known: true, Address: Address{PublicIP: ip("203.0.113.7")}, Holder: Holder{Kind: Self},
+				Since: noon, NextCheck: at, Decision: Decision{Action: Keep, Reason: "this instance holds it"},
+			},
+			Verified: true, Released: true,
 		},
 		{
-			Claim: "tag:k=v@10.0.0.6", Policy: Takeover, Known: true, Address: Address{PublicIP: ip("203.0.113.8")}, HolderLeaving: true,
-			Holder: Holder{Kind: Other, InstanceID: "i-other", State: "running"}, Since: noon, NextCheck: at, Decision: Decision{Action: Stay, Reason: "not ready"},
-			Problems: []problem.Problem{{Code: "address-failed", Subject: "address tag:k=v", Text: "no", Hint: "mend it"}},
+			ClaimStatus: ClaimStatus{
+				Claim: "tag:k=v@10.0.0.6", Policy: Takeover, Known: true, Address: Address{PublicIP: ip("203.0.113.8")},
+				Holder: Holder{Kind: Other, InstanceID: "i-other", State: "running"}, Since: noon, NextCheck: at, Decision: Decision{Action: Stay, Reason: "not ready"},
+			},
+			HolderLeaving: true,
+			Problems:      []problem.Problem{{Code: "address-failed", Subject: "address tag:k=v", Text: "no", Hint: "mend it"}},
 		},
-		{Claim: "203.0.113.9", Policy: Takeover},
+		{ClaimStatus: ClaimStatus{Claim: "203.0.113.9", Policy: Takeover}},
 	})
 	if !r.Held() || r.Claim != "eipalloc-1" || len(r.Problems) != 1 {
 		t.Errorf("report %+v", r)
@@ -45,7 +51,7 @@ address tag:k=v: address-failed: no
 	if d := cmp.Diff(want, r.Text()); d != "" {
 		t.Errorf("text (-want +got):\n%s", d)
 	}
-	old := Report{Claim: "eipalloc-1", Policy: Wait, Known: true, Address: Address{PublicIP: ip("203.0.113.7")}, Holder: Holder{Kind: Service}}
+	old := Report{ClaimStatus: ClaimStatus{Claim: "eipalloc-1", Policy: Wait, Known: true, Address: Address{PublicIP: ip("203.0.113.7")}, Holder: Holder{Kind: Service}}}
 	if got := old.Text(); !strings.Contains(got, "203.0.113.7  a service") {
 		t.Errorf("a report of the first claim alone:\n%s", got)
 	}

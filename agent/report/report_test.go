@@ -56,11 +56,11 @@ func healthy() Status {
 			Instance: identity.Instance{Known: true, ID: "i-0a1b2c3d4e5f60718", Type: "t3.small", Region: "eu-west-1", Zone: "eu-west-1a"},
 			ECS:      identity.ECS{Known: true, Cluster: "default"},
 		},
-		Address: address.Report{
+		Address: address.Report{ClaimStatus: address.ClaimStatus{
 			Claim: "tag:Name=nagaya", Policy: address.Takeover, Known: true, Since: noon.Add(-26 * time.Hour), CheckedAt: noon.Add(-time.Minute), Moves: 1,
 			Address: address.Address{AllocationID: "eipalloc-0123456789abcdef0", PublicIP: elastic},
 			Holder:  address.Holder{Kind: address.Self, InstanceID: "i-0a1b2c3d4e5f60718", State: "running"},
-		},
+		}},
 		Tasks: Tasks{At: noon.Add(-3 * time.Second), Complete: true, Running: 5, Batches: 1, ECSAgent: true},
 		Routes: route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{site("a.example.com", true), site("b.example.com", false)}}, Pools: route.Pools{
 			{Host: "a.example.com", Path: "/"}: pool("10.0.0.10:32768", "10.0.0.10:32769"), {Host: "b.example.com", Path: "/"}: pool("10.0.0.10:32770"),
@@ -101,7 +101,7 @@ func ailing() Status {
 
 func TestGoldens(t *testing.T) {
 	stopped := healthy()
-	stopped.Address = address.Report{Claim: "eipalloc-0123456789abcdef0"}
+	stopped.Address = address.Report{ClaimStatus: address.ClaimStatus{Claim: "eipalloc-0123456789abcdef0"}}
 	stopped.Identity.Instance, stopped.Identity.ECS = identity.Instance{}, identity.ECS{}
 	stopped.Nginx = nginx.Status{LastError: "bind() to 0.0.0.0:80 failed"}
 	stopped.Credit = credit.Report{Type: "t3.small", Burstable: true}
@@ -112,13 +112,13 @@ func TestGoldens(t *testing.T) {
 	several := healthy()
 	mine := several.Address
 	several.Address = address.NewReport([]address.ClaimReport{
-		{Claim: mine.Claim, Policy: mine.Policy, Known: true, Address: mine.Address, Holder: mine.Holder, Since: mine.Since, Released: true},
-		{
+		{Released: true, ClaimStatus: address.ClaimStatus{Claim: mine.Claim, Policy: mine.Policy, Known: true, Address: mine.Address, Holder: mine.Holder, Since: mine.Since}},
+		{ClaimStatus: address.ClaimStatus{
 			Claim: "203.0.113.11@10.0.0.11", Policy: mine.Policy, Known: true, Address: address.Address{PublicIP: elastic.Next()},
 			Holder:   address.Holder{Kind: address.Other, InstanceID: "i-0f9e8d7c6b5a40312", State: "running"},
 			Decision: address.Decision{Action: address.Stay, Reason: "its holder i-0f9e8d7c6b5a40312 is not older than this instance"},
-		},
-		{Claim: "203.0.113.12", Policy: mine.Policy},
+		}},
+		{ClaimStatus: address.ClaimStatus{Claim: "203.0.113.12", Policy: mine.Policy}},
 	})
 	for name, s := range map[string]Status{
 		"healthy": healthy(), "ailing": ailing(), "empty": {}, "stopped": stopped, "service": service, "several": several,

@@ -88,22 +88,18 @@ func heldOf(claims []address.ClaimReport) int {
 }
 
 func (s Status) addressLine() string {
-	a := s.Address
-	if n := len(a.Claims); n > 1 {
-		var all []string
-		for _, c := range a.Claims {
-			all = append(all, s.claimLine(c))
-		}
-		return fmt.Sprintf("%d of %d are held here\n%12s", heldOf(a.Claims), n, "") + strings.Join(all, fmt.Sprintf("\n%12s", ""))
+	var all []string
+	for _, c := range s.Address.All() {
+		all = append(all, s.claimLine(c))
 	}
-	if a.Claim == "" {
+	switch n := len(all); n {
+	case 0:
 		return "none is claimed (address.claim)"
+	case 1:
+		return all[0]
+	default:
+		return fmt.Sprintf("%d of %d are held here\n%12s", heldOf(s.Address.Claims), n, "") + strings.Join(all, fmt.Sprintf("\n%12s", ""))
 	}
-	one := address.ClaimReport{Claim: a.Claim, Policy: a.Policy, Known: a.Known, Address: a.Address, Holder: a.Holder, Since: a.Since, Decision: a.Decision}
-	if len(a.Claims) == 1 {
-		one = a.Claims[0]
-	}
-	return s.claimLine(one)
 }
 
 func (s Status) claimLine(a address.ClaimReport) string {
@@ -115,14 +111,7 @@ func (s Status) claimLine(a address.ClaimReport) string {
 	case a.Held():
 		return fmt.Sprintf("%s is held here since %s (policy %s)", a.Address.PublicIP, s.clock(a.Since), a.Policy)
 	}
-	holder := string(a.Holder.Kind)
-	if a.Holder.InstanceID != "" {
-		holder = a.Holder.InstanceID
-		if a.Holder.State != "" {
-			holder += " (" + a.Holder.State + ")"
-		}
-	}
-	return fmt.Sprintf("%s is held by %s: %s", a.Address.PublicIP, holder, a.Decision.Reason)
+	return fmt.Sprintf("%s is held by %s: %s", a.Address.PublicIP, a.Holder, a.Decision.Reason)
 }
 
 func (s Status) tasksLine() string {

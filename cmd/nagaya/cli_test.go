@@ -359,7 +359,7 @@ func TestViews(t *testing.T) {
 	now := time.Now()
 	p := &pretended{status: report.Status{Version: "9.9.9", StartedAt: now, At: now}}
 	p.status.Gate.Decision = gate.Decision{At: now, Since: now, Reason: "because"}
-	p.status.Address = address.Report{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait, Known: true}
+	p.status.Address = address.Report{ClaimStatus: address.ClaimStatus{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait, Known: true}}
 	dir := answers(t, p)
 	for args, want := range map[string]string{
 		"status":  "nagaya 9.9.9 on",
@@ -390,7 +390,9 @@ func TestViews(t *testing.T) {
 
 func TestRequestsForTheAddress(t *testing.T) {
 	p := &pretended{}
-	p.status.Address = address.NewReport([]address.ClaimReport{{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait}, {Claim: "203.0.113.7"}})
+	p.status.Address = address.NewReport([]address.ClaimReport{
+		{ClaimStatus: address.ClaimStatus{Claim: "eipalloc-0123456789abcdef0", Policy: address.Wait}}, {ClaimStatus: address.ClaimStatus{Claim: "203.0.113.7"}},
+	})
 	dir := answers(t, p)
 	const claim = "eipalloc-0123456789abcdef0"
 	for args, want := range map[string]address.Request{

@@ -771,7 +771,7 @@ func TestSeveralClaims(t *testing.T) {
 func TestClaimThatNamesItsPlace(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
-		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", PrivateAddr: netip.MustParseAddr("10.0.0.6")}}})
+		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", Place: address.Place{PrivateAddr: netip.MustParseAddr("10.0.0.6")}}}})
 		b.in.Put(b.now(true))
 		b.after(time.Second)
 		b.wantHeld(true)
@@ -811,7 +811,7 @@ func TestLossOnAnotherInterface(t *testing.T) {
 		w := small()
 		e := w.addresses["eipalloc-1"]
 		e.past = append(e.past, holds{at: time.Now(), assoc: "eipassoc-9", instance: "i-self", iface: "eni-extra", privateIP: "10.0.0.9"})
-		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", InterfaceID: "eni-extra"}}})
+		b := start(t, w, Options{Policy: address.Takeover, Claims: []address.Claim{{AllocationID: "eipalloc-1", Place: address.Place{InterfaceID: "eni-extra"}}}})
 		s := b.now(true)
 		s.Identity.Instance.Others = []identity.Interface{{ID: "eni-extra", PublicAddr: s.Identity.Instance.Primary.PublicAddr}}
 		s.Identity.Instance.Primary.PublicAddr = nil
@@ -1046,7 +1046,7 @@ func TestProve(t *testing.T) {
 			"free":          {prove(denied("DisassociateAddress"), one), []string{"warning address-denied"}},
 			"tell":          {prove(denied("CreateTags"), one), []string{"warning address-denied", "warning address-denied"}},
 			"unknown":       {prove(nil, one, address.Claim{AllocationID: "eipalloc-9"}), []string{"error address-not-found"}},
-			"no place":      {prove(nil, address.Claim{AllocationID: "eipalloc-1", InterfaceID: "eni-9"}), []string{"error address-no-private-ip"}},
+			"no place":      {prove(nil, address.Claim{AllocationID: "eipalloc-1", Place: address.Place{InterfaceID: "eni-9"}}), []string{"error address-no-private-ip"}},
 			"of a service":  {prove(nil, address.Claim{AllocationID: "eipalloc-nat"}), []string{"error address-of-a-service"}},
 		} {
 			if !slices.Equal(row.got, row.want) {

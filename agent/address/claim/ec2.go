@@ -3,6 +3,7 @@ package claim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // EC2 is the part of EC2's API that a claim needs.
@@ -90,24 +92,30 @@ func names(c address.Claim, a tagged) bool {
 // pick returns the one address that each claim names, or why it has none.
 func pick(claims []address.Claim, all []tagged, region string) ([]address.Address, []error) {
 	found, errs := make([]address.Address, len(claims)), make([]error, len(claims))
-	first := map[string]int{}
+	first := map[string]address.Claim{} // by allocation id
 	for i, c := range claims {
-		var hits []address.Address
+		var hits []string
 		for _, a := range all {
 			if names(c, a) {
-				hits = append(hits, a.Address)
+				found[i] = a.Address
+				hits = append(hits, fmt.Sprintf("%s (%s)", a.AllocationID, a.PublicIP))
 			}
 		}
-		if len(hits) != 1 {
-			errs[i] = notOne(hits, region)
+		other, twice := first[found[i].AllocationID]
+		switch {
+		case len(hits) == 0:
+			errs[i] = newFault("address-not-found", problem.Error, "check address.claim, the Region of this instance ("+region+") and that the address was not released or transferred",
+				"the claim names no Elastic IP of this account and Region")
+		case len(hits) > 1:
+			errs[i] = newFault("address-ambiguous", problem.Error, "let address.claim name one of them by its allocation id",
+				"the claim names %d Elastic IPs: %s", len(hits), strings.Join(hits[:min(len(hits), 5)], ", "))
+		case twice:
+			errs[i] = newFault("address-claimed-twice", problem.Error, "remove one of the two claims", "it names %s, which %q names too", found[i].AllocationID, other.String())
+		default:
+			first[found[i].AllocationID] = c
 			continue
 		}
-		found[i] = hits[0]
-		if j, ok := first[hits[0].AllocationID]; ok {
-			errs[i] = claimedTwice(hits[0].AllocationID, claims[j])
-			continue
-		}
-		first[hits[0].AllocationID] = i
+		found[i] = address.Address{}
 	}
 	return found, errs
 }

@@ -26,29 +26,6 @@ func newFault(code string, severity problem.Severity, hint, format string, args 
 	return &fault{problem.Problem{Code: code, Severity: severity, Hint: hint, Text: fmt.Sprintf(format, args...)}}
 }
 
-// notOne is the error of a claim that names no address, or several.
-func notOne(all []address.Address, region string) error {
-	if len(all) == 0 {
-		return newFault("address-not-found", problem.Error, "check address.claim, the Region of this instance ("+region+") and that the address was not released or transferred",
-			"the claim names no Elastic IP of this account and Region")
-	}
-	var names []string
-	for _, a := range all[:min(len(all), 5)] {
-		names = append(names, fmt.Sprintf("%s (%s)", a.AllocationID, a.PublicIP))
-	}
-	return newFault("address-ambiguous", problem.Error, "let address.claim name one of them by its allocation id", "the claim names %d Elastic IPs: %s", len(all), strings.Join(names, ", "))
-}
-
-// claimedTwice is the error of a claim that names the same address as another one.
-func claimedTwice(allocation string, other address.Claim) error {
-	return newFault("address-claimed-twice", problem.Error, "remove one of the two claims", "it names %s, which %q names too", allocation, other.String())
-}
-
-// lostRace is the error of an address that another instance took first.
-func lostRace() error {
-	return newFault("address-lost-race", problem.Warning, "who holds it is looked up again by itself", "another instance was quicker")
-}
-
 // placeError says why the address cannot come to its place on this instance; nil if it can.
 func placeError(a address.Address, at address.Placed, self identity.Instance) error {
 	group := address.BorderGroup(self.Region, self.Zone)
@@ -61,24 +38,6 @@ func placeError(a address.Address, at address.Placed, self identity.Instance) er
 			self.Primary.ID+") and to the host, or correct the place behind @ in address.claim", "%s", at.Reason)
 	}
 	return nil
-}
-
-// misplaced is the error of an address that is held, but not where its claim says.
-func misplaced(s *address.State) error {
-	if !s.Misplaced() {
-		return nil
-	}
-	return newFault("address-misplaced", problem.Warning, "correct the place in address.claim, or run 'nagaya address release --now' and 'nagaya address claim'",
-		"it is held on %s of %s, where the claim does not put it", s.Report.Address.PrivateAddr, s.Report.Address.InterfaceID)
-}
-
-// ofService is the error of an address that a service of AWS holds.
-func ofService(a address.Address) error {
-	by := "on network interface " + a.InterfaceID + ", which belongs to no instance (a NAT gateway, a load balancer, or an interface that is not attached)"
-	if a.ServiceManaged != "" {
-		by = "managed by a service of AWS (" + a.ServiceManaged + ")"
-	}
-	return newFault("address-of-a-service", problem.Error, "let address.claim name another Elastic IP, or disassociate this one from what holds it", "the address is %s, and is never taken from it", by)
 }
 
 // Explain turns an error of EC2, or of the way to it, into what the operator of this
@@ -107,7 +66,7 @@ func (c *claimer) explain(err error, claim string) problem.Problem {
 	case errors.As(err, &own):
 		p = own.Problem
 	case errors.As(err, &api):
-		c.explainAPI(&p, err, api)
+		p = c.explainAPI(p, err, api)
 	case strings.Contains(err.Error(), "get credentials"):
 		p.Code, p.Hint = "ec2-no-credentials", "attach an instance profile with a role to this instance; it is tried again by itself"
 	case errors.As(err, &network):
@@ -117,32 +76,37 @@ func (c *claimer) explain(err error, claim string) problem.Problem {
 	return p
 }
 
+// apiProblems are what the codes of EC2's errors mean.
+var apiProblems = map[string]problem.Problem{
+	"AuthFailure":                {Code: "address-not-ours", Severity: problem.Error, Hint: "normal for a minute after the first boot; if it stays, the address belongs to another account or service"},
+	"Resource.AlreadyAssociated": {Code: "address-lost-race", Hint: "another instance was quicker; who holds it is looked up again"},
+	"RequestLimitExceeded":       {Code: "ec2-throttled", Hint: "the account calls EC2 too often; it is tried again by itself"},
+	"Throttling":                 {Code: "ec2-throttled", Hint: "the account calls EC2 too often; it is tried again by itself"},
+	"RequestExpired":             {Code: "clock-wrong", Severity: problem.Error, Hint: "the clock of this host is wrong: let it follow 169.254.169.123 (chrony)"},
+}
+
 // explainAPI explains what EC2 answered.
-func (c *claimer) explainAPI(p *problem.Problem, err error, api smithy.APIError) {
+func (c *claimer) explainAPI(p problem.Problem, err error, api smithy.APIError) problem.Problem {
+	code := api.ErrorCode()
+	if known, ok := apiProblems[code]; ok {
+		p = known
+	}
 	action := "the call"
 	var op *smithy.OperationError
 	if errors.As(err, &op) {
 		action = "ec2:" + op.OperationName
 	}
-	p.Text = fmt.Sprintf("%s answered %s: %s", action, api.ErrorCode(), api.ErrorMessage())
-	switch code := api.ErrorCode(); {
+	p.Text = fmt.Sprintf("%s answered %s: %s", action, code, api.ErrorMessage())
+	switch {
 	case awserror.Denied(api):
 		p.Code, p.Text = "address-denied", "the instance's role may not call "+action
 		p.Hint = "add " + c.statement(action) + " to the role's policy, or the narrower statements of packaging/iam-policy.json"
-	case code == "AuthFailure":
-		p.Code, p.Hint = "address-not-ours", "normal for a minute after the first boot; if it stays, the address belongs to another account or service"
-		if address.Young(time.Since(c.started)) {
-			p.Severity = problem.Warning
-		}
+	case code == "AuthFailure" && address.Young(time.Since(c.started)):
+		p.Severity = problem.Warning
 	case code == "Resource.AlreadyAssociated" && strings.Contains(api.ErrorMessage(), "resource eni-"):
-		p.Code, p.Hint = "address-place-taken", "another Elastic IP is on that private address: disassociate it, or name another place behind @ in address.claim"
-	case code == "Resource.AlreadyAssociated":
-		p.Code, p.Severity, p.Hint = "address-lost-race", problem.Warning, "another instance was quicker; who holds it is looked up again"
-	case code == "RequestLimitExceeded", code == "Throttling":
-		p.Code, p.Severity, p.Hint = "ec2-throttled", problem.Warning, "the account calls EC2 too often; it is tried again by itself"
-	case code == "RequestExpired":
-		p.Code, p.Hint = "clock-wrong", "the clock of this host is wrong: let it follow 169.254.169.123 (chrony)"
+		p.Code, p.Severity, p.Hint = "address-place-taken", problem.Error, "another Elastic IP is on that private address: disassociate it, or name another place behind @ in address.claim"
 	}
+	return p
 }
 
 // statement is the policy statement that grants the action, as narrow as is known.

@@ -66,8 +66,10 @@ func (c *claimer) lookAtAddresses(ctx context.Context, described map[string]addr
 		if errs[i] == nil && !s.Outdated {
 			errs[i] = c.act(ctx, s, at)
 		}
-		if s.Failed = errs[i] != nil; !s.Failed {
-			errs[i] = misplaced(s)
+		s.Failed = errs[i] != nil
+		if !s.Failed && s.Misplaced() {
+			errs[i] = newFault("address-misplaced", problem.Warning, "correct the place in address.claim, or run 'nagaya address release --now' and 'nagaya address claim'",
+				"it is held on %s of %s, where the claim does not put it", s.Report.Address.PrivateAddr, s.Report.Address.InterfaceID)
 		}
 		if err := errs[i]; err != nil {
 			c.setProblem(s.Report.Claim, c.explain(err, s.Report.Claim), err)
@@ -160,7 +162,7 @@ func (c *claimer) places() []address.Placed {
 	for i, s := range c.states {
 		wants[i] = s.Want()
 	}
-	return address.PutOn(wants, own)
+	return address.AssignPlaces(wants, own)
 }
 
 // observe lets the state see something, and notices a loss.

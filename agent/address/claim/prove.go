@@ -96,7 +96,11 @@ func (p *prover) prove(ctx context.Context) {
 	places := p.places()
 	for i, s := range p.states {
 		if errs[i] == nil && s.Report.Holder.Kind == address.Service {
-			errs[i] = ofService(found[i])
+			by := "on network interface " + found[i].InterfaceID + ", which belongs to no instance (a NAT gateway, a load balancer, or an interface that is not attached)"
+			if service := found[i].ServiceManaged; service != "" {
+				by = "managed by a service of AWS (" + service + ")"
+			}
+			errs[i] = newFault("address-of-a-service", problem.Error, "let address.claim name another Elastic IP, or disassociate this one from what holds it", "the address is %s, and is never taken from it", by)
 		}
 		if errs[i] == nil {
 			errs[i] = placeError(found[i], places[i], p.self())

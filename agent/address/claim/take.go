@@ -46,7 +46,7 @@ func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
 	case err == nil:
 		return true, nil
 	case errorCode(err) == noAssociation:
-		return false, lostRace()
+		return false, newFault("address-lost-race", problem.Warning, "who holds it is looked up again by itself", "another instance was quicker")
 	case refused(err):
 		c.setProblem("free", problem.Problem{Code: "address-not-freed"}, err) // in the journal only
 		return false, nil

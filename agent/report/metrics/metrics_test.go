@@ -43,15 +43,15 @@ func sample() report.Status {
 			Notices:  []who.Notice{{Kind: who.Rebalance}},
 		},
 		Address: address.NewReport([]address.ClaimReport{
-			{
+			{ClaimStatus: address.ClaimStatus{
 				Claim: "eipalloc-0123456789abcdef0", Known: true, Moves: 2, Policy: address.Takeover, Since: noon, CheckedAt: noon.Add(500 * time.Millisecond),
 				Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.10")}, Holder: address.Holder{Kind: address.Self, InstanceID: "i-0a1b2c3d4e5f60718"},
-			},
-			{
-				Claim: "203.0.113.11", Known: true, Policy: address.Takeover, Since: noon, CheckedAt: noon, Released: true,
+			}},
+			{Released: true, ClaimStatus: address.ClaimStatus{
+				Claim: "203.0.113.11", Known: true, Policy: address.Takeover, Since: noon, CheckedAt: noon,
 				Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.11")}, Holder: address.Holder{Kind: address.Nobody},
-			},
-			{Claim: "203.0.113.12", Policy: address.Takeover},
+			}},
+			{ClaimStatus: address.ClaimStatus{Claim: "203.0.113.12", Policy: address.Takeover}},
 		}),
 
 		Tasks: report.Tasks{At: noon, Complete: true, Running: 5, Batches: 2},
