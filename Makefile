@@ -60,10 +60,10 @@ bench-idle: prepare build ## Measure the idle agent with 20 containers for a min
 
 # The second time with a newer nginx, and only what depends on that.
 .PHONY: bench-routes
-bench-routes: prepare build ## Measure what following containers takes and loses, with two nginx (15 minutes).
-	@newer=$$(.ci/sid-nginx); \
-	.ci/with-docker sh -c 'bin/nagaya-sim bench routes; first=$$?; \
-		bin/nagaya-sim bench routes --only a,e --nginx "$$1"; exit $$((first | $$?))' sh "$$newer"
+bench-routes: prepare build ## Measure what following containers takes and loses, peers beside, with two nginx (half an hour).
+	@newer=$$(.ci/sid-nginx); peers=$$(.ci/peers); \
+	.ci/with-docker sh -c 'bin/nagaya-sim bench routes --peers "$$2"; first=$$?; \
+		bin/nagaya-sim bench routes --peers "$$2" --only a,e,j,k --nginx "$$1"; exit $$((first | $$?))' sh "$$newer" "$$peers"
 
 .PHONY: bench-address
 bench-address: prepare build ## Measure what claiming and handing over an Elastic IP takes and loses, in network namespaces.

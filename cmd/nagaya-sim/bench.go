@@ -62,17 +62,18 @@ d the holder is cut off, e days, outages and crowds on a virtual clock.`,
 func benchRoutesVerb() *cobra.Command {
 	o := bench.RoutesOptions{}
 	c := &cobra.Command{
-		Use: "routes", Short: "What following containers takes and loses, the peers' figures beside", Args: cobra.NoArgs,
+		Use: "routes", Short: "What following containers takes and loses, with peers beside", Args: cobra.NoArgs,
 		Long: `Routes drives the program with a real Docker Engine and a real nginx, and prints what
-was measured, what the peers take for the same (docker-gen 0.17.2 with nginx 1.22.1,
-traefik 3.7.9, caddy-docker-proxy 2.13.1, measured the same way on the same kind of
-machine), and whether what must hold does. It fails if something does not.
+was measured and whether what must hold does. It fails if something does not. --peers
+names a directory with caddy-docker-proxy and docker-gen, as 'make bench-routes' fills
+it: the parts that say so measure them in turn with nagaya, on the same engine and by
+the same requests.
 
 The parts:
 
 ` + bench.PartsHelp() + `
 
-Without --only and --quick it takes about twelve minutes.`,
+Without --only and --quick it takes about twenty minutes.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
@@ -85,6 +86,7 @@ Without --only and --quick it takes about twelve minutes.`,
 	c.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`, e.g. a,b")
 	c.Flags().BoolVar(&o.Quick, "quick", false, "take fewer samples")
 	c.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
+	c.Flags().StringVar(&o.Peers, "peers", "", "the `directory` with the peers that are measured beside; default none")
 	c.Flags().StringVar(&o.Nginx, "nginx", "", "the nginx `binary` to measure with; default the one in PATH")
 	return c
 }

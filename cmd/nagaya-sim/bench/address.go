@@ -356,7 +356,7 @@ func (b *bench) holderDies(ctx context.Context) error {
 		}
 		took, last = append(took, d), s
 	}
-	b.timeLines = append(b.timeLines, "The holder's power goes off:\n"+last.String())
+	b.notes = append(b.notes, "The holder's power goes off:\n"+last.String())
 	b.add(Row{
 		What: "the holder is powered off; EC2 says it is stopped → the address has moved", Got: took.String(),
 		Bound: "≤ " + ms(goneTakes), Missed: took.at(1) > goneTakes, Figures: took.figures(),
@@ -436,7 +436,7 @@ func (b *bench) holderIsSilent(ctx context.Context) (err error) {
 	if err := t.finish(ctx, &s, &took, cut, standby, name); err != nil {
 		return err
 	}
-	b.timeLines = append(b.timeLines, fmt.Sprintf("The holder is cut off, address.unreachable is %s:\n", silence)+s.String())
+	b.notes = append(b.notes, fmt.Sprintf("The holder is cut off, address.unreachable is %s:\n", silence)+s.String())
 	b.add(Row{
 		What: fmt.Sprintf("the holder is cut off while EC2 calls it running; address.unreachable: %s", silence), Got: fmt.Sprintf("moved after %s", ms(took)),
 		Bound: "≤ " + ms(silentTakes), Missed: took > silentTakes, Figures: map[string]float64{"took": millis(took)},

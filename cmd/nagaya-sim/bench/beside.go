@@ -133,9 +133,9 @@ func (c *comparison) crowd(ctx context.Context, x *proxy, start func(*comparison
 			return err
 		}
 		m.reloads -= before
-		t, _, err := c.start(ctx, x, "next")
+		t, next, err := c.start(ctx, x, "next")
 		m.next = t.returned
-		return err
+		return errors.Join(err, c.Remove(ctx, next), inParallel(crowd, func(x stage.Container) error { return c.Remove(ctx, x.Name) }))
 	})
 	return m, err
 }
@@ -147,14 +147,14 @@ func (x *proxy) countReloads(ctx context.Context) (int, error) {
 	return x.reloads(ctx)
 }
 
-// startCreated makes all containers, waits a second, and starts them one by one.
+// startCreated makes all containers, waits a moment, and starts them one by one.
 func (c *comparison) startCreated(ctx context.Context, all []stage.Container) (last time.Time, err error) {
 	for _, x := range all {
 		if _, err := c.Create(ctx, x); err != nil {
 			return last, err
 		}
 	}
-	if err := pause(ctx, time.Second); err != nil {
+	if err := pause(ctx, settleTime); err != nil {
 		return last, err
 	}
 	for _, x := range all {
@@ -223,6 +223,10 @@ func (c *comparison) replace(ctx context.Context, x *proxy, n, perSecond int) (*
 		return nil, err
 	}
 	if _, err := c.firstAnswer(ctx, x, "app.test", name); err != nil {
+		return nil, err
+	}
+	// An old worker of this reload may not know the host yet.
+	if err := pause(ctx, settleTime); err != nil {
 		return nil, err
 	}
 	l := startLoad(ctx, visitor{c: c.client, fresh: true}, x.url("app.test"), perSecond)

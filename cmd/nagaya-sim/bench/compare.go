@@ -15,11 +15,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
 )
 
-const (
-	nagayaName = "nagaya"
-	caddyName  = "caddy-docker-proxy"
-)
-
 // proxy is a program that routes hosts to containers: nagaya, or a peer.
 type proxy struct {
 	name string
@@ -29,8 +24,6 @@ type proxy struct {
 	labels func(host string) map[string]string
 	// pid is the process that follows Docker.
 	pid int
-	// settle waits until the last change is live and no longer delays the next one.
-	settle func(context.Context) error
 	// reloads counts the configurations that went live; nil if the proxy does not tell.
 	reloads func(context.Context) (int, error)
 	// close ends it; nil for the agent, which the stage ends.
@@ -47,34 +40,40 @@ type comparison struct {
 }
 
 // compare starts nagaya and the peers on a stage, each with one site that stays.
-func (b *bench) compare(ctx context.Context) (c *comparison, err error) {
+func (b *bench) compare(ctx context.Context) (*comparison, error) {
 	p, err := b.begin(ctx, stage.Options{})
 	if err != nil {
 		return nil, err
 	}
-	c = &comparison{play: p}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.Close())
-		}
-	}()
-	if c.client, err = p.Client(); err != nil {
-		return nil, err
-	}
-	c.proxies = []*proxy{{
-		name: nagayaName, port: p.HTTPPort, pid: p.AgentPID(), settle: p.rest, reloads: p.reloads,
-		labels: func(host string) map[string]string { return map[string]string{"nagaya.host": host} },
-	}}
-	for _, x := range c.proxies {
-		site := c.container(x, "resident", "resident.test")
-		if _, err := c.Run(ctx, site); err != nil {
-			return nil, err
-		}
-		if _, err := c.firstAnswer(ctx, x, "resident.test", "resident"); err != nil {
-			return nil, err
-		}
+	c := &comparison{play: p}
+	if err := c.startProxies(ctx, b); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+func (c *comparison) startProxies(ctx context.Context, b *bench) (err error) {
+	if c.client, err = c.Client(); err != nil {
+		return err
+	}
+	c.proxies = []*proxy{{
+		name: nagayaName, port: c.HTTPPort, pid: c.AgentPID(), reloads: c.reloads,
+		labels: func(host string) map[string]string { return map[string]string{"nagaya.host": host} },
+	}}
+	peers, err := b.startPeers(c.play)
+	c.proxies = append(c.proxies, peers...)
+	if err != nil {
+		return err
+	}
+	for _, x := range c.proxies {
+		if _, err := c.Run(ctx, c.container(x, "resident", "resident.test")); err != nil {
+			return err
+		}
+		if _, err := c.firstAnswer(ctx, x, "resident.test", "resident"); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close ends the peers and the stage.
@@ -96,9 +95,13 @@ func (c *comparison) container(x *proxy, name, host string) stage.Container {
 	return made
 }
 
-// measure waits until a proxy has settled and stops the others while do runs.
+// settleTime is how long nothing changes before a proxy is measured: longer than the peers
+// collect events for.
+const settleTime = time.Second
+
+// measure stops the other proxies while do runs, a moment after the last change.
 func (c *comparison) measure(ctx context.Context, x *proxy, do func() error) error {
-	if err := x.settle(ctx); err != nil {
+	if err := pause(ctx, settleTime); err != nil {
 		return err
 	}
 	for _, other := range c.proxies {

@@ -12,9 +12,6 @@ import (
 // seenAgain is how long after the engine is back a new container may be unknown.
 const seenAgain = 2 * time.Second
 
-// peersOutage is what the peers do while the Docker API cannot be reached.
-const peersOutage = "caddy-docker-proxy loses live routes after 26 s; new ones after 16 s (docker-gen 1.0 s, traefik 1.1 s)"
-
 // outages takes the Docker API away: by cutting the line to an engine that goes on,
 // and by restarting an engine.
 func (b *bench) outages(ctx context.Context) error {
@@ -112,7 +109,7 @@ func (b *bench) outage(ctx context.Context, p *play, what string, interrupt func
 	l.stop()
 	seen := at.Sub(back)
 	b.add(Row{
-		What: what + "; a live route asked 50 times a second", Peers: peersOutage,
+		What:  what + "; a live route asked 50 times a second",
 		Got:   fmt.Sprintf("%d of %d requests failed%s; new container served %s after the API was back", len(l.bad), l.requests, l.first(), ms(seen)),
 		Bound: "no route lost; new ones ≤ " + ms(seenAgain), Missed: len(l.bad) > 0 || seen > seenAgain,
 		Figures: map[string]float64{"failed": float64(len(l.bad)), "requests": float64(l.requests), "seen": millis(seen)},

@@ -17,9 +17,6 @@ import (
 // to stop. ECS takes longer: it hears of the new one from its agent, then decides.
 const replaceGap = 500 * time.Millisecond
 
-// peersStop is what the peers lose when a container ends.
-const peersStop = "docker-gen 32 to 72 × 502 per stop; traefik 29 to 54"
-
 // replacements replaces a container again and again under load.
 func (b *bench) replacements(ctx context.Context) error {
 	for _, app := range []struct {
@@ -106,7 +103,6 @@ func (b *bench) replace(ctx context.Context, app string, args []string) (err err
 		way := [2]string{"keep-alive", "new connections"}[i]
 		b.add(Row{
 			What:  fmt.Sprintf("%d rolling replacements at 200 GET/s, %s; %s", n, way, app),
-			Peers: peersStop,
 			Got:   fmt.Sprintf("%d of %d failed%s; %d repeated by the client, %.1f reloads each", len(l.bad), l.requests, l.first(), l.repeated, float64(after-before)/float64(n)),
 			Bound: "0 failed", Missed: len(l.bad) > 0,
 			Figures: map[string]float64{"failed": float64(len(l.bad)), "requests": float64(l.requests), "repeated": float64(l.repeated), "reloads": float64(after - before), "n": float64(n)},
@@ -177,8 +173,7 @@ func (b *bench) lastStop(ctx context.Context) (err error) {
 		}
 	}
 	b.add(Row{
-		What:  "docker stop of the only container; app exits at once, 200 GET/s on new connections",
-		Peers: peersStop + "; caddy-docker-proxy route gone after 267 to 323 ms",
+		What: "docker stop of the only container; app exits at once, 200 GET/s on new connections",
 		Got: fmt.Sprintf("%d × 502 in %d stops, %d later than %s after kill; the last after p50 %s, max %s; then 503 with Retry-After; %d other failures",
 			bad-other, n, late, ms(badAfterKill), ms(clean.at(0.5)), ms(clean.at(1)), other),
 		Bound: "503 page; no 502 later than 200 ms after kill", Missed: late > 0 || other > 0,

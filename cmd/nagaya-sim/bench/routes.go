@@ -29,6 +29,9 @@ type RoutesOptions struct {
 	Bin string
 	// Nginx is the binary that the agent runs; empty is the one in PATH.
 	Nginx string
+	// Peers is the directory of the programs that nagaya is compared with; empty
+	// measures nagaya alone.
+	Peers string
 	// Only names the parts to be measured, by letter; empty is all of them.
 	Only []string
 	// Quick takes fewer samples.
@@ -112,8 +115,8 @@ type bench struct {
 	host Host
 	rows []Row
 	part string
-	// timeLines are told beneath the table.
-	timeLines []string
+	// notes are told beneath the table.
+	notes []string
 	// keepsIdle is whether this nginx can keep idle connections through a reload.
 	keepsIdle bool
 }
@@ -200,8 +203,8 @@ func (b *bench) result() error {
 	} else {
 		fmt.Fprintf(b.o.Out, "nginx %s, Docker Engine %s, %d cores, load %.1f, %s\n\n", b.host.Nginx, b.host.Docker, b.host.CPUs, b.host.Load, b.host.Time.Format(time.DateTime))
 		printTable(b.o.Out, b.rows)
-		for _, l := range b.timeLines {
-			fmt.Fprintf(b.o.Out, "\n%s", l)
+		for _, l := range b.notes {
+			fmt.Fprintf(b.o.Out, "\n%s\n", strings.TrimSpace(l))
 		}
 	}
 	var missed []string

@@ -24,7 +24,6 @@ func (b *bench) starts(ctx context.Context) error {
 	}
 	b.add(Row{
 		What: "docker start returned → first 200; nothing else there, plain HTTP", Got: alone.String(), Figures: alone.figures(),
-		Peers: "docker-gen 229 ms (222 to 246); caddy-docker-proxy 108 ms (106 to 115); traefik 58 ms (37 to 68)",
 		Bound: fmt.Sprintf("p50 ≤ %s; p90 ≤ %s", ms(startP50), ms(startP90)), Missed: alone.at(0.5) > startP50 || alone.at(0.9) > startP90,
 	})
 	beside, err := b.startsBeside(ctx, 20)

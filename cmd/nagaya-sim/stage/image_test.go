@@ -474,7 +474,7 @@ func TestImageOnANetworkOfItsOwn(t *testing.T) {
 		_, err := p.s.Docker.NetworkRemove(ctx, made.ID, client.NetworkRemoveOptions{})
 		must(t, err)
 	}()
-	port, _, err := freePorts()
+	port, _, err := FreePorts()
 	must(t, err)
 	p.run("-v", "/var/run/docker.sock:/var/run/docker.sock:ro", "-p", "80:80", "--network", name, "-e", "TRUST_DOWNSTREAM_PROXY=true", "-e", "LOG_JSON=true",
 		"-e", "DOCKER_CONTAINER_FILTERS=status=running,name=^/(near|apart|host|hidden)-,label="+stageLabel)

@@ -59,7 +59,7 @@ func TestEveryKindOfRoute(t *testing.T) {
 	routes := t.TempDir()
 	s, nginx := household(t, Options{Config: "routes: {dir: " + routes + "}\n"})
 	_, end := unbroken(t, s, "a.test", 25)
-	tcp, udp, err := freePorts()
+	tcp, udp, err := FreePorts()
 	must(t, err)
 
 	must(t, os.WriteFile(routes+"/elsewhere.yaml", []byte("elsewhere: {to: '"+elsewhere.Listener.Addr().String()+"', host: static.test}\n"), 0o644))

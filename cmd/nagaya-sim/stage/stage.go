@@ -99,7 +99,7 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 		}
 	}
 	if s.HTTPPort, s.HTTPSPort = 80, 443; s.host == nil {
-		if s.HTTPPort, s.HTTPSPort, err = freePorts(); err != nil {
+		if s.HTTPPort, s.HTTPSPort, err = FreePorts(); err != nil {
 			return nil, err
 		}
 	}
@@ -129,9 +129,9 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 	return s, nil
 }
 
-// freePorts finds two ports that nobody listens on, below Linux's range for
+// FreePorts finds two ports that nobody listens on, below Linux's range for
 // ports that are chosen by themselves: one of those could be taken meanwhile.
-func freePorts() (int, int, error) {
+func FreePorts() (int, int, error) {
 	var ports []int
 	for range 1000 {
 		port := 20_000 + rand.IntN(10_000)
