@@ -24,6 +24,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/internal/journalwords"
+	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // source is one package of the program as it is written.
@@ -295,7 +297,7 @@ func kindNames(all []*source) map[string]string {
 // same key everywhere.
 func TestWordsOfLogLines(t *testing.T) {
 	keys, used := map[string]bool{}, map[string]bool{"repeated": true, "credits": true}
-	for _, f := range event.Fields {
+	for _, f := range journalwords.Fields {
 		if keys[f.Key] {
 			t.Errorf("the key %s is in the table twice", f.Key)
 		}
@@ -307,13 +309,13 @@ func TestWordsOfLogLines(t *testing.T) {
 		for _, key := range said {
 			used[key] = true
 			if !keys[key] {
-				t.Errorf("%s: the key %s is not in event.Fields", at, key)
+				t.Errorf("%s: the key %s is not in journalwords.Fields", at, key)
 			}
 		}
 		for _, e := range events {
 			happen[e] = true
-			if event.ID(e) == "" {
-				t.Errorf("%s: the event %s has no MESSAGE_ID in event.Kinds", at, e)
+			if systemd.MessageID(e) == "" {
+				t.Errorf("%s: the event %s has no MESSAGE_ID in systemd/nagaya.catalog", at, e)
 			}
 		}
 	}
@@ -337,7 +339,7 @@ func TestWordsOfLogLines(t *testing.T) {
 			t.Errorf("nothing has the key %s", key)
 		}
 	}
-	for _, k := range event.Kinds {
+	for _, k := range journalwords.Kinds {
 		if !happen[k.Name] {
 			t.Errorf("nothing logs the event %s", k.Name)
 		}
@@ -395,15 +397,15 @@ func TestWordsOfProblems(t *testing.T) {
 		}
 	}
 	known := map[string]bool{}
-	for _, p := range event.Problems {
-		known[p.Name] = true
-		if at[p.Name] == "" {
-			t.Errorf("no problem has the code %s any more: remove it from event.Problems and systemd/nagaya.catalog", p.Name)
+	for _, p := range journalwords.Problems {
+		known[p] = true
+		if at[p] == "" {
+			t.Errorf("no problem has the code %s any more: remove it from journalwords.Problems and systemd/nagaya.catalog", p)
 		}
 	}
 	for _, code := range slices.Sorted(maps.Keys(at)) {
 		if !known[code] {
-			t.Errorf("%s: the problem %s needs a row in event.Problems and an entry in systemd/nagaya.catalog, both with the MESSAGE_ID that 'journalctl --new-id128' makes", at[code], code)
+			t.Errorf("%s: the problem %s needs a row in journalwords.Problems and an entry in systemd/nagaya.catalog, with the MESSAGE_ID that 'journalctl --new-id128' makes", at[code], code)
 		}
 	}
 }
@@ -431,7 +433,11 @@ var catalogField = regexp.MustCompile(`@([A-Z_]+)@`)
 // What 'journalctl -x' explains is what the program logs, with fields that the entry has.
 func TestWordsOfTheCatalog(t *testing.T) {
 	have := catalog(t)
-	kinds := slices.Concat(event.Kinds, event.Problems)
+	var kinds []string
+	for _, k := range journalwords.Kinds {
+		kinds = append(kinds, k.Name)
+	}
+	kinds = append(kinds, journalwords.Problems...)
 	if len(have) != len(kinds) {
 		t.Errorf("%d entries for %d kinds", len(have), len(kinds))
 	}
@@ -463,8 +469,8 @@ func TestWordsOfTheCatalog(t *testing.T) {
 	stamped := []string{"instance"}
 	seen := map[string]bool{}
 	for i, e := range have {
-		if i < len(kinds) && (kinds[i].Name != e.name || kinds[i].ID != e.id) {
-			t.Fatalf("entry %d is %s (%s), and in package event %s (%s)", i, e.name, e.id, kinds[i].Name, kinds[i].ID)
+		if i < len(kinds) && (kinds[i] != e.name || systemd.MessageID(e.name) != e.id) {
+			t.Fatalf("entry %d is %s (%s), and in package journalwords %s (%s)", i, e.name, e.id, kinds[i], systemd.MessageID(e.name))
 		}
 		if seen[e.id] || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(e.id) {
 			t.Errorf("%s: %q is no MESSAGE_ID of its own", e.name, e.id)
@@ -476,7 +482,7 @@ func TestWordsOfTheCatalog(t *testing.T) {
 			}
 		}
 		may := slices.Concat(fields[e.name], stamped)
-		if i >= len(event.Kinds) {
+		if i >= len(journalwords.Kinds) {
 			may = []string{"subject"}
 		}
 		for _, m := range catalogField.FindAllStringSubmatch(e.text, -1) {
@@ -496,16 +502,11 @@ func TestWordsOfTheCatalog(t *testing.T) {
 func TestAHealthyDayIsShort(t *testing.T) {
 	const most = 200
 	lines := 0
-	for _, k := range event.Kinds {
+	for _, k := range journalwords.Kinds {
 		lines += k.Daily
 	}
 	if lines >= most || lines < most/2 {
 		t.Errorf("%d lines a day; want less than %d, and a count that is not blind", lines, most)
-	}
-	for _, p := range event.Problems {
-		if p.Daily != 0 {
-			t.Errorf("a healthy day has no problem %s", p.Name)
-		}
 	}
 }
 
@@ -539,8 +540,8 @@ func printable(t *testing.T) map[string][]printed {
 		}
 		can[kind] = append(can[kind], one)
 	}
-	for _, p := range event.Problems {
-		can[p.Name] = ofProblem
+	for _, p := range journalwords.Problems {
+		can[p] = ofProblem
 	}
 	return can
 }
@@ -595,7 +596,7 @@ func TestDocsOfTroublesPrintWhatTheProgramLogs(t *testing.T) {
 			if command, ok := strings.CutPrefix(line, "$ "); ok {
 				may, explained = nil, nil
 				for _, m := range asked.FindAllStringSubmatch(command, -1) {
-					if event.ID(m[1]) == "" {
+					if systemd.MessageID(m[1]) == "" {
 						t.Errorf("%s: there is no event %s", file, m[1])
 					}
 					may = append(may, can[m[1]]...)
@@ -660,7 +661,7 @@ func fieldTable() string {
 	var b strings.Builder
 	b.WriteString("| field | meaning |\n|---|---|\n")
 	also := event.Journald()
-	for _, f := range event.Fields {
+	for _, f := range journalwords.Fields {
 		name := "`NAGAYA_" + strings.ToUpper(f.Key) + "`"
 		if also[f.Key] != "" {
 			name += ", `" + also[f.Key] + "`"

@@ -49,3 +49,22 @@ func TestSystemdTakesTheCatalog(t *testing.T) {
 		}
 	}
 }
+
+func TestMessageID(t *testing.T) {
+	if got := MessageID("agent-started"); got != "76e77a7107a64cf1ae3f02d457ee2fa2" {
+		t.Errorf("agent-started has %q", got)
+	}
+	if got := MessageID("no-such-event"); got != "" {
+		t.Errorf("what is no event has %q", got)
+	}
+	seen := map[string]string{}
+	for name, id := range messageIDs() {
+		if !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(name) || !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(id) {
+			t.Errorf("%q has %q", name, id)
+		}
+		if seen[id] != "" {
+			t.Errorf("%s and %s have one id", name, seen[id])
+		}
+		seen[id] = name
+	}
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // patience bounds what another part of the program is asked for.
@@ -102,7 +103,7 @@ func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Re
 	}
 	x.Add(Cgroup(c.Credit.CgroupDir))
 	x.Add(credits...)
-	x.Add(Journal("", event.ID(event.AgentStarted))...)
+	x.Add(Journal("", systemd.MessageID(event.AgentStarted))...)
 	return x.Report
 }
 

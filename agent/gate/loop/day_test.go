@@ -14,6 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/internal/journalwords"
 )
 
 // linesByKind counts JSON log lines by the kind of their event.
@@ -73,7 +74,7 @@ func TestTheGateOfAHealthyDay(t *testing.T) {
 		}
 		lines := linesByKind(t, &log)
 		t.Log(lines)
-		for _, k := range event.Kinds {
+		for _, k := range journalwords.Kinds {
 			if lines[k.Name] > k.Daily {
 				t.Errorf("%d lines of %s; a healthy day has %d", lines[k.Name], k.Name, k.Daily)
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/internal/journalwords"
 )
 
 // healthyDay counts the lines of the journal, systemd's about the unit too, that what a
@@ -94,7 +95,7 @@ func healthyDay(m *machine) {
 	m.sh("mv /root/before.yaml /etc/nagaya/nagaya.yaml; nagaya reload")
 
 	ofGate := 0
-	for _, k := range event.Kinds {
+	for _, k := range journalwords.Kinds {
 		switch k.Name {
 		case event.GateOpened, event.GateClosed, event.GateNoted, event.OfJob("waiting"), event.OfJob("admitted"), event.OfJob("running"), event.OfJob("done"):
 			ofGate += k.Daily
