@@ -1,0 +1,125 @@
+// Package doctest compares the samples of the documents with what the program prints. It
+// is for tests alone and is never linked into the program.
+package doctest
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
+)
+
+// Troubles is the document with the journal's lines.
+const Troubles = "docs/troubleshooting.md"
+
+// Read returns a document by its path from the top directory of the repository.
+func Read(t testing.TB, file string) string {
+	t.Helper()
+	top, err := testenv.Top()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(top, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Sample is one command of a document, and what it prints there.
+type Sample struct {
+	Command string
+	Lines   []string
+}
+
+var fenced = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
+
+// Samples are those of a page: in a block without a language, what follows "$ ".
+func Samples(page string) []Sample {
+	var all []Sample
+	for _, block := range fenced.FindAllStringSubmatch(page, -1) {
+		begun := false
+		for line := range strings.Lines(block[1]) {
+			line = strings.TrimSuffix(line, "\n")
+			if command, is := strings.CutPrefix(line, "$ "); is {
+				begun = true
+				all = append(all, Sample{Command: command})
+			} else if begun {
+				last := &all[len(all)-1]
+				last.Lines = append(last.Lines, line)
+			}
+		}
+	}
+	return all
+}
+
+var asked = regexp.MustCompile(`NAGAYA_EVENT=([a-z0-9-]+)`)
+
+// Events are the events that the command asks the journal for.
+func (s Sample) Events() []string {
+	var all []string
+	for _, m := range asked.FindAllStringSubmatch(s.Command, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// prefixed is what journalctl prints before a line, unless it is told to leave it out.
+var prefixed = regexp.MustCompile(`^\w{3} \d\d \d\d:\d\d:\d\d \S+ nagaya\[\d+\]: `)
+
+// Logged checks that the page about troubles shows the line for the event. Times, ids and
+// numbers of processes may differ; a line there that ends in " …" goes on with more keys.
+// A word of the test's own, such as a port or a directory, is replaced first: words are
+// pairs of what the line says and what the page says in its place.
+func Logged(t testing.TB, event, line string, words ...string) {
+	t.Helper()
+	line = strings.NewReplacer(words...).Replace(line)
+	var shown []string
+	for _, s := range Samples(Read(t, Troubles)) {
+		for _, e := range s.Events() {
+			if e != event {
+				continue
+			}
+			for _, have := range s.Lines {
+				have = prefixed.ReplaceAllString(have, "")
+				if same(have, line) {
+					return
+				}
+				shown = append(shown, have)
+			}
+		}
+	}
+	t.Errorf("%s does not show what is logged for %s:\n%s\nbut\n%s", Troubles, event, line, strings.Join(shown, "\n"))
+}
+
+func same(shown, printed string) bool {
+	if begin, more := strings.CutSuffix(shown, " …"); more {
+		return strings.HasPrefix(Normal(printed), Normal(begin)+" ")
+	}
+	return Normal(shown) == Normal(printed)
+}
+
+// variable are the parts of a text that differ each time, and what stands for them.
+var variable = []struct {
+	form *regexp.Regexp
+	as   string
+}{
+	{regexp.MustCompile(`\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d| [+-]\d{4} [A-Z]+)?`), "TIME"},
+	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\b`), "TIME"},
+	{regexp.MustCompile(`\b(took|after|retry_in)=(\d+(\.\d+)?(ns|µs|ms|s|m|h))+`), "$1=DURATION"},
+	{regexp.MustCompile(`\b(pid=|process )\d+\b`), "${1}PID"},
+	{regexp.MustCompile(`\b(i|eipalloc|eipassoc|eni|vpc)-([0-9a-f]{8,}|ID)\b`), "$1-ID"},
+	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "ID"},
+	{regexp.MustCompile(`\b[0-9a-f]{12,64}\b`), "ID"},
+}
+
+// Normal replaces times, ids and numbers of processes by words.
+func Normal(text string) string {
+	for _, v := range variable {
+		text = v.form.ReplaceAllString(text, v.as)
+	}
+	return text
+}
