@@ -41,7 +41,7 @@ var nouns = []string{
 var tools = []string{"agent/latest", "agent/backoff", "agent/atomicfile", "agent/lock", "agent/proc", "agent/cgroup", "agent/awserror", "systemd"}
 
 // aids are for tests alone: nothing but tests and other aids imports them.
-var aids = []string{"internal/testenv", "nginx/nginxtest", "internal/doctest"}
+var aids = []string{"internal/testenv", "nginx/nginxtest", "internal/doctest", "internal/journalwords"}
 
 // told are the packages by which the demonstration understands what the program and
 // its nginx say of themselves.
@@ -256,6 +256,7 @@ var kept = map[string]string{
 	module + "agent/simaws":            "the simulated cloud",
 	module + "internal/testenv":        "what tests need",
 	module + "internal/doctest":        "compares samples of documents",
+	module + "internal/journalwords":   "what the documents say of the journal",
 	module + "nginx/nginxtest":         "chooses the nginx of tests",
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",

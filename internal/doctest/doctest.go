@@ -3,11 +3,16 @@
 package doctest
 
 import (
+	"cmp"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
@@ -73,26 +78,82 @@ var prefixed = regexp.MustCompile(`^\w{3} \d\d \d\d:\d\d:\d\d \S+ nagaya\[\d+\]:
 // Logged checks that the page about troubles shows the line for the event. Times, ids and
 // numbers of processes may differ; a line there that ends in " …" goes on with more keys.
 // A word of the test's own, such as a port or a directory, is replaced first: words are
-// pairs of what the line says and what the page says in its place.
+// pairs of what the line says and what the page says in its place. Where DOCTEST_UPDATE is
+// set, the page is corrected instead.
 func Logged(t testing.TB, event, line string, words ...string) {
 	t.Helper()
 	line = strings.NewReplacer(words...).Replace(line)
 	var shown []string
 	for _, s := range Samples(Read(t, Troubles)) {
-		for _, e := range s.Events() {
-			if e != event {
-				continue
-			}
+		if slices.Contains(s.Events(), event) {
 			for _, have := range s.Lines {
 				have = prefixed.ReplaceAllString(have, "")
 				if same(have, line) {
 					return
 				}
-				shown = append(shown, have)
+				if !strings.HasPrefix(have, "░░") {
+					shown = append(shown, have)
+				}
 			}
 		}
 	}
-	t.Errorf("%s does not show what is logged for %s:\n%s\nbut\n%s", Troubles, event, line, strings.Join(shown, "\n"))
+	if os.Getenv("DOCTEST_UPDATE") != "" && len(shown) > 0 {
+		replace(t, nearest(shown, line), line)
+		return
+	}
+	t.Errorf("%s does not show what is logged for %s (DOCTEST_UPDATE=1 corrects it):\n%s\nbut\n%s", Troubles, event, line, strings.Join(shown, "\n"))
+}
+
+// nearest is the line that begins most alike.
+func nearest(lines []string, line string) string {
+	alike := func(s string) int {
+		n := 0
+		for n < len(s) && n < len(line) && s[n] == line[n] {
+			n++
+		}
+		return n
+	}
+	return slices.MaxFunc(lines, func(a, b string) int { return cmp.Compare(alike(a), alike(b)) })
+}
+
+var (
+	longID = regexp.MustCompile(`\b([0-9a-f]{12})[0-9a-f]{52}\b`)
+	key    = regexp.MustCompile(` [a-z_]+=("(\\.|[^"\\])*"|\S+)`)
+)
+
+// replace puts the line in the place of another one of the page, with short ids, and with
+// as many keys if not all are shown.
+func replace(t testing.TB, old, line string) {
+	t.Helper()
+	line = longID.ReplaceAllString(line, "$1")
+	if begin, more := strings.CutSuffix(old, " …"); more {
+		if keys := key.FindAllStringIndex(line, -1); len(keys) > len(key.FindAllString(begin, -1)) {
+			line = line[:keys[max(1, len(key.FindAllString(begin, -1)))][0]] + " …"
+		}
+	}
+	top, err := testenv.Top()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.OpenFile(filepath.Join(top, Troubles), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil { // tests of packages run beside each other
+		t.Fatal(err)
+	}
+	page, err := io.ReadAll(file)
+	if err == nil {
+		_, err = file.WriteAt([]byte(strings.Replace(string(page), old+"\n", line+"\n", 1)), 0)
+	}
+	if err == nil {
+		err = file.Truncate(int64(len(page) - len(old) + len(line)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s is corrected: %s", Troubles, line)
 }
 
 func same(shown, printed string) bool {

@@ -115,7 +115,7 @@ func (j *Journal) Lines(event string) []string {
 // Await waits for a line of the event that has all of these words, and returns it.
 func (j *Journal) Await(event string, words ...string) string {
 	j.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		for _, line := range j.Lines(event) {
 			if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
 				return line

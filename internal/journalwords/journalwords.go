@@ -267,7 +267,7 @@ var Fields = []Field{
 	{"private_addr", "private address that the Elastic IP is on"},
 	{"policy", "address.policy"},
 	{"holder_tag", "value of the holder tag"},
-	{"holder", "who has the address: self, other, nobody, service"},
+	{"holder", "who has the address: this instance, another instance, nobody, a service"},
 	{"holder_id", "instance that has the address"},
 	{"holder_state", "EC2's state of that instance"},
 	{"holder_launched", "when that instance was launched"},

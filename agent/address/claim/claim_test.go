@@ -72,7 +72,10 @@ func start(t *testing.T, w *world, o Options) *bench {
 		o.Claims = []address.Claim{{AllocationID: "eipalloc-1"}}
 	}
 	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
-	o.Requests, o.Log = b.requests, slog.New(slog.NewTextHandler(b.log, nil))
+	o.Requests = b.requests
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(b.log, nil))
+	}
 	o.Moved = func() { b.moved++ }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -2,6 +2,7 @@ package claim
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -25,6 +26,7 @@ const (
 // scene is a claim that runs with the real SDK on an instance of a simulated cloud.
 type scene struct {
 	t       *testing.T
+	log     *slog.Logger // nil discards
 	cloud   *simaws.Cloud
 	reports chan address.Report
 	last    address.Report
@@ -71,7 +73,7 @@ func (s *scene) start(policy address.Policy) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- Run(ctx, Options{
-			Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}}, Policy: policy, Every: 10 * time.Millisecond,
+			Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}}, Policy: policy, Every: 10 * time.Millisecond, Log: s.log,
 			API: func(_ context.Context, region string) (EC2, error) {
 				return ec2.NewFromConfig(cfg, func(o *ec2.Options) { o.Region = region }), nil
 			},
