@@ -10,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 var (
@@ -113,4 +116,33 @@ func documents(t *testing.T) []string {
 func exists(page, target string) bool {
 	_, err := os.Stat(filepath.Join(filepath.Dir(page), target))
 	return err == nil
+}
+
+// What the README says of lost requests names the version from which on nginx keeps idle
+// connections through a reload, in both languages.
+func TestDocsReadmeSaysWhatAReloadLoses(t *testing.T) {
+	for version, keeps := range map[string]bool{"1.27.3": false, "1.27.4": true} {
+		b, err := nginx.ParseBuild("nginx version: nginx/" + version + "\nconfigure arguments: --with-http_ssl_module\n")
+		if err != nil || b.KeepaliveMinTimeout != keeps {
+			t.Errorf("nginx %s keeps idle connections: %v, %v", version, b.KeepaliveMinTimeout, err)
+		}
+	}
+	for _, file := range []string{"../README.md", "../README.ja.md"} {
+		page := strings.Join(strings.Fields(read(t, file)), " ")
+		for _, must := range []string{"1.27.4", "POST", "(docs/figures.md)"} {
+			if !strings.Contains(page, must) {
+				t.Errorf("%s does not say %q of a reload", file, must)
+			}
+		}
+	}
+	if figures := read(t, "../docs/figures.md"); !strings.Contains(figures, "| 1.27.4 and newer | 0 %") {
+		t.Error("docs/figures.md has no figure for nginx 1.27.4 and newer")
+	}
+}
+
+// The page about security names the address at which the metrics are by default.
+func TestDocsOfSecurityNameTheMetrics(t *testing.T) {
+	if at := "at `" + config.Default().Metrics.Listen + "`"; !strings.Contains(read(t, "../docs/security.md"), at) {
+		t.Errorf("docs/security.md does not say that the metrics are %s", at)
+	}
 }
