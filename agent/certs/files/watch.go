@@ -3,8 +3,8 @@
 package files
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -12,9 +12,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -53,10 +52,6 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// maxSettle is how often Settle may be waited for in a row: a directory that is
-// written to without pause is read all the same.
-const maxSettle = 10
-
 // Watch puts the inventory at once and whenever it changed, until ctx ends; then
 // it returns nil. A directory that is not there is an empty, complete inventory.
 // One that cannot be read leaves the last inventory in force, with the problem
@@ -74,16 +69,16 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	}
 	o.Dir = dir
 	w := &watch{Options: o, put: put}
-	w.notify, err = fsnotify.NewWatcher()
-	if err != nil {
-		// Without inotify (its instances are limited) changes are found by Recheck.
-		w.blind = fmt.Errorf("watching files: %w", err)
-	} else {
-		defer w.notify.Close()
-	}
+	notify, blind := dirwatch.New()
+	defer notify.Close()
+	w.notify, w.blind = notify, blind
 	for {
-		w.look()
-		if !w.wait(ctx) {
+		w.update()
+		pause := w.Recheck
+		if _, err := os.Stat(w.Dir); err != nil {
+			pause = w.Poll
+		}
+		if !w.notify.Wait(ctx, pause, w.Settle) {
 			return nil
 		}
 	}
@@ -92,27 +87,29 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 type watch struct {
 	Options
 	put    func(certs.Inventory)
-	notify *fsnotify.Watcher // nil when blind
-	blind  error
+	notify *dirwatch.Watcher
+	blind  error // why there is no inotify, whose instances are limited
 	last   certs.Inventory
 	asked  bool
 }
 
-// look reads the directory and puts the inventory if it differs from the last.
-func (w *watch) look() {
+// update reads the directory and puts the inventory if it differs from the last.
+func (w *watch) update() {
 	inv, dirs, err := scan(w.Dir, time.Now())
-	if w.watchOnly(dirs) {
+	added, blind := w.notify.Only(dirs...)
+	if added {
 		// What changed before the watch began gave no sign.
 		inv, _, err = scan(w.Dir, time.Now())
 	}
+	blind = cmp.Or(w.blind, blind)
 	switch {
 	case err != nil:
 		inv = w.last
 		inv.Problems = []problem.Problem{unreadable(w.Dir, err.Error(), "let the agent's user read the directory; until then the certificates known so far are used")}
-	case w.blind != nil:
+	case blind != nil:
 		inv.Problems = append(slices.Clone(inv.Problems), problem.Problem{
 			Code: "cert-watch", Severity: problem.Warning, Subject: "certificate " + w.Dir,
-			Text: fmt.Sprintf("changes are noticed only every %s (%q)", w.Recheck, w.blind),
+			Text: fmt.Sprintf("changes are noticed only every %s (%q)", w.Recheck, blind),
 			Hint: "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches",
 		})
 	}
@@ -129,73 +126,4 @@ func same(a, b certs.Inventory) bool {
 		slices.EqualFunc(a.Pairs, b.Pairs, func(p, q certs.Pair) bool {
 			return p.Name == q.Name && p.Fingerprint == q.Fingerprint && p.CertFile == q.CertFile && p.KeyFile == q.KeyFile
 		})
-}
-
-// watchOnly watches dirs and nothing else; added is true when one is new.
-func (w *watch) watchOnly(dirs []string) (added bool) {
-	if w.notify == nil {
-		return false
-	}
-	now := w.notify.WatchList()
-	for _, d := range now {
-		if !slices.Contains(dirs, d) {
-			// It may be gone already; then there is nothing to remove.
-			_ = w.notify.Remove(d)
-		}
-	}
-	w.blind = nil
-	for _, d := range dirs {
-		if slices.Contains(now, d) {
-			continue
-		}
-		if err := w.notify.Add(d); err != nil && !errors.Is(err, os.ErrNotExist) {
-			w.blind = fmt.Errorf("watching %s: %w", d, err)
-		} else {
-			added = true
-		}
-	}
-	return added
-}
-
-// wait returns when the directory should be read again; false when ctx ended.
-func (w *watch) wait(ctx context.Context) bool {
-	pause := w.Recheck
-	if _, err := os.Stat(w.Dir); err != nil {
-		pause = w.Poll
-	}
-	recheck := time.NewTimer(pause)
-	defer recheck.Stop()
-	var events <-chan fsnotify.Event
-	var errs <-chan error
-	if w.notify != nil {
-		events, errs = w.notify.Events, w.notify.Errors
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-recheck.C:
-		return true
-	case <-errs: // an overflow: something changed
-	case <-events:
-	}
-	return w.settle(ctx, events)
-}
-
-func (w *watch) settle(ctx context.Context, events <-chan fsnotify.Event) bool {
-	quiet := time.NewTimer(w.Settle)
-	defer quiet.Stop()
-	end := time.NewTimer(maxSettle * w.Settle)
-	defer end.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-events:
-			quiet.Reset(w.Settle)
-		case <-quiet.C:
-			return true
-		case <-end.C:
-			return true
-		}
-	}
 }

@@ -10,11 +10,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 )
 
@@ -40,46 +40,23 @@ func File(path string, required bool) ([]config.Value, error) {
 // editor writes in several steps.
 const settle = 100 * time.Millisecond
 
-// Watch calls changed whenever the file at path may have changed, until ctx
-// ends. It watches the directory, because editors and packages replace the file
-// rather than write into it. Where the directory does not exist or cannot be
-// watched, the file is looked at once every poll instead.
+// Watch calls changed whenever the file at path may have changed, until ctx ends. Where its
+// directory does not exist or cannot be watched, the file is checked once every poll instead.
 func Watch(ctx context.Context, path string, poll time.Duration, log *slog.Logger, changed func()) error {
-	w, err := fsnotify.NewWatcher()
+	w, err := dirwatch.New()
 	if err != nil {
 		log.Warn("configuration is polled", event.Key, event.ConfigPolled, "file", path, "every", poll, "err", err)
-		return look(ctx, path, poll, nil, nil, changed)
 	}
 	defer w.Close()
-	if err := w.Add(filepath.Dir(path)); err != nil {
-		log.Debug("configuration is polled", "file", path, "every", poll, "err", err)
-	}
-	return look(ctx, path, poll, w.Events, w.Errors, changed)
-}
-
-func look(ctx context.Context, path string, poll time.Duration, events <-chan fsnotify.Event, errs <-chan error, changed func()) error {
-	tick := time.NewTicker(poll)
-	defer tick.Stop()
-	var settled <-chan time.Time
-	seen := stamp(path)
-	for {
-		select {
-		case <-ctx.Done():
+	for seen := stamp(path); ; {
+		if _, err := w.Only(filepath.Dir(path)); err != nil {
+			log.Debug("configuration is polled", "file", path, "every", poll, "err", err)
+		}
+		if !w.Wait(ctx, poll, settle) {
 			return nil
-		case e := <-events:
-			if filepath.Clean(e.Name) == filepath.Clean(path) {
-				settled = time.After(settle)
-			}
-		case <-errs:
-			// An overflow of the queue: what was missed is unknown, so look.
-			settled = time.After(settle)
-		case <-tick.C:
-			if settled == nil && stamp(path) != seen {
-				settled = time.After(settle)
-			}
-		case <-settled:
-			settled = nil
-			seen = stamp(path)
+		}
+		if now := stamp(path); now != seen {
+			seen = now
 			changed()
 		}
 	}
@@ -91,5 +68,9 @@ func stamp(path string) string {
 	if err != nil {
 		return "absent"
 	}
-	return fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+	text := fmt.Sprint(info.Size(), info.ModTime().UnixNano())
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		text += fmt.Sprint(" ", s.Dev, s.Ino, s.Ctim)
+	}
+	return text
 }

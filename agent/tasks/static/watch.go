@@ -22,8 +22,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -65,15 +64,14 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 		<-ctx.Done()
 		return nil
 	}
-	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}}
 	// Without inotify, whose instances are limited, Recheck finds the changes.
-	if notify, err := fsnotify.NewWatcher(); err == nil {
-		w.notify = notify
-		defer notify.Close()
-	}
+	notify, _ := dirwatch.New()
+	defer notify.Close()
+	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}}
 	for {
-		w.look()
-		if !w.wait(ctx) {
+		_, _ = notify.Only(w.Dir)
+		w.update()
+		if !notify.Wait(ctx, w.Recheck, w.Settle) {
 			return nil
 		}
 	}
@@ -81,18 +79,14 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 
 type watch struct {
 	Options
-	put    func(tasks.Containers)
-	notify *fsnotify.Watcher // nil without inotify
-	good   map[string][]tasks.Container
-	last   tasks.Containers
-	told   bool
+	put  func(tasks.Containers)
+	good map[string][]tasks.Container
+	last tasks.Containers
+	told bool
 }
 
-// look reads the directory and puts what stands there if it differs.
-func (w *watch) look() {
-	if w.notify != nil {
-		_ = w.notify.Add(w.Dir) // again and again: it may be new, or another one
-	}
+// update reads the directory and puts what stands there if it differs.
+func (w *watch) update() {
 	now := tasks.Containers{Complete: true}
 	if err := w.read(&now); err != nil {
 		now = w.last
@@ -175,30 +169,4 @@ func readFile(path, name string) ([]tasks.Container, error) {
 		return nil, err
 	}
 	return parse(name, text)
-}
-
-// wait waits until the files are to be read again; false when ctx ended.
-func (w *watch) wait(ctx context.Context) bool {
-	var events <-chan fsnotify.Event
-	var lost <-chan error
-	if w.notify != nil {
-		events, lost = w.notify.Events, w.notify.Errors
-	}
-	due := time.NewTimer(w.Recheck)
-	defer due.Stop()
-	for settling := 0; ; {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-due.C:
-			return true
-		case <-events:
-		case <-lost: // a full queue has lost events
-		}
-		// A directory that is written to without pause is read all the same.
-		if settling++; settling > 50 {
-			return true
-		}
-		due.Reset(w.Settle)
-	}
 }

@@ -1,0 +1,92 @@
+// Package dirwatch waits until files in directories may have changed. It watches
+// directories rather than files, because editors and packages replace a file rather than
+// write into it.
+package dirwatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// maxSettle is how often the quiet time of Wait may begin again: a directory that is
+// written to without pause is read all the same.
+const maxSettle = 10
+
+// Watcher watches directories by inotify, or nothing where the kernel has no instance of
+// it left: then only the time-out of Wait finds changes.
+type Watcher struct{ notify *fsnotify.Watcher }
+
+// New returns a Watcher of no directory. The error says why nothing can be watched; the
+// Watcher may be used all the same.
+func New() (*Watcher, error) {
+	n, err := fsnotify.NewWatcher()
+	if err != nil {
+		return &Watcher{}, fmt.Errorf("watching files: %w", err)
+	}
+	return &Watcher{n}, nil
+}
+
+// Close ends the watching.
+func (w *Watcher) Close() {
+	if w.notify != nil {
+		w.notify.Close()
+	}
+}
+
+// Only watches these directories and no others; added is true when one is new, whose
+// changes until now gave no sign. One that does not exist is no error.
+func (w *Watcher) Only(dirs ...string) (added bool, err error) {
+	if w.notify == nil {
+		return false, nil
+	}
+	watched := w.notify.WatchList()
+	for _, d := range watched {
+		if !slices.Contains(dirs, d) {
+			_ = w.notify.Remove(d) // it may be gone already
+		}
+	}
+	for _, d := range dirs {
+		if e := w.notify.Add(d); e == nil { // again, as it may be another one by now
+			added = added || !slices.Contains(watched, d)
+		} else if !errors.Is(e, fs.ErrNotExist) {
+			err = fmt.Errorf("watching %s: %w", d, e)
+		}
+	}
+	return added, err
+}
+
+// Wait returns true when something may have changed: after a sign of that, once the
+// directories were quiet for settle, or without one after limit. It returns false when
+// ctx has ended.
+func (w *Watcher) Wait(ctx context.Context, limit, settle time.Duration) bool {
+	var events <-chan fsnotify.Event
+	var lost <-chan error
+	if w.notify != nil {
+		events, lost = w.notify.Events, w.notify.Errors
+	}
+	due := time.NewTimer(limit)
+	defer due.Stop()
+	var end <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-due.C:
+			return true
+		case <-end:
+			return true
+		case <-events:
+		case <-lost: // a full queue has lost events
+		}
+		if end == nil {
+			end = time.After(maxSettle * settle)
+		}
+		due.Reset(settle)
+	}
+}
