@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -90,9 +91,7 @@ func NewJournal(o JournalOptions) (slog.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Identifier == "" {
-		o.Identifier = "nagaya"
-	}
+	o.Identifier = cmp.Or(o.Identifier, "nagaya")
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
 	}

@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"cmp"
 	"context"
 	"hash/maphash"
 	"log/slog"
@@ -69,12 +70,8 @@ type seenLine struct {
 
 // NewRepeats puts the limit before next.
 func NewRepeats(next slog.Handler, o RepeatOptions) *Repeats {
-	if o.Every <= 0 {
-		o.Every = defaultRepeatEvery
-	}
-	if o.Lines <= 0 {
-		o.Lines = defaultRepeatLines
-	}
+	o.Every = cmp.Or(o.Every, defaultRepeatEvery)
+	o.Lines = cmp.Or(o.Lines, defaultRepeatLines)
 	if o.Volatile == nil {
 		o.Volatile = []string{"attempt", "retry_in", "took"}
 	}

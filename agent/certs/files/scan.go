@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,17 +113,12 @@ func flat(dir string, entries []string) []candidate {
 		if ext != ".crt" && ext != ".pem" || name == "" || sideFile(name) {
 			continue
 		}
-		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key")}
-		if ext == ".pem" {
-			if has[name+".crt"] {
-				continue // the .crt of that name is the one
-			}
-			if !has[name+".key"] {
-				c.keyFile = c.certFile
-				c.maybe = true
-			}
-		} else if !has[name+".key"] {
-			c.maybe = true
+		if ext == ".pem" && has[name+".crt"] {
+			continue // the .crt of that name is the one
+		}
+		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key"), maybe: !has[name+".key"]}
+		if c.maybe && ext == ".pem" {
+			c.keyFile = c.certFile
 		}
 		found = append(found, c)
 	}
@@ -130,12 +126,7 @@ func flat(dir string, entries []string) []candidate {
 }
 
 func sideFile(name string) bool {
-	for _, end := range []string{".chain", ".dhparam", ".ca", ".crl"} {
-		if strings.HasSuffix(name, end) {
-			return true
-		}
-	}
-	return name == "dhparam"
+	return name == "dhparam" || slices.Contains([]string{".chain", ".dhparam", ".ca", ".crl"}, filepath.Ext(name))
 }
 
 // targets are the directories that symbolic links of the pair lead to: a renewal
@@ -238,22 +229,29 @@ func readFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
-func firstCertificate(b []byte) (*x509.Certificate, error) {
-	for {
-		var block *pem.Block
-		block, b = pem.Decode(b)
-		if block == nil {
-			return nil, errors.New("there is no PEM block of type CERTIFICATE in it")
+// blocks are the PEM blocks of a file.
+func blocks(b []byte) iter.Seq[*pem.Block] {
+	return func(yield func(*pem.Block) bool) {
+		for {
+			var block *pem.Block
+			if block, b = pem.Decode(b); block == nil || !yield(block) {
+				return
+			}
 		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		leaf, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("the certificate cannot be parsed: %w", err)
-		}
-		return leaf, nil
 	}
+}
+
+func firstCertificate(b []byte) (*x509.Certificate, error) {
+	for block := range blocks(b) {
+		if block.Type == "CERTIFICATE" {
+			leaf, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("the certificate cannot be parsed: %w", err)
+			}
+			return leaf, nil
+		}
+	}
+	return nil, errors.New("there is no PEM block of type CERTIFICATE in it")
 }
 
 // checkKey reports whether the key can be used and belongs to the certificate.
@@ -283,16 +281,12 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 }
 
 func hasKey(b []byte) bool {
-	for {
-		var block *pem.Block
-		block, b = pem.Decode(b)
-		if block == nil {
-			return false
-		}
+	for block := range blocks(b) {
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			return true
 		}
 	}
+	return false
 }
 
 // maxNames bounds the host names of one certificate.

@@ -37,18 +37,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Recheck <= 0 {
-		o.Recheck = time.Hour
-	}
-	if o.Settle <= 0 {
-		o.Settle = 200 * time.Millisecond
-	}
-	if o.Poll <= 0 {
-		o.Poll = 2 * time.Second
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Recheck = cmp.Or(o.Recheck, time.Hour)
+	o.Settle = cmp.Or(o.Settle, 200*time.Millisecond)
+	o.Poll = cmp.Or(o.Poll, 2*time.Second)
 	return o
 }
 

@@ -4,11 +4,13 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
@@ -44,7 +46,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// usualEvery is how many looks lie between two that are not brief.
+// every usualEvery-th reading is not brief.
 const usualEvery = 3
 
 // mostRetry is how many times as long as the first pause the longest one is.
@@ -57,25 +59,15 @@ const spareRetry = 600
 // The first report holds what the host knows by itself; the rest follows when it
 // is there. It never gives up.
 func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
-	if o.Every <= 0 {
-		o.Every = 5 * time.Second
-	}
-	if o.Slow <= 0 {
-		o.Slow = time.Minute
-	}
-	if o.Retry <= 0 {
-		o.Retry = time.Second
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Every = cmp.Or(o.Every, 5*time.Second)
+	o.Slow = cmp.Or(o.Slow, time.Minute)
+	o.Retry = cmp.Or(o.Retry, time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	w := &watcher{o: o, agent: &http.Client{Timeout: 2 * time.Second}, put: put, retry: backoff.Backoff{First: o.Retry}}
-	w.tell(identity.Identity{Host: w.host(netip.Addr{})})
-	for {
-		if !backoff.Sleep(ctx, w.look(ctx)) {
-			return nil
-		}
+	w.report(identity.Identity{Host: w.host(netip.Addr{})})
+	for backoff.Sleep(ctx, w.update(ctx)) {
 	}
+	return nil
 }
 
 type watcher struct {
@@ -86,51 +78,29 @@ type watcher struct {
 	told  bool
 	retry backoff.Backoff
 	slow  time.Time // when everything is read next
-	looks int
+	reads int
 }
 
-// look reads what is due and reports it if it differs. It returns when to look again.
-func (w *watcher) look(ctx context.Context) time.Duration {
-	if w.o.IMDS == nil {
-		return w.lookAround(ctx)
-	}
-	id := w.last
+// update reads what is due and reports it if it differs. It returns when to read again.
+func (w *watcher) update(ctx context.Context) time.Duration {
+	id, wait := w.last, w.o.Slow
 	d := brief
-	if w.looks++; w.looks%usualEvery == 0 {
+	if w.reads++; w.reads%usualEvery == 0 {
 		d = usual
 	}
-	if !id.Instance.Known || !time.Now().Before(w.slow) {
+	if w.o.IMDS == nil || !id.Instance.Known || !time.Now().Before(w.slow) {
 		d = full
 		w.slow = time.Now().Add(w.o.Slow)
 		if ecs, ok := w.ecs(ctx); ok {
 			id.ECS = ecs
 		}
 	}
-	wait := w.o.Every
-	instance, notices, err := readInstance(ctx, w.o.IMDS, id, d)
-	if ctx.Err() != nil {
-		return 0
-	}
-	id.MetadataSilent = err != nil
-	if err != nil {
-		// What was known stays known: an instance does not change its id because
-		// its metadata is slow.
-		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
-		if !w.retry.Failing() {
-			w.o.Log.Warn("instance metadata does not answer", event.Key, event.MetadataSilent, "err", err)
+	id.Problems = nil
+	if w.o.IMDS != nil {
+		id, wait = w.metadata(ctx, id, d)
+		if ctx.Err() != nil {
+			return 0
 		}
-		w.retry.Most = mostRetry * w.o.Retry
-		if w.o.Spare && !id.Instance.Known {
-			w.retry.Most = spareRetry * w.o.Retry
-		}
-		wait = w.retry.Next()
-	} else {
-		if w.retry.Failing() || !id.Instance.Known {
-			w.o.Log.Info("identity", event.Key, event.IdentityKnown, "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
-				"zone", instance.Zone, "life_cycle", instance.LifeCycle, "interface", instance.Primary.ID, "local_addr", instance.Primary.LocalAddr)
-		}
-		w.retry.Reset()
-		id.Instance, id.Notices, id.Problems = instance, notices, nil
 	}
 	if d == full {
 		id.Host = w.host(id.Instance.Primary.LocalAddr)
@@ -138,43 +108,44 @@ func (w *watcher) look(ctx context.Context) time.Duration {
 	if !id.Host.LocalAddr.IsValid() {
 		id.Problems = append(id.Problems, noLocalAddr())
 	}
-	w.tell(id)
+	w.report(id)
 	return wait
 }
 
-// lookAround is look without instance metadata.
-func (w *watcher) lookAround(ctx context.Context) time.Duration {
-	id := w.last
-	if ecs, ok := w.ecs(ctx); ok {
-		id.ECS = ecs
+// metadata adds to id what instance metadata says. What was known stays known while it does
+// not answer: an instance does not change its id because its metadata is slow.
+func (w *watcher) metadata(ctx context.Context, id identity.Identity, d depth) (identity.Identity, time.Duration) {
+	instance, notices, err := readInstance(ctx, w.o.IMDS, id, d)
+	if id.MetadataSilent = err != nil; err != nil {
+		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
+		if !w.retry.Failing() && ctx.Err() == nil {
+			w.o.Log.Warn("instance metadata does not answer", event.Key, event.MetadataSilent, "err", err)
+		}
+		w.retry.Most = mostRetry * w.o.Retry
+		if w.o.Spare && !id.Instance.Known {
+			w.retry.Most = spareRetry * w.o.Retry
+		}
+		return id, w.retry.Next()
 	}
-	id.Host, id.Problems = w.host(netip.Addr{}), nil
-	if !id.Host.LocalAddr.IsValid() {
-		id.Problems = []problem.Problem{noLocalAddr()}
+	if w.retry.Failing() || !id.Instance.Known {
+		w.o.Log.Info("identity", event.Key, event.IdentityKnown, "instance", instance.ID, "instance_type", instance.Type, "region", instance.Region,
+			"zone", instance.Zone, "life_cycle", instance.LifeCycle, "interface", instance.Primary.ID, "local_addr", instance.Primary.LocalAddr)
 	}
-	w.tell(id)
-	return w.o.Slow
+	w.retry.Reset()
+	id.Instance, id.Notices = instance, notices
+	return id, w.o.Every
 }
 
-// tell reports id if it differs from the last report.
-func (w *watcher) tell(id identity.Identity) {
+// report puts id if it differs from the last report.
+func (w *watcher) report(id identity.Identity) {
 	if w.told && reflect.DeepEqual(w.last, id) {
 		return
 	}
 	for _, n := range id.Notices {
-		if !hasNotice(w.last.Notices, n) {
+		if !slices.Contains(w.last.Notices, n) {
 			w.o.Log.Warn("notice", event.Key, event.NoticeReceived, "kind", n.Kind, "text", n.Text, "at", n.At)
 		}
 	}
 	w.last, w.told = id, true
 	w.put(id)
-}
-
-func hasNotice(all []identity.Notice, n identity.Notice) bool {
-	for _, one := range all {
-		if one == n {
-			return true
-		}
-	}
-	return false
 }

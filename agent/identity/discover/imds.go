@@ -229,13 +229,7 @@ func (r *reader) autoScaling() []identity.Notice {
 }
 
 func ofKind(all []identity.Notice, kinds ...identity.NoticeKind) []identity.Notice {
-	var some []identity.Notice
-	for _, n := range all {
-		if slices.Contains(kinds, n.Kind) {
-			some = append(some, n)
-		}
-	}
-	return some
+	return slices.DeleteFunc(slices.Clone(all), func(n identity.Notice) bool { return !slices.Contains(kinds, n.Kind) })
 }
 
 // maxEvents bounds the scheduled events that are kept.

@@ -8,6 +8,7 @@
 package static
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,15 +51,9 @@ const maxFiles = 200
 // ends; then it returns nil. A directory that is not there holds nothing. A file that
 // cannot be used leaves what stood in it before in force, and is a problem.
 func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
-	if o.Recheck <= 0 {
-		o.Recheck = time.Minute
-	}
-	if o.Settle <= 0 {
-		o.Settle = 100 * time.Millisecond
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Recheck = cmp.Or(o.Recheck, time.Minute)
+	o.Settle = cmp.Or(o.Settle, 100*time.Millisecond)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Dir == "" {
 		put(tasks.Containers{Complete: true})
 		<-ctx.Done()
