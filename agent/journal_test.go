@@ -504,6 +504,7 @@ func TestDocsOfTroublesAreGenerated(t *testing.T) {
 	page := read(t, file)
 	want := between(t, page, "<!-- fields -->\n", fieldTable())
 	want = between(t, want, "<!-- events -->\n", eventTable(t))
+	want = between(t, want, "<!-- renamed -->\n", renamedTable(t))
 	if *update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -627,6 +628,32 @@ func eventTable(t *testing.T) string {
 	for _, e := range catalog(t) {
 		subject, _, _ := strings.Cut(strings.TrimPrefix(e.text, "Subject: "), "\n")
 		fmt.Fprintf(&b, "| `%s` | %s |\n", e.name, cell(subject))
+	}
+	return b.String()
+}
+
+// renamedTable is made of the MESSAGE_IDs: an event keeps its own when its name changes.
+func renamedTable(t *testing.T) string {
+	names := map[string]string{} // by MESSAGE_ID
+	used := map[string]bool{}
+	for _, e := range catalog(t) {
+		names[e.id], used[e.name] = e.name, true
+	}
+	var b strings.Builder
+	b.WriteString("| before | now |\n|---|---|\n")
+	for line := range strings.Lines(read(t, "testdata/events-before.txt")) {
+		old, id, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if old == "#" || names[id] == old {
+			continue
+		}
+		if used[old] {
+			t.Errorf("%s is another event than before: an event that is not renamed keeps its MESSAGE_ID %s", old, id)
+		}
+		now := "none"
+		if names[id] != "" {
+			now = "`" + names[id] + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s |\n", old, now)
 	}
 	return b.String()
 }
