@@ -20,6 +20,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -52,14 +54,14 @@ func TestReferencesAreGenerated(t *testing.T) {
 
 // labelReference is the page with its tables made anew: those between the comments.
 func labelReference(was string) string {
-	var labels, words, policies strings.Builder
-	table(&labels, route.Labels)
-	table(&words, route.EnvWords)
+	var words, others, policies strings.Builder
+	table(&words, labels.Docs())
+	table(&others, nginxproxy.Docs())
 	policies.WriteString("| policy | protocols |\n|---|---|\n")
 	for _, p := range route.TLSPolicies {
 		fmt.Fprintf(&policies, "| `%s` | %s |\n", p.Name, strings.Join(p.Protocols, ", "))
 	}
-	for name, text := range map[string]string{"labels": labels.String(), "nginx-proxy": words.String(), "policies": policies.String()} {
+	for name, text := range map[string]string{"labels": words.String(), "nginx-proxy": others.String(), "policies": policies.String()} {
 		before, rest, found := strings.Cut(was, "<!-- "+name+" -->\n")
 		_, after, ended := strings.Cut(rest, "<!-- end -->")
 		if !found || !ended {
@@ -83,16 +85,17 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 		t.Errorf("only %d examples found", len(examples))
 	}
 	for _, m := range examples {
-		labels := map[string]string{}
-		if err := json.Unmarshal([]byte(m[1]), &labels); err != nil {
+		said := map[string]string{}
+		if err := json.Unmarshal([]byte(m[1]), &said); err != nil {
 			t.Errorf("%s: %v", m[1], err)
 			continue
 		}
+		list := []tasks.Container{{
+			ID: strings.Repeat("a", 64), Name: "web", Labels: said, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
+			Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")},
+		}}
 		got := route.Build(route.Input{
-			Snapshot: tasks.Snapshot{Complete: true, Containers: []tasks.Container{{
-				ID: strings.Repeat("a", 64), Name: "web", Labels: labels, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
-				Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")},
-			}}},
+			Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
 			Certs: certs.Inventory{Complete: true}, Options: route.Options{Stream: true, Reserved: config.Default().Routes.ReservedPorts},
 		})
 		if len(got.Problems) > 0 || len(got.Sites)+len(got.Streams) == 0 {
@@ -102,7 +105,7 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 }
 
 var (
-	problemCode = regexp.MustCompile(`Code(?::| =) "([a-z0-9-]+)"`)
+	problemCode = regexp.MustCompile(`(?:Code(?::| =) |roblem\((?:[A-Za-z.()]+, )*|problem\.(?:Warning|Error), )"([a-z0-9-]+)"`)
 	codeRow     = regexp.MustCompile("(?m)^\\| (`[a-z0-9-]+`(?:, `[a-z0-9-]+`)*) \\|")
 )
 
@@ -119,7 +122,7 @@ func TestProblemsOfRoutesAreDocumented(t *testing.T) {
 			documented[strings.Trim(code, "`")] = true
 		}
 	}
-	for _, dir := range []string{"route", "../nginx"} {
+	for _, dir := range []string{"route", "labels", "../nginx"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +144,7 @@ func TestProblemsOfRoutesAreDocumented(t *testing.T) {
 	}
 }
 
-func table(b *strings.Builder, docs []route.LabelDoc) {
+func table(b *strings.Builder, docs []labels.Doc) {
 	b.WriteString("| word | meaning | allowed | default |\n|---|---|---|---|\n")
 	for _, d := range docs {
 		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", d.Name, cell(d.Meaning), cell(d.Allowed), cell(d.Default))
@@ -217,7 +220,7 @@ func between(t *testing.T, all, mark, text string) string {
 func variables() string {
 	var b strings.Builder
 	b.WriteString("| variable | setting | here |\n|---|---|---|\n")
-	for _, w := range config.ProxyWords {
+	for _, w := range nginxproxy.Variables {
 		setting, here := "none", w.Here
 		if w.Setting != "" {
 			setting = "`" + w.Setting + "`"
@@ -233,7 +236,7 @@ func variables() string {
 func mountedFiles() string {
 	var b strings.Builder
 	b.WriteString("| file | here | instead |\n|---|---|---|\n")
-	for _, f := range config.ProxyFiles {
+	for _, f := range nginxproxy.Files {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", f.Pattern, cell(f.Here), cell(f.Remedy))
 	}
 	return b.String()

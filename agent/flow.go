@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -35,8 +36,8 @@ import (
 // flow is the picture of the program:
 //
 //	discover, operator ─► identity ─► claim ────────────────────────────────► board, operator
-//	docker, ecsagent, static ─► tasks.Merge ─► route.Build ─► nginx.Render ─► install ─► board
-//	                             files, probe ─┘
+//	docker, ecsagent, static ─► tasks.Merge ─► labels.Requests ─► route.Build ─► nginx.Render ─► install ─► board
+//	                                                files, probe ─┘
 //	meter ─► credit ─► gate.Next ─► publish, brake ─────────────────────────► board
 //
 // It runs until ctx ends or a stage fails. Every slot has one reader; a value
@@ -80,7 +81,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		braked       = latest.New[[]string]()
 	)
 	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
-	plan.keep, plan.offer, plan.saw, plan.outlook.put = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
+	plan.keep, plan.offer, plan.saw, plan.outlook = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -104,7 +105,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// What runs here, and what should be served?
 	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Log: a.o.Log}, plan.containers.Put)
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows, Log: a.o.Log}, plan.containers.Put)
 	})
 	if c.ECS.AgentURL != "" {
 		g.run("ecsagent", func(ctx context.Context) error {

@@ -29,6 +29,8 @@ var nouns = []string{
 	"agent/tasks",
 	"agent/certs",
 	"agent/route",
+	"agent/labels",
+	"agent/nginxproxy",
 	"nginx",
 	"agent/credit",
 	"agent/gate",

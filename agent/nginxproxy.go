@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -15,7 +16,7 @@ func withoutEffect(c config.Config, root string) []problem.Problem {
 		return nil
 	}
 	var all []problem.Problem
-	for _, f := range config.ProxyFiles {
+	for _, f := range nginxproxy.Files {
 		found, _ := filepath.Glob(filepath.Join(root, f.Pattern)) // the patterns are constants
 		if len(found) == 0 {
 			continue

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"reflect"
 	"runtime"
@@ -16,7 +15,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -39,6 +40,8 @@ type planner struct {
 	log      *slog.Logger
 	beat     func()
 	options  route.Options
+	labels   labels.Defaults
+	foreign  labels.Foreign // reads another program's words
 	settings nginx.Settings
 	snippets install.SnippetDirs
 	hostAuth bool // password files are named by hosts
@@ -72,9 +75,10 @@ type planner struct {
 	told     bool                    // a tree was given away
 	restyled bool                    // nginx or the operator's snippets are others than the last tree was made with
 	holdTill time.Time               // until when the first table and tree are held back
-	outlook  outlook
-	tree     string            // generation of the last tree
-	remarks  []problem.Problem // of the last tree
+	outlook  func(install.Outlook)   // may be nil
+	expected bool                    // whether the last table expected more containers to start
+	tree     string                  // generation of the last tree
+	remarks  []problem.Problem       // of the last tree
 	running  report.Tasks
 	batches  []string
 }
@@ -88,10 +92,10 @@ func newPlanner(a *agent, c config.Config) *planner {
 		log:    a.o.Log, beat: a.board.beat, table: &a.table,
 		ecsHeard: c.ECS.AgentURL == "",
 		options: route.Options{
-			BodySize: bodySize(c.Routes.BodySize), Timeout: c.Routes.Timeout, Grace: orNone(c.Routes.Grace),
-			Listen:      []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
-			DefaultHost: c.Routes.DefaultHost, ShareHosts: c.Routes.ShareHosts, Reserved: c.Routes.ReservedPorts, Edges: edges(c.Routes),
+			Grace: orNone(c.Routes.Grace), Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+			DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
 		},
+		labels: labelDefaults(c.Routes), foreign: nginxproxy.Reader(c.Routes.ShareHosts),
 		settings: nginxSettings(c),
 		snippets: install.SnippetDirs{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir},
 		hostAuth: c.Nginx.HostAuth,
@@ -135,24 +139,20 @@ const (
 func (p *planner) run(ctx context.Context, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks), putBatches func([]string)) error {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
-	due, lull := time.NewTimer(replan), time.NewTimer(quiet)
+	due := time.NewTimer(replan)
 	defer due.Stop()
-	defer lull.Stop()
 	for {
 		now := time.Now()
 		p.plan(now, putWanted, putTree, putTable, putTasks, putBatches)
 		due.Reset(p.untilNext(now))
-		if lull.Stop(); p.outlook.from != nil {
-			lull.Reset(quiet)
-		}
-		if !p.listen(ctx, due, lull.C, tick.C) {
+		if !p.listen(ctx, due.C, tick.C) {
 			return nil
 		}
 	}
 }
 
 // listen waits for the next reason to plan. It returns false when ctx ends.
-func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan time.Time) bool {
+func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 	for {
 		p.beat()
 		select {
@@ -169,11 +169,7 @@ func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan
 		case p.nginx = <-p.build.C():
 			p.hasNginx, p.restyled, p.options.Stream = true, true, p.nginx.Stream != ""
 		case p.inside = <-p.place.C():
-		case <-due.C:
-		case <-lull:
-			p.foresee()
-			due.Reset(p.untilNext(time.Now()))
-			continue
+		case <-due:
 		case <-tick:
 			continue
 		}
@@ -185,7 +181,7 @@ func (p *planner) listen(ctx context.Context, due *time.Timer, lull, tick <-chan
 // that was past by then has had its effect, or waits for somebody to speak.
 func (p *planner) untilNext(now time.Time) time.Duration {
 	next := now.Add(replan)
-	for _, t := range []time.Time{p.table.Next, p.holdTill, p.outlook.till} {
+	for _, t := range []time.Time{p.table.Next, p.holdTill} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
@@ -211,11 +207,12 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		putBatches(ids)
 	}
 	before := *p.table
-	from, local, found := vantageOf(p.inside, snapshot.Containers, p.local)
+	network, found := route.NetworkOfNginx(p.inside, snapshot.Containers, p.local)
 	// Where nginx's own container is not listed, nothing can be said of any other.
 	snapshot.Complete = snapshot.Complete && found
 	in := route.Input{
-		Snapshot: snapshot, Certs: p.pairs, Reach: p.probed, Local: local, From: from, Prev: before, Now: now, Options: p.options,
+		Snapshot: snapshot, Requests: labels.Requests(snapshot.Containers, p.labels, p.foreign),
+		Certs: p.pairs, Reach: p.probed, Nginx: network, Prev: before, Now: now, Options: p.options,
 	}
 	table := route.Build(in)
 	*p.table = table
@@ -243,9 +240,9 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 		p.offered = generation
 		p.offer(offer{table, generation})
 	}
-	if p.outlook.put != nil && generation != "" {
-		in.Prev = table
-		p.outlook.from = &in
+	if p.outlook != nil && table.StartsExpected != p.expected {
+		p.expected = table.StartsExpected
+		p.outlook(install.Outlook{More: p.expected})
 	}
 	if p.keep != nil && table.Complete && moved { // nobody waits for this, which goes to the disk
 		p.keep(savedRoutes{Complete: true, Shape: table.Shape, Pools: table.Pools})
@@ -258,11 +255,10 @@ func (p *planner) lookForSelf(s *tasks.Snapshot) {
 		return
 	}
 	var ok bool
-	if p.inside, ok = ownContainer(p.own, s.Containers); ok {
+	if p.inside, ok = route.OwnContainer(p.own, s.Containers); ok {
 		return
 	}
-	addrs, err := net.InterfaceAddrs()
-	if err == nil && !besideEngine(s.Containers, addrs) {
+	if addrs, err := interfaceAddrs(); err == nil && !route.BesideEngine(s.Containers, addrs) {
 		s.Problems = append(slices.Clone(s.Problems), ownUnknown(p.engine))
 		problem.Sort(s.Problems)
 	}
@@ -361,12 +357,15 @@ func (a *agent) keepRoutes(c config.Config) func(savedRoutes) {
 	}
 }
 
-// edges translates what holds for sites whose containers say nothing.
-func edges(c config.Routes) route.Defaults {
+// labelDefaults translates what holds for routes that say nothing.
+func labelDefaults(c config.Routes) labels.Defaults {
 	code, _ := strconv.Atoi(c.RedirectCode) // one of three words
-	d := route.Defaults{
-		HTTPSMethod: c.HTTPSMethod, HSTS: c.HSTS, TLSPolicy: c.TLSPolicy, RedirectCode: code,
+	d := labels.Defaults{
+		BodySize: c.BodySize, Timeout: c.Timeout, TLS: labels.HTTPSMethods[c.HTTPSMethod], HSTS: c.HSTS, TLSPolicy: c.TLSPolicy, RedirectCode: code,
 		OwnCertOnly: !c.DefaultCert, HTTPSOnly: !c.HTTPWithoutCert,
+	}
+	if d.BodySize == 0 {
+		d.BodySize = -1 // no limit
 	}
 	// What nginx does without being told is not written for each site.
 	if d.TLSPolicy == route.DefaultTLSPolicy {
@@ -384,12 +383,4 @@ func orNone(d time.Duration) time.Duration {
 		return -1
 	}
 	return d
-}
-
-// bodySize translates "0 is no limit" into what package route takes.
-func bodySize(n int64) int64 {
-	if n == 0 {
-		return -1
-	}
-	return n
 }

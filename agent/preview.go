@@ -12,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -92,7 +93,7 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 		})
 	}
 	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters}, func(v tasks.Containers) {
+		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows}, func(v tasks.Containers) {
 			pl.containers.Put(v)
 			if !v.Complete && len(v.Problems) > 0 {
 				b.tasks(report.Tasks{Problems: v.Problems})

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -34,7 +36,8 @@ func webTask(family, revision, name string, host byte, labels map[string]string)
 func built(prev route.Table, reach route.Reach, containers ...tasks.Container) route.Table {
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: containers}, Certs: certs.Inventory{Complete: true},
-		Prev: prev, Now: time.Now(), Reach: reach, Options: route.Options{Stream: true},
+		Requests: labels.Requests(containers, labels.Defaults{}, nginxproxy.Reader(false)),
+		Prev:     prev, Now: time.Now(), Reach: reach, Options: route.Options{Stream: true},
 	}
 	if reach == nil {
 		in.Reach = route.Reach{}

@@ -22,6 +22,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -116,14 +117,11 @@ func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "ngin
 // that is this process's child can.
 func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
 
-// nginxProxyLabel is how nginx-proxy's companions find its nginx.
-const nginxProxyLabel = "com.github.nginx-proxy.nginx-proxy.nginx"
-
 func installOptions(c config.Config, build nginx.Build) install.Options {
 	s := nginxSettings(c)
 	return install.Options{
 		Mode: nginxMode(c), Unit: c.Nginx.Unit,
-		Docker: c.Docker.Host, Labels: []string{c.Nginx.ContainerLabel, nginxProxyLabel},
+		Docker: c.Docker.Host, Labels: []string{c.Nginx.ContainerLabel, nginxproxy.NginxLabel},
 		Shared: slices.DeleteFunc([]string{c.Certs.Dir, c.Nginx.SnippetDir, c.Nginx.HtpasswdDir, c.Nginx.VhostDir, c.Nginx.ConfDir},
 			func(dir string) bool { return dir == "" }),
 		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
@@ -39,36 +41,36 @@ var strange = []string{
 // else, and the table without them.
 func household(name string, share bool, pair certs.Pair, strangers ...string) (all, alone route.Table) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	one := func(n int, name string, age time.Duration, labels map[string]string, env []string) tasks.Container {
+	one := func(n int, name string, age time.Duration, said map[string]string, env []string) tasks.Container {
 		c := tasks.Container{
 			ID: fmt.Sprintf("%064x", n), Name: name, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
 			CreatedAt: now.Add(-age), StartedAt: now.Add(-age), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, byte(n)})},
 			Ports: []tasks.Port{{Container: 8080, Protocol: "tcp", Host: 32766 + uint16(n)}, {Container: 53, Protocol: "udp", Host: 32800}},
 		}
-		c.Labels, _ = tasks.KeepLabels(labels)
-		c.Env, _ = tasks.KeepEnv(env)
+		c.Labels, c.Env, _ = tasks.Keep(said, env, nginxproxy.Knows)
 		return c
 	}
 	list := []tasks.Container{one(2, "victim", time.Hour, map[string]string{"nagaya.host": "victim.test", "nagaya.path": "/app"}, nil)}
 	for i, words := range strangers {
-		labels := map[string]string{}
+		said := map[string]string{}
 		lines := strings.Split(words, "\n")
 		for _, line := range lines {
 			if name, value, ok := strings.Cut(line, "="); ok {
-				labels[name] = value
+				said[name] = value
 			}
 		}
 		if i > 0 {
 			name = fmt.Sprint("other-", i)
 		}
-		list = append(list, one(3+i, name, time.Minute, labels, lines))
+		list = append(list, one(3+i, name, time.Minute, said, lines))
 	}
 	pair.DNSNames = []string{"victim.test", "*.a.test", "a.example.com"}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: list},
 		Certs:    certs.Inventory{Complete: true, Pairs: []certs.Pair{pair}},
-		Local:    netip.MustParseAddr("10.0.0.5"), Now: now,
-		Options: route.Options{Stream: true, ShareHosts: share, Reserved: []uint16{22}},
+		Nginx:    route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: now,
+		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
+		Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(share)),
 	}
 	all = route.Build(in)
 	in.Snapshot.Containers = list[:1]

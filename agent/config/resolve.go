@@ -18,41 +18,6 @@ type Resolved struct {
 	Problems []problem.Problem
 }
 
-// ResolveIn is Resolve with nginx-proxy's words in environ as the weakest layer, if
-// the outcome of the others is that they count (setting nginx-proxy).
-func ResolveIn(environ []string, layers ...[]Value) (Resolved, error) {
-	r, err := Resolve(layers...)
-	if err != nil || !r.Config.NginxProxy {
-		return r, err
-	}
-	words, problems := FromNginxProxy(environ)
-	with, err := Resolve(append([][]Value{words}, layers...)...)
-	if err != nil {
-		// Each was allowed by itself, so together they are not: as if nobody had said any.
-		with = r
-		problems = append(problems, problem.Problem{
-			Code: "nginx-proxy-invalid", Severity: problem.Error, Subject: "nginx-proxy's variables",
-			Text: "they do not go together and are all ignored: " + problem.Printable(err.Error(), 300),
-			Hint: "correct them and start the container anew",
-		})
-	}
-	with.Problems = append(problems, with.broad()...)
-	problem.Sort(with.Problems)
-	return with, nil
-}
-
-// broad warns of clients that are believed because of nginx-proxy's word alone.
-func (r Resolved) broad() []problem.Problem {
-	if !strings.HasSuffix(r.From["nginx.trusted-proxies"], "TRUST_DOWNSTREAM_PROXY") {
-		return nil
-	}
-	return []problem.Problem{{
-		Code: "everybody-trusted", Severity: problem.Warning, Subject: "variable TRUST_DOWNSTREAM_PROXY",
-		Text: "it is true, so every client may say in X-Forwarded-* headers who it is and how it came",
-		Hint: "name the proxy in front in nginx.trusted-proxies (NAGAYA_NGINX_TRUSTED_PROXIES=10.0.0.0/8), or remove it if there is none",
-	}}
-}
-
 // Resolve lays the layers over the defaults, the weakest first (tags, file,
 // environment, flags), and checks the outcome. On an error the result is not to
 // be used.

@@ -97,7 +97,7 @@ var Settings = []Setting{
 	one("routes.dir", func(c *Config) *string { return &c.Routes.Dir }, absolute,
 		"Directory of YAML files with routes to what does not run in Docker."),
 	one("routes.default-host", func(c *Config) *string { return &c.Routes.DefaultHost }, host("a host name").orEmpty("none"),
-		"Host that also answers for names that nobody has; none: they get an error."),
+		"Default (catch-all) host: it also answers for names that no site has; none: they get an error."),
 	flag("routes.share-hosts", func(c *Config) *bool { return &c.Routes.ShareHosts },
 		"Let containers that use nginx-proxy's words serve one host together, by path or side by side, whatever task family, service or name they have; false: the first keeps it."),
 	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,

@@ -1,4 +1,4 @@
-package route
+package route_test
 
 import (
 	"fmt"
@@ -12,7 +12,10 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	requests "github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -80,9 +83,23 @@ func input(cs ...tasks.Container) Input {
 	return Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: cs},
 		Certs:    certs.Inventory{Complete: true},
-		Local:    local, Now: noon,
+		Nginx:    NginxNetwork{Host: local}, Now: noon,
 	}
 }
+
+// build reads what the containers ask for and makes the table of it.
+func build(in Input) Table { return buildSharing(in, false) }
+
+func buildSharing(in Input, share bool) Table {
+	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Defaults{}, nginxproxy.Reader(share))
+	return Build(in)
+}
+
+const (
+	proxyLabel  = "com.github.nginx-proxy.nginx-proxy."
+	proxyHSTS   = "max-age=31536000"
+	maxProblems = 8
+)
 
 func addrs(servers []Server) string {
 	var b strings.Builder
@@ -383,7 +400,7 @@ func TestBuild(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Build(input(tt.list...))
+			got := build(input(tt.list...))
 			if d := cmp.Diff(tt.want, lines(got)); d != "" {
 				t.Errorf("table (-want +got):\n%s\n%+v", d, got.Problems)
 			}
@@ -415,11 +432,11 @@ func TestLocationOfAllLabels(t *testing.T) {
 	}}}, Pools: Pools{{Host: "a.example.com", Path: "/api"}: {Servers: []Server{{
 		Addr: netip.MustParseAddrPort("10.0.0.5:32768"), Weight: 7, Container: "a", Ref: "web:1/app",
 	}}}}}
-	got := Build(input(c))
+	got := build(input(c))
 	if d := cmp.Diff(want, got, equalValues, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("table (-want +got):\n%s", d)
 	}
-	plain := Build(input(web("a"))).Sites[0].Locations[0]
+	plain := build(input(web("a"))).Sites[0].Locations[0]
 	if plain.BodySize != 1<<20 || plain.Timeout != time.Minute || !plain.Buffering {
 		t.Errorf("defaults = %+v", plain)
 	}
@@ -456,7 +473,7 @@ func TestReadinessByProbe(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			in := input(tt.c)
 			in.Reach = Reach{tt.probe: {State: tt.state, Detail: "connection refused"}}
-			got := Build(in)
+			got := build(in)
 			if d := cmp.Diff(tt.want, lines(got)); d != "" {
 				t.Errorf("table (-want +got):\n%s", d)
 			}
@@ -473,18 +490,18 @@ func TestReadinessByProbe(t *testing.T) {
 func TestHolderKeepsItsHost(t *testing.T) {
 	newcomer := web("b", of("evil"), age(time.Hour), hostPort(2), labels("nagaya.host", "a.example.com", "nagaya.path", "/login")) // created earlier
 	in := input(web("a", age(time.Minute)))
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = append(in.Snapshot.Containers, newcomer)
 	taken := "waits a.example.com/login evil:1/app taken\nerror host-taken\n"
-	if d := cmp.Diff("a.example.com/ http 10.0.0.5:32768\n"+taken, lines(Build(in))); d != "" {
+	if d := cmp.Diff("a.example.com/ http 10.0.0.5:32768\n"+taken, lines(build(in))); d != "" {
 		t.Errorf("beside the holder (-want +got):\n%s", d)
 	}
 
 	// The holder's last container goes: the host is its own for the grace period.
 	in.Snapshot.Containers = []tasks.Container{newcomer}
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Now = noon.Add(9 * time.Minute)
-	got := Build(in)
+	got := build(in)
 	if d := cmp.Diff("a.example.com/ http \n"+taken, lines(got)); d != "" || got.Sites[0].Family != "web" {
 		t.Errorf("within the grace period of %s (-want +got):\n%s", got.Sites[0].Family, d)
 	}
@@ -494,12 +511,12 @@ func TestHolderKeepsItsHost(t *testing.T) {
 
 	back := in
 	back.Snapshot.Containers = []tasks.Container{newcomer, web("new", hostPort(3), age(-9*time.Minute))}
-	if d := cmp.Diff("a.example.com/ http 10.0.0.5:3\n"+taken, lines(Build(back))); d != "" {
+	if d := cmp.Diff("a.example.com/ http 10.0.0.5:3\n"+taken, lines(build(back))); d != "" {
 		t.Errorf("the holder is back in time (-want +got):\n%s", d)
 	}
 
 	in.Prev, in.Now = got, noon.Add(11*time.Minute)
-	got = Build(in)
+	got = build(in)
 	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\n", lines(got)); d != "" || got.Sites[0].Family != "evil" {
 		t.Errorf("after the grace period (-want +got):\n%s", d)
 	}
@@ -507,7 +524,7 @@ func TestHolderKeepsItsHost(t *testing.T) {
 	// Who has it now keeps it, although the other one is back.
 	in.Prev = got
 	in.Snapshot.Containers = append(in.Snapshot.Containers, web("a", age(2*time.Hour)))
-	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\nwaits a.example.com/ web:1/app taken\nerror host-taken\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\nwaits a.example.com/ web:1/app taken\nerror host-taken\n", lines(build(in))); d != "" {
 		t.Errorf("the old holder is back too late (-want +got):\n%s", d)
 	}
 }
@@ -517,12 +534,12 @@ func TestHolderKeepsItsHost(t *testing.T) {
 func TestNewHolderInheritsNothing(t *testing.T) {
 	in := input(web("a"))
 	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}}}
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = nil
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Now = noon.Add(11 * time.Minute)
 	in.Snapshot.Containers = []tasks.Container{web("b", of("other"), healthIs(tasks.Starting))}
-	if d := cmp.Diff("waits a.example.com/ other:1/app starting\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("waits a.example.com/ other:1/app starting\n", lines(build(in))); d != "" {
 		t.Errorf("table (-want +got):\n%s", d)
 	}
 }
@@ -550,7 +567,7 @@ func TestNotStarted(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Build(input(tt.list...))
+			got := build(input(tt.list...))
 			if d := cmp.Diff(tt.want, lines(got)); d != "" {
 				t.Errorf("table (-want +got):\n%s", d)
 			}
@@ -563,11 +580,11 @@ func TestNotStarted(t *testing.T) {
 
 func TestVacancy(t *testing.T) {
 	in := input(web("a"), web("b", labels("nagaya.host", "b.example.com")))
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = in.Snapshot.Containers[1:]
 
 	in.Now = noon.Add(time.Second)
-	vacant := Build(in)
+	vacant := build(in)
 	if d := cmp.Diff("a.example.com/ http \nb.example.com/ http 10.0.0.5:32768\n", lines(vacant)); d != "" {
 		t.Fatalf("just vacated (-want +got):\n%s", d)
 	}
@@ -577,15 +594,15 @@ func TestVacancy(t *testing.T) {
 
 	in.Prev = vacant
 	in.Now = noon.Add(10 * time.Minute)
-	if d := cmp.Diff(vacant, Build(in), equalValues); d != "" {
+	if d := cmp.Diff(vacant, build(in), equalValues); d != "" {
 		t.Errorf("within the grace period nothing changes (-before +after):\n%s", d)
 	}
 	in.Now = noon.Add(10*time.Minute + time.Second)
-	if d := cmp.Diff("b.example.com/ http 10.0.0.5:32768\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("b.example.com/ http 10.0.0.5:32768\n", lines(build(in))); d != "" {
 		t.Errorf("after the grace period (-want +got):\n%s", d)
 	}
 	in.Snapshot.Containers = append(in.Snapshot.Containers, web("a", healthIs(tasks.Starting)))
-	got := Build(in)
+	got := build(in)
 	if len(got.Sites) != 2 || len(firstServers(got)) != 0 {
 		t.Errorf("a site that is claimed again stays until it is served: %s", lines(got))
 	}
@@ -594,23 +611,23 @@ func TestVacancy(t *testing.T) {
 func TestNoGraceAtAll(t *testing.T) {
 	in := input(web("a"))
 	in.Options.Grace = -1
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = nil
-	if got := lines(Build(in)); got != "" {
+	if got := lines(build(in)); got != "" {
 		t.Errorf("the last container is gone: %s", got)
 	}
 }
 
 func TestUnknownTakesNothingAway(t *testing.T) {
 	in := input(web("a"))
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	for name, change := range map[string]func(*Input){
 		"docker":       func(in *Input) { in.Snapshot = tasks.Snapshot{} },
 		"certificates": func(in *Input) { in.Certs = certs.Inventory{} },
 	} {
 		in := in
 		change(&in)
-		got := Build(in)
+		got := build(in)
 		if got.Complete || len(got.Sites) != 1 || len(firstServers(got)) != 1 {
 			t.Errorf("%s unknown: complete %v, %s", name, got.Complete, lines(got))
 		}
@@ -650,7 +667,7 @@ func TestTLS(t *testing.T) {
 			}
 			in := input(c)
 			in.Certs = tt.certs
-			got := Build(in)
+			got := build(in)
 			s := got.Sites[0]
 			if s.TLS != (tt.cert != "") || s.Cert.Name != tt.cert || s.Plain != tt.plain {
 				t.Errorf("TLS %v, certificate %q, plain %q; want %q and %q", s.TLS, s.Cert.Name, s.Plain, tt.cert, tt.plain)
@@ -669,7 +686,7 @@ func TestTLS(t *testing.T) {
 func TestSiteThatIsNotThereYetNeedsNoCertificate(t *testing.T) {
 	in := input(web("a", healthIs(tasks.Starting)))
 	in.Certs.Pairs = []certs.Pair{{Name: "other", DNSNames: []string{"x.test"}}}
-	if d := cmp.Diff("waits a.example.com/ web:1/app starting\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("waits a.example.com/ web:1/app starting\n", lines(build(in))); d != "" {
 		t.Errorf("table (-want +got):\n%s", d)
 	}
 }
@@ -677,15 +694,15 @@ func TestSiteThatIsNotThereYetNeedsNoCertificate(t *testing.T) {
 func TestVacantSiteKeepsItsHTTPS(t *testing.T) {
 	in := input(web("a"))
 	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, Fingerprint: "1"}}
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = nil
 	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, Fingerprint: "2"}}
-	s := Build(in).Sites[0]
+	s := build(in).Sites[0]
 	if !s.TLS || s.Cert.Fingerprint != "2" || s.Plain != Redirect {
 		t.Errorf("vacant site = %+v, want HTTPS with the renewed certificate", s)
 	}
 	in.Certs.Pairs = nil
-	if s := Build(in).Sites[0]; s.TLS || s.Plain != Serve {
+	if s := build(in).Sites[0]; s.TLS || s.Plain != Serve {
 		t.Errorf("vacant site whose certificate is gone = %+v, want plain HTTP", s)
 	}
 }
@@ -696,10 +713,10 @@ func TestEqualInputsGiveEqualTables(t *testing.T) {
 		web("d", of("evil"), hostPort(4)), web("e", of("bad"), labels("nagaya.host", "!", "nagaya.x", "1", "nagaya.y", "2")),
 		web("f", healthIs(tasks.NoCheck), hostPort(5)), web("g", stateIs(tasks.Restarting)),
 	}
-	first := Build(input(cs...))
+	first := build(input(cs...))
 	for range 20 {
 		slices.Reverse(cs)
-		if d := cmp.Diff(first, Build(input(cs...)), equalValues); d != "" {
+		if d := cmp.Diff(first, build(input(cs...)), equalValues); d != "" {
 			t.Fatalf("the same containers gave another table (-first +now):\n%s", d)
 		}
 	}
@@ -710,9 +727,9 @@ func TestOneContainerCannotDrownTheProblems(t *testing.T) {
 	for i := range 100 {
 		c.Labels[fmt.Sprintf("nagaya.x%d", i)] = "1"
 	}
-	got := Build(input(c))
-	if len(got.Problems) != maxComplaints+1 {
-		t.Errorf("%d problems, want %d", len(got.Problems), maxComplaints+1)
+	got := build(input(c))
+	if len(got.Problems) != maxProblems+1 {
+		t.Errorf("%d problems, want %d", len(got.Problems), maxProblems+1)
 	}
 }
 
@@ -724,7 +741,7 @@ func TestEveryProblemHasARemedy(t *testing.T) {
 			}
 		}
 	}
-	check(Build(input(
+	check(build(input(
 		web("a", labels("nagaya.host", "a.b", "nagaya.weight", "0")), web("b", healthIs(tasks.Unhealthy)), web("c", of("x")),
 		web("d", stateIs(tasks.Restarting)), web("e", labels("nagaya.listen", "tcp:1")), web("f", env("VIRTUAL_HOST", "~", "VIRTUAL_ROOT", "/")),
 	)).Problems)
@@ -741,10 +758,10 @@ a.example.com      /     redirect  http://10.0.0.5:32768,http://10.0.0.5:32769  
 slow.example.com   /     -         10.0.0.5:32768                                starting  slow:1/app
 `
 	// The columns are as wide as their widest cell, so compare word by word.
-	if d := cmp.Diff(strings.Fields(want), strings.Fields(Build(in).Text())); d != "" {
+	if d := cmp.Diff(strings.Fields(want), strings.Fields(build(in).Text())); d != "" {
 		t.Errorf("text (-want +got):\n%s", d)
 	}
-	rows := strings.Split(strings.TrimSuffix(Build(in).Text(), "\n"), "\n")
+	rows := strings.Split(strings.TrimSuffix(build(in).Text(), "\n"), "\n")
 	for _, r := range rows[1:] {
 		if r[strings.Index(rows[0], "PATH")] != '/' {
 			t.Errorf("the columns are not aligned:\n%s", strings.Join(rows, "\n"))
@@ -754,7 +771,7 @@ slow.example.com   /     -         10.0.0.5:32768                               
 }
 
 func TestWhyContainersHaveNoRoute(t *testing.T) {
-	got := Build(input(
+	got := build(input(
 		web("a"), web("b", healthIs(tasks.Starting)), web("c", labels(), of("quiet")), web("d", labels("nagaya.host", "!"), of("wrong")),
 		web("e", of("job"), func(c *tasks.Container) { c.Env = map[string]string{"AWS_BATCH_JOB_ID": "1"} }),
 		web("f", of("unclear"), func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil }),
@@ -772,22 +789,52 @@ func TestWhyContainersHaveNoRoute(t *testing.T) {
 			t.Errorf("%s is not in\n%s", u.Ref, text)
 		}
 	}
-	if text := Build(input(web("a"))).Explained(); !strings.Contains(text, "Every container") {
+	if text := build(input(web("a"))).Explained(); !strings.Contains(text, "Every container") {
 		t.Errorf("nothing unrouted:\n%s", text)
 	}
 }
 
 func TestPublishedPortForAnIPv6Host(t *testing.T) {
-	local := netip.MustParseAddr("fd00::5")
-	c := tasks.Container{Ports: []tasks.Port{
-		{Container: 80, Protocol: "tcp", Host: 32768},
-		{Container: 80, Protocol: "tcp", HostIP: netip.IPv6Unspecified(), Host: 32769},
-	}}
-	if at, ok := publishedAt(c, 80, "tcp", local); !ok || at != netip.AddrPortFrom(local, 32769) {
-		t.Errorf("got %v %v, want the port for IPv6", at, ok)
+	in := input(web("a", func(c *tasks.Container) {
+		c.Ports = []tasks.Port{
+			{Container: 80, Protocol: "tcp", Host: 32768},
+			{Container: 80, Protocol: "tcp", HostIP: netip.IPv6Unspecified(), Host: 32769},
+		}
+	}))
+	in.Nginx.Host = netip.MustParseAddr("fd00::5")
+	if got := lines(build(in)); got != "a.example.com/ http [fd00::5]:32769\n" {
+		t.Errorf("got %s, want the port for IPv6", got)
 	}
-	c.Ports = c.Ports[:1]
-	if at, ok := publishedAt(c, 80, "tcp", local); !ok || at != netip.AddrPortFrom(local, 32768) {
-		t.Errorf("got %v %v, want the port for every address", at, ok)
+	in.Snapshot.Containers[0].Ports = in.Snapshot.Containers[0].Ports[:1]
+	if got := lines(build(in)); got != "a.example.com/ http [fd00::5]:32768\n" {
+		t.Errorf("got %s, want the port for every address", got)
+	}
+}
+
+func TestStartsExpected(t *testing.T) {
+	created := func(c *tasks.Container) {
+		c.State, c.Health, c.StartedAt, c.Ports, c.Addrs = tasks.Created, tasks.NoCheck, time.Time{}, nil, nil
+	}
+	for _, row := range []struct {
+		name string
+		list []tasks.Container
+		want bool
+	}{
+		{"none", nil, false},
+		{"one that has served for long", []tasks.Container{web("c1")}, false},
+		{"one that was created", []tasks.Container{web("c1", age(time.Second), created)}, true},
+		{"one that was created, beside one that serves", []tasks.Container{web("c0"), web("c1", age(time.Minute), created)}, true},
+		{"one that was created long ago", []tasks.Container{web("c1", age(2*time.Minute), created)}, false},
+		{"one that starts", []tasks.Container{web("c1", age(time.Second), healthIs(tasks.Starting))}, true},
+		{"one that has started for long", []tasks.Container{web("c1", age(time.Minute), healthIs(tasks.Starting))}, false},
+		{"one whose probe is due", []tasks.Container{web("c1", age(time.Second), healthIs(tasks.NoCheck))}, true},
+		{"an unhealthy one", []tasks.Container{web("c1", age(time.Second), healthIs(tasks.Unhealthy))}, false},
+		{"one that is stopped", []tasks.Container{web("c1", age(time.Second), healthIs(tasks.Starting), stopping)}, false},
+		{"one without a route", []tasks.Container{web("c1", labels(), age(time.Second), created)}, false},
+		{"a batch", []tasks.Container{web("c1", labels("nagaya.host", "a.test", "nagaya.batch", "true"), age(time.Second), created)}, false},
+	} {
+		if got := build(input(row.list...)).StartsExpected; got != row.want {
+			t.Errorf("%s: %v, want %v", row.name, got, row.want)
+		}
 	}
 }

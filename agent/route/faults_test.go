@@ -1,9 +1,10 @@
-package route
+package route_test
 
 import (
 	"testing"
 	"time"
 
+	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -15,7 +16,7 @@ func TestFaultClockJump(t *testing.T) {
 	with := func(prev Table, now time.Time, cs ...tasks.Container) Table {
 		in := input(cs...)
 		in.Prev, in.Now, in.Options.Stream = prev, now, true
-		return Build(in)
+		return build(in)
 	}
 	has := func(table Table) (living, leaving bool) {
 		for _, s := range table.Sites {

@@ -1,4 +1,4 @@
-package route
+package route_test
 
 import (
 	"net/netip"
@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -15,7 +17,7 @@ func TestNginxProxysWords(t *testing.T) {
 	const host = "a.example.com"
 	site := func(change ...func(*Site)) Site {
 		s := Site{
-			Host: host, Family: "web", Plain: Serve, Edge: Edge{HSTS: nginxProxyHSTS},
+			Host: host, Family: "web", Plain: Serve, Edge: Edge{HSTS: proxyHSTS},
 			Locations: []Location{{
 				Path: "/", Scheme: HTTP, Balance: RoundRobin, BodySize: 1 << 20, Timeout: 60e9, Buffering: true,
 			}},
@@ -40,7 +42,7 @@ func TestNginxProxysWords(t *testing.T) {
 		{"another path for the container", []string{"VIRTUAL_PATH", "/app/", "VIRTUAL_DEST", "/"}, site(at(func(l *Location) { l.Path, l.Match, l.Dest = "/app/", Prefix, "/" }))},
 		{"PHP", []string{"VIRTUAL_PROTO", "fastcgi", "VIRTUAL_ROOT", "/srv/www"}, site(at(func(l *Location) { l.Scheme, l.Root = FastCGI, "/srv/www" }))},
 		{"PHP where nginx-proxy looks for it", []string{"VIRTUAL_PROTO", "fastcgi"}, site(at(func(l *Location) { l.Scheme, l.Root = FastCGI, "/var/www/public" }))},
-		{"a switch as Go reads it", []string{nginxProxyLabel + "http2.enable", "F"}, site(edge(func(e *Edge) { e.HTTP2 = Off }))},
+		{"a switch as Go reads it", []string{proxyLabel + "http2.enable", "F"}, site(edge(func(e *Edge) { e.HTTP2 = Off }))},
 		{"uwsgi", []string{"VIRTUAL_PROTO", "uwsgi"}, site(at(func(l *Location) { l.Scheme = UWSGI }))},
 		{"ports of its own", []string{"EXTERNAL_HTTP_PORT", "8080", "EXTERNAL_HTTPS_PORT", "8443"}, site(edge(func(e *Edge) { e.HTTPPort, e.HTTPSPort = 8080, 8443 }))},
 		{"no HSTS", []string{"HSTS", "off"}, site(edge(func(e *Edge) { e.HSTS = "" }))},
@@ -48,12 +50,16 @@ func TestNginxProxysWords(t *testing.T) {
 		{"no HSTS without a redirect", []string{"HTTPS_METHOD", "noredirect"}, site(edge(func(e *Edge) { e.HSTS = "" }))},
 		{"a policy", []string{"SSL_POLICY", "AWS-TLS13-1-2-2021-06"}, site(edge(func(e *Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }))},
 		{"tokens", []string{"SERVER_TOKENS", "on"}, site(edge(func(e *Edge) { e.ServerTokens = On }))},
-		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(edge(func(e *Edge) { e.Allow = internalNetworks }))},
+		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(edge(func(e *Edge) {
+			for _, p := range []string{"10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"} {
+				e.Allow = append(e.Allow, netip.MustParsePrefix(p))
+			}
+		}))},
 		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Refuse })},
-		{"idle connections", []string{nginxProxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = KeepaliveAuto }))},
-		{"balance", []string{nginxProxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
-		{"HTTP/2 and HTTP/3", []string{nginxProxyLabel + "http2.enable", "false", nginxProxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},
-		{"redirect", []string{nginxProxyLabel + "non-get-redirect", "307"}, site(edge(func(e *Edge) { e.RedirectCode = 307 }))},
+		{"idle connections", []string{proxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = KeepaliveAuto }))},
+		{"balance", []string{proxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
+		{"HTTP/2 and HTTP/3", []string{proxyLabel + "http2.enable", "false", proxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},
+		{"redirect", []string{proxyLabel + "non-get-redirect", "307"}, site(edge(func(e *Edge) { e.RedirectCode = 307 }))},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			for _, as := range []string{"variables", "labels"} {
@@ -62,10 +68,10 @@ func TestNginxProxysWords(t *testing.T) {
 				if as == "labels" {
 					c = web("a", labels(words...))
 				}
-				if _, dropped := tasks.KeepLabels(c.Labels); len(dropped) > 0 {
+				if kept, _, dropped := tasks.Keep(c.Labels, nil, nginxproxy.Knows); len(dropped) > 0 || len(kept) != len(c.Labels) {
 					t.Errorf("labels are dropped: %v", dropped)
 				}
-				got := Build(input(c))
+				got := build(input(c))
 				if len(got.Sites) != 1 {
 					t.Fatalf("as %s: %s\n%+v", as, lines(got), got.Problems)
 				}
@@ -99,11 +105,11 @@ func TestNginxProxysWordsRefused(t *testing.T) {
 		{"VIRTUAL_HOST_MULTIPORTS", "a.test: {/: {port: x}}"},
 		{"VIRTUAL_HOST_MULTIPORTS", "a.test: {/: {root: /}}"},
 		{"VIRTUAL_HOST_MULTIPORTS", "[1]"},
-		{nginxProxyLabel + "loadbalance", "random; } evil"},
-		{nginxProxyLabel + "keepalive", "-1"},
+		{proxyLabel + "loadbalance", "random; } evil"},
+		{proxyLabel + "keepalive", "-1"},
 	} {
 		words := map[string]string{"VIRTUAL_HOST": "a.example.com", row[0]: row[1]}
-		got := Build(input(web("a", func(c *tasks.Container) { c.Labels = words })))
+		got := build(input(web("a", func(c *tasks.Container) { c.Labels = words })))
 		if len(got.Sites) > 0 || len(got.Problems) != 1 || got.Problems[0].Code != "label-invalid" {
 			t.Errorf("%s=%s: %d sites, problems %v", row[0], row[1], len(got.Sites), got.Problems)
 		}
@@ -122,7 +128,7 @@ a.test:
 b.test:
 `), func(c *tasks.Container) { c.Ports = []tasks.Port{{Container: 8080, Protocol: "tcp"}} })
 	want := "a.test/api/ https 172.17.0.2:9000\na.test/ http 172.17.0.2:8000\nb.test/ http 172.17.0.2:8080\n"
-	got := Build(input(c))
+	got := build(input(c))
 	if d := cmp.Diff(want, lines(got)); d != "" {
 		t.Errorf("table (-want +got):\n%s\n%v", d, got.Problems)
 	}
@@ -143,15 +149,16 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 	}{
 		{"of the parent domain", []string{"VIRTUAL_HOST", "a.b.example.com"}, "example.com "},
 		{"the names in it come first", []string{"VIRTUAL_HOST", "x.sub.test"}, "named on"},
-		{"clients' certificates optional", []string{"VIRTUAL_HOST", "x.sub.test", nginxProxyLabel + "ssl_verify_client", "optional"}, "named optional"},
+		{"clients' certificates optional", []string{"VIRTUAL_HOST", "x.sub.test", proxyLabel + "ssl_verify_client", "optional"}, "named optional"},
 		{"default", []string{"VIRTUAL_HOST", "else.test"}, "default "},
+		{"no HTTPS, so no certificates of clients", []string{"VIRTUAL_HOST", "x.sub.test", "HTTPS_METHOD", "nohttps", proxyLabel + "ssl_verify_client", "off"}, " "},
 		{"by name", []string{"VIRTUAL_HOST", "else.test", "CERT_NAME", "named"}, "named on"},
-		{"not the default", []string{"VIRTUAL_HOST", "else.test", nginxProxyLabel + "trust-default-cert", "false"}, " "},
+		{"not the default", []string{"VIRTUAL_HOST", "else.test", proxyLabel + "trust-default-cert", "false"}, " "},
 		{"not for nagaya's own words", []string{"nagaya.host", "else.test"}, " "},
 	} {
 		in := input(web("a", labels(row.words...)))
 		in.Certs.Pairs = all
-		s := Build(in).Sites[0]
+		s := build(in).Sites[0]
 		if got := s.Cert.Name + " " + s.Edge.ClientCert; got != row.want || s.TLS != (s.Cert.Name != "") {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
 		}
@@ -166,15 +173,13 @@ func TestSharedHosts(t *testing.T) {
 	}
 	stranger := web("d", hostPort(4), of("api"), age(time.Second))
 	in := input(named("a", 1), named("b", 2), named("c", 3, "VIRTUAL_PATH", "/api/"), stranger)
-	in.Options.ShareHosts = true
 	want := "a.example.com/api/ http 10.0.0.5:3\na.example.com/ http 10.0.0.5:1 10.0.0.5:2\nwaits a.example.com/ api:1/app taken\nerror host-taken\n"
-	got := Build(in)
+	got := buildSharing(in, true)
 	if d := cmp.Diff(want, lines(got)); d != "" {
 		t.Errorf("shared (-want +got):\n%s", d)
 	}
 	checkTable(t, got)
-	in.Options.ShareHosts = false
-	if got := Build(in); len(firstServers(got)) != 1 || len(got.Waiting) != 3 {
+	if got := build(in); len(firstServers(got)) != 1 || len(got.Waiting) != 3 {
 		t.Errorf("not shared:\n%s", lines(got))
 	}
 }

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"errors"
 	"slices"
 	"strings"
 )
@@ -89,11 +88,4 @@ func PolicyNamed(name string) (TLSPolicy, bool) {
 		return TLSPolicy{}, false
 	}
 	return TLSPolicies[i], true
-}
-
-func parsePolicy(v string) (string, error) {
-	if _, ok := PolicyNamed(v); !ok || v == "" {
-		return "", errors.New("not the name of a policy that is known here, such as Mozilla-Intermediate or AWS-TLS13-1-2-2021-06")
-	}
-	return v, nil
 }

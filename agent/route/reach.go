@@ -47,6 +47,8 @@ type Reached struct {
 	Detail string
 }
 
+func (r Reached) detail() string { return cmp.Or(r.Detail, "no answer") }
+
 // ReachState is what a probe found.
 type ReachState int
 

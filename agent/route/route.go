@@ -32,6 +32,9 @@ type Table struct {
 	// one; sorted, without duplicates.
 	Probes   []Probe
 	Problems []problem.Problem
+	// StartsExpected is true while containers with routes are started, or were created and
+	// are still to be: the next change is near.
+	StartsExpected bool
 	// Next is when the table would change by the mere passing of time; zero when
 	// it would not. Build it again then.
 	Next time.Time
@@ -76,7 +79,7 @@ type Site struct {
 	// passed on unopened; TLS is then false. Locations are then for plain HTTP only, and
 	// may be none.
 	Passthrough *StreamOptions `json:"passthrough,omitempty"`
-	// CatchAll is true for the site that also answers names that nobody has
+	// CatchAll is true for the site that also answers names that no site has
 	// (Options.DefaultHost).
 	CatchAll bool `json:"catch_all,omitempty"`
 	Edge     Edge `json:"edge,omitzero"`

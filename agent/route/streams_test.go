@@ -1,4 +1,4 @@
-package route
+package route_test
 
 import (
 	"net/netip"
@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -65,7 +66,7 @@ func TestStreams(t *testing.T) {
 			in := input(row.list...)
 			in.Options = Options{Stream: true, Reserved: []uint16{22}}
 			in.Certs.Pairs = []certs.Pair{{Name: "mq", DNSNames: []string{"mq.example.com"}}}
-			got := Build(in)
+			got := build(in)
 			if d := cmp.Diff(row.want, lines(got)); d != "" {
 				t.Errorf("table (-want +got):\n%s\n%+v", d, got.Problems)
 			}
@@ -80,20 +81,20 @@ func TestWhoHasAPortKeepsIt(t *testing.T) {
 	in := input(web("a", labels("nagaya.listen", "tcp:8883")))
 	in.Options.Stream = true
 	in.Certs.Pairs = []certs.Pair{{Name: "mq", DNSNames: []string{"mq.example.com"}}}
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	tls := labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com")
 	older := web("b", tls, family2, age(time.Hour))
 	in.Snapshot.Containers = append(in.Snapshot.Containers, older)
-	if d := cmp.Diff("tcp:8883 10.0.0.5:32768\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("tcp:8883 10.0.0.5:32768\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(build(in))); d != "" {
 		t.Errorf("beside the holder (-want +got):\n%s", d)
 	}
 	in.Snapshot.Containers = []tasks.Container{older}
 	in.Now = noon.Add(time.Minute)
-	if d := cmp.Diff("tcp:8883\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("tcp:8883\nwaits tls:8883 other:/app taken\nerror port-taken\n", lines(build(in))); d != "" {
 		t.Errorf("the holder is gone for a moment (-want +got):\n%s", d)
 	}
 	in.Snapshot.Containers = []tasks.Container{web("next", tls, hostPort(7))}
-	if d := cmp.Diff("tls:8883 10.0.0.5:7\n", lines(Build(in))); d != "" {
+	if d := cmp.Diff("tls:8883 10.0.0.5:7\n", lines(build(in))); d != "" {
 		t.Errorf("the holder's next revision (-want +got):\n%s", d)
 	}
 }
@@ -103,7 +104,7 @@ func TestAClientOfUDPIsForgottenSooner(t *testing.T) {
 		c.Ports = append(c.Ports, tasks.Port{Container: 53, Protocol: "udp", Host: 32800})
 	}))
 	in.Options.Stream = true
-	got := Build(in).Streams
+	got := build(in).Streams
 	if len(got) != 2 || got[0].Timeout != 10*time.Minute || got[1].Timeout != 30*time.Second {
 		t.Errorf("streams: %+v", got)
 	}
@@ -113,7 +114,7 @@ func TestAClientOfUDPIsForgottenSooner(t *testing.T) {
 func TestStreamsAndPassthroughAreVacantForAWhile(t *testing.T) {
 	in := input(web("a", labels("nagaya.listen", "tcp:2222", "nagaya.p.host", "p.example.com", "nagaya.p.tls", "passthrough")))
 	in.Options.Stream = true
-	in.Prev = Build(in)
+	in.Prev = build(in)
 	in.Snapshot.Containers = nil
 	for _, row := range []struct {
 		after time.Duration
@@ -124,7 +125,7 @@ func TestStreamsAndPassthroughAreVacantForAWhile(t *testing.T) {
 		{10 * time.Minute, ""},
 	} {
 		in.Now = noon.Add(row.after)
-		got := Build(in)
+		got := build(in)
 		if d := cmp.Diff(row.want, lines(got)); d != "" {
 			t.Errorf("after %v (-want +got):\n%s", row.after, d)
 		}
@@ -158,8 +159,8 @@ func TestWhereNginxInAContainerReachesOthers(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			in := input(row.c)
-			in.From = Vantage{Container: true, Networks: []string{"front"}}
-			if d := cmp.Diff(row.want, lines(Build(in))); d != "" {
+			in.Nginx = NginxNetwork{Container: true, Networks: []string{"front"}, Host: local}
+			if d := cmp.Diff(row.want, lines(build(in))); d != "" {
 				t.Errorf("table (-want +got):\n%s", d)
 			}
 		})
@@ -169,11 +170,11 @@ func TestWhereNginxInAContainerReachesOthers(t *testing.T) {
 func TestDefaultHost(t *testing.T) {
 	in := input(web("a"))
 	in.Options.DefaultHost = "a.example.com"
-	if got := Build(in); !got.Sites[0].CatchAll || len(got.Problems) > 0 {
+	if got := build(in); !got.Sites[0].CatchAll || len(got.Problems) > 0 {
 		t.Errorf("the default host: %+v, problems %v", got.Sites[0], got.Problems)
 	}
 	in.Options.DefaultHost = "b.example.com"
-	if got := lines(Build(in)); got != "a.example.com/ http 10.0.0.5:32768\nwarning default-host-missing\n" {
+	if got := lines(build(in)); got != "a.example.com/ http 10.0.0.5:32768\nwarning default-host-missing\n" {
 		t.Errorf("a default host that is not there:\n%s", got)
 	}
 }

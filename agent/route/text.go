@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"strings"
+	"text/tabwriter"
 )
 
 // Text returns the table for people: one line for every path of a host, and one
@@ -11,17 +12,18 @@ func (t Table) Text() string {
 	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
-			p := t.Pools[s.PoolKey(l)]
-			rows = append(rows, []string{s.Host, l.Path, s.tlsWord(), p.upstreams(string(l.Scheme)), p.state(), p.refs(s.Family)})
+			rows = append(rows, t.Pools[s.PoolKey(l)].row(s.Host, l.Path, s.tlsWord(), string(l.Scheme), s.Family))
 		}
 		if s.Passthrough != nil {
-			p := t.Pools[s.PassthroughKey()]
-			rows = append(rows, []string{s.Host, "-", "passed", p.upstreams("tls"), p.state(), p.refs(s.Family)})
+			rows = append(rows, t.Pools[s.PassthroughKey()].row(s.Host, "-", "passed", "tls", s.Family))
 		}
 	}
 	for _, s := range t.Streams {
-		p := t.Pools[s.PoolKey()]
-		rows = append(rows, []string{s.Listen.String(), "-", s.tlsWord(), p.upstreams(string(s.Listen.Protocol)), p.state(), p.refs(s.Family)})
+		tls := "-"
+		if s.Listen.Protocol == TLS {
+			tls = "only"
+		}
+		rows = append(rows, t.Pools[s.PoolKey()].row(s.Listen.String(), "-", tls, string(s.Listen.Protocol), s.Family))
 	}
 	for _, w := range t.Waiting {
 		at := "-"
@@ -31,13 +33,6 @@ func (t Table) Text() string {
 		rows = append(rows, []string{w.Host, w.Path, "-", at, w.Why, w.Ref})
 	}
 	return align(rows)
-}
-
-func (s Stream) tlsWord() string {
-	if s.Listen.Protocol == TLS {
-		return "only"
-	}
-	return "-"
 }
 
 func (s Site) tlsWord() string {
@@ -54,60 +49,29 @@ func (s Site) tlsWord() string {
 	return "off"
 }
 
-func (p Pool) upstreams(scheme string) string {
-	var words []string
+// row is the line of a pool. Where no server is, it names the family.
+func (p Pool) row(host, path, tls, scheme, family string) []string {
+	if len(p.Servers) == 0 {
+		return []string{host, path, tls, "-", "vacant", family}
+	}
+	var upstreams, refs []string
 	for _, s := range p.Servers {
-		words = append(words, fmt.Sprintf("%s://%s", scheme, s.Addr))
+		upstreams, refs = append(upstreams, fmt.Sprintf("%s://%s", scheme, s.Addr)), append(refs, s.Ref)
 	}
-	return orDash(words)
+	state := "ready"
+	if p.Servers[0].Unhealthy {
+		state = "unhealthy"
+	}
+	return []string{host, path, tls, strings.Join(upstreams, ","), state, strings.Join(refs, ",")}
 }
 
-// refs names the servers, or the family whose they would be.
-func (p Pool) refs(family string) string {
-	var words []string
-	for _, s := range p.Servers {
-		words = append(words, s.Ref)
-	}
-	if len(words) == 0 {
-		return family
-	}
-	return orDash(words)
-}
-
-func (p Pool) state() string {
-	switch {
-	case len(p.Servers) == 0:
-		return "vacant"
-	case p.Servers[0].Unhealthy:
-		return "unhealthy"
-	}
-	return "ready"
-}
-
-func orDash(words []string) string {
-	if len(words) == 0 {
-		return "-"
-	}
-	return strings.Join(words, ",")
-}
-
-// align pads the columns; the last one is left as it is.
+// align pads all columns but the last.
 func align(rows [][]string) string {
-	width := make([]int, len(rows[0]))
-	for _, r := range rows {
-		for i, cell := range r {
-			width[i] = max(width[i], len(cell))
-		}
-	}
 	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
-		for i, cell := range r {
-			if i == len(r)-1 {
-				b.WriteString(cell + "\n")
-				break
-			}
-			fmt.Fprintf(&b, "%-*s  ", width[i], cell)
-		}
+		fmt.Fprintln(w, strings.Join(r, "\t"))
 	}
+	_ = w.Flush() // a Builder takes everything
 	return b.String()
 }

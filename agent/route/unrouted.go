@@ -16,29 +16,21 @@ type Unrouted struct {
 	Why string `json:"why"`
 }
 
-// unrouted lists the containers that run and are neither behind a route nor waiting.
-func (b *builder) unrouted(claims map[string][]claim) {
-	claiming := map[string]bool{}
-	for _, cs := range claims {
-		for _, c := range cs {
-			claiming[c.c.ID] = true
-		}
-	}
+// listUnrouted lists the containers that run and are neither behind a route nor waiting.
+func (b *builder) listUnrouted(candidates []candidate) {
 	for _, c := range b.in.Snapshot.Containers {
-		if !wants(c) || claiming[c.ID] {
-			continue
+		if active(c) && !slices.ContainsFunc(candidates, func(x candidate) bool { return x.container.ID == c.ID }) {
+			b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref: Ref(c), Why: b.whyUnrouted(c)})
 		}
-		b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref: ref(c), Why: b.whyNot(c)})
 	}
 	slices.SortFunc(b.t.Unrouted, func(x, y Unrouted) int { return cmp.Or(cmp.Compare(x.Ref, y.Ref), cmp.Compare(x.Why, y.Why)) })
 }
 
-func (b *builder) whyNot(c tasks.Container) string {
-	p := parse(c, b.o.Edges)
-	switch {
+func (b *builder) whyUnrouted(c tasks.Container) string {
+	switch r := b.in.Requests[c.ID]; {
 	case c.IsBatch():
 		return "batch"
-	case len(p.routes) == 0 && len(p.problems) == 0:
+	case len(r.Routes) == 0 && len(r.Problems) == 0:
 		return "silent"
 	}
 	return "refused"
@@ -47,18 +39,16 @@ func (b *builder) whyNot(c tasks.Container) string {
 // Explained returns the table for people as Text does, and behind it every container
 // that runs and has no route, with the reason.
 func (t Table) Explained() string {
-	text := t.Text()
 	if len(t.Unrouted) == 0 {
-		return text + "\nEvery container that runs is in this table.\n"
+		return t.Text() + "\nEvery container that runs is in this table.\n"
 	}
 	rows := [][]string{{"NOT ROUTED", "BECAUSE"}}
 	for _, u := range t.Unrouted {
-		why := map[string]string{
+		rows = append(rows, []string{u.Ref, map[string]string{
 			"silent":  "neither a label nor a variable names a host: set nagaya.host",
 			"batch":   "it is a batch container (nagaya.batch, AWS_BATCH_JOB_ID)",
 			"refused": "what it asks for cannot be done: see the problems in 'nagaya status'",
-		}[u.Why]
-		rows = append(rows, []string{u.Ref, why})
+		}[u.Why]})
 	}
-	return text + "\n" + align(rows)
+	return t.Text() + "\n" + align(rows)
 }

@@ -163,14 +163,14 @@ func TestIsBatch(t *testing.T) {
 
 func TestKeep(t *testing.T) {
 	labels := map[string]string{"nagaya.host": "a", "secret": "s", "nagaya.long": strings.Repeat("x", MaxWordLen+1), LabelComposeService: "web"}
-	kept, dropped := KeepLabels(labels)
+	foreign := func(name string) bool { return name == "VIRTUAL_HOST" }
+	kept, env, dropped := Keep(labels, []string{"PASSWORD=x", "VIRTUAL_HOST=a=b", "AWS_BATCH_JOB_ID=1", "NOVALUE", "AWS_SECRET_ACCESS_KEY=k"}, foreign)
 	if d := cmp.Diff(map[string]string{"nagaya.host": "a", LabelComposeService: "web"}, kept); d != "" {
 		t.Errorf("kept (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff([]string{"nagaya.long"}, dropped); d != "" {
 		t.Errorf("dropped (-want +got):\n%s", d)
 	}
-	env, _ := KeepEnv([]string{"PASSWORD=x", "VIRTUAL_HOST=a=b", "AWS_BATCH_JOB_ID=1", "NOVALUE", "AWS_SECRET_ACCESS_KEY=k"})
 	if d := cmp.Diff(map[string]string{"VIRTUAL_HOST": "a=b", "AWS_BATCH_JOB_ID": "1"}, env); d != "" {
 		t.Errorf("env (-want +got):\n%s", d)
 	}

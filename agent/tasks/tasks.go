@@ -55,8 +55,8 @@ type Container struct {
 	File  string `json:"file,omitempty"`
 	Name  string `json:"name"`
 	Image string `json:"image"`
-	// Labels and Env are only those that nagaya gives a meaning to (KeepLabels,
-	// KeepEnv), so that secrets never enter the program's state.
+	// Labels and Env are only those that have a meaning to nagaya (Keep), so that secrets
+	// never enter the program's state.
 	Labels map[string]string `json:"labels,omitempty"`
 	Env    map[string]string `json:"env,omitempty"`
 

@@ -30,50 +30,27 @@ const (
 	labelCluster       = "com.amazonaws.ecs.cluster"
 )
 
-// labelNginxProxy is in front of the labels of nginx-proxy.
-const labelNginxProxy = "com.github.nginx-proxy.nginx-proxy."
-
-// KnownLabel reports whether a Docker label has a meaning to nagaya. nginx-proxy's
-// variables may be labels too.
-func KnownLabel(name string) bool {
-	return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService ||
-		strings.HasPrefix(name, labelNginxProxy) || ForNginxProxy(name)
-}
-
-// KnownEnv reports whether an environment variable has a meaning to nagaya:
-// nginx-proxy's and acme-companion's words, and what AWS Batch tells its jobs.
-func KnownEnv(name string) bool {
-	return ForNginxProxy(name) || strings.HasPrefix(name, "AWS_BATCH_")
-}
-
-// ForNginxProxy reports whether a name is one of nginx-proxy's words, or looks like
-// one. VIRTUAL_ENV is Python's.
-func ForNginxProxy(name string) bool {
-	switch name {
-	case "HTTPS_METHOD", "CERT_NAME", "HSTS", "SSL_POLICY", "SERVER_TOKENS", "NETWORK_ACCESS", "ENABLE_HTTP_ON_MISSING_CERT",
-		"EXTERNAL_HTTP_PORT", "EXTERNAL_HTTPS_PORT", "LETSENCRYPT_HOST", "ACME_HOST":
-		return true
-	}
-	return strings.HasPrefix(name, "VIRTUAL_") && !strings.HasPrefix(name, "VIRTUAL_ENV")
-}
-
-// KeepLabels returns those labels that nagaya knows, within the bounds, and the
-// names of known labels that were dropped for exceeding them (sorted, each at
-// most 64 bytes).
-func KeepLabels(labels map[string]string) (kept map[string]string, dropped []string) {
-	return keep(labels, KnownLabel)
-}
-
-// KeepEnv does for "NAME=value" words what KeepLabels does for labels.
-func KeepEnv(env []string) (kept map[string]string, dropped []string) {
-	words := map[string]string{}
-	for _, e := range env {
-		if name, value, ok := strings.Cut(e, "="); ok && KnownEnv(name) {
-			words[name] = value
+// Keep returns those labels and "NAME=value" variables of a container that have a meaning
+// to nagaya, within the bounds: its own labels, what tells families and batches apart, and
+// what foreign knows, which may be variables and labels. dropped are the names of those
+// that exceed the bounds (sorted, each at most 64 bytes). Others are never kept, so that
+// secrets do not enter the program's state.
+func Keep(labels map[string]string, environ []string, foreign func(name string) bool) (keptLabels, keptEnv map[string]string, dropped []string) {
+	keptLabels, dropped = keep(labels, func(name string) bool {
+		return strings.HasPrefix(name, LabelPrefix) || name == LabelComposeProject || name == LabelComposeService || foreign(name)
+	})
+	env := map[string]string{}
+	for _, e := range environ {
+		if name, value, ok := strings.Cut(e, "="); ok {
+			env[name] = value
 		}
 	}
-	return keep(words, KnownEnv)
+	keptEnv, more := keep(env, func(name string) bool { return strings.HasPrefix(name, batchPrefix) || foreign(name) })
+	return keptLabels, keptEnv, append(dropped, more...)
 }
+
+// batchPrefix is in front of the variables of AWS Batch's jobs.
+const batchPrefix = "AWS_BATCH_"
 
 func keep(words map[string]string, known func(string) bool) (kept map[string]string, dropped []string) {
 	for _, name := range slices.Sorted(maps.Keys(words)) {
@@ -99,7 +76,7 @@ func keep(words map[string]string, known func(string) bool) (kept map[string]str
 func (c Container) Unrouted() Container {
 	c.Labels, c.Env = maps.Clone(c.Labels), maps.Clone(c.Env)
 	maps.DeleteFunc(c.Labels, func(name, _ string) bool { return name != LabelPrefix+"batch" })
-	maps.DeleteFunc(c.Env, func(name, _ string) bool { return ForNginxProxy(name) })
+	maps.DeleteFunc(c.Env, func(name, _ string) bool { return !strings.HasPrefix(name, batchPrefix) })
 	return c
 }
 
@@ -142,5 +119,5 @@ func (c Container) IsBatch() bool {
 	case "false":
 		return false
 	}
-	return c.Env["AWS_BATCH_JOB_ID"] != ""
+	return c.Env[batchPrefix+"JOB_ID"] != ""
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 )
 
 // cli is what every verb needs from the outside.
@@ -226,7 +227,7 @@ func addSettings(cmd *cobra.Command) func() []config.Value {
 // sources are what the configuration is read from, with these flags.
 func (c *cli) sources(flags []config.Value) (load.Sources, error) {
 	env, err := config.FromEnv(os.Environ(), spareEnv...)
-	return load.Sources{File: c.configFile, Required: c.configFile != defaultConfig, Env: env, Environ: os.Environ(), Flags: flags}, err
+	return load.Sources{File: c.configFile, Required: c.configFile != defaultConfig, Env: env, Overlay: overlay, Flags: flags}, err
 }
 
 // resolve reads the configuration as it is without flags and instance tags.
@@ -269,4 +270,10 @@ func (c *cli) cgroupDir() string {
 		return config.Default().Credit.CgroupDir
 	}
 	return r.Config.Credit.CgroupDir
+}
+
+// overlay lays values over the defaults, and over what nginx-proxy's variables say where
+// these count.
+func overlay(layers ...[]config.Value) (config.Resolved, error) {
+	return nginxproxy.Resolve(os.Environ(), layers...)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
-	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
 )
 
 var update = flag.Bool("update", false, "write the user data in the templates anew")
@@ -436,12 +436,12 @@ func TestRolesAreNarrow(t *testing.T) {
 
 // Tags and labels by which the template speaks to nagaya are words that it knows.
 func TestSettingsAndLabelsExist(t *testing.T) {
-	settings, labels := map[string]bool{}, map[string]bool{}
+	settings, known := map[string]bool{}, map[string]bool{}
 	for _, s := range config.Settings {
 		settings["nagaya:"+strings.ReplaceAll(s.Path, ".", "-")] = true
 	}
-	for _, l := range route.Labels {
-		labels[l.Name] = true
+	for _, l := range labels.Docs() {
+		known[l.Name] = true
 	}
 	var tags, words []string
 	walk(map[string]any(load(t, "nagaya.yaml")), func(v any) {
@@ -459,7 +459,7 @@ func TestSettingsAndLabelsExist(t *testing.T) {
 		}
 	}
 	for _, w := range words {
-		if !labels[w] {
+		if !known[w] {
 			t.Errorf("%s is no label", w)
 		}
 	}

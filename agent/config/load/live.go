@@ -20,9 +20,8 @@ type Sources struct {
 	Required bool
 	// Env and Flags are the settings that were given there.
 	Env, Flags []config.Value
-	// Environ is the whole environment, from which nginx-proxy's variables are taken where
-	// the setting nginx-proxy is true.
-	Environ []string
+	// Overlay lays values over the defaults, as config.Resolve does, which nil means.
+	Overlay func(layers ...[]config.Value) (config.Resolved, error)
 	// OtherTags are keys of instance tags that look like settings and are none.
 	OtherTags []string
 	// Check checks what only other parts of the program can; nil checks nothing. The place
@@ -57,7 +56,11 @@ func (s Sources) Resolve(tags map[string]string) (r config.Resolved, tagErr, err
 
 // Layers lays the values over the defaults, the weakest first, and checks the outcome.
 func (s Sources) Layers(layers ...[]config.Value) (config.Resolved, error) {
-	r, err := config.ResolveIn(s.Environ, layers...)
+	overlay := s.Overlay
+	if overlay == nil {
+		overlay = config.Resolve
+	}
+	r, err := overlay(layers...)
 	if err != nil || s.Check == nil {
 		return r, err
 	}

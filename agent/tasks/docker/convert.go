@@ -19,7 +19,7 @@ import (
 )
 
 // fromSummary makes what can be made of a line of the list.
-func fromSummary(s container.Summary) detail {
+func fromSummary(s container.Summary, foreign func(string) bool) detail {
 	c := tasks.Container{
 		ID:        s.ID,
 		Image:     bounded(s.Image),
@@ -32,13 +32,13 @@ func fromSummary(s container.Summary) detail {
 	}
 	c.Network, c.NetworkOf = networkMode(s.HostConfig.NetworkMode)
 	var dropped []string
-	c.Labels, dropped = tasks.KeepLabels(s.Labels)
+	c.Labels, _, dropped = tasks.Keep(s.Labels, nil, foreign)
 	return detail{container: c, stopSignal: int(unix.SIGTERM), problems: droppedWords(c, dropped)}
 }
 
 // fromInspect makes a container of docker inspect's answer. No part of the
 // answer is taken for granted.
-func fromInspect(r container.InspectResponse) detail {
+func fromInspect(r container.InspectResponse, foreign func(string) bool) detail {
 	c := tasks.Container{
 		ID:        r.ID,
 		Name:      name(r.Name),
@@ -51,10 +51,9 @@ func fromInspect(r container.InspectResponse) detail {
 	if cfg := r.Config; cfg != nil {
 		c.Image = bounded(cfg.Image)
 		c.Task = tasks.ECSRef(cfg.Labels)
-		var labels, env []string
-		c.Labels, labels = tasks.KeepLabels(cfg.Labels)
-		c.Env, env = tasks.KeepEnv(cfg.Env)
-		d.problems = droppedWords(c, append(labels, env...))
+		var dropped []string
+		c.Labels, c.Env, dropped = tasks.Keep(cfg.Labels, cfg.Env, foreign)
+		d.problems = droppedWords(c, dropped)
 		if n := signalNumber(cfg.StopSignal); n != 0 {
 			d.stopSignal = n
 		}

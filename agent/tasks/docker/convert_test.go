@@ -29,7 +29,7 @@ func TestFromInspect(t *testing.T) {
 	if err := json.Unmarshal([]byte(inspectWeb), &r); err != nil {
 		t.Fatal(err)
 	}
-	got := fromInspect(r)
+	got := fromInspect(r, virtualHost)
 	want := detail{
 		stopSignal: 37,
 		container: tasks.Container{
@@ -110,7 +110,7 @@ func FuzzFromInspect(f *testing.F) {
 		if json.Unmarshal(b, &r) != nil {
 			return
 		}
-		c := fromInspect(r).container
+		c := fromInspect(r, virtualHost).container
 		if container.ValidateContainerState(container.ContainerState(c.State)) != nil {
 			t.Errorf("state %q is not Docker's", c.State)
 		}
@@ -124,3 +124,6 @@ func FuzzFromInspect(f *testing.F) {
 		}
 	})
 }
+
+// virtualHost is another program's vocabulary of one word.
+func virtualHost(name string) bool { return name == "VIRTUAL_HOST" }

@@ -154,7 +154,7 @@ func find(c tasks.Containers, name string) tasks.Container {
 func TestRealEngine(t *testing.T) {
 	cli := realEngine(t)
 	importApp(t, cli, "app:1")
-	until := watching(t, Options{Host: cli.DaemonHost()})
+	until := watching(t, Options{Host: cli.DaemonHost(), Foreign: virtualHost})
 	until("the engine", func(c tasks.Containers) bool { return c.Complete })
 
 	id := create(t, cli, "web", &container.HostConfig{

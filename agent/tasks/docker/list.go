@@ -31,6 +31,7 @@ type lister struct {
 	cli     *client.Client
 	timeout time.Duration
 	filters client.Filters // which containers may be routed; empty is all
+	foreign func(string) bool
 	known   map[string]known
 	cut     bool // there are more containers than are read
 	signs   *signs
@@ -118,7 +119,7 @@ func (l *lister) glance(ctx context.Context) (_ tasks.Containers, ok bool) {
 		if err != nil {
 			return tasks.Containers{}, false
 		}
-		l.known[id] = known{old.look, fromInspect(r.Container)}
+		l.known[id] = known{old.look, fromInspect(r.Container, l.foreign)}
 	}
 	return l.say(at, nil, nil), true
 }
@@ -188,7 +189,7 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, dirty m
 		case s.State == container.StateCreated:
 			// It has nothing to route yet, and inspecting it would wait until its
 			// start is over.
-			now[s.ID] = known{look(s), fromSummary(s)}
+			now[s.ID] = known{look(s), fromSummary(s, l.foreign)}
 		default:
 			again = append(again, s)
 		}
@@ -225,11 +226,11 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 	r, err := l.cli.ContainerInspect(ctx, s.ID, client.ContainerInspectOptions{})
 	switch {
 	case err == nil:
-		return fromInspect(r.Container), nil
+		return fromInspect(r.Container, l.foreign), nil
 	case errdefs.IsNotFound(err), client.IsErrConnectionFailed(err), ctx.Err() != nil:
 		return detail{}, fmt.Errorf("inspecting container %.12s: %w", s.ID, err)
 	}
-	d := fromSummary(s)
+	d := fromSummary(s, l.foreign)
 	if s.State == container.StateRunning {
 		d.container.State = tasks.Dead // never routed on half of the facts
 		d.problems = append(d.problems, problem.Problem{

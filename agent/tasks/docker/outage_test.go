@@ -360,7 +360,7 @@ func TestFilters(t *testing.T) {
 	e.set("out", "running")
 	e.fits = map[string]bool{"in": true}
 	e.start(t)
-	until := watching(t, Options{Host: "unix://" + e.socket, Filters: []string{"label=zone=public", "network=front"}})
+	until := watching(t, Options{Host: "unix://" + e.socket, Filters: []string{"label=zone=public", "network=front"}, Foreign: virtualHost})
 	got := until("both are listed", func(c tasks.Containers) bool { return len(c.List) == 2 })
 	for _, c := range got.List {
 		want := tasks.Container{Labels: map[string]string{"nagaya.batch": "false"}, Env: map[string]string{}}

@@ -35,6 +35,9 @@ type Options struct {
 	// container must fit to be routed; the others lose what they say about routes. None
 	// lets all be routed.
 	Filters []string
+	// Foreign tells which labels and variables are kept besides nagaya's own: the words of
+	// another program that are understood. Nil means none.
+	Foreign func(name string) bool
 	// Log receives one line when the engine is lost or found again; nil discards.
 	Log *slog.Logger
 	// Resync is how often everything is listed without an event. Zero means 60 s.
@@ -78,6 +81,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Foreign == nil {
+		o.Foreign = func(string) bool { return false }
 	}
 	if o.Resync <= 0 {
 		o.Resync = time.Minute
@@ -159,7 +165,7 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 		return false, err
 	}
 	// Whatever the gap was, the containers may have changed behind it.
-	l := &lister{cli: cli, timeout: w.Timeout, filters: filters(w.Filters), known: map[string]known{}, signs: w.signs}
+	l := &lister{cli: cli, timeout: w.Timeout, filters: filters(w.Filters), foreign: w.Foreign, known: map[string]known{}, signs: w.signs}
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {

@@ -1,4 +1,4 @@
-package route
+package nginxproxy
 
 import (
 	"errors"
@@ -6,12 +6,15 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// parseMultiports reads nginx-proxy's VIRTUAL_HOST_MULTIPORTS: a mapping from
-// host names to paths, and from these to port, proto and dest. What is left out
-// has the defaults of the variables of one route.
-func parseMultiports(v string) ([]said, error) {
+// parseMultiports reads VIRTUAL_HOST_MULTIPORTS: a mapping from host names to paths, and
+// from these to port, proto and dest. Each is a route like base, but for these.
+func parseMultiports(v string, base route.Spec) ([]route.Spec, error) {
 	file, err := parser.ParseBytes([]byte(v), 0)
 	if err != nil {
 		return nil, errors.New("neither YAML nor JSON")
@@ -19,23 +22,25 @@ func parseMultiports(v string) ([]said, error) {
 	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
 		return nil, errors.New("not one mapping of host names")
 	}
-	var all []said
+	base.Path, base.Match, base.Dest, base.Port, base.Scheme = "/", "", "", 0, ""
+	var all []route.Spec
 	err = eachPair(file.Docs[0].Body, func(host string, paths ast.Node) error {
 		h, err := parseVirtualHost(host)
 		if err != nil {
-			return fmt.Errorf("host %s: %w", quoted(host), err)
+			return fmt.Errorf("host %s: %w", problem.Quoted(host), err)
 		}
+		base.Hosts = []string{h}
 		if isNull(paths) {
-			all = append(all, said{hosts: []string{h}, path: "/"})
+			all = append(all, base)
 			return nil
 		}
 		return eachPair(paths, func(path string, words ast.Node) error {
-			s := said{hosts: []string{h}}
-			if err := s.multiport(path, words); err != nil {
-				return fmt.Errorf("host %s, path %s: %w", quoted(host), quoted(path), err)
+			s := base
+			if err := setMultiport(&s, path, words); err != nil {
+				return fmt.Errorf("host %s, path %s: %w", problem.Quoted(host), problem.Quoted(path), err)
 			}
-			if all = append(all, s); len(all) > maxRoutes {
-				return fmt.Errorf("more than %d routes", maxRoutes)
+			if all = append(all, s); len(all) > labels.MaxRoutes {
+				return fmt.Errorf("more than %d routes", labels.MaxRoutes)
 			}
 			return nil
 		})
@@ -46,8 +51,8 @@ func parseMultiports(v string) ([]said, error) {
 	return all, err
 }
 
-// multiport reads what stands behind one path.
-func (s *said) multiport(path string, words ast.Node) error {
+// setMultiport reads what stands behind one path.
+func setMultiport(s *route.Spec, path string, words ast.Node) error {
 	if err := setVirtualPath(s, path); err != nil {
 		return err
 	}
@@ -57,21 +62,21 @@ func (s *said) multiport(path string, words ast.Node) error {
 	return eachPair(words, func(name string, value ast.Node) error {
 		scalar, ok := value.(ast.ScalarNode)
 		if !ok {
-			return fmt.Errorf("%s has no plain value", quoted(name))
+			return fmt.Errorf("%s has no plain value", problem.Quoted(name))
 		}
 		text := scalar.GetToken().Value
 		var err error
 		switch name {
 		case "port":
-			s.port, err = parsePort(text)
+			err = labels.Set(s, "port", text)
 		case "proto":
-			s.scheme, err = parseScheme(text)
+			err = labels.Set(s, "scheme", text)
 		case "dest":
 			if text != "" {
-				s.dest, err = parseDest(text)
+				s.Dest, err = parseDest(text)
 			}
 		default:
-			return fmt.Errorf("%s is none of port, proto, dest", quoted(name))
+			return fmt.Errorf("%s is none of port, proto, dest", problem.Quoted(name))
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -101,7 +106,7 @@ func eachPair(n ast.Node, do func(key string, value ast.Node) error) error {
 		}
 		name := key.GetToken().Value
 		if seen[name] {
-			return fmt.Errorf("%s is there twice", quoted(name))
+			return fmt.Errorf("%s is there twice", problem.Quoted(name))
 		}
 		seen[name] = true
 		if err := do(name, p.Value); err != nil {

@@ -1,4 +1,4 @@
-package route
+package labels
 
 import (
 	"errors"
@@ -11,25 +11,22 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// What may stand in a table. Every string of a Table matches one of these, so
-// that whoever renders it need not fear what a container said.
+// The forms of values.
 var (
 	pathForm = regexp.MustCompile(`^/$|^(/[A-Za-z0-9_~@:+.-]+)+$`)
 	// healthForm allows a query too.
 	healthForm = regexp.MustCompile(`^/[A-Za-z0-9_~@:+./-]*(\?[A-Za-z0-9_~@:+./&=-]*)?$`)
 	fileForm   = pattern.Of(64, `[A-Za-z0-9][A-Za-z0-9._-]*`)
-	familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
-	refForm    = pattern.Of(512, `[A-Za-z0-9_][A-Za-z0-9_.:/~-]*`)
-	idForm     = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
 	certForm   = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
 	routeForm  = pattern.Of(32, `[a-z0-9][a-z0-9-]*`)
 )
 
 // Bounds on one label.
 const (
-	maxHosts  = 32
+	MaxHosts  = 32
 	maxAllow  = 64
 	maxPath   = 200
 	maxWeight = 1000
@@ -44,8 +41,8 @@ func parseHosts(v string) ([]string, error) {
 		switch {
 		case h == "":
 			continue
-		case len(hosts) == maxHosts:
-			return nil, fmt.Errorf("more than %d host names", maxHosts)
+		case len(hosts) == MaxHosts:
+			return nil, fmt.Errorf("more than %d host names", MaxHosts)
 		case !pattern.Host(h):
 			return nil, errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
 		}
@@ -58,7 +55,8 @@ func parseHosts(v string) ([]string, error) {
 	return slices.Compact(hosts), nil
 }
 
-func parsePath(v string) (string, error) {
+// ParsePath reads a path prefix, and takes a slash at its end off.
+func ParsePath(v string) (string, error) {
 	p := strings.TrimRight(v, "/")
 	if p == "" && strings.HasPrefix(v, "/") {
 		return "/", nil
@@ -81,7 +79,8 @@ func parseHealth(v string) (string, error) {
 	return v, nil
 }
 
-func parsePort(v string) (uint16, error) {
+// ParsePort reads a port number.
+func ParsePort(v string) (uint16, error) {
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n == 0 || v[0] == '+' {
 		return 0, errors.New("not a port number from 1 to 65535")
@@ -90,14 +89,47 @@ func parsePort(v string) (uint16, error) {
 }
 
 // parseListen reads "tcp:2222".
-func parseListen(v string) (Listen, error) {
-	proto, port, ok := strings.Cut(v, ":")
-	p, err := oneOf(proto, TCP, UDP, TLS)
-	n, perr := parsePort(port)
-	if !ok || err != nil || perr != nil {
-		return Listen{}, errors.New("not tcp:PORT, udp:PORT or tls:PORT")
+func parseListen(v string) (route.Listen, error) {
+	proto, port, _ := strings.Cut(v, ":")
+	p, err := OneOf(proto, route.TCP, route.UDP, route.TLS)
+	n, perr := ParsePort(port)
+	if err != nil || perr != nil {
+		return route.Listen{}, errors.New("not tcp:PORT, udp:PORT or tls:PORT")
 	}
-	return Listen{Protocol: p, Port: n}, nil
+	return route.Listen{Protocol: p, Port: n}, nil
+}
+
+func parseScheme(v string) (route.Scheme, error) {
+	return OneOf(v, route.HTTP, route.HTTPS, route.GRPC, route.GRPCS, route.FastCGI, route.UWSGI)
+}
+
+func parseBalance(v string) (route.Balance, error) {
+	return OneOf(v, route.RoundRobin, route.LeastConn, route.IPHash)
+}
+
+func parseTLS(v string) (route.TLSMode, error) {
+	return OneOf(v, route.TLSAuto, route.TLSTerminate, route.TLSOff, route.TLSPass)
+}
+
+// ParseChoice reads on or off, or true or false.
+func ParseChoice(v string) (route.Choice, error) {
+	on, err := parseOnOff(v)
+	switch {
+	case err != nil:
+		return route.Unset, err
+	case on:
+		return route.On, nil
+	}
+	return route.Off, nil
+}
+
+// SetCert names the certificate of a route, by the word of that name.
+func SetCert(s *route.Spec, word, v string) error {
+	if !certForm.MatchString(v) {
+		return errors.New("not the base name of a certificate")
+	}
+	s.Cert.Name, s.Cert.Word = v, word
+	return nil
 }
 
 // parseHSTS reads the value of Strict-Transport-Security (RFC 6797); "off" is
@@ -167,8 +199,8 @@ func parseSize(v string) (int64, error) {
 	return n << shift, nil
 }
 
-// parseWait reads a duration such as 90s or 5m; a bare number counts seconds.
-func parseWait(v string) (time.Duration, error) {
+// parseTimeout reads a duration such as 90s or 5m; a bare number counts seconds.
+func parseTimeout(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
 	if n, nerr := strconv.ParseUint(v, 10, 32); nerr == nil {
 		d, err = time.Duration(n)*time.Second, nil
@@ -212,8 +244,8 @@ func parseAllow(v string) ([]netip.Prefix, error) {
 	return slices.Compact(out), nil
 }
 
-// oneOf parses a word that must be one of the given ones.
-func oneOf[T ~string](v string, words ...T) (T, error) {
+// OneOf parses a word that must be one of the given ones.
+func OneOf[T ~string](v string, words ...T) (T, error) {
 	var names []string
 	for _, w := range words {
 		if v == string(w) {

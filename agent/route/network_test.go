@@ -1,17 +1,16 @@
-package agent
+package route_test
 
 import (
-	"net"
 	"net/netip"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nagaya-ecs/nagaya/agent/route"
+	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
-func TestVantageOf(t *testing.T) {
+func TestNetworkOfNginx(t *testing.T) {
 	local, gateway, own := netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("172.18.0.1"), netip.MustParseAddr("172.18.0.9")
 	list := []tasks.Container{
 		{ID: "on-host", Network: tasks.Host},
@@ -19,27 +18,28 @@ func TestVantageOf(t *testing.T) {
 		{ID: "sharing", Network: tasks.None, NetworkOf: "bridged"},
 		{ID: "orphan", Network: tasks.None, NetworkOf: "gone"},
 	}
-	bridged := route.Vantage{Container: true, Networks: []string{"back", "front"}}
+	bridged := func(host netip.Addr) NginxNetwork {
+		return NginxNetwork{Container: true, Networks: []string{"back", "front"}, Host: host}
+	}
 	for _, row := range []struct {
 		name, id string
 		local    netip.Addr
-		from     route.Vantage
-		at       netip.Addr
+		want     NginxNetwork
 		ok       bool
 	}{
-		{"nginx on the host", "", local, route.Vantage{}, local, true},
-		{"nginx in a container with the host's network", "on-host", local, route.Vantage{}, local, true},
-		{"nginx on bridges, the host's address known", "bridged", local, bridged, local, true},
-		{"nginx on bridges, no address known", "bridged", netip.Addr{}, bridged, gateway, true},
-		{"nginx on bridges, no address known but its own", "bridged", own, bridged, gateway, true},
-		{"nginx in the network of another", "sharing", netip.Addr{}, bridged, gateway, true},
-		{"nginx in the network of one that is not listed", "orphan", local, route.Vantage{}, local, false},
-		{"a container that is not listed", "other", local, route.Vantage{}, local, false},
+		{"nginx on the host", "", local, NginxNetwork{Host: local}, true},
+		{"nginx in a container with the host's network", "on-host", local, NginxNetwork{Host: local}, true},
+		{"nginx on bridges, the host's address known", "bridged", local, bridged(local), true},
+		{"nginx on bridges, no address known", "bridged", netip.Addr{}, bridged(gateway), true},
+		{"nginx on bridges, no address known but its own", "bridged", own, bridged(gateway), true},
+		{"nginx in the network of another", "sharing", netip.Addr{}, bridged(gateway), true},
+		{"nginx in the network of one that is not listed", "orphan", local, NginxNetwork{Host: local}, false},
+		{"a container that is not listed", "other", local, NginxNetwork{Host: local}, false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			from, at, ok := vantageOf(row.id, list, row.local)
-			if d := cmp.Diff(row.from, from); d != "" || at != row.at || ok != row.ok {
-				t.Errorf("vantage %s; at %v, ok %v; want at %v, ok %v", d, at, ok, row.at, row.ok)
+			got, ok := NetworkOfNginx(row.id, list, row.local)
+			if d := cmp.Diff(row.want, got, equalValues); d != "" || ok != row.ok {
+				t.Errorf("ok %v, want %v; network (-want +got):\n%s", ok, row.ok, d)
 			}
 		})
 	}
@@ -63,7 +63,7 @@ func TestOwnContainer(t *testing.T) {
 		{"another engine's", []string{"dddd"}, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			if got, ok := ownContainer(row.guesses, list); got != row.want || ok != row.ok {
+			if got, ok := OwnContainer(row.guesses, list); got != row.want || ok != row.ok {
 				t.Errorf("got %q, %v; want %q, %v", got, ok, row.want, row.ok)
 			}
 		})
@@ -71,17 +71,17 @@ func TestOwnContainer(t *testing.T) {
 }
 
 func TestBesideEngine(t *testing.T) {
-	own := []net.Addr{&net.IPNet{IP: net.ParseIP("127.0.0.1"), Mask: net.CIDRMask(8, 32)}, &net.IPNet{IP: net.ParseIP("172.17.0.1"), Mask: net.CIDRMask(16, 32)}}
+	own := []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("172.17.0.1")}
 	on := func(gateway string) []tasks.Container {
 		return []tasks.Container{{Network: tasks.Host}, {Networks: []tasks.Network{{Name: "x", Gateway: netip.MustParseAddr(gateway)}}}}
 	}
-	if !besideEngine(on("172.17.0.1"), own) {
+	if !BesideEngine(on("172.17.0.1"), own) {
 		t.Error("the bridge is here")
 	}
-	if besideEngine(on("172.18.0.1"), own) {
+	if BesideEngine(on("172.18.0.1"), own) {
 		t.Error("the bridge is elsewhere")
 	}
-	if !besideEngine([]tasks.Container{{Network: tasks.Host}}, own) {
+	if !BesideEngine([]tasks.Container{{Network: tasks.Host}}, own) {
 		t.Error("there is nothing to tell by")
 	}
 }

@@ -1,4 +1,4 @@
-package config
+package nginxproxy
 
 import (
 	"strings"
@@ -6,14 +6,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // changed lists the settings of c that differ from the defaults.
-func changed(c Config) map[string]string {
+func changed(c config.Config) map[string]string {
 	m := map[string]string{}
-	for _, s := range Settings {
-		if got := strings.Join(s.Get(c), " "); got != strings.Join(s.Get(Default()), " ") {
+	for _, s := range config.Settings {
+		if got := strings.Join(s.Get(c), " "); got != strings.Join(s.Get(config.Default()), " ") {
 			m[s.Path] = got
 		}
 	}
@@ -41,7 +42,7 @@ func always(more ...string) map[string]string {
 	return m
 }
 
-func TestNginxProxyWords(t *testing.T) {
+func TestNginxVariables(t *testing.T) {
 	for name, row := range map[string]struct {
 		env      []string
 		want     map[string]string
@@ -105,8 +106,8 @@ func TestNginxProxyWords(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			on, _ := Find("nginx-proxy")
-			r, err := ResolveIn(row.env, []Value{FromFlag(on, "true")})
+			on, _ := config.Find("nginx-proxy")
+			r, err := Resolve(row.env, []config.Value{config.FromFlag(on, "true")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -127,18 +128,18 @@ func TestNginxProxyWords(t *testing.T) {
 
 // Every other source is stronger than nginx-proxy's words, and without the setting
 // they are nothing.
-func TestNginxProxyWordsAreTheWeakest(t *testing.T) {
-	on, _ := Find("nginx-proxy")
+func TestNginxVariablesAreTheWeakest(t *testing.T) {
+	on, _ := config.Find("nginx-proxy")
 	env := []string{"HTTP_PORT=8080", "HTTPS_PORT=8443", "TRUST_DOWNSTREAM_PROXY=true", "DEBUG_ENDPOINT=true"}
-	off, err := ResolveIn(env)
+	off, err := Resolve(env)
 	if err != nil || len(changed(off.Config)) != 0 || len(off.Problems) != 0 {
 		t.Errorf("not asked for: %v, %v, %v", changed(off.Config), off.Problems, err)
 	}
-	file, err := ParseYAML("f.yaml", []byte("nginx: {http-port: 81, trusted-proxies: [10.0.0.0/8]}\ncerts: {dir: /c}\n"))
+	file, err := config.ParseYAML("f.yaml", []byte("nginx: {http-port: 81, trusted-proxies: [10.0.0.0/8]}\ncerts: {dir: /c}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := ResolveIn(env, file, []Value{FromFlag(on, "true")})
+	r, err := Resolve(env, file, []config.Value{config.FromFlag(on, "true")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,8 +157,8 @@ func TestNginxProxyWordsAreTheWeakest(t *testing.T) {
 
 func TestEveryNginxProxyWordIsWhole(t *testing.T) {
 	seen := map[string]bool{}
-	for _, w := range ProxyWords {
-		_, found := Find(w.Setting)
+	for _, w := range Variables {
+		_, found := config.Find(w.Setting)
 		switch {
 		case seen[w.Name]:
 			t.Errorf("%s is there twice", w.Name)
@@ -165,19 +166,19 @@ func TestEveryNginxProxyWordIsWhole(t *testing.T) {
 			t.Errorf("%s: nothing is said about it", w.Name)
 		case w.Setting == "" && w.Remedy == "":
 			t.Errorf("%s does nothing, and nothing is said of what to do", w.Name)
-		case w.Setting != "" && (!found || w.values == nil || w.Remedy != ""):
+		case w.Setting != "" && (!found || w.Remedy != ""):
 			t.Errorf("%s: setting %q", w.Name, w.Setting)
 		}
 		seen[w.Name] = true
 	}
-	for _, d := range ProxyImage {
-		if s, ok := Find(d.Setting); !ok {
+	for _, d := range Image {
+		if s, ok := config.Find(d.Setting); !ok {
 			t.Errorf("there is no setting %s", d.Setting)
-		} else if _, err := Resolve([]Value{FromFlag(s, d.Value)}); err != nil {
+		} else if _, err := config.Resolve([]config.Value{config.FromFlag(s, d.Value)}); err != nil {
 			t.Error(err)
 		}
 	}
-	for _, f := range ProxyFiles {
+	for _, f := range Files {
 		if f.Pattern[0] != '/' || f.Here == "" || f.Remedy == "" {
 			t.Errorf("%+v", f)
 		}

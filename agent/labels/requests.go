@@ -1,0 +1,317 @@
+package labels
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+const prefix = tasks.LabelPrefix
+
+// Bounds on what one container may ask for.
+const (
+	// MaxRoutes bounds the routes of one container.
+	MaxRoutes = 32
+	// maxProblems bounds the problems about one container's labels, so that a
+	// hostile one cannot hide the others.
+	maxProblems = 8
+)
+
+// How long a stream may be silent where no label says otherwise: a connection for
+// nginx's own default (nginx.org, proxy_timeout of the stream module); a client of UDP,
+// which never says that it is done and holds two of nginx's connections meanwhile, as
+// long as Linux itself remembers one (nf_conntrack_udp_timeout).
+const (
+	streamTimeout   = 10 * time.Minute
+	datagramTimeout = 30 * time.Second
+)
+
+// Defaults are the operator's choices for routes that say nothing. Zero values leave
+// the choice to the words in which the containers speak.
+type Defaults struct {
+	// BodySize is the largest request body in bytes. Zero means 1 MiB, as nginx does;
+	// negative means no limit.
+	BodySize int64
+	// Timeout is how long a container may be silent. Zero means 60 s, as nginx does.
+	Timeout time.Duration
+	// TLS is one of the modes of HTTPSMethods; empty means TLSAuto.
+	TLS route.TLSMode
+	// HSTS is the header's value, or "off".
+	HSTS string
+	// TLSPolicy is the name of one of route.TLSPolicies.
+	TLSPolicy string
+	// RedirectCode is 301, 307 or 308.
+	RedirectCode int
+	// OwnCertOnly keeps the certificate "default" from standing in.
+	OwnCertOnly bool
+	// HTTPSOnly refuses plain HTTP also where there is no certificate.
+	HTTPSOnly bool
+}
+
+// HTTPSMethods are the words of the setting routes.https-method.
+var HTTPSMethods = map[string]route.TLSMode{
+	"redirect": route.TLSAuto, "noredirect": route.TLSNoRedirect, "nohttp": route.TLSTerminate, "nohttps": route.TLSOff,
+}
+
+// Spec is a route that says nothing.
+func (d Defaults) Spec() route.Spec {
+	size := max(cmp.Or(d.BodySize, 1<<20), 0)
+	return route.Spec{
+		Location: route.Location{Path: "/", BodySize: size, Buffering: true, Balance: route.RoundRobin},
+		Edge:     route.Edge{TLSPolicy: d.TLSPolicy, RedirectCode: d.RedirectCode},
+		Cert:     route.CertChoice{OwnOnly: d.OwnCertOnly}, HTTPSOnly: d.HTTPSOnly, Weight: 1,
+	}
+}
+
+// complete fills in what depends on other words.
+func (d Defaults) complete(s *route.Spec) {
+	s.TLS = cmp.Or(s.TLS, d.TLS, route.TLSAuto)
+	if s.Edge.HSTS == "" && s.TLS != route.TLSNoRedirect {
+		s.Edge.HSTS = d.HSTS
+	}
+	if s.Edge.HSTS == "off" {
+		s.Edge.HSTS = ""
+	}
+	s.StripPrefix = s.StripPrefix && s.Path != "/"
+	switch {
+	case s.Listen.Protocol == route.UDP:
+		s.Timeout = cmp.Or(s.Timeout, datagramTimeout)
+	case s.IsStream():
+		s.Timeout = cmp.Or(s.Timeout, streamTimeout)
+	default:
+		s.Timeout = cmp.Or(s.Timeout, d.Timeout, time.Minute)
+	}
+}
+
+// Foreign reads another program's words of a container, where these ask for a route
+// (asked). The labels of the route without a name are laid over the routes that it returns.
+type Foreign func(c tasks.Container, d Defaults) (routes []route.Spec, problems []problem.Problem, asked bool)
+
+// Requests reads what containers ask for, by their IDs. Other programs' words count where
+// no label names a host.
+func Requests(list []tasks.Container, d Defaults, foreign Foreign) map[string]route.Request {
+	all := make(map[string]route.Request, len(list))
+	for _, c := range list {
+		all[c.ID] = read(c, d, foreign)
+	}
+	return all
+}
+
+// reader reads one container's labels. A mistake costs the route that it is in and no
+// other.
+type reader struct {
+	route.Request
+	defaults Defaults
+	ref      string // of the container
+}
+
+func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
+	r := &reader{ref: route.Ref(c), defaults: d}
+	byRoute := r.sort(c.Labels)
+	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) {
+		if routes, problems, asked := foreign(c, d); asked {
+			r.Problems = append(r.Problems, problems...)
+			over := byRoute[""]
+			if _, stream := over["listen"]; stream {
+				over = nil
+			} else {
+				delete(byRoute, "")
+			}
+			for _, s := range routes {
+				r.add(s, prefix, over)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(byRoute)) {
+		r.addNamed(name, byRoute[name])
+	}
+	r.dropDoubles()
+	if more := len(r.Problems) - maxProblems; more > 0 {
+		r.Problems = r.Problems[:maxProblems]
+		r.report("", problem.Error, "label-invalid", "correct those that are listed first", "and %d more mistakes in its labels", more)
+	}
+	return r.Request
+}
+
+func hasHost(words map[string]string) bool { _, ok := words["host"]; return ok }
+
+// report adds a problem about the container, or about one label or variable of it.
+func (r *reader) report(label string, s problem.Severity, code, hint, format string, args ...any) {
+	r.Problems = append(r.Problems, labelProblem(r.ref, label, s, code, hint, format, args...))
+}
+
+func labelProblem(ref, label string, s problem.Severity, code, hint, format string, args ...any) problem.Problem {
+	p := problem.Problem{Code: code, Severity: s, Subject: "container " + ref, Container: ref, Text: fmt.Sprintf(format, args...), Hint: hint}
+	if label != "" {
+		p.Subject += " label " + harmless(label)
+	}
+	return p
+}
+
+// Invalid is the problem of a label or variable whose value cannot be used.
+func Invalid(ref, label, value string, err error) problem.Problem {
+	return labelProblem(ref, label, problem.Error, "label-invalid", "correct it in the task definition; the route is left out until then",
+		"%s has the value %s: %s", problem.Quoted(label), problem.Quoted(value), err)
+}
+
+// NoMeaning is the problem of a variable that has no meaning.
+func NoMeaning(ref, name, hint, format string, args ...any) problem.Problem {
+	return labelProblem(ref, name, problem.Warning, "label-unknown", hint, format, args...)
+}
+
+// labelForm is what a name of a label may be without being quoted.
+var labelForm = pattern.Of(64, `[A-Za-z0-9_.-]+`)
+
+// harmless is the name of a label in a form that may stand anywhere.
+func harmless(label string) string {
+	if !labelForm.MatchString(label) {
+		return problem.Quoted(label)
+	}
+	return label
+}
+
+// sort sorts the labels by the route they belong to; "" is the one without a name. Those
+// about the container are read here.
+func (r *reader) sort(labels map[string]string) map[string]map[string]string {
+	byRoute := map[string]map[string]string{}
+	for _, label := range slices.Sorted(maps.Keys(labels)) {
+		rest, ok := strings.CutPrefix(label, prefix)
+		if !ok {
+			continue
+		}
+		name, key, named := strings.Cut(rest, ".")
+		if !named {
+			name, key = "", rest
+		}
+		w, known := Find(words, key)
+		switch {
+		case !known || named && (!routeForm.MatchString(name) || ofContainer(key)):
+			if key = r.unknown(label, key); key == "" {
+				continue
+			}
+		case ofContainer(key):
+			value := strings.TrimSpace(labels[label])
+			if err := w.Set(nil, value); err != nil {
+				r.Problems = append(r.Problems, Invalid(r.ref, label, labels[label], err))
+			} else if key == "upstream" {
+				r.Upstream = value
+			}
+			continue
+		}
+		if byRoute[name] == nil {
+			byRoute[name] = map[string]string{}
+		}
+		byRoute[name][key] = labels[label]
+	}
+	return byRoute
+}
+
+// unknown reports a label that has no meaning. Where it can only have been
+// meant to keep others out, it returns a key that rejects its route: better no
+// route than one that is open to everybody.
+func (r *reader) unknown(label, key string) (rejectKey string) {
+	like := nearest(key)
+	hint := fmt.Sprintf("the nearest label is %s%s; %[1]s<name>.%[2]s for one of several routes", prefix, like)
+	if (like == "auth" || like == "allow") && distance(key, like) <= 2 {
+		r.report(label, problem.Error, "label-unknown", hint,
+			"the label %s has no meaning to nagaya; because it looks like %s%s its route is left out rather than opened to everybody", problem.Quoted(label), prefix, like)
+		return "?" + key
+	}
+	r.report(label, problem.Warning, "label-unknown", hint, "the label %s has no meaning to nagaya", problem.Quoted(label))
+	return ""
+}
+
+// addNamed adds the route of the labels of one name.
+func (r *reader) addNamed(name string, words map[string]string) {
+	at := prefix
+	if name != "" {
+		at += name + "."
+	}
+	if _, stream := words["listen"]; !hasHost(words) && !stream {
+		r.report(at+"host", problem.Warning, "route-without-host", "set "+harmless(at+"host"),
+			"there are labels that begin with %s but none that names a host, so nothing is routed by them", problem.Quoted(at))
+		return
+	}
+	r.add(r.defaults.Spec(), at, words)
+}
+
+// add lays the words over s and adds the route, if none of them is wrong. All are
+// read, so that all mistakes are reported at once.
+func (r *reader) add(s route.Spec, at string, values map[string]string) {
+	good := true
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		w, known := Find(words, key)
+		if !known {
+			good = false // reported where the key was made
+			continue
+		}
+		if err := w.Set(&s, strings.TrimSpace(values[key])); err != nil {
+			r.Problems = append(r.Problems, Invalid(r.ref, at+key, values[key], err))
+			good = false
+		}
+	}
+	r.defaults.complete(&s)
+	switch good = r.checkEffect(s, at, values) && good; {
+	case !good:
+	case len(r.Routes) == MaxRoutes:
+		r.report("", problem.Error, "label-invalid", "put several host names into one nagaya.host", "it asks for more than %d routes; the rest is left out", MaxRoutes)
+	default:
+		r.Routes = append(r.Routes, s)
+	}
+}
+
+// onlyHTTP are the words that nginx has no use for where it does not see HTTP.
+var onlyHTTP = []string{"auth", "body-size", "buffering", "hsts", "http2", "http3", "path", "scheme", "server-name", "strip-prefix", "verify"}
+
+// checkEffect reports words that have no effect on this kind of route. A password
+// that could not be asked for costs the route: better none than one that is open.
+func (r *reader) checkEffect(s route.Spec, at string, values map[string]string) bool {
+	good := true
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		severity, hint, text := problem.Warning, "remove it", ""
+		switch {
+		case s.IsStream() && key == "auth":
+			good, severity, hint = false, problem.Error, "let the container ask for the password, or use nagaya.allow"
+			text = "cannot be asked for where nginx does not see HTTP (listen, passthrough), so the route is left out rather than opened to everybody"
+		case s.IsStream() && slices.Contains(onlyHTTP, key), s.Listen.Port != 0 && key == "tls":
+			text = "has no effect where nginx does not see HTTP (listen, passthrough)"
+		case (s.Listen.Protocol == route.TCP || s.Listen.Protocol == route.UDP) && (key == "host" || key == "cert"):
+			hint, text = "remove it, or ask for tls:PORT", fmt.Sprintf("has no effect at %s, where no client names a host", s.Listen)
+		case s.TLS == route.TLSPass && key == "cert":
+			hint, text = "remove it, or set nagaya.tls to auto", "has no effect where the container holds the certificate (passthrough)"
+		case s.Listen.Protocol == route.UDP && key == "proxy-protocol":
+			text = "has no effect for datagrams"
+		case !s.IsStream() && key == "proxy-protocol":
+			hint, text = "remove it; over HTTP the container learns the client's address by X-Forwarded-For", "has an effect with nagaya.listen and nagaya.tls=passthrough only"
+		default:
+			continue
+		}
+		r.report(at+key, severity, "label-without-effect", hint, "%s %s", problem.Quoted(at+key), text)
+	}
+	return good
+}
+
+// dropDoubles drops routes that claim what an earlier route of the same container claims.
+func (r *reader) dropDoubles() {
+	seen := map[route.PoolKey]bool{}
+	r.Routes = slices.DeleteFunc(r.Routes, func(s route.Spec) bool {
+		keys := s.Keys()
+		if i := slices.IndexFunc(keys, func(k route.PoolKey) bool { return seen[k] }); i >= 0 {
+			r.report("", problem.Error, "label-invalid", "give them different hosts, paths or ports",
+				"two of its routes claim %s%s; only the first by name is used", keys[i].Host, keys[i].Path)
+			return true
+		}
+		for _, k := range keys {
+			seen[k] = true
+		}
+		return false
+	})
+}

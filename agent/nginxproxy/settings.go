@@ -1,0 +1,226 @@
+package nginxproxy
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Variable is one variable of nginx-proxy's proxy-wide environment, and what
+// becomes of it.
+type Variable struct {
+	Name string
+	// Setting is the path of the setting that it stands for; empty where there is none.
+	Setting string
+	// Here says what it does here, or why it does nothing, for people.
+	Here string
+	// Remedy says what to do instead, where it does nothing.
+	Remedy string
+
+	// values translates what it is set to into values of the setting. No values
+	// mean that the default is what was asked for. Nil takes the value as it is.
+	values func(v string) ([]string, error)
+	// harmless reports whether a value asks for nothing that is missing here.
+	harmless func(v string) bool
+}
+
+// Image is how nginx-proxy's image is made, as settings: the places where its
+// users mount things, and that a container logs to its stdout. Docker kills what has not
+// ended ten seconds after it was told to.
+var Image = []struct{ Setting, Value string }{
+	{"docker.host", "unix:///tmp/docker.sock"},
+	{"nginx.log-stdout", "true"},
+	{"nginx.stop-timeout", "8s"},
+	{"certs.dir", "/etc/nginx/certs"},
+	{"nginx.vhost-dir", "/etc/nginx/vhost.d"},
+	{"nginx.conf-dir", "/etc/nginx/conf.d"},
+	{"nginx.htpasswd-dir", "/etc/nginx/htpasswd"},
+	{"nginx.host-auth", "true"},
+	{"routes.share-hosts", "true"},
+}
+
+// Variables are nginx-proxy's proxy-wide variables (nginx-proxy, docs/README.md, nginx.tmpl and
+// docker-entrypoint.sh), in the order in which they are shown.
+var Variables = []Variable{
+	{Name: "DEFAULT_HOST", Setting: "routes.default-host", Here: "the default (catch-all) host"},
+	{Name: "DEFAULT_ROOT", Setting: "nginx.default-root", Here: "the answer to paths that no container of a host serves"},
+	{Name: "HTTP_PORT", Setting: "nginx.http-port", Here: "the port of plain HTTP"},
+	{Name: "HTTPS_PORT", Setting: "nginx.https-port", Here: "the port of HTTPS, which redirects name too"},
+	{
+		Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies",
+		Here: "true believes everybody's X-Forwarded-* headers; not set is false, unlike nginx-proxy's default",
+		values: func(v string) ([]string, error) {
+			return ifTrue(v, "0.0.0.0/0", "::/0")
+		},
+	},
+	{Name: "ENABLE_IPV6", Setting: "nginx.ipv6", Here: "whether IPv6 is listened on; not set is true where the container has IPv6"},
+	{Name: "ENABLE_HTTP2", Setting: "nginx.http2", Here: "whether HTTP/2 is offered"},
+	{Name: "ENABLE_HTTP3", Setting: "nginx.http3", Here: "whether HTTP/3 is offered, where the nginx can"},
+	{Name: "ENABLE_PROXY_PROTOCOL", Setting: "nginx.proxy-protocol", Here: "whether clients come by the PROXY protocol; name the load balancer in nginx.trusted-proxies"},
+	{Name: "HTTPS_METHOD", Setting: "routes.https-method", Here: "what sites with a certificate do about plain HTTP"},
+	{Name: "ENABLE_HTTP_ON_MISSING_CERT", Setting: "routes.http-without-cert", Here: "whether plain HTTP serves a site that has no certificate"},
+	{Name: "TRUST_DEFAULT_CERT", Setting: "routes.default-cert", Here: "whether the certificate that is named default may stand in"},
+	{Name: "HSTS", Setting: "routes.hsts", Here: "the header Strict-Transport-Security"},
+	{Name: "SSL_POLICY", Setting: "routes.tls-policy", Here: "protocols and ciphers"},
+	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET and HEAD to HTTPS; not set is 308, unlike nginx-proxy's default"},
+	{
+		Name: "DISABLE_ACCESS_LOGS", Setting: "nginx.access-log", Here: "true logs no requests",
+		values: func(v string) ([]string, error) { return ifTrue(v, "off") },
+	},
+	{
+		Name: "LOG_JSON", Setting: "nginx.log-format", Here: "true logs requests as JSON where LOG_FORMAT is not set",
+		values: func(v string) ([]string, error) { return ifTrue(v, "json") },
+	},
+	{Name: "LOG_FORMAT", Setting: "nginx.log-format", Here: "the line that is logged for a request"},
+	{Name: "LOG_FORMAT_ESCAPE", Setting: "nginx.log-escape", Here: "how variables in that line are escaped"},
+	{Name: "DOCKER_HOST", Setting: "docker.host", Here: "the Docker Engine, or a proxy in front of it"},
+	{
+		Name: "DOCKER_CONTAINER_FILTERS", Setting: "docker.filters", Here: "which containers may be routed, as KEY=VALUE with commas between; those on status and health are left out, as only what runs and is healthy is routed anyway",
+		values: func(v string) ([]string, error) {
+			var all []string
+			for word := range strings.SplitSeq(v, ",") {
+				if word = strings.TrimSpace(word); word != "" && word != "status=running" && word != "health=healthy" {
+					all = append(all, word)
+				}
+			}
+			return all, nil
+		},
+	},
+	{Name: "NGINX_CONTAINER_LABEL", Setting: "nginx.container-label", Here: "the label of nginx's container where it has one of its own"},
+	{
+		Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made",
+		Remedy:   "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d",
+		harmless: isFalse,
+	},
+	{
+		Name: "RESOLVERS", Here: "nginx is given addresses only, and resolves no names",
+		Remedy: "where a snippet of yours needs it, put a line resolver into conf.d",
+	},
+	{
+		Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters",
+		Remedy: "for SSL_POLICY=Mozilla-Old put NAME.dhparam.pem beside the certificate NAME.crt",
+	},
+	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
+	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
+	{
+		Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own",
+		Remedy:   "snippets that name an upstream must use those, which nagaya render shows",
+		harmless: isFalse,
+	},
+	{
+		Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one",
+		Remedy:   "put containers that shall be reached over IPv6 on a network without IPv4",
+		harmless: isFalse,
+	},
+	{
+		Name: "DEBUG_ENDPOINT", Here: "nothing about the proxy is shown to clients",
+		Remedy:   "ask 'nagaya routes' or 'nagaya status --json' inside the container",
+		harmless: isFalse,
+	},
+	{
+		Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS",
+		Remedy: "mount its socket, or put a proxy of the socket on a private network",
+	},
+	{
+		Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket",
+	},
+}
+
+// ifTrue is the value of a setting where v is true, and none where it is false.
+func ifTrue(v string, is ...string) ([]string, error) {
+	on, err := strconv.ParseBool(v)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is neither true nor false", problem.Printable(v, 64))
+	case on:
+		return is, nil
+	}
+	return nil, nil
+}
+
+func isTrue(v string) bool { on, err := strconv.ParseBool(v); return err == nil && on }
+
+func isFalse(v string) bool { on, err := strconv.ParseBool(v); return err == nil && !on }
+
+// Resolve is config.Resolve with nginx-proxy's image and variables as the weakest layer, if
+// the outcome of the others is that they count (setting nginx-proxy).
+func Resolve(environ []string, layers ...[]config.Value) (config.Resolved, error) {
+	r, err := config.Resolve(layers...)
+	if err != nil || !r.Config.NginxProxy {
+		return r, err
+	}
+	values, problems := fromEnvironment(environ)
+	with, err := config.Resolve(append([][]config.Value{values}, layers...)...)
+	if err != nil {
+		// Each was allowed by itself, so together they are not: as if none were set.
+		with = r
+		problems = append(problems, problem.Problem{
+			Code: "nginx-proxy-invalid", Severity: problem.Error, Subject: "nginx-proxy's variables",
+			Text: "they do not go together and are all ignored: " + problem.Printable(err.Error(), 300),
+			Hint: "correct them and start the container anew",
+		})
+	}
+	if strings.HasSuffix(with.From["nginx.trusted-proxies"], "TRUST_DOWNSTREAM_PROXY") {
+		problems = append(problems, problem.Problem{
+			Code: "everybody-trusted", Severity: problem.Warning, Subject: "variable TRUST_DOWNSTREAM_PROXY",
+			Text: "it is true, so every client may say in X-Forwarded-* headers who it is and how it came",
+			Hint: "name the proxy in front in nginx.trusted-proxies (NAGAYA_NGINX_TRUSTED_PROXIES=10.0.0.0/8), or remove it if there is none",
+		})
+	}
+	with.Problems = problems
+	problem.Sort(with.Problems)
+	return with, nil
+}
+
+// fromEnvironment returns what nginx-proxy's image and variables say, in an
+// order in which a later value wins over an earlier one. What has no counterpart
+// here, or a value that is not allowed, is a problem and nothing else. An empty
+// variable is one that is not set, as nginx-proxy takes it.
+func fromEnvironment(environ []string) (values []config.Value, problems []problem.Problem) {
+	set := map[string]string{}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		set[name] = strings.TrimSpace(value)
+	}
+	for _, d := range Image {
+		s, _ := config.Find(d.Setting)
+		values = append(values, config.Value{Setting: s, Values: []string{d.Value}, Where: "as nginx-proxy's image"})
+	}
+	for _, w := range Variables {
+		switch v := set[w.Name]; {
+		case v == "":
+		case w.Setting != "":
+			got, err := w.read(v)
+			if err != nil {
+				problems = append(problems, problem.Problem{
+					Code: "nginx-proxy-invalid", Severity: problem.Error, Subject: "variable " + w.Name,
+					Text: fmt.Sprintf("%s is not usable and is ignored: %s", w.Name, problem.Printable(err.Error(), 300)),
+					Hint: "correct it and start the container anew",
+				})
+			}
+			values = append(values, got...)
+		case w.harmless == nil || !w.harmless(v):
+			problems = append(problems, problem.Problem{
+				Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "variable " + w.Name,
+				Text: fmt.Sprintf("%s has no effect: %s", w.Name, w.Here), Hint: w.Remedy,
+			})
+		}
+	}
+	return values, problems
+}
+
+// read is what the variable says about its setting, if anything.
+func (w Variable) read(v string) ([]config.Value, error) {
+	values := []string{v}
+	if w.values != nil {
+		var err error
+		if values, err = w.values(v); err != nil || values == nil {
+			return nil, err
+		}
+	}
+	s, _ := config.Find(w.Setting)
+	return config.Usable([]config.Value{{Setting: s, Values: values, Where: "nginx-proxy's variable " + w.Name}})
+}

@@ -1,0 +1,350 @@
+// Package nginxproxy knows nginx-proxy's words, and nothing else does: the variables and
+// labels of its containers, its proxy-wide variables, and the names of the files that its
+// users mount. It translates them into nagaya's own
+// (github.com/nginx-proxy/nginx-proxy, docs/README.md and nginx.tmpl).
+package nginxproxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// labelPrefix is in front of the labels that nginx-proxy has beside its variables.
+const labelPrefix = "com.github.nginx-proxy.nginx-proxy."
+
+// NginxLabel is the label by which nginx-proxy's companions find its nginx.
+const NginxLabel = labelPrefix + "nginx"
+
+const (
+	// defaultHSTS is what nginx-proxy sends where nothing else is said.
+	defaultHSTS = "max-age=31536000"
+	// fastCGIRoot is where nginx-proxy takes a FastCGI container's documents to be.
+	fastCGIRoot = "/var/www/public"
+	// sharedFamily is the family of all whose hosts are shared: as if they all named one
+	// nagaya.upstream.
+	sharedFamily = "upstream:nginx-proxy"
+)
+
+// Docs documents the words that are understood, in a container's environment or as
+// labels of the same names.
+func Docs() []labels.Doc {
+	var docs []labels.Doc
+	for _, w := range words {
+		docs = append(docs, w.Doc)
+	}
+	return docs
+}
+
+// Knows reports whether a variable or label is one of nginx-proxy's or acme-companion's, or
+// looks like one. VIRTUAL_ENV is Python's.
+func Knows(name string) bool {
+	_, known := labels.Find(words, name)
+	return known || strings.HasPrefix(name, labelPrefix) || strings.HasPrefix(name, "VIRTUAL_") && !strings.HasPrefix(name, "VIRTUAL_ENV")
+}
+
+// Reader returns what reads the words of containers. share lets those that use them serve
+// one host together, whatever family they are of.
+func Reader(share bool) labels.Foreign {
+	return func(c tasks.Container, d labels.Defaults) ([]route.Spec, []problem.Problem, bool) {
+		values := valuesOf(c)
+		if values[virtualHost] == "" && values[multiports] == "" {
+			return nil, nil, false
+		}
+		routes, problems := read(route.Ref(c), values, d)
+		for i := range routes {
+			if share && c.Labels[tasks.LabelPrefix+"upstream"] == "" {
+				routes[i].Family = sharedFamily
+			}
+		}
+		return routes, problems, true
+	}
+}
+
+const (
+	virtualHost = "VIRTUAL_HOST"
+	multiports  = "VIRTUAL_HOST_MULTIPORTS"
+)
+
+// valuesOf are the words of a container, which may be variables or labels; a label wins.
+func valuesOf(c tasks.Container) map[string]string {
+	values := map[string]string{}
+	for _, from := range []map[string]string{c.Env, c.Labels} {
+		for name, value := range from {
+			if Knows(name) {
+				values[name] = value
+			}
+		}
+	}
+	return values
+}
+
+// read makes the routes of the words; none if one of them is wrong.
+func read(ref string, values map[string]string, d labels.Defaults) (routes []route.Spec, problems []problem.Problem) {
+	s := d.Spec()
+	s.Cert.ByFile = true
+	good := true
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		w, known := labels.Find(words, name)
+		if !known {
+			problems = append(problems, labels.NoMeaning(ref, name, "see the list of nginx-proxy's words in the documentation of labels",
+				"the variable %s of nginx-proxy is not understood and has no effect", problem.Quoted(name)))
+		} else if err := w.Set(&s, strings.TrimSpace(values[name])); err != nil {
+			problems = append(problems, labels.Invalid(ref, name, values[name], err))
+			good = false
+		}
+	}
+	if s.Edge.HTTPPort != 0 && s.Edge.HTTPPort == s.Edge.HTTPSPort {
+		const name = "EXTERNAL_HTTPS_PORT"
+		problems = append(problems, labels.Invalid(ref, name, values[name], errors.New("the same port as EXTERNAL_HTTP_PORT")))
+		good = false
+	}
+	if !good {
+		return nil, problems
+	}
+	if s.Edge.HSTS == "" {
+		s.Edge.HSTS = cmp.Or(d.HSTS, defaultHSTS)
+		if cmp.Or(s.TLS, d.TLS) == route.TLSNoRedirect {
+			s.Edge.HSTS = "off"
+		}
+	}
+	routes = []route.Spec{s}
+	if values[multiports] != "" {
+		routes, _ = parseMultiports(values[multiports], s) // without an error, which was reported above
+	}
+	for i, r := range routes {
+		if r.Scheme == route.FastCGI {
+			routes[i].Root = cmp.Or(r.Root, fastCGIRoot)
+		}
+	}
+	return routes, problems
+}
+
+// as is the setter of a word that means what a word of nagaya does.
+func as(word string) func(*route.Spec, string) error {
+	return func(s *route.Spec, v string) error { return labels.Set(s, word, v) }
+}
+
+// words is nginx-proxy's vocabulary with its meaning and defaults.
+var words = []labels.Word{
+	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or spaces between them; *.example.com, www.example.* and ~ with a regular expression too", "none",
+		labels.Into(parseVirtualHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
+	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST and VIRTUAL_PROTO", "YAML or JSON: host, path, then port, proto and dest", "none",
+		func(_ *route.Spec, v string) error { _, err := parseMultiports(v, route.Spec{}); return err }),
+	labels.NewWord("VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "as nagaya.port",
+		as("port")),
+	labels.NewWord("VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi, uwsgi", "as nagaya.scheme",
+		as("scheme")),
+	labels.NewWord("VIRTUAL_PATH", "location: a prefix as nginx compares it (/app covers /apple), = and a path, or ~ or ~* and a regular expression", "a path", "/",
+		setVirtualPath),
+	labels.NewWord("VIRTUAL_DEST", "what replaces the path prefix", "a path", "the request's path stays",
+		labels.Into(parseDest, func(s *route.Spec) *string { return &s.Dest })),
+	labels.NewWord("VIRTUAL_ROOT", "where a FastCGI container keeps its documents", "an absolute path", fastCGIRoot,
+		labels.Into(labels.ParsePath, func(s *route.Spec) *string { return &s.Root })),
+	labels.NewWord("EXTERNAL_HTTP_PORT", "public port of plain HTTP for these hosts", "1 to 65535", "nginx.http-port",
+		labels.Into(labels.ParsePort, func(s *route.Spec) *uint16 { return &s.Edge.HTTPPort })),
+	labels.NewWord("EXTERNAL_HTTPS_PORT", "public port of HTTPS for these hosts", "1 to 65535", "nginx.https-port",
+		labels.Into(labels.ParsePort, func(s *route.Spec) *uint16 { return &s.Edge.HTTPSPort })),
+	labels.NewWord("HTTPS_METHOD", "as nagaya.tls", "redirect (auto), noredirect (serve plain HTTP too), nohttp (terminate), nohttps (off)", "redirect",
+		setHTTPSMethod),
+	labels.NewWord("CERT_NAME", "base name of the certificate to use", "a name in the certificate directory", "the certificate that covers the host, else the one that is named like it, like its parent domain, or default",
+		func(s *route.Spec, v string) error { return labels.SetCert(s, "CERT_NAME", v) }),
+	labels.NewWord("HSTS", "as nagaya.hsts", "off, or the header's value", defaultHSTS,
+		as("hsts")),
+	labels.NewWord("SSL_POLICY", "protocols and ciphers of HTTPS", "Mozilla-Modern, Mozilla-Intermediate, Mozilla-Old, AWS-TLS13-1-2-2021-06 and the other names of load balancers' policies", "Mozilla-Intermediate",
+		labels.Into(parsePolicy, func(s *route.Spec) *string { return &s.Edge.TLSPolicy })),
+	labels.NewWord("SERVER_TOKENS", "whether nginx tells its version", "on, off", "off",
+		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.ServerTokens })),
+	labels.NewWord("NETWORK_ACCESS", "who may come: internal lets in private and loopback addresses only", "external, internal", "external",
+		setNetworkAccess),
+	labels.NewWord("ENABLE_HTTP_ON_MISSING_CERT", "whether plain HTTP serves a host for which no certificate is there", "true, false", "true",
+		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.HTTPSOnly })),
+	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
+	labels.NewWord("ACME_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
+	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
+	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to 1024", "disabled",
+		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
+	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
+		setLoadBalance),
+	labels.NewWord(labelPrefix+"http2.enable", "as nagaya.http2", "true, false", "as nginx.http2",
+		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
+	labels.NewWord(labelPrefix+"http3.enable", "as nagaya.http3", "true, false", "as nginx.http3",
+		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
+	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET and HEAD to HTTPS", "301, 307, 308", "308",
+		setRedirect),
+	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
+		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.Cert.OwnOnly })),
+	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, where an authority for them (NAME.ca.crt) is beside the host's", "on, optional, off", "on where the authority is there",
+		func(s *route.Spec, v string) (err error) {
+			s.Edge.ClientCert, err = labels.OneOf(v, "on", "optional", "off")
+			return err
+		}),
+}
+
+// parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
+func parseVirtualHosts(v string) ([]string, error) {
+	var hosts []string
+	for _, h := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
+		if len(hosts) == labels.MaxHosts {
+			return nil, fmt.Errorf("more than %d host names", labels.MaxHosts)
+		}
+		host, err := parseVirtualHost(h)
+		if err != nil {
+			return nil, err
+		}
+		hosts = append(hosts, host)
+	}
+	if len(hosts) == 0 {
+		return nil, errors.New("no host name in it")
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts), nil
+}
+
+func parseVirtualHost(h string) (string, error) {
+	if expr, ok := strings.CutPrefix(h, "~"); ok {
+		return h, checkExpression(expr)
+	}
+	h = strings.ToLower(strings.TrimSuffix(h, "."))
+	plain, open := strings.CutSuffix(h, ".*")
+	if !pattern.Host(plain) || open && plain[0] == '*' {
+		return "", errors.New("not a DNS name (letters, digits, hyphens and dots; *. in front or .* behind), nor ~ and a regular expression")
+	}
+	return h, nil
+}
+
+// setVirtualPath reads the argument of an nginx location.
+func setVirtualPath(s *route.Spec, v string) error {
+	for _, m := range []struct {
+		sign  string
+		match route.Match
+	}{{"~*", route.RegexFold}, {"~", route.Regex}} {
+		if expr, ok := strings.CutPrefix(v, m.sign); ok {
+			s.Path, s.Match = strings.TrimSpace(expr), m.match
+			return checkExpression(s.Path)
+		}
+	}
+	s.Match = route.Prefix
+	if p, ok := strings.CutPrefix(v, "="); ok {
+		v, s.Match = strings.TrimSpace(p), route.Exact
+	} else if p, ok := strings.CutPrefix(v, "^~"); ok {
+		v = strings.TrimSpace(p)
+	}
+	p, err := parseDest(v)
+	if p == "/" && s.Match == route.Prefix {
+		s.Match = route.Segments // the same for the root
+	}
+	s.Path = p
+	return err
+}
+
+// parseDest reads a path that may end with a slash.
+func parseDest(v string) (string, error) {
+	p, err := labels.ParsePath(v)
+	if err == nil && p != "/" && strings.HasSuffix(v, "/") {
+		p += "/"
+	}
+	return p, err
+}
+
+// parseNot reads a switch as nginx-proxy does (Go's strconv.ParseBool), the other way round.
+func parseNot(v string) (bool, error) {
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, errors.New("neither true nor false")
+	}
+	return !on, nil
+}
+
+func parseEnable(v string) (route.Choice, error) {
+	off, err := parseNot(v)
+	switch {
+	case err != nil:
+		return route.Unset, err
+	case off:
+		return route.Off, nil
+	}
+	return route.On, nil
+}
+
+func parsePolicy(v string) (string, error) {
+	if _, ok := route.PolicyNamed(v); !ok || v == "" {
+		return "", errors.New("not the name of a policy that is known here, such as Mozilla-Intermediate or AWS-TLS13-1-2-2021-06")
+	}
+	return v, nil
+}
+
+func setHTTPSMethod(s *route.Spec, v string) error {
+	m, ok := labels.HTTPSMethods[v]
+	if !ok {
+		return errors.New("not one of redirect, noredirect, nohttp, nohttps")
+	}
+	s.TLS = m
+	return nil
+}
+
+// internalNetworks is what nginx-proxy lets in for NETWORK_ACCESS=internal: the
+// private ranges (RFC 1918), loopback, and their kin of IPv6.
+var internalNetworks = []netip.Prefix{
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7"),
+}
+
+func setNetworkAccess(s *route.Spec, v string) error {
+	switch v {
+	case "internal":
+		s.Edge.Allow = internalNetworks
+	case "external":
+		s.Edge.Allow = nil
+	default:
+		return errors.New("neither external nor internal")
+	}
+	return nil
+}
+
+func parseKeepalive(v string) (int, error) {
+	switch v {
+	case "auto":
+		return route.KeepaliveAuto, nil
+	case "disabled":
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(v, 10, 16)
+	if err != nil || n > 1024 {
+		return 0, errors.New("neither auto, nor disabled, nor a number up to 1024")
+	}
+	return int(n), nil
+}
+
+// setLoadBalance reads a directive of nginx, which is nginx-proxy's word. Only
+// those that are a Balance are let in.
+func setLoadBalance(s *route.Spec, v string) error {
+	methods := map[string]route.Balance{"least_conn": route.LeastConn, "ip_hash": route.IPHash, "round_robin": route.RoundRobin}
+	m, ok := methods[strings.TrimSpace(strings.TrimSuffix(v, ";"))]
+	if !ok {
+		return errors.New("neither least_conn; nor ip_hash;: other directives of nginx are not taken from containers")
+	}
+	s.Balance = m
+	return nil
+}
+
+func setRedirect(s *route.Spec, v string) error {
+	code, err := labels.OneOf(v, "301", "307", "308")
+	if err != nil {
+		return err
+	}
+	s.Edge.RedirectCode, err = strconv.Atoi(code)
+	return err
+}

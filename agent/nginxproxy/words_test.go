@@ -1,0 +1,68 @@
+package nginxproxy
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// What the operator chose holds where a container says nothing, and its own word
+// where it says something.
+func TestDefaults(t *testing.T) {
+	chosen := labels.Defaults{TLS: route.TLSNoRedirect, HSTS: "max-age=60", TLSPolicy: "Mozilla-Modern", RedirectCode: 301, OwnCertOnly: true, HTTPSOnly: true}
+	type got struct {
+		TLS       route.TLSMode
+		HSTS      string
+		Policy    string
+		Code      int
+		Own, Only bool
+	}
+	for name, row := range map[string]struct {
+		d             labels.Defaults
+		env, labelled map[string]string
+		want          got
+	}{
+		"nobody says anything, labels":    {labels.Defaults{}, nil, map[string]string{"nagaya.host": "a.test"}, got{route.TLSAuto, "", "", 0, false, false}},
+		"nobody says anything, variables": {labels.Defaults{}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, defaultHSTS, "", 0, false, false}},
+		"operator, labels":                {chosen, nil, map[string]string{"nagaya.host": "a.test"}, got{route.TLSNoRedirect, "", "Mozilla-Modern", 301, true, true}},
+		"operator, variables":             {chosen, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSNoRedirect, "", "Mozilla-Modern", 301, true, true}},
+		"container against operator, variables": {
+			chosen,
+			map[string]string{
+				"VIRTUAL_HOST": "a.test", "HTTPS_METHOD": "redirect", "SSL_POLICY": "Mozilla-Old", "HSTS": "max-age=1", "ENABLE_HTTP_ON_MISSING_CERT": "true",
+			},
+			map[string]string{labelPrefix + "non-get-redirect": "307", labelPrefix + "trust-default-cert": "true"},
+			got{route.TLSAuto, "max-age=1", "Mozilla-Old", 307, false, false},
+		},
+		"container against operator, labels": {chosen, nil, map[string]string{"nagaya.host": "a.test", "nagaya.tls": "off", "nagaya.hsts": "max-age=2"}, got{route.TLSOff, "max-age=2", "Mozilla-Modern", 301, true, true}},
+		"only HSTS":                          {labels.Defaults{HSTS: "max-age=60"}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
+		"no HSTS":                            {labels.Defaults{HSTS: "off"}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "", "", 0, false, false}},
+		"several ports":                      {labels.Defaults{HSTS: "max-age=60"}, map[string]string{"VIRTUAL_HOST_MULTIPORTS": "a.test:"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: row.env, Labels: row.labelled}}, row.d, Reader(false))["a"]
+			if len(r.Routes) != 1 || len(r.Problems) != 0 {
+				t.Fatalf("routes %+v, problems %+v", r.Routes, r.Problems)
+			}
+			s := r.Routes[0]
+			if diff := cmp.Diff(row.want, got{s.TLS, s.Edge.HSTS, s.Edge.TLSPolicy, s.Edge.RedirectCode, s.Cert.OwnOnly, s.HTTPSOnly}); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestDocsAreComplete(t *testing.T) {
+	for _, d := range Docs() {
+		if d.Name == "" || d.Meaning == "" || d.Allowed == "" || d.Default == "" {
+			t.Errorf("incomplete: %+v", d)
+		}
+		if !Knows(d.Name) {
+			t.Errorf("%s is documented but never read", d.Name)
+		}
+	}
+}

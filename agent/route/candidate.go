@@ -1,0 +1,324 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// candidate is one container that asks to stand behind one key.
+type candidate struct {
+	Spec
+	key       PoolKey
+	container tasks.Container
+	ref       string
+	family    string
+	endpoint
+	// why is empty when the container is ready; otherwise one of the words of
+	// Waiting.Why.
+	why string
+}
+
+func (c candidate) ready() bool     { return c.why == "" }
+func (c candidate) unhealthy() bool { return c.why == "unhealthy" }
+
+// newer orders candidates by age, the newest first.
+func newer(a, b candidate) int {
+	return cmp.Or(b.container.CreatedAt.Compare(a.container.CreatedAt), cmp.Compare(a.container.ID, b.container.ID), cmp.Compare(a.Path, b.Path))
+}
+
+// problem is an error about one of the container's routes.
+func (c candidate) problem(code, hint, format string, args ...any) problem.Problem {
+	p := containerProblem(c.ref, code, hint, format, args...)
+	p.Subject, p.Host = p.Subject+" route "+c.key.Host+c.key.Path, c.key.Host
+	return p
+}
+
+// containerProblem is an error about a container.
+func containerProblem(ref, code, hint, format string, args ...any) problem.Problem {
+	return problem.Problem{
+		Code: code, Severity: problem.Error, Subject: "container " + ref, Container: ref,
+		Text: fmt.Sprintf(format, args...), Hint: hint,
+	}
+}
+
+// candidates lists what the containers ask for, newest first; what cannot be is a
+// problem.
+func (b *builder) candidates() []candidate {
+	var all []candidate
+	for _, c := range b.in.Snapshot.Containers {
+		if !active(c) {
+			continue
+		}
+		b.checkPublished(c)
+		if c.IsBatch() {
+			continue
+		}
+		b.t.Problems = append(b.t.Problems, b.in.Requests[c.ID].Problems...)
+		for _, s := range b.routesOf(c) {
+			all = append(all, b.candidatesOf(c, s)...)
+		}
+	}
+	slices.SortFunc(all, newer)
+	return all
+}
+
+// active reports whether a container is there to serve, now or soon.
+func active(c tasks.Container) bool {
+	return c.State == tasks.Running || c.State == tasks.Paused || c.State == tasks.Restarting
+}
+
+// candidatesOf makes a candidate for each key of one route of one container.
+func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
+	keys := s.Keys()
+	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), family: cmp.Or(s.Family, b.familyOf(c))}
+	if s.IsStream() && !b.o.Stream {
+		b.report(x.problem("nginx-without-stream", "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
+			"it needs nginx's stream module, which this nginx does not have, so the route is left out"))
+		return nil
+	}
+	if !b.mayListen(x) {
+		return nil
+	}
+	port, err := portOf(c, s.Port, s.Listen.transport())
+	if err != nil {
+		b.report(x.problem("port-unclear", "set nagaya.port", "it is not clear which port %s leads to: %s", x.key.Host, err))
+		return nil
+	}
+	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.Nginx.Container {
+		b.report(x.problem("port-is-nginx", "let the application listen on another port and set nagaya.port to it",
+			"it uses the host's network, where port %d is nginx's own", port))
+		return nil
+	}
+	if x.Scheme == "" {
+		x.Scheme = HTTP
+		if port == 443 || port == 8443 {
+			x.Scheme = HTTPS
+		}
+	}
+	if s.Health != "" && x.Scheme != HTTP && x.Scheme != HTTPS {
+		b.report(x.problem("label-unsupported", "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
+			"nagaya.health cannot be probed over %s", x.Scheme))
+		return nil
+	}
+	if (s.Verify || s.ServerName != "") && !s.IsStream() && x.Scheme != HTTPS && x.Scheme != GRPCS {
+		p := x.problem("label-without-effect", "set nagaya.scheme to https or grpcs, or remove these labels",
+			"nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", x.Scheme)
+		p.Severity = problem.Warning
+		b.report(p)
+	}
+	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport())
+	x.why = b.whyNotReady(x)
+	if (x.why == "starting" || x.why == "no-address") && b.in.Now.Before(c.StartedAt.Add(b.o.Patience)) {
+		b.t.StartsExpected = true
+	}
+	b.checkRestarts(x)
+	all := make([]candidate, len(keys))
+	for i, key := range keys {
+		x.key = key
+		all[i] = x
+	}
+	return all
+}
+
+// whyNotReady says why the container does not serve, empty if it does, and asks for
+// the probe that would tell.
+func (b *builder) whyNotReady(c candidate) string {
+	switch health := c.container.Health; {
+	case c.container.State == tasks.Paused:
+		return "paused"
+	case c.container.State == tasks.Restarting:
+		return "restarting"
+	case c.container.Stopping:
+		return "stopping"
+	case !c.addr.IsValid():
+		b.reportNoAddress(c)
+		return "no-address"
+	case c.Listen.Protocol == UDP && health == tasks.NoCheck:
+		return "" // nothing can be learnt from a port that need not answer
+	case c.Health == "" && health == tasks.Healthy:
+		return ""
+	case c.Health == "" && health == tasks.Starting:
+		return "starting"
+	case c.Health == "" && health == tasks.Unhealthy:
+		return "unhealthy"
+	default:
+		why := b.whyNotReached(c)
+		if health == tasks.Unhealthy {
+			return "unhealthy"
+		}
+		return why
+	}
+}
+
+// whyNotReached asks for a probe and says what it has found so far.
+func (b *builder) whyNotReached(c candidate) string {
+	b.t.Probes = append(b.t.Probes, c.probeOf())
+	r := b.in.Reach[c.probeOf()]
+	switch {
+	case r.State == Reachable:
+		return ""
+	case r.State == Unknown, b.isBefore(c.container.StartedAt.Add(b.o.Patience)):
+		return "starting"
+	case r.State == Failing:
+		return "unhealthy"
+	}
+	b.report(containerProblem(c.ref, "container-not-listening",
+		fmt.Sprintf("let the application listen on 0.0.0.0:%d, or set nagaya.port to the port it listens on", c.probe.Port()),
+		"%s wants port %d of it, and nothing answers at %s (%s)", c.key.Host, c.probe.Port(), c.probe, r.detail()))
+	return "not-listening"
+}
+
+// probeOf is the probe of the health path, or of the port where there is none.
+func (c candidate) probeOf() Probe {
+	p := Probe{Addr: c.probe, Container: c.container.ID, Started: c.container.StartedAt}
+	if c.Health != "" {
+		p.Path, p.Scheme, p.Host = c.Health, c.Scheme, c.probeHost()
+	}
+	return p
+}
+
+func (b *builder) reportNoAddress(c candidate) {
+	if b.isBefore(c.container.StartedAt.Add(b.o.Patience)) {
+		return
+	}
+	p := containerProblem(c.ref, "container-no-address", "connect it to a bridge network or publish its port",
+		"%s cannot be routed because the container has no address that this host can reach", c.key.Host)
+	if b.in.Nginx.Container && c.container.Network == tasks.Bridge {
+		p.Text = fmt.Sprintf("%s cannot be routed because nginx, which is in a container too, shares no network with this one", c.key.Host)
+		p.Hint = "connect nginx's container to one of its networks (docker network connect), or publish its port"
+	}
+	if c.container.Network == tasks.AWSVPC || c.container.Task.ARN != "" {
+		p.Hint = "its address comes from the ECS agent: see that the agent runs (systemctl status ecs) and answers on port 51678"
+	}
+	b.report(p)
+}
+
+// serving picks those of the candidates of one key that serve, newest first: the ready
+// ones, else the unhealthy ones, because some answer is better than none. The others wait.
+func (b *builder) serving(cs []candidate) []candidate {
+	ready := slices.ContainsFunc(cs, candidate.ready)
+	var serving []candidate
+	for _, c := range cs {
+		if c.unhealthy() {
+			b.reportUnhealthy(c, ready)
+		}
+		if c.ready() || c.unhealthy() && !ready {
+			serving = append(serving, c)
+		} else {
+			b.wait(c, c.why)
+		}
+	}
+	return serving
+}
+
+// reportUnhealthy reports a container whose own check fails.
+func (b *builder) reportUnhealthy(c candidate, others bool) {
+	what, hint := "its HEALTHCHECK fails", "see docker inspect (State.Health.Log) for what the check said"
+	if c.container.Health != tasks.Unhealthy {
+		what = fmt.Sprintf("its health path fails (%s)", b.in.Reach[c.probeOf()].detail())
+		hint = "see the container's log for why the path of nagaya.health does not answer with 200 to 399"
+	}
+	p := containerProblem(c.ref, "container-unhealthy", hint,
+		"%s; it is kept behind %s%s because no healthy container is there", what, c.key.Host, c.key.Path)
+	if others {
+		p.Severity, p.Text = problem.Warning, fmt.Sprintf("%s; %s%s is served by others", what, c.key.Host, c.key.Path)
+	}
+	b.report(p)
+}
+
+// pool makes the pool of a key of its candidates, newest first. lead is the newest that
+// serves, whose word counts; ok is false when none of them can serve.
+func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
+	serving := b.serving(cs)
+	if len(serving) == 0 {
+		return candidate{}, false
+	}
+	lead = serving[0]
+	servers := []Server{}
+	for _, c := range serving {
+		switch {
+		case !c.compatible(lead):
+			b.wait(c, "other-version")
+		case slices.ContainsFunc(servers, func(s Server) bool { return s.Addr == c.addr }):
+			// Two containers behind one address are one server; the newest is named.
+		default:
+			servers = append(servers, Server{Addr: c.addr, Weight: c.Weight, Container: c.container.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
+		}
+	}
+	slices.SortFunc(servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
+	b.t.Pools[key] = Pool{Servers: servers}
+	return lead, true
+}
+
+// compatible reports whether nginx can speak to the container as to the other one.
+func (c candidate) compatible(lead candidate) bool {
+	if c.IsStream() {
+		return c.ProxyProtocol == lead.ProxyProtocol
+	}
+	return c.Scheme == lead.Scheme && c.StripPrefix == lead.StripPrefix && c.Dest == lead.Dest && c.Root == lead.Root && c.ServerName == lead.ServerName
+}
+
+// kept reports whether what was there before is still answered for, although no container
+// asks for it any more: until the grace period after its last server is over.
+func (b *builder) kept(key PoolKey) bool { return b.in.Now.Before(b.vacantSince(key).Add(b.o.Grace)) }
+
+// vacantSince is since when a pool has no server, if it has none now.
+func (b *builder) vacantSince(key PoolKey) time.Time {
+	since := b.in.Prev.Pools[key].VacantSince
+	if since.IsZero() || since.After(b.in.Now) {
+		return b.in.Now // after Now: the clock was set back, and a grace period must end
+	}
+	return since
+}
+
+// vacate makes a pool without servers.
+func (b *builder) vacate(key PoolKey) {
+	b.t.Pools[key] = Pool{Servers: []Server{}, VacantSince: b.vacantSince(key)}
+}
+
+// abandon makes a pool without servers of one that no container asks for any more; false
+// when it is forgotten.
+func (b *builder) abandon(key PoolKey) bool {
+	if !b.kept(key) {
+		return false
+	}
+	b.vacate(key)
+	return b.isBefore(b.vacantSince(key).Add(b.o.Grace))
+}
+
+// What may stand in a table besides what package labels lets in.
+var (
+	familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
+	refForm    = pattern.Of(512, `[A-Za-z0-9_][A-Za-z0-9_.:/~-]*`)
+	idForm     = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
+)
+
+// Ref names a container for people, in a form that may stand anywhere.
+func Ref(c tasks.Container) string {
+	return cmp.Or(refForm.Only(c.Ref()), idForm.Only(c.ID[:min(len(c.ID), 12)]), "unnamed")
+}
+
+// familyOf says which containers belong together: those of one ECS task family,
+// of one Compose service, or with one name. Those that name the same upstream are one
+// family, to which no container belongs that does not name it; and no container of Docker is of the
+// family of an operator's file.
+func (b *builder) familyOf(c tasks.Container) string {
+	project, service := c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService]
+	composed := ""
+	if project != "" && service != "" {
+		composed = familyForm.Only(project + "/" + service)
+	}
+	switch upstream := b.in.Requests[c.ID].Upstream; {
+	case upstream != "":
+		return "upstream:" + upstream
+	case c.File != "":
+		return "file:" + c.Name
+	}
+	return cmp.Or(familyForm.Only(c.Task.Family), composed, familyForm.Only(c.Name), c.ID)
+}

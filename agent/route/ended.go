@@ -1,0 +1,103 @@
+package route
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// checkExited reports a container that ended by itself or keeps doing so.
+func (b *builder) checkExited(c tasks.Container) {
+	p := containerProblem(Ref(c), "container-exited", logsHint(c), "it keeps ending and being restarted (%s); its routes are without it", ending(c))
+	switch c.State {
+	case tasks.Restarting:
+	case tasks.Exited, tasks.Dead:
+		over := c.FinishedAt.Add(b.o.ExitedFor)
+		if c.Stopping || !b.in.Now.Before(over) || !b.isMissed(c) {
+			return
+		}
+		b.wakeAt(over)
+		p.Text = fmt.Sprintf("it ended by itself (%s) and carries routes", ending(c))
+		if c.ExitCode == 0 && !c.OOMKilled {
+			p.Severity = problem.Warning
+		}
+	default:
+		return
+	}
+	if c.OOMKilled {
+		p.Hint = "raise its memory limit, or let it use less; " + p.Hint
+	}
+	b.report(p)
+}
+
+// checkRestarts reports a running container that was restarted lately and is not ready.
+func (b *builder) checkRestarts(c candidate) {
+	at := c.container.FinishedAt
+	if c.container.State != tasks.Running || c.container.Restarts == 0 || c.ready() || c.container.Stopping || at.IsZero() || !b.isBefore(at.Add(b.o.ExitedFor)) {
+		return
+	}
+	b.report(containerProblem(c.ref, "container-exited", logsHint(c.container), "it ended by itself, was restarted, and is not ready yet"))
+}
+
+func logsHint(c tasks.Container) string {
+	return "see what it said last: docker logs " + c.ID[:min(len(c.ID), 12)]
+}
+
+func ending(c tasks.Container) string {
+	s := fmt.Sprintf("exit code %d", c.ExitCode)
+	if c.OOMKilled {
+		s += ", killed for lack of memory"
+	}
+	return s
+}
+
+// checkCreated reports a container that was created and not started, e.g. because another
+// one has the host port that it publishes. A fresh one is expected to be started.
+func (b *builder) checkCreated(c tasks.Container) {
+	if c.State != tasks.Created {
+		return
+	}
+	if !c.Stopping && b.in.Now.Before(c.CreatedAt.Add(crowdPatience)) {
+		b.t.StartsExpected = true
+	}
+	switch {
+	case b.isBefore(c.CreatedAt.Add(b.o.Patience)), b.isFollowed(c, c.CreatedAt):
+		return
+	case c.Stopping && !b.isBefore(c.CreatedAt.Add(b.o.ExitedFor)):
+		return // the ECS agent gave it up, and cleans it away hours later
+	}
+	b.report(containerProblem(Ref(c), "container-not-started",
+		"see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
+		"it was made and has not been started, and carries routes"))
+}
+
+// isFollowed reports whether a container of the same family was started after that.
+func (b *builder) isFollowed(c tasks.Container, after time.Time) bool {
+	return slices.ContainsFunc(b.in.Snapshot.Containers, func(o tasks.Container) bool {
+		return b.familyOf(o) == b.familyOf(c) && active(o) && o.StartedAt.After(after)
+	})
+}
+
+// Exit codes of a container that obeyed SIGTERM or was killed after it: how
+// every replaced one ends (128 + signal number).
+const (
+	exitTerminated = 143
+	exitKilled     = 137
+)
+
+// isMissed reports whether the end of a container matters: one of its routes has no
+// server, or it crashed and no container of its family was started since.
+func (b *builder) isMissed(c tasks.Container) bool {
+	for _, s := range b.routesOf(c) {
+		if slices.ContainsFunc(s.Keys(), func(at PoolKey) bool { return !b.t.served(at) }) {
+			return true
+		}
+	}
+	if !c.OOMKilled && (c.ExitCode == 0 || c.ExitCode == exitTerminated || c.ExitCode == exitKilled) {
+		return false
+	}
+	return !b.isFollowed(c, c.FinishedAt)
+}

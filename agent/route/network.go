@@ -1,0 +1,194 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// NginxNetwork is how nginx is connected, from which it must reach the containers.
+type NginxNetwork struct {
+	// Container is true for an nginx in a container with networks of its own: it
+	// reaches others at their addresses on the networks that they share.
+	Container bool
+	// Networks are the names of nginx's Docker networks, sorted.
+	Networks []string
+	// Host is the address at which nginx reaches this host and what containers publish
+	// on it; invalid while it is not known.
+	Host netip.Addr
+}
+
+// NetworkOfNginx returns the network of an nginx in the container of that id; an empty id
+// is the host itself. local is this host's address, if known; a container for whom it is
+// no other's reaches the host at the gateway of its first network. ok is false for a
+// container that is not in the list: then nothing is known of its networks.
+func NetworkOfNginx(id string, list []tasks.Container, local netip.Addr) (_ NginxNetwork, ok bool) {
+	n := NginxNetwork{Host: local}
+	if id == "" {
+		return n, true
+	}
+	c, ok := byID(list, id)
+	if ok && c.NetworkOf != "" {
+		c, ok = byID(list, c.NetworkOf)
+	}
+	if !ok || c.Network == tasks.Host {
+		return n, ok
+	}
+	n.Container = true
+	if slices.Contains(c.Addrs, local) {
+		n.Host = netip.Addr{}
+	}
+	for _, on := range c.Networks {
+		n.Networks = append(n.Networks, on.Name)
+		if !n.Host.IsValid() {
+			n.Host = on.Gateway
+		}
+	}
+	return n, true
+}
+
+func byID(list []tasks.Container, id string) (tasks.Container, bool) {
+	i := slices.IndexFunc(list, func(c tasks.Container) bool { return c.ID == id })
+	if i < 0 {
+		return tasks.Container{}, false
+	}
+	return list[i], true
+}
+
+// OwnContainer returns the id of the first guess that is listed as running. ok is false
+// if there are guesses and none of them is.
+func OwnContainer(guesses []string, list []tasks.Container) (id string, ok bool) {
+	for _, guess := range guesses {
+		for _, c := range list {
+			if strings.HasPrefix(c.ID, guess) && c.State == tasks.Running {
+				return c.ID, true
+			}
+		}
+	}
+	return "", len(guesses) == 0
+}
+
+// BesideEngine reports whether one of the containers' gateways is among the addresses of
+// this network namespace: then the engine is in it too. It is true where there is no
+// gateway to tell by.
+func BesideEngine(list []tasks.Container, own []netip.Addr) bool {
+	seen := false
+	for _, c := range list {
+		for _, n := range c.Networks {
+			if slices.Contains(own, n.Gateway) {
+				return true
+			}
+			seen = seen || n.Gateway.IsValid()
+		}
+	}
+	return !seen
+}
+
+// portOf says which container port a route leads to: the one that was named,
+// else the only published one, else the only exposed one, else 80 (not for UDP).
+func portOf(c tasks.Container, named uint16, transport string) (uint16, error) {
+	if named != 0 {
+		return named, nil
+	}
+	published, all := map[uint16]bool{}, map[uint16]bool{}
+	for _, p := range c.Ports {
+		if p.Protocol == transport {
+			all[p.Container] = true
+			if p.Host != 0 {
+				published[p.Container] = true
+			}
+		}
+	}
+	only := published
+	if len(only) == 0 {
+		only = all
+	}
+	if len(only) == 1 {
+		return slices.Collect(maps.Keys(only))[0], nil
+	}
+	switch {
+	case transport == "udp":
+		return 0, fmt.Errorf("it has %d UDP ports", len(all))
+	case all[80], len(all) == 0 && c.Network != tasks.Host:
+		return 80, nil
+	case len(all) == 0:
+		return 0, errors.New("it uses the host's network, where only it knows its port")
+	}
+	return 0, fmt.Errorf("it has %d TCP ports and none of them is 80", len(all))
+}
+
+// endpoint is where a container is reached. The probe goes to the container itself
+// where it has an address of its own: a published port may be held open by
+// Docker's proxy before anything listens behind it.
+type endpoint struct {
+	addr  netip.AddrPort
+	probe netip.AddrPort
+}
+
+// endpointOf returns where nginx reaches a port of a container; it has no valid address
+// while it is not reached at all.
+//
+// A published port is reached at the host's local address, never at loopback:
+// there Docker's userland proxy copies every byte, while the kernel forwards what
+// is sent to the local address. Docker keeps networks apart, so an nginx in a container
+// takes the container's own address on a network that both are on, if there is one.
+func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport string) endpoint {
+	var own netip.AddrPort
+	if len(c.Addrs) > 0 {
+		own = netip.AddrPortFrom(c.Addrs[0], port)
+	}
+	switch c.Network {
+	case tasks.Host:
+		host := n.Host
+		if !host.IsValid() {
+			host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		own = netip.AddrPortFrom(host, port)
+	case tasks.Bridge:
+		published := n.published(c, port, transport)
+		switch {
+		case n.Container:
+			own = n.beside(c, port, published)
+		case published.IsValid() && own.IsValid():
+			return endpoint{addr: published, probe: own}
+		case published.IsValid():
+			own = published
+		}
+	}
+	return endpoint{addr: own, probe: own}
+}
+
+// beside is the container's address on a network that nginx is on too, else otherwise.
+func (n NginxNetwork) beside(c tasks.Container, port uint16, otherwise netip.AddrPort) netip.AddrPort {
+	for _, on := range c.Networks {
+		if len(on.Addrs) > 0 && slices.Contains(n.Networks, on.Name) {
+			return netip.AddrPortFrom(on.Addrs[0], port)
+		}
+	}
+	return otherwise
+}
+
+// published is where this host publishes the port; invalid where it does not.
+func (n NginxNetwork) published(c tasks.Container, port uint16, transport string) (at netip.AddrPort) {
+	for _, p := range c.Ports {
+		if p.Container != port || p.Protocol != transport || p.Host == 0 {
+			continue
+		}
+		everywhere := !p.HostIP.IsValid()
+		switch {
+		case !everywhere && !p.HostIP.IsUnspecified() && !p.HostIP.IsLoopback():
+			return netip.AddrPortFrom(p.HostIP, p.Host)
+		case !n.Host.IsValid():
+		case p.HostIP.IsUnspecified() && n.Host.Is6(): // all addresses of IPv6
+			return netip.AddrPortFrom(n.Host, p.Host)
+		case everywhere && !at.IsValid():
+			at = netip.AddrPortFrom(n.Host, p.Host)
+		}
+	}
+	return at
+}

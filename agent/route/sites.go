@@ -1,0 +1,194 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// makeSites makes the sites of the candidates, and keeps those that just lost their last
+// container.
+func (b *builder) makeSites(all []candidate) {
+	hosts := byHost(slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.Listen.Port != 0 }))
+	before := map[string]Site{}
+	for _, s := range b.in.Prev.Sites {
+		before[s.Host] = s
+		hosts[s.Host] = hosts[s.Host] // also where no candidate is
+	}
+	for host, cs := range hosts {
+		was := before[host]
+		if len(cs) > 0 && cs[0].family != was.Family {
+			was = Site{} // another family begins anew
+		}
+		if s := b.site(host, was, cs); len(s.Locations) > 0 || s.Passthrough != nil {
+			b.t.Sites = append(b.t.Sites, s)
+		}
+	}
+	slices.SortFunc(b.t.Sites, func(x, y Site) int { return cmp.Compare(x.Host, y.Host) })
+}
+
+// site makes the site of the candidates of its holder, newest first. was is the
+// holder's site in the table before. A site with nothing in it is none.
+func (b *builder) site(host string, was Site, cs []candidate) Site {
+	s := Site{Host: host, Family: was.Family, Plain: was.Plain, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	byKey := map[PoolKey][]candidate{}
+	var web []candidate
+	for _, c := range cs {
+		byKey[c.key] = append(byKey[c.key], c)
+		if c.TLS != TLSPass {
+			web = append(web, c)
+		}
+	}
+	old := map[PoolKey]Location{}
+	for _, l := range was.Locations {
+		key := s.PoolKey(l)
+		old[key] = l
+		if byKey[key] == nil && b.abandon(key) {
+			s.Locations = append(s.Locations, l)
+		}
+	}
+	if key := s.PassthroughKey(); was.Passthrough != nil && byKey[key] == nil && b.abandon(key) {
+		s.Passthrough = was.Passthrough
+	}
+	for key, cs := range byKey {
+		lead, serves := b.pool(key, cs)
+		before, served := old[key]
+		switch passed := key == s.PassthroughKey(); {
+		case passed && serves:
+			o := lead.streamOptions()
+			s.Passthrough = &o
+		case passed && was.Passthrough != nil:
+			s.Passthrough = was.Passthrough
+			b.vacate(key)
+		case passed:
+		case serves:
+			s.Locations = append(s.Locations, lead.Location)
+		case served:
+			s.Locations = append(s.Locations, before)
+			b.vacate(key)
+		}
+	}
+	slices.SortFunc(s.Locations, func(x, y Location) int {
+		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Match, y.Match))
+	})
+	switch lead, ok := leadOf(web); {
+	case len(s.Locations) == 0 && s.Passthrough == nil:
+	case len(cs) == 0:
+		b.stillSecure(&s, was)
+	case !ok:
+		s.Family, s.Edge, s.Plain = cs[0].family, Edge{}, Redirect
+	default:
+		s.Family, s.Edge = lead.family, lead.Edge
+		b.secure(&s, lead)
+	}
+	return s
+}
+
+// leadOf is the candidate whose word on TLS counts: the newest that serves, else the
+// newest.
+func leadOf(cs []candidate) (candidate, bool) {
+	if len(cs) == 0 {
+		return candidate{}, false
+	}
+	return cs[max(0, slices.IndexFunc(cs, candidate.ready))], true
+}
+
+// secure decides what a site does about HTTPS.
+func (b *builder) secure(s *Site, lead candidate) {
+	asked := s.Edge.ClientCert
+	s.Plain, s.Edge.ClientCert = Serve, ""
+	switch {
+	case lead.TLS == TLSOff:
+		return
+	case s.Passthrough != nil:
+		s.Plain = Redirect
+		return
+	}
+	var ok bool
+	if s.Cert, ok = b.certFor(s.Host, lead.Cert); !ok {
+		b.withoutCertificate(s, lead)
+		return
+	}
+	s.TLS = true
+	// Where the operator has put an authority for clients beside the certificate, clients
+	// need one of it, unless the containers ask for less.
+	if s.Cert.ClientCAFile != "" && asked != "off" {
+		s.Edge.ClientCert = cmp.Or(asked, "on")
+	}
+	switch lead.TLS {
+	case TLSTerminate:
+		s.Plain = Refuse
+	case TLSAuto:
+		s.Plain = Redirect
+	}
+}
+
+// certFor is the certificate for a host.
+func (b *builder) certFor(host string, c CertChoice) (certs.Pair, bool) {
+	if c.Name != "" {
+		return b.in.Certs.Named(c.Name)
+	}
+	pair, ok := b.in.Certs.For(host)
+	if !ok && c.ByFile {
+		pair, ok = b.in.Certs.NamedLike(host)
+		if !ok && !c.OwnOnly {
+			pair, ok = b.in.Certs.Named("default")
+		}
+	}
+	return pair, ok
+}
+
+// withoutCertificate reports that there is none. Where nothing is kept in the directory at
+// all, HTTPS is not wanted, and silence is right.
+func (b *builder) withoutCertificate(s *Site, lead candidate) {
+	p := problem.Problem{
+		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + s.Host, Host: s.Host,
+		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", s.Host),
+		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
+	}
+	if lead.Cert.Name != "" {
+		p.Text = fmt.Sprintf("%s of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", lead.Cert.Word, lead.ref, problem.Quoted(lead.Cert.Name), s.Host)
+		p.Hint = "put that certificate into the certificate directory, or remove " + lead.Cert.Word
+	}
+	switch {
+	case lead.TLS == TLSTerminate:
+		s.Plain, p.Severity = Refuse, problem.Error
+		p.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused because nagaya.tls is terminate", s.Host)
+		p.Hint = "put a certificate for it into the certificate directory"
+	case lead.HTTPSOnly:
+		s.Plain, p.Severity = Refuse, problem.Error
+		p.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused without one (routes.http-without-cert)", s.Host)
+	case len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
+		return
+	}
+	b.report(p)
+}
+
+// stillSecure keeps what an abandoned site did, with the certificate that is there now.
+func (b *builder) stillSecure(s *Site, was Site) {
+	if !was.TLS {
+		return
+	}
+	if s.Cert, s.TLS = b.in.Certs.Named(was.Cert.Name); !s.TLS {
+		s.Cert, s.TLS = b.in.Certs.For(s.Host)
+	}
+	if !s.TLS && s.Plain == Redirect {
+		s.Plain = Serve
+	}
+}
+
+// checkDefaultHost reports that the host which should answer for unknown names is not there.
+func (b *builder) checkDefaultHost() {
+	host := b.o.DefaultHost
+	if host == "" || !b.t.Complete || slices.ContainsFunc(b.t.Sites, func(s Site) bool { return s.CatchAll }) {
+		return
+	}
+	b.report(problem.Problem{
+		Code: "default-host-missing", Severity: problem.Warning, Subject: "site " + host, Host: host,
+		Text: fmt.Sprintf("%s should answer for names that no site has (routes.default-host), and no container serves it", host),
+		Hint: "start its container, or change routes.default-host",
+	})
+}
