@@ -40,22 +40,26 @@ type Sample struct {
 	Lines   []string
 }
 
-var fenced = regexp.MustCompile("(?ms)^```\n(.*?)^```$")
-
 // Samples are those of a page: in a block without a language, what follows "$ ".
 func Samples(page string) []Sample {
 	var all []Sample
-	for _, block := range fenced.FindAllStringSubmatch(page, -1) {
-		begun := false
-		for line := range strings.Lines(block[1]) {
-			line = strings.TrimSuffix(line, "\n")
-			if command, is := strings.CutPrefix(line, "$ "); is {
-				begun = true
-				all = append(all, Sample{Command: command})
-			} else if begun {
-				last := &all[len(all)-1]
-				last.Lines = append(last.Lines, line)
-			}
+	var inBlock, plain, begun bool
+	for line := range strings.Lines(page) {
+		line = strings.TrimSuffix(line, "\n")
+		if language, is := strings.CutPrefix(line, "```"); is {
+			inBlock = !inBlock
+			plain, begun = inBlock && language == "", false
+			continue
+		}
+		if !plain {
+			continue
+		}
+		if command, is := strings.CutPrefix(line, "$ "); is {
+			begun = true
+			all = append(all, Sample{Command: command})
+		} else if begun {
+			last := &all[len(all)-1]
+			last.Lines = append(last.Lines, line)
 		}
 	}
 	return all
@@ -131,29 +135,64 @@ func replace(t testing.TB, old, line string) {
 			line = line[:keys[max(1, len(key.FindAllString(begin, -1)))][0]] + " …"
 		}
 	}
+	edit(t, Troubles, func(page string) string { return strings.Replace(page, old+"\n", line+"\n", 1) })
+}
+
+// edit changes a document. Tests of several packages do so at the same time.
+func edit(t testing.TB, name string, change func(page string) string) {
+	t.Helper()
 	top, err := testenv.Top()
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.OpenFile(filepath.Join(top, Troubles), os.O_RDWR, 0)
+	file, err := os.OpenFile(filepath.Join(top, name), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil { // tests of packages run beside each other
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	page, err := io.ReadAll(file)
+	changed := change(string(page))
 	if err == nil {
-		_, err = file.WriteAt([]byte(strings.Replace(string(page), old+"\n", line+"\n", 1)), 0)
+		_, err = file.WriteAt([]byte(changed), 0)
 	}
 	if err == nil {
-		err = file.Truncate(int64(len(page) - len(old) + len(line)))
+		err = file.Truncate(int64(len(changed)))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%s is corrected: %s", Troubles, line)
+	t.Logf("%s is corrected", name)
+}
+
+// Printed checks that a document shows what the command prints, as Logged does for a line
+// of the journal.
+func Printed(t testing.TB, file, command, output string) {
+	t.Helper()
+	page := Read(t, file)
+	want := strings.Split(strings.TrimSuffix(output, "\n"), "\n")
+	found := false
+	for _, s := range Samples(page) {
+		if s.Command != command || len(s.Lines) == 0 {
+			continue
+		}
+		found = true
+		if slices.EqualFunc(s.Lines, want, same) {
+			continue
+		}
+		if os.Getenv("DOCTEST_UPDATE") == "" {
+			t.Errorf("%s does not show what '%s' prints (DOCTEST_UPDATE=1 corrects it):\n%s\nbut\n%s", file, command, output, strings.Join(s.Lines, "\n"))
+			continue
+		}
+		edit(t, file, func(page string) string {
+			return strings.Replace(page, "$ "+command+"\n"+strings.Join(s.Lines, "\n")+"\n", "$ "+command+"\n"+strings.Join(want, "\n")+"\n", 1)
+		})
+	}
+	if !found {
+		t.Errorf("%s does not show what '%s' prints", file, command)
+	}
 }
 
 func same(shown, printed string) bool {

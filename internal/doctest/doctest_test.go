@@ -10,7 +10,7 @@ import (
 )
 
 func TestSamples(t *testing.T) {
-	const page = "Text.\n\n```\n$ journalctl NAGAYA_EVENT=a-b + NAGAYA_EVENT=c\none x=1\ntwo\n$ nagaya status\n```\n\n```json\n$ no\n```\n\n```\nnothing asked\n```\n"
+	const page = "Text.\n\n```json\n{}\n```\n\n```\n$ journalctl NAGAYA_EVENT=a-b + NAGAYA_EVENT=c\none x=1\ntwo\n$ nagaya status\n```\n\n```json\n$ no\n```\n\n```\nnothing asked\n```\n"
 	want := []Sample{{"journalctl NAGAYA_EVENT=a-b + NAGAYA_EVENT=c", []string{"one x=1", "two"}}, {Command: "nagaya status"}}
 	got := Samples(page)
 	if diff := cmp.Diff(want, got); diff != "" {
