@@ -96,7 +96,7 @@ var rules = []rule{
 	{"a leaving holder is relieved by who is ready, within a minute", func(in Input, d Decision) bool {
 		return implies(in.Holder.Kind == Other && in.HolderLeaving && willing(in) && bold(in) && free(in) && in.Ready && in.HolderLeavingFor >= coverPatience, d.Action == Take)
 	}},
-	{"a leaving holder is left in peace while it serves more", func(in Input, d Decision) bool {
+	{"a leaving holder keeps the address while it serves more", func(in Input, d Decision) bool {
 		return implies(in.Holder.Kind == Other && !in.Holder.Gone() && in.HolderLeaving && !in.Asked && in.Uncovered != "" && in.HolderLeavingFor < coverPatience, d.Action == Stay)
 	}},
 }

@@ -25,7 +25,7 @@ which policy, when EC2 is asked next, and what was decided last and why.`,
 
 func (c *cli) addressClaimVerb() *cobra.Command {
 	return c.requestVerb(&address.Request{}, "claim [CLAIM]", "Take the Elastic IP for this instance now, whatever the policy",
-		`Claim takes the named address, or all that are claimed, from whoever holds it, except
+		`Claim takes the named address, or all that are claimed, from its holder, except
 a NAT gateway, a load balancer or another service of AWS. It also takes a release back.
 The budget of associations still holds: one a minute, ten an hour.
 
@@ -38,13 +38,13 @@ could not be taken, and says why.`,
 func (c *cli) addressReleaseVerb() *cobra.Command {
 	r := &address.Request{Release: true}
 	cmd := c.requestVerb(r, "release [CLAIM]", "Give the Elastic IP away to an instance that is ready for it",
-		`Release says on the named address, or on all that are claimed, that this instance gives
+		`Release writes on the named address, or on all that are claimed, that this instance gives
 it away. An instance with the policy standby or takeover that is ready takes it within
 seconds, without a gap; until then it is served here. The gate closes. This instance does
-not take it again until 'nagaya address claim' is called here or the host boots anew.
+not take it again until 'nagaya address claim' is called here or the host reboots.
 
-With --now nobody is waited for: the address is free at once and nothing serves it until
-another instance has taken it. An instance with more than one network interface gets no
+With --now it does not wait for another instance: the address is free at once and nothing
+serves it until another instance has taken it. An instance with more than one network interface gets no
 other public address then, and may not be reachable any more.
 
 It exits with 1 when other instances could not be told, and says why.`,
@@ -99,7 +99,7 @@ func (c *cli) completeClaims(cmd *cobra.Command, args []string, _ string) ([]str
 func (c *cli) leaveVerb() *cobra.Command {
 	var undo, asJSON bool
 	cmd := &cobra.Command{
-		Use: "leave", Short: "Say that this instance goes away: close the gate and hand the addresses over", Args: noArgs,
+		Use: "leave", Short: "Announce that this instance goes away: close the gate and hand the addresses over", Args: noArgs,
 		Long: `Leave does what a notice of EC2 does: the gate closes, so that no batch starts here any
 more, and the addresses say that their holder is leaving. An instance with the policy
 standby or takeover that is ready takes them, without a gap; until then they are served

@@ -558,7 +558,7 @@ func TestReleaseLetsAStandbyTakeIt(t *testing.T) {
 		if err := b.ask(address.Request{Release: true}); err != nil {
 			t.Fatal(err)
 		}
-		b.wantHeld(true) // it is served until somebody takes it
+		b.wantHeld(true) // it is served until another instance takes it
 		if s := w.holderTag("eipalloc-1"); !strings.HasPrefix(s, "i-self ") || !strings.Contains(s, " leaving ") {
 			t.Errorf("the holder tag is %q", s)
 		}
@@ -735,7 +735,7 @@ func TestHolderTagThatMayNotBeWritten(t *testing.T) {
 			t.Errorf("problem %+v", p)
 		}
 		if err := b.ask(address.Request{Release: true}); err == nil || !strings.Contains(err.Error(), "CreateTags") {
-			t.Errorf("a release that nobody hears of: %v", err)
+			t.Errorf("a release that no instance can see: %v", err)
 		}
 	})
 }

@@ -210,8 +210,8 @@ func TestRoleWithoutPermission(t *testing.T) {
 	}
 }
 
-// An association whose answer was lost is not made again: by then somebody else
-// may hold the address, and it would be taken from him unasked.
+// An association whose answer was lost is not made again: by then another
+// instance may hold the address, and would lose it without a decision.
 func TestLostAnswer(t *testing.T) {
 	s := newScene(t)
 	s.other(time.Now().Add(-48 * time.Hour))

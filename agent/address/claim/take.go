@@ -37,7 +37,7 @@ func (c *claimer) take(ctx context.Context, s *address.State, at address.Place, 
 
 // free ends the association of a holder that is gone. EC2 takes the association id once:
 // of several instances that want the address, also by an old answer of EC2's, one can free
-// it, and one can have what is free; nobody takes it from the one who was quicker. It is
+// it and take it, and none takes it from the one that was quicker. It is
 // false, without an error, when EC2 refuses: then the address is taken as from a living
 // holder.
 func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
