@@ -31,6 +31,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/errorlog"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
+	"github.com/nagaya-ecs/nagaya/nginx/readiness"
 )
 
 // flow is the picture of the program:
@@ -60,7 +61,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		b     = a.board
 		g     = newGroup(ctx)
 		plan  = newPlanner(a, c)
-		able  = newReadiness(c.Address.Ready)
+		able  = readiness.NewInputs()
 		gates = loop.New(a.gateOptions(c))
 		pace  = &pace{}
 
@@ -81,7 +82,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		braked       = latest.New[[]string]()
 	)
 	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
-	plan.keep, plan.offer, plan.saw, plan.outlook = a.keepRoutes(c), able.offers.Put, a.containers.Put, foreseen.Put
+	plan.keep, plan.offer, plan.saw, plan.outlook = a.keepRoutes(c), able.Offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -93,9 +94,9 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		}, found.Put)
 	})
 	g.run("operator", func(ctx context.Context) error {
-		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
+		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
 	})
-	g.run("readiness", func(ctx context.Context) error { return able.run(ctx, whoClaims.Put) })
+	g.run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, able, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
 		o := a.claimOptions(c)
 		o.Requests, o.Memory = requests, said.Claims()
@@ -125,7 +126,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks, latest.Tee(gates.Batches.Put, metered.Put, braked.Put))
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, pace.every, plan, trees.C(), foreseen.C(), latest.Tee(b.nginx, able.nginx.Put))
+		return a.serve(ctx, c, pace.every, plan, trees.C(), foreseen.C(), latest.Tee(b.nginx, able.Nginx.Put))
 	})
 
 	if toStdout(c) {

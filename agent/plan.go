@@ -69,7 +69,7 @@ type planner struct {
 	// keep is nil for a planner that must not touch anything.
 	table    *route.Table
 	keep     func(savedRoutes)
-	offer    func(offer)             // may be nil
+	offer    func(nginx.Offer)       // may be nil
 	saw      func([]tasks.Container) // may be nil
 	offered  string                  // the generation that was offered last
 	told     bool                    // a tree was given away
@@ -238,7 +238,7 @@ func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree fun
 	}
 	if p.offer != nil && (changed || generation != p.offered) {
 		p.offered = generation
-		p.offer(offer{table, generation})
+		p.offer(nginx.Offer{Table: table, Generation: generation})
 	}
 	if p.outlook != nil && table.StartsExpected != p.expected {
 		p.expected = table.StartsExpected

@@ -1,0 +1,71 @@
+package nginx
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+// Offer is a table together with the generation that was rendered from it, which is empty
+// while there is none.
+type Offer struct {
+	Table      route.Table
+	Generation string
+}
+
+// Serving follows how far nginx is behind the table: what a table says is served
+// only when nginx has confirmed the generation that was rendered from it.
+type Serving struct {
+	Newest    Offer
+	confirmed route.Table
+}
+
+// Table returns the newest table without the sites and ports that nginx does not
+// serve yet.
+func (s *Serving) Table(n Status) route.Table {
+	t := s.Newest.Table
+	if s.Newest.Generation != "" && n.Settled && n.Wanted == s.Newest.Generation {
+		s.confirmed = t
+		return t
+	}
+	live, ports := s.confirmed.LiveHosts(), s.confirmed.LivePorts()
+	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !slices.Contains(live, site.Host) })
+	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(one route.Stream) bool {
+		return !slices.Contains(ports, one.Listen.String())
+	})
+	return t
+}
+
+// LiveHosts lists what nginx serves with a container behind it: host names, and ports
+// of their own as in "tcp:2222". It is nil while that is not known.
+func LiveHosts(t route.Table, n Status) []string {
+	if !t.Complete || !n.Running || n.Generation == "" {
+		return nil
+	}
+	all := append(append([]string{}, t.LiveHosts()...), t.LivePorts()...)
+	return slices.DeleteFunc(all, func(h string) bool {
+		return slices.ContainsFunc(n.Quarantined, func(q Quarantine) bool { return q.Host == h && !q.LastGood })
+	})
+}
+
+// NotReady says, as one clause, why nginx does not serve the named hosts, or anything if
+// none is named; it is empty if it does.
+func NotReady(hosts []string, t route.Table, n Status) string {
+	switch {
+	case !n.Running || n.Generation == "":
+		return "nginx does not answer yet"
+	case !t.Complete:
+		return "what runs here is not known yet"
+	}
+	live := LiveHosts(t, n)
+	for _, h := range hosts {
+		if !slices.Contains(live, h) {
+			return fmt.Sprintf("host %s (address.ready) has no live container", h)
+		}
+	}
+	if len(live) == 0 {
+		return "no route is live"
+	}
+	return ""
+}
