@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"path/filepath"
-	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
@@ -20,14 +19,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
-	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/probe"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/errorlog"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
@@ -105,17 +100,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 
 	// What runs here, and what should be served?
-	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows, Log: a.o.Log}, plan.containers.Put)
-	})
-	if c.ECS.AgentURL != "" {
-		g.run("ecsagent", func(ctx context.Context) error {
-			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Log: a.o.Log}, plan.agent.Put)
-		})
-	}
-	g.run("static", func(ctx context.Context) error {
-		return static.Watch(ctx, static.Options{Dir: c.Routes.Dir, Log: a.o.Log}, plan.static.Put)
-	})
+	runSources(g, c, a.o.Log, plan.agent.Put, plan.lists.Put)
 	g.run("certificates", func(ctx context.Context) error {
 		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(b.certs, plan.certs.Put))
 	})
@@ -158,10 +143,6 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	}
 	return g.wait()
 }
-
-// ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
-// the agent adds what Docker does not know, and says the rest a little earlier.
-const ecsEvery = 15 * time.Second
 
 // The parts of the board that stages write.
 

@@ -28,14 +28,13 @@ import (
 
 // planner joins what the sources say into one table and one tree.
 type planner struct {
-	identity   *latest.Slot[identity.Identity]
-	containers *latest.Slot[tasks.Containers]
-	agent      *latest.Slot[tasks.Agent]
-	static     *latest.Slot[tasks.Containers]
-	certs      *latest.Slot[certs.Inventory]
-	reach      *latest.Slot[route.Reach]
-	build      *latest.Slot[nginx.Build]
-	place      *latest.Slot[string]
+	identity *latest.Slot[identity.Identity]
+	lists    *latest.Slot[[]tasks.Containers] // of all sources, the local Docker Engine's first
+	agent    *latest.Slot[tasks.Agent]
+	certs    *latest.Slot[certs.Inventory]
+	reach    *latest.Slot[route.Reach]
+	build    *latest.Slot[nginx.Build]
+	place    *latest.Slot[string]
 
 	log      *slog.Logger
 	beat     func()
@@ -52,9 +51,8 @@ type planner struct {
 
 	// What was said last.
 	local    netip.Addr
-	docker   tasks.Containers
+	listed   []tasks.Containers
 	ecs      tasks.Agent
-	files    tasks.Containers
 	ecsHeard bool
 	pairs    certs.Inventory
 	probed   route.Reach
@@ -86,7 +84,7 @@ type planner struct {
 func newPlanner(a *agent, c config.Config) *planner {
 	a.recallRoutes(c)
 	return &planner{
-		identity: latest.New[identity.Identity](), containers: latest.New[tasks.Containers](), agent: latest.New[tasks.Agent](), static: latest.New[tasks.Containers](),
+		identity: latest.New[identity.Identity](), lists: latest.New[[]tasks.Containers](), agent: latest.New[tasks.Agent](), listed: make([]tasks.Containers, 1),
 		certs: latest.New[certs.Inventory](), reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), place: latest.New[string](),
 		inside: place(c),
 		log:    a.o.Log, beat: a.board.beat, table: &a.table,
@@ -160,10 +158,9 @@ func (p *planner) listen(ctx context.Context, due, tick <-chan time.Time) bool {
 			return false
 		case id := <-p.identity.C():
 			p.local = id.Host.LocalAddr
-		case p.docker = <-p.containers.C():
+		case p.listed = <-p.lists.C():
 		case p.ecs = <-p.agent.C():
 			p.ecsHeard = true
-		case p.files = <-p.static.C():
 		case p.pairs = <-p.certs.C():
 		case p.probed = <-p.reach.C():
 		case p.nginx = <-p.build.C():
@@ -193,7 +190,7 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 // plan makes the table and the tree of what is known now, and gives away what
 // has changed.
 func (p *planner) plan(now time.Time, putWanted func([]route.Probe), putTree func(nginx.Tree), putTable func(route.Table), putTasks func(report.Tasks), putBatches func([]string)) {
-	snapshot := tasks.Merge(p.docker, p.ecs, p.files)
+	snapshot := tasks.Merge(p.listed[0], p.ecs, p.listed[1:]...)
 	p.lookForSelf(&snapshot)
 	if p.saw != nil {
 		p.saw(snapshot.Containers)
@@ -321,7 +318,7 @@ func (p *planner) tell(table route.Table, putTree func(nginx.Tree)) {
 func (p *planner) countTasks(s tasks.Snapshot) report.Tasks {
 	r := report.Tasks{At: s.At, Complete: s.Complete, ECSAgent: p.ecs.Complete, Problems: s.Problems, Batches: len(s.Batches())}
 	for _, c := range s.Containers {
-		if c.State == tasks.Running {
+		if c.Origin == tasks.Local && c.State == tasks.Running {
 			r.Running++
 		}
 	}

@@ -57,6 +57,8 @@ type desk struct {
 	a      *agent
 	wanted [][]route.Probe
 	trees  []nginx.Tree
+	// docker and static put the lists of these sources.
+	docker, static func(tasks.Containers)
 	// stop ends the planner.
 	stop     func()
 	outlooks []install.Outlook
@@ -66,14 +68,21 @@ type desk struct {
 	beats    int
 }
 
+func newDesk(t *testing.T, a *agent, c config.Config) *desk {
+	d := &desk{t: t, a: a, p: newPlanner(a, c)}
+	puts := joinLists(2, d.p.lists.Put)
+	d.docker, d.static = puts[0], puts[1]
+	return d
+}
+
 // inBubble runs the test with a planner in virtual time.
 func planInBubble(t *testing.T, change func(*config.Config), test func(d *desk)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		a, c := newTestAgent(t)
 		change(&c)
-		d := &desk{t: t, a: a, p: newPlanner(a, c)}
-		d.p.static.Put(tasks.Containers{Complete: true})
+		d := newDesk(t, a, c)
+		d.static(tasks.Containers{Complete: true})
 		d.start()
 		test(d)
 	})
@@ -162,7 +171,7 @@ func noECS(c *config.Config) { c.ECS.AgentURL = "" }
 func TestFirstTreeWaitsForTheProbes(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.known()
-		d.p.containers.Put(listed("a.test"))
+		d.docker(listed("a.test"))
 		d.after(time.Second)
 		d.wantTrees(0, "before the container was probed")
 		if len(d.wanted) == 0 || len(d.wanted[len(d.wanted)-1]) != 1 {
@@ -180,7 +189,7 @@ func TestFirstTreeWaitsForTheProbes(t *testing.T) {
 func TestFirstTreeWaitsForTheECSAgent(t *testing.T) {
 	planInBubble(t, func(*config.Config) {}, func(d *desk) {
 		d.known()
-		d.p.containers.Put(listed())
+		d.docker(listed())
 		d.after(time.Second)
 		d.wantTrees(0, "before the ECS agent has spoken")
 		d.p.agent.Put(tasks.Agent{})
@@ -192,7 +201,7 @@ func TestFirstTreeWaitsForTheECSAgent(t *testing.T) {
 func TestFirstTreeWaitsThreeSecondsAtMost(t *testing.T) {
 	planInBubble(t, func(*config.Config) {}, func(d *desk) {
 		d.known()
-		d.p.containers.Put(listed("a.test"))
+		d.docker(listed("a.test"))
 		d.after(firstHold - time.Millisecond)
 		d.wantTrees(0, "just before the hold is over")
 		d.after(time.Millisecond)
@@ -205,7 +214,7 @@ func TestNothingIsToldWithoutEverything(t *testing.T) {
 		t.Run(missing, func(t *testing.T) {
 			planInBubble(t, noECS, func(d *desk) {
 				if missing != "containers" {
-					d.p.containers.Put(listed())
+					d.docker(listed())
 				}
 				d.after(0)
 				if missing != "certificates" {
@@ -226,7 +235,7 @@ func TestNothingIsToldWithoutEverything(t *testing.T) {
 func (d *desk) served() {
 	d.t.Helper()
 	d.known()
-	d.p.containers.Put(listed("a.test"))
+	d.docker(listed("a.test"))
 	d.after(0)
 	d.p.reach.Put(d.answers(route.Reachable))
 	d.after(0)
@@ -238,8 +247,8 @@ func (d *desk) nextFlow() *desk {
 	d.stop()
 	c := config.Default()
 	noECS(&c)
-	next := &desk{t: d.t, a: d.a, p: newPlanner(d.a, c)}
-	next.p.static.Put(tasks.Containers{Complete: true})
+	next := newDesk(d.t, d.a, c)
+	next.static(tasks.Containers{Complete: true})
 	next.start()
 	next.known()
 	return next
@@ -248,7 +257,7 @@ func (d *desk) nextFlow() *desk {
 func TestAListThatFailsChangesNothing(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
-		d.p.containers.Put(tasks.Containers{Problems: []problem.Problem{{Code: "docker-unreachable", Subject: "docker"}}})
+		d.docker(tasks.Containers{Problems: []problem.Problem{{Code: "docker-unreachable", Subject: "docker"}}})
 		d.after(time.Hour)
 		d.wantTrees(1, "while Docker does not answer")
 		last := d.tables[len(d.tables)-1]
@@ -267,8 +276,8 @@ func TestEqualTablesMakeNoNewTree(t *testing.T) {
 		tables := len(d.tables)
 		for range 20 {
 			again := listed("a.test")
-			again.List[0].CreatedAt, again.List[0].StartedAt = d.p.docker.List[0].CreatedAt, d.p.docker.List[0].StartedAt
-			d.p.containers.Put(again)
+			again.List[0].CreatedAt, again.List[0].StartedAt = d.p.listed[0].List[0].CreatedAt, d.p.listed[0].List[0].StartedAt
+			d.docker(again)
 			d.p.reach.Put(d.answers(route.Reachable))
 			d.after(time.Second)
 		}
@@ -276,7 +285,7 @@ func TestEqualTablesMakeNoNewTree(t *testing.T) {
 		if len(d.tables) != tables {
 			d.t.Errorf("%d equal tables were given away", len(d.tables)-tables)
 		}
-		d.p.containers.Put(listed("a.test", "b.test"))
+		d.docker(listed("a.test", "b.test"))
 		d.after(0)
 		d.p.reach.Put(d.answers(route.Reachable))
 		d.after(0)
@@ -290,7 +299,7 @@ func TestEqualTablesMakeNoNewTree(t *testing.T) {
 func TestTimeAloneChangesTheTree(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
-		d.p.containers.Put(listed())
+		d.docker(listed())
 		d.after(0)
 		d.wantTrees(2, "after the container went")
 		d.after(10*time.Minute - time.Millisecond)
@@ -312,7 +321,7 @@ func TestHostsAreHeldAcrossFlows(t *testing.T) {
 		later := listed("a.test", "b.test")
 		later.List[1].Labels["nagaya.host"] = "a.test"
 		later.List[1].CreatedAt = later.List[1].CreatedAt.Add(-time.Hour) // older, and still not the holder
-		next.p.containers.Put(later)
+		next.docker(later)
 		next.after(0)
 		next.p.reach.Put(next.answers(route.Reachable))
 		next.after(0)
@@ -368,9 +377,9 @@ func TestIdlePlannerSleeps(t *testing.T) {
 		"served":        (*desk).served,
 		"Docker went while it was held": func(d *desk) {
 			d.known()
-			d.p.containers.Put(listed("a.test"))
+			d.docker(listed("a.test"))
 			d.after(0)
-			d.p.containers.Put(tasks.Containers{})
+			d.docker(tasks.Containers{})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -395,7 +404,7 @@ func TestBatchesAreCountedApart(t *testing.T) {
 		list := listed("a.test", "b.test", "c.test")
 		list.List[1].Labels = map[string]string{"nagaya.batch": "true"}
 		list.List[2].Labels, list.List[2].State = map[string]string{"nagaya.batch": "true"}, tasks.Exited
-		d.p.containers.Put(list)
+		d.docker(list)
 		d.after(0)
 		if c := d.counts[len(d.counts)-1]; c.Running != 2 || c.Batches != 1 || !c.Complete {
 			d.t.Errorf("tasks %+v, want two that run, one of them a batch", c)
@@ -424,9 +433,9 @@ func TestHostsAreHeldAcrossRestarts(t *testing.T) {
 	run := func(a *agent, lists ...tasks.Containers) string {
 		p := newPlanner(a, c)
 		p.keep = a.keepRoutes(c)
-		p.local, p.pairs, p.files = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}, tasks.Containers{Complete: true}
+		p.local, p.pairs = netip.MustParseAddr("10.0.0.5"), certs.Inventory{Complete: true}
 		for _, l := range lists {
-			p.docker = l
+			p.listed[0] = l
 			for range 2 { // once to learn what to probe, once with the answer
 				p.plan(now, func(w []route.Probe) {
 					p.probed = route.Reach{}
@@ -469,10 +478,10 @@ func TestStartsAreExpected(t *testing.T) {
 		d.served()
 		both := listed("a.test", "b.test")
 		both.List[1].State, both.List[1].StartedAt, both.List[1].Addrs = tasks.Created, time.Time{}, nil
-		d.p.containers.Put(both)
+		d.docker(both)
 		d.after(0)
 		want("when it was made", true)
-		d.p.containers.Put(listed("a.test", "b.test"))
+		d.docker(listed("a.test", "b.test"))
 		d.after(0)
 		want("when it was started", true)
 		d.p.reach.Put(d.answers(route.Reachable))
@@ -484,7 +493,7 @@ func TestStartsAreExpected(t *testing.T) {
 
 		never := listed("a.test", "b.test", "c.test")
 		never.List[2].State = tasks.Created
-		d.p.containers.Put(never)
+		d.docker(never)
 		d.after(0)
 		want("when another was made", true)
 		d.after(time.Minute)
@@ -500,7 +509,7 @@ func TestNothingIsVacantBeforeItWasProbed(t *testing.T) {
 	planInBubble(t, noECS, func(d *desk) {
 		d.served()
 		next := d.nextFlow()
-		next.p.containers.Put(listed("a.test"))
+		next.docker(listed("a.test"))
 		next.after(time.Second)
 		next.p.reach.Put(next.answers(route.Reachable))
 		next.after(0)

@@ -12,15 +12,11 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
-	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/probe"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
-	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/install"
 )
@@ -92,22 +88,12 @@ func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Previ
 			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(c.IMDS), LocalAddr: c.LocalAddr}, latest.Tee[identity.Identity](pl.identity.Put))
 		})
 	}
-	g.run("docker", func(ctx context.Context) error {
-		return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows}, func(v tasks.Containers) {
-			pl.containers.Put(v)
-			if !v.Complete && len(v.Problems) > 0 {
-				b.tasks(report.Tasks{Problems: v.Problems})
-				done()
-			}
-		})
-	})
-	if c.ECS.AgentURL != "" {
-		g.run("ecsagent", func(ctx context.Context) error {
-			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL}, pl.agent.Put)
-		})
-	}
-	g.run("static", func(ctx context.Context) error {
-		return static.Watch(ctx, static.Options{Dir: c.Routes.Dir}, pl.static.Put)
+	runSources(g, c, nil, pl.agent.Put, func(lists []tasks.Containers) {
+		pl.lists.Put(lists)
+		if v := lists[0]; !v.Complete && len(v.Problems) > 0 {
+			b.tasks(report.Tasks{Problems: v.Problems})
+			done()
+		}
 	})
 	g.run("certificates", func(ctx context.Context) error {
 		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir}, latest.Tee[certs.Inventory](b.certs, pl.certs.Put))

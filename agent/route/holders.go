@@ -114,7 +114,7 @@ func (b *builder) publisher(o opening) string {
 	}
 	for _, c := range b.in.Snapshot.Containers {
 		for _, p := range c.Ports {
-			if p.Host == o.port && p.Protocol == transport && active(c) && !p.HostIP.IsLoopback() {
+			if c.Origin == tasks.Local && p.Host == o.port && p.Protocol == transport && active(c) && !p.HostIP.IsLoopback() {
 				return Ref(c)
 			}
 		}
@@ -125,7 +125,7 @@ func (b *builder) publisher(o opening) string {
 // checkPublished reports a container that publishes a port which nginx needs. The ports of
 // an nginx in a container are not the host's, and the container that publishes them is its own.
 func (b *builder) checkPublished(c tasks.Container) {
-	if b.in.Nginx.Container {
+	if b.in.Nginx.Container || c.Origin != tasks.Local {
 		return
 	}
 	for _, p := range c.Ports {

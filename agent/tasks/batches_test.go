@@ -13,6 +13,7 @@ func TestBatches(t *testing.T) {
 		{ID: "c", State: Paused, Labels: batch},
 		{ID: "d", State: Exited, Labels: batch},
 		{ID: "e", State: Paused},
+		{ID: "f", State: Running, Labels: batch, Origin: File},
 	}}
 	if got := fmt.Sprint(s.Batches()); got != "[b c]" {
 		t.Errorf("batches %s, want [b c]", got)

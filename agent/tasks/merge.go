@@ -9,35 +9,33 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Merge makes one snapshot of what Docker, the ECS agent and the operator's files
-// say. Docker alone decides which containers exist and what they do; the agent adds
-// the task a container belongs to, the addresses of a task's own network interface,
-// and that a task is about to be stopped. Where the agent says nothing, nothing
-// changes. What stands in files is there as long as it stands there.
+// Merge makes one snapshot of what all sources list. The local Docker Engine alone decides
+// which local containers exist and what they do; the ECS agent adds the task a container
+// belongs to, the addresses of a task's own network interface, and that a task is about to
+// be stopped. Where the agent says nothing, nothing changes. A source that fails keeps what
+// it listed last, so that it freezes its own part only.
 //
 // A container that shares another one's network gets that one's ports and
 // addresses. The pause containers of ECS exist only for that and are left out.
-func Merge(docker Containers, agent Agent, static Containers) Snapshot {
-	s := Snapshot{
-		At:         docker.At,
-		Complete:   docker.Complete && static.Complete,
-		Containers: make([]Container, 0, len(docker.List)+len(static.List)),
-		Problems:   slices.Concat(docker.Problems, agent.Problems, static.Problems),
-	}
-	problem.Sort(s.Problems)
-	said := containersOf(agent)
+func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
+	s := Snapshot{At: docker.At, Complete: docker.Complete, Containers: []Container{}, Problems: slices.Concat(docker.Problems, agent.Problems)}
+	byID := containersOf(agent)
 	owners := ownersOf(docker.List)
 	for _, c := range docker.List {
 		if c.IsPause() {
 			continue
 		}
 		c = shareNetwork(c, owners)
-		if tc, ok := said[c.ID]; ok {
-			c = withAgent(c, tc)
+		if w, ok := byID[c.ID]; ok {
+			c = withAgent(c, w)
 		}
 		s.Containers = append(s.Containers, c)
 	}
-	s.Containers = append(s.Containers, static.List...)
+	for _, o := range others {
+		s.Complete = s.Complete && o.Complete
+		s.Containers, s.Problems = append(s.Containers, o.List...), append(s.Problems, o.Problems...)
+	}
+	problem.Sort(s.Problems)
 	slices.SortFunc(s.Containers, func(a, b Container) int { return cmp.Compare(a.ID, b.ID) })
 	return s
 }

@@ -188,7 +188,7 @@ func TestECSRefTakesOnlyTheAgentsForm(t *testing.T) {
 
 func TestMergeWithFiles(t *testing.T) {
 	docker := Containers{Complete: true, List: []Container{{ID: "zz"}, {ID: "aa"}}}
-	files := Containers{Complete: true, List: []Container{{ID: "static-1", File: "x.yaml"}}, Problems: []problem.Problem{{Code: "c"}}}
+	files := Containers{Complete: true, List: []Container{{ID: "static-1", Origin: File, File: "x.yaml"}}, Problems: []problem.Problem{{Code: "c"}}}
 	got := Merge(docker, Agent{}, files)
 	var ids []string
 	for _, c := range got.Containers {
@@ -200,5 +200,12 @@ func TestMergeWithFiles(t *testing.T) {
 	files.Complete = false
 	if Merge(docker, Agent{}, files).Complete {
 		t.Error("complete although the files were not read")
+	}
+	other := Containers{Complete: true, List: []Container{{ID: "bb"}}}
+	if got := Merge(docker, Agent{}, files, other); got.Complete || len(got.Containers) != 4 {
+		t.Errorf("of three sources: %+v", got)
+	}
+	if got := Merge(docker, Agent{}); !got.Complete || len(got.Containers) != 2 {
+		t.Errorf("of Docker alone: %+v", got)
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Snapshot is what runs here at one moment. It is never changed after it was made.
+// Snapshot is what there is to route to at one moment. It is never changed after it was made.
 type Snapshot struct {
 	// At is when Docker's list was read.
 	At time.Time `json:"at,omitzero"`
-	// Complete is false until Docker has been listed once: then "no containers"
+	// Complete is false until every source has listed once: then "no containers"
 	// means "unknown", and nothing may be taken away because of it.
 	Complete bool `json:"complete"`
 	// Containers are sorted by ID.
@@ -24,8 +24,7 @@ type Snapshot struct {
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Containers is what one listing of Docker says, or one reading of the operator's
-// files. Complete is false until it succeeded once; a later failure leaves the
+// Containers is what one source lists. Complete is false until it succeeded once; a later failure leaves the
 // list as it was and is a problem.
 type Containers struct {
 	At       time.Time
@@ -50,8 +49,9 @@ type Container struct {
 	// ID is Docker's full 64-digit id. What stands in a file has one that begins
 	// with "static".
 	ID string `json:"id"`
-	// File is the base name of the operator's file that this stands in; empty for
-	// Docker's containers.
+	// Origin is what lists it.
+	Origin Origin `json:"origin,omitempty"`
+	// File is the base name of the operator's file that it stands in, where Origin is File.
 	File  string `json:"file,omitempty"`
 	Name  string `json:"name"`
 	Image string `json:"image"`
@@ -90,6 +90,17 @@ type Container struct {
 	// not an ECS container.
 	Task TaskRef `json:"task"`
 }
+
+// Origin says what lists a container.
+type Origin string
+
+const (
+	// Local is the Docker Engine of this host. Its containers alone have CPU time, ports of
+	// this host and batches here.
+	Local Origin = ""
+	// File is an operator's file about what does not run in Docker.
+	File Origin = "file"
+)
 
 // Network is a container's place on one Docker network.
 type Network struct {

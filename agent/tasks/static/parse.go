@@ -144,7 +144,7 @@ func container(file, name string, at netip.AddrPort, words map[string]string) ta
 	sum := sha256.Sum256([]byte(file + "\x00" + name + "\x00" + at.String()))
 	kept, _, _ := tasks.Keep(labels, nil, func(string) bool { return false })
 	return tasks.Container{
-		ID: "static-" + hex.EncodeToString(sum[:16]), Name: name, File: file, Labels: kept, State: tasks.Running,
+		ID: "static-" + hex.EncodeToString(sum[:16]), Name: name, Origin: tasks.File, File: file, Labels: kept, State: tasks.Running,
 		Network: tasks.Direct, Addrs: []netip.Addr{at.Addr()},
 	}
 }

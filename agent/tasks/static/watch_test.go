@@ -38,9 +38,9 @@ db: {to: 127.0.0.1:5432, listen: "tcp:5432"}
 		return m
 	}
 	want := []tasks.Container{
-		{Name: "legacy", File: "x.yaml", Labels: with("8080"), State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.5")}},
-		{Name: "legacy", File: "x.yaml", Labels: with("81"), State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("fd00::6")}},
-		{Name: "db", File: "x.yaml", Labels: map[string]string{"nagaya.port": "5432", "nagaya.listen": "tcp:5432"}, State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
+		{Name: "legacy", Origin: tasks.File, File: "x.yaml", Labels: with("8080"), State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.5")}},
+		{Name: "legacy", Origin: tasks.File, File: "x.yaml", Labels: with("81"), State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("fd00::6")}},
+		{Name: "db", Origin: tasks.File, File: "x.yaml", Labels: map[string]string{"nagaya.port": "5432", "nagaya.listen": "tcp:5432"}, State: tasks.Running, Network: tasks.Direct, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1")}},
 	}
 	if d := cmp.Diff(want, got, equalAddrs, cmpopts.IgnoreFields(tasks.Container{}, "ID")); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

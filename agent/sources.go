@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
+)
+
+// ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
+// the agent adds what Docker does not know, and says the rest a little earlier.
+const ecsEvery = 15 * time.Second
+
+// runSources starts everything that lists containers, and the ECS agent's watch. put gets the
+// newest list of each source, that of the local Docker Engine first.
+func runSources(g *group, c config.Config, log *slog.Logger, putAgent func(tasks.Agent), put func([]tasks.Containers)) {
+	sources := []struct {
+		name  string
+		watch func(context.Context, func(tasks.Containers)) error
+	}{
+		{"docker", func(ctx context.Context, put func(tasks.Containers)) error {
+			return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows, Log: log}, put)
+		}},
+		{"static", func(ctx context.Context, put func(tasks.Containers)) error {
+			return static.Watch(ctx, static.Options{Dir: c.Routes.Dir, Log: log}, put)
+		}},
+	}
+	puts := joinLists(len(sources), put)
+	for i, s := range sources {
+		g.run(s.name, func(ctx context.Context) error { return s.watch(ctx, puts[i]) })
+	}
+	if c.ECS.AgentURL != "" {
+		g.run("ecsagent", func(ctx context.Context) error {
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Log: log}, putAgent)
+		})
+	}
+}
+
+// joinLists returns a function for each of n sources. Whenever one of them gets a list, put
+// gets the newest lists of all.
+func joinLists(n int, put func([]tasks.Containers)) []func(tasks.Containers) {
+	var mu sync.Mutex
+	lists := make([]tasks.Containers, n)
+	puts := make([]func(tasks.Containers), n)
+	for i := range puts {
+		puts[i] = func(v tasks.Containers) {
+			mu.Lock()
+			defer mu.Unlock()
+			lists[i] = v
+			put(slices.Clone(lists))
+		}
+	}
+	return puts
+}
