@@ -1,5 +1,5 @@
 // Package agent is the program: it reads the configuration, wires the stages
-// together (flow.go is the picture of that), and lives until it is told to end.
+// together (flow.go is the picture of that), and runs until its context ends.
 // Everything that a stage decides is in the packages beneath; nothing imports
 // this one but the command.
 package agent
@@ -29,21 +29,21 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-// Options are what the command line and the environment say.
+// Options are those of the command line and the environment.
 type Options struct {
 	// Config is what the configuration is read from.
 	Config  load.Sources
 	Version string
-	// Notify speaks to systemd; nil speaks to nobody.
+	// Notify reports to systemd; nil reports nothing.
 	Notify *systemd.Notifier
 	// Sockets are what systemd has opened; the status socket may be among them.
 	Sockets systemd.Sockets
 	Log     *slog.Logger
 	// Fields are what every entry of the journal carries; nil where there is none.
 	Fields *systemd.Fields
-	// Level is set to what the configuration says.
+	// Level is set to that of the configuration.
 	Level *slog.LevelVar
-	// Reload delivers an operator's wish to read the configuration again. May be nil.
+	// Reload delivers requests to read the configuration again. May be nil.
 	Reload <-chan os.Signal
 }
 
@@ -101,12 +101,12 @@ func Run(ctx context.Context, o Options) error {
 		g.run("orphans", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
 	}
 	g.run("configuration", a.watchConfig)
-	g.run("systemd", a.tellSystemd)
+	g.run("systemd", a.notifySystemd)
 	g.run("chronicle", a.chronicle)
 	g.run("flow", a.flows)
 	err = g.wait()
 	if nerr := o.Notify.Stopping(); nerr != nil {
-		o.Log.Debug("systemd was not told", "err", nerr)
+		o.Log.Debug("systemd was not notified", "err", nerr)
 	}
 	return err
 }
@@ -138,7 +138,7 @@ func problems(code, subject string, err error, hint string) []problem.Problem {
 }
 
 // flows runs one flow after the other, each with the configuration in force.
-// nginx outlives each of them, and the last one too unless the agent was told to end.
+// nginx outlives each of them, and the last one too unless the agent was stopped and nginx.stop-on-exit is true.
 func (a *agent) flows(ctx context.Context) error {
 	var before *config.Config
 	for {
@@ -195,11 +195,11 @@ func (a *agent) watchConfig(ctx context.Context) error {
 
 func (a *agent) notify(err error) {
 	if err != nil {
-		a.o.Log.Debug("systemd was not told", "err", err)
+		a.o.Log.Debug("systemd was not notified", "err", err)
 	}
 }
 
-// reload is reconfigure, of which systemd is told.
+// reload is reconfigure with notifications for systemd.
 func (a *agent) reload() error {
 	a.notify(a.o.Notify.Reloading())
 	defer func() { a.notify(a.o.Notify.Ready()) }()
@@ -237,9 +237,9 @@ func (a *agent) writeConfigPart() {
 	a.board.write(func(s *report.Status) { s.Config = part })
 }
 
-// tellSystemd keeps the one line that 'systemctl status' shows, and says READY
+// notifySystemd keeps the one line that 'systemctl status' shows, and reports READY
 // once the first flow has something to show.
-func (a *agent) tellSystemd(ctx context.Context) error {
+func (a *agent) notifySystemd(ctx context.Context) error {
 	patience := time.NewTimer(readyPatience)
 	defer patience.Stop()
 	ready, last := false, ""

@@ -317,12 +317,12 @@ func TestWrongConfigurationAtTheStart(t *testing.T) {
 	}
 }
 
-func TestSystemdIsToldOnce(t *testing.T) {
+func TestNotifySystemd(t *testing.T) {
 	a, _ := newTestAgent(t)
 	heard := notified(t, a)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- a.tellSystemd(ctx) }()
+	go func() { ended <- a.notifySystemd(ctx) }()
 	a.board.write(func(s *status) { s.Version = "2" })
 	if got := heard(); got != "STATUS=0 of 0 hosts live, gate undecided" {
 		t.Errorf("at first systemd was told %q", got)

@@ -50,15 +50,15 @@ func (b *board) read() status {
 	return s
 }
 
-// beat says that the flow advances. The watchdog is fed only while it does.
+// beat notes that the flow advances. The watchdog is pinged only while it does.
 func (b *board) beat() {
 	b.mu.Lock()
 	b.alive = time.Now()
 	b.mu.Unlock()
 }
 
-// alivePatience is how long the flow may be silent before the watchdog is left
-// to bite. Its slowest step, a reload that nginx refuses, takes ten seconds.
+// alivePatience is how long the flow may be silent before the watchdog is no longer
+// pinged, and systemd restarts the agent. Its slowest step, a reload that nginx refuses, takes ten seconds.
 const alivePatience = 45 * time.Second
 
 func (b *board) isAlive() bool {

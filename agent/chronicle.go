@@ -14,7 +14,7 @@ import (
 // chronicle writes into the journal what changes on the board, and keeps the fields
 // that every entry carries.
 func (a *agent) chronicle(ctx context.Context) error {
-	var told report.Chronicle
+	var seen report.Chronicle
 	var containers []tasks.Container
 	due := time.NewTimer(0)
 	defer due.Stop()
@@ -31,7 +31,7 @@ func (a *agent) chronicle(ctx context.Context) error {
 		}
 		s := a.board.read()
 		a.stamp(s)
-		entries, again := told.Tell(s, containers)
+		entries, again := seen.Changes(s, containers)
 		for _, e := range entries {
 			level := slog.LevelInfo
 			switch {
@@ -48,7 +48,7 @@ func (a *agent) chronicle(ctx context.Context) error {
 	}
 }
 
-// stamp sets what every entry says: who this is, and what it holds and serves.
+// stamp sets the fields of every entry: who this is, and what it holds and serves.
 func (a *agent) stamp(s status) {
 	var held []string
 	for _, c := range s.Address.Claims {

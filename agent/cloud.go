@@ -22,7 +22,7 @@ type cloud struct {
 	base aws.Config
 }
 
-// newCloud reads the SDK's settings. It asks nobody: the Region comes later, from
+// newCloud reads the SDK's settings. It makes no request: the Region comes later, from
 // package discover, because asking for it here would block where there is none.
 func newCloud(ctx context.Context) (*cloud, error) {
 	base, err := awsconfig.LoadDefaultConfig(ctx)

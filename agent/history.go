@@ -12,7 +12,7 @@ import (
 
 // History reads from AWS, with the caller's credentials, what instances of a Region have used in so many days: ids, or
 // all that have a tag (tag:KEY=VALUE). An empty Region is the one of the environment or the caller's profile. What was left
-// out is said with the reason.
+// out is returned with the reason.
 func History(ctx context.Context, region string, which []string, days int) (tenants []rehearsal.Tenant, leftOut []string, err error) {
 	c, err := newCloud(ctx)
 	if err != nil {

@@ -361,7 +361,7 @@ func wholeChronicle() []report.Entry {
 	for _, s := range []report.Status{
 		status(wrong, site(server(1), server(2))), status(wrong, site(server(2))), status(problem.Problem{}, site()), status(problem.Problem{}, route.Table{Complete: true}),
 	} {
-		entries, _ := c.Tell(s, containers)
+		entries, _ := c.Changes(s, containers)
 		all = append(all, entries...)
 	}
 	return all

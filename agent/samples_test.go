@@ -86,7 +86,7 @@ func TestDocsShowContainersComeAndGo(t *testing.T) {
 	table := route.Table{}
 	for _, containers := range [][]tasks.Container{{old}, {old, other}, {old}, {}} {
 		table = built(table, nil, containers...)
-		entries, _ := c.Tell(report.Status{At: time.Now(), Routes: table}, []tasks.Container{old, other})
+		entries, _ := c.Changes(report.Status{At: time.Now(), Routes: table}, []tasks.Container{old, other})
 		for _, e := range entries {
 			j.Log.Log(t.Context(), slog.LevelInfo, e.Message, e.Fields...)
 		}

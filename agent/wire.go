@@ -90,7 +90,7 @@ func (a *agent) publishOptions(c config.Config, who <-chan identity.Identity) pu
 	return o
 }
 
-// nginxSettings says how nginx is written. nginx's own directories lie in nagaya's.
+// nginxSettings is how nginx's configuration is written. nginx's own directories lie in nagaya's.
 func nginxSettings(c config.Config) nginx.Settings {
 	s := nginx.Settings{
 		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
@@ -113,7 +113,7 @@ func nginxSettings(c config.Config) nginx.Settings {
 // nginxState is where nginx's generations are.
 func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "nginx") }
 
-// toStdout says whether nginx logs to this process's stdout and stderr: only one
+// toStdout reports whether nginx logs to this process's stdout and stderr: only one
 // that is this process's child can.
 func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
 
@@ -142,8 +142,8 @@ func nginxMode(c config.Config) install.Mode {
 	return install.Exec
 }
 
-// workerUser chooses whom nginx's workers run as; "" is whom nginx was built for.
-// Only root can choose, and this host's users say nothing of a container's.
+// workerUser chooses the user of nginx's workers; "" is the one nginx was built with.
+// Only root can choose, and this host's users are not those of a container.
 func workerUser(n config.Nginx) string {
 	switch {
 	case os.Geteuid() != 0:
@@ -169,7 +169,7 @@ func hostHasIPv6() bool {
 }
 
 // makeDirs makes the directories that are the agent's own. What cannot be made is
-// reported by whoever needs it.
+// reported by the stages that need it.
 func (a *agent) makeDirs(c config.Config) error {
 	var err error
 	for _, dir := range []string{c.StateDir, c.RunDir, c.LogDir} {
@@ -181,7 +181,7 @@ func (a *agent) makeDirs(c config.Config) error {
 
 // keepDirs makes the directories as soon as that can be done.
 func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
-	_ = a.persist(ctx, lookAgain, func() error { return a.makeDirs(c) })
+	_ = a.persist(ctx, retryPause, func() error { return a.makeDirs(c) })
 	<-ctx.Done()
 	return nil
 }
@@ -189,7 +189,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 // serve keeps nginx as it is wanted, once there is an nginx.
 func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees <-chan nginx.Tree, foreseen <-chan install.Outlook, put func(nginx.Status)) error {
 	var build nginx.Build
-	pause := lookAgain
+	pause := retryPause
 	if nginxMode(c) == install.Container {
 		pause = time.Second // its container may come at any time
 	}
@@ -223,8 +223,8 @@ func (a *agent) stopNginx(c config.Config) {
 	}
 }
 
-// lookAgain is the pause between two attempts at what only an operator can mend.
-const lookAgain = 5 * time.Second
+// retryPause is the pause between two attempts at what only an operator can correct.
+const retryPause = 5 * time.Second
 
 // persist tries until it succeeds. The error is that of ctx.
 func (a *agent) persist(ctx context.Context, pause time.Duration, try func() error) error {
@@ -284,7 +284,7 @@ func (a *agent) listenMetrics(ctx context.Context, addr string) error {
 // none with an error when another agent has it.
 func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.Listener, error)) (l net.Listener, err error) {
 	var other error
-	_ = a.persist(ctx, lookAgain, func() error {
+	_ = a.persist(ctx, retryPause, func() error {
 		l, err = open()
 		if errors.Is(err, socket.ErrInUse) {
 			other = err
@@ -296,7 +296,7 @@ func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.
 	return l, other
 }
 
-// freshUpkeep forgets the problems of a former flow, whose stages may not be among
+// freshUpkeep drops the problems of a former flow, whose stages may not be among
 // those of the next.
 func (a *agent) freshUpkeep() {
 	a.mu.Lock()

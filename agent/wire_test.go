@@ -29,7 +29,7 @@ func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
 		if err := os.Remove(blocked); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(lookAgain)
+		time.Sleep(retryPause)
 		synctest.Wait()
 		if u := a.board.read().Upkeep; len(u) != 0 {
 			t.Errorf("upkeep %+v after the directory could be made", u)

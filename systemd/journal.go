@@ -17,7 +17,7 @@ const (
 	// journalSocket is where journald listens (systemd.io, Native Journal Protocol).
 	journalSocket = "/run/systemd/journal/socket"
 	// sendTimeout bounds a send to a socket whose reader hangs: a line may be
-	// lost, the agent may not stand still.
+	// lost, the agent must not block.
 	sendTimeout = time.Second
 	// maxField is the length of the longest field name that journald keeps, in bytes.
 	maxField = 64

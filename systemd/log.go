@@ -21,7 +21,7 @@ import (
 // shown in any text.
 const Event = "event"
 
-// JournalOptions says how log lines become journal entries.
+// JournalOptions are how log lines become journal entries.
 type JournalOptions struct {
 	// Path is journald's socket; empty means /run/systemd/journal/socket.
 	Path string
@@ -40,8 +40,8 @@ type JournalOptions struct {
 	Fields *Fields
 }
 
-// Fields are what every journal entry carries beside what it says itself: who wrote
-// it, and in which state. The zero value is empty; a nil one takes nothing.
+// Fields are what every journal entry carries besides its own: who wrote it, and in
+// which state. The zero value is empty; a nil one ignores Set.
 type Fields struct {
 	mu  sync.Mutex
 	all []field
@@ -60,8 +60,8 @@ func (f *Fields) Set(key, value string) {
 	}
 }
 
-// beside returns those that are not in own.
-func (f *Fields) beside(own []field) []field {
+// without returns those that are not in own.
+func (f *Fields) without(own []field) []field {
 	if f == nil {
 		return nil
 	}
@@ -110,7 +110,7 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	appendField(&b, "MESSAGE", line(r.Message, shown))
 	appendField(&b, "PRIORITY", strconv.Itoa(priority(r.Level)))
 	appendField(&b, "SYSLOG_IDENTIFIER", j.o.Identifier)
-	for _, f := range append(fields, j.o.Fields.beside(fields)...) {
+	for _, f := range append(fields, j.o.Fields.without(fields)...) {
 		appendField(&b, fieldName(f.key), f.value)
 		if also := j.o.Also[f.key]; also != "" && f.value != "" {
 			appendField(&b, also, f.value)

@@ -1,4 +1,4 @@
-// Package systemd speaks with the service manager that started the process:
+// Package systemd talks to the service manager that started the process:
 // readiness, status and the watchdog over its notification socket, and log
 // lines with fields over the journal's native socket. Without systemd every
 // call does nothing, so no caller needs to ask where it runs.
@@ -19,7 +19,7 @@ import (
 // `systemctl status`.
 const maxStatus = 512
 
-// Notifier tells the service manager how the service is doing. A nil Notifier
+// Notifier reports the state of the service to the service manager. A nil Notifier
 // and one without a socket do nothing and return no error.
 type Notifier struct {
 	socket   string
@@ -28,7 +28,7 @@ type Notifier struct {
 
 // NewNotifier reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID (sd_notify(3),
 // sd_watchdog_enabled(3)) and removes them from the environment, so that no
-// child of this process speaks in its name. The error is a WATCHDOG_USEC that
+// child of this process uses them. The error is a WATCHDOG_USEC that
 // makes no sense; the Notifier returned with it works, without a watchdog.
 func NewNotifier() (*Notifier, error) {
 	n := &Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
@@ -43,10 +43,10 @@ func NewNotifier() (*Notifier, error) {
 	return n, nil
 }
 
-// Ready says that the service does its work now, or again after Reloading.
+// Ready reports that the service works now, or again after Reloading.
 func (n *Notifier) Ready() error { return n.send(daemon.SdNotifyReady) }
 
-// Stopping says that the service is on its way out.
+// Stopping reports that the service is stopping.
 func (n *Notifier) Stopping() error { return n.send(daemon.SdNotifyStopping) }
 
 // Status sets the line that `systemctl status` shows. Control characters become
@@ -62,9 +62,9 @@ func (n *Notifier) Status(text string) error {
 	return n.send("STATUS=" + cut(text, maxStatus))
 }
 
-// Reloading says that the configuration is being read again; Ready ends it.
+// Reloading reports that the configuration is being read again; Ready ends it.
 // RELOADING=1 and MONOTONIC_USEC= travel in one datagram: a unit of
-// Type=notify-reload takes the first for nothing without the second (sd_notify(3)).
+// Type=notify-reload ignores the first without the second (sd_notify(3)).
 func (n *Notifier) Reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Repeated is the key of the attribute that says how many equal lines one line
+// Repeated is the key of the attribute that counts how many equal lines one line
 // stands for, itself included.
 const Repeated = "repeated"
 
@@ -21,7 +21,7 @@ const (
 	maxKept = 1 << 10
 )
 
-// RepeatOptions says which lines count as the same and for how long.
+// RepeatOptions are which lines count as the same, and for how long.
 type RepeatOptions struct {
 	// Every is how often the same line may appear; zero means a minute.
 	Every time.Duration
@@ -125,7 +125,7 @@ func (h *Repeats) key(r slog.Record) uint64 {
 	return maphash.String(h.seen.seed, line(r.Level.String()+" "+msg, fs))
 }
 
-// admit says whether the line may appear now; if not, it is counted.
+// admit reports whether the line may appear now; if not, it is counted.
 func (s *seen) admit(key uint64, next slog.Handler, r slog.Record) bool {
 	now := time.Now()
 	s.mu.Lock()
@@ -189,7 +189,7 @@ func (l *seenLine) emit() {
 	}
 	l.timer.Stop()
 	l.last.AddAttrs(slog.Int(Repeated, l.held))
-	// As with every log line: where it cannot be written there is nowhere to say so.
+	// A log line that cannot be written cannot be reported either.
 	_ = l.next.Handle(context.Background(), l.last)
 }
 

@@ -8,8 +8,8 @@ import (
 )
 
 // Sockets are those that a .socket unit opened for this process. systemd keeps its own
-// copy of each: while this process is away, or listens on none of them, whoever
-// connects waits.
+// copy of each: while this process is away, or listens on none of them, clients
+// that connect wait.
 type Sockets []*os.File
 
 // InheritedSockets takes the sockets that systemd passed on (sd_listen_fds(3)), and

@@ -21,13 +21,13 @@ var ErrNoBus = errors.New("systemd cannot be reached")
 // not let this user start the unit.
 var ErrDenied = errors.New("systemd does not let this user start it")
 
-// Unit is what systemd says of a service. The words are those of
+// Unit is the state of a service in systemd. The words are those of
 // org.freedesktop.systemd1(5).
 type Unit struct {
 	// Load is "loaded", "not-found", "masked", "bad-setting" or "error"; LoadError
-	// says what is wrong with it, in systemd's words.
+	// is what is wrong with it, in systemd's words.
 	Load, LoadError string
-	// Active is "active", "activating", "inactive", "failed", …; Sub says more.
+	// Active is "active", "activating", "inactive", "failed", …; Sub has more detail.
 	Active, Sub string
 	// MainPID is the number of the main process, or 0. Restarts counts how often
 	// systemd has started it again by itself.

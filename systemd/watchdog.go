@@ -8,7 +8,7 @@ import (
 )
 
 // Watchdog pings the service manager every half of WatchdogSec= while alive
-// says true, and keeps silent while it does not, so that systemd restarts a
+// returns true, and stops while it does not, so that systemd restarts a
 // process that lives but does not work. It returns when ctx ends, also where no
 // watchdog is set. alive must not block for long: a ping waits for it.
 //

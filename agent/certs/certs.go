@@ -1,4 +1,4 @@
-// Package certs says which certificate serves which host. It holds values and
+// Package certs chooses which certificate serves which host. It holds values and
 // the choice; package files below it reads directories.
 package certs
 
@@ -90,7 +90,7 @@ type Pair struct {
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
 	// ClientCAFile and CRLFile, where they are there, are what clients'
-	// certificates are judged by; DHParamFile and ChainFile (for OCSP) are read by
+	// certificates are verified by; DHParamFile and ChainFile (for OCSP) are read by
 	// nginx if they are there. All are absolute paths or empty.
 	ClientCAFile string `json:"client_ca_file,omitempty"`
 	CRLFile      string `json:"crl_file,omitempty"`

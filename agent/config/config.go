@@ -19,9 +19,9 @@ import (
 type Config struct {
 	LogLevel  string
 	LocalAddr netip.Addr
-	// IMDS is false where there is no instance metadata to be asked for.
+	// IMDS is false where there is no instance metadata.
 	IMDS bool
-	// NginxProxy takes nginx-proxy's proxy-wide environment and directories.
+	// NginxProxy uses nginx-proxy's proxy-wide environment and directories.
 	NginxProxy bool
 	StateDir   string
 	RunDir     string
@@ -71,11 +71,11 @@ type Routes struct {
 	ShareHosts    bool
 	ReservedPorts []uint16
 
-	// What holds for sites whose containers say nothing.
+	// These hold for sites whose containers do not set them.
 
 	HTTPSMethod string
-	// HSTS is empty where it is left to how the containers speak: none for labels, a
-	// year for nginx-proxy's words.
+	// HSTS is empty where it depends on the containers: none for labels, a year for
+	// nginx-proxy's variables.
 	HSTS            string
 	TLSPolicy       string
 	RedirectCode    string
@@ -141,7 +141,7 @@ type Gate struct {
 	SurplusPeriod  string
 	SurplusPrice   float64
 	Busy           float64
-	// Slow is what becomes of running batches when the forecast turns.
+	// Slow is what is done to running batches when the forecast falls below the reserve.
 	Slow    string
 	Windows []string
 	ECS     bool

@@ -160,7 +160,7 @@ func bounded(s string) string {
 	return s
 }
 
-// fields says what may stand under prefix.
+// fields lists what is allowed under prefix.
 func fields(prefix string) string { return "fields: " + strings.Join(fieldsBelow(prefix), ", ") }
 
 // fieldsBelow lists the next path elements under prefix, in table order.

@@ -14,7 +14,7 @@ type Resolved struct {
 	// From maps a setting's path to the Where of the value that won; a path that
 	// is missing has its default.
 	From map[string]string
-	// Problems are about what was said and has no effect; they end with a restart.
+	// Problems are about settings without effect; they end with a restart.
 	Problems []problem.Problem
 }
 

@@ -16,9 +16,9 @@ import (
 type Setting struct {
 	// Path is the dotted name, e.g. "nginx.http-port".
 	Path string
-	// Doc says what it does, with unit, in one sentence.
+	// Doc describes what it does, with unit, in one sentence.
 	Doc string
-	// Allowed says which values may be given, for people.
+	// Allowed describes the values that may be given.
 	Allowed string
 	// Words lists the allowed words where there are only a few; for completion.
 	Words []string
@@ -53,7 +53,7 @@ const (
 // Get returns the value of the setting in c as text, a list's elements one by one.
 func (s Setting) Get(c Config) []string { return s.get(c) }
 
-// Set changes the setting in c, or says what is wrong with the values.
+// Set changes the setting in c. The error is what is wrong with the values.
 func (s Setting) Set(c *Config, values []string) error {
 	if !s.List && len(values) != 1 {
 		return fmt.Errorf("takes one value, not %d", len(values))
@@ -82,7 +82,7 @@ func Find(p string) (Setting, bool) {
 
 // kind is how values of one type are read and written.
 type kind[T any] struct {
-	allowed string   // which values may be given, for people
+	allowed string   // the values that may be given, in words
 	words   []string // those values, where there are only a few
 	parse   func(string) (T, error)
 	format  func(T) string
@@ -139,7 +139,7 @@ func flag(path string, at func(*Config) *bool, doc string) Setting {
 	return s
 }
 
-// reading is parse with an error that says what a text is not.
+// reading is parse with an error made of the text and the complaint.
 func reading[T any](parse func(string) (T, error), complaint string) func(string) (T, error) {
 	return func(text string) (T, error) {
 		v, err := parse(text)
@@ -170,7 +170,7 @@ func (k kind[T]) orEmpty(means string) kind[T] {
 	return k
 }
 
-// text is a text for which valid is true; complaint says what another one is.
+// text is a text for which valid is true; the error of another one ends in complaint.
 func text(allowed string, valid func(string) bool, complaint string) kind[string] {
 	return checkedText(allowed, func(v string) error {
 		if !valid(v) {

@@ -10,7 +10,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
-// Default returns the configuration of an agent that was told nothing.
+// Default returns the configuration of an agent without any setting.
 func Default() Config {
 	return Config{
 		LogLevel: "info",
@@ -47,23 +47,23 @@ func Default() Config {
 	}
 }
 
-// filterKeys are those of Docker's filters that say nothing about how a container is at
-// the moment, or about others.
+// filterKeys are those of Docker's filters that depend neither on the state of a container
+// nor on other containers.
 const filterKeys = "ancestor, expose, id, label, name, network, publish, volume"
 
 // Settings is the table, in the order in which it is shown.
 var Settings = []Setting{
 	one("log-level", func(c *Config) *string { return &c.LogLevel }, word("debug", "info", "warn", "error"),
-		"How much is logged."),
+		"Least severe level that is logged."),
 	one("local-address", func(c *Config) *netip.Addr { return &c.LocalAddr },
 		kind[netip.Addr]{allowed: "an address of this host", parse: reading(netip.ParseAddr, "is not an IP address"), format: netip.Addr.String}.orEmpty("automatic"),
 		"Address at which this host reaches its own published container ports. Automatic: the primary private address."),
 	flag("imds", func(c *Config) *bool { return &c.IMDS },
-		"Ask EC2's instance metadata who this machine is; false where there is none, e.g. outside EC2."),
+		"Read EC2's instance metadata; false where there is none, e.g. outside EC2."),
 	flag("nginx-proxy", func(c *Config) *bool { return &c.NginxProxy },
-		"Take the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...), its directories below /etc/nginx and its habits as defaults."),
+		"Use the proxy-wide environment of nginx-proxy (DEFAULT_HOST, HTTP_PORT, ...), its directories below /etc/nginx and its defaults."),
 	one("state-dir", func(c *Config) *string { return &c.StateDir }, absolute,
-		"What must survive a reboot: nginx's generations, what was learnt about load."),
+		"State that survives a reboot: nginx's generations, what was learnt about load."),
 	one("run-dir", func(c *Config) *string { return &c.RunDir }, absolute,
 		"Sockets, pid file and the gate file."),
 	one("log-dir", func(c *Config) *string { return &c.LogDir }, absolute,
@@ -72,18 +72,18 @@ var Settings = []Setting{
 	one("docker.host", func(c *Config) *string { return &c.Docker.Host }, text("unix:///path or tcp://host:port", dockerForm.MatchString, "is neither unix:///path nor tcp://host:port"),
 		"The Docker Engine to watch."),
 	list("docker.filters", func(c *Config) *[]string { return &c.Docker.Filters }, text("KEY=VALUE of docker ps --filter, with one of the keys "+filterKeys, filterForm.MatchString, "is not a filter of Docker's as KEY=VALUE with one of the keys "+filterKeys),
-		"Which containers may be routed, e.g. label=zone=public, or network=front; those that do not fit are left out. Empty is all."),
+		"Which containers may be routed, e.g. label=zone=public, or network=front; others are ignored. Empty is all."),
 	one("ecs.agent-url", func(c *Config) *string { return &c.ECS.AgentURL }, text("an http URL", func(v string) bool { return strings.HasPrefix(v, "http://") }, "does not begin with http://").orEmpty("none"),
 		"The ECS agent's introspection endpoint on this host."),
 
 	list("address.claim", func(c *Config) *[]string { return &c.Address.Claim }, checkedText("eipalloc-…, a public IPv4 address or tag:KEY=VALUE, each with @ and a private IPv4 address or eni-… behind it if wanted; none claims nothing", claimText),
 		"The Elastic IPs that belong to this instance, one or several; behind @ is where on this instance one goes, else the next free private address of the primary interface."),
 	one("address.policy", func(c *Config) *string { return &c.Address.Policy }, word("wait", "standby", "takeover", "manual"),
-		"From whom the addresses are taken: nobody (wait), a holder that is gone or leaving (standby), also an older instance (takeover), or only when told (manual)."),
+		"From whom the addresses are taken: nobody (wait), a holder that is gone or leaving (standby), also an older instance (takeover), or only on request (manual)."),
 	list("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, host("host names"),
-		"Hosts that must have a live container here before an address is taken from a running instance; none: any one, and all that its holder says it serves."),
+		"Hosts that must have a live container here before an address is taken from a running instance; none: any one, and all that its holder serves by its tag."),
 	one("address.unreachable", func(c *Config) *time.Duration { return &c.Address.Unreachable }, duration(0, 24*time.Hour),
-		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is for ever."),
+		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is never."),
 	one("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, duration(time.Second, time.Hour),
 		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does."),
 
@@ -99,21 +99,21 @@ var Settings = []Setting{
 	one("routes.default-host", func(c *Config) *string { return &c.Routes.DefaultHost }, host("a host name").orEmpty("none"),
 		"Default (catch-all) host: it also answers for names that no site has; none: they get an error."),
 	flag("routes.share-hosts", func(c *Config) *bool { return &c.Routes.ShareHosts },
-		"Let containers that use nginx-proxy's words serve one host together, by path or side by side, whatever task family, service or name they have; false: the first keeps it."),
+		"Let containers with nginx-proxy's variables share a host, by path or as replicas, whatever their task family, service or name; false: the first keeps it."),
 	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,
 		"Ports of this host that no label nagaya.listen may ask for."),
 
 	one("routes.https-method", func(c *Config) *string { return &c.Routes.HTTPSMethod }, word("redirect", "noredirect", "nohttp", "nohttps"),
-		"What a site with a certificate does about plain HTTP where its containers do not say: send it to HTTPS, serve both, refuse it, or serve nothing else."),
+		"What a site with a certificate does about plain HTTP, unless its containers set it: redirect it to HTTPS, serve both, refuse it, or serve nothing else."),
 	one("routes.hsts", func(c *Config) *string { return &c.Routes.HSTS }, text("off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it", func(v string) bool { return v == "off" || pattern.HSTS(v) },
 		"is neither off nor like max-age=31536000; includeSubDomains").orEmpty("automatic"),
-		"Header Strict-Transport-Security of sites whose containers do not say. Automatic: none, and a year for containers that use nginx-proxy's words."),
+		"Header Strict-Transport-Security of sites whose containers do not set it. Automatic: none, and a year for containers with nginx-proxy's variables."),
 	one("routes.tls-policy", func(c *Config) *string { return &c.Routes.TLSPolicy }, word(TLSPolicies...),
-		"Protocols and ciphers of sites whose containers do not say."),
+		"Protocols and ciphers of sites whose containers do not set them."),
 	one("routes.redirect-code", func(c *Config) *string { return &c.Routes.RedirectCode }, word("301", "307", "308"),
-		"Status that sends plain HTTP other than GET and HEAD to HTTPS; 301 loses the request's body."),
+		"Status code of the redirect to HTTPS for requests other than GET and HEAD; 301 loses the request's body."),
 	flag("routes.default-cert", func(c *Config) *bool { return &c.Routes.DefaultCert },
-		"Let the certificate that is named default stand in where containers use nginx-proxy's words and have no other."),
+		"Use the certificate named default for containers with nginx-proxy's variables that have no other."),
 	flag("routes.http-without-cert", func(c *Config) *bool { return &c.Routes.HTTPWithoutCert },
 		"Serve a host over plain HTTP for which there is no certificate."),
 
@@ -121,7 +121,7 @@ var Settings = []Setting{
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
 
 	one("nginx.mode", func(c *Config) *string { return &c.Nginx.Mode }, word("auto", "exec", "service", "container"),
-		"How nginx runs: started and watched by the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),
+		"How nginx runs: as a child of the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),
 	one("nginx.unit", func(c *Config) *string { return &c.Nginx.Unit }, text("the name of a systemd service", unitName.MatchString, "is not the name of a systemd service"),
 		"Unit of nginx in mode service; it runs nginx with the main file below state-dir."),
 	one("nginx.container-label", func(c *Config) *string { return &c.Nginx.ContainerLabel }, text("the name of a Docker label", labelName.MatchString, "is not the name of a Docker label"),
@@ -135,11 +135,11 @@ var Settings = []Setting{
 	flag("nginx.http3", func(c *Config) *bool { return &c.Nginx.HTTP3 },
 		"Offer HTTP/3 to HTTPS clients where the nginx can; UDP port nginx.https-port must be open, and each reload costs connections of HTTP/3."),
 	flag("nginx.proxy-protocol", func(c *Config) *bool { return &c.Nginx.ProxyProtocol },
-		"Expect the PROXY protocol from every client of the public ports, such as a load balancer in front; it is believed from nginx.trusted-proxies."),
+		"Expect the PROXY protocol from every client of the public ports, such as a load balancer in front; it is trusted from nginx.trusted-proxies."),
 	one("nginx.upstream-ca", func(c *Config) *string { return &c.Nginx.UpstreamCA }, absolute,
-		"File of the certificate authorities that judge containers' certificates, where the label nagaya.verify asks for that."),
+		"File of the certificate authorities by which containers' certificates are verified, where the label nagaya.verify is set."),
 	one("nginx.user", func(c *Config) *string { return &c.Nginx.User }, text("auto or a user name", userName.MatchString, "is not a user name"),
-		"Whom nginx's workers run as; auto is nginx or www-data, whichever exists, and in mode container whom the image's nginx was built for."),
+		"User of nginx's workers; auto is nginx or www-data, whichever exists, and in mode container the one that the image's nginx was built with."),
 	one("nginx.access-log", func(c *Config) *string { return &c.Nginx.AccessLog }, text("off, or a file name in log-dir", fileName.MatchString, "is neither off nor a plain file name"),
 		"Where requests are logged."),
 	one("nginx.default-root", func(c *Config) *string { return &c.Nginx.DefaultRoot }, text("a status such as 404, one with an address such as 301 https://example.com/, or none", rootForm.MatchString,
@@ -148,7 +148,7 @@ var Settings = []Setting{
 	one("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, text("json, or text with variables of nginx in it", func(string) bool { return true }, "").orEmpty("nagaya's own"),
 		"The line that is logged for a request."),
 	one("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, word("default", "json", "none"),
-		"How what clients wrote is escaped in a nginx.log-format of your own."),
+		"How values from clients are escaped in a nginx.log-format of your own."),
 	flag("nginx.log-stdout", func(c *Config) *bool { return &c.Nginx.LogStdout },
 		"Log requests to stdout and nginx's errors to stderr too, as in a container; for nginx.mode exec."),
 	one("nginx.snippet-dir", func(c *Config) *string { return &c.Nginx.SnippetDir }, absolute,
@@ -162,18 +162,18 @@ var Settings = []Setting{
 	flag("nginx.host-auth", func(c *Config) *bool { return &c.Nginx.HostAuth },
 		"Ask for a password wherever nginx.htpasswd-dir holds a file that is named like the host, as nginx-proxy does."),
 	list("nginx.trusted-proxies", func(c *Config) *[]netip.Prefix { return &c.Nginx.TrustedProxies }, kind[netip.Prefix]{allowed: "addresses or CIDR ranges", parse: parsePrefix, format: netip.Prefix.String},
-		"Clients whose X-Forwarded-* headers are believed."),
+		"Clients whose X-Forwarded-* headers are trusted."),
 	one("nginx.shutdown-timeout", func(c *Config) *time.Duration { return &c.Nginx.ShutdownTimeout }, duration(time.Second, 24*time.Hour),
-		"How long an old nginx worker may go on serving its clients after a reload."),
+		"How long a draining nginx worker may go on serving its clients after a reload."),
 	one("nginx.stop-timeout", func(c *Config) *time.Duration { return &c.Nginx.StopTimeout }, duration(time.Second, time.Hour),
-		"How long nginx may finish what it has begun when it is stopped."),
+		"How long nginx may finish open requests when it is stopped."),
 	one("nginx.max-draining", func(c *Config) *int { return &c.Nginx.MaxDraining }, whole(1, 1024),
-		"Most old nginx workers that may still serve their clients after reloads; beyond it the oldest are ended."),
+		"Largest number of draining nginx workers, which still serve their clients after a reload; beyond it the oldest are terminated."),
 	flag("nginx.stop-on-exit", func(c *Config) *bool { return &c.Nginx.StopOnExit },
 		"Stop nginx when the agent is stopped; false leaves it serving for the next agent. In the modes service and container nginx is never stopped."),
 
 	one("credit.every", func(c *Config) *time.Duration { return &c.Credit.Every }, duration(time.Second, time.Minute),
-		"How often the processors are metered."),
+		"How often the use of the processors is measured."),
 	one("credit.cloudwatch", func(c *Config) *time.Duration { return &c.Credit.CloudWatch }, duration(time.Second, time.Hour),
 		"How often CloudWatch is asked for the credit balance; its points are five minutes apart."),
 	one("credit.proc-dir", func(c *Config) *string { return &c.Credit.ProcDir }, absolute, "Where the host's /proc is mounted."),
@@ -203,13 +203,13 @@ var Settings = []Setting{
 		"is not a window such as 22:00-06:00 Asia/Tokyo"),
 		"When batches may start, by the wall clock of a time zone (UTC if none is named), whatever the credits are."),
 	one("gate.slow", func(c *Config) *string { return &c.Gate.Slow }, word("off", "quota", "pause"),
-		"What becomes of batches that run when the services alone may need what must stay: nothing, a CPU quota, or a pause, until there is room again."),
+		"What is done to running batches when the forecast for the services falls below the reserve: nothing, a CPU quota, or a pause, until it recovers."),
 	flag("gate.ecs", func(c *Config) *bool { return &c.Gate.ECS },
-		"Tell ECS: keep the attribute nagaya.batch=open|closed on this container instance."),
+		"Publish the gate to ECS as the attribute nagaya.batch=open|closed of this container instance."),
 	one("gate.batch-compute-environment", func(c *Config) *string { return &c.Gate.BatchCE }, text("a name or ARN", batchName.MatchString, "is not the name or ARN of a compute environment").orEmpty("none"),
-		"Tell AWS Batch: enable this compute environment while the gate is open, disable it while closed."),
+		"Publish the gate to AWS Batch: enable this compute environment while the gate is open, disable it while closed."),
 	one("gate.on-exit", func(c *Config) *string { return &c.Gate.OnExit }, word("closed", "unchanged"),
-		"What ECS and AWS Batch are told when the agent is stopped: that the gate is closed, or nothing, so that a short stop disturbs nobody. The gate's file is closed either way."),
+		"What is published to ECS and AWS Batch when the agent is stopped: that the gate is closed, or nothing, so that a short stop changes nothing. The gate's file is closed either way."),
 
 	one("metrics.listen", func(c *Config) *string { return &c.Metrics.Listen }, kind[string]{
 		allowed: "address:port", parse: reading(func(v string) (string, error) { _, err := netip.ParseAddrPort(v); return v, err }, "is not an address with a port, such as 127.0.0.1:9646"), format: asIs,
@@ -228,16 +228,16 @@ var (
 	// Package gate reads it, and knows days, times and zones.
 	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
 	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
-	// Docker refuses filters with other values, and a refused list changes nothing for ever.
+	// Docker refuses filters with other values, and after a refused list nothing changes any more.
 	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
-	// A wrong one would end the agent that reads it, so it is judged here.
+	// A wrong one would end the agent that reads it, so it is checked here.
 	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
 	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )
 
 // TLSPolicies are the names of the choices of protocols and ciphers: Mozilla's and
-// those of AWS's load balancers, as nginx-proxy names them. Package route says what
-// is in each.
+// those of AWS's load balancers, as nginx-proxy names them. Package route has
+// what is in each.
 var TLSPolicies = []string{
 	"Mozilla-Modern", "Mozilla-Intermediate", "Mozilla-Old",
 	"AWS-TLS13-1-3-2021-06", "AWS-TLS13-1-2-Res-2021-06", "AWS-TLS13-1-2-2021-06", "AWS-TLS13-1-2-Ext1-2021-06",

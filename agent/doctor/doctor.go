@@ -9,21 +9,21 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Level says how well a check went.
+// Level is the result of a check.
 type Level string
 
 // The levels, from good to bad.
 const (
 	OK Level = "ok"
-	// Warn: it works, but less well than it could, or not for ever.
+	// Warn: it works, but less well than it could, or not for long.
 	Warn Level = "warn"
-	// Fail: something that nagaya is told to do does not work.
+	// Fail: something that is configured does not work.
 	Fail Level = "fail"
 )
 
 // Finding is the outcome of one check.
 type Finding struct {
-	// Check is a kebab-case word that stays for ever, because scripts match it.
+	// Check is a kebab-case word that never changes, because scripts match it.
 	Check string `json:"check"`
 	Level Level  `json:"level"`
 	// Text is one sentence without a full stop.
@@ -32,7 +32,7 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Good is a finding that all is well.
+// Good is a finding without a fault.
 func Good(check, format string, args ...any) Finding {
 	return Finding{Check: check, Level: OK, Text: fmt.Sprintf(format, args...)}
 }

@@ -1,6 +1,6 @@
 package event
 
-// The kinds of events that are logged where they happen. The words stay for ever,
+// The kinds of events that are logged where they happen. The words never change,
 // because scripts match them.
 const (
 	AgentStarted       = "agent-started"

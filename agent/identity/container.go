@@ -12,10 +12,10 @@ var (
 )
 
 // ContainerIDs returns the ids that the container of a process may have, the best
-// guess first; none where nothing speaks for a container. It takes the texts of
+// guess first; none where nothing points to a container. It takes the texts of
 // /proc/self/cgroup and /proc/self/mountinfo (cgroups(7), proc_pid_mountinfo(5)) and
 // the host name. The engine of that container may cut or hide each of them, and the
-// last is a short id: only its list tells which is right.
+// last is a short id: only its list has the right one.
 //
 // With cgroups of version 1, and in the host's cgroup namespace, the cgroup is named
 // by the id; otherwise there are the files that Docker and Podman mount from a

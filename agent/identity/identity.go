@@ -1,6 +1,6 @@
-// Package identity says who this machine is: what the host knows about itself,
-// what EC2's instance metadata says about the instance, and which ECS cluster
-// it joined. It holds values only; package discover below it asks.
+// Package identity describes this machine: what the host knows about itself,
+// what EC2's instance metadata has about the instance, and which ECS cluster
+// it joined. It holds values only; package discover below it reads them.
 package identity
 
 import (
@@ -21,11 +21,11 @@ type Identity struct {
 	// MetadataSilent is true while the last try to read the instance metadata failed, so
 	// that Instance and Notices may be old.
 	MetadataSilent bool `json:"-"`
-	// Problems say why something above is missing.
+	// Problems are the reasons why something above is missing.
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Host is what the machine knows without asking anybody.
+// Host is what the machine knows by itself.
 type Host struct {
 	Name string `json:"name"`
 	// LocalAddr is the address at which this host reaches its own published
@@ -36,7 +36,7 @@ type Host struct {
 	CPUs int `json:"cpus"`
 }
 
-// Instance is what IMDSv2 says.
+// Instance is what IMDSv2 returns.
 type Instance struct {
 	// Known is false until IMDS has answered once; every other field is then empty.
 	Known        bool      `json:"known"`
@@ -83,7 +83,7 @@ type Interface struct {
 // LifeCycle is how the instance is paid for: "on-demand", "spot", "scheduled", "capacity-block".
 type LifeCycle string
 
-// ECS is what the ECS agent on this host says about itself.
+// ECS is what the ECS agent on this host reports about itself.
 type ECS struct {
 	// Known is false while no ECS agent answers.
 	Known                bool   `json:"known"`
@@ -95,13 +95,13 @@ type ECS struct {
 // Notice is an announcement that this instance will be taken away or touched.
 type Notice struct {
 	Kind NoticeKind `json:"kind"`
-	// Text is what the metadata said, bounded and printable.
+	// Text is that of the metadata, bounded and printable.
 	Text string `json:"text"`
-	// At is when the announced thing happens; zero when it is not said.
+	// At is when the announced thing happens; zero when it is not known.
 	At time.Time `json:"at,omitzero"`
 }
 
-// NoticeKind tells the sources of notices apart.
+// NoticeKind is the source of a notice.
 type NoticeKind string
 
 // The notices that EC2 gives through IMDS, and the operator's own.
@@ -114,7 +114,7 @@ const (
 	// Maintenance is a scheduled event that the instance outlives, or a retirement
 	// that is still far away.
 	Maintenance NoticeKind = "maintenance"
-	// Operator is the word of the operator that the instance goes away.
+	// Operator is the operator's announcement that the instance leaves.
 	Operator NoticeKind = "operator"
 )
 
@@ -133,7 +133,7 @@ func ScheduledKind(code string, at, now time.Time) NoticeKind {
 	return Maintenance
 }
 
-// WithOperator returns the identity with one more notice if the operator said that the
+// WithOperator returns the identity with one more notice if the operator announced that the
 // instance leaves.
 func (id Identity) WithOperator(leaving bool) Identity {
 	if leaving {
@@ -142,12 +142,11 @@ func (id Identity) WithOperator(leaving bool) Identity {
 	return id
 }
 
-// Leaving reports whether a notice says that the instance is about to go away,
-// as opposed to being touched and staying.
+// Leaving reports whether the instance is about to go away by one of the notices.
 func (id Identity) Leaving() bool { return id.WhyLeaving() != "" }
 
-// WhyLeaving says, as one clause, why the instance is about to go away; it is empty
-// when it stays.
+// WhyLeaving returns the reason, as one clause, why the instance is about to go away;
+// empty when it stays.
 func (id Identity) WhyLeaving() string {
 	for _, n := range id.Notices {
 		switch n.Kind {
@@ -158,9 +157,9 @@ func (id Identity) WhyLeaving() string {
 		case Retirement:
 			return "EC2 has scheduled the end of this instance"
 		case Operator:
-			return "the operator said that this instance leaves"
+			return "the operator announced that this instance leaves"
 		case Rebalance:
-			return "EC2 recommends to move away from this Spot Instance"
+			return "EC2 recommends moving away from this Spot Instance"
 		case Maintenance:
 		}
 	}

@@ -1,5 +1,4 @@
-// Package pattern says which texts from strangers are let in: a form and a
-// greatest length. The two are kept apart because package regexp unrolls counted
+// Package pattern checks texts from outside: their form and their greatest length. The two are kept apart because package regexp unrolls counted
 // repetitions: a dozen expressions ending in {0,254} would cost the idle agent
 // megabytes.
 package pattern

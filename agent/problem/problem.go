@@ -1,7 +1,7 @@
-// Package problem is the shape of everything that is wrong and stays wrong:
-// a value that is shown by status, metrics and the journal alike, and that
-// disappears by itself when its cause does. A problem is not an error: errors
-// travel up a call stack, problems stand on the board until they are mended.
+// Package problem has the form of everything that is wrong and stays wrong:
+// a value that status, metrics and the journal show, and that disappears when
+// its cause does. A problem is not an error: errors
+// travel up a call stack, problems stay in the status until their cause is gone.
 package problem
 
 import (
@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Severity says how much a problem hurts.
+// Severity is how bad a problem is.
 type Severity int
 
 const (
@@ -60,7 +60,7 @@ type Problem struct {
 	Job       string `json:"job,omitempty"`
 	Port      uint16 `json:"port,omitempty"`
 	File      string `json:"file,omitempty"`
-	// Text says what is wrong, in one sentence without a full stop. Text from strangers in it is quoted and bounded.
+	// Text says what is wrong, in one sentence without a full stop. Text from outside in it is quoted and bounded.
 	Text string `json:"text"`
 	// Hint says what the operator can do about it; never empty.
 	Hint string `json:"hint"`

@@ -15,20 +15,20 @@ import (
 
 // Entry is one line of the journal that follows from a change of the board.
 type Entry struct {
-	// Warning is true for what somebody should look at, Error for what is not being
-	// done although it was asked for.
+	// Warning is true for what an operator should see, Error for what is configured and
+	// not done.
 	Warning, Error bool
 	Message        string
 	// Fields are keys, each followed by its value, with event.Key first.
 	Fields []any
 }
 
-// Chronicle tells what has changed between one look at the board and the next: which
+// Chronicle finds what has changed between one status and the next: which
 // containers came behind which hosts and went, and which problems began and ended.
-// The zero value has told nothing.
+// The zero value has seen nothing.
 type Chronicle struct {
 	behind map[place]map[member]who
-	told   map[standing]problem.Problem // problems that were told
+	logged map[standing]problem.Problem
 }
 
 // place is where a container can be: a path of a host, or a port of its own.
@@ -39,18 +39,18 @@ type member struct {
 	addr      netip.AddrPort
 }
 
-// who is what is said of a container; it may be forgotten by then.
+// who names a container, which may be gone when that is logged.
 type who struct{ name, task, family string }
 
 type standing struct{ code, subject string }
 
-// settle is how long a problem must have stood before it is told. Many come and go
+// settle is how long a problem must have stood before it is logged. Many come and go
 // with every start of a container.
 const settle = 3 * time.Second
 
-// Tell returns what is new in s, and when to look again if nothing changes before;
+// Changes returns what is new in s, and when to call it again if nothing changes before;
 // zero means that time alone changes nothing. containers is what runs here.
-func (c *Chronicle) Tell(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
+func (c *Chronicle) Changes(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
 	if s.Routes.Complete {
 		entries = c.routes(s.Routes, containers)
 	}
@@ -91,8 +91,8 @@ func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry 
 			entries = append(entries, Entry{Message: "route removed", Fields: p.fields(event.RouteRemoved)})
 			continue
 		}
-		entries = append(entries, came(p, before[p], now[p])...)
-		entries = append(entries, went(p, before[p], now[p])...)
+		entries = append(entries, added(p, before[p], now[p])...)
+		entries = append(entries, removed(p, before[p], now[p])...)
 	}
 	return entries
 }
@@ -105,8 +105,8 @@ func whoIs(c tasks.Container, w who) who {
 	return w
 }
 
-// came tells of containers that are behind the place now and were not.
-func came(p place, before, now map[member]who) []Entry {
+// added returns the containers that are behind the place now and were not.
+func added(p place, before, now map[member]who) []Entry {
 	var entries []Entry
 	there := len(before)
 	for _, m := range members(now) {
@@ -123,8 +123,8 @@ func came(p place, before, now map[member]who) []Entry {
 	return entries
 }
 
-// went tells of those that were and are not.
-func went(p place, before, now map[member]who) []Entry {
+// removed returns those that were and are not.
+func removed(p place, before, now map[member]who) []Entry {
 	var entries []Entry
 	for _, m := range members(before) {
 		if _, is := now[m]; is {
@@ -171,14 +171,14 @@ func members(of map[member]who) []member {
 }
 
 func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
-	if c.told == nil {
-		c.told = map[standing]problem.Problem{}
+	if c.logged == nil {
+		c.logged = map[standing]problem.Problem{}
 	}
 	stands := map[standing]bool{}
 	for _, p := range s.Problems {
 		key := standing{p.Code, p.Subject}
 		stands[key] = true
-		if _, told := c.told[key]; told {
+		if _, ok := c.logged[key]; ok {
 			continue
 		}
 		if at := p.Since.Add(settle); at.After(s.At) {
@@ -187,20 +187,20 @@ func (c *Chronicle) problems(s Status, containers []tasks.Container) (entries []
 			}
 			continue
 		}
-		c.told[key] = p
+		c.logged[key] = p
 		entries = append(entries, Entry{
 			Warning: p.Severity == problem.Warning, Error: p.Severity == problem.Error, Message: "problem",
 			Fields: slices.Concat([]any{event.Key, p.Code, "problem", p.Code, "subject", p.Subject, "text", p.Text, "hint", p.Hint}, about(p, containers)),
 		})
 	}
-	over := slices.SortedFunc(maps.Keys(c.told), func(a, b standing) int { return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.subject, b.subject)) })
+	over := slices.SortedFunc(maps.Keys(c.logged), func(a, b standing) int { return cmp.Or(cmp.Compare(a.code, b.code), cmp.Compare(a.subject, b.subject)) })
 	for _, key := range over {
 		if stands[key] {
 			continue
 		}
-		p := c.told[key]
+		p := c.logged[key]
 		after := s.At.Sub(p.Since).Round(time.Second).String()
-		delete(c.told, key)
+		delete(c.logged, key)
 		entries = append(entries, Entry{
 			Message: "problem over",
 			Fields:  slices.Concat([]any{event.Key, event.ProblemOver, "problem", p.Code, "subject", p.Subject, "after", after}, about(p, containers)),

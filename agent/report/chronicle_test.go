@@ -91,7 +91,7 @@ func TestChronicleOfRoutes(t *testing.T) {
 			"route added event=route-added host=tls.test servers=1 container_name=shop:1/web container=0001 family= addr=172.17.0.1:80",
 		}},
 	} {
-		entries, again := c.Tell(step.now, step.runs)
+		entries, again := c.Changes(step.now, step.runs)
 		if diff := cmp.Diff(step.want, lines(entries)); diff != "" || !again.IsZero() {
 			t.Errorf("%s: look again at %v (-want +got):\n%s", step.name, again, diff)
 		}
@@ -126,7 +126,7 @@ func TestChronicleOfProblems(t *testing.T) {
 		}, 0},
 		{"nothing", at(2 * time.Minute), nil, 0},
 	} {
-		entries, again := c.Tell(step.now, runs)
+		entries, again := c.Changes(step.now, runs)
 		if diff := cmp.Diff(step.want, lines(entries)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}

@@ -61,7 +61,7 @@ func (s Status) machine() string {
 	return text
 }
 
-// addressWord says in few words whether the claimed addresses are here.
+// addressWord is in few words whether the claimed addresses are here.
 func (s Status) addressWord() string {
 	a := s.Address
 	switch n := len(a.Claims); {
@@ -161,7 +161,7 @@ func (s Status) nginxLine() string {
 		line += fmt.Sprintf(", loaded at %s, %d generations since the agent started", s.clock(n.LoadedAt), n.Reloads)
 	}
 	if !n.Settled {
-		line += "; a newer one is wanted"
+		line += "; reload pending"
 	}
 	return line
 }

@@ -89,7 +89,7 @@ func (c *cli) checkVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check", Short: "Validate the configuration and the host without touching anything",
 		Long: `Check reads the configuration, looks at Docker, the certificates and the containers
-once, renders nginx's configuration and lets nginx judge it in a scratch directory.
+once, renders nginx's configuration and lets nginx test it in a scratch directory.
 It is the agent's own path, stopped before the swap.
 
 It exits with 0 when there is no error (warnings are printed), 1 when there is one,
@@ -121,15 +121,15 @@ func checkText(p agent.Preview) string {
 func (c *cli) doctorVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing",
-		Long: `Doctor looks, in this order, at instance metadata and how it may be read, at the way to
-EC2's API, at the claimed addresses and every permission in AWS (by a dry run), at Docker,
+		Long: `Doctor checks, in this order, instance metadata and how it may be read, the way to
+EC2's API, the claimed addresses and every permission in AWS (by a dry run), Docker,
 the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, the
 clock, the directories and their space, cgroups, the credit mode and the journal. Each
 check is ok, warn or FAIL, with what to do about it.
 
 It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
-when the configuration itself is wrong. Run it as root, which may look at everything; what
-the agent's own user may not, is in the first check, while the agent runs.`,
+when the configuration itself is wrong. Run it as root, which may read everything; what
+the agent's own user may not is in the first check, while the agent runs.`,
 	}
 	asJSON := addJSON(cmd)
 	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {

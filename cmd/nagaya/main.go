@@ -19,7 +19,7 @@ import (
 // is in gate_run.go.
 const (
 	exitOK = 0
-	// exitNo: the answer is no (gate closed, check found errors), or it failed.
+	// exitNo: the answer is no (gate closed, check found errors), or the verb failed.
 	exitNo = 1
 	// exitUsage: the command line or the configuration is wrong.
 	exitUsage = 2
@@ -29,7 +29,7 @@ const (
 
 func main() {
 	// The first signal ends the context, a second one the process: a second ^C
-	// from somebody who cannot wait must not be swallowed.
+	// must end it at once.
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if os.Getpid() == 1 {
 		ends = append(ends, syscall.SIGQUIT) // how images of nginx are stopped
@@ -39,8 +39,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// exitError carries an exit code up to main. An empty message prints nothing:
-// what there was to say has been said.
+// exitError carries an exit code up to main. An empty message prints nothing.
 type exitError struct {
 	code int
 	err  error

@@ -23,8 +23,8 @@ type cli struct {
 	out, errs  io.Writer
 	configFile string
 	runDir     string
-	begun      bool  // the command line was understood, and its verb has begun
-	unsure     error // why the agent's socket was not looked for where the configuration says
+	parsed     bool  // the command line was understood, and its verb runs
+	configErr  error // why the socket of the configuration was not used
 }
 
 const defaultConfig = "/etc/nagaya/nagaya.yaml"
@@ -39,10 +39,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errs)
-	mendCobrasVerbs(root)
+	fixCobraVerbs(root)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !c.begun {
-		err = unbegun(err)
+	if err != nil && !c.parsed {
+		err = parseError(err)
 	}
 	if err != nil && err.Error() != "" {
 		fmt.Fprintln(errs, "nagaya:", err)
@@ -50,9 +50,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	return exitCode(err)
 }
 
-// unbegun is the error of a command line that was not understood. Those of cobra
-// itself, such as an unknown verb, do not say so.
-func unbegun(err error) error {
+// parseError is the error of a command line that was not understood. Those of cobra
+// itself, such as an unknown verb, have no exit code.
+func parseError(err error) error {
 	var ours *exitError
 	if errors.As(err, &ours) {
 		return err
@@ -60,9 +60,9 @@ func unbegun(err error) error {
 	return usage(hinted(errors.New(strings.TrimSpace(err.Error())), "see --help"))
 }
 
-// mendCobrasVerbs makes the verbs that cobra brings along, help and completion,
+// fixCobraVerbs makes the verbs that cobra brings along, help and completion,
 // refuse what they do not know; by themselves they print their help and succeed.
-func mendCobrasVerbs(root *cobra.Command) {
+func fixCobraVerbs(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, cmd := range root.Commands() {
@@ -96,7 +96,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 		SilenceErrors: true,
 		Version:       versionText(),
 	}
-	root.PersistentPreRun = func(*cobra.Command, []string) { c.begun = true }
+	root.PersistentPreRun = func(*cobra.Command, []string) { c.parsed = true }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usage(hinted(err, "see --help"))
 	})
@@ -191,7 +191,7 @@ With --default it prints the file that documents every setting.`,
 func defaultFile() string {
 	return `# The configuration of nagaya. Every setting is shown with its default, commented
 # out; remove the # to change it. A change is picked up when the file is saved;
-# 'nagaya check' says whether it is right.
+# 'nagaya check' reports whether it is right.
 #
 # Each setting may also come from a flag (--nginx-http-port), the environment
 # (NAGAYA_NGINX_HTTP_PORT) or an instance tag (nagaya:nginx-http-port). The order
@@ -240,19 +240,19 @@ func (c *cli) resolve() (config.Resolved, error) {
 	return r, err
 }
 
-// addRunDir gives a verb that talks to the agent the flag that says where.
+// addRunDir gives a verb that talks to the agent the flag for where that is.
 func (c *cli) addRunDir(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.runDir, "run-dir", "", "directory of the agent's socket (default: as configured)")
 }
 
 // socketPath returns where the agent listens. A configuration with mistakes in
-// it must not keep anybody from asking the agent about them: what the environment
-// says of the directory counts even then, and else its default.
+// it must not keep an operator from asking the agent about them: the directory of the
+// environment counts even then, and else its default.
 func (c *cli) socketPath() string {
 	dir := c.runDir
 	if dir == "" {
 		r, err := c.resolve()
-		if c.unsure = err; err != nil {
+		if c.configErr = err; err != nil {
 			r.Config = config.Default()
 			if s, ok := config.Find("run-dir"); ok && filepath.IsAbs(os.Getenv(s.Env())) {
 				r.Config.RunDir = os.Getenv(s.Env())

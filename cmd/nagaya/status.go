@@ -22,7 +22,7 @@ func (c *cli) status(cmd *cobra.Command) (report.Status, error) {
 	return s, c.explain(err)
 }
 
-// explain gives an unreachable agent its own exit code and a hint.
+// explain gives an agent that does not answer its own exit code and a hint.
 func (c *cli) explain(err error) error {
 	if !errors.Is(err, socket.ErrNoAgent) {
 		return err
@@ -31,8 +31,8 @@ func (c *cli) explain(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		hint = "ask as root, or as a member of the socket's group"
 	}
-	if c.unsure != nil {
-		err = fmt.Errorf("%w\n  what the configuration says cannot be used, so that was a guess: %w", err, c.unsure)
+	if c.configErr != nil {
+		err = fmt.Errorf("%w\n  the configuration cannot be used, so the default socket was tried: %w", err, c.configErr)
 		hint = "correct that, or name the directory of the socket with --run-dir"
 	}
 	return &exitError{code: exitNoAgent, err: hinted(err, hint)}
@@ -86,7 +86,7 @@ func (c *cli) viewVerb(use, short, long string, part func(report.Status) any, te
 }
 
 func (c *cli) statusVerb() *cobra.Command {
-	return c.viewVerb("status", "Show what the agent sees, wants and does, and what is wrong",
+	return c.viewVerb("status", "Show the state of the agent, and what is wrong",
 		`Status shows one line for each subject, then every standing problem with its
 remedy. It exits with 0 whatever the problems are; scripts read them with --json.`,
 		func(s report.Status) any { return s },
@@ -108,7 +108,7 @@ why.`,
 			}
 			return s.Routes.Text()
 		})
-	cmd.Flags().BoolVar(&explain, "explain", false, "say of every other container that runs why it has no route")
+	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
 	return cmd
 }
 

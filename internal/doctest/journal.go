@@ -133,7 +133,7 @@ func Problem(t testing.TB, p problem.Problem, containers ...tasks.Container) str
 	now := time.Now()
 	p.Since = now.Add(-time.Minute)
 	var c report.Chronicle
-	entries, _ := c.Tell(report.Status{At: now, Problems: []problem.Problem{p}}, containers)
+	entries, _ := c.Changes(report.Status{At: now, Problems: []problem.Problem{p}}, containers)
 	if len(entries) != 1 {
 		t.Fatalf("%d entries for %+v", len(entries), p)
 	}

@@ -39,7 +39,7 @@ type candidate struct {
 	certFile string
 	keyFile  string
 	// maybe is true when the file need not be a server's certificate at all:
-	// without a key it is passed over in silence.
+	// without a key it is ignored.
 	maybe bool
 }
 
@@ -209,7 +209,7 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	}, leaf, nil
 }
 
-// readFile reads a regular file within bounds. Opening a FIFO would wait for ever.
+// readFile reads a regular file within bounds. Opening a FIFO would block.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -304,8 +304,8 @@ func dnsNames(leaf *x509.Certificate) []string {
 	return slices.Compact(names)
 }
 
-// dates judges the validity. An expired certificate is still used, because some
-// clients can be told to go on and none can when nothing answers; one that is not
+// dates checks the validity. An expired certificate is still used, because some
+// clients can ignore that, and none can connect where nothing answers; one that is not
 // valid yet is not, because it would push out the one that is.
 func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *problem.Problem) {
 	p = &problem.Problem{Subject: "certificate " + c.certFile, File: c.certFile, Severity: problem.Error}

@@ -27,7 +27,7 @@ type Options struct {
 	// Log receives one line for every new inventory; nil discards.
 	Log *slog.Logger
 	// Recheck is how often the files are read without a sign of change, for
-	// expiry and for file systems that give no signs. Zero means 1 h.
+	// expiry and for file systems without notifications. Zero means 1 h.
 	Recheck time.Duration
 	// Settle is how long the directory must be quiet before it is read, so that a
 	// certificate and its key are seen together. Zero means 200 ms.

@@ -1,4 +1,4 @@
-// Package load reads the configuration file and says when it changed.
+// Package load reads the configuration and follows its changes.
 package load
 
 import (
@@ -36,8 +36,8 @@ func File(path string, required bool) ([]config.Value, error) {
 	return config.ParseYAML(path, text)
 }
 
-// settle is how long the file must have been left alone before it is read: an
-// editor writes in several steps.
+// settle is how long the file must be unchanged before it is read: an editor
+// writes in several steps.
 const settle = 100 * time.Millisecond
 
 // Watch calls changed whenever the file at path may have changed, until ctx ends. Where its

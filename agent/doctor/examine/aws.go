@@ -79,9 +79,8 @@ type Instances interface {
 	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
 }
 
-// Instance asks EC2 how this instance lets its metadata be read. The error is of
-// the call, and its meaning is the caller's: most of all it tells whether EC2 can
-// be reached at all.
+// Instance asks EC2 how the metadata of this instance may be read. The error is that of
+// the call: it shows whether EC2 can be reached at all.
 func Instance(ctx context.Context, api Instances, id identity.Instance, container bool) ([]doctor.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()
@@ -100,7 +99,7 @@ func Instance(ctx context.Context, api Instances, id identity.Instance, containe
 	return []doctor.Finding{doctor.Doubtful("metadata-options", fmt.Sprintf("EC2 does not know instance %s yet", id.ID), "try again in a minute")}, nil
 }
 
-// metadataOptions judges who can read the metadata, and so use the role.
+// metadataOptions checks who can read the metadata, and so use the role.
 func metadataOptions(i ec2types.Instance, container bool) []doctor.Finding {
 	const check = "metadata-options"
 	o := i.MetadataOptions
@@ -146,7 +145,7 @@ type Metrics interface {
 }
 
 // CreditMode tries ec2:DescribeInstanceCreditSpecifications, which only reads, and
-// returns the mode: "standard" or "unlimited", empty where EC2 does not say.
+// returns the mode: "standard" or "unlimited", empty where EC2 does not return it.
 func CreditMode(ctx context.Context, api Credits, id identity.Instance) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package examine looks at the host, and at what it needs of others, without
-// changing anything.
+// Package examine checks the host, and what it needs of others, without changing
+// anything.
 package examine
 
 import (
@@ -61,7 +61,7 @@ func atLeast(have, least string) bool {
 	return ok && (major > leastMajor || major == leastMajor && minor >= leastMinor)
 }
 
-// Port checks that nginx can listen on the TCP port, or does so already: ours says
+// Port checks that nginx can listen on the TCP port, or does so already: ours is
 // whether nagaya's nginx runs.
 func Port(port int, ours bool) doctor.Finding {
 	const check = "ports"
@@ -118,7 +118,7 @@ func Directory(setting, dir string) doctor.Finding {
 	}
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(at, &s); err != nil {
-		return doctor.Doubtful(check, fmt.Sprintf("how much space is left for %s cannot be told: %s", dir, err), "see df "+at)
+		return doctor.Doubtful(check, fmt.Sprintf("the space that is left for %s is not known: %s", dir, err), "see df "+at)
 	}
 	free := s.Bavail * uint64(s.Bsize)
 	if free < least {

@@ -169,7 +169,7 @@ func (x *examination) identity(ctx context.Context) identity.Identity {
 func (x *examination) aws(ctx context.Context, id identity.Identity) []doctor.Finding {
 	if !id.Instance.Known {
 		if len(x.config.Address.Claim) > 0 {
-			x.Add(doctor.Bad("address", "whether the claimed addresses can come here cannot be told without instance metadata", "see the check metadata"))
+			x.Add(doctor.Bad("address", "the claimed addresses cannot be checked without instance metadata", "see the check metadata"))
 		}
 		return nil
 	}
@@ -312,7 +312,7 @@ func (x *examination) credits(ctx context.Context, id identity.Identity) []docto
 	case "":
 		return []doctor.Finding{doctor.Doubtful(check, "the credit mode is not known", "see the check permission")}
 	case "unlimited":
-		return []doctor.Finding{doctor.Good(check, "the mode is unlimited: what is spent beyond the credits of a day is charged; batches get none of that unless gate.surplus-limit says so")}
+		return []doctor.Finding{doctor.Good(check, "the mode is unlimited: what is spent beyond the credits of a day is charged; batches get none of that unless gate.surplus-limit allows it")}
 	}
 	return []doctor.Finding{doctor.Good(check, "the mode is %s: without credits the instance is slowed down to its baseline, and nothing is charged", problem.Printable(mode, 40))}
 }

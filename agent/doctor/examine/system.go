@@ -29,12 +29,12 @@ func OtherNginx(ctx context.Context, wants string) []doctor.Finding {
 	case errors.Is(err, systemd.ErrNoBus):
 		return nil
 	case err != nil:
-		return []doctor.Finding{doctor.Doubtful(check, "whether nginx.service runs cannot be told: "+bounded(err), "systemctl status nginx")}
+		return []doctor.Finding{doctor.Doubtful(check, "the state of nginx.service is not known: "+bounded(err), "systemctl status nginx")}
 	}
-	return []doctor.Finding{judgeNginx(check, u, enabled == nil, remedy)}
+	return []doctor.Finding{nginxFinding(check, u, enabled == nil, remedy)}
 }
 
-func judgeNginx(check string, u systemd.Unit, enabled bool, remedy string) doctor.Finding {
+func nginxFinding(check string, u systemd.Unit, enabled bool, remedy string) doctor.Finding {
 	switch {
 	case u.Active == "active" || u.Active == "activating":
 		return doctor.Doubtful(check, "the distribution's nginx.service runs beside nagaya's nginx; where both want a port, one does not get it", remedy)
@@ -44,7 +44,7 @@ func judgeNginx(check string, u systemd.Unit, enabled bool, remedy string) docto
 	return doctor.Good(check, "the distribution's nginx.service is not in the way")
 }
 
-// Cgroup says which version of cgroups is mounted at dir, where the CPU time of
+// Cgroup finds the version of cgroups that is mounted at dir, where the CPU time of
 // batches is read.
 func Cgroup(dir string) doctor.Finding {
 	const check = "cgroup"
@@ -65,14 +65,14 @@ func Cgroup(dir string) doctor.Finding {
 		"mount cgroups there (version 2, or cpuacct of version 1), or set credit.cgroup-dir")
 }
 
-// Journal looks at what becomes of the log: root is the file system's, "" for this
+// Journal checks where the log goes: root is the file system's, "" for this
 // host's own, and event the MESSAGE_ID of any of nagaya's, which journalctl should
 // be able to explain.
 func Journal(root, event string) []doctor.Finding {
 	const check = "journal"
 	at := func(path string) string { return filepath.Join("/", root, path) }
 	if _, err := os.Stat(at("run/systemd/journal/socket")); err != nil {
-		return []doctor.Finding{doctor.Doubtful(check, "there is no journal here: the agent's lines go to stderr, without fields", "run the agent under systemd, or collect its stderr")}
+		return []doctor.Finding{doctor.Doubtful(check, "there is no journal here: the agent logs to stderr, without fields", "run the agent under systemd, or collect its stderr")}
 	}
 	var found []doctor.Finding
 	if _, err := os.Stat(at("var/log/journal")); err != nil {

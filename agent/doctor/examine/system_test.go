@@ -28,7 +28,7 @@ func TestOtherNginx(t *testing.T) {
 		if row.level != doctor.OK {
 			remedy = "systemctl disable --now nginx"
 		}
-		want(t, name, []doctor.Finding{judgeNginx("nginx-service", row.unit, row.enabled, "systemctl disable --now nginx")}, row.level, row.text, remedy)
+		want(t, name, []doctor.Finding{nginxFinding("nginx-service", row.unit, row.enabled, "systemctl disable --now nginx")}, row.level, row.text, remedy)
 	}
 }
 

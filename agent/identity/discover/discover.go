@@ -24,18 +24,18 @@ import (
 // Options say where to ask and how often.
 type Options struct {
 	// IMDS is the client for instance metadata; its fallback to version 1 must be
-	// off. Nil asks for none: then only the host and the ECS agent are heard.
+	// off. Nil asks for none: then only the host and the ECS agent are asked.
 	IMDS *imds.Client
-	// Spare is true where nothing is lost without instance metadata: then its absence is
-	// a warning, and what never answered is asked seldom, up to every ten minutes.
+	// Spare is true where nothing needs instance metadata: then its absence is a
+	// warning, and metadata that never answered is asked seldom, up to every ten minutes.
 	Spare bool
 	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
 	AgentURL string
 	// LocalAddr overrides the automatic choice of the local address.
 	LocalAddr netip.Addr
 	// Every is how often the metadata that may change any moment is read: the public
-	// addresses and, on a Spot Instance, its notices; whether Auto Scaling wants the
-	// instance gone is read every third time. The default is 5 s, which is what the
+	// addresses and, on a Spot Instance, its notices; whether Auto Scaling terminates the
+	// instance is read every third time. The default is 5 s, which is what the
 	// EC2 User Guide advises for notices; so a lost address is noticed within 10 s.
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
@@ -71,14 +71,14 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 }
 
 type watcher struct {
-	o     Options
-	agent *http.Client
-	put   func(identity.Identity)
-	last  identity.Identity
-	told  bool
-	retry backoff.Backoff
-	slow  time.Time // when everything is read next
-	reads int
+	o        Options
+	agent    *http.Client
+	put      func(identity.Identity)
+	last     identity.Identity
+	reported bool // last was put
+	retry    backoff.Backoff
+	slow     time.Time // when everything is read next
+	reads    int
 }
 
 // update reads what is due and reports it if it differs. It returns when to read again.
@@ -138,7 +138,7 @@ func (w *watcher) metadata(ctx context.Context, id identity.Identity, d depth) (
 
 // report puts id if it differs from the last report.
 func (w *watcher) report(id identity.Identity) {
-	if w.told && reflect.DeepEqual(w.last, id) {
+	if w.reported && reflect.DeepEqual(w.last, id) {
 		return
 	}
 	for _, n := range id.Notices {
@@ -146,6 +146,6 @@ func (w *watcher) report(id identity.Identity) {
 			w.o.Log.Warn("notice", event.Key, event.NoticeReceived, "kind", n.Kind, "text", n.Text, "at", n.At)
 		}
 	}
-	w.last, w.told = id, true
+	w.last, w.reported = id, true
 	w.put(id)
 }

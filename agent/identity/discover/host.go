@@ -15,7 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// host says what the machine knows about itself. primary is the address that EC2
+// host is what the machine knows about itself. primary is the address that EC2
 // gave the primary interface, or the zero Addr.
 func (w *watcher) host(primary netip.Addr) identity.Host {
 	name, err := os.Hostname()
@@ -30,7 +30,7 @@ func (w *watcher) host(primary netip.Addr) identity.Host {
 }
 
 // localAddr chooses the address at which this host reaches its own published
-// ports: what EC2 says if it is an address of this network namespace, else the
+// ports: the one of EC2 if it is an address of this network namespace, else the
 // source address of the default route, else any address that is not loopback.
 func localAddr(primary netip.Addr, own []netip.Addr, route netip.Addr) netip.Addr {
 	if primary.IsValid() && slices.Contains(own, primary) {

@@ -29,20 +29,20 @@ const maxTags = 50
 // errAbsent is the error of a metadata path that has no value: a fact, not a failure.
 var errAbsent = errors.New("absent")
 
-// depth says how much of the metadata a look reads.
+// depth is how much of the metadata one reading covers.
 type depth int
 
 const (
-	// brief reads what must be noticed in seconds.
+	// brief reads what must be noticed within seconds.
 	brief depth = iota
-	// usual also reads whether Auto Scaling wants the instance gone, which leaves
+	// usual also reads whether Auto Scaling terminates the instance, which leaves
 	// at least the time of a life cycle hook, or none at all.
 	usual
 	// full also reads what changes rarely.
 	full
 )
 
-// readInstance reads as deep as it is told. What cannot change while the
+// readInstance reads to the given depth. What cannot change while the
 // instance runs is read once; notices that are not read stay.
 func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d depth) (identity.Instance, []identity.Notice, error) {
 	r := reader{ctx: ctx, c: c}
@@ -77,7 +77,7 @@ const interfaces = "network/interfaces/macs/"
 // (EC2 User Guide, "Maximum IP addresses per network interface").
 const maxOthers = 14
 
-// others reads the further interfaces: in a full look which there are, in between
+// others reads the further interfaces: in a full reading which there are, in between
 // only whether those with a public address still have it.
 func (r *reader) others(in identity.Instance, d depth) []identity.Interface {
 	all := slices.Clone(in.Others)
@@ -154,7 +154,7 @@ func (r *reader) text(path string) string {
 	return s
 }
 
-// maybe reads one path and says whether it is there.
+// maybe reads one path and reports whether it is there.
 func (r *reader) maybe(path string) (string, bool) {
 	if r.err != nil {
 		return "", false
@@ -220,7 +220,7 @@ func (r *reader) spotNotices() []identity.Notice {
 	return all
 }
 
-// autoScaling reads whether the instance's group wants it gone.
+// autoScaling reads whether the instance's group terminates it.
 func (r *reader) autoScaling() []identity.Notice {
 	if s, ok := r.maybe("autoscaling/target-lifecycle-state"); ok && s == "Terminated" {
 		return []identity.Notice{{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"}}
@@ -294,7 +294,7 @@ func explain(err error, known bool) problem.Problem {
 }
 
 // cause is the innermost clause of an error of the network; what is the same to an
-// operator is said in the same words.
+// operator has the same words.
 func cause(text string) string {
 	switch {
 	case strings.Contains(text, "deadline exceeded"), strings.Contains(strings.ToLower(text), "timeout"):

@@ -56,16 +56,16 @@ func counter(name, help string, labels ...string) metric {
 }
 
 var (
-	info     = gauge("info", "Always 1; the labels say what this is.", "version", "instance_id", "instance_type", "region", "zone", "cluster")
+	info     = gauge("info", "Always 1; the labels identify this agent.", "version", "instance_id", "instance_type", "region", "zone", "cluster")
 	identity = gauge("identity_known", "1 once instance metadata has answered.")
-	leaving  = gauge("leaving", "1 while this instance goes away, by EC2's announcement or the operator's word.")
+	leaving  = gauge("leaving", "1 while this instance leaves, as EC2 or the operator announced.")
 
 	addressHeld     = gauge("address_held", "1 while this instance holds the claimed Elastic IP.", "address")
-	addressReleased = gauge("address_released", "1 while the operator gives the claimed Elastic IP away.", "address")
-	addressInfo     = gauge("address_holder_info", "Always 1; the labels say who holds the claimed Elastic IP.", "address", "holder", "policy")
+	addressReleased = gauge("address_released", "1 while the operator releases the claimed Elastic IP.", "address")
+	addressInfo     = gauge("address_holder_info", "Always 1; the labels name the holder of the claimed Elastic IP.", "address", "holder", "policy")
 	addressSince    = gauge("address_holder_since_timestamp_seconds", "When this agent first saw the present holder.", "address")
 	addressMoves    = counter("address_associations_total", "Associations of the claimed Elastic IP made by this agent.", "claim")
-	addressChecked  = gauge("address_checked_timestamp_seconds", "When EC2 last said who holds the claimed Elastic IP.", "address")
+	addressChecked  = gauge("address_checked_timestamp_seconds", "When EC2 last returned the holder of the claimed Elastic IP.", "address")
 
 	listed     = gauge("docker_listed_timestamp_seconds", "When Docker was last listed successfully.")
 	containers = gauge("containers", "Running containers.", "kind")
@@ -74,12 +74,12 @@ var (
 	servers    = gauge("host_servers", "Containers that serve a host.", "host")
 
 	nginxUp     = gauge("nginx_up", "1 while nginx runs.")
-	settled     = gauge("nginx_settled", "1 while nginx serves what is wanted.")
+	settled     = gauge("nginx_settled", "1 while nginx is in sync: it serves the newest configuration.")
 	generation  = gauge("nginx_generation_info", "Always 1; the label names the configuration that nginx serves.", "generation")
 	generations = counter("nginx_generations_total", "Configurations that went live.")
 	loaded      = gauge("nginx_loaded_timestamp_seconds", "When the last configuration went live.")
-	draining    = gauge("nginx_draining_workers", "Old workers that finish their clients.")
-	quarantined = gauge("nginx_quarantined_hosts", "Hosts whose configuration nginx refuses.")
+	draining    = gauge("nginx_draining_workers", "Draining workers, which still serve clients after a reload.")
+	quarantined = gauge("nginx_quarantined_hosts", "Hosts in quarantine, because nginx refuses their configuration.")
 	certificate = gauge("certificate_expiry_timestamp_seconds", "When a certificate expires.", "name")
 
 	balance      = gauge("credit_balance", "Estimated CPU credits, in vCPU-minutes. Absent while unknown.")
@@ -88,7 +88,7 @@ var (
 	creditMax    = gauge("credit_max", "Largest balance of this instance type.")
 	earned       = gauge("credit_earned_per_hour", "CPU credits that this instance type earns in an hour.")
 	spent        = gauge("credit_spent_last_hour", "CPU credits spent in the last hour.", "by")
-	anchor       = gauge("credit_anchor_timestamp_seconds", "Time of the CloudWatch point that the balance stands on.")
+	anchor       = gauge("credit_anchor_timestamp_seconds", "Time of the CloudWatch point that the balance is based on.")
 	gateOpen     = gauge("gate_open", "1 while batches may start.")
 	headroom     = gauge("gate_headroom_credits", "CPU credits that batches may spend now.")
 	jobs         = gauge("gate_jobs", "Jobs at the gate.", "state")
@@ -120,8 +120,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	e.problems(s)
 }
 
-// emitter puts metrics. Names come from strangers: whatever they are, a scrape
-// must not fail for one of them.
+// emitter puts metrics. Names come from labels: no name may make a scrape fail.
 type emitter struct {
 	ch   chan<- prometheus.Metric
 	seen map[series]bool

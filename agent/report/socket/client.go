@@ -24,7 +24,7 @@ var ErrNoAgent = errors.New("the agent does not answer")
 type Client struct {
 	path string
 	http *http.Client
-	// patience is for an agent that is there and says nothing.
+	// patience is for an agent that is there and does not answer.
 	patience time.Duration
 }
 
@@ -48,9 +48,9 @@ func (c *Client) Status(ctx context.Context) (report.Status, error) {
 	return s, c.call(ctx, 0, http.MethodGet, "/v1/status", nil, &s)
 }
 
-// Address asks the agent to take or to give away addresses, and waits for the outcome.
+// Address asks the agent to take or to release addresses, and waits for the outcome.
 func (c *Client) Address(ctx context.Context, r address.Request) error {
-	// The outcome may take its time, so it is seen before whether anybody is there.
+	// The outcome may take long, so it is checked first whether an agent answers.
 	if _, err := c.Status(ctx); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (c *Client) Reload(ctx context.Context) error {
 	return c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
 }
 
-// Leave tells the agent that this instance goes away, or stays after all.
+// Leave has the agent announce that this instance leaves, or that it stays after all.
 func (c *Client) Leave(ctx context.Context, yes bool) error {
 	method := http.MethodPut
 	if !yes {
@@ -72,7 +72,7 @@ func (c *Client) Leave(ctx context.Context, yes bool) error {
 	return c.call(ctx, 0, method, "/v1/leaving", nil, nil)
 }
 
-// Job tells the agent how a job stands and returns what the agent thinks of it. A
+// Job reports the state of a job to the agent and returns the agent's entry for it. A
 // job that waits gets its answer when it may run, or after the given patience.
 func (c *Client) Job(ctx context.Context, asked gate.Asked, patience time.Duration) (gate.Entry, error) {
 	var j gate.Entry

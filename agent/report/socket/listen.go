@@ -1,5 +1,5 @@
-// Package socket serves what the agent knows, and takes what an operator or a
-// batch asks, as HTTP on a unix socket; it also holds the client that the
+// Package socket serves the status of the agent and takes requests of operators
+// and batches, as HTTP on a unix socket; it also holds the client that the
 // command line uses.
 package socket
 
@@ -15,8 +15,8 @@ import (
 // ErrInUse is the error of a socket on which another agent answers.
 var ErrInUse = errors.New("another agent answers")
 
-// mode lets root and the socket's group in: whoever can reach the socket can
-// move the address and start batches.
+// mode admits root and the socket's group: a client can move the address and start
+// batches.
 const mode = 0o660
 
 // Listen makes the socket at path. A socket that a dead agent left is replaced;

@@ -24,7 +24,7 @@ type Agent interface {
 	// Leave takes the operator's word that this instance goes away, or, if it is
 	// false, that it stays after all.
 	Leave(context.Context, bool) error
-	// Job takes what a job says of itself and returns what the agent thinks of
+	// Job takes the state of a job and returns the agent's entry for
 	// it: at once, or, for a job that waits, when it may run or ctx ends.
 	Job(context.Context, gate.Asked) (gate.Entry, error)
 }
@@ -32,7 +32,7 @@ type Agent interface {
 const (
 	maxBody = 64 << 10
 	// maxPatience is the longest that a request is held open. A job that is held is
-	// not heard meanwhile, and must not be forgotten for that.
+	// not heard meanwhile, and must not be dropped for that.
 	maxPatience = gate.Silence / 2
 )
 
