@@ -40,7 +40,7 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 	policy, _ := address.ParsePolicy(c.Address.Policy)
 	o := claim.Options{
 		Claims: what, Policy: policy, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
-		API:   func(_ context.Context, region string) (claim.EC2, error) { return a.cloud.ec2(region), nil },
+		API:   func(region string) claim.EC2 { return a.cloud.ec2(region) },
 		Moved: a.cloud.dropConnections, Log: a.o.Log,
 	}
 	if c.Address.Unreachable > 0 {

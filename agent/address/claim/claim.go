@@ -20,7 +20,8 @@ import (
 
 // Options say what is claimed, and how.
 type Options struct {
-	// Claims are the addresses that belong here; none leaves nothing to do.
+	// Claims are the addresses that belong here, none of them zero; without any there is
+	// nothing to do.
 	Claims []address.Claim
 	Policy address.Policy
 	// Every is how often EC2 is asked while a running instance that the policy may
@@ -29,7 +30,7 @@ type Options struct {
 	// asked every 24th time only, at the longest every six minutes.
 	Every time.Duration
 	// API returns a client for the Region; called once the Region is known.
-	API func(ctx context.Context, region string) (EC2, error)
+	API func(region string) EC2
 	// Moved is called when the public address of this instance may have changed:
 	// connections that were made from the old one are dead and must be dialled
 	// anew. May be nil.
@@ -119,9 +120,7 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 		reach: reacher{rounds: make(chan []answer, 1)},
 	}
 	for _, one := range o.Claims {
-		if !one.IsZero() {
-			c.states = append(c.states, address.NewState(one, o.Policy, o.Memory))
-		}
+		c.states = append(c.states, address.NewState(one, o.Policy, o.Memory))
 	}
 	return c
 }
@@ -162,6 +161,7 @@ func (c *claimer) follow(x address.Situation) {
 	if !before.Known || before.ID != self.ID {
 		c.schedule.Advance(now)
 		c.launched, c.own = time.Time{}, nil
+		c.api = c.o.API(self.Region)
 	}
 	if before.Known && !slices.Equal(before.PublicAddrs(), self.PublicAddrs()) {
 		c.o.Moved()

@@ -71,7 +71,7 @@ func start(t *testing.T, w *world, o Options) *bench {
 	if len(o.Claims) == 0 {
 		o.Claims = []address.Claim{{AllocationID: "eipalloc-1"}}
 	}
-	o.API = func(context.Context, string) (EC2, error) { return b.api, nil }
+	o.API = func(string) EC2 { return b.api }
 	o.Requests = b.requests
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(b.log, nil))
@@ -651,9 +651,7 @@ func TestLeavingHolderIsRelieved(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			ended <- Run(ctx, Options{Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: address.Takeover, API: func(context.Context, string) (EC2, error) {
-				return &client{w: w, who: "i-other"}, nil
-			}}, old.C(), func(address.Report) {})
+			ended <- Run(ctx, Options{Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: address.Takeover, API: func(string) EC2 { return &client{w: w, who: "i-other"} }}, old.C(), func(address.Report) {})
 		}()
 		s := address.Situation{Ready: true, LiveHosts: []string{"a.test"}, Identity: w.seenFrom("i-other")}
 		old.Put(s)
@@ -1019,7 +1017,7 @@ func TestProve(t *testing.T) {
 		var tried []string
 		prove := func(fail map[string][]error, claims ...address.Claim) (codes []string) {
 			c := &client{w: w, who: "i-self", fail: fail}
-			o := Options{Claims: claims, API: func(context.Context, string) (EC2, error) { return c, nil }}
+			o := Options{Claims: claims, API: func(string) EC2 { return c }}
 			for _, one := range Prove(t.Context(), o, address.Situation{Identity: w.seenFrom("i-self")}) {
 				p := one.Problem
 				if one.What == "" || (p == nil) == (one.Found == "") || p != nil && (p.Hint == "" || p.Text == "") {

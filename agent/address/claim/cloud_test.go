@@ -74,8 +74,8 @@ func (s *scene) start(policy address.Policy) {
 	go func() {
 		ended <- Run(ctx, Options{
 			Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}}, Policy: policy, Every: 10 * time.Millisecond, Log: s.log,
-			API: func(_ context.Context, region string) (EC2, error) {
-				return ec2.NewFromConfig(cfg, func(o *ec2.Options) { o.Region = region }), nil
+			API: func(region string) EC2 {
+				return ec2.NewFromConfig(cfg, func(o *ec2.Options) { o.Region = region })
 			},
 		}, in.C(), func(r address.Report) { s.reports <- r })
 	}()

@@ -89,20 +89,12 @@ func (c *claimer) lookAtAddresses(ctx context.Context, described map[string]addr
 // describe asks EC2 for the addresses, and for those instances that must be known to
 // decide about them.
 func (c *claimer) describe(ctx context.Context, described map[string]address.Instance) ([]address.Address, []error, map[string]address.Instance, error) {
-	if c.api == nil {
-		api, err := c.o.API(ctx, c.self().Region)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		c.api = api
-	}
-	claims := c.claims()
 	all, err := addresses(ctx, c.api)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	found, errs := pick(claims, all, c.self().Region)
-	needOwn := c.own == nil && address.NeedInterfaces(claims, c.primary())
+	found, errs := pick(c.o.Claims, all, c.self().Region)
+	needOwn := c.own == nil && address.NeedInterfaces(c.o.Claims, c.primary())
 	var ids []string
 	for i, a := range found {
 		if errs[i] == nil && c.o.Policy.DependsOnHolder() && address.KindOfHolder(a, c.self()) == address.Other {
@@ -126,14 +118,6 @@ func (c *claimer) describe(ctx context.Context, described map[string]address.Ins
 		more[id] = is
 	}
 	return found, errs, more, nil
-}
-
-func (c *claimer) claims() []address.Claim {
-	all := make([]address.Claim, len(c.states))
-	for i, s := range c.states {
-		all[i] = s.Claim
-	}
-	return all
 }
 
 // setOwn keeps what EC2 said of this instance.

@@ -107,7 +107,7 @@ func (c *crowd) launch() *one {
 	}}
 	o := Options{
 		Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: a.policy, Requests: a.requests,
-		API:   func(context.Context, string) (EC2, error) { return api, nil },
+		API:   func(string) EC2 { return api },
 		Reach: func(context.Context, netip.Addr) error { return c.reach(a) },
 	}
 	if c.r.IntN(2) == 0 {

@@ -74,16 +74,13 @@ func (p *prover) addDryRun(action, claim, missing string, err error) {
 }
 
 func (p *prover) prove(ctx context.Context) {
-	var all []tagged
-	var err error
-	if p.api, err = p.o.API(ctx, p.self().Region); err == nil {
-		all, err = addresses(ctx, p.api)
-	}
+	p.api = p.o.API(p.self().Region)
+	all, err := addresses(ctx, p.api)
 	p.add("ec2:DescribeAddresses", "", "allowed", err)
 	if err != nil {
 		return
 	}
-	found, errs := pick(p.claims(), all, p.self().Region)
+	found, errs := pick(p.o.Claims, all, p.self().Region)
 	described, err := instances(ctx, p.api, []string{p.self().ID}, found)
 	p.add("ec2:DescribeInstances", "", "allowed", err)
 	p.setOwn(described)
