@@ -25,6 +25,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
@@ -65,7 +66,7 @@ type agent struct {
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
 
-	// table is the planner's; it outlives a flow, so that who holds a host name
+	// table is the newest one; it outlives a flow, so that the holder of a host name
 	// keeps it across a change of the configuration.
 	table route.Table
 }
@@ -229,6 +230,23 @@ func (a *agent) sawIdentity(id identity.Identity) {
 	if id.Instance.TagsKnown && a.config.SetTags(id.Instance.Tags) {
 		_ = a.reconfigure() // it is logged, and a problem
 	}
+}
+
+// setTable takes note of the newest table of a flow.
+func (a *agent) setTable(t route.Table) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.table = t
+}
+
+// lastTable is the table of the flow before, or of the agent before.
+func (a *agent) lastTable(c config.Config) route.Table {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.table.Sites == nil {
+		a.table = saved.Read(statePath(c, saved.FileName), a.o.Log)
+	}
+	return a.table
 }
 
 func (a *agent) writeConfigPart() {

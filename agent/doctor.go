@@ -19,7 +19,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 	"github.com/nagaya-ecs/nagaya/nginx"
-	"github.com/nagaya-ecs/nagaya/nginx/install"
+	"github.com/nagaya-ecs/nagaya/nginx/apply"
+	"github.com/nagaya-ecs/nagaya/nginx/runtime"
 )
 
 // Examine proves, without changing anything, that this host can do what the configuration
@@ -72,9 +73,10 @@ func (a *agent) examined(c config.Config) examine.Parts {
 			return a.config.Config(), a.config.TagProblems()
 		},
 		Nginx: func(ctx context.Context, c config.Config) (nginx.Build, *problem.Problem) {
-			build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
+			how, _ := runtime.Configured(c)
+			build, err := runtime.Detect(ctx, how)
 			if err != nil {
-				p := install.Explain(err)
+				p := apply.ProblemOf(err)
 				return build, &p
 			}
 			return build, nil

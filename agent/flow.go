@@ -8,7 +8,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/agent/certs/files"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
@@ -22,10 +21,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
-	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/route/saved"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
-	"github.com/nagaya-ecs/nagaya/nginx/errorlog"
-	"github.com/nagaya-ecs/nagaya/nginx/install"
 	"github.com/nagaya-ecs/nagaya/nginx/readiness"
 )
 
@@ -55,29 +53,26 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	var (
 		b     = a.board
 		g     = newGroup(ctx)
-		plan  = newPlanner(a, c)
-		able  = readiness.NewInputs()
+		r     = newRouting()
+		ready = readiness.NewInputs()
 		gates = loop.New(a.gateOptions(c))
-		pace  = &pace{}
 
-		said, lost = operator.Open(filepath.Join(c.RunDir, operator.FileName))
-		requests   = make(chan claim.Request)
-		leaves     = make(chan operator.Leave)
+		state, lost = operator.Open(filepath.Join(c.RunDir, operator.FileName))
+		requests    = make(chan claim.Request)
+		leaves      = make(chan operator.Leave)
 
 		found        = latest.New[identity.Identity]()
 		whoClaims    = latest.New[address.Situation]()
 		whoMeters    = latest.New[identity.Identity]()
 		whoPublishes = latest.New[identity.Identity]()
-		wanted       = latest.New[[]route.Probe]()
-		trees        = latest.New[nginx.Tree]()
-		foreseen     = latest.New[install.Outlook]()
+		wanted       = latest.New[nginx.Wanted]()
+		tables       = latest.New[route.Table]()
 		decisions    = latest.New[gate.Decision]()
 		brakes       = latest.New[gate.Decision]()
 		metered      = latest.New[[]string]() // ids of batch containers
 		braked       = latest.New[[]string]()
 	)
 	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
-	plan.keep, plan.offer, plan.saw, plan.outlook = a.keepRoutes(c), able.Offers.Put, a.containers.Put, foreseen.Put
 	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -89,41 +84,41 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		}, found.Put)
 	})
 	g.run("operator", func(ctx context.Context) error {
-		return said.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, plan.identity.Put, able.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
+		return state.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, r.identity.Put, ready.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
 	})
-	g.run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, able, whoClaims.Put) })
+	g.run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, ready, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
 		o := a.claimOptions(c)
-		o.Requests, o.Memory = requests, said.Claims()
+		o.Requests, o.Memory = requests, state.Claims()
 		released := latest.Distinct(gates.Released.Put)
-		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.address, a.saveClaims(said), func(r address.Report) { released(r.Released()) }))
+		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.address, a.saveClaims(state), func(r address.Report) { released(r.Released()) }))
 	})
 
 	// What runs here, and what should be served?
-	runSources(g, c, a.o.Log, plan.agent.Put, plan.lists.Put)
-	g.run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(b.certs, plan.certs.Put))
-	})
-	g.run("probe", func(ctx context.Context) error {
-		return probe.Run(ctx, probe.Options{Log: a.o.Log}, wanted.C(), plan.reach.Put)
-	})
-	g.run("plan", func(ctx context.Context) error {
-		return plan.run(ctx, wanted.Put, trees.Put, b.routes, b.tasks, latest.Tee(gates.Batches.Put, metered.Put, braked.Put))
+	batches := latest.Distinct(latest.Tee(gates.Batches.Put, metered.Put, braked.Put))
+	running := latest.Distinct(b.tasks)
+	r.snapshot = func(s tasks.Snapshot) {
+		a.containers.Put(s.Containers)
+		running(report.CountTasks(s))
+		batches(s.Batches())
+	}
+	r.certs, r.wanted, r.alive = b.certs, wanted.Put, b.beat
+	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) { a.setTable(p.Table); tables.Put(p.Table); b.routes(p.Table) })
+	r.problems = func(ps []problem.Problem) { a.upkeep("network", ps) }
+	r.run(g, a, c, a.lastTable(c))
+	g.run("saved", func(ctx context.Context) error {
+		return saved.Run(ctx, statePath(c, saved.FileName), a.o.Log, tables.C())
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, pace.every, plan, trees.C(), foreseen.C(), latest.Tee(b.nginx, able.Nginx.Put))
+		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.nginx, ready.Nginx.Put))
 	})
-
-	if toStdout(c) {
-		g.run("log", func(ctx context.Context) error { return errorlog.Trim(ctx, c.LogDir, a.o.Log) })
-	}
 
 	// How many credits are there, and may batches start?
 	g.run("meter", func(ctx context.Context) error {
 		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
 	})
 	g.run("gate", func(ctx context.Context) error {
-		return gates.Run(ctx, latest.Tee(pace.credit, b.credit), latest.Tee(decisions.Put, brakes.Put, b.decision))
+		return gates.Run(ctx, latest.Tee(b.credit, func(v credit.Report) { r.lowCredits.Put(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.decision))
 	})
 	g.run("brake", func(ctx context.Context) error {
 		return brake.Run(ctx, brake.Options{

@@ -4,21 +4,20 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/agent/certs/files"
 	"github.com/nagaya-ecs/nagaya/agent/config"
-	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
-	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
-	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
-	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
-	"github.com/nagaya-ecs/nagaya/nginx/install"
+	"github.com/nagaya-ecs/nagaya/nginx/apply"
+	"github.com/nagaya-ecs/nagaya/nginx/runtime"
+	"github.com/nagaya-ecs/nagaya/nginx/snippets"
 )
 
 // Preview is what an agent would do now with this configuration.
@@ -47,65 +46,81 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	c := live.Config()
 	_, wrong := live.Status()
 	p := Preview{Problems: append(withoutEffect(c, "/"), wrong...)}
-	build, err := install.Detect(ctx, installOptions(c, nginx.Build{}))
+	how, settings := runtime.Configured(c)
+	build, err := runtime.Detect(ctx, how)
 	if err != nil {
-		return p, fmt.Errorf("asking nginx for its version: %w: %s", err, install.Explain(err).Hint)
+		return p, fmt.Errorf("asking nginx for its version: %w: %s", err, apply.ProblemOf(err).Hint)
 	}
-	pl := newPlanner(a, c)
-	pl.build.Put(build)
-	if pl.inside, err = install.Place(ctx, installOptions(c, build)); err != nil {
-		return p, fmt.Errorf("looking for nginx's container: %w: %s", err, install.Explain(err).Hint)
+	container, err := runtime.ContainerOf(ctx, how)
+	if err != nil {
+		return p, fmt.Errorf("looking for nginx's container: %w: %s", err, apply.ProblemOf(err).Hint)
 	}
-	a.look(ctx, c, pl, &p)
+	a.look(ctx, c, build, container, &p)
 	p.Problems = append(p.Problems, p.Table.Problems...)
 	if p.Tree.Generation == "" {
-		// Without Docker nothing would be changed; what is left to prove is nginx
+		// Without Docker nothing would be changed; what is left to test is nginx
 		// itself, its ports and the operator's snippets.
-		p.Tree = nginx.Render(pl.settings, build, route.Shape{}, nil)
+		files, err := snippets.List(snippetOptions(c))
+		if err != nil {
+			return p, err
+		}
+		settings.Snippets, settings.Passwords = files.Snippets, files.Passwords
+		p.Tree = nginx.Render(settings, build, route.Shape{}, nil)
 	}
 	if !prove {
 		problem.Sort(p.Problems)
 		return p, nil
 	}
-	found, err := install.Check(ctx, installOptions(c, build), p.Tree)
+	checked, done, err := applyOptions(c, how, build)
+	if err != nil {
+		return p, err
+	}
+	defer done()
+	found, err := apply.Check(ctx, checked, p.Tree)
 	p.Problems = append(p.Problems, found...)
 	problem.Sort(p.Problems)
 	return p, err
 }
 
-// look runs the sources and the planner until the first tree is there.
-func (a *agent) look(ctx context.Context, c config.Config, pl *planner, p *Preview) {
+// look runs the stages up to the first tree.
+func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, container string, p *Preview) {
 	ctx, done := context.WithTimeout(ctx, previewPatience)
 	defer done()
 	var (
-		b      = a.board
-		g      = newGroup(ctx)
-		wanted = latest.New[[]route.Probe]()
+		g  = newGroup(ctx)
+		r  = newRouting()
+		mu sync.Mutex // the stages write what follows
+		// The newest of each.
+		running []problem.Problem
+		pairs   []problem.Problem
 	)
+	set := func(change func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		change()
+	}
+	r.build.Put(build)
+	if container != "" {
+		r.container.Put(container)
+	}
+	r.snapshot = func(s tasks.Snapshot) {
+		set(func() { running = s.Problems })
+		if !s.Complete && len(s.Problems) > 0 {
+			done()
+		}
+	}
+	r.certs = func(v certs.Inventory) { set(func() { pairs = v.Problems }) }
+	r.offer = func(v nginx.Offer) { set(func() { p.Table = v.Table }) }
+	r.wanted = func(v nginx.Wanted) { set(func() { p.Tree = v.Tree }); done() }
+	r.problems = func(ps []problem.Problem) { set(func() { p.Problems = append(p.Problems, ps...) }) }
+	r.alive = func() {}
 	if cloud, err := newCloud(ctx); err == nil {
 		g.run("discover", func(ctx context.Context) error {
 			// Only what the host knows of itself is waited for.
-			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(c.IMDS), LocalAddr: c.LocalAddr}, latest.Tee[identity.Identity](pl.identity.Put))
+			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(c.IMDS), LocalAddr: c.LocalAddr}, r.identity.Put)
 		})
 	}
-	runSources(g, c, nil, pl.agent.Put, func(lists []tasks.Containers) {
-		pl.lists.Put(lists)
-		if v := lists[0]; !v.Complete && len(v.Problems) > 0 {
-			b.tasks(report.Tasks{Problems: v.Problems})
-			done()
-		}
-	})
-	g.run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir}, latest.Tee[certs.Inventory](b.certs, pl.certs.Put))
-	})
-	g.run("probe", func(ctx context.Context) error {
-		return probe.Run(ctx, probe.Options{}, wanted.C(), pl.reach.Put)
-	})
-	g.run("plan", func(ctx context.Context) error {
-		return pl.run(ctx, wanted.Put, func(t nginx.Tree) { p.Tree = t; done() }, func(t route.Table) { p.Table = t }, b.tasks, func([]string) {})
-	})
+	r.run(g, a, c, saved.Read(statePath(c, saved.FileName), a.o.Log))
 	_ = g.wait() // a source that fails says so in its problems
-	s := b.read()
-	p.Problems = append(p.Problems, s.Tasks.Problems...)
-	p.Problems = append(p.Problems, s.Certs.Problems...)
+	p.Problems = append(append(p.Problems, running...), pairs...)
 }

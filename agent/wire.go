@@ -5,10 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
@@ -17,18 +14,13 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
-	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
-	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
-	"github.com/nagaya-ecs/nagaya/nginx"
-	"github.com/nagaya-ecs/nagaya/nginx/install"
-	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // The functions here translate the configuration into the options of the stages.
@@ -90,84 +82,6 @@ func (a *agent) publishOptions(c config.Config, who <-chan identity.Identity) pu
 	return o
 }
 
-// nginxSettings is how nginx's configuration is written. nginx's own directories lie in nagaya's.
-func nginxSettings(c config.Config) nginx.Settings {
-	s := nginx.Settings{
-		HTTPPort: uint16(c.Nginx.HTTPPort), HTTPSPort: uint16(c.Nginx.HTTPSPort),
-		IPv6: c.Nginx.IPv6 && hostHasIPv6(), HTTP2: c.Nginx.HTTP2, HTTP3: c.Nginx.HTTP3,
-		ProxyProtocol: c.Nginx.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: c.Nginx.UpstreamCA, User: workerUser(c.Nginx),
-		StateDir: nginxState(c), RunDir: filepath.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
-		AccessLog: c.Nginx.AccessLog, LogFormat: c.Nginx.LogFormat, LogEscape: c.Nginx.LogEscape, Stderr: toStdout(c), DefaultRoot: c.Nginx.DefaultRoot, SnippetDir: c.Nginx.SnippetDir, HtpasswdDir: c.Nginx.HtpasswdDir,
-		TrustedProxies: c.Nginx.TrustedProxies, ShutdownTimeout: c.Nginx.ShutdownTimeout,
-	}
-	switch {
-	case s.AccessLog == "off":
-	case toStdout(c):
-		s.AccessLog = install.StdoutPath
-	default:
-		s.AccessLog = filepath.Join(c.LogDir, s.AccessLog)
-	}
-	return s
-}
-
-// nginxState is where nginx's generations are.
-func nginxState(c config.Config) string { return filepath.Join(c.StateDir, "nginx") }
-
-// toStdout reports whether nginx logs to this process's stdout and stderr: only one
-// that is this process's child can.
-func toStdout(c config.Config) bool { return c.Nginx.LogStdout && nginxMode(c) == install.Exec }
-
-func installOptions(c config.Config, build nginx.Build) install.Options {
-	s := nginxSettings(c)
-	return install.Options{
-		Mode: nginxMode(c), Unit: c.Nginx.Unit,
-		Docker: c.Docker.Host, Labels: []string{c.Nginx.ContainerLabel, nginxproxy.NginxLabel},
-		Shared: slices.DeleteFunc([]string{c.Certs.Dir, c.Nginx.SnippetDir, c.Nginx.HtpasswdDir, c.Nginx.VhostDir, c.Nginx.ConfDir},
-			func(dir string) bool { return dir == "" }),
-		Binary: c.Nginx.Binary, Build: build, StateDir: s.StateDir, RunDir: s.RunDir, LogDir: s.LogDir,
-		MaxDraining: c.Nginx.MaxDraining, StopTimeout: c.Nginx.StopTimeout, Stdout: toStdout(c),
-	}
-}
-
-// nginxMode chooses how nginx runs where that is left to us: as a unit where
-// systemd runs and has one for our files.
-func nginxMode(c config.Config) install.Mode {
-	if c.Nginx.Mode != "auto" {
-		return install.Mode(c.Nginx.Mode)
-	}
-	main := filepath.Join(nginxState(c), "current", nginx.MainFile)
-	if systemd.Booted() && strings.Contains(systemd.InstalledUnit(c.Nginx.Unit), " "+main+" ") {
-		return install.Service
-	}
-	return install.Exec
-}
-
-// workerUser chooses the user of nginx's workers; "" is the one nginx was built with.
-// Only root can choose, and this host's users are not those of a container.
-func workerUser(n config.Nginx) string {
-	switch {
-	case os.Geteuid() != 0:
-		return ""
-	case n.User != "auto":
-		return n.User
-	case n.Mode == string(install.Container):
-		return ""
-	}
-	for _, one := range []string{"nginx", "www-data"} {
-		if _, err := user.Lookup(one); err == nil {
-			return one
-		}
-	}
-	return ""
-}
-
-// hostHasIPv6 reports whether the kernel has any IPv6 address; nginx does not
-// start if it is told to listen on IPv6 where there is none.
-func hostHasIPv6() bool {
-	b, err := os.ReadFile("/proc/net/if_inet6")
-	return err == nil && len(b) > 0
-}
-
 // makeDirs makes the directories that are the agent's own. What cannot be made is
 // reported by the stages that need it.
 func (a *agent) makeDirs(c config.Config) error {
@@ -186,44 +100,7 @@ func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
 	return nil
 }
 
-// serve keeps nginx as it is wanted, once there is an nginx.
-func (a *agent) serve(ctx context.Context, c config.Config, every func() time.Duration, pl *planner, trees <-chan nginx.Tree, foreseen <-chan install.Outlook, put func(nginx.Status)) error {
-	var build nginx.Build
-	pause := retryPause
-	if nginxMode(c) == install.Container {
-		pause = time.Second // its container may come at any time
-	}
-	err := a.persist(ctx, pause, func() (err error) {
-		if build, err = install.Detect(ctx, installOptions(c, build)); err != nil {
-			put(nginx.Status{LastError: err.Error(), Problems: []problem.Problem{install.Explain(err)}})
-		}
-		return err
-	})
-	if err != nil {
-		return nil
-	}
-	pl.build.Put(build)
-	o := installOptions(c, build)
-	o.Log, o.ReloadEvery, o.Foreseen = a.o.Log, every, foreseen
-	return install.Run(ctx, o, trees, func(s nginx.Status) {
-		if s.Container != "" { // where it was, while it is looked for
-			pl.place.Put(s.Container)
-		}
-		put(s)
-	})
-}
-
-// stopNginx ends the nginx of a configuration after the last flow with it.
-func (a *agent) stopNginx(c config.Config) {
-	o := installOptions(c, nginx.Build{})
-	o.Log = a.o.Log
-	// Nothing is asked of the context: the agent's has ended.
-	if err := install.Stop(context.Background(), o); err != nil {
-		a.o.Log.Warn("nginx goes on", event.Key, event.NginxNotStopped, "err", err)
-	}
-}
-
-// retryPause is the pause between two attempts at what only an operator can correct.
+// retryPause is the pause between two attempts at what only an operator can mend.
 const retryPause = 5 * time.Second
 
 // persist tries until it succeeds. The error is that of ctx.

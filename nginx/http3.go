@@ -2,9 +2,7 @@ package nginx
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -65,33 +63,4 @@ func (t *Tree) reachHTTP3(sites []route.Site, streams []route.Stream) {
 				"ask for another port with nagaya.listen, or set nagaya.http3 to off")
 		}
 	}
-}
-
-// quicLine finds what a site's file says of HTTP/3, and at which port.
-var quicLine = regexp.MustCompile(`(?m)^\s*(?:listen (?:\S*:)?(\d{1,5}) quic\b.*|add_header Alt-Svc \D*3=\D*(\d{1,5})\D.*)\n`)
-
-// quicPorts are the ports of HTTP/3 that the tree has a file for.
-func (t Tree) quicPorts() map[string]bool {
-	ports := map[string]bool{}
-	for _, s := range t.Sites {
-		if port, is := strings.CutPrefix(s.Host, "quic:"); is {
-			ports[port] = true
-		}
-	}
-	return ports
-}
-
-// httpText is what is written of Text. A site does without HTTP/3 where the tree has
-// no file for its port, which somebody else may hold: over TCP it is served all the same.
-func (s SiteFile) httpText(open map[string]bool) string {
-	if !strings.Contains(s.Text, " quic") {
-		return s.Text
-	}
-	return quicLine.ReplaceAllStringFunc(s.Text, func(line string) string {
-		m := quicLine.FindStringSubmatch(line)
-		if open[m[1]+m[2]] {
-			return line
-		}
-		return ""
-	})
 }

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -89,7 +91,7 @@ func TestSameAddressNeedsNoReload(t *testing.T) {
 	}
 }
 
-func TestSameButServers(t *testing.T) {
+func TestSameShape(t *testing.T) {
 	b := mustBuild(debian122)
 	render := func(change func(*nestedSite)) Tree {
 		s := nestedSite{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
@@ -120,14 +122,14 @@ func TestSameButServers(t *testing.T) {
 		{"a family that looks like a server", func(s *nestedSite) { s.Family = "\n    server 10.0.0.1:80;\n" }, false},
 	} {
 		tree := render(c.change)
-		if got := tree.SameButServers(first); got != c.same || first.SameButServers(tree) != c.same {
+		if got := tree.SameShape(first); got != c.same || first.SameShape(tree) != c.same {
 			t.Errorf("%s: %v, want %v", c.name, got, c.same)
 		}
 	}
-	if first.Without("a.example.com").SameButServers(first) {
+	if first.Without("a.example.com").SameShape(first) {
 		t.Error("without a site it is the same")
 	}
-	if Render(Settings{HTTPPort: 81}, b, route.Shape{}, nil).SameButServers(Render(Settings{}, b, route.Shape{}, nil)) {
+	if Render(Settings{HTTPPort: 81}, b, route.Shape{}, nil).SameShape(Render(Settings{}, b, route.Shape{}, nil)) {
 		t.Error("with another main file it is the same")
 	}
 }
@@ -160,11 +162,11 @@ func TestTree(t *testing.T) {
 	if back := tree.With(site); back.Generation != tree.Generation || len(back.Sites) != 3 {
 		t.Error("With doubled a site")
 	}
-	again := NewTree(tree.Files())
+	again := readBack(t, tree)
 	if again.Generation != tree.Generation {
 		t.Error("a tree read back has another generation")
 	}
-	if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
+	if diff := cmp.Diff(tree.Sites, again.Sites, cmpopts.IgnoreUnexported(SiteFile{})); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]Listen{{Port: 80}, {Port: 443}}, tree.Listens()); diff != "" {
@@ -202,14 +204,34 @@ func TestQuote(t *testing.T) {
 	}
 }
 
+// readBack reads a tree from its files.
+func readBack(t *testing.T, tree Tree) Tree {
+	t.Helper()
+	again, err := ReadTree(func(path string) (string, error) {
+		for _, f := range tree.Files() {
+			if f.Path == path {
+				return f.Text, nil
+			}
+		}
+		return "", errors.New(path + " is missing")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return again
+}
+
 func TestReadBack(t *testing.T) {
 	for _, s := range scenes {
 		tree := s.render(nil)
-		again := NewTree(tree.Files())
+		again := readBack(t, tree)
 		if again.Generation != tree.Generation {
 			t.Errorf("%s: a tree read back has another generation", s.name)
 		}
-		if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
+		if diff := cmp.Diff(tree.MainFacts, again.MainFacts); diff != "" {
+			t.Errorf("%s: %s", s.name, diff)
+		}
+		if diff := cmp.Diff(tree.Sites, again.Sites, cmpopts.IgnoreUnexported(SiteFile{})); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}
 	}

@@ -94,6 +94,13 @@ type Snippet struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
+// OperatorFiles are the files of the operator's own that a rendering depends on.
+type OperatorFiles struct {
+	Snippets []Snippet
+	// Passwords are the names of the password files; never nil once they were listed.
+	Passwords []string
+}
+
 // Default returns the settings of an operator who decided nothing.
 func Default() Settings {
 	s := Settings{HTTP2: true, LogDir: "/var/log/nagaya"}.withDefaults()

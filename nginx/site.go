@@ -62,8 +62,8 @@ func upstreamName(host string, l route.Location) string {
 	return "nagaya_" + strings.ReplaceAll(host, "*", "_") + "_" + digest(at)
 }
 
-func renderSite(s Settings, b Build, n needs, site route.Site, pools route.Pools) string {
-	var t text
+// renderSite writes the part of a site that is in the http section.
+func renderSite(t *text, site route.Site, pools route.Pools) {
 	t.comment("Site " + site.Host + " of " + cut(site.Family) + ", written by nagaya.")
 	locations := slices.Clone(site.Locations)
 	slices.SortStableFunc(locations, func(a, b route.Location) int {
@@ -71,7 +71,7 @@ func renderSite(s Settings, b Build, n needs, site route.Site, pools route.Pools
 	})
 	for _, l := range locations {
 		if p := pools[site.PoolKey(l)]; len(p.Servers) > 0 {
-			upstream(&t, site.Host, l, p)
+			upstream(t, site.Host, l, p)
 		}
 	}
 	if site.TLS && site.Edge.HSTS != "" {
@@ -81,20 +81,20 @@ func renderSite(s Settings, b Build, n needs, site route.Site, pools route.Pools
 		})
 	}
 	t.block("server", nil, func() {
-		serverHead(&t, s, b, n, site)
+		serverHead(t, site)
 		root := false
 		for _, l := range locations {
 			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
-			location(&t, s, b, site, l, len(pools[site.PoolKey(l)].Servers) == 0)
+			location(t, site, l, len(pools[site.PoolKey(l)].Servers) == 0)
 		}
 		switch {
 		case len(locations) == 0:
-			t.block("location", []string{"/"}, func() { vacant(&t, s, b, site) })
+			t.block("location", []string{"/"}, func() { vacant(t, site) })
 		case !root:
-			defaultRoot(&t, s)
+			defaultRoot(t)
 		}
 		t.block("location", []string{downLocation}, func() {
-			headers(&t, s, b, site)
+			headers(t, site)
 			t.set("add_header", "Retry-After", retryAfter, "always")
 			if !slices.ContainsFunc(locations, overTLS) {
 				t.comment("Nobody took the connection, so nobody has read the request.")
@@ -102,35 +102,34 @@ func renderSite(s Settings, b Build, n needs, site route.Site, pools route.Pools
 			}
 			t.set("return", "502", downPage)
 		})
-		siteIncludes(&t, s, site)
+		siteIncludes(t, site)
 	})
-	return t.String()
 }
 
 // overTLS reports whether nginx speaks TLS to the containers of a location.
 func overTLS(l route.Location) bool { return l.Scheme == route.HTTPS || l.Scheme == route.GRPCS }
 
 // defaultRoot writes what is answered where nothing is served.
-func defaultRoot(t *text, s Settings) {
+func defaultRoot(t *text) {
 	answer := []string{"404", nothingPage}
 	switch {
-	case s.DefaultRoot == "none":
+	case t.settings.DefaultRoot == "none":
 		return
-	case s.DefaultRoot != "":
-		answer = strings.Fields(s.DefaultRoot)
+	case t.settings.DefaultRoot != "":
+		answer = strings.Fields(t.settings.DefaultRoot)
 	}
 	t.block("location", []string{"/"}, func() { t.set("return", answer...) })
 }
 
-func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
+func serverHead(t *text, site route.Site) {
 	e := site.Edge
-	https := or(e.HTTPSPort, s.HTTPSPort)
-	listen(t, s, or(e.HTTPPort, s.HTTPPort))
+	https := or(e.HTTPSPort, t.settings.HTTPSPort)
+	listen(t, or(e.HTTPPort, t.settings.HTTPPort))
 	if site.TLS {
-		listenTLS(t, s, b, n, https, asDefault(site.CatchAll)...)
+		listenTLS(t, https, asDefault(site.CatchAll)...)
 	}
-	if offersQUIC(s, b, site) {
-		listenQUIC(t, s, https, asDefault(site.CatchAll)...)
+	if t.quic {
+		listenQUIC(t, https, asDefault(site.CatchAll)...)
 	}
 	names := []string{site.Host}
 	if site.CatchAll {
@@ -142,9 +141,9 @@ func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
 		t.set("server_tokens", "on")
 	}
 	if site.TLS {
-		certificate(t, b, site)
+		certificate(t, site)
 	}
-	headers(t, s, b, site)
+	headers(t, site)
 	plain(t, site, https)
 	allow(t, e.Allow)
 	t.set("error_page", "502", "=", downLocation) // which decides about the status
@@ -153,9 +152,9 @@ func serverHead(t *text, s Settings, b Build, n needs, site route.Site) {
 
 // headers writes what clients are told in every answer. nginx inherits these lines
 // only where a location has none of its own.
-func headers(t *text, s Settings, b Build, site route.Site) {
-	if offersQUIC(s, b, site) {
-		t.set("add_header", "Alt-Svc", `h3=":`+strconv.Itoa(int(or(site.Edge.HTTPSPort, s.HTTPSPort)))+`"; ma=86400`, "always")
+func headers(t *text, site route.Site) {
+	if t.quic {
+		t.set("add_header", "Alt-Svc", `h3=":`+strconv.Itoa(int(or(site.Edge.HTTPSPort, t.settings.HTTPSPort)))+`"; ma=86400`, "always")
 	}
 	if site.TLS && site.Edge.HSTS != "" {
 		t.set("add_header", "Strict-Transport-Security", hstsVariable(site.Edge.HSTS), "always")
@@ -167,10 +166,10 @@ func headers(t *text, s Settings, b Build, site route.Site) {
 func hstsVariable(value string) string { return "$nagaya_hsts_" + digest(value) }
 
 // certificate writes what a site shows to the clients of HTTPS, and asks of them.
-func certificate(t *text, b Build, site route.Site) {
+func certificate(t *text, site route.Site) {
 	e, c := site.Edge, site.Cert
 	t.comment("Certificate " + cut(c.Name) + ", SHA-256 " + c.Fingerprint)
-	t.set("ssl_certificate", c.CertFile)
+	t.certificate(c.CertFile)
 	t.set("ssl_certificate_key", c.KeyFile)
 	if c.DHParamFile != "" {
 		t.set("ssl_dhparam", c.DHParamFile)
@@ -185,7 +184,7 @@ func certificate(t *text, b Build, site route.Site) {
 			t.set("ssl_crl", c.CRLFile)
 		}
 	}
-	if b.HTTP2Directive && e.HTTP2 != route.Unset {
+	if t.build.HTTP2Directive && e.HTTP2 != route.Unset {
 		t.set("http2", string(e.HTTP2))
 	}
 	if !site.CatchAll {
@@ -237,17 +236,17 @@ func upstream(t *text, host string, l route.Location, p route.Pool) {
 // location writes a path prefix. nginx's own prefixes know no path segments, so
 // "/app" becomes two of them: exactly "/app", and all below "/app/"; "/apple"
 // is in neither.
-func location(t *text, s Settings, b Build, site route.Site, l route.Location, isVacant bool) {
+func location(t *text, site route.Site, l route.Location, isVacant bool) {
 	at := map[route.Match][]string{
 		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
 	}[l.Match]
 	if at != nil {
-		t.block("location", at, func() { locationBody(t, s, b, site, l, isVacant, l.Path) })
+		t.block("location", at, func() { locationBody(t, site, l, isVacant, l.Path) })
 		return
 	}
 	base := strings.TrimRight(l.Path, "/")
 	if base == "" {
-		t.block("location", []string{"/"}, func() { locationBody(t, s, b, site, l, isVacant, "") })
+		t.block("location", []string{"/"}, func() { locationBody(t, site, l, isVacant, "") })
 		return
 	}
 	t.block("location", []string{"=", base}, func() {
@@ -255,33 +254,33 @@ func location(t *text, s Settings, b Build, site route.Site, l route.Location, i
 			t.comment("Relative links of a page at / are right only below a closing slash.")
 			t.condition("$nagaya_get", func() { t.set("return", "301", base+"/$is_args$args") })
 		}
-		locationBody(t, s, b, site, l, isVacant, base)
+		locationBody(t, site, l, isVacant, base)
 	})
-	t.block("location", []string{base + "/"}, func() { locationBody(t, s, b, site, l, isVacant, base+"/") })
+	t.block("location", []string{base + "/"}, func() { locationBody(t, site, l, isVacant, base+"/") })
 }
 
 // locationBody writes what happens to a request that matched at, which is empty
 // for the whole site.
-func locationBody(t *text, s Settings, b Build, site route.Site, l route.Location, isVacant bool, at string) {
+func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at string) {
 	if isVacant {
-		vacant(t, s, b, site)
+		vacant(t, site)
 		return
 	}
-	if overridden(t, s, site, l) {
+	if overridden(t, site, l) {
 		return
 	}
 	allow(t, narrower(site.Edge.Allow, l.Allow))
-	if file := authFile(s, site, l); file != "" {
+	if file := authFile(t.settings, site, l); file != "" {
 		t.set("auth_basic", realm(site.Host))
-		t.set("auth_basic_user_file", s.HtpasswdDir+"/"+file)
+		t.set("auth_basic_user_file", t.settings.HtpasswdDir+"/"+file)
 	}
 	t.set("client_max_body_size", strconv.FormatInt(l.BodySize, 10))
-	pass(t, s, site, l, at)
-	locationIncludes(t, s, site, l)
+	pass(t, site, l, at)
+	locationIncludes(t, site, l)
 }
 
 // pass writes how the request goes to the containers.
-func pass(t *text, s Settings, site route.Site, l route.Location, at string) {
+func pass(t *text, site route.Site, l route.Location, at string) {
 	to, moved := rewritten(l, at)
 	prefix := strings.TrimRight(at, "/")
 	name := upstreamName(site.Host, l)
@@ -289,7 +288,7 @@ func pass(t *text, s Settings, site route.Site, l route.Location, at string) {
 	case route.HTTP, route.HTTPS:
 		timeouts(t, "proxy", l)
 		unbuffered(t, "proxy", l)
-		verified(t, s, "proxy", l)
+		verified(t, "proxy", l)
 		if moved {
 			toUpstream(t, "proxy", prefix)
 			name += to
@@ -297,7 +296,7 @@ func pass(t *text, s Settings, site route.Site, l route.Location, at string) {
 		t.set("proxy_pass", string(l.Scheme)+"://"+name)
 	case route.GRPC, route.GRPCS:
 		timeouts(t, "grpc", l)
-		verified(t, s, "grpc", l)
+		verified(t, "grpc", l)
 		if l.Timeout > 0 {
 			t.comment("A stream's request body is open for as long as the stream.")
 			t.set("client_body_timeout", millis(l.Timeout))
@@ -353,14 +352,14 @@ func unbuffered(t *text, kind string, l route.Location) {
 }
 
 // verified writes what is asked of a container's certificate.
-func verified(t *text, s Settings, kind string, l route.Location) {
+func verified(t *text, kind string, l route.Location) {
 	if l.ServerName != "" {
 		t.set(kind+"_ssl_name", l.ServerName)
 	}
 	if l.Verify && (l.Scheme == route.HTTPS || l.Scheme == route.GRPCS) {
 		t.set(kind+"_ssl_verify", "on")
 		t.set(kind+"_ssl_verify_depth", "3")
-		t.set(kind+"_ssl_trusted_certificate", s.UpstreamCA)
+		t.set(kind+"_ssl_trusted_certificate", t.settings.UpstreamCA)
 	}
 }
 
@@ -416,8 +415,8 @@ func realm(host string) string {
 	return host
 }
 
-func vacant(t *text, s Settings, b Build, site route.Site) {
-	headers(t, s, b, site)
+func vacant(t *text, site route.Site) {
+	headers(t, site)
 	t.set("add_header", "Retry-After", retryAfter, "always")
 	t.set("return", "503", vacantPage)
 }

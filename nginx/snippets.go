@@ -49,54 +49,55 @@ func snippetName(s string) bool {
 }
 
 // includeAll includes the snippets of a directory.
-func includeAll(t *text, s Settings, dir string) {
-	for _, sn := range s.Snippets {
+func includeAll(t *text, dir string) {
+	for _, sn := range t.settings.Snippets {
 		if snippetName(sn.Name) && strings.HasPrefix(sn.Name, dir+"/") {
-			include(t, s, sn)
+			include(t, sn)
 		}
 	}
 }
 
 // includeFirst includes the first of the names that there is, if any.
-func includeFirst(t *text, s Settings, names ...string) bool {
+func includeFirst(t *text, names ...string) bool {
 	for _, name := range names {
-		i := slices.IndexFunc(s.Snippets, func(sn Snippet) bool { return sn.Name == name })
+		i := slices.IndexFunc(t.settings.Snippets, func(sn Snippet) bool { return sn.Name == name })
 		if i >= 0 && snippetName(name) {
-			include(t, s, s.Snippets[i])
+			include(t, t.settings.Snippets[i])
 			return true
 		}
 	}
 	return false
 }
 
-func include(t *text, s Settings, sn Snippet) {
+func include(t *text, sn Snippet) {
 	t.comment("content " + cut(sn.Fingerprint))
 	file := sn.Path
 	if file == "" {
-		file = path.Join(s.SnippetDir, sn.Name)
+		file = path.Join(t.settings.SnippetDir, sn.Name)
 	}
 	t.set("include", file)
+	t.facts.Snippets = append(t.facts.Snippets, file+" "+sn.Fingerprint)
 }
 
 // siteIncludes includes what the operator wrote for the server of a host.
-func siteIncludes(t *text, s Settings, site route.Site) {
-	includeFirst(t, s, siteSnippets+"/"+fileName(site.Host))
-	includeFirst(t, s, vhostSnippets+"/"+site.Host, vhostSnippets+"/default")
+func siteIncludes(t *text, site route.Site) {
+	includeFirst(t, siteSnippets+"/"+fileName(site.Host))
+	includeFirst(t, vhostSnippets+"/"+site.Host, vhostSnippets+"/default")
 }
 
 // locationIncludes includes what the operator wrote for a location.
-func locationIncludes(t *text, s Settings, site route.Site, l route.Location) {
+func locationIncludes(t *text, site route.Site, l route.Location) {
 	host := strings.TrimSuffix(fileName(site.Host), ".conf")
-	includeFirst(t, s, locationSnippets+"/"+host+".conf")
+	includeFirst(t, locationSnippets+"/"+host+".conf")
 	if p := strings.Trim(l.Path, "/"); p != "" {
-		includeFirst(t, s, locationSnippets+"/"+host+","+strings.ReplaceAll(p, "/", ",")+".conf")
+		includeFirst(t, locationSnippets+"/"+host+","+strings.ReplaceAll(p, "/", ",")+".conf")
 	}
-	includeFirst(t, s, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location", vhostSnippets+"/"+site.Host+"_location", vhostSnippets+"/default_location")
+	includeFirst(t, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location", vhostSnippets+"/"+site.Host+"_location", vhostSnippets+"/default_location")
 }
 
 // overridden includes what stands instead of nagaya's own lines of a location.
-func overridden(t *text, s Settings, site route.Site, l route.Location) bool {
-	return includeFirst(t, s, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location_override")
+func overridden(t *text, site route.Site, l route.Location) bool {
+	return includeFirst(t, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location_override")
 }
 
 // authFile is the password file of a location; empty for none.

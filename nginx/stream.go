@@ -17,36 +17,36 @@ import (
 const behindTLS = time.Hour
 
 // renderStreams writes the stream section of the main file.
-func renderStreams(t *text, s Settings, n needs) {
+func renderStreams(t *text) {
 	t.set("proxy_connect_timeout", "3s")
-	if s.AccessLog == "off" {
+	if t.settings.AccessLog == "off" {
 		t.set("access_log", "off")
 	} else {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
-		t.set("access_log", path.Join(path.Dir(s.AccessLog), "stream.log"), "nagaya")
+		t.set("access_log", path.Join(path.Dir(t.settings.AccessLog), "stream.log"), "nagaya")
 	}
-	tls(t, s, "nagaya_stream_tls")
-	if n.passed {
-		shared(t, s, n)
+	tls(t, "nagaya_stream_tls")
+	if t.needs.passed {
+		shared(t)
 	}
-	includeAll(t, s, streamSnippets)
+	includeAll(t, streamSnippets)
 	t.set("include", StreamsDir+"/*.conf")
 }
 
 // shared writes who gets the connections to the public port of HTTPS. The name
 // that a client asks for is read without opening the connection; every receiver
 // learns the client's address by the PROXY protocol.
-func shared(t *text, s Settings, n needs) {
-	hashes(t, "map", n.names)
+func shared(t *text) {
+	hashes(t, "map", t.needs.names)
 	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
 		t.set("hostnames")
-		t.set("default", "unix:"+TLSSocket(s.RunDir))
+		t.set("default", "unix:"+TLSSocket(t.settings.RunDir))
 		t.set("include", SNIDir+"/*.conf")
 	})
 	t.block("server", nil, func() {
-		listen(t, s, s.HTTPSPort)
-		if s.ProxyProtocol {
-			for _, p := range sortedPrefixes(s.TrustedProxies) {
+		listen(t, t.settings.HTTPSPort)
+		if t.settings.ProxyProtocol {
+			for _, p := range sortedPrefixes(t.settings.TrustedProxies) {
 				t.set("set_real_ip_from", p)
 			}
 		}
@@ -59,20 +59,16 @@ func shared(t *text, s Settings, n needs) {
 	t.blank()
 }
 
-// renderPassthrough writes where the TLS of a site goes, and the line of the map
-// that leads there.
-func renderPassthrough(s Settings, site route.Site, p route.Pool) (stream, sni string) {
-	var t text
-	at := passSocket(s.RunDir, site.Host)
+// renderPassthrough writes where the TLS of a site goes.
+func renderPassthrough(t *text, site route.Site, p route.Pool) {
 	t.comment("TLS of " + site.Host + " for " + cut(site.Family) + ", written by nagaya.")
 	name := poolName("tls", site.Host)
-	poolServers(&t, name, site.Passthrough.Balance, p)
+	poolServers(t, name, site.Passthrough.Balance, p)
 	t.block("server", nil, func() {
-		t.set("listen", "unix:"+at, "proxy_protocol")
+		t.socket(passSocket(t.settings.RunDir, site.Host), "proxy_protocol")
 		t.set("set_real_ip_from", "unix:")
-		poolBody(&t, name, *site.Passthrough, p)
+		poolBody(t, name, *site.Passthrough, p)
 	})
-	return t.String(), sniLine(site.Host, at)
 }
 
 // sniLine says which socket gets the connections for a host. Sites whose TLS is
@@ -80,32 +76,31 @@ func renderPassthrough(s Settings, site route.Site, p route.Pool) (stream, sni s
 func sniLine(host, socket string) string {
 	var t text
 	t.set(quote(host), "unix:"+socket)
-	return t.String()
+	return t.out.String()
 }
 
 // renderStream writes a port of its own.
-func renderStream(s Settings, st route.Stream, p route.Pool) string {
-	var t text
+func renderStream(t *text, st route.Stream, p route.Pool) {
 	t.comment("Port " + st.Listen.String() + " of " + cut(st.Family) + ", written by nagaya.")
 	name := poolName(string(st.Listen.Protocol), strconv.Itoa(int(st.Listen.Port)))
-	poolServers(&t, name, st.Balance, p)
+	poolServers(t, name, st.Balance, p)
 	t.block("server", nil, func() {
-		s.ProxyProtocol = false // it is for the public ports of HTTP and HTTPS
+		// The PROXY protocol is for the public ports of HTTP and HTTPS.
+		t.facts.Listens = append(t.facts.Listens, Listen{Port: st.Listen.Port, UDP: st.Listen.Protocol == route.UDP})
 		switch st.Listen.Protocol {
 		case route.UDP:
 			t.comment("Each worker has a queue of its own, so that a client's datagrams stay with one.")
-			listen(&t, s, st.Listen.Port, "udp", "reuseport")
+			listenPlainly(t, st.Listen.Port, "udp", "reuseport")
 		case route.TLS:
-			listen(&t, s, st.Listen.Port, "ssl")
+			listenPlainly(t, st.Listen.Port, "ssl")
 			t.comment("Certificate " + cut(st.Cert.Name) + ", SHA-256 " + st.Cert.Fingerprint)
-			t.set("ssl_certificate", st.Cert.CertFile)
+			t.certificate(st.Cert.CertFile)
 			t.set("ssl_certificate_key", st.Cert.KeyFile)
 		default:
-			listen(&t, s, st.Listen.Port)
+			listenPlainly(t, st.Listen.Port)
 		}
-		poolBody(&t, name, st.StreamOptions, p)
+		poolBody(t, name, st.StreamOptions, p)
 	})
-	return t.String()
 }
 
 func poolName(kind, of string) string {
@@ -136,11 +131,11 @@ func serverLines(t *text, servers []route.Server) {
 	sorted := slices.Clone(servers)
 	slices.SortStableFunc(sorted, func(a, b route.Server) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Weight, b.Weight)) })
 	for _, srv := range sorted {
-		args := []string{srv.Addr.String()}
+		var args []string
 		if srv.Weight > 1 {
 			args = append(args, "weight="+strconv.Itoa(min(srv.Weight, 1000)))
 		}
-		t.set("server", args...)
+		t.server(srv.Addr.String(), args...)
 	}
 }
 

@@ -1,27 +1,25 @@
 package nginx
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Tree is the text of one whole configuration. It is never changed after it was
-// made; With and Without return new ones.
+// Tree is the text of one whole configuration, and what is in it. It is never changed
+// after it was made; With and Without return new ones.
 type Tree struct {
 	// Generation names the content: equal bytes, equal generation. It is 16
 	// hexadecimal digits, or empty for the zero Tree.
 	Generation string `json:"generation"`
 	// Main is the text of nginx.conf.
-	Main string `json:"-"`
+	Main      string `json:"-"`
+	MainFacts Facts  `json:"-"`
 	// Sites are sorted by Host.
 	Sites []SiteFile `json:"-"`
 	// Problems are what could not be rendered, and why.
@@ -33,7 +31,7 @@ type Tree struct {
 	needs    needs
 }
 
-// SiteFile is the file of one site.
+// SiteFile has the files of one site.
 type SiteFile struct {
 	Host string
 	// Name is the file's base name in the directories sites, streams and sni.
@@ -46,6 +44,29 @@ type SiteFile struct {
 	Text   string
 	Stream string
 	SNI    string
+	Facts  Facts
+
+	// quicPort is the port at which Text offers HTTP/3, 0 for none; withoutQUIC is the
+	// same text without that.
+	quicPort    uint16
+	withoutQUIC string
+}
+
+// Equal reports whether two have the same files.
+func (s SiteFile) Equal(o SiteFile) bool {
+	return s.Host == o.Host && s.Name == o.Name && s.Text == o.Text && s.Stream == o.Stream && s.SNI == o.SNI
+}
+
+// Includes reports whether a file of the operator's is included in it.
+func (s SiteFile) Includes(file string) bool { return s.Facts.Includes(file) }
+
+// Wanted is the tree that nginx should serve.
+type Wanted struct {
+	Tree Tree
+	// More is true while containers are on their way, with which another tree comes soon.
+	More bool
+	// LowCredits is true while CPU credits are low, so that nginx is reloaded more rarely.
+	LowCredits bool
 }
 
 // File is one file of a tree; Path is relative to the tree's directory.
@@ -58,53 +79,19 @@ type File struct {
 const (
 	MainFile       = "nginx.conf"
 	GenerationFile = "generation.conf"
+	ManifestFile   = "manifest.json"
 	SitesDir       = "sites"
 	StreamsDir     = "streams"
 	SNIDir         = "sni"
 )
 
-// serverName finds the first name of a server, which is quoted where it is an expression.
-var (
-	serverName = regexp.MustCompile(`(?m)^\s*server_name ("(?:[^"\\]|\\.)*"|[^\s;]+)`)
-	escaped    = regexp.MustCompile(`\\(.)`)
-)
+// TreeDirs are the directories of a tree.
+var TreeDirs = []string{SitesDir, StreamsDir, SNIDir}
 
-// NewTree makes a tree of files that were read back from a disk, with paths as
-// Files gives them; others are ignored. Such a tree knows no settings, so Under
-// returns it unchanged.
-func NewTree(files []File) Tree {
-	var t Tree
-	sites := map[string]*SiteFile{}
-	for _, f := range files {
-		dir, name := path.Split(f.Path)
-		dir = strings.TrimSuffix(dir, "/")
-		if f.Path == MainFile {
-			t.Main = f.Text
-		}
-		if dir != SitesDir && dir != StreamsDir && dir != SNIDir {
-			continue
-		}
-		s := sites[name]
-		if s == nil {
-			s = &SiteFile{Host: strings.Replace(strings.TrimSuffix(name, ".conf"), "~", ":", 1), Name: name}
-			sites[name] = s
-		}
-		switch dir {
-		case SitesDir:
-			s.Text = f.Text
-			if m := serverName.FindStringSubmatch(f.Text); m != nil && m[1] != nobody {
-				s.Host = escaped.ReplaceAllString(strings.Trim(m[1], `"`), "$1")
-			}
-		case StreamsDir:
-			s.Stream = f.Text
-		case SNIDir:
-			s.SNI = f.Text
-		}
-	}
-	for _, s := range sites {
-		t.Sites = append(t.Sites, *s)
-	}
-	return t.sealed()
+// IsGeneration reports whether a text has the form of a Tree's Generation.
+func IsGeneration(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 8 && s == strings.ToLower(s)
 }
 
 // sealed returns the tree with its sites in order and its generation computed.
@@ -164,25 +151,31 @@ func (t Tree) Under(dir string) Tree {
 	if s.AccessLog != "off" {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
-	t.Sites = slices.Clone(t.Sites)
-	for i := range t.Sites {
-		// The sockets behind a public port that is shared are named in sites' files too.
-		f := &t.Sites[i]
-		for _, text := range []*string{&f.Text, &f.Stream, &f.SNI} {
-			*text = strings.ReplaceAll(*text, "unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/")
-		}
-	}
+	// The sockets behind a public port that is shared are named in sites' files too.
+	t = t.replaced(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/"))
 	t.settings = s
-	t.Main = renderMain(s, t.build, t.needs)
+	t.Main, t.MainFacts = t.write(renderMain)
 	return t.sealed()
 }
 
+// replaced returns the tree with something in its sites' texts replaced.
+func (t Tree) replaced(r *strings.Replacer) Tree {
+	t.Sites = slices.Clone(t.Sites)
+	for i := range t.Sites {
+		f := &t.Sites[i]
+		for _, text := range []*string{&f.Text, &f.withoutQUIC, &f.Stream, &f.SNI} {
+			*text = r.Replace(*text)
+		}
+	}
+	return t
+}
+
 // Files returns every file of the tree, the main file first. The generation
-// has a file of its own, because it is computed over all the others.
+// has a file of its own, because it is computed over all the others but the manifest.
 func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
-	fs := []File{{MainFile, t.Main}, {GenerationFile, g.String()}}
+	fs := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.manifest()}}
 	open := t.quicPorts()
 	for _, s := range t.Sites {
 		for _, f := range []File{{SitesDir, s.httpText(open)}, {StreamsDir, s.Stream}, {SNIDir, s.SNI}} {
@@ -194,97 +187,33 @@ func (t Tree) Files() []File {
 	return fs
 }
 
-// String returns all files one after the other, for people to read.
+// String returns all files but the manifest one after the other, for people to read.
 func (t Tree) String() string {
 	var b strings.Builder
 	for _, f := range t.Files() {
-		fmt.Fprintf(&b, "# file: %s\n%s\n", f.Path, f.Text)
+		if f.Path != ManifestFile {
+			fmt.Fprintf(&b, "# file: %s\n%s\n", f.Path, f.Text)
+		}
 	}
 	return b.String()
 }
 
-// Listen is one public port of a tree.
-type Listen struct {
-	Port uint16
-	UDP  bool
-	// Site is the SiteFile.Host that asks for it; empty for the main file. A port of
-	// HTTP/3 is asked for by the file of that port, for all its sites.
-	Site string
-}
-
-var listenLine = regexp.MustCompile(`(?m)^\s*listen (?:\S*:)?(\d{1,5})([ ;].*)$`)
-
-// Listens returns the public ports of the tree, sorted, once for each site that asks
-// for them: those that a site shares with the main file are the main file's. What
-// the operator's snippets listen on is not among them.
-func (t Tree) Listens() []Listen {
-	seen := map[Listen]bool{}
-	var all []Listen
-	add := func(site, text string) {
-		for _, m := range listenLine.FindAllStringSubmatch(text, -1) {
-			p, err := strconv.ParseUint(m[1], 10, 16)
-			if err != nil {
-				continue
-			}
-			quic := strings.HasPrefix(m[2], " quic")
-			l := Listen{Port: uint16(p), UDP: quic || strings.Contains(m[2], " udp")}
-			if at := portFile("quic", l.Port); quic && site != at {
-				continue
-			}
-			shared := seen[l]
-			if l.Site = site; !shared && !seen[l] {
-				seen[l] = true
-				all = append(all, l)
-			}
+// quicPorts are the ports of HTTP/3 that the tree has a file for.
+func (t Tree) quicPorts() map[string]bool {
+	ports := map[string]bool{}
+	for _, s := range t.Sites {
+		if strings.HasPrefix(s.Host, "quic:") {
+			ports[s.Host] = true
 		}
 	}
-	add("", t.Main)
-	for _, s := range t.Sites {
-		add(s.Host, s.Text)
-		add(s.Host, s.Stream)
-	}
-	slices.SortFunc(all, func(a, b Listen) int {
-		return cmp.Or(cmp.Compare(a.Port, b.Port), strings.Compare(a.Site, b.Site))
-	})
-	return all
+	return ports
 }
 
-// Servers returns the addresses behind every site, as "HOST ADDRESS", sorted.
-func (t Tree) Servers() []string {
-	var all []string
-	for _, s := range t.Sites {
-		for _, text := range []string{s.Text, s.Stream} {
-			for line := range strings.Lines(text) {
-				line, is := strings.CutPrefix(strings.TrimLeft(line, " "), "server ")
-				if at := strings.IndexAny(line, " ;"); is && at > 0 && line[:at] != "{" {
-					all = append(all, s.Host+" "+line[:at])
-				}
-			}
-		}
+// httpText is what is written of Text. A site does without HTTP/3 where the tree has
+// no file for its port, which another process may hold: over TCP it is served all the same.
+func (s SiteFile) httpText(open map[string]bool) string {
+	if s.quicPort != 0 && !open[portFile("quic", s.quicPort)] {
+		return s.withoutQUIC
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// upstreamServers are the lines of one upstream that serverLines writes: addresses that
-// are addresses, never names, and weights within nginx's bounds. Nothing else in
-// a tree can look like them, as no word can end its line.
-var upstreamServers = regexp.MustCompile(`(?m)(?:^    server (?:[0-9.]+|\[[0-9a-f:.]+\]):\d{1,5}(?: weight=\d{1,4})?;\n)+`)
-
-// SameButServers reports whether two trees differ in nothing but which addresses are
-// behind their sites and streams, and with which weights: nginx accepts the one if it
-// accepts the other. Where there were some and are none, or the other way
-// round, more than that differs.
-func (t Tree) SameButServers(o Tree) bool {
-	if t.Main != o.Main {
-		return false
-	}
-	return slices.EqualFunc(t.Sites, o.Sites, func(a, b SiteFile) bool {
-		return a.Host == b.Host && a.Name == b.Name && a.SNI == b.SNI && sameButServers(a.Text, b.Text) && sameButServers(a.Stream, b.Stream)
-	})
-}
-
-func sameButServers(a, b string) bool {
-	const some = "    server;\n"
-	return a == b || upstreamServers.ReplaceAllLiteralString(a, some) == upstreamServers.ReplaceAllLiteralString(b, some)
+	return s.Text
 }

@@ -183,3 +183,6 @@ func short(d time.Duration) string {
 		return fmt.Sprintf("%dd", int(d.Hours())/24)
 	}
 }
+
+// Low reports whether the balance is known to be less than an hour's earnings.
+func (r Report) Low() bool { return r.Burstable && r.Known && r.Balance < r.EarnPerHour }

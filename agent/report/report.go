@@ -13,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -91,4 +92,15 @@ func (s Status) Severe() (severe, all int) {
 		}
 	}
 	return severe, len(s.Problems)
+}
+
+// CountTasks counts what runs in a snapshot.
+func CountTasks(s tasks.Snapshot) Tasks {
+	r := Tasks{At: s.At, Complete: s.Complete, ECSAgent: s.ECSAgent, Batches: len(s.Batches()), Problems: s.Problems}
+	for _, c := range s.Containers {
+		if c.Origin == tasks.Local && c.State == tasks.Running {
+			r.Running++
+		}
+	}
+	return r
 }

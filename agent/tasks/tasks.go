@@ -18,6 +18,10 @@ type Snapshot struct {
 	// Complete is false until every source has listed once: then "no containers"
 	// means "unknown", and nothing may be taken away because of it.
 	Complete bool `json:"complete"`
+	// ECSAgent is true while the ECS agent answers. Heard is true once every source has
+	// been asked, whether it answered or not.
+	ECSAgent bool `json:"-"`
+	Heard    bool `json:"-"`
 	// Containers are sorted by ID.
 	Containers []Container `json:"containers"`
 	// Problems are those of all sources, sorted.

@@ -1,0 +1,20 @@
+package route
+
+import (
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+)
+
+// Configured returns the options of a configuration, in which a grace period of 0 is none,
+// while here it is the default.
+func Configured(c config.Config) Options {
+	o := Options{
+		Grace: c.Routes.Grace, Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+		DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
+	}
+	if o.Grace == 0 {
+		o.Grace = -time.Nanosecond
+	}
+	return o
+}

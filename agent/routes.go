@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/files"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/tasks/join"
+	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/plan"
+	"github.com/nagaya-ecs/nagaya/nginx/runtime"
+	"github.com/nagaya-ecs/nagaya/nginx/snippets"
+)
+
+// routing is the part of the flow from what runs here to what nginx should serve. The
+// agent and a preview share it.
+type routing struct {
+	// From outside of it.
+	identity   *latest.Slot[identity.Identity]
+	build      *latest.Slot[nginx.Build]
+	container  *latest.Slot[string]
+	lowCredits *latest.Slot[bool]
+
+	// What it makes.
+	snapshot func(tasks.Snapshot)
+	certs    func(certs.Inventory)
+	offer    func(nginx.Offer)
+	wanted   func(nginx.Wanted)
+	problems func([]problem.Problem)
+	alive    func()
+}
+
+func newRouting() *routing {
+	return &routing{
+		identity: latest.New[identity.Identity](), build: latest.New[nginx.Build](),
+		container: latest.New[string](), lowCredits: latest.New[bool](),
+	}
+}
+
+// run starts its stages. before is the table of an earlier flow or agent.
+func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
+	var (
+		lists     = latest.New[[]tasks.Containers]()
+		ecs       = latest.New[tasks.Agent]()
+		snapshots = latest.New[tasks.Snapshot]()
+		pairs     = latest.New[certs.Inventory]()
+		own       = latest.New[nginx.OperatorFiles]()
+		probes    = latest.New[[]route.Probe]()
+		reach     = latest.New[route.Reach]()
+		sources   = join.Inputs{Lists: lists.C()}
+	)
+	if c.ECS.AgentURL != "" {
+		sources.Agent = ecs.C()
+	}
+	runSources(g, c, a.o.Log, ecs.Put, lists.Put)
+	g.run("tasks", func(ctx context.Context) error {
+		return join.Run(ctx, sources, latest.Tee(r.snapshot, snapshots.Put))
+	})
+	g.run("certificates", func(ctx context.Context) error {
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
+	})
+	g.run("snippets", func(ctx context.Context) error {
+		o := snippetOptions(c)
+		o.Log = a.o.Log
+		return snippets.Watch(ctx, o, own.Put)
+	})
+	g.run("probe", func(ctx context.Context) error {
+		return probe.Run(ctx, probe.Options{Log: a.o.Log}, probes.C(), reach.Put)
+	})
+	g.run("plan", func(ctx context.Context) error {
+		return plan.Run(ctx, planOptions(c, before), plan.Inputs{
+			Snapshots: snapshots.C(), Identity: r.identity.C(), Certs: pairs.C(), Reach: reach.C(),
+			Build: r.build.C(), Container: r.container.C(), Files: own.C(), LowCredits: r.lowCredits.C(),
+		}, plan.Outputs{Probes: probes.Put, Offer: r.offer, Wanted: r.wanted, Problems: r.problems, Alive: r.alive})
+	})
+}
+
+func snippetOptions(c config.Config) snippets.Options {
+	return snippets.Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
+}
+
+func planOptions(c config.Config, before route.Table) plan.Options {
+	how, settings := runtime.Configured(c)
+	o := plan.Options{
+		Route: route.Configured(c), Labels: labels.Configured(c.Routes), Foreign: nginxproxy.Reader(c.Routes.ShareHosts), Settings: settings, HostAuth: c.Nginx.HostAuth, Previous: before,
+		Container: how.Mode == runtime.Container, Engine: c.Docker.Host,
+	}
+	if how.Mode == runtime.Exec { // in the same container, if in any
+		o.Own = discover.OwnContainer()
+	}
+	return o
+}

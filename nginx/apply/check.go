@@ -1,0 +1,93 @@
+package apply
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// checkPrefix begins the names of the directories of checks.
+const checkPrefix = "nagaya-check-"
+
+// Check is Run up to the swap: it tests a tree in a directory of its own and
+// returns everything that would be a problem, the tree's own problems
+// included. It touches nothing of a running nginx and needs no root, though
+// without it ports below 1024 and private keys may be out of reach, which is a
+// problem of its own. The error says why nginx could not be asked.
+func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("nginx check: %w", err)
+	}
+	instance := o.Runtime.Find(ctx)
+	scratch, err := os.MkdirTemp(instance.Scratch, checkPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", diskFault("making a directory", cmp.Or(instance.Scratch, os.TempDir()), err))
+	}
+	defer os.RemoveAll(scratch)
+	st := &store{dir: scratch}
+	if err := st.prepare(filepath.Join(scratch, "run"), filepath.Join(scratch, "log")); err != nil {
+		return nil, fmt.Errorf("nginx check: %w", err)
+	}
+	problems := slices.Clone(tree.Problems)
+	unbound := false
+	t := tester{runtime: o.Runtime, store: st, limit: o.Limits.Test, ignore: func(reason string) bool {
+		// nginx binds the ports after it has read everything.
+		forbidden := os.Geteuid() != 0 && nginx.BindForbidden(reason)
+		unbound = unbound || forbidden
+		return forbidden
+	}}
+	none := func(nginx.SiteFile) (nginx.SiteFile, bool) { return nginx.SiteFile{}, false }
+	proved, err := prover{try: t.try, lastGood: none}.prove(ctx, tree.Under(scratch))
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		problems = append(problems, ProblemOf(refusalFault(no.reason, o.Dirs.State)))
+	case err != nil:
+		return problems, fmt.Errorf("nginx check: %w", err)
+	}
+	for _, q := range proved.refused {
+		problems = append(problems, quarantineProblem(q))
+	}
+	if unbound {
+		problems = append(problems, problem.Problem{
+			Code: "check-incomplete", Severity: problem.Warning, Subject: "nginx",
+			Text: "the ports below 1024 could not be tried, because this is not root",
+			Hint: "run the check as root, or with CAP_NET_BIND_SERVICE",
+		})
+	}
+	problems = append(problems, portProblems(instance, tree)...)
+	problem.Sort(problems)
+	return problems, nil
+}
+
+// removeOldChecks removes what checks left that were killed.
+func removeOldChecks(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, checkPrefix+"*")) // the pattern is well-formed
+	for _, d := range left {
+		if info, err := os.Stat(d); err == nil && time.Since(info.ModTime()) > time.Hour {
+			os.RemoveAll(d)
+		}
+	}
+}
+
+// portProblems names the ports that others than nginx hold.
+func portProblems(i nginx.Instance, tree nginx.Tree) (out []problem.Problem) {
+	for _, l := range tree.Listens() {
+		pids, held := holders(i.Net, l)
+		// Without root only the user's own sockets can be seen.
+		unseen := len(pids) == 0 && i.Master != 0
+		if held && !unseen && !slices.Contains(pids, i.Master) {
+			out = append(out, ProblemOf(portInUse(l, pids)))
+		}
+	}
+	return out
+}

@@ -1,0 +1,218 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// converge makes nginx run and serve what is wanted.
+func (a *applier) converge(ctx context.Context) error {
+	if a.master.pid != 0 && !a.o.Runtime.Workers(a.master.pid).Alive {
+		a.master.forget()
+	}
+	if err := a.store.prepare(a.o.Dirs.Run, a.o.Dirs.Log); err != nil {
+		return err
+	}
+	if a.master.pid == 0 {
+		a.master.find(ctx)
+		a.restoreBeforeStart()
+		if gen := a.store.current(); gen != "" {
+			if done, err := a.resume(ctx, gen); done {
+				return err
+			}
+		}
+	}
+	if err := a.reopenSockets(ctx); err != nil {
+		return err
+	}
+	if a.wanted == nil {
+		if a.stale && a.master.pid != 0 && a.live != nil {
+			return a.reload(ctx, *a.live)
+		}
+		return nil
+	}
+	return a.apply(ctx, *a.wanted)
+}
+
+// resume starts nginx with the generation on the disk, so that services are
+// served before it is known what runs. done is true when there is nothing
+// more to be tried in this pass.
+func (a *applier) resume(ctx context.Context, gen string) (done bool, err error) {
+	err = a.start(ctx, gen)
+	if err == nil {
+		a.recall(gen)
+		return false, nil
+	}
+	a.log.Log(ctx, a.report.failed(err), "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
+	tree, readErr := a.store.read(gen)
+	inUse := errors.Is(err, errPortInUse)
+	if inUse && readErr == nil && len(a.blocked(tree)) > 0 {
+		inUse = false // the port is one site's; the others need not wait for it
+	}
+	if a.wanted != nil {
+		return inUse && a.wanted.Generation == gen, err
+	}
+	if inUse {
+		return true, err
+	}
+	if readErr == nil {
+		// A file outside, such as a certificate, may have gone: save the other sites.
+		if err = a.apply(ctx, tree); err == nil || ctx.Err() != nil {
+			return true, err
+		}
+	}
+	for _, older := range a.store.whole(gen) {
+		a.log.Warn("nginx is started with an older generation", event.Key, event.NginxRolledBack, "generation", older, "err", err)
+		if err := a.store.swap(older); err != nil {
+			return true, err
+		}
+		if a.start(ctx, older) == nil {
+			a.recall(older)
+			return true, nil
+		}
+	}
+	return true, errors.Join(err, a.store.swap(gen))
+}
+
+// apply makes nginx serve a tree, or as much of it as nginx accepts.
+//
+// nginx's master reads a configuration whole before it changes anything, and goes on
+// with the one before if it refuses it. So a tree is loaded without nginx -t before,
+// which would read the same twice, unless the operator's own files in it have
+// changed, whose directives may do anything. A tree that is refused is tested then, to
+// find the site at fault.
+func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
+	suspects := len(a.quarantine.sites)
+	a.retryQuarantine(time.Now())
+	tree := a.quarantine.apply(wanted)
+	suspects -= len(a.quarantine.sites)
+	tree = a.withoutBlocked(tree)
+	serving := ""
+	if a.master.pid != 0 {
+		serving = a.client.generation(ctx)
+	}
+	if a.serves(serving, tree) {
+		a.report.status.Settled = true
+		return nil
+	}
+	defer a.store.unstage()
+	if suspects == 0 && a.mayLoad(serving, tree) {
+		err := a.install(ctx, tree)
+		a.report.status.Settled = err == nil
+		if !errors.Is(err, errRefused) {
+			return err
+		}
+	}
+	proved, err := prover{try: a.tester().try, lastGood: a.lastGood}.prove(ctx, tree)
+	var no *refusal
+	switch {
+	case errors.As(err, &no):
+		return refusalFault(no.reason, a.o.Dirs.State)
+	case err != nil:
+		return err
+	}
+	a.refuse(proved.refused...)
+	if a.serves(serving, proved.tree) {
+		a.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", serving, "quarantined", len(a.quarantine.sites))
+		a.report.status.Settled = true
+		return nil
+	}
+	err = a.install(ctx, proved.tree)
+	a.report.status.Settled = err == nil
+	return err
+}
+
+// mayLoad reports whether the master may be the judge of a tree: it runs, serves what
+// it should, and the operator's own files are those of what it serves.
+func (a *applier) mayLoad(serving string, tree nginx.Tree) bool {
+	return a.master.pid != 0 && !a.stale && a.live != nil && a.live.Generation == serving && slices.Equal(a.live.Snippets(), tree.Snippets())
+}
+
+// serves reports whether nginx serves that tree, where serving is what it says that it
+// serves, and will go on with it when it reads its files again.
+func (a *applier) serves(serving string, tree nginx.Tree) bool {
+	if serving != tree.Generation || a.stale {
+		return false
+	}
+	if a.live != nil && a.live.Generation == serving {
+		return true // its files are checked apart
+	}
+	if a.store.current() != serving {
+		return false
+	}
+	a.setLive(tree)
+	a.stale = a.checkFiles(time.Now())
+	return !a.stale
+}
+
+// install makes a tree the current generation and has nginx load it. If nginx does
+// not, the generation of before is the current one again.
+func (a *applier) install(ctx context.Context, tree nginx.Tree) error {
+	before := a.store.current()
+	if before != tree.Generation {
+		if err := a.store.stage(tree); err != nil {
+			return err
+		}
+		if err := a.store.commit(tree.Generation); err != nil {
+			return err
+		}
+		if err := a.store.swap(tree.Generation); err != nil {
+			return err
+		}
+	}
+	var err error
+	if a.master.pid == 0 {
+		err = a.start(ctx, tree.Generation)
+	} else {
+		err = a.reload(ctx, tree)
+	}
+	if err != nil {
+		// When the agent is told to end, nginx may be reading the files at this moment,
+		// and going back would give it half of each. The next agent looks again.
+		if before != tree.Generation && ctx.Err() == nil {
+			err = errors.Join(err, a.rollBack(ctx, before))
+		}
+		return err
+	}
+	a.setLive(tree)
+	a.store.sweep(tree.Generation, before)
+	return nil
+}
+
+// rollBack makes the generation of before the current one again. An nginx that has not
+// refused may still load what it was told to, or has loaded what never answers: it is
+// told to load the one of before, and its answer is not waited for.
+func (a *applier) rollBack(ctx context.Context, before string) error {
+	if err := a.store.swap(before); err != nil {
+		return err
+	}
+	if before == "" || a.master.pid == 0 || !a.o.Runtime.Workers(a.master.pid).Alive {
+		return nil
+	}
+	a.master.pileup = true
+	return a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload)
+}
+
+// lastGood returns the file of a site that nginx serves now, if it is another one.
+func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
+	tree, err := a.treeOf(a.store.current())
+	if err != nil {
+		return nginx.SiteFile{}, false
+	}
+	good, ok := tree.Site(site.Host)
+	return good, ok && !good.Equal(site)
+}
+
+// treeOf returns the tree of a generation, from the disk only where it is not the live
+// one: this is asked in every pass.
+func (a *applier) treeOf(gen string) (nginx.Tree, error) {
+	if a.live != nil && a.live.Generation == gen {
+		return *a.live, nil
+	}
+	return a.store.read(gen)
+}

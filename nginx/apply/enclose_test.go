@@ -1,0 +1,59 @@
+package apply
+
+import (
+	"context"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// accounts is a Runtime of which only the instance is known.
+type accounts struct{ i nginx.Instance }
+
+func (a accounts) Find(context.Context) nginx.Instance           { return a.i }
+func (accounts) Start(context.Context) (int, error)              { panic("it runs") }
+func (accounts) Signal(context.Context, int, nginx.Signal) error { panic("it is not told anything") }
+
+func (accounts) Workers(int) nginx.Workers { panic("they are not asked for") }
+
+func (accounts) Watch(int) (<-chan struct{}, func())                     { panic("it is not watched") }
+func (accounts) Command(context.Context, ...string) (string, int, error) { panic("nothing is run") }
+
+// The directory of the sockets is open to nginx as long as it may write there itself,
+// whoever it is in its container.
+func TestEncloseForNginxInAContainer(t *testing.T) {
+	testenv.NeedRoot(t)
+	for _, row := range []struct {
+		name           string
+		owner          int
+		master, worker int
+		mode           os.FileMode
+		group          uint32
+	}{
+		{name: "root's, with workers of a user", master: 0, worker: 101, mode: 0o710, group: 4321},
+		{name: "a user's, whose directory it is", owner: 101, master: 101, worker: 101, mode: 0o710, group: 4321},
+		{name: "a user's, whose group may write", master: 101, worker: 101, mode: 0o730, group: 4321},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			o := Options{Dirs: nginx.Dirs{State: "/state", Run: t.TempDir()}}
+			if err := os.Chown(o.Dirs.Run, row.owner, -1); err != nil {
+				t.Fatal(err)
+			}
+			o.Runtime = accounts{nginx.Instance{
+				Master:        1,
+				MasterAccount: &nginx.Account{UID: row.master, GID: 4321}, WorkerAccount: &nginx.Account{UID: row.worker, GID: 4321},
+			}}
+			newApplier(o, nil).enclose(t.Context())
+			info, err := os.Stat(o.Dirs.Run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if gid := info.Sys().(*syscall.Stat_t).Gid; gid != row.group || info.Mode().Perm() != row.mode {
+				t.Errorf("group %d and mode %o, want %d and %o", gid, info.Mode().Perm(), row.group, row.mode)
+			}
+		})
+	}
+}

@@ -1,0 +1,155 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// pollEvery is how often nginx is asked once a reload may be over. Until then
+// it needs the processor itself.
+const pollEvery = 5 * time.Millisecond
+
+// start starts nginx with the current generation and waits for its answer.
+func (a *applier) start(ctx context.Context, gen string) error {
+	began := time.Now()
+	pid, err := a.o.Runtime.Start(ctx)
+	if err != nil {
+		return a.startFault(ctx, gen, err)
+	}
+	a.master.follow(pid, began)
+	a.master.find(ctx)
+	if err := a.confirm(ctx, &loading{gen: gen}); err != nil {
+		return err
+	}
+	a.loaded(ctx, "nginx started", event.NginxStarted, gen, began)
+	return nil
+}
+
+// startFault finds out why nginx did not start: a port that another process holds, or
+// a configuration that nginx refuses, else what the start said.
+func (a *applier) startFault(ctx context.Context, gen string, err error) error {
+	if tree, readErr := a.treeOf(gen); readErr == nil {
+		if f := a.portFault(tree); f != nil {
+			return f
+		}
+	}
+	if reason, testErr := a.tester().test(ctx, a.store.generation(gen)); testErr == nil && reason != "" {
+		return refusalFault(reason, a.o.Dirs.State)
+	}
+	return err
+}
+
+// reload has the running nginx load the current generation, which is that of the tree,
+// and waits until it answers and no old worker takes new connections.
+func (a *applier) reload(ctx context.Context, tree nginx.Tree) error {
+	began := time.Now()
+	a.o.Pacer.Loaded(began)
+	before := a.o.Runtime.Workers(a.master.pid)
+	l := &loading{gen: tree.Generation, tree: &tree, logSize: logSize(a.o.Dirs), old: slices.Concat(before.Active, before.Starting)}
+	if !a.master.pileup {
+		a.master.workerCount = len(l.old)
+	}
+	if err := a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload); err != nil {
+		return err
+	}
+	if err := a.confirm(ctx, l); err != nil {
+		a.master.pileup = true
+		return err
+	}
+	a.master.pileup = false
+	a.loaded(ctx, "nginx reloaded", event.NginxReloaded, tree.Generation, began)
+	return nil
+}
+
+func (a *applier) loaded(ctx context.Context, message, kind, gen string, began time.Time) {
+	a.report.status.Reloads++
+	a.report.status.LoadedAt = time.Now()
+	a.stale = false
+	a.guard.loaded(gen, a.o.Runtime.Workers(a.master.pid).Active)
+	a.enclose(ctx)
+	a.log.Info(message, event.Key, kind, "generation", gen, "pid", a.master.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(a.quarantine.sites))
+}
+
+// loading is a generation that nginx was told to load.
+type loading struct {
+	gen      string
+	tree     *nginx.Tree // nil for a start, which nginx -t need not judge: it runs
+	logSize  int64       // of the error log before
+	old      []int       // workers that must stop accepting
+	fresh    time.Time   // when the first new worker was seen
+	answered time.Time   // when the new generation answered first
+}
+
+// confirm waits until nginx serves the generation. A signal has no answer: where the
+// generation does not answer in time, nginx -t is asked whether nginx refuses it.
+func (a *applier) confirm(ctx context.Context, l *loading) error {
+	began := time.Now()
+	limit := time.NewTimer(a.o.Limits.Confirm)
+	defer limit.Stop()
+	test := time.NewTimer(max(a.o.Limits.Answer, 4*a.master.usual))
+	defer test.Stop()
+	poll := time.NewTimer(a.master.usual / 2)
+	defer poll.Stop()
+	for {
+		select {
+		case <-a.master.ended:
+			return diedFault("nginx (process %d) ended while it loaded generation %s", a.master.pid, l.gen)
+		case <-limit.C:
+			return a.silentFault(l)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-test.C:
+			if err := a.refusal(ctx, l); err != nil {
+				return err
+			}
+			continue
+		case <-poll.C:
+			poll.Reset(pollEvery)
+		}
+		if a.oldAccept(l) || a.client.generation(ctx) != l.gen {
+			continue
+		}
+		if l.answered.IsZero() {
+			l.answered = time.Now()
+		}
+		if !a.master.pileup || a.loadedOnce(l) {
+			a.master.usual = min(time.Since(began), time.Second)
+			return nil
+		}
+	}
+}
+
+// refusal asks nginx -t whether it refuses what the master was told to load; nil if not.
+func (a *applier) refusal(ctx context.Context, l *loading) error {
+	if l.tree == nil {
+		return nil
+	}
+	reason, err := a.tester().test(ctx, a.store.generation(l.gen))
+	if err != nil || reason == "" {
+		return nil
+	}
+	return refusalFault(reason, a.o.Dirs.State)
+}
+
+// silentFault says why a generation that nginx -t accepts does not answer.
+func (a *applier) silentFault(l *loading) error {
+	if l.tree != nil {
+		if f := a.portFault(*l.tree); f != nil {
+			return f
+		}
+	}
+	reason := masterMessage(a.o.Dirs, a.master.pid, l.logSize)
+	if reason == "" {
+		reason = fmt.Sprintf("the new generation did not answer within %v", a.o.Limits.Confirm)
+	}
+	return &nginx.Fault{Problem: problem.Problem{
+		Code: "reload-refused", Text: "nginx did not load the new configuration: " + reason,
+		Hint: "nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)",
+	}}
+}

@@ -1,0 +1,56 @@
+package apply
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// maxLogTail bounds what is read of the error log, in bytes.
+const maxLogTail = 64 << 10
+
+// logSize returns the size of the error log.
+func logSize(dirs nginx.Dirs) int64 {
+	info, err := os.Stat(nginx.ErrorLog(dirs.Log))
+	if dirs.Log == "" || err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// masterMessage returns the last "[emerg]" message that the master has written into the
+// error log since it had that size; "" if there is none. It is for people alone: nothing
+// is decided by it. Clients' words are in the lines of workers, whose process numbers are others.
+func masterMessage(dirs nginx.Dirs, master int, since int64) string {
+	if dirs.Log == "" {
+		return ""
+	}
+	f, err := os.Open(nginx.ErrorLog(dirs.Log))
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	size := logSize(dirs)
+	if size < since {
+		since = 0 // it was rotated
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, max(since, size-maxLogTail), maxLogTail))
+	if err != nil {
+		return ""
+	}
+	last := ""
+	for line := range strings.Lines(string(b)) {
+		const date = len("2006/01/02 15:04:05 ")
+		if len(line) < date {
+			continue
+		}
+		// ngx_log_error_core: date, [level], process#thread.
+		if message, ok := strings.CutPrefix(line[date:], fmt.Sprintf("[emerg] %d#%d: ", master, master)); ok {
+			last = nginx.Printable(strings.TrimSuffix(message, "\n"))
+		}
+	}
+	return last
+}

@@ -1,0 +1,22 @@
+package apply
+
+import "testing"
+
+// A worker that was still on its way when nginx was told to reload has the old
+// configuration too, and takes connections until it is told to go.
+func TestReloadRightAfterTheStart(t *testing.T) {
+	for range 3 {
+		r := newRig(t)
+		r.settings.WorkerProcesses = 4
+		r.run()
+		r.serve(r.tree(site("a.test", backend(t, "one"))))
+		r.serve(r.tree(site("a.test", backend(t, "two"))))
+		for range 40 {
+			if a := r.get(r.http("a.test", "/")); a.body != "two" {
+				t.Fatalf("after the reload it answers %d %q", a.status, a.body)
+			}
+		}
+		r.crash()
+		r.stopNginx()
+	}
+}

@@ -1,0 +1,71 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// holders returns the processes that listen on a port in the network of a /proc/PID/net,
+// as far as they can be seen; held is true if there is any.
+func holders(net string, l nginx.Listen) (pids []int, held bool) {
+	inodes := proc.Listeners(net, l.Port, l.UDP)
+	return proc.Holders(inodes), len(inodes) > 0
+}
+
+// portInUse names the first of the processes that hold a port; there is none
+// where they cannot be seen.
+func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
+	kind := "TCP"
+	if l.UDP {
+		kind = "UDP"
+	}
+	who := "another process"
+	if len(pids) > 0 {
+		who = fmt.Sprintf("process %d %q", pids[0], nginx.Printable(proc.Title(pids[0])))
+	}
+	return &nginx.Fault{Err: errPortInUse, Problem: problem.Problem{
+		Code: "port-in-use", Subject: fmt.Sprintf("port %d", l.Port),
+		Text: fmt.Sprintf("%s port %d is held by %s, so nginx cannot listen on it", kind, l.Port, who),
+		Hint: "stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again",
+	}}
+}
+
+// inUse returns the faults of the ports of a tree that others than the master hold, by
+// the site that asks for them: "" is the main file. The file of a port that sites share
+// stands for them all; without that of HTTP/3 they are served over TCP.
+func (a *applier) inUse(tree nginx.Tree) map[string]*nginx.Fault {
+	faults := map[string]*nginx.Fault{}
+	for _, l := range tree.Listens() {
+		if faults[l.Site] != nil {
+			continue
+		}
+		if pids, held := holders(a.master.net, l); held && !slices.Contains(pids, a.master.pid) {
+			faults[l.Site] = portInUse(l, pids)
+		}
+	}
+	return faults
+}
+
+// blocked returns the sites of a tree that ask for a port which another process
+// holds, each with what is in its way: nginx -t does not mind.
+func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
+	faults := a.inUse(tree)
+	delete(faults, "")
+	return faults
+}
+
+// portFault returns the fault of the first port of a tree that another process holds,
+// nil if there is none.
+func (a *applier) portFault(tree nginx.Tree) error {
+	faults := a.inUse(tree)
+	for _, l := range tree.Listens() {
+		if f := faults[l.Site]; f != nil {
+			return f
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// prover finds the largest part of a tree that nginx accepts.
+type prover struct {
+	// try returns nil when nginx accepts the tree, a *refusal when it does not, and
+	// any other error when it could not be asked.
+	try func(context.Context, nginx.Tree) error
+	// lastGood returns a site's file that was accepted before.
+	lastGood func(nginx.SiteFile) (nginx.SiteFile, bool)
+}
+
+// proof is what came of it. Every site of refused is missing in tree, or there
+// with its last good file.
+type proof struct {
+	tree    nginx.Tree
+	refused []refused
+}
+
+type refused struct {
+	site   nginx.SiteFile
+	reason string
+	// good is the file that is served instead; its Host is empty if there is none.
+	good nginx.SiteFile
+}
+
+// prove tries the whole tree and, when it is refused, finds the sites at fault: those
+// without which nginx accepts it, and with which it does not. A site that nginx's message
+// names is tried first; the message alone blames nobody, as strangers' words are in it.
+func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
+	out := proof{tree: wanted}
+	named, err := p.withoutNamed(ctx, &out)
+	var no *refusal
+	switch {
+	case err == nil && len(named) == 1:
+		out.refused = named
+	case err == nil:
+		for _, r := range named {
+			if err := p.add(ctx, &out, []nginx.SiteFile{r.site}); err != nil {
+				return proof{}, err
+			}
+		}
+	case !errors.As(err, &no) || no.shared:
+		return proof{}, err
+	default:
+		// Whatever was named, nobody is blamed for it yet.
+		out = proof{tree: wanted.Without(hostsOf(wanted.Sites)...)}
+		if len(wanted.Sites) > 0 {
+			err = p.try(ctx, out.tree)
+		}
+		if err != nil {
+			return proof{}, err
+		}
+		if err := p.search(ctx, &out, wanted.Sites, no.reason); err != nil {
+			return proof{}, err
+		}
+	}
+	return out, p.restore(ctx, &out)
+}
+
+// withoutNamed tries the tree without the sites that nginx's messages name, one after
+// the other, until nginx accepts it or names none.
+func (p prover) withoutNamed(ctx context.Context, out *proof) (named []refused, err error) {
+	for {
+		err = p.try(ctx, out.tree)
+		var no *refusal
+		if err == nil || !errors.As(err, &no) {
+			return named, err
+		}
+		site, found, shared := namedSite(out.tree, no.reason)
+		if no.shared = shared; shared || !found {
+			return named, no
+		}
+		named = append(named, refused{site: site, reason: no.reason})
+		out.tree = out.tree.Without(site.Host)
+	}
+}
+
+func hostsOf(sites []nginx.SiteFile) (hosts []string) {
+	for _, s := range sites {
+		hosts = append(hosts, s.Host)
+	}
+	return hosts
+}
+
+// add brings those sites into the tree that nginx accepts together with what is there.
+func (p prover) add(ctx context.Context, out *proof, sites []nginx.SiteFile) error {
+	if len(sites) == 0 {
+		return nil
+	}
+	more := out.tree.With(sites...)
+	err := p.try(ctx, more)
+	var no *refusal
+	switch {
+	case err == nil:
+		out.tree = more
+		return nil
+	case !errors.As(err, &no):
+		return err
+	}
+	return p.search(ctx, out, sites, no.reason)
+}
+
+// search finds the sites at fault among those that nginx refuses together, by trying
+// halves of them. reason is its refusal of them all.
+func (p prover) search(ctx context.Context, out *proof, sites []nginx.SiteFile, reason string) error {
+	if len(sites) == 1 {
+		out.refused = append(out.refused, refused{site: sites[0], reason: reason})
+		return nil
+	}
+	half := len(sites) / 2
+	if err := p.add(ctx, out, sites[:half]); err != nil {
+		return err
+	}
+	return p.add(ctx, out, sites[half:])
+}
+
+// restore puts the last good files of refused sites in, where nginx still
+// accepts them.
+func (p prover) restore(ctx context.Context, out *proof) error {
+	for i, r := range out.refused {
+		good, ok := p.lastGood(r.site)
+		if !ok {
+			continue
+		}
+		better := out.tree.With(good)
+		var no *refusal
+		switch err := p.try(ctx, better); {
+		case err == nil:
+			out.tree, out.refused[i].good = better, good
+		case !errors.As(err, &no):
+			return err
+		}
+	}
+	return nil
+}
+
+// fileInMessage is the file that nginx's message is about.
+var fileInMessage = regexp.MustCompile(` in (\S+):\d+`)
+
+// namedSite finds the site that nginx's message names: by a file of the site, or a snippet
+// that the operator wrote for it. shared is true when it is a snippet of many
+// sites or of all: then no site is at fault.
+func namedSite(t nginx.Tree, reason string) (site nginx.SiteFile, found, shared bool) {
+	for _, m := range fileInMessage.FindAllStringSubmatch(reason, -1) {
+		dir, name := filepath.Split(m[1])
+		own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
+		n := 0
+		for _, s := range t.Sites {
+			if own && s.Name == name || s.Includes(m[1]) {
+				site, found = s, true
+				n++
+			}
+		}
+		if n > 1 || t.MainFacts.Includes(m[1]) {
+			return nginx.SiteFile{}, false, true
+		}
+	}
+	return site, found, false
+}
+
+// refusal is nginx -t's no, in its own words. shared is true when it is about a file
+// of many sites.
+type refusal struct {
+	reason string
+	shared bool
+}
+
+func (r *refusal) Error() string { return r.reason }
+
+// tester asks nginx -t.
+type tester struct {
+	runtime Runtime
+	store   *store
+	limit   time.Duration // for one test
+	// ignore says of a refusal that it is none; nil means never.
+	ignore func(reason string) bool
+}
+
+func (a *applier) tester() tester {
+	return tester{runtime: a.o.Runtime, store: a.store, limit: a.o.Limits.Test}
+}
+
+// try asks about a tree, which it stages.
+func (t tester) try(ctx context.Context, tree nginx.Tree) error {
+	if err := t.store.stage(tree); err != nil {
+		return err
+	}
+	reason, err := t.test(ctx, t.store.stagingPath())
+	if err == nil && reason != "" && (t.ignore == nil || !t.ignore(reason)) {
+		return &refusal{reason: reason}
+	}
+	return err
+}
+
+// test asks about the tree in a directory; reason is empty when nginx accepts it.
+func (t tester) test(ctx context.Context, dir string) (reason string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.limit)
+	defer cancel()
+	output, exit, err := t.runtime.Command(ctx, "-t", "-c", filepath.Join(dir, nginx.MainFile), "-p", t.store.dir, "-e", "stderr")
+	var f *nginx.Fault
+	switch {
+	case ctx.Err() != nil:
+		return "", &nginx.Fault{Err: ctx.Err(), Problem: problem.Problem{
+			Code: "nginx-test-timeout", Text: "nginx -t did not end within " + t.limit.String(),
+			Hint: "look for names in your snippets that take long to resolve; nginx goes on with what it has",
+		}}
+	case errors.As(err, &f):
+		return "", err
+	case err != nil:
+		return "", &nginx.Fault{Err: err, Problem: problem.Problem{
+			Code: "nginx-not-runnable", Text: "running nginx -t failed: " + nginx.Printable(err.Error()),
+			Hint: "install nginx, or correct the path of its binary",
+		}}
+	case exit == 0:
+		return "", nil
+	}
+	text := strings.ReplaceAll(output, dir+"/", "")
+	if reason = nginx.LastEmerg(text); reason == "" {
+		reason = nginx.Printable(strings.TrimSpace(text))
+	}
+	if reason == "" {
+		reason = "nginx -t failed and said nothing"
+	}
+	return reason, nil
+}

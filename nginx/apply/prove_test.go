@@ -1,0 +1,158 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+func TestProve(t *testing.T) {
+	sites := func(n int, bad ...int) nginx.Tree {
+		var tree nginx.Tree
+		for i := range n {
+			text := "fine"
+			if slices.Contains(bad, i) {
+				text = "bad"
+			}
+			host := fmt.Sprintf("s%03d.test", i)
+			tree = tree.With(nginx.SiteFile{Host: host, Name: host + ".conf", Text: text})
+		}
+		return tree
+	}
+	holds := func(tree nginx.Tree, text string) []string {
+		var hosts []string
+		for _, s := range tree.Sites {
+			if s.Text == text {
+				hosts = append(hosts, s.Host)
+			}
+		}
+		return hosts
+	}
+	anyBad := func(say func(host string) string) func(nginx.Tree) error {
+		return func(tree nginx.Tree) error {
+			if bad := holds(tree, "bad"); len(bad) > 0 {
+				return &refusal{reason: say(bad[0])}
+			}
+			return nil
+		}
+	}
+	including := func(hosts ...string) nginx.Tree {
+		tree := sites(4)
+		for _, h := range hosts {
+			tree = tree.With(nginx.SiteFile{Host: h, Name: h + ".conf", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}})
+		}
+		return tree
+	}
+	anyIncluding := func(tree nginx.Tree) error {
+		for _, s := range tree.Sites {
+			if s.Includes("/etc/x/mine.conf") {
+				return &refusal{reason: "oops in /etc/x/mine.conf:3"}
+			}
+		}
+		return nil
+	}
+	vague := anyBad(func(string) string { return "something is wrong" })
+	disk := errors.New("disk")
+	for _, row := range []struct {
+		name    string
+		tree    nginx.Tree
+		try     func(nginx.Tree) error
+		good    bool // there is a last good file for every site
+		refused []string
+		served  []string // last good files that are served
+		err     string
+		tries   int // at most
+	}{
+		{"all good", sites(3), vague, true, nil, nil, "", 1},
+		{"no sites", sites(0), vague, true, nil, nil, "", 1},
+		{"named", sites(100, 7), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test"}, nil, "", 2},
+		{"two named", sites(100, 7, 50), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test", "s050.test"}, nil, "", 5},
+		{"another one named by a stranger's words", sites(100, 50), anyBad(func(string) string { return "oops in sites/s007.test.conf:3" }), false, []string{"s050.test"}, nil, "", 20},
+		{"two others named before the one at fault", sites(8, 5), func(tree nginx.Tree) error {
+			if _, bad := tree.Site("s005.test"); !bad {
+				return nil
+			}
+			for _, innocent := range []string{"s001.test", "s002.test", "s005.test"} {
+				if _, there := tree.Site(innocent); there {
+					return &refusal{reason: "oops in sites/" + innocent + ".conf:3"}
+				}
+			}
+			return nil
+		}, false, []string{"s005.test"}, nil, "", 7},
+		{"named by its snippet", including("s001.test"), anyIncluding, false, []string{"s001.test"}, nil, "", 2},
+		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, true, nil, nil, "mine.conf:3", 1},
+		{"a snippet of the main file", nginx.Tree{MainFacts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}.With(nginx.SiteFile{Host: "a.test", Name: "a.test.conf"}), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, true, nil, nil, "mine.conf:3", 1},
+		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), false, []string{"s001.test"}, nil, "", 5},
+		{"searched", sites(100, 7, 50), vague, false, []string{"s007.test", "s050.test"}, nil, "", 30},
+		{"the only one", sites(1, 0), vague, false, []string{"s000.test"}, nil, "", 2},
+		{"all bad", sites(4, 0, 1, 2, 3), vague, false, []string{"s000.test", "s001.test", "s002.test", "s003.test"}, nil, "", 8},
+		{"last good", sites(8, 3), vague, true, []string{"s003.test"}, []string{"s003.test"}, "", 12},
+		{"two that do not go together", sites(8), func(tree nginx.Tree) error {
+			_, a := tree.Site("s001.test")
+			if _, b := tree.Site("s006.test"); a && b {
+				return &refusal{reason: "duplicate zone"}
+			}
+			return nil
+		}, false, []string{"s006.test"}, nil, "", 12},
+		{"the main file", sites(8), func(nginx.Tree) error { return &refusal{reason: "main"} }, true, nil, nil, "main", 2},
+		{"nginx cannot be asked", sites(8), func(nginx.Tree) error { return disk }, true, nil, nil, "disk", 1},
+		{"nginx cannot be asked any more", sites(8, 1), func(tree nginx.Tree) error {
+			if len(tree.Sites) == 4 {
+				return disk
+			}
+			return vague(tree)
+		}, true, nil, nil, "disk", 4},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			tries := 0
+			p := prover{
+				try: func(_ context.Context, tree nginx.Tree) error {
+					tries++
+					return row.try(tree)
+				},
+				lastGood: func(s nginx.SiteFile) (nginx.SiteFile, bool) {
+					s.Text = "older"
+					return s, row.good
+				},
+			}
+			got, err := p.prove(t.Context(), row.tree)
+			if row.err != "" {
+				if err == nil || !strings.Contains(err.Error(), row.err) {
+					t.Fatalf("got %v, want %q", err, row.err)
+				}
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if tries > row.tries {
+				t.Errorf("%d tries, want %d at most", tries, row.tries)
+			}
+			if row.err != "" {
+				return
+			}
+			var refusedHosts []string
+			for _, q := range got.refused {
+				refusedHosts = append(refusedHosts, q.site.Host)
+			}
+			slices.Sort(refusedHosts)
+			if diff := cmp.Diff(row.refused, refusedHosts); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(row.served, holds(got.tree, "older")); diff != "" {
+				t.Error(diff)
+			}
+			if want := len(row.tree.Sites) - len(row.refused) + len(row.served); len(got.tree.Sites) != want {
+				t.Errorf("%d sites, want %d", len(got.tree.Sites), want)
+			}
+			if row.try(got.tree) != nil {
+				t.Error("the tree is not one that nginx accepts")
+			}
+		})
+	}
+}

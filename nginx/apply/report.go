@@ -1,0 +1,67 @@
+package apply
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// report is what is said about nginx.
+type report struct {
+	put    func(nginx.Status)
+	status nginx.Status
+	err    error // why the last pass failed
+}
+
+// failed takes note of a failure and returns the level of its log line: one that
+// stands already is in the status.
+func (r *report) failed(err error) slog.Level {
+	level := slog.LevelWarn
+	text := nginx.Printable(err.Error())
+	if r.status.LastError == text {
+		level = slog.LevelDebug
+	}
+	r.err, r.status.LastError = err, text
+	return level
+}
+
+func (r *report) succeeded() { r.err, r.status.LastError = nil, "" }
+
+// publish puts a copy of the status with all problems in it.
+func (a *applier) publish() {
+	s := a.report.status
+	s.Quarantined, s.Problems = nil, nil
+	for _, q := range a.quarantine.sites {
+		s.Quarantined = append(s.Quarantined, nginx.Quarantine{Host: q.site.Host, Reason: q.reason, LastGood: q.good.Host != ""})
+		s.Problems = append(s.Problems, quarantineProblem(q))
+	}
+	slices.SortFunc(s.Quarantined, func(a, b nginx.Quarantine) int { return strings.Compare(a.Host, b.Host) })
+	if a.report.err != nil {
+		s.Problems = append(s.Problems, ProblemOf(a.report.err))
+	}
+	if a.guard.problem != nil {
+		s.Problems = append(s.Problems, *a.guard.problem)
+	}
+	if a.wanted != nil {
+		s.Problems = append(s.Problems, a.wanted.Problems...)
+	}
+	problem.Sort(s.Problems)
+	a.report.put(s)
+}
+
+func quarantineProblem(q refused) problem.Problem {
+	p := problem.Problem{
+		Code: "site-quarantined", Severity: problem.Error, Subject: "site " + q.site.Host,
+		Text: fmt.Sprintf("nginx refuses this site (%s), so it is left out", q.reason),
+		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); the site is tried again when its configuration changes, and every few minutes",
+	}
+	if q.good.Host != "" {
+		p.Severity = problem.Warning
+		p.Text = fmt.Sprintf("nginx refuses the site's new configuration (%s), so its last accepted one is served", q.reason)
+	}
+	return p
+}

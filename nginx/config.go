@@ -1,0 +1,45 @@
+package nginx
+
+import (
+	"path"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
+)
+
+// Host is what a rendering depends on of the host that nginx runs on.
+type Host struct {
+	// IPv6 is true where the kernel has an IPv6 address.
+	IPv6 bool
+	// User is the user of nginx's workers; see Settings.User.
+	User string
+	// Child is true for an nginx that is started by the agent: only that one can log to
+	// the agent's stdout, at the path Stdout.
+	Child  bool
+	Stdout string
+}
+
+// StateDir is where nginx's generations are. nginx's own directories lie in nagaya's.
+func StateDir(c config.Config) string { return path.Join(c.StateDir, "nginx") }
+
+// Configured returns the settings of a configuration. Snippets and password files are
+// not among them.
+func Configured(c config.Config, h Host) Settings {
+	n := c.Nginx
+	s := Settings{
+		HTTPPort: uint16(n.HTTPPort), HTTPSPort: uint16(n.HTTPSPort),
+		IPv6: n.IPv6 && h.IPv6, HTTP2: n.HTTP2, HTTP3: n.HTTP3,
+		ProxyProtocol: n.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: n.UpstreamCA, User: h.User,
+		StateDir: StateDir(c), RunDir: path.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
+		AccessLog: n.AccessLog, LogFormat: n.LogFormat, LogEscape: n.LogEscape, Stderr: n.LogStdout && h.Child,
+		DefaultRoot: n.DefaultRoot, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
+		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
+	}
+	switch {
+	case s.AccessLog == "off":
+	case s.Stderr:
+		s.AccessLog = h.Stdout
+	default:
+		s.AccessLog = path.Join(c.LogDir, s.AccessLog)
+	}
+	return s
+}

@@ -1,0 +1,51 @@
+package nginx
+
+import (
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Fault is a failure that knows what to tell the operator. Its Subject is "nginx"
+// where nothing else is set.
+type Fault struct {
+	problem.Problem
+	// Err is the cause; may be nil.
+	Err error
+	// Retry is how soon to try again at the latest; 0 leaves it to the usual pause.
+	Retry time.Duration
+}
+
+func (f *Fault) Error() string { return f.Text }
+
+// Unwrap returns the cause.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// BindForbidden reports whether nginx's message says that it may not bind a port.
+func BindForbidden(reason string) bool {
+	return strings.Contains(reason, "bind() to ") && strings.Contains(reason, "Permission denied")
+}
+
+// LastEmerg returns the last "[emerg]" message of what nginx printed to its stderr,
+// bounded. A message of nothing but "still could not bind()" is passed over.
+func LastEmerg(output string) string {
+	last := ""
+	for line := range strings.Lines(output) {
+		_, message, found := strings.Cut(strings.TrimSuffix(line, "\n"), "[emerg] ")
+		if !found {
+			continue
+		}
+		// A process and thread number may come before it: "123#123: ".
+		if number, rest, ok := strings.Cut(message, ": "); ok && strings.Trim(number, "0123456789#") == "" {
+			message = rest
+		}
+		if !strings.HasPrefix(message, "still could not bind") {
+			last = message
+		}
+	}
+	return Printable(last)
+}
+
+// Printable bounds a text from nginx or the system and makes it fit to be shown.
+func Printable(s string) string { return problem.Printable(s, 400) }

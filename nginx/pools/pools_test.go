@@ -1,0 +1,219 @@
+package pools
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// world is a Reloads with the tree that is served and the one that is wanted.
+type world struct {
+	*Reloads
+	live, wanted nginx.Tree
+	more         bool
+	n            int
+}
+
+func newWorld() *world { return &world{Reloads: NewReloads()} }
+
+// site is one with so many servers; each version of it is another file.
+func site(name string, version, servers int) nginx.SiteFile {
+	s := nginx.SiteFile{Host: name, Name: name, Text: fmt.Sprint(version)}
+	for i := range servers {
+		s.Facts.Servers = append(s.Facts.Servers, fmt.Sprint(i))
+	}
+	return s
+}
+
+// change wants a newer version of a site with so many servers.
+func (w *world) change(now time.Time, name string, servers int) time.Duration {
+	w.n++
+	w.wanted = w.wanted.With(site(name, w.n, servers))
+	return w.ask(now)
+}
+
+func (w *world) ask(now time.Time) time.Duration {
+	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, More: w.more})
+	return w.Wait(now)
+}
+
+func (w *world) load(now time.Time) {
+	w.Loaded(now)
+	w.live = w.wanted
+}
+
+func TestASiteHasABurstAndThenARate(t *testing.T) {
+	now := time.Unix(1000, 0)
+	w := newWorld()
+	for i := range 3 {
+		if d := w.change(now, "a", 1); d != 0 {
+			t.Errorf("reload %d of the burst waits %v", i, d)
+		}
+		w.load(now)
+	}
+	if d := w.change(now, "a", 1); d != time.Second {
+		t.Errorf("the fourth waits %v", d)
+	}
+	now = now.Add(400 * time.Millisecond)
+	if d := w.Wait(now).Round(time.Millisecond); d != 600*time.Millisecond {
+		t.Errorf("a while later it waits %v", d)
+	}
+	now = now.Add(time.Hour)
+	for range 3 {
+		w.change(now, "a", 1)
+		w.load(now)
+	}
+	if d := w.change(now, "a", 1); d != time.Second {
+		t.Errorf("an hour saved more than the burst: the fourth waits %v", d)
+	}
+	now = now.Add(-time.Minute)
+	if d := w.Wait(now); d > time.Minute+time.Second {
+		t.Errorf("a clock that was set back makes it wait %v", d)
+	}
+}
+
+// A site that flaps for ever delays no other, and is itself reloaded once a second.
+func TestASiteThatFlapsDelaysNoOther(t *testing.T) {
+	w := newWorld()
+	now := time.Unix(1000, 0)
+	reloads := 0
+	for range 600 {
+		for _, servers := range []int{1, 0} {
+			if w.change(now, "flap", servers) == 0 {
+				w.load(now)
+				reloads++
+			}
+			now = now.Add(100 * time.Millisecond)
+		}
+	}
+	if reloads < 60 || reloads > 250 {
+		t.Errorf("%d reloads in two minutes", reloads)
+	}
+	if d := w.change(now, "other", 1); d > settle {
+		t.Errorf("another site waits %v", d)
+	}
+}
+
+// Fifty containers get few reloads, and the last one soon.
+func TestReloadsInACrowd(t *testing.T) {
+	const toMake = 200 * time.Millisecond // from one that is ready to the next that is made
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		name    string
+		gap     func() time.Duration
+		n, most int
+		longest time.Duration
+	}{
+		{"a fast engine", func() time.Duration { return 200 * time.Millisecond }, 50, 8, longestPause},
+		{"a slow engine", func() time.Duration { return 700 * time.Millisecond }, 50, 10, longestPause},
+		{"an uneven one", func() time.Duration { return time.Duration(random.ExpFloat64() * float64(700*time.Millisecond)) }, 50, 10, longestPause},
+		{"a very slow one", func() time.Duration { return 1500 * time.Millisecond }, 50, 15, longestPause},
+		{"one every ten seconds", func() time.Duration { return 10 * time.Second }, 50, 50, 0},
+	} {
+		var (
+			w       = newWorld()
+			now     = time.Unix(1000, 0)
+			due     time.Time
+			first   time.Time // when the oldest waiting tree came
+			newest  time.Time
+			longest time.Duration
+			reloads int
+			last    time.Duration
+			made    time.Time // when the next container is made
+		)
+		next := now
+		for left := c.n; left > 0 || !due.IsZero(); {
+			switch {
+			case left > 0 && !w.more && made.Before(next) && (due.IsZero() || !due.Before(made)):
+				now, w.more = made, true
+				if d := w.ask(now); !due.IsZero() {
+					due = now.Add(d)
+				}
+			case left > 0 && (due.IsZero() || !due.Before(next)):
+				now = next
+				next, made = next.Add(c.gap()), next.Add(toMake)
+				left--
+				w.more = false
+				if due.IsZero() {
+					first = now
+				}
+				due, newest = now.Add(w.change(now, fmt.Sprint(left), 1)), now
+			default:
+				now = due
+				w.load(now)
+				reloads++
+				longest, last, due = max(longest, now.Sub(first)), now.Sub(newest), time.Time{}
+			}
+		}
+		t.Logf("%s: %d reloads, the last tree waited %v, the longest %v", c.name, reloads, last, longest)
+		if reloads > c.most || last > settle || longest > c.longest {
+			t.Errorf("%s: %d reloads, the last tree waited %v, the longest %v", c.name, reloads, last, longest)
+		}
+	}
+}
+
+// While another container is on its way, the reload waits for it; and not for ever.
+func TestReloadsWhileOthersAreComing(t *testing.T) {
+	w := newWorld()
+	now := time.Unix(1000, 0)
+	w.more = true
+	var waits []time.Duration
+	n := 0
+	another := func() time.Duration { n++; return w.change(now, fmt.Sprint(n), 1) }
+	for range 8 {
+		first := now
+		for d := another(); d > 0; d = another() {
+			now = now.Add(min(time.Second, d))
+		}
+		w.load(now)
+		waits = append(waits, now.Sub(first))
+	}
+	if got, want := fmt.Sprint(waits), "[0s 0s 0s 2s 4s 8s 8s 8s]"; got != want {
+		t.Errorf("the trees wait %s, want %s", got, want)
+	}
+	w.more = false
+	if d := another(); d > settle {
+		t.Errorf("the last one waits %v", d)
+	}
+	w.more = true
+	if d := w.change(now, "1", 0); d != 0 { // one goes: this is no crowd
+		t.Errorf("one that goes waits %v", d)
+	}
+	w.load(now)
+	if d := another(); d > time.Second {
+		t.Errorf("the next after one went waits %v", d)
+	}
+}
+
+// A container that starts and stops again and again at an easy pace is served at once.
+func TestReloadsForOneAfterTheOther(t *testing.T) {
+	w := newWorld()
+	now := time.Unix(1000, 0)
+	for n := range 30 {
+		if d := w.change(now, "a", 1); d != 0 {
+			t.Fatalf("start %d waits %v", n, d)
+		}
+		w.load(now)
+		now = now.Add(500 * time.Millisecond)
+		now = now.Add(w.change(now, "a", 0))
+		w.load(now)
+		now = now.Add(2 * time.Second)
+	}
+}
+
+func TestReloadsAreRarerWhileCreditsAreLow(t *testing.T) {
+	w := newWorld()
+	now := time.Unix(1000, 0)
+	for range 3 {
+		w.change(now, "a", 1)
+		w.load(now)
+	}
+	w.change(now, "a", 1)
+	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, LowCredits: true})
+	if d := w.Wait(now); d != everyLow {
+		t.Errorf("the fourth waits %v", d)
+	}
+}

@@ -1,0 +1,332 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/pkg/stdcopy"
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
+
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// container is an nginx in a container that Docker or ECS runs: both start it
+// again, and the agent neither starts nor stops it. It shares the directories of
+// the Options with this host, at the same paths, so that files and the private
+// socket are as for any other nginx. What is tested is tested in the container.
+//
+// A reload is a signal from here where the container's processes can be seen: one
+// through Docker's API lets Docker 20.10 forget the restart policy of a container
+// whose image has no STOPSIGNAL.
+type container struct {
+	process
+	cli   *client.Client
+	found found
+	// listed is what the engine's ps last showed of it, at listedAt.
+	listed   []listedProcess
+	listedAt time.Time
+}
+
+// found is the running container of nginx that was found last.
+type found struct {
+	id, name string
+	first    int  // its first process, as the host counts
+	visible  bool // whether its processes are in our /proc
+	command  string
+}
+
+// engineTimeout bounds one answer of the Docker Engine.
+const engineTimeout = 10 * time.Second
+
+func newContainer(o Options) (*container, error) {
+	cli, err := client.New(client.WithHost(o.Docker))
+	if err != nil {
+		return nil, fmt.Errorf("docker host %q: %w", o.Docker, err)
+	}
+	return &container{process: process{o}, cli: cli}, nil
+}
+
+// ContainerOf returns the id of the container that nginx is in, and "" for an nginx
+// that is in none. The error says why there is no such container.
+func ContainerOf(ctx context.Context, o Options) (string, error) {
+	r, done, err := New(o)
+	if err != nil {
+		return "", err
+	}
+	defer done()
+	c, ok := r.(*container)
+	if !ok {
+		return "", nil
+	}
+	err = c.look(ctx)
+	return c.found.id, err
+}
+
+// inContainer reports whether that process is in our /proc, and in the container.
+func inContainer(pid int, id string) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && pid > 0 && bytes.Contains(b, []byte(id))
+}
+
+// Find looks for the container and for the master in it.
+func (c *container) Find(ctx context.Context) nginx.Instance {
+	err := c.look(ctx)
+	i := nginx.Instance{Container: c.found.id, Scratch: filepath.Clean(c.o.Dirs.State)}
+	if err != nil {
+		return i
+	}
+	i.Master = c.masterIn(ctx)
+	if c.found.visible {
+		i.Net = "/proc/" + strconv.Itoa(c.found.first) + "/net"
+		return seen(i)
+	}
+	for _, p := range c.processes(ctx) {
+		switch {
+		case p.pid == i.Master:
+			i.MasterAccount = &p.account
+		case strings.HasPrefix(p.title, workerTitle):
+			i.WorkerAccount = &p.account
+		}
+	}
+	return i
+}
+
+// masterIn returns the number of nginx's master in the container, or 0.
+func (c *container) masterIn(ctx context.Context) int {
+	for _, p := range c.processes(ctx) {
+		if c.isMasterTitle(p.title) {
+			return p.pid
+		}
+	}
+	return 0
+}
+
+// alive asks Docker where the process cannot be seen. An engine that does not
+// answer says nothing about nginx.
+func (c *container) alive(pid int) bool {
+	if c.found.visible {
+		return c.isMaster(pid) && inContainer(pid, c.found.id)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
+	defer cancel()
+	got, err := c.cli.ContainerInspect(ctx, c.found.id, client.ContainerInspectOptions{})
+	switch {
+	case errdefs.IsNotFound(err):
+		return false
+	case err != nil:
+		return true
+	}
+	return got.Container.State != nil && got.Container.State.Running && got.Container.State.Pid == c.found.first && c.masterIn(ctx) == pid
+}
+
+// listedProcess is a process with its title and, where the engine lists it, its account.
+type listedProcess struct {
+	pid     int
+	title   string
+	account nginx.Account
+}
+
+// listedFor is how long the engine's answer is used: nginx is looked at every few
+// milliseconds while it reloads, and each answer takes the host some ten of CPU time.
+const listedFor = 50 * time.Millisecond
+
+// processes returns the container's processes: its first and what that started, where
+// they can be seen, else what the engine's ps shows. The master is the first, or
+// the child of a tiny init.
+func (c *container) processes(ctx context.Context) []listedProcess {
+	if c.found.visible {
+		all := []listedProcess{{pid: c.found.first, title: proc.Title(c.found.first)}}
+		for _, pid := range proc.Children(c.found.first) {
+			all = append(all, listedProcess{pid: pid, title: proc.Title(pid)})
+		}
+		return all
+	}
+	if time.Since(c.listedAt) < listedFor {
+		return c.listed
+	}
+	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
+	defer cancel()
+	got, err := c.cli.ContainerTop(ctx, c.found.id, client.ContainerTopOptions{Arguments: []string{"-eo", "pid,euid,egid,args"}})
+	if err != nil {
+		return nil
+	}
+	var all []listedProcess
+	for _, row := range got.Processes {
+		if len(row) < 4 {
+			continue
+		}
+		pid, err := strconv.Atoi(row[0])
+		uid, uidErr := strconv.Atoi(row[1])
+		gid, gidErr := strconv.Atoi(row[2])
+		if errors.Join(err, uidErr, gidErr) == nil {
+			all = append(all, listedProcess{pid, strings.Join(row[3:], " "), nginx.Account{UID: uid, GID: gid}})
+		}
+	}
+	c.listed, c.listedAt = all, time.Now()
+	return all
+}
+
+func (c *container) Workers(master int) nginx.Workers {
+	if c.found.visible {
+		w := c.process.Workers(master)
+		w.Alive = c.alive(master)
+		return w
+	}
+	w := nginx.Workers{Alive: true} // Watch tells when it has ended
+	for _, p := range c.processes(context.Background()) {
+		if p.pid != master {
+			c.sort(&w, p.pid, p.title)
+		}
+	}
+	return w
+}
+
+// errNotVisible is for signals to processes whose numbers are the engine's: here they
+// belong to nobody, or to another process.
+var errNotVisible = errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")
+
+// Signal leaves workers to the master where they cannot be seen, and lets an nginx in
+// the container tell the master where the agent may not.
+func (c *container) Signal(ctx context.Context, pid int, s nginx.Signal) error {
+	if c.found.visible {
+		if err := c.process.Signal(ctx, pid, s); s != nginx.Reload || !errors.Is(err, unix.EPERM) {
+			return err
+		}
+	} else if s != nginx.Reload {
+		return errNotVisible
+	}
+	c.listedAt = time.Time{}
+	output, exit, err := c.Command(ctx, "-c", c.o.Dirs.MainFile(), "-e", "stderr", "-s", "reload")
+	if err == nil && exit != 0 {
+		err = errors.New(nginx.Printable(strings.TrimSpace(output)))
+	}
+	if err != nil {
+		return fmt.Errorf("telling nginx in container %s to reload: %w", c.found.name, err)
+	}
+	return nil
+}
+
+// startPatience is how long the container's own command may take to start nginx
+// once there is a configuration; it looks every second.
+const startPatience = 4 * time.Second
+
+// Start waits until the container has started nginx.
+func (c *container) Start(ctx context.Context) (int, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if err := c.look(ctx); err != nil && ctx.Err() == nil {
+			return 0, err
+		}
+		if pid := c.masterIn(ctx); pid != 0 {
+			return pid, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, c.withoutMaster()
+		case <-tick.C:
+		}
+	}
+}
+
+// Watch watches the master, or the container where that cannot be seen.
+func (c *container) Watch(master int) (ended <-chan struct{}, stop func()) {
+	if c.found.visible {
+		return proc.Watch(master)
+	}
+	over, done := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(context.Background())
+	in := c.found
+	go func() {
+		defer close(done)
+		if c.awaitEnd(ctx, in) {
+			close(over)
+		}
+	}()
+	return over, func() { cancel(); <-done }
+}
+
+// awaitEnd returns true when that life of the container has ended, false with ctx.
+func (c *container) awaitEnd(ctx context.Context, in found) bool {
+	for {
+		wait := c.cli.ContainerWait(ctx, in.id, client.ContainerWaitOptions{Condition: apicontainer.WaitConditionNotRunning})
+		select {
+		case <-ctx.Done():
+			return false
+		case <-wait.Result:
+			return true
+		case err := <-wait.Error:
+			if errdefs.IsNotFound(err) {
+				return true
+			}
+		}
+		// The engine went away; the container need not have.
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+		got, err := c.cli.ContainerInspect(ctx, in.id, client.ContainerInspectOptions{})
+		if err == nil && (got.Container.State == nil || got.Container.State.Pid != in.first) {
+			return true
+		}
+	}
+}
+
+// stop leaves it to Docker or ECS.
+func (c *container) stop(context.Context) error {
+	c.o.Log.Info("nginx goes on in its container", event.Key, event.NginxLeftRunning)
+	return nil
+}
+
+// Command runs the binary in the running container.
+func (c *container) Command(ctx context.Context, args ...string) (output string, exit int, err error) {
+	if err := c.look(ctx); err != nil {
+		return "", 0, err
+	}
+	made, err := c.cli.ExecCreate(ctx, c.found.id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: append([]string{c.o.Binary}, args...)})
+	if err != nil {
+		return "", 0, engineFault(err)
+	}
+	stream, err := c.cli.ExecAttach(ctx, made.ID, client.ExecAttachOptions{})
+	if err != nil {
+		return "", 0, engineFault(err)
+	}
+	defer stream.Close()
+	defer context.AfterFunc(ctx, stream.Close)()
+	out := &tail{limit: maxOutput}
+	if _, err := stdcopy.StdCopy(out, out, stream.Reader); err != nil {
+		return out.String(), 0, engineFault(err)
+	}
+	if ctx.Err() != nil {
+		return out.String(), 0, ctx.Err()
+	}
+	got, err := c.cli.ExecInspect(ctx, made.ID, client.ExecInspectOptions{})
+	if err != nil {
+		return out.String(), 0, engineFault(err)
+	}
+	output = out.String()
+	return output, got.ExitCode, c.commandFault(ctx, args, output, got.ExitCode)
+}
+
+// seesFile reports whether there is such a file in the container.
+func (c *container) seesFile(file string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
+	defer cancel()
+	got, err := c.cli.ContainerStatPath(ctx, c.found.id, client.ContainerStatPathOptions{Path: file})
+	return err == nil && (got.Stat.Mode.IsRegular() || got.Stat.LinkTarget != "")
+}

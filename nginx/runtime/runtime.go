@@ -1,0 +1,127 @@
+// Package runtime runs nginx, in one of three modes: as a daemon that the agent starts,
+// as a unit of systemd, or in a container of Docker's or ECS's. In each mode nginx
+// outlives the agent, and the next agent finds it again.
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// Mode is how nginx runs.
+type Mode string
+
+// The modes.
+const (
+	Exec      Mode = "exec"      // a daemon that the agent starts
+	Unit      Mode = "service"   // a unit that systemd starts
+	Container Mode = "container" // a container that Docker or ECS starts
+)
+
+// Options say which nginx, and where its files are.
+type Options struct {
+	// Mode is how nginx runs; default Exec.
+	Mode Mode
+	// Unit is the systemd service of mode Unit.
+	Unit string
+	// Docker is the address of the engine in mode Container, e.g.
+	// "unix:///var/run/docker.sock". Labels are the labels by which nginx's container
+	// is known; one of them is enough, whatever its value. Shared are the directories
+	// that the container must see as this host does, where they exist, beside Dirs.
+	Docker string
+	Labels []string
+	Shared []string
+	// Binary is the nginx to run; default "nginx" from PATH. In mode Unit the unit's
+	// binary takes its place, in mode Container it is a path in the container.
+	Binary string
+	// Dirs are those of the nginx.Settings that the trees are rendered with.
+	Dirs nginx.Dirs
+	// Stdout gives this process's stdout to nginx as StdoutPath, and its stderr too,
+	// for settings that name them (mode Exec).
+	Stdout bool
+	// StopTimeout is how long Stop waits for requests that nginx has begun; default 10 s.
+	StopTimeout time.Duration
+	// Log gets one line per decision; nil discards them.
+	Log *slog.Logger
+}
+
+// StdoutPath is where an nginx that was started with Options.Stdout finds this
+// process's stdout: a daemon's own is closed.
+const StdoutPath = "/dev/fd/3"
+
+// Runtime is one mode of running nginx. A master is known by its process number.
+// Its methods are for one goroutine at a time.
+type Runtime interface {
+	// Find returns the running instance of our nginx; its Master is 0 if there is none.
+	Find(ctx context.Context) nginx.Instance
+	// Start makes nginx run with the current generation and returns its master. It does
+	// not wait until nginx answers.
+	Start(ctx context.Context) (master int, err error)
+	// Signal sends a signal to the master or to one of its workers and does not wait for
+	// its effect. A process that has ended is no error.
+	Signal(ctx context.Context, pid int, s nginx.Signal) error
+	// Workers lists the children of a master.
+	Workers(master int) nginx.Workers
+	// Watch returns a channel that is closed when the master has ended. stop ends the
+	// watching and waits for that.
+	Watch(master int) (ended <-chan struct{}, stop func())
+	// Command runs the binary beside the running nginx, where that one sees files, and
+	// returns the end of its output. The error says why it could not be run.
+	Command(ctx context.Context, args ...string) (output string, exit int, err error)
+}
+
+// New returns the runtime of o.Mode. close gives up what it holds; nginx goes on.
+func New(o Options) (r Runtime, done func(), err error) {
+	o = o.withDefaults()
+	switch o.Mode {
+	case Exec:
+		return &daemon{process{o}}, func() {}, nil
+	case Unit:
+		if o.Unit == "" {
+			return nil, nil, errors.New("the field Unit is missing")
+		}
+		return &unit{process{o}}, func() {}, nil
+	case Container:
+		if len(o.Labels) == 0 {
+			return nil, nil, errors.New("the field Labels is missing")
+		}
+		c, err := newContainer(o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return c, func() { c.cli.Close() }, nil
+	}
+	return nil, nil, fmt.Errorf("mode %q is none of exec, service and container", o.Mode)
+}
+
+// Stop ends an nginx of mode Exec: gently, then at once. The other modes leave it to
+// systemd, Docker or ECS.
+func Stop(ctx context.Context, o Options) error {
+	r, done, err := New(o)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return r.(interface{ stop(context.Context) error }).stop(ctx)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Mode == "" {
+		o.Mode = Exec
+	}
+	if o.Binary == "" {
+		o.Binary = "nginx"
+	}
+	if o.StopTimeout <= 0 {
+		o.StopTimeout = 10 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}

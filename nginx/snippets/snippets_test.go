@@ -1,0 +1,106 @@
+package snippets
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSnippets(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := listSnippets(Options{Own: dir}); err != nil || len(got) != 0 {
+		t.Errorf("an empty directory: %v, %v", got, err)
+	}
+	for _, d := range []string{"http.d", "site.d", "site.d/dir.conf"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"http.d/b.conf", "http.d/a.conf", "http.d/.a.conf", "http.d/a.conf~", "site.d/x.test.conf"} {
+		write(t, filepath.Join(dir, f), f)
+	}
+	got, err := listSnippets(Options{Own: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, s := range got {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"http.d/a.conf", "http.d/b.conf", "site.d/x.test.conf"}, names); diff != "" {
+		t.Error(diff)
+	}
+	write(t, filepath.Join(dir, "http.d/a.conf"), "changed")
+	again, err := listSnippets(Options{Own: dir})
+	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1] != got[1] {
+		t.Errorf("after a change: %v, %v", again, err)
+	}
+	write(t, filepath.Join(dir, "http.d/big.conf"), strings.Repeat("#", maxSnippetSize+1))
+	if _, err := listSnippets(Options{Own: dir}); err == nil || !strings.Contains(err.Error(), "big.conf") {
+		t.Errorf("got %v, want an error that names the file", err)
+	}
+}
+
+// A change is put once, and a directory that cannot be read changes nothing.
+func TestWatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		own, passwords := filepath.Join(dir, "own"), filepath.Join(dir, "passwords")
+		if err := os.MkdirAll(filepath.Join(own, "site.d"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		var got []nginx.OperatorFiles
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Watch(ctx, Options{Own: own, Passwords: passwords, Every: time.Second}, func(f nginx.OperatorFiles) { got = append(got, f) })
+		}()
+		pass := func(want int, when string) {
+			t.Helper()
+			time.Sleep(3 * time.Second) // virtual: in a bubble
+			synctest.Wait()
+			if len(got) != want {
+				t.Fatalf("%s: put %d times, want %d", when, len(got), want)
+			}
+		}
+		pass(1, "at first")
+		if f := got[0]; len(f.Snippets) != 0 || f.Passwords == nil || len(f.Passwords) != 0 {
+			t.Errorf("nothing there: %+v", f)
+		}
+		write(t, filepath.Join(own, "site.d", "a.test.conf"), "# one")
+		pass(2, "a snippet more")
+		if err := os.MkdirAll(passwords, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(passwords, "a.test"), "a:b")
+		pass(3, "a password file more")
+		if f := got[2]; !slices.Equal(f.Passwords, []string{"a.test"}) || len(f.Snippets) != 1 {
+			t.Errorf("put %+v", f)
+		}
+		if err := os.Rename(filepath.Join(own, "site.d"), filepath.Join(own, "x")); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(own, "site.d"), "a file in the place of the directory")
+		pass(3, "while it cannot be read")
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,142 @@
+package nginx
+
+import "strings"
+
+// upstreams sets how nginx speaks to containers, for all sites.
+func upstreams(t *text) {
+	kinds := []string{"proxy"}
+	if t.build.FastCGI {
+		kinds = append(kinds, "fastcgi")
+	}
+	if t.build.UWSGI {
+		kinds = append(kinds, "uwsgi")
+	}
+	if t.build.GRPC {
+		kinds = append(kinds, "grpc")
+	}
+	t.comment("Only what was not sent, or may be sent twice, goes to another container. A container's")
+	t.comment("certificate is its own: it is asked for the site's name, and verified only where a route says so.")
+	for _, k := range kinds {
+		t.set(k+"_connect_timeout", "3s")
+		t.set(k+"_next_upstream", "error", "timeout")
+		t.set(k+"_next_upstream_tries", "3")
+		t.set(k+"_next_upstream_timeout", "10s")
+		t.set(k+"_buffer_size", "16k")
+		if k != "grpc" {
+			t.set(k+"_buffers", "8", "16k")
+			t.set(k+"_busy_buffers_size", "32k")
+			t.set(k+"_max_temp_file_size", "64m")
+		}
+		if k == "proxy" || k == "grpc" {
+			t.set(k+"_ssl_server_name", "on")
+			t.set(k+"_ssl_name", "$host")
+			t.set(k+"_ssl_verify", "off")
+			t.set(k+"_ssl_protocols", "TLSv1.2", "TLSv1.3")
+		}
+	}
+	t.set("proxy_http_version", "1.1")
+	t.set("proxy_headers_hash_bucket_size", "128")
+	for _, k := range kinds {
+		toUpstream(t, k, "")
+	}
+	t.blank()
+}
+
+// clientHeaders are what a container gets about its client, whatever it speaks. prefix
+// is the path that was stripped.
+func clientHeaders(prefix string) [][2]string {
+	return [][2]string{
+		{"Host", "$host$nagaya_port"},
+		{"X-Real-IP", "$remote_addr"},
+		{"X-Forwarded-For", "$nagaya_for"},
+		{"X-Forwarded-Proto", "$nagaya_proto"},
+		{"X-Forwarded-Scheme", "$nagaya_proto"},
+		{"X-Forwarded-Ssl", "$nagaya_ssl"},
+		{"X-Forwarded-Host", "$nagaya_host"},
+		{"X-Forwarded-Port", "$nagaya_public_port"},
+		{"X-Forwarded-Prefix", prefix},
+		{"X-Original-URI", "$request_uri"},
+		{"Forwarded", "$nagaya_forwarded"},
+		{"Proxy", ""},
+	}
+}
+
+// toUpstream writes the headers that a container gets about its client. prefix
+// is the path that was stripped. nginx inherits these lines only into a
+// location that has none of its own, so such a location repeats them all.
+func toUpstream(t *text, kind, prefix string) {
+	switch kind {
+	case "fastcgi":
+		fastCGIParams(t, fastCGIRoot, prefix)
+		return
+	case "uwsgi":
+		params(t, "uwsgi", prefix, uwsgi)
+		return
+	}
+	set := kind + "_set_header"
+	for _, h := range clientHeaders(prefix) {
+		t.set(set, h[0], h[1])
+	}
+	if kind == "proxy" {
+		t.set(set, "Upgrade", "$nagaya_upgrade")
+		t.set(set, "Connection", "$nagaya_connection")
+	}
+}
+
+// fastCGIRoot is where the official php images keep their documents. Only PHP's
+// process manager looks at it.
+const fastCGIRoot = "/var/www/html"
+
+func fastCGIParams(t *text, root, prefix string) {
+	params(t, "fastcgi", prefix, [][2]string{
+		{"QUERY_STRING", "$query_string"},
+		{"REQUEST_METHOD", "$request_method"},
+		{"CONTENT_TYPE", "$content_type"},
+		{"CONTENT_LENGTH", "$content_length"},
+		{"SCRIPT_FILENAME", root + "$fastcgi_script_name"},
+		{"SCRIPT_NAME", "$fastcgi_script_name"},
+		{"PATH_INFO", "$fastcgi_path_info"},
+		{"REQUEST_URI", "$request_uri"},
+		{"DOCUMENT_URI", "$document_uri"},
+		{"DOCUMENT_ROOT", root},
+		{"SERVER_PROTOCOL", "$server_protocol"},
+		{"REQUEST_SCHEME", "$nagaya_proto"},
+		{"GATEWAY_INTERFACE", "CGI/1.1"},
+		{"SERVER_SOFTWARE", "nginx"},
+		{"REMOTE_ADDR", "$remote_addr"},
+		{"REMOTE_PORT", "$remote_port"},
+		{"SERVER_ADDR", "$nagaya_server_addr"},
+		{"SERVER_PORT", "$nagaya_server_port"},
+		{"SERVER_NAME", "$host"},
+		{"REDIRECT_STATUS", "200"},
+	})
+}
+
+// uwsgi are what an application behind uwsgi learns (nginx.org,
+// ngx_http_uwsgi_module; the names are WSGI's).
+var uwsgi = [][2]string{
+	{"QUERY_STRING", "$query_string"},
+	{"REQUEST_METHOD", "$request_method"},
+	{"CONTENT_TYPE", "$content_type"},
+	{"CONTENT_LENGTH", "$content_length"},
+	{"REQUEST_URI", "$request_uri"},
+	{"PATH_INFO", "$document_uri"},
+	{"SERVER_PROTOCOL", "$server_protocol"},
+	{"REQUEST_SCHEME", "$nagaya_proto"},
+	{"REMOTE_ADDR", "$remote_addr"},
+	{"REMOTE_PORT", "$remote_port"},
+	{"SERVER_PORT", "$nagaya_server_port"},
+	{"SERVER_NAME", "$host"},
+}
+
+// params writes variables of CGI, and the headers about the client as such.
+func params(t *text, kind, prefix string, own [][2]string) {
+	set := kind + "_param"
+	for _, p := range own {
+		t.set(set, p[0], p[1])
+	}
+	for _, h := range clientHeaders(prefix) {
+		t.set(set, "HTTP_"+strings.ToUpper(strings.ReplaceAll(h[0], "-", "_")), h[1])
+	}
+	t.set(set, "HTTPS", "$nagaya_https", "if_not_empty")
+}
