@@ -33,7 +33,8 @@ type lister struct {
 	filters client.Filters // which containers may be routed; empty is all
 	foreign func(string) bool
 	known   map[string]known
-	cut     bool // there are more containers than are read
+	chosen  map[string]bool   // those that fit the filters; nil is all
+	excess  []problem.Problem // there are more containers than are read
 	signs   *signs
 }
 
@@ -60,33 +61,30 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	if err != nil {
 		return tasks.Containers{}, fmt.Errorf("listing containers: %w", err)
 	}
-	var problems []problem.Problem
-	if l.cut = len(got.Items) > maxContainers; l.cut {
-		problems = append(problems, tooMany(len(got.Items)))
+	l.excess = nil
+	if len(got.Items) > maxContainers {
+		l.excess = append(l.excess, tooMany(len(got.Items)))
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
-	chosen, err := l.choose(ctx)
-	if err != nil {
+	if l.chosen, err = l.choose(ctx); err != nil {
 		return tasks.Containers{}, err
 	}
-	l.known, err = l.refresh(ctx, got.Items, dirty)
-	if err != nil {
+	if l.known, err = l.refresh(ctx, got.Items, dirty); err != nil {
 		return tasks.Containers{}, err
 	}
-	out := l.say(at, chosen, problems)
 	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
-	return out, nil
+	return l.listed(at), nil
 }
 
-// say is what is known, of which those may be routed that are chosen; nil is all.
-func (l *lister) say(at time.Time, chosen map[string]bool, problems []problem.Problem) tasks.Containers {
-	out := tasks.Containers{At: at, Complete: true, Problems: problems}
+// listed is what was listed last, with what events say of it now.
+func (l *lister) listed(now time.Time) tasks.Containers {
+	out := tasks.Containers{At: now, Complete: true, Problems: slices.Clone(l.excess)}
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
-		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, at))
-		if chosen != nil && !chosen[id] {
+		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, now))
+		if l.chosen != nil && !l.chosen[id] {
 			c = c.Unrouted()
 		}
 		out.List = append(out.List, c)
@@ -94,34 +92,6 @@ func (l *lister) say(at time.Time, chosen map[string]bool, problems []problem.Pr
 	}
 	problem.Sort(out.Problems)
 	return out
-}
-
-// glanceTimeout bounds a glance: what takes longer is left to the list.
-const glanceTimeout = 100 * time.Millisecond
-
-// glance looks at what hurries, before the list, which takes the engine the longer the
-// more containers there are, and which follows in any case. ok is false when nothing
-// hurries, or when only the list can tell.
-func (l *lister) glance(ctx context.Context) (_ tasks.Containers, ok bool) {
-	h := l.signs.takeHurry()
-	if len(h.ready) == 0 && !h.going || len(h.ready) > inspectors || l.cut || len(l.filters) > 0 {
-		return tasks.Containers{}, false
-	}
-	ctx, cancel := context.WithTimeout(ctx, glanceTimeout)
-	defer cancel()
-	at := time.Now()
-	for _, id := range h.ready {
-		old, listed := l.known[id]
-		if !listed {
-			return tasks.Containers{}, false
-		}
-		r, err := l.cli.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
-		if err != nil {
-			return tasks.Containers{}, false
-		}
-		l.known[id] = known{old.look, fromInspect(r.Container, l.foreign)}
-	}
-	return l.say(at, nil, nil), true
 }
 
 // choose returns the ids of those containers that may be routed, which the engine says;

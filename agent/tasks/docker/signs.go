@@ -19,16 +19,9 @@ type signs struct {
 
 	mu     sync.Mutex
 	dirty  map[string]bool
-	hurry  hurry
+	killed bool                         // a container was sent a signal
 	kills  map[string]map[int]time.Time // container id → signal → when last
 	latest time.Time
-}
-
-// hurry is what somebody waits for: a container that may serve from now on, or must
-// not from now on.
-type hurry struct {
-	ready []string // the ids of the former
-	going bool
 }
 
 func newSigns() *signs {
@@ -54,12 +47,9 @@ func (s *signs) note(m events.Message) {
 		// All that changes by it is noted here, and an inspection would wait for the
 		// container's end where it is removed by force.
 		s.noteKill(id, m.Actor.Attributes["signal"], at)
-		s.hurry.going = true
+		s.killed = true
 	case len(s.dirty) < maxNoted:
 		s.dirty[id] = true
-		if mayServe(m.Action) && len(s.hurry.ready) <= inspectors {
-			s.hurry.ready = append(s.hurry.ready, id)
-		}
 	default:
 		s.dirty[everything] = true
 	}
@@ -87,17 +77,13 @@ func (s *signs) noteKill(id, signal string, at time.Time) {
 // everything is the id that stands for all containers.
 const everything = ""
 
-func mayServe(a events.Action) bool {
-	return a == events.ActionStart || a == events.ActionUnPause || strings.HasPrefix(string(a), string(events.ActionHealthStatus))
-}
-
-// takeHurry returns what has hurried since the last call.
-func (s *signs) takeHurry() hurry {
+// takeKilled reports whether a container was sent a signal since the last call.
+func (s *signs) takeKilled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.hurry
-	s.hurry = hurry{}
-	return h
+	killed := s.killed
+	s.killed = false
+	return killed
 }
 
 // takeDirty returns the containers that were named since the last call. The map is the

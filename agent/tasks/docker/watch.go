@@ -169,8 +169,8 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {
-		if got, ok := l.glance(ctx); ok {
-			w.found(got)
+		if w.signs.takeKilled() && listed {
+			w.found(l.listed(time.Now())) // before the list, which takes the longer the more there are
 		}
 		got, err := l.list(ctx)
 		if err != nil {
