@@ -16,53 +16,41 @@ import (
 // every architecture that Go runs on.
 const userHZ = 100
 
-// process is the process of this number.
-func process(pid int) (procfs.Proc, bool) {
-	p, err := procfs.NewProc(pid)
-	return p, err == nil
+// read reads one thing about a process; the zero value where it cannot be read.
+func read[T any](pid int, what func(procfs.Proc) (T, error)) (v T) {
+	if p, err := procfs.NewProc(pid); err == nil {
+		v, _ = what(p)
+	}
+	return v
 }
 
-// All returns the numbers of all processes in ascending order.
-func All() []int {
+// numbers are the numbers of those processes that are wanted, in ascending order.
+func numbers(wanted func(procfs.Proc) bool) []int {
 	procs, _ := procfs.AllProcs()
-	pids := make([]int, 0, len(procs))
+	var pids []int
 	for _, p := range procs {
-		pids = append(pids, p.PID)
+		if wanted(p) {
+			pids = append(pids, p.PID)
+		}
 	}
 	slices.Sort(pids)
 	return pids
 }
 
+// All returns the numbers of all processes in ascending order.
+func All() []int { return numbers(func(procfs.Proc) bool { return true }) }
+
 // Title returns the command line of a process, its words separated by spaces; empty for a
 // zombie and where there is none.
 func Title(pid int) string {
-	p, ok := process(pid)
-	if !ok {
-		return ""
-	}
-	words, _ := p.CmdLine()
-	return strings.TrimRight(strings.Join(words, " "), " ")
+	return strings.TrimRight(strings.Join(read(pid, procfs.Proc.CmdLine), " "), " ")
 }
 
 // Executable returns the path of a process's binary; empty where it cannot be seen.
-func Executable(pid int) string {
-	p, ok := process(pid)
-	if !ok {
-		return ""
-	}
-	path, _ := p.Executable()
-	return path
-}
+func Executable(pid int) string { return read(pid, procfs.Proc.Executable) }
 
 // Parent returns the number of a process's parent, or 0.
-func Parent(pid int) int {
-	p, ok := process(pid)
-	if !ok {
-		return 0
-	}
-	stat, _ := p.Stat()
-	return stat.PPID
-}
+func Parent(pid int) int { return read(pid, procfs.Proc.Stat).PPID }
 
 // Children returns the numbers of a process's children, the oldest first.
 func Children(pid int) []int {
@@ -82,35 +70,22 @@ type Account struct{ UID, GID int }
 
 // AccountOf returns the account of a process; false where it cannot be seen.
 func AccountOf(pid int) (Account, bool) {
-	p, ok := process(pid)
-	if !ok {
-		return Account{}, false
-	}
-	s, err := p.NewStatus()
-	return Account{int(s.UIDs[1]), int(s.GIDs[1])}, err == nil
+	s := read(pid, procfs.Proc.NewStatus)
+	return Account{int(s.UIDs[1]), int(s.GIDs[1])}, s.PID == pid
 }
 
 // CPUTime returns what a process and its children that were waited for have used; 0 where
 // it cannot be read.
 func CPUTime(pid int) time.Duration {
-	p, ok := process(pid)
-	if !ok {
-		return 0
-	}
-	s, _ := p.Stat()
+	s := read(pid, procfs.Proc.Stat)
 	return time.Duration(int(s.UTime)+int(s.STime)+s.CUTime+s.CSTime) * (time.Second / userHZ)
 }
 
 // Zombies returns the children of a process that have ended and were not waited for, in
 // ascending order.
 func Zombies(parent int) []int {
-	procs, _ := procfs.AllProcs()
-	var pids []int
-	for _, p := range procs {
-		if s, err := p.Stat(); err == nil && s.State == "Z" && s.PPID == parent {
-			pids = append(pids, p.PID)
-		}
-	}
-	slices.Sort(pids)
-	return pids
+	return numbers(func(p procfs.Proc) bool {
+		s, err := p.Stat()
+		return err == nil && s.State == "Z" && s.PPID == parent
+	})
 }

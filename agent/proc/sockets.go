@@ -30,26 +30,24 @@ func Listeners(net string, port uint16, udp bool) []uint64 {
 	if err != nil {
 		return nil
 	}
-	// A kernel without IPv6 has no table of it.
-	var four, six procfs.NetIPSocket
-	state := uint64(tcpListen)
 	if udp {
-		state = udpOpen
-		t4, _ := fs.NetUDP()
-		t6, _ := fs.NetUDP6()
-		four, six = procfs.NetIPSocket(t4), procfs.NetIPSocket(t6)
-	} else {
-		t4, _ := fs.NetTCP()
-		t6, _ := fs.NetTCP6()
-		four, six = procfs.NetIPSocket(t4), procfs.NetIPSocket(t6)
+		return inodes(port, udpOpen, fs.NetUDP, fs.NetUDP6)
 	}
-	var inodes []uint64
-	for _, s := range slices.Concat(four, six) {
-		if s.LocalPort == uint64(port) && s.St == state {
-			inodes = append(inodes, s.Inode)
+	return inodes(port, tcpListen, fs.NetTCP, fs.NetTCP6)
+}
+
+// inodes are those of the sockets of a port that have this state. A kernel without IPv6 has
+// no table of it.
+func inodes[T procfs.NetTCP | procfs.NetUDP](port uint16, state uint64, tables ...func() (T, error)) (all []uint64) {
+	for _, table := range tables {
+		sockets, _ := table()
+		for _, s := range procfs.NetIPSocket(sockets) {
+			if s.LocalPort == uint64(port) && s.St == state {
+				all = append(all, s.Inode)
+			}
 		}
 	}
-	return inodes
+	return all
 }
 
 // UnixSockets returns the inodes of the unix sockets of this path in the network of this
@@ -76,14 +74,8 @@ func Holders(inodes []uint64) []int {
 	for _, inode := range inodes {
 		wanted["socket:["+strconv.FormatUint(inode, 10)+"]"] = true
 	}
-	procs, _ := procfs.AllProcs()
-	var pids []int
-	for _, p := range procs {
+	return numbers(func(p procfs.Proc) bool {
 		open, _ := p.FileDescriptorTargets()
-		if slices.ContainsFunc(open, func(to string) bool { return wanted[to] }) {
-			pids = append(pids, p.PID)
-		}
-	}
-	slices.Sort(pids)
-	return pids
+		return slices.ContainsFunc(open, func(to string) bool { return wanted[to] })
+	})
 }

@@ -13,19 +13,14 @@ import (
 // this one it is waited for. stop ends the watching and waits for that.
 func Watch(pid int) (gone <-chan struct{}, stop func()) {
 	ended, quit, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
-	if err != nil { // kernels before 5.10
-		go func() {
-			defer close(done)
-			pollExit(pid, ended, quit)
-		}()
-		return ended, func() { close(quit); <-done }
+	var f *os.File
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		f = os.NewFile(uintptr(fd), "pidfd")
 	}
-	f := os.NewFile(uintptr(fd), "pidfd")
-	raw, err := f.SyscallConn()
 	go func() {
 		defer close(done)
-		if err != nil {
+		raw, err := f.SyscallConn()
+		if err != nil { // kernels before 5.10
 			pollExit(pid, ended, quit)
 			return
 		}
@@ -40,7 +35,7 @@ func Watch(pid int) (gone <-chan struct{}, stop func()) {
 			close(ended)
 		}
 	}()
-	return ended, func() { close(quit); f.Close(); <-done }
+	return ended, func() { close(quit); f.Close(); <-done } // Close of a nil file does nothing
 }
 
 // pollExit checks every second whether the process lives.

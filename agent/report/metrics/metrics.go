@@ -47,12 +47,21 @@ type metric struct {
 	kind prometheus.ValueType
 }
 
+// all are the metrics that gauge and counter made.
+var all []metric
+
 func gauge(name, help string, labels ...string) metric {
-	return metric{prometheus.NewDesc("nagaya_"+name, help, labels, nil), prometheus.GaugeValue}
+	return family(prometheus.GaugeValue, name, help, labels)
 }
 
 func counter(name, help string, labels ...string) metric {
-	return metric{prometheus.NewDesc("nagaya_"+name, help, labels, nil), prometheus.CounterValue}
+	return family(prometheus.CounterValue, name, help, labels)
+}
+
+func family(kind prometheus.ValueType, name, help string, labels []string) metric {
+	m := metric{prometheus.NewDesc("nagaya_"+name, help, labels, nil), kind}
+	all = append(all, m)
+	return m
 }
 
 var (
@@ -95,12 +104,6 @@ var (
 	problemCount = gauge("problems", "Standing problems.", "severity")
 	problemOne   = gauge("problem_since_timestamp_seconds", "When a standing problem began.", "code", "subject", "severity")
 )
-
-var all = []metric{
-	info, identity, leaving, addressHeld, addressReleased, addressInfo, addressSince, addressMoves, addressChecked, listed, containers, hosts, live, servers,
-	nginxUp, settled, generation, generations, loaded, draining, quarantined, certificate,
-	balance, creditError, surplus, creditMax, earned, spent, anchor, gateOpen, headroom, jobs, problemCount, problemOne,
-}
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
@@ -241,13 +244,7 @@ func (e emitter) problems(s report.Status) {
 	severe, n := s.Severe()
 	e.put(problemCount, float64(severe), problem.Error.String())
 	e.put(problemCount, float64(n-severe), problem.Warning.String())
-	type key struct{ code, subject string }
-	seen := map[key]bool{}
 	for _, p := range s.Problems {
-		// Two texts of one problem would be the same time series twice.
-		if k := (key{p.Code, p.Subject}); !seen[k] {
-			seen[k] = true
-			e.time(problemOne, p.Since, p.Code, p.Subject, p.Severity.String())
-		}
+		e.time(problemOne, p.Since, p.Code, p.Subject, p.Severity.String())
 	}
 }
