@@ -50,20 +50,21 @@ func openJournal(path string) (*journalConn, error) {
 // for one, as a sealed memory file.
 func (j *journalConn) send(entry []byte) error {
 	err := j.write(entry, nil)
-	if !errors.Is(err, unix.EMSGSIZE) && !errors.Is(err, unix.ENOBUFS) {
-		return err
+	if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOBUFS) {
+		err = j.sendFile(entry)
 	}
-	return j.sendFile(entry)
+	if err != nil {
+		return fmt.Errorf("writing to the journal: %w", err)
+	}
+	return nil
 }
 
 func (j *journalConn) write(entry, rights []byte) error {
 	if err := j.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("writing to the journal: %w", err)
+		return err
 	}
-	if _, _, err := j.conn.WriteMsgUnix(entry, rights, j.addr); err != nil {
-		return fmt.Errorf("writing to the journal: %w", err)
-	}
-	return nil
+	_, _, err := j.conn.WriteMsgUnix(entry, rights, j.addr)
+	return err
 }
 
 // sendFile passes the entry as a memory file. journald maps it, and refuses one
@@ -71,16 +72,16 @@ func (j *journalConn) write(entry, rights []byte) error {
 func (j *journalConn) sendFile(entry []byte) error {
 	fd, err := unix.MemfdCreate("nagaya-journal", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
-		return fmt.Errorf("making a memory file for the journal: %w", err)
+		return fmt.Errorf("making a memory file: %w", err)
 	}
 	file := os.NewFile(uintptr(fd), "nagaya-journal")
 	defer file.Close()
 	if _, err := file.Write(entry); err != nil {
-		return fmt.Errorf("filling the memory file for the journal: %w", err)
+		return fmt.Errorf("filling the memory file: %w", err)
 	}
 	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE | unix.F_SEAL_SEAL
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		return fmt.Errorf("sealing the memory file for the journal: %w", err)
+		return fmt.Errorf("sealing the memory file: %w", err)
 	}
 	return j.write(nil, unix.UnixRights(fd))
 }
@@ -104,16 +105,10 @@ func appendField(b *bytes.Buffer, name, value string) {
 // fieldName maps any key to what journald takes, A to Z, 0 to 9 and _, under
 // the prefix that keeps the project's fields apart from others'.
 func fieldName(key string) string {
-	name := []byte("NAGAYA_" + key)
-	if len(name) > maxField {
-		name = name[:maxField]
-	}
+	name := bytes.ToUpper([]byte("NAGAYA_" + key))
+	name = name[:min(len(name), maxField)]
 	for i, c := range name {
-		switch {
-		case c >= 'a' && c <= 'z':
-			name[i] = c - 'a' + 'A'
-		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		default:
+		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
 			name[i] = '_'
 		}
 	}

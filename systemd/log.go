@@ -30,7 +30,8 @@ type JournalOptions struct {
 	// Level is the least level that is sent; nil means slog.LevelInfo.
 	Level slog.Leveler
 	// ID returns the MESSAGE_ID= of a kind of event, 32 lower-case hexadecimal
-	// digits by which `journalctl -x` finds the catalog entry; empty for none. May be nil.
+	// digits by which `journalctl -x` finds the catalog entry; empty for none. nil is
+	// MessageID.
 	ID func(event string) string
 	// Also names a second field for a key, without the project's prefix: one that
 	// others write too, such as CONTAINER_NAME for container_name.
@@ -95,6 +96,9 @@ func NewJournal(o JournalOptions) (slog.Handler, error) {
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
 	}
+	if o.ID == nil {
+		o.ID = MessageID
+	}
 	return &journal{conn: conn, o: o}, nil
 }
 
@@ -115,10 +119,8 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 		if also := j.o.Also[f.key]; also != "" && f.value != "" {
 			appendField(&b, also, f.value)
 		}
-		if f.key == Event && j.o.ID != nil {
-			if id := j.o.ID(f.value); id != "" {
-				appendField(&b, "MESSAGE_ID", id)
-			}
+		if id := j.o.ID(f.value); f.key == Event && id != "" {
+			appendField(&b, "MESSAGE_ID", id)
 		}
 	}
 	return j.conn.send(b.Bytes())

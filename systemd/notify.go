@@ -84,11 +84,12 @@ func (n *Notifier) send(state string) error {
 		return fmt.Errorf("reaching systemd: %w", err)
 	}
 	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
-		return fmt.Errorf("telling systemd: %w", err)
+	err = conn.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if err == nil {
+		_, err = conn.Write([]byte(state))
 	}
-	if _, err := conn.Write([]byte(state)); err != nil {
-		return fmt.Errorf("telling systemd: %w", err)
+	if err != nil {
+		return fmt.Errorf("notifying systemd: %w", err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 	o.Level = new(slog.LevelVar)
 	o.Fields = new(systemd.Fields)
 	lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
-		Level: o.Level, ID: systemd.MessageID, Also: event.Journald(), Fields: o.Fields,
+		Level: o.Level, Also: event.Journald(), Fields: o.Fields,
 	}), systemd.RepeatOptions{About: event.Abouts()})
 	defer lines.Flush()
 	o.Log = slog.New(lines)
