@@ -55,8 +55,8 @@ box: prepare build package ## Start a pretend ECS instance, a whole machine, and
 	@.ci/with-docker bin/nagaya-sim box --count $(COUNT) --package dist/*.deb $(if $(RUN),-- sh -c '$(RUN)')
 
 .PHONY: bench-idle
-bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx beside.
-	@.ci/with-docker bin/nagaya-sim bench idle
+bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx and peers beside.
+	@peers=$$(.ci/peers); .ci/with-docker bin/nagaya-sim bench idle --peers "$$peers"
 
 # The second time with a newer nginx, and only what depends on that.
 .PHONY: bench-routes

@@ -23,7 +23,7 @@ const (
 
 // startsBesidePeers measures the same start for each proxy in turn, each of a new host.
 func (b *bench) startsBesidePeers(ctx context.Context) (err error) {
-	c, err := b.compare(ctx)
+	c, err := b.compare(ctx, stage.Options{})
 	if err != nil {
 		return err
 	}
@@ -69,7 +69,7 @@ func (b *bench) crowdsBesidePeers(ctx context.Context) error {
 	for _, way := range crowdWays {
 		late, most := spansOf{}, 0
 		for range b.count(3, 1) {
-			c, err := b.compare(ctx)
+			c, err := b.compare(ctx, stage.Options{})
 			if err != nil {
 				return err
 			}
@@ -176,7 +176,7 @@ func (c *comparison) runParallel(ctx context.Context, all []stage.Container) (la
 
 // replacementsBesidePeers replaces a container again and again under load, with each proxy.
 func (b *bench) replacementsBesidePeers(ctx context.Context) (err error) {
-	c, err := b.compare(ctx)
+	c, err := b.compare(ctx, stage.Options{})
 	if err != nil {
 		return err
 	}

@@ -22,8 +22,10 @@ type proxy struct {
 	port int
 	// labels make it route the host to port 8080 of a container.
 	labels func(host string) map[string]string
-	// pid is the process that follows Docker.
+	// pid is the process that follows Docker. It is stopped while another is measured.
 	pid int
+	// nginx is the master process of its nginx; nil if it serves by itself.
+	nginx func() int
 	// reloads counts the configurations that went live; nil if the proxy does not tell.
 	reloads func(context.Context) (int, error)
 	// close ends it; nil for the agent, which the stage ends.
@@ -40,8 +42,8 @@ type comparison struct {
 }
 
 // compare starts nagaya and the peers on a stage, each with one site that stays.
-func (b *bench) compare(ctx context.Context) (*comparison, error) {
-	p, err := b.begin(ctx, stage.Options{})
+func (b *bench) compare(ctx context.Context, o stage.Options) (*comparison, error) {
+	p, err := b.begin(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func (c *comparison) startProxies(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	c.proxies = []*proxy{{
-		name: nagayaName, port: c.HTTPPort, pid: c.AgentPID(), reloads: c.reloads,
+		name: nagayaName, port: c.HTTPPort, pid: c.AgentPID(), nginx: c.NginxPID, reloads: c.reloads,
 		labels: func(host string) map[string]string { return map[string]string{"nagaya.host": host} },
 	}}
 	peers, err := b.startPeers(c.play)
@@ -138,6 +140,14 @@ func (c *comparison) firstAnswer(ctx context.Context, x *proxy, host, name strin
 		case <-tick.C:
 		}
 	}
+}
+
+// processes are all of a proxy.
+func (x *proxy) processes() []int {
+	if x.nginx == nil {
+		return []int{x.pid}
+	}
+	return append(family(x.nginx()), x.pid)
 }
 
 func (x *proxy) url(host string) string { return fmt.Sprintf("http://%s:%d/", host, x.port) }

@@ -1,15 +1,13 @@
-// Package bench measures what nagaya costs, on a stage, beside a baseline that
-// is measured in the same run.
+// Package bench measures what nagaya costs, on a stage, beside peers that are measured
+// in the same run.
 package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"maps"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
@@ -19,11 +17,17 @@ import (
 type IdleOptions struct {
 	// Bin is the directory of the programs.
 	Bin string
+	// Peers is the directory of the programs that nagaya is compared with; empty
+	// measures nagaya alone.
+	Peers string
 	// Containers is the number of routed containers.
 	Containers int
 	// Settle is how long the agent is left alone before, Span how long it is measured.
 	Settle, Span time.Duration
-	Out          io.Writer
+	// JSON prints the rows as JSON in the place of the table.
+	JSON bool
+	// Out gets the result, Progress one line for each step.
+	Out, Progress io.Writer
 }
 
 // What an idle agent may cost.
@@ -32,76 +36,118 @@ const (
 	maxShare = 0.001    // of one core
 )
 
+const mib = 1 << 20
+
 // Idle measures the memory and CPU time of an agent with nothing to do, with the
-// default intervals and every part switched on, and nginx's beside it. It
-// returns an error if the agent costs more than it may.
-func Idle(ctx context.Context, o IdleOptions) (err error) {
-	var hosts []string
-	for i := range o.Containers {
-		hosts = append(hosts, fmt.Sprintf("h%02d.test", i))
-	}
-	s, err := stage.New(ctx, stage.Options{Bin: o.Bin, Hosts: hosts, Config: "address: {claim: 'tag:Name=nagaya'}\n"})
+// default intervals and every part switched on, and of its nginx and the peers beside.
+// It prints what it found, and returns an error that wraps ErrMissed if the agent costs
+// more than it may.
+func Idle(ctx context.Context, o IdleOptions) error {
+	b := &bench{o: RoutesOptions{Bin: o.Bin, Peers: o.Peers, JSON: o.JSON, Out: o.Out, Progress: o.Progress}}
+	return b.measure(ctx, []part{{"a", "an idle agent", func(b *bench, ctx context.Context) error { return b.idle(ctx, o) }}})
+}
+
+func (b *bench) idle(ctx context.Context, o IdleOptions) (err error) {
+	hosts := names("h%02d.test", o.Containers)
+	c, err := b.compare(ctx, stage.Options{Hosts: hosts, Config: "address: {claim: 'tag:Name=nagaya'}\n"})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := s.Close(); err == nil {
-			err = cerr
-		}
-	}()
-	if err := s.StartCloud(ctx); err != nil {
-		return err
-	}
-	for i, host := range hosts {
-		if _, err := s.Run(ctx, stage.Container{
-			Name: fmt.Sprintf("%s-%02d", filepath.Base(s.Dir), i), Args: []string{"-name", host},
-			Labels: map[string]string{"nagaya.host": host}, Ports: map[string]string{"8080/tcp": "0"},
-		}); err != nil {
-			return err
-		}
-	}
-	if err := s.StartAgent(); err != nil {
-		return err
-	}
+	defer closing(c, &err)
 	for _, host := range hosts {
-		if err := stage.Until(ctx, 30*time.Second, host+" is served", func() error {
-			code, body, err := s.Get(ctx, host)
-			if err == nil && code != 200 {
-				err = fmt.Errorf("status %d: %s", code, body)
-			}
-			return err
-		}); err != nil {
+		site := c.container(c.proxies[0], "idle", host)
+		for _, x := range c.proxies[1:] {
+			maps.Copy(site.Labels, x.labels(host))
+		}
+		if _, err := c.Run(ctx, site); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(o.Out, "%d containers are served over HTTPS; settling for %s, measuring for %s\n", o.Containers, o.Settle, o.Span)
-	return measure(ctx, s, o)
-}
-
-func measure(ctx context.Context, s *stage.Stage, o IdleOptions) error {
+	// An agent that starts when the containers run, as after an upgrade.
+	if err := errors.Join(c.StopAgent(), c.StartAgent()); err != nil {
+		return err
+	}
+	c.proxies[0].pid = c.AgentPID()
+	if err := c.live(ctx, len(hosts)+1); err != nil { // and the resident
+		return err
+	}
+	for _, x := range c.proxies[1:] {
+		for _, host := range hosts {
+			if _, err := c.firstAnswer(ctx, x, host, "idle"); err != nil {
+				return err
+			}
+		}
+	}
+	b.say("%d containers are served; settling for %s, measuring for %s", o.Containers, o.Settle, o.Span)
 	if err := pause(ctx, o.Settle); err != nil {
 		return err
 	}
-	agent, nginx := []int{s.AgentPID()}, family(s.NginxPID())
-	before, nginxBefore, begun := cpu(agent), cpu(nginx), time.Now()
-	if err := pause(ctx, o.Span); err != nil {
+	costs, err := c.idleCosts(ctx, o.Span)
+	if err != nil {
 		return err
 	}
-	span := time.Since(begun).Seconds()
-	share, nginxShare := (cpu(agent)-before)/span, (cpu(nginx)-nginxBefore)/span
-	rss, anon := memory(agent)
-	nginxRSS, nginxAnon := memory(nginx)
-	const mib = 1 << 20
-	fmt.Fprintf(o.Out, "%-8s %10s %14s %12s\n", "", "RSS (MiB)", "private (MiB)", "% of a core")
-	fmt.Fprintf(o.Out, "%-8s %10.1f %14.1f %12.3f\n", "agent", rss/mib, anon/mib, 100*share)
-	fmt.Fprintf(o.Out, "%-8s %10.1f %14.1f %12.3f\n", "nginx", nginxRSS/mib, nginxAnon/mib, 100*nginxShare)
-	fmt.Fprintf(o.Out, "agent : nginx, RSS %.2f; the agent's CPU is %.2f credits a day\n", rss/nginxRSS, share*24*60)
-	if rss > maxRSS || share > maxShare {
-		return fmt.Errorf("the idle agent may take %d MiB and %.2f %% of a core", maxRSS/mib, 100*maxShare)
+	agent, whole := costs[0], costs[1]
+	memory := Row{
+		What: "resident memory of the idle agent", Got: agent.memory(),
+		Bound: fmt.Sprintf("≤ %d MiB", maxRSS/mib), Missed: agent.rss > maxRSS,
+		Figures: map[string]float64{"rss": float64(agent.rss), "private": float64(agent.anon)},
+	}
+	share := Row{
+		What: "CPU time of the idle agent", Got: fmt.Sprintf("%s; %.2f credits a day", agent.cpu(), agent.share*24*60),
+		Bound: fmt.Sprintf("≤ %.2f %% of a core", 100*maxShare), Missed: agent.share > maxShare,
+		Figures: map[string]float64{"share": agent.share},
+	}
+	wholeMemory := Row{What: "resident memory of the agent and its nginx", Got: whole.memory(), Figures: map[string]float64{"rss": float64(whole.rss), "private": float64(whole.anon)}}
+	wholeShare := Row{What: "CPU time of the agent and its nginx", Got: whole.cpu(), Figures: map[string]float64{"share": whole.share}}
+	for _, x := range costs[2:] {
+		wholeMemory.peer(x.name+" "+x.memory(), fmt.Sprintf("%.2f", float64(whole.rss)/float64(x.rss)))
+		wholeShare.peer(x.name+" "+x.cpu(), fmt.Sprintf("%.2f", whole.share/x.share))
+		wholeMemory.Figures[x.name+" rss"], wholeShare.Figures[x.name+" share"] = float64(x.rss), x.share
+	}
+	for _, r := range []Row{memory, share, wholeMemory, wholeShare} {
+		b.add(r)
 	}
 	return nil
 }
 
+// idleCost is what some processes cost that have nothing to do: memory in bytes, CPU
+// time as a share of one core.
+type idleCost struct {
+	name      string
+	rss, anon uint64
+	share     float64
+}
+
+func (c idleCost) memory() string {
+	return fmt.Sprintf("%.1f MiB, %.1f of it private", float64(c.rss)/mib, float64(c.anon)/mib)
+}
+
+func (c idleCost) cpu() string { return fmt.Sprintf("%.3f %% of a core", 100*c.share) }
+
+// idleCosts measures the agent, then each proxy with its nginx, for so long.
+func (c *comparison) idleCosts(ctx context.Context, span time.Duration) (all []idleCost, err error) {
+	groups := [][]int{{c.AgentPID()}}
+	all = []idleCost{{name: "agent"}}
+	for _, x := range c.proxies {
+		groups = append(groups, x.processes())
+		all = append(all, idleCost{name: x.name})
+	}
+	begun := time.Now()
+	for i, pids := range groups {
+		all[i].share = -cpu(pids)
+	}
+	if err := pause(ctx, span); err != nil {
+		return nil, err
+	}
+	span = time.Since(begun)
+	for i, pids := range groups {
+		all[i].share = (all[i].share + cpu(pids)) / span.Seconds()
+		all[i].rss, all[i].anon = memory(pids)
+	}
+	return all, nil
+}
+
+// pause waits so long, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
@@ -109,65 +155,4 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-time.After(d):
 		return nil
 	}
-}
-
-// family lists a process and its children.
-func family(pid int) []int {
-	pids := []int{pid}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return pids
-	}
-	for _, f := range strings.Fields(string(b)) {
-		if child, err := strconv.Atoi(f); err == nil {
-			pids = append(pids, child)
-		}
-	}
-	return pids
-}
-
-// cpu is the CPU time of processes so far, in seconds, as finely as the
-// scheduler knows it: /proc/PID/stat counts hundredths, too coarse for a minute.
-func cpu(pids []int) float64 {
-	total := 0.0
-	for _, pid := range pids {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		for _, t := range tasks {
-			b, err := os.ReadFile(t)
-			if err != nil {
-				continue
-			}
-			if f := strings.Fields(string(b)); len(f) > 0 {
-				ns, _ := strconv.ParseFloat(f[0], 64)
-				total += ns / 1e9
-			}
-		}
-	}
-	return total
-}
-
-// memory is the resident memory of processes in bytes, and the part of it that is
-// their own and not of a file.
-func memory(pids []int) (rss, anon float64) {
-	for _, pid := range pids {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil {
-			continue
-		}
-		for line := range strings.Lines(string(b)) {
-			name, rest, _ := strings.Cut(line, ":")
-			f := strings.Fields(rest)
-			if len(f) < 1 {
-				continue
-			}
-			kib, _ := strconv.ParseFloat(f[0], 64)
-			switch name {
-			case "VmRSS":
-				rss += kib * 1024
-			case "RssAnon":
-				anon += kib * 1024
-			}
-		}
-	}
-	return rss, anon
 }

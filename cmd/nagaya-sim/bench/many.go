@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
@@ -104,16 +103,4 @@ func (p *play) spent() float64 {
 		total += lifetime(pid)
 	}
 	return total
-}
-
-// lifetime is the CPU time of a process and of its children that were waited for,
-// in seconds, as finely as proc(5) counts it: in hundredths.
-func lifetime(pid int) float64 {
-	stat := procFile(pid, "stat")
-	// The name in parentheses may hold anything; what follows it is the third field.
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 15 {
-		return 0
-	}
-	return hundredths(fields[11:15])
 }

@@ -154,7 +154,7 @@ func (b *bench) startDockerGen(p *play) (x *proxy, err error) {
 		return nil, errors.Join(err, endPeer(server, syscall.SIGTERM))
 	}
 	return &proxy{
-		port: port, pid: cmd.Process.Pid,
+		port: port, pid: cmd.Process.Pid, nginx: func() int { return server.Process.Pid },
 		labels: func(host string) map[string]string { return map[string]string{"proxy.host": host} },
 		close:  func() error { return errors.Join(endPeer(cmd, syscall.SIGKILL), endPeer(server, syscall.SIGTERM)) },
 	}, nil

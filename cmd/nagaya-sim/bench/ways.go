@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -122,38 +119,4 @@ func askUntil(ctx context.Context, c *http.Client, url string, end time.Time) (n
 		n++
 	}
 	return n, nil
-}
-
-// busy is the CPU time of everything on this host since it booted, in seconds.
-func busy() float64 {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	f := strings.Fields(line)
-	if len(f) < 8 {
-		return 0
-	}
-	// user nice system, idle and iowait left out, irq softirq (proc(5)).
-	return hundredths(append(f[1:4:4], f[6:8]...))
-}
-
-// hundredths adds up what the kernel counts in USER_HZ, which is 100 to every
-// program on Linux, and returns seconds.
-func hundredths(fields []string) (seconds float64) {
-	for _, f := range fields {
-		n, err := strconv.ParseFloat(f, 64)
-		if err != nil {
-			return 0
-		}
-		seconds += n / 100
-	}
-	return seconds
-}
-
-// procFile reads a file of a process; it is empty for one that has ended.
-func procFile(pid int, name string) string {
-	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
-	return string(b)
 }
