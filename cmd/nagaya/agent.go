@@ -23,8 +23,12 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-// memoryLimit is in bytes: the machine has half a GiB.
-const memoryLimit = 64 << 20
+const (
+	// memoryLimit is in bytes: the machine has half a GiB.
+	memoryLimit = 64 << 20
+	// startTakes is when the start is over, which takes more memory than all that follows.
+	startTakes = 20 * time.Second
+)
 
 func (c *cli) agentVerb() *cobra.Command {
 	cmd := &cobra.Command{
@@ -51,6 +55,12 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 	}), systemd.RepeatOptions{About: event.Abouts()})
 	defer lines.Flush()
 	o.Log = slog.New(lines)
+	release := time.AfterFunc(startTakes, func() {
+		if err := releaseMemory(); err != nil {
+			o.Log.Debug("memory of the start kept", "err", err)
+		}
+	})
+	defer release.Stop()
 	if o.Notify, err = systemd.NewNotifier(); err != nil {
 		o.Log.Warn("no watchdog", event.Key, event.WatchdogAbsent, "err", err)
 	}
