@@ -42,13 +42,7 @@ type Account struct {
 
 // Add returns the sum of two accounts.
 func (a Account) Add(b Account) Account {
-	return Account{
-		Earned:    a.Earned + b.Earned,
-		Spent:     a.Spent + b.Spent,
-		Discarded: a.Discarded + b.Discarded,
-		Charged:   a.Charged + b.Charged,
-		Throttled: a.Throttled + b.Throttled,
-	}
+	return Account{a.Earned + b.Earned, a.Spent + b.Spent, a.Discarded + b.Discarded, a.Charged + b.Charged, a.Throttled + b.Throttled}
 }
 
 // Open returns the bank of a newly launched instance: nothing but a T2's launch credits.
@@ -109,13 +103,10 @@ func (b Bank) Advance(dt time.Duration, demand float64) (Bank, Account) {
 	for left > 0 {
 		var used float64
 		var a Account
-		switch {
-		case b.Mode == Unlimited:
-			b, a, used = b.pieceUnlimited(left, demand)
-		case b.Launch > 0 && demand > 0:
+		if b.Launch > 0 && demand > 0 && b.Mode != Unlimited {
 			b, a, used = b.pieceLaunch(left, demand)
-		default:
-			b, a, used = b.pieceStandard(left, demand)
+		} else {
+			b, a, used = b.piece(left, demand)
 		}
 		total = total.Add(a)
 		left -= used
@@ -123,26 +114,29 @@ func (b Bank) Advance(dt time.Duration, demand float64) (Bank, Account) {
 	return b, total
 }
 
-// pieceStandard advances by at most left minutes and stops early when the
-// balance reaches 0 or the cap.
-func (b Bank) pieceStandard(left, demand float64) (Bank, Account, float64) {
+// piece advances by at most left minutes and stops early when the balance or the surplus reaches a limit.
+func (b Bank) piece(left, demand float64) (Bank, Account, float64) {
 	earn := b.Spec.Baseline()
-	net := earn - demand
-	t := left
+	net, t := earn-demand, left
+	rate := Account{Earned: earn, Spent: demand} // a minute
 	switch {
+	case net > 0 && b.Surplus > 0:
+		t, b.Surplus = toward(b.Surplus, -net, 0, left)
 	case net > 0 && b.Balance >= b.Spec.Max:
-		b.Balance = b.Spec.Max
-		return b, Account{Earned: earn * t, Spent: demand * t, Discarded: net * t}, t
-	case net < 0 && b.Balance <= 0:
-		// Throttled to the baseline: what is earned is spent.
-		b.Balance = 0
-		return b, Account{Earned: earn * t, Spent: earn * t, Throttled: -net * t}, t
+		b.Balance, rate.Discarded = b.Spec.Max, net
 	case net > 0:
 		t, b.Balance = toward(b.Balance, net, b.Spec.Max, left)
-	case net < 0:
+	case net < 0 && b.Balance > 0:
 		t, b.Balance = toward(b.Balance, net, 0, left)
+	case net < 0 && b.Mode != Unlimited:
+		// Throttled to the baseline: what is earned is spent.
+		b.Balance, rate.Spent, rate.Throttled = 0, earn, -net
+	case net < 0 && b.Surplus >= b.Spec.Max:
+		b.Surplus, rate.Charged = b.Spec.Max, -net
+	case net < 0:
+		t, b.Surplus = toward(b.Surplus, -net, b.Spec.Max, left)
 	}
-	return b, Account{Earned: earn * t, Spent: demand * t}, t
+	return b, Account{rate.Earned * t, rate.Spent * t, rate.Discarded * t, rate.Charged * t, rate.Throttled * t}, t
 }
 
 // pieceLaunch spends launch credits while the earned ones grow to their cap.
@@ -165,35 +159,6 @@ func (b Bank) pieceLaunch(left, demand float64) (Bank, Account, float64) {
 		b.Launch -= demand * t
 	}
 	return b, a, t
-}
-
-// pieceUnlimited moves the balance, or the surplus when there is no balance.
-func (b Bank) pieceUnlimited(left, demand float64) (Bank, Account, float64) {
-	earn := b.Spec.Baseline()
-	net := earn - demand
-	t := left
-	a := func() Account { return Account{Earned: earn * t, Spent: demand * t} }
-	switch {
-	case net > 0 && b.Surplus > 0:
-		t, b.Surplus = toward(b.Surplus, -net, 0, left)
-	case net > 0 && b.Balance >= b.Spec.Max:
-		b.Balance = b.Spec.Max
-		acc := a()
-		acc.Discarded = net * t
-		return b, acc, t
-	case net > 0:
-		t, b.Balance = toward(b.Balance, net, b.Spec.Max, left)
-	case net < 0 && b.Balance > 0:
-		t, b.Balance = toward(b.Balance, net, 0, left)
-	case net < 0 && b.Surplus >= b.Spec.Max:
-		b.Surplus = b.Spec.Max
-		acc := a()
-		acc.Charged = -net * t
-		return b, acc, t
-	case net < 0:
-		t, b.Surplus = toward(b.Surplus, -net, b.Spec.Max, left)
-	}
-	return b, a(), t
 }
 
 // toward moves an amount at a rate per minute until it reaches the limit or the time

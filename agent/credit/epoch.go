@@ -1,11 +1,5 @@
 package credit
 
-import "time"
-
-// keptStopped is how long a stopped instance keeps its balance, T2 apart (EC2 User
-// Guide, "Key concepts for burstable performance instances").
-const keptStopped = 7 * 24 * time.Hour
-
 // Stop returns the bank of an instance that is stopped or terminated, and what that costs: a surplus is
 // charged at once, and a T2 loses all it has. A reboot is no stop and changes nothing.
 func (b Bank) Stop() (Bank, Account) {
@@ -14,22 +8,6 @@ func (b Bank) Stop() (Bank, Account) {
 	if b.Spec.T2() {
 		a.Discarded = b.Balance + b.Launch
 		b.Balance, b.Launch = 0, 0
-	}
-	return b, a
-}
-
-// Start returns the bank of an instance that was stopped for off. A balance outlives seven
-// days. A T2 in standard mode is given its launch credits again, which are not earned: the books of a
-// new epoch open with them. (AWS grants them to a hundred launches and starts a day; a T2
-// beyond that has none, and CloudWatch's first point tells.)
-func (b Bank) Start(off time.Duration) (Bank, Account) {
-	var a Account
-	if off > keptStopped {
-		a.Discarded, b.Balance = b.Balance, 0
-	}
-	b.Launch = 0
-	if b.Mode != Unlimited {
-		b.Launch = b.Spec.LaunchCredits
 	}
 	return b, a
 }

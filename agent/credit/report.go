@@ -64,110 +64,82 @@ type Spent struct {
 	Batch    float64 `json:"batch"`
 }
 
-// report draws the conclusions. Everything but the lists is a copy.
+// report says what is known as of the last reading. Everything but the lists is a copy.
 func (m *Memory) report(r Reading) Report {
 	spec := m.Bank.Spec
 	out := Report{
 		At: r.At, Type: m.Type, Burstable: Burstable(m.Type),
 		VCPUs: m.CPU.Online, Factor: m.factor(), MeterAt: m.At, AnchorAt: m.AnchorAt,
 		Max: spec.Max, EarnPerHour: spec.EarnPerHour,
-		Problems: slices.Clone(r.Problems),
+		LastDay: m.since(m.At.Add(-23 * time.Hour).Truncate(time.Hour)), Hours: slices.Clone(m.Hours[max(0, len(m.Hours)-24):]),
 	}
-	m.reportUse(&out)
-	if !out.Burstable {
-		return out
+	hour, _ := m.measured(m.At.Add(-time.Hour), m.At)
+	out.SpentLastHour = hour.billed(out.Factor, 1)
+	if now, minutes := m.measured(m.At.Add(-recentSpan), m.At); minutes > 0 {
+		out.NowKnown, out.Now = true, now.billed(out.Factor, minutes)
 	}
-	if _, known := Lookup(m.Type); !known {
-		out.Problems = append(out.Problems, m.unknownType())
+	if out.Burstable && spec.VCPUs > 0 {
+		out.Bill, out.VCPUs, out.Mode, out.ModeKnown, out.Bank = m.Bill.at(r.At), spec.VCPUs, m.Bank.Mode, r.ModeKnown, m.Bank
+		out.Known = !m.AnchorAt.IsZero()
 	}
-	if spec.VCPUs == 0 {
-		return out
+	if out.Known {
+		out.Balance, out.Surplus = m.Bank.Balance+m.Bank.Launch, m.Bank.Surplus
+		out.ErrorBar = m.errorBar(out.Now.Services + out.Now.Batch)
+		out.Forecast = Project(m.Bank, &m.Profile, m.At, forecastHorizon, forecastStep)
+		for _, p := range out.Forecast {
+			out.Discarded += p.Discarded
+		}
+		out.FullAt = FullAt(m.Bank, m.At, out.Forecast)
+		out.Headroom = Headroom(m.Bank, m.At, out.Forecast, 0, 0, nil)
 	}
-	out.Bill = m.Bill.at(r.At)
-	out.VCPUs, out.Mode, out.ModeKnown, out.Bank = spec.VCPUs, m.Bank.Mode, r.ModeKnown, m.Bank
-	m.warnTooSmall(&out)
-	if m.AnchorAt.IsZero() {
-		return out
-	}
-	out.Known = true
-	out.Balance, out.Surplus = m.Bank.Balance+m.Bank.Launch, m.Bank.Surplus
-	out.ErrorBar = m.errorBar(out.Now.Services + out.Now.Batch)
-	out.Forecast = Project(m.Bank, &m.Profile, m.At, forecastHorizon, forecastStep)
-	for _, p := range out.Forecast {
-		out.Discarded += p.Discarded
-	}
-	out.FullAt = FullAt(m.Bank, m.At, out.Forecast)
-	out.Headroom = Headroom(m.Bank, m.At, out.Forecast, 0, 0, nil)
-	m.warnOld(&out)
-	m.warnSteal(&out)
+	out.Problems = append(slices.Clone(r.Problems), m.problems(out)...)
 	return out
 }
 
-// reportUse fills in what needs no bank.
-func (m *Memory) reportUse(out *Report) {
-	f := out.Factor
-	hour, _ := m.measured(m.At.Add(-time.Hour), m.At)
-	out.SpentLastHour = Spent{Services: (hour.busy - hour.batch) * f, Batch: hour.batch * f}
-	if now, minutes := m.measured(m.At.Add(-recentSpan), m.At); minutes > 0 {
-		out.NowKnown = true
-		out.Now = Spent{Services: (now.busy - now.batch) * f / minutes, Batch: now.batch * f / minutes}
-	}
-	out.LastDay = m.since(m.At.Add(-23 * time.Hour).Truncate(time.Hour))
-	out.Hours = slices.Clone(m.Hours[max(0, len(m.Hours)-24):])
+// billed is the use a minute, as the bill shows it, by what a credit of the guest's view costs there.
+func (u usage) billed(factor, minutes float64) Spent {
+	return Spent{Services: (u.busy - u.batch) * factor / minutes, Batch: u.batch * factor / minutes}
 }
 
-// unknownType says how far the rate of a type is known that is in no table.
-func (m *Memory) unknownType() problem.Problem {
-	p := problem.Problem{
-		Code: "credit-type-unknown", Severity: problem.Error, Subject: "instance",
-		Text: fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; its rate is being learnt from CloudWatch, by %d of %d half hours",
-			m.Type, min(len(m.Rate.Samples), enoughSamples), enoughSamples),
-		Hint: "update nagaya; until the rate is known the gate stays closed",
-	}
-	if s := m.Bank.Spec; s.VCPUs > 0 {
-		p.Severity = problem.Warning
-		p.Text = fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; by CloudWatch it earns %.1f credits an hour and is taken to hold %.0f", m.Type, s.EarnPerHour, s.Max)
-		p.Hint = "update nagaya, for AWS's own numbers"
-	}
-	return p
+func warning(code, subject, text, hint string) problem.Problem {
+	return problem.Problem{Code: code, Subject: subject, Text: text, Hint: hint}
 }
 
-func (m *Memory) warnOld(out *Report) {
-	if age := out.At.Sub(m.AnchorAt); age > oldAnchor {
-		out.Problems = append(out.Problems, problem.Problem{
-			Code: "credit-anchor-old", Subject: "CloudWatch",
-			Text: fmt.Sprintf("the newest point of CPUCreditBalance is %s old; the balance is an estimate with an error of %.0f credits", short(age), out.ErrorBar),
-			Hint: "look for other problems of CloudWatch here; points are usually 5 to 15 minutes old",
-		})
+// problems are those of the estimate.
+func (m *Memory) problems(r Report) (all []problem.Problem) {
+	s := m.Bank.Spec
+	if _, known := Lookup(m.Type); !known && r.Burstable {
+		p := warning("credit-type-unknown", "instance",
+			fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; by CloudWatch it earns %.1f credits an hour and is taken to hold %.0f", m.Type, s.EarnPerHour, s.Max),
+			"update nagaya, for AWS's own numbers")
+		if s.VCPUs == 0 {
+			p.Severity, p.Hint = problem.Error, "update nagaya; until the rate is known the gate stays closed"
+			p.Text = fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; its rate is being learned from CloudWatch, by %d of %d half hours",
+				m.Type, min(len(m.Rate.Samples), enoughSamples), enoughSamples)
+		}
+		all = append(all, p)
 	}
-}
-
-// warnSteal speaks of CPU time that the hypervisor withheld although there are credits.
-func (m *Memory) warnSteal(out *Report) {
+	if d := r.LastDay; r.Burstable && s.VCPUs > 0 && len(m.Hours) >= tooSmallLeastDay && d.Services > d.Earned && d.Earned > 0 {
+		all = append(all, warning("instance-too-small", "instance",
+			fmt.Sprintf("the services alone spent %.0f credits in a day in which %s earned %.0f", d.Services, m.Type, d.Earned),
+			"choose a larger type, or one that is not burstable, or move a service away"))
+	}
+	if !r.Known {
+		return all
+	}
+	if age := r.At.Sub(m.AnchorAt); age > oldAnchor {
+		all = append(all, warning("credit-anchor-old", "CloudWatch",
+			fmt.Sprintf("the newest point of CPUCreditBalance is %s old; the balance is an estimate with an error of %.0f credits", short(age), r.ErrorBar),
+			"look for other problems of CloudWatch here; points are usually 5 to 15 minutes old"))
+	}
+	// CPU time that the hypervisor withheld although there are credits.
 	u, _ := m.measured(m.At.Add(-stealSpan), m.At)
-	all := u.busy + u.steal
-	if u.steal < stealLeast || u.steal < stealShare*all || m.Bank.Position() < emptyShareOfMax*m.Bank.Spec.Max {
-		return
+	if wanted := u.busy + u.steal; u.steal >= stealLeast && u.steal >= stealShare*wanted && m.Bank.Position() >= emptyShareOfMax*s.Max {
+		all = append(all, warning("cpu-steal", "instance",
+			fmt.Sprintf("the hypervisor withheld %.0f %% of the CPU time wanted in the last ten minutes although %.0f credits should be there", 100*u.steal/wanted, r.Balance),
+			"compare with CPUCreditBalance in CloudWatch; if it is high as well, the host is crowded: stop and start the instance to move it"))
 	}
-	out.Problems = append(out.Problems, problem.Problem{
-		Code: "cpu-steal", Subject: "instance",
-		Text: fmt.Sprintf("the hypervisor withheld %.0f %% of the CPU time wanted in the last ten minutes although %.0f credits should be there", 100*u.steal/all, out.Balance),
-		Hint: "compare with CPUCreditBalance in CloudWatch; if it is high as well, the host is crowded: stop and start the instance to move it",
-	})
-}
-
-// warnTooSmall speaks when the services alone spend more than is earned, day by day.
-func (m *Memory) warnTooSmall(out *Report) {
-	if len(m.Hours) < tooSmallLeastDay {
-		return
-	}
-	if d := out.LastDay; d.Services > d.Earned && d.Earned > 0 {
-		out.Problems = append(out.Problems, problem.Problem{
-			Code: "instance-too-small", Subject: "instance",
-			Text: fmt.Sprintf("the services alone spent %.0f credits in a day in which %s earned %.0f", d.Services, m.Type, d.Earned),
-			Hint: "choose a larger type, or one that is not burstable, or move a service away",
-		})
-	}
+	return all
 }
 
 // short prints a duration as people say it: minutes, and hours from 100 minutes on.
