@@ -22,7 +22,7 @@ func TestStopAndStart(t *testing.T) {
 		{"and no longer", Bank{Spec: t3, Balance: 100}, 7*day + time.Second, Bank{Spec: t3}, Account{Discarded: 100}},
 		{"what is owed is charged at once", Bank{Spec: t3, Mode: Unlimited, Surplus: 40}, time.Hour, Bank{Spec: t3, Mode: Unlimited}, Account{Charged: 40}},
 	} {
-		stopped, a := row.bank.Stop()
+		stopped, a := row.bank.stop()
 		started, more := stopped.start(row.off)
 		if started != row.want || a.Add(more) != row.costs {
 			t.Errorf("%s: %+v %+v, want %+v %+v", row.name, started, a.Add(more), row.want, row.costs)
@@ -59,8 +59,8 @@ func TestTheBooksOfALifeBalance(t *testing.T) {
 				fine, b = fine.Switch(m)
 			case what == 1:
 				off := time.Duration(r.IntN(10*24)) * time.Hour
-				coarse, a = coarse.Stop()
-				fine, b = fine.Stop()
+				coarse, a = coarse.stop()
+				fine, b = fine.stop()
 				var lost, fineLost Account
 				coarse, lost = coarse.start(off)
 				fine, fineLost = fine.start(off)
@@ -113,6 +113,18 @@ func (b Bank) start(off time.Duration) (Bank, Account) {
 	b.Launch = 0
 	if b.Mode != Unlimited {
 		b.Launch = b.Spec.LaunchCredits
+	}
+	return b, a
+}
+
+// stop returns the bank of an instance that is stopped or terminated, and what that costs: a surplus is
+// charged at once, and a T2 loses all it has. A reboot is no stop and changes nothing.
+func (b Bank) stop() (Bank, Account) {
+	a := Account{Charged: b.Surplus}
+	b.Surplus = 0
+	if b.Spec.T2() {
+		a.Discarded = b.Balance + b.Launch
+		b.Balance, b.Launch = 0, 0
 	}
 	return b, a
 }

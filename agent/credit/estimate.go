@@ -59,25 +59,19 @@ func (m *Memory) identify(r Reading) {
 	resized := m.Type != "" && m.Type != r.Type
 	// A stop loses a T2's credits and hides for how long the others earned nothing.
 	restarted := !m.StartedAt.IsZero() && !r.StartedAt.IsZero() && !m.StartedAt.Equal(r.StartedAt)
-	switch {
-	case another:
+	if another {
 		m.Hours, m.Minutes, m.Bill = nil, nil, Bill{}
-	case (resized || restarted) && !m.AnchorAt.IsZero():
-		// What was owed was charged when it stopped.
-		_, a := m.Bank.Stop()
-		m.post(r.At, Account{Charged: a.Charged})
-	}
-	if resized {
-		m.Rate = Rate{}
+	} else if (resized || restarted) && !m.AnchorAt.IsZero() {
+		m.post(r.At, Account{Charged: m.Bank.Surplus}) // what was owed was charged when it stopped
 	}
 	if another || resized || restarted {
-		m.Rate.From = Measure{}
+		m.AnchorAt, m.Bank, m.Surprise, m.Blind, m.Rate.From = time.Time{}, Bank{}, 0, 0, Measure{}
 	}
 	if another || resized {
 		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
 	}
-	if another || resized || restarted {
-		m.AnchorAt, m.Bank, m.Surprise, m.Blind = time.Time{}, Bank{}, 0, 0
+	if resized {
+		m.Rate = Rate{}
 	}
 	m.InstanceID, m.Type = r.InstanceID, r.Type
 	if !r.StartedAt.IsZero() {
@@ -121,8 +115,7 @@ func (m *Memory) setMode(r Reading) {
 		return
 	}
 	var a Account
-	m.Bank, a = m.Bank.Switch(mode)
-	if a != (Account{}) {
+	if m.Bank, a = m.Bank.Switch(mode); a != (Account{}) {
 		m.post(r.At, a)
 	}
 }
@@ -287,10 +280,7 @@ func (m *Memory) replay(from time.Time) {
 	f := m.factor()
 	m.Blind, m.Replayed = 0, 0
 	for _, x := range m.Minutes[m.minuteOf(from):] {
-		end := x.At.Add(time.Minute)
-		if m.At.Before(end) {
-			end = m.At
-		}
+		end := earlier(x.At.Add(time.Minute), m.At)
 		if !end.After(from) || x.Share < leastShare {
 			continue
 		}

@@ -2,6 +2,7 @@ package credit
 
 import (
 	"slices"
+	"sort"
 	"time"
 )
 
@@ -88,10 +89,7 @@ func (m *Memory) file(from, to time.Time, u usage) {
 	whole := to.Sub(from)
 	for from.Before(to) {
 		at := from.Truncate(time.Minute)
-		end := at.Add(time.Minute)
-		if end.After(to) {
-			end = to
-		}
+		end := earlier(at.Add(time.Minute), to)
 		n := len(m.Minutes)
 		if n == 0 || m.Minutes[n-1].At.Before(at) {
 			m.Minutes = append(m.Minutes, Minute{At: at})
@@ -105,9 +103,7 @@ func (m *Memory) file(from, to time.Time, u usage) {
 		last.Steal += u.steal * f
 		from = end
 	}
-	if extra := len(m.Minutes) - keptMinutes; extra > 0 {
-		m.Minutes = slices.Delete(m.Minutes, 0, extra)
-	}
+	m.Minutes = slices.Delete(m.Minutes, 0, max(len(m.Minutes)-keptMinutes, 0))
 }
 
 // measured sums the minutes between two moments and says how many minutes were measured.
@@ -128,39 +124,33 @@ func (m *Memory) measured(from, to time.Time) (u usage, minutes float64) {
 
 // minuteOf returns the index of the first minute that ends after t.
 func (m *Memory) minuteOf(t time.Time) int {
-	i, _ := slices.BinarySearchFunc(m.Minutes, t, func(x Minute, t time.Time) int {
-		if x.At.Add(time.Minute).After(t) {
-			return 1
-		}
-		return -1
-	})
-	return i
+	return sort.Search(len(m.Minutes), func(i int) bool { return m.Minutes[i].At.Add(time.Minute).After(t) })
 }
 
 // overlap is how much of the span a–b lies between from and to, 0 to 1.
 func overlap(a, b, from, to time.Time) float64 {
-	start, end := a, b
+	start := a
 	if from.After(start) {
 		start = from
 	}
-	if to.Before(end) {
-		end = to
+	return max(0, float64(earlier(b, to).Sub(start))/float64(b.Sub(a)))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
 	}
-	return max(0, float64(end.Sub(start))/float64(b.Sub(a)))
+	return a
 }
 
 // hour returns the account of the clock hour of t, opening it if necessary.
 func (m *Memory) hour(t time.Time) *Hour {
 	at := t.UTC().Truncate(time.Hour)
-	n := len(m.Hours)
-	if n == 0 || m.Hours[n-1].At.Before(at) {
+	if n := len(m.Hours); n == 0 || m.Hours[n-1].At.Before(at) {
 		m.Hours = append(m.Hours, Hour{At: at})
-		if n++; n > keptHours {
-			m.Hours = slices.Delete(m.Hours, 0, n-keptHours)
-			n = keptHours
-		}
+		m.Hours = slices.Delete(m.Hours, 0, max(len(m.Hours)-keptHours, 0))
 	}
-	return &m.Hours[n-1]
+	return &m.Hours[len(m.Hours)-1]
 }
 
 // post enters what happened in the books of the hour, and what is charged in the bill.

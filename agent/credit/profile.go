@@ -2,6 +2,7 @@ package credit
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -82,10 +83,7 @@ func (p *Profile) Observe(from, to time.Time, credits float64) {
 			p.closeHour()
 			p.Hour = hour
 		}
-		end := hour.Add(time.Hour)
-		if end.After(to) {
-			end = to
-		}
+		end := earlier(hour.Add(time.Hour), to)
 		if hour.Equal(p.Hour) {
 			m := end.Sub(from).Minutes()
 			p.Minutes += m
@@ -152,28 +150,21 @@ func (p *Profile) At(t time.Time, s Spec) Demand {
 
 func (p *Profile) learnt(t time.Time, s Spec) Demand {
 	t = t.UTC()
-	d := Demand{Mean: s.Baseline() / 2, High: s.Baseline()}
-	d = p.All.over(d)
-	d = p.Day[t.Hour()].over(d)
-	return p.Week[weekHour(t)].over(d)
+	day := p.Day[t.Hour()].over(p.All.over(Demand{Mean: s.Baseline() / 2, High: s.Baseline()}))
+	return p.Week[weekHour(t)].over(day)
 }
 
 // clone returns a copy that shares nothing.
 func (p *Profile) clone() Profile {
 	c := *p
-	c.All = p.All.clone()
+	c.All.Bins = slices.Clone(c.All.Bins)
 	for i := range c.Day {
-		c.Day[i] = p.Day[i].clone()
+		c.Day[i].Bins = slices.Clone(c.Day[i].Bins)
 	}
 	for i := range c.Week {
-		c.Week[i] = p.Week[i].clone()
+		c.Week[i].Bins = slices.Clone(c.Week[i].Bins)
 	}
 	return c
-}
-
-func (s Slot) clone() Slot {
-	s.Bins = append([]float64(nil), s.Bins...)
-	return s
 }
 
 func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {

@@ -109,3 +109,18 @@ func (s Spec) T2() bool { return strings.HasPrefix(s.Type, "t2.") }
 
 // T4g reports whether the type is of the T4g family, whose surplus is cheaper.
 func (s Spec) T4g() bool { return strings.HasPrefix(s.Type, "t4g.") }
+
+// Dollars a vCPU-hour of surplus costs with Linux (EC2 User Guide, "Unlimited mode
+// examples"; EC2 price list for T4g). Windows costs about twice as much.
+const (
+	surplusPrice    = 0.05
+	surplusPriceT4g = 0.04
+)
+
+// SurplusPrice is what a vCPU-hour of surplus costs on the type, in US dollars with Linux.
+func (s Spec) SurplusPrice() float64 {
+	if s.T4g() {
+		return surplusPriceT4g
+	}
+	return surplusPrice
+}

@@ -44,10 +44,10 @@ const (
 	ahead = 5 * time.Minute
 )
 
-// errWait asks repeat to try again soon although nothing failed.
+// errWait makes repeat ask again soon although nothing failed.
 var errWait = errors.New("no answer yet")
 
-// repeat asks for ever: every so often when all is well, with growing pauses up to that when not.
+// repeat asks until ctx ends: every so often when all is well, with growing pauses up to that when not.
 func repeat(ctx context.Context, every time.Duration, ask func(context.Context) (answer, error), answers chan<- answer) {
 	pause := backoff.Backoff{First: retryFirst, Most: every}
 	for {
@@ -69,6 +69,15 @@ func repeat(ctx context.Context, every time.Duration, ask func(context.Context) 
 	}
 }
 
+// explain is the problem of a question that failed; where a permission is missing, it has the code and hint of denied.
+func explain(err error, failed, denied problem.Problem) *problem.Problem {
+	if awserror.Denied(err) {
+		failed.Code, failed.Hint = denied.Code, denied.Hint
+	}
+	failed.Text = awserror.Sentence(failed.Text, err)
+	return &failed
+}
+
 // cloudQuestion asks CloudWatch about one instance and remembers the newest point of each metric.
 type cloudQuestion struct {
 	api      MetricStatistics
@@ -80,38 +89,33 @@ const topicCloud, topicMode = "cloudwatch", "credit-mode"
 
 func (q cloudQuestion) ask(ctx context.Context) (answer, error) {
 	a := answer{instance: q.instance.ID, about: topicCloud}
-	var cloud credit.Cloud
 	for _, m := range []struct {
 		name   string
 		stat   cwtypes.Statistic
 		period time.Duration
-		into   *credit.Metric
 	}{
 		// A balance is asked for by the minute, although it comes every five:
 		// CloudWatch stamps an answer with the begin of its period, and a stamp
 		// up to five minutes early would replay that much twice.
-		{"CPUCreditBalance", cwtypes.StatisticAverage, time.Minute, &cloud.Balance},
-		{"CPUSurplusCreditBalance", cwtypes.StatisticAverage, time.Minute, &cloud.Surplus},
-		{"CPUCreditUsage", cwtypes.StatisticSum, credit.Period, nil},
+		{"CPUCreditBalance", cwtypes.StatisticAverage, time.Minute},
+		{"CPUSurplusCreditBalance", cwtypes.StatisticAverage, time.Minute},
+		{"CPUCreditUsage", cwtypes.StatisticSum, credit.Period},
 	} {
 		points, err := q.points(ctx, m.name, m.stat, m.period)
 		if err != nil {
-			a.problem = q.problem(m.name, err)
+			a.problem = explain(err, problem.Problem{
+				Code: "cloudwatch-failed", Severity: problem.Error, Subject: "CloudWatch", Text: "CloudWatch did not answer for " + m.name,
+				Hint: "see that the instance has a role and reaches CloudWatch of its Region; nagaya asks again by itself",
+			}, problem.Problem{Code: "cloudwatch-denied", Hint: "allow the action cloudwatch:GetMetricStatistics to the instance's role, with resource *"})
 			return a, err
 		}
-		if m.into == nil {
-			cloud.Usage = points
-			continue
+		if m.stat == cwtypes.StatisticSum {
+			a.cloud = &credit.Cloud{Balance: q.last["CPUCreditBalance"], Surplus: q.last["CPUSurplusCreditBalance"], Usage: points}
+		} else if n := len(points); n > 0 && !points[n-1].At.Before(q.last[m.name].At) {
+			q.last[m.name] = credit.Metric{Known: true, Measure: points[n-1]}
 		}
-		if len(points) > 0 {
-			if p := points[len(points)-1]; !p.At.Before(q.last[m.name].At) {
-				q.last[m.name] = credit.Metric{Known: true, Measure: p}
-			}
-		}
-		*m.into = q.last[m.name]
 	}
-	a.cloud = &cloud
-	if cloud.Balance.Known {
+	if a.cloud.Balance.Known {
 		return a, nil
 	}
 	if time.Since(q.instance.StartedAt) > newcomer {
@@ -134,11 +138,7 @@ func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Sta
 		Namespace: ptr("AWS/EC2"), MetricName: &name, Statistics: []cwtypes.Statistic{stat},
 		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &q.instance.ID}},
 		Period:     ptr(int32(period / time.Second)), StartTime: &start, EndTime: &end,
-	}, func(o *cloudwatch.Options) {
-		if q.instance.Region != "" {
-			o.Region = q.instance.Region
-		}
-	})
+	}, func(o *cloudwatch.Options) { o.Region = cmp.Or(q.instance.Region, o.Region) })
 	if err != nil {
 		return nil, err
 	}
@@ -159,18 +159,6 @@ func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Sta
 	return points[max(0, len(points)-mostPoints):], nil
 }
 
-func (q cloudQuestion) problem(metric string, err error) *problem.Problem {
-	p := &problem.Problem{
-		Code: "cloudwatch-failed", Severity: problem.Error, Subject: "CloudWatch",
-		Text: awserror.Sentence("CloudWatch did not answer for "+metric, err),
-		Hint: "see that the instance has a role and reaches CloudWatch of its Region; nagaya asks again by itself",
-	}
-	if awserror.Denied(err) {
-		p.Code, p.Hint = "cloudwatch-denied", "allow the action cloudwatch:GetMetricStatistics to the instance's role, with resource *"
-	}
-	return p
-}
-
 // modeQuestion asks EC2 for the credit mode of one instance.
 type modeQuestion struct {
 	api      CreditSpecifications
@@ -183,33 +171,28 @@ func (q modeQuestion) ask(ctx context.Context) (answer, error) {
 	defer cancel()
 	out, err := q.api.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{
 		InstanceIds: []string{q.instance.ID},
-	}, func(o *ec2.Options) {
-		if q.instance.Region != "" {
-			o.Region = q.instance.Region
-		}
-	})
+	}, func(o *ec2.Options) { o.Region = cmp.Or(q.instance.Region, o.Region) })
 	if err == nil {
 		for _, s := range out.InstanceCreditSpecifications {
-			if s.InstanceId == nil || *s.InstanceId != q.instance.ID || s.CpuCredits == nil {
-				continue
-			}
-			switch m := credit.Mode(*s.CpuCredits); m {
-			case credit.Standard, credit.Unlimited:
+			if m := credit.Mode(deref(s.CpuCredits)); deref(s.InstanceId) == q.instance.ID && (m == credit.Standard || m == credit.Unlimited) {
 				a.mode = m
 				return a, nil
 			}
 		}
 		err = errors.New("the answer names no mode for this instance")
 	}
-	a.problem = &problem.Problem{
-		Code: "credit-mode-failed", Subject: "EC2", Text: awserror.Sentence("EC2 did not tell the credit mode", err),
+	a.problem = explain(err, problem.Problem{
+		Code: "credit-mode-failed", Subject: "EC2", Text: "EC2 did not tell the credit mode",
 		Hint: "nagaya asks again by itself; meanwhile it spends no surplus credits",
-	}
-	if awserror.Denied(err) {
-		a.problem.Code = "credit-mode-denied"
-		a.problem.Hint = "allow the action ec2:DescribeInstanceCreditSpecifications to the instance's role, with resource *"
-	}
+	}, problem.Problem{Code: "credit-mode-denied", Hint: "allow the action ec2:DescribeInstanceCreditSpecifications to the instance's role, with resource *"})
 	return a, err
 }
 
 func ptr[T any](v T) *T { return &v }
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -3,6 +3,7 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -41,24 +42,9 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Proc == "" {
-		o.Proc = "/proc"
-	}
-	if o.Cgroup == "" {
-		o.Cgroup = "/sys/fs/cgroup"
-	}
-	if o.Every <= 0 {
-		o.Every = 5 * time.Second
-	}
-	if o.CloudEvery <= 0 {
-		o.CloudEvery = 5 * time.Minute
-	}
-	if o.ModeEvery <= 0 {
-		o.ModeEvery = time.Hour
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Proc, o.Cgroup = cmp.Or(o.Proc, "/proc"), cmp.Or(o.Cgroup, "/sys/fs/cgroup")
+	o.Every, o.CloudEvery, o.ModeEvery = cmp.Or(o.Every, 5*time.Second), cmp.Or(o.CloudEvery, 5*time.Minute), cmp.Or(o.ModeEvery, time.Hour)
 	return o
 }
 
@@ -110,21 +96,19 @@ func Run(ctx context.Context, o Options, who <-chan identity.Identity, put func(
 			continue // they are read at the next tick
 		case <-tick.C:
 		case a := <-answers:
-			m.take(a)
-		case id, open := <-who:
-			if !open {
-				who = nil
-			} else if m.meet(id.Instance) {
-				m.ask(ctx, &asking, answers)
+			m.store(a)
+		case id := <-who:
+			if m.setInstance(id.Instance) {
+				m.startQuestions(ctx, &asking, answers)
 			}
 		}
 		put(m.read(time.Now()))
 	}
 }
 
-// meet takes a new identity and reports whether AWS must be asked afresh. An
-// identity that is not known leaves the last one standing.
-func (m *meter) meet(i identity.Instance) bool {
+// setInstance takes a new identity and reports whether AWS must be asked afresh. An
+// identity that is not known changes nothing.
+func (m *meter) setInstance(i identity.Instance) bool {
 	if !i.Known {
 		return false
 	}
@@ -139,9 +123,9 @@ func (m *meter) meet(i identity.Instance) bool {
 	return true
 }
 
-// ask ends the questions about the last instance and starts those about the present
+// startQuestions ends the questions about the last instance and starts those about the present
 // one, if it is burstable; they end with ctx.
-func (m *meter) ask(ctx context.Context, asking *sync.WaitGroup, answers chan<- answer) {
+func (m *meter) startQuestions(ctx context.Context, asking *sync.WaitGroup, answers chan<- answer) {
 	m.stop()
 	ctx, m.stop = context.WithCancel(ctx)
 	known := credit.Burstable(m.instance.Type)
@@ -159,26 +143,21 @@ func (m *meter) ask(ctx context.Context, asking *sync.WaitGroup, answers chan<- 
 	}
 }
 
-// take stores an answer, unless it is about an instance of the past.
-func (m *meter) take(a answer) {
+// store stores an answer, unless it is about an instance of the past.
+func (m *meter) store(a answer) {
 	if a.instance != m.instance.ID {
 		return
 	}
+	old, stood := m.standing[a.about]
 	if a.problem != nil {
-		if old, stands := m.standing[a.about]; !stands || old.Code != a.problem.Code {
+		if old.Code != a.problem.Code {
 			m.o.Log.Warn("question about credits failed", event.Key, event.CreditsUnanswered, "problem", a.problem.Code, "err", a.problem.Text)
 		}
 		m.standing[a.about] = *a.problem
-	} else {
-		if _, stood := m.standing[a.about]; stood {
-			m.o.Log.Info("question about credits answered again", event.Key, event.CreditsAnswered, "about", a.about)
-		}
-		delete(m.standing, a.about)
+	} else if delete(m.standing, a.about); stood {
+		m.o.Log.Info("question about credits answered again", event.Key, event.CreditsAnswered, "about", a.about)
 	}
 	if a.cloud != nil {
-		if a.cloud.Balance.Known && !a.cloud.Balance.At.Equal(m.cloud.Balance.At) {
-			m.o.Log.Debug("new credit balance", "credits", a.cloud.Balance.Value, "at", a.cloud.Balance.At)
-		}
 		m.cloud = *a.cloud
 	}
 	if a.mode != "" {
