@@ -41,8 +41,8 @@ const (
 	idleBatch = 0.01
 )
 
-// hold puts the brake on or takes it off. While the credits are not known it stays as it is.
-func (s *State) hold(in Input, set Settings, v view, d *Decision) {
+// setBrake puts the brake on or takes it off. While the credits are not known it stays as it is.
+func (s *State) setBrake(in Input, set Settings, v view, d *Decision) {
 	was, now := s.Brake, in.Now
 	running := in.Batches
 	for _, e := range s.Jobs {
@@ -57,7 +57,7 @@ func (s *State) hold(in Input, set Settings, v view, d *Decision) {
 	case !s.Brake.On():
 		if d.Headroom <= 0 && (running > 0 || in.Credits.Now.Batch > idleBatch) {
 			s.Brake = Brake{Way: set.Slow, Since: now, Each: v.quota(set, running)}
-			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.word(), v.why())
+			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.word(), v.whyNothingLeft())
 		}
 	case d.Headroom >= set.OpenMark && now.Sub(was.Since) >= set.Dwell:
 		s.release(fmt.Sprintf("batches run freely again: they may spend %.1f credits", d.Headroom), now)

@@ -81,7 +81,7 @@ func TestExampleOfTheManual(t *testing.T) {
 	fmt.Fprintf(&w, "services usually use %.2f of 2 vCPUs, so that index with 1 vCPU takes %.1f / (%.2f / 2) = %.0f minutes\n", usual, index.Expected, 2-usual, work)
 	fmt.Fprintf(&w, "latest start: %s - max(1.25 x %.0f, %.0f + 5) minutes = %s\n", index.Deadline.Format("15:04"), work, work, at.Format("15:04"))
 	later := example(at, 60, 8.4)
-	v := look(Input{Now: at, Credits: later}, Settings{}.For(later.Bank.Spec))
+	v := newView(Input{Now: at, Credits: later}, Settings{}.For(later.Bank.Spec))
 	var lost []float64
 	for _, high := range []float64{0, 1} {
 		points := v.twoDays(0, high)

@@ -89,15 +89,15 @@ func Next(s State, in Input) (State, Decision) {
 		allowed := set.surplus(in.Credits)
 		d.Surplus = &allowed
 	}
-	s.hear(in, set, &d)
-	v := look(in, set)
+	s.takeAsked(in, set, &d)
+	v := newView(in, set)
 	s.admit(in, v, &d)
-	s.swing(in, set, v, &d)
-	s.hold(in, set, v, &d)
+	s.setOpen(in, set, v, &d)
+	s.setBrake(in, set, v, &d)
 	s.At = in.Now
 	d.Open, d.Since = s.Open, s.Since
 	d.Jobs = slices.Clone(s.Jobs)
-	slices.SortFunc(d.Jobs, urgent)
+	slices.SortFunc(d.Jobs, compareUrgency)
 	d.NextCheck = s.nextCheck(in.Now, set)
 	if w := d.WindowChanges; !w.IsZero() && w.Before(d.NextCheck) {
 		d.NextCheck = w
@@ -106,10 +106,10 @@ func Next(s State, in Input) (State, Decision) {
 	return s, d
 }
 
-// swing opens or closes the gate.
-func (s *State) swing(in Input, set Settings, v view, d *Decision) {
+// setOpen opens or closes the gate.
+func (s *State) setOpen(in Input, set Settings, v view, d *Decision) {
 	ls, promised := loads(s.Jobs)
-	d.Known = v.shut == "" || v.known
+	d.Known = v.closed == "" || v.known
 	d.Balance, d.ErrorBar = in.Credits.Bank.Position(), in.Credits.ErrorBar
 	if !d.Known || !v.credits {
 		d.Balance, d.ErrorBar, d.Reserve, d.OpenMark = 0, 0, 0, 0
@@ -135,7 +135,7 @@ func (s *State) swing(in Input, set Settings, v view, d *Decision) {
 		d.Reason += "; the window ends at " + clock(d.WindowChanges)
 	case !open && v.outside && !v.hold:
 		d.OpensAt = d.WindowChanges
-	case !open && v.shut == "" && v.credits:
+	case !open && v.closed == "" && v.credits:
 		d.OpensAt = v.opensAt(set, promised)
 		if !d.OpensAt.IsZero() && !set.Windows.Open(d.OpensAt) {
 			d.OpensAt = set.Windows.Change(d.OpensAt)
@@ -145,8 +145,8 @@ func (s *State) swing(in Input, set Settings, v view, d *Decision) {
 
 // judge says what the gate should be, whether that cannot wait, and why.
 func (s *State) judge(v view, ls []credit.Load, d *Decision) (open, urgently bool, reason string) {
-	if v.shut != "" {
-		return false, true, v.shut
+	if v.closed != "" {
+		return false, true, v.closed
 	}
 	if !v.credits {
 		return v.judgeLoad(s.Open, len(ls))
@@ -161,7 +161,7 @@ func (s *State) judge(v view, ls []credit.Load, d *Decision) (open, urgently boo
 		return true, false, fmt.Sprintf("batches may spend %.1f credits (%s)", d.Free, numbers)
 	}
 	if d.Free <= 0 {
-		return false, true, fmt.Sprintf("nothing is left to spend: %s (%s)", v.why(), numbers)
+		return false, true, fmt.Sprintf("nothing is left to spend: %s (%s)", v.whyNothingLeft(), numbers)
 	}
 	return false, false, fmt.Sprintf("the headroom of %.1f credits is below the mark of %.1f (%s)", d.Free, mark, numbers)
 }

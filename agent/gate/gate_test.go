@@ -505,13 +505,13 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d jobs, problems %+v", len(s.Jobs), d.Problems)
 	}
 	for i := range mostNames + 5 {
-		s.remember(fmt.Sprintf("n%d", i), 5, noon.Add(time.Duration(i)*time.Second))
+		s.recordCost(fmt.Sprintf("n%d", i), 5, noon.Add(time.Duration(i)*time.Second))
 	}
 	if _, oldest := s.History["n0"]; len(s.History) != mostNames || oldest {
 		t.Errorf("%d names, the oldest among them: %v", len(s.History), oldest)
 	}
 	for i := range 30 {
-		s.remember("n", float64(i+1), noon.Add(time.Hour))
+		s.recordCost("n", float64(i+1), noon.Add(time.Hour))
 	}
 	if got := s.History["n"].Costs; len(got) != mostCosts || got[mostCosts-1] != 30 {
 		t.Errorf("costs %v", got)

@@ -13,7 +13,7 @@ import (
 
 // Job is a batch that waits for the gate, as its owner describes it.
 type Job struct {
-	// ID names one run of the job; Name the job itself, by which its cost is learnt.
+	// ID names one run of the job; Name the job itself, by which its cost is learned.
 	ID   string `json:"id"`
 	Name string `json:"name"`
 	// Need is the credits (minutes of one vCPU) that it will spend; 0 when its owner does not know.
@@ -109,7 +109,7 @@ func printable(s string) bool {
 type Entry struct {
 	Job
 	Phase Phase `json:"state"`
-	// Expected is the credits that it is expected to need in all, learnt or declared.
+	// Expected is the credits that it is expected to need in all, learned or declared.
 	Expected float64 `json:"expected"`
 	Spent    float64 `json:"spent"`
 	// Since is when it was first heard of, Heard when last, Changed when Phase changed.
@@ -156,7 +156,7 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 // little later that it may. Services may use all processors now and none then, so a job of few
 // cores has only their share of them, too. A need that is only declared counts twice.
 func (s *State) latestStarts(c credit.Report) {
-	slices.SortFunc(s.Jobs, urgent)
+	slices.SortFunc(s.Jobs, compareUrgency)
 	next := time.Time{}
 	for i := len(s.Jobs) - 1; i >= 0; i-- {
 		e := &s.Jobs[i]
@@ -210,8 +210,8 @@ func span(work float64) time.Duration { return minutes(latestStartMargin * work)
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
-// urgent orders the queue: earliest deadline first, those without one last, then as they came.
-func urgent(a, b Entry) int {
+// compareUrgency orders the queue: earliest deadline first, those without one last, then as they came.
+func compareUrgency(a, b Entry) int {
 	if a.Deadline.IsZero() != b.Deadline.IsZero() {
 		if a.Deadline.IsZero() {
 			return 1

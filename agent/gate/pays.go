@@ -15,7 +15,7 @@ const (
 	// highShare is how probable the services' high demand is: it is what one hour out of ten exceeds.
 	highShare = 0.1
 	// lastDayShare is how much of the expected demand is what the last day needed hour by hour. The rest is what
-	// has been learnt of many days: that is steadier, and slow to see that things have changed.
+	// has been learned of many days: that is steadier, and slow to see that things have changed.
 	lastDayShare = 0.5
 )
 
@@ -30,7 +30,7 @@ const (
 //
 // It is not asked where a mistake would be billed.
 func (v view) pays(e Entry, measured bool, ls []credit.Load) (ok bool, why string) {
-	if !v.credits || v.paid() {
+	if !v.credits || v.costsMoney() {
 		return false, ""
 	}
 	with := append(slices.Clip(ls), credit.Load{Credits: e.Expected, Cores: e.Cores})

@@ -37,15 +37,15 @@ func (s State) clone() State {
 	return s
 }
 
-// hear takes what the clients said and drops the jobs that have fallen silent.
-func (s *State) hear(in Input, set Settings, d *Decision) {
+// takeAsked takes what the clients said and drops the jobs that have fallen silent.
+func (s *State) takeAsked(in Input, set Settings, d *Decision) {
 	if !s.At.IsZero() && in.Now.Sub(s.At) > pause {
 		s.Awake = in.Now
 	}
 	asked := slices.Clone(in.Asked)
 	slices.SortStableFunc(asked, func(a, b Asked) int { return a.At.Compare(b.At) })
 	for _, a := range asked {
-		s.hearOne(a, in.Now, d)
+		s.takeOne(a, in.Now, d)
 	}
 	s.Jobs = slices.DeleteFunc(s.Jobs, func(e Entry) bool {
 		heard := e.Heard
@@ -65,11 +65,11 @@ func (s *State) hear(in Input, set Settings, d *Decision) {
 		e.Expected = s.History[e.Name].expect(e.Need, set.DefaultNeed)
 	}
 	s.latestStarts(in.Credits)
-	s.within(set.Windows, in.Now)
+	s.moveIntoWindows(set.Windows, in.Now)
 }
 
-// hearOne brings one job up to date. What was heard already, or long ago, is passed over.
-func (s *State) hearOne(a Asked, now time.Time, d *Decision) {
+// takeOne brings one job up to date. What was taken already, or said long ago, is ignored.
+func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	if a.Validate() != nil || now.Sub(a.At) > Silence {
 		return
 	}
@@ -97,17 +97,17 @@ func (s *State) hearOne(a Asked, now time.Time, d *Decision) {
 	e.Job, e.Heard, e.Spent = a.Job, a.At, max(e.Spent, a.Spent)
 	switch {
 	case a.State == Running && e.Phase != Running:
-		e.to(Running, a.At)
+		e.setPhase(Running, a.At)
 	case a.State == Done && e.Phase != Done:
-		s.remember(e.Name, e.Spent, a.At)
-		e.to(Done, a.At)
+		s.recordCost(e.Name, e.Spent, a.At)
+		e.setPhase(Done, a.At)
 	}
 }
 
-func (e *Entry) to(p Phase, at time.Time) { e.Phase, e.Changed = p, at }
+func (e *Entry) setPhase(p Phase, at time.Time) { e.Phase, e.Changed = p, at }
 
-// remember files the cost of a run. A run that reported no cost teaches nothing.
-func (s *State) remember(name string, cost float64, at time.Time) {
+// recordCost records the cost of a run. A run that reported none is ignored.
+func (s *State) recordCost(name string, cost float64, at time.Time) {
 	if cost <= 0 {
 		return
 	}
@@ -118,12 +118,7 @@ func (s *State) remember(name string, cost float64, at time.Time) {
 	costs := append(slices.Clone(p.Costs), cost)
 	s.History[name] = Past{Costs: costs[max(0, len(costs)-mostCosts):], At: at}
 	for len(s.History) > mostNames {
-		oldest := ""
-		for n, h := range s.History {
-			if oldest == "" || h.At.Before(s.History[oldest].At) || (h.At.Equal(s.History[oldest].At) && n < oldest) {
-				oldest = n
-			}
-		}
-		delete(s.History, oldest)
+		names := slices.Sorted(maps.Keys(s.History))
+		delete(s.History, slices.MinFunc(names, func(a, b string) int { return s.History[a].At.Compare(s.History[b].At) }))
 	}
 }

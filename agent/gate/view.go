@@ -2,7 +2,6 @@ package gate
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -10,13 +9,13 @@ import (
 
 // view is what the credits, or the load of an instance without credits, allow.
 type view struct {
-	// shut says why nothing may start; empty when the numbers decide.
-	shut string
+	// closed says why nothing may start; empty when the numbers decide.
+	closed string
 	// hold means that not even a job at its latest start may start.
 	hold bool
 	// outside means that no window is open, so that a job which may be late waits for the next.
 	outside bool
-	// known is whether the numbers mean something although shut is set.
+	// known is whether the numbers mean something although closed is set.
 	known bool
 	// credits is false on an instance without credits: the load decides then.
 	credits bool
@@ -24,27 +23,28 @@ type view struct {
 	bank    credit.Bank // with the error bar taken off
 	points  []credit.Point
 	floor   float64
-	thrifty bool // no surplus is allowed on an unlimited instance
-	busy    float64
+	// noSurplus is true on an unlimited instance that may use no surplus.
+	noSurplus bool
+	busy      float64
 }
 
-// look reads the input. Whatever is unknown or stale shuts.
-func look(in Input, set Settings) view {
+// newView reads the input. What is unknown or stale closes the gate.
+func newView(in Input, set Settings) view {
 	c := in.Credits
 	v := view{report: c, credits: c.Burstable, busy: set.Busy}
 	switch {
 	case c.Type == "":
-		v.shut = "the instance type is not known yet"
+		v.closed = "the instance type is not known yet"
 	case c.MeterAt.IsZero() || in.Now.Sub(c.MeterAt) > meterStale:
-		v.shut = "the CPU time has not been read for more than " + meterStale.String()
+		v.closed = "the CPU time has not been read for more than " + meterStale.String()
 	case !c.Burstable && !c.NowKnown:
-		v.shut = "the load is not known yet"
+		v.closed = "the load is not known yet"
 	case !c.Burstable:
 		v.known = true
 	case !c.Known:
-		v.shut = "the credit balance is not known yet: no point of CloudWatch has arrived"
+		v.closed = "the credit balance is not known yet: no point of CloudWatch has arrived"
 	case in.Now.Sub(c.AnchorAt) > set.StaleAfter:
-		v.shut = fmt.Sprintf("the newest balance of CloudWatch is %s old, more than %s",
+		v.closed = fmt.Sprintf("the newest balance of CloudWatch is %s old, more than %s",
 			in.Now.Sub(c.AnchorAt).Round(time.Minute), set.StaleAfter)
 	default:
 		v.known = true
@@ -52,20 +52,20 @@ func look(in Input, set Settings) view {
 		v.floor = set.Reserve
 		if c.Bank.Mode == credit.Unlimited {
 			left := set.surplus(c).Left
-			v.floor, v.thrifty = set.Reserve-left, left == 0
+			v.floor, v.noSurplus = set.Reserve-left, left == 0
 		}
 		end := in.Now.Add(set.Horizon)
-		n := slices.IndexFunc(c.Forecast, func(p credit.Point) bool { return p.At.After(end) })
-		if n < 0 {
-			n = len(c.Forecast)
+		for i, p := range c.Forecast {
+			if i == 0 || !p.At.After(end) {
+				v.points = c.Forecast[:i+1]
+			}
 		}
-		v.points = c.Forecast[:max(n, min(1, len(c.Forecast)))]
 	}
-	if why := set.Windows.shut(in.Now); why != "" {
-		v.shut, v.outside = why, true
+	if why := set.Windows.closed(in.Now); why != "" {
+		v.closed, v.outside = why, true
 	}
 	if in.Hold != "" {
-		v.shut, v.hold = "held: "+in.Hold, true
+		v.closed, v.hold = "held: "+in.Hold, true
 	}
 	return v
 }
@@ -75,22 +75,22 @@ func look(in Input, set Settings) view {
 // batch takes from the saved credits the bill may come days later, if the services then need more than ever.
 func (v view) room(cores float64, ls []credit.Load) float64 {
 	room := credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
-	if v.thrifty && room > 0 {
-		room = min(room, v.wasted(ls))
+	if v.noSurplus && room > 0 {
+		return min(room, v.wasted(ls))
 	}
 	return room
 }
 
-// paid reports whether credits that are not there would cost money.
-func (v view) paid() bool { return v.credits && v.report.Bank.Mode == credit.Unlimited }
+// costsMoney reports whether credits that are not there would cost money.
+func (v view) costsMoney() bool { return v.credits && v.report.Bank.Mode == credit.Unlimited }
 
-// spare is the most that a full balance could give a batch of the given cores.
-func (v view) spare(cores float64) float64 {
+// mostSpare is the most that a full balance could give a batch of the given cores.
+func (v view) mostSpare(cores float64) float64 {
 	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max).Less(v.report.ErrorBar), v.report.MeterAt, v.points, v.floor, cores, nil)
 }
 
-// why says when the services alone come nearest to the floor.
-func (v view) why() string {
+// whyNothingLeft says when the services alone come nearest to the floor.
+func (v view) whyNothingLeft() string {
 	low, at := credit.Lowest(v.bank, v.report.MeterAt, v.points, nil)
 	if low >= v.floor {
 		return "all of it is promised to jobs"

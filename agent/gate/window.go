@@ -28,24 +28,30 @@ const minutesOfDay = 24 * 60
 // ParseWindow reads a window in the form of WindowForm. The days are those on which it begins, all without one. Zones
 // are looked up by zone, which time.LoadLocation is.
 func ParseWindow(text string, zone func(string) (*time.Location, error)) (Window, error) {
-	w := Window{text: strings.Join(strings.Fields(text), " "), zone: time.UTC}
 	words := strings.Fields(text)
+	w := Window{text: strings.Join(words, " "), zone: time.UTC}
+	days := "sun-sat"
 	if len(words) > 0 && !strings.Contains(words[0], ":") {
-		if err := w.readDays(words[0]); err != nil {
-			return w, err
-		}
-		words = words[1:]
-	} else {
-		w.days = [7]bool{true, true, true, true, true, true, true}
+		days, words = words[0], words[1:]
+	}
+	if err := w.setDays(days); err != nil {
+		return w, err
 	}
 	if len(words) == 0 || len(words) > 2 {
 		return w, fmt.Errorf("%.60q is not of the form %s", text, WindowForm)
 	}
-	if err := w.readTimes(words[0]); err != nil {
-		return w, err
+	first, last, _ := strings.Cut(words[0], "-")
+	var ok, also bool
+	w.from, ok = clockTime(first)
+	w.to, also = clockTime(last)
+	switch {
+	case !ok || !also || w.from == minutesOfDay:
+		return w, fmt.Errorf("%.40q is not a span of the day such as 22:00-06:00", words[0])
+	case w.from == w.to:
+		return w, fmt.Errorf("%.40q begins when it ends; write 00:00-24:00 for whole days", words[0])
 	}
 	if len(words) == 2 {
-		// "Local" is whatever the machine is set to, which nobody sees in the text.
+		// "Local" is whatever the machine is set to, which the text does not show.
 		loc, err := zone(words[1])
 		if err != nil || words[1] == "Local" {
 			return w, fmt.Errorf("the time zone %.60q is not known; write UTC or one such as Asia/Tokyo", words[1])
@@ -55,7 +61,7 @@ func ParseWindow(text string, zone func(string) (*time.Location, error)) (Window
 	return w, nil
 }
 
-func (w *Window) readDays(text string) error {
+func (w *Window) setDays(text string) error {
 	first, last, ranged := strings.Cut(strings.ToLower(text), "-")
 	if !ranged {
 		last = first
@@ -64,37 +70,19 @@ func (w *Window) readDays(text string) error {
 	if a < 0 || b < 0 {
 		return fmt.Errorf("%.40q is neither a day such as Sat nor days such as Mon-Fri", text)
 	}
-	for i := a; ; i = (i + 1) % 7 {
-		w.days[i] = true
-		if i == b {
-			return nil
-		}
+	for i := range (b-a+7)%7 + 1 {
+		w.days[(a+i)%7] = true
 	}
-}
-
-func (w *Window) readTimes(text string) error {
-	first, last, ok := strings.Cut(text, "-")
-	var err error
-	if w.from, err = clockTime(first); ok && err == nil && w.from < minutesOfDay {
-		if w.to, err = clockTime(last); err == nil && w.from != w.to {
-			return nil
-		}
-	}
-	if ok && err == nil && w.from == w.to {
-		return fmt.Errorf("%.40q begins when it ends; write 00:00-24:00 for whole days", text)
-	}
-	return fmt.Errorf("%.40q is not a span of the day such as 22:00-06:00", text)
+	return nil
 }
 
 // clockTime reads HH:MM, 24:00 included, as minutes since midnight.
-func clockTime(text string) (int, error) {
+func clockTime(text string) (int, bool) {
 	if text == "24:00" {
-		return minutesOfDay, nil
+		return minutesOfDay, true
 	}
-	if t, err := time.Parse("15:04", text); err == nil && len(text) == len("15:04") {
-		return t.Hour()*60 + t.Minute(), nil
-	}
-	return 0, errors.New("not a time of day")
+	t, err := time.Parse("15:04", text)
+	return t.Hour()*60 + t.Minute(), err == nil && len(text) == len("15:04")
 }
 
 // String returns the window as it is written.
@@ -197,15 +185,16 @@ func (ws Windows) lastBefore(from, t time.Time) (time.Time, bool) {
 	}
 }
 
-// shut says why no batch may start at t; empty when one may.
-func (ws Windows) shut(t time.Time) string {
+// closed says why no batch may start at t; empty when one may.
+func (ws Windows) closed(t time.Time) string {
 	if ws.Open(t) {
 		return ""
 	}
+	why := fmt.Sprintf("it is outside the windows (%s)", ws)
 	if next := ws.Change(t); !next.IsZero() {
-		return fmt.Sprintf("it is outside the windows (%s); the next begins at %s", ws, clock(next))
+		why += "; the next begins at " + clock(next)
 	}
-	return fmt.Sprintf("it is outside the windows (%s)", ws)
+	return why
 }
 
 func (ws Windows) texts() []string {
@@ -222,9 +211,9 @@ func (ws Windows) String() string { return strings.Join(ws.texts(), ", ") }
 // lastMinute is how long before its window ends a job that cannot wait for the next must start.
 const lastMinute = time.Minute
 
-// within moves the latest start of jobs that would have to start while no window is open to the end of the
+// moveIntoWindows moves the latest start of jobs that would have to start while no window is open to the end of the
 // last one before it. A job for which there is none has the latest start that it had.
-func (s *State) within(ws Windows, now time.Time) {
+func (s *State) moveIntoWindows(ws Windows, now time.Time) {
 	if len(ws) == 0 {
 		return
 	}
