@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -44,17 +45,15 @@ func ReadTrace(text []byte) (Trace, error) {
 		return Trace{}, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	var points []credit.Measure
-	var err error
-	if t := bytes.TrimSpace(text); len(t) > 0 && t[0] == '{' {
-		points, err = jsonPoints(t)
-	} else {
-		points, err = csvPoints(text)
+	read := csvPoints
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		read = jsonPoints
 	}
+	ps, err := read(text)
 	if err != nil {
 		return Trace{}, err
 	}
-	return Regular(points)
+	return Regular(ps)
 }
 
 // timeForms are how people and programs write the time of a point.
@@ -76,54 +75,59 @@ func pointTime(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// points gathers the points of a trace; where says where a faulty one stands.
+type points []credit.Measure
+
+func (ps *points) add(where string, at string, v float64) error {
+	t, ok := pointTime(at)
+	switch {
+	case !ok:
+		return fmt.Errorf("%s: %.40q is not a time such as 2026-03-02 04:05:00", where, at)
+	case !(v >= 0 && v <= 101):
+		return fmt.Errorf("%s: %v is not 0 to 100 per cent", where, v)
+	case len(*ps) >= maxValues:
+		return fmt.Errorf("%s: more than %d values", where, maxValues)
+	}
+	*ps = append(*ps, credit.Measure{At: t, Value: min(v, 100)})
+	return nil
+}
+
 // csvPoints reads the lines. Those before the first that begins with a time are a heading.
-func csvPoints(text []byte) ([]credit.Measure, error) {
+func csvPoints(text []byte) (ps points, err error) {
 	r := csv.NewReader(bytes.NewReader(text))
 	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.ReuseRecord = -1, true, true, true
-	var points []credit.Measure
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
-			break
+			return ps, nil
 		}
 		if err != nil {
 			return nil, err
 		}
 		line, _ := r.FieldPos(0)
-		at, ok := pointTime(row[0])
+		where := fmt.Sprintf("line %d", line)
+		_, isTime := pointTime(row[0])
+		var v float64
 		switch {
-		case !ok && len(points) == 0:
+		case !isTime && len(ps) == 0:
 			continue
-		case !ok:
-			return nil, fmt.Errorf("line %d: %.40q is not a time such as 2026-03-02 04:05:00", line, row[0])
-		case len(row) < 2:
-			return nil, fmt.Errorf("line %d: there is no value behind the time", line)
-		case strings.TrimSpace(row[1]) == "":
+		case isTime && len(row) < 2:
+			return nil, fmt.Errorf("%s: there is no value behind the time", where)
+		case isTime && strings.TrimSpace(row[1]) == "":
 			continue // CloudWatch had none
+		case isTime:
+			if v, err = strconv.ParseFloat(strings.TrimSpace(row[1]), 64); err != nil {
+				return nil, fmt.Errorf("%s: %.40q is not a number", where, row[1])
+			}
 		}
-		v, err := strconv.ParseFloat(strings.TrimSpace(row[1]), 64)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %.40q is not a number", line, row[1])
-		}
-		if points, err = add(points, at, v); err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
+		if err := ps.add(where, row[0], v); err != nil {
+			return nil, err
 		}
 	}
-	return points, nil
-}
-
-func add(points []credit.Measure, at time.Time, v float64) ([]credit.Measure, error) {
-	if !(v >= 0 && v <= 101) {
-		return nil, fmt.Errorf("%v is not 0 to 100 per cent", v)
-	}
-	if len(points) >= maxValues {
-		return nil, fmt.Errorf("more than %d values", maxValues)
-	}
-	return append(points, credit.Measure{At: at, Value: min(v, 100)}), nil
 }
 
 // jsonPoints reads the answers of CloudWatch's two ways to ask.
-func jsonPoints(text []byte) ([]credit.Measure, error) {
+func jsonPoints(text []byte) (ps points, err error) {
 	var answer struct {
 		Datapoints []struct {
 			Timestamp        string
@@ -138,47 +142,32 @@ func jsonPoints(text []byte) ([]credit.Measure, error) {
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return nil, err
 	}
-	var points []credit.Measure
-	put := func(i int, stamp string, v float64) error {
-		at, ok := pointTime(stamp)
-		if !ok {
-			return fmt.Errorf("data point %d: %.40q is not a time", i+1, stamp)
-		}
-		var err error
-		if points, err = add(points, at, v); err != nil {
-			return fmt.Errorf("data point %d: %w", i+1, err)
-		}
-		return nil
-	}
 	for i, p := range answer.Datapoints {
-		v := p.Average
-		if v == nil {
-			v = p.Maximum
-		}
+		where, v := fmt.Sprintf("data point %d", i+1), cmp.Or(p.Average, p.Maximum)
 		switch {
 		case v == nil:
-			return nil, fmt.Errorf("data point %d has no Average; ask with --statistics Average", i+1)
+			return nil, fmt.Errorf("%s has no Average; ask with --statistics Average", where)
 		case p.Unit != "" && p.Unit != "Percent":
-			return nil, fmt.Errorf("data point %d is in %.20q, not in Percent; ask for CPUUtilization", i+1, p.Unit)
+			return nil, fmt.Errorf("%s is in %.20q, not in Percent; ask for CPUUtilization", where, p.Unit)
 		}
-		if err := put(i, p.Timestamp, *v); err != nil {
+		if err := ps.add(where, p.Timestamp, *v); err != nil {
 			return nil, err
 		}
 	}
 	if n := len(answer.MetricDataResults); n > 1 {
 		return nil, fmt.Errorf("%d metrics are in it; give one", n)
-	} else if n == 1 {
-		m := answer.MetricDataResults[0]
+	}
+	for _, m := range answer.MetricDataResults {
+		if len(m.Timestamps) > len(m.Values) {
+			return nil, errors.New("there are more Timestamps than Values")
+		}
 		for i, stamp := range m.Timestamps {
-			if i >= len(m.Values) {
-				return nil, errors.New("there are more Timestamps than Values")
-			}
-			if err := put(i, stamp, m.Values[i]); err != nil {
+			if err := ps.add(fmt.Sprintf("data point %d", i+1), stamp, m.Values[i]); err != nil {
 				return nil, err
 			}
 		}
 	}
-	return points, nil
+	return ps, nil
 }
 
 // Regular puts points on a grid whose step is the distance that most of them have.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -135,9 +136,9 @@ func (q cloudQuestion) points(ctx context.Context, name string, stat cwtypes.Sta
 	now := time.Now()
 	start, end := now.Add(-window).Truncate(credit.Period), now.Add(credit.Period).Truncate(credit.Period)
 	out, err := q.api.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
-		Namespace: ptr("AWS/EC2"), MetricName: &name, Statistics: []cwtypes.Statistic{stat},
-		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &q.instance.ID}},
-		Period:     ptr(int32(period / time.Second)), StartTime: &start, EndTime: &end,
+		Namespace: aws.String("AWS/EC2"), MetricName: &name, Statistics: []cwtypes.Statistic{stat},
+		Dimensions: []cwtypes.Dimension{{Name: aws.String("InstanceId"), Value: &q.instance.ID}},
+		Period:     aws.Int32(int32(period / time.Second)), StartTime: &start, EndTime: &end,
 	}, func(o *cloudwatch.Options) { o.Region = cmp.Or(q.instance.Region, o.Region) })
 	if err != nil {
 		return nil, err
@@ -174,7 +175,7 @@ func (q modeQuestion) ask(ctx context.Context) (answer, error) {
 	}, func(o *ec2.Options) { o.Region = cmp.Or(q.instance.Region, o.Region) })
 	if err == nil {
 		for _, s := range out.InstanceCreditSpecifications {
-			if m := credit.Mode(deref(s.CpuCredits)); deref(s.InstanceId) == q.instance.ID && (m == credit.Standard || m == credit.Unlimited) {
+			if m := credit.Mode(aws.ToString(s.CpuCredits)); aws.ToString(s.InstanceId) == q.instance.ID && (m == credit.Standard || m == credit.Unlimited) {
 				a.mode = m
 				return a, nil
 			}
@@ -186,13 +187,4 @@ func (q modeQuestion) ask(ctx context.Context) (answer, error) {
 		Hint: "nagaya asks again by itself; meanwhile it spends no surplus credits",
 	}, problem.Problem{Code: "credit-mode-denied", Hint: "allow the action ec2:DescribeInstanceCreditSpecifications to the instance's role, with resource *"})
 	return a, err
-}
-
-func ptr[T any](v T) *T { return &v }
-
-func deref(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

@@ -215,7 +215,7 @@ func (c *cloud) DescribeInstanceCreditSpecifications(_ context.Context, in *ec2.
 		return nil, c.modeErr
 	}
 	return &ec2.DescribeInstanceCreditSpecificationsOutput{InstanceCreditSpecifications: []ec2types.InstanceCreditSpecification{
-		{InstanceId: ptr(in.InstanceIds[0]), CpuCredits: &c.mode},
+		{InstanceId: &in.InstanceIds[0], CpuCredits: &c.mode},
 	}}, nil
 }
 

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -46,8 +48,10 @@ const (
 	// MostDays is how long CloudWatch keeps points of five minutes.
 	MostDays = 63
 	// mostPoints is what one call answers (CloudWatch API Reference, GetMetricStatistics): five days.
-	mostPoints  = 1440
-	callTimeout = 30 * time.Second
+	mostPoints    = 1440
+	mostInstances = 1000
+	// readTimeout bounds all questions together: a hundred calls for eight instances and 63 days.
+	readTimeout = 5 * time.Minute
 )
 
 var (
@@ -74,6 +78,8 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 	if err := o.Check(); err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	instances, err := o.instances(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -89,7 +95,7 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 			leftOut = append(leftOut, fmt.Sprintf("%s: type %s is not burstable or not known", id, kind))
 			continue
 		}
-		t := rehearsal.Tenant{Name: nameOf(i), Spec: spec}
+		t := rehearsal.Tenant{Name: tagName(i), Spec: spec}
 		if names[t.Name] {
 			t.Name = id
 		}
@@ -106,10 +112,10 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 	return tenants, leftOut, nil
 }
 
-// nameOf is how people call an instance.
-func nameOf(i ec2types.Instance) string {
+// tagName is the name that people gave an instance; its id without one.
+func tagName(i ec2types.Instance) string {
 	for _, t := range i.Tags {
-		if t.Key != nil && t.Value != nil && *t.Key == "Name" && *t.Value != "" {
+		if aws.ToString(t.Key) == "Name" && aws.ToString(t.Value) != "" {
 			return *t.Value
 		}
 	}
@@ -119,60 +125,50 @@ func nameOf(i ec2types.Instance) string {
 // instances asks EC2, for each instance once.
 func (o Options) instances(ctx context.Context) ([]ec2types.Instance, error) {
 	var all []ec2types.Instance
-	seen := map[string]bool{}
 	for _, w := range o.Which {
-		var in ec2.DescribeInstancesInput
-		if tag, ok := strings.CutPrefix(w, "tag:"); ok {
+		in := ec2.DescribeInstancesInput{InstanceIds: []string{w}}
+		tag, byTag := strings.CutPrefix(w, "tag:")
+		if byTag {
 			key, value, _ := strings.Cut(tag, "=")
-			in.Filters = []ec2types.Filter{
-				{Name: ptr("tag:" + key), Values: []string{value}},
-				{Name: ptr("instance-state-name"), Values: []string{"running", "stopped"}},
-			}
-		} else {
-			in.InstanceIds = []string{w}
+			in = ec2.DescribeInstancesInput{Filters: []ec2types.Filter{
+				{Name: aws.String("tag:" + key), Values: []string{value}},
+				{Name: aws.String("instance-state-name"), Values: []string{"running", "stopped"}},
+			}}
 		}
-		before := len(all)
-		for pages := ec2.NewDescribeInstancesPaginator(o.EC2, &in); pages.HasMorePages(); {
-			out, err := page(ctx, pages)
+		found := 0
+		for pages := ec2.NewDescribeInstancesPaginator(o.EC2, &in); pages.HasMorePages() && found <= mostInstances; {
+			out, err := pages.NextPage(ctx)
 			if err != nil {
 				return nil, failed("EC2 did not describe "+w, "ec2:DescribeInstances", err)
 			}
 			for _, r := range out.Reservations {
-				for _, i := range r.Instances {
-					if i.InstanceId != nil && !seen[*i.InstanceId] {
-						seen[*i.InstanceId] = true
-						all = append(all, i)
-					}
-				}
-			}
-			if len(all) > 1000 {
-				return nil, fmt.Errorf("%s are more than a thousand instances", w)
+				found += len(r.Instances)
+				all = append(all, slices.DeleteFunc(r.Instances, func(i ec2types.Instance) bool {
+					return i.InstanceId == nil || slices.ContainsFunc(all, func(x ec2types.Instance) bool { return *x.InstanceId == *i.InstanceId })
+				})...)
 			}
 		}
-		if len(all) == before && len(in.Filters) > 0 {
+		switch {
+		case found > mostInstances:
+			return nil, fmt.Errorf("%s are more than a thousand instances", w)
+		case found == 0 && byTag:
 			return nil, fmt.Errorf("no instance that runs or is stopped has %s", w)
 		}
 	}
 	return all, nil
 }
 
-func page(ctx context.Context, p *ec2.DescribeInstancesPaginator) (*ec2.DescribeInstancesOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return p.NextPage(ctx)
-}
-
 // trace asks CloudWatch, five days at a time. A trace without values means that there are none.
 func (o Options) trace(ctx context.Context, id string) (rehearsal.Trace, error) {
 	var points []credit.Measure
-	const span = mostPoints * credit.Period
 	end := o.Now.UTC().Truncate(credit.Period)
-	for from := end.Add(-time.Duration(o.Days) * 24 * time.Hour); from.Before(end); from = from.Add(span) {
-		to := from.Add(span)
-		if to.After(end) {
-			to = end
-		}
-		out, err := o.ask(ctx, id, from, to)
+	for from := end.Add(-time.Duration(o.Days) * 24 * time.Hour); from.Before(end); from = from.Add(mostPoints * credit.Period) {
+		to := from.Add(min(mostPoints*credit.Period, end.Sub(from)))
+		out, err := o.CloudWatch.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
+			Namespace: aws.String("AWS/EC2"), MetricName: aws.String("CPUUtilization"), Statistics: []cwtypes.Statistic{cwtypes.StatisticAverage},
+			Dimensions: []cwtypes.Dimension{{Name: aws.String("InstanceId"), Value: &id}},
+			Period:     aws.Int32(int32(credit.Period / time.Second)), StartTime: &from, EndTime: &to,
+		})
 		if err != nil {
 			return rehearsal.Trace{}, failed("CloudWatch did not tell the CPUUtilization of "+id, "cloudwatch:GetMetricStatistics", err)
 		}
@@ -187,26 +183,15 @@ func (o Options) trace(ctx context.Context, id string) (rehearsal.Trace, error) 
 	}
 	t, err := rehearsal.Regular(points)
 	if err != nil {
-		return t, fmt.Errorf("the CPUUtilization of %s is no trace: %w", id, err)
+		err = fmt.Errorf("the CPUUtilization of %s is no trace: %w", id, err)
 	}
-	return t, nil
-}
-
-func (o Options) ask(ctx context.Context, id string, from, to time.Time) (*cloudwatch.GetMetricStatisticsOutput, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	return o.CloudWatch.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
-		Namespace: ptr("AWS/EC2"), MetricName: ptr("CPUUtilization"), Statistics: []cwtypes.Statistic{cwtypes.StatisticAverage},
-		Dimensions: []cwtypes.Dimension{{Name: ptr("InstanceId"), Value: &id}},
-		Period:     ptr(int32(credit.Period / time.Second)), StartTime: &from, EndTime: &to,
-	})
+	return t, err
 }
 
 func failed(what, action string, err error) error {
+	text := awserror.Sentence(what, err)
 	if awserror.Denied(err) {
-		return errors.New(awserror.Sentence(what, err) + "; allow the action " + action + " to whose credentials these are")
+		text += "; allow the action " + action + " to whose credentials these are"
 	}
-	return errors.New(awserror.Sentence(what, err))
+	return errors.New(text)
 }
-
-func ptr[T any](v T) *T { return &v }
