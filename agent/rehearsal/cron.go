@@ -25,7 +25,9 @@ type field struct {
 
 var (
 	fields = []field{
-		{what: "minute", high: 59}, {what: "hour", high: 23}, {what: "day of the month", low: 1, high: 31},
+		{what: "minute", high: 59},
+		{what: "hour", high: 23},
+		{what: "day of the month", low: 1, high: 31},
 		{"month", 1, 12, []string{"jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"}},
 		{"day of the week", 0, 7, []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}},
 	}

@@ -8,6 +8,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,24 +139,8 @@ type Step struct {
 const maxLength = 3 * 366 * 24 * time.Hour
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Mode == "" {
-		o.Mode = credit.Standard
-	}
-	if o.TraceVCPUs == 0 {
-		o.TraceVCPUs = float64(o.Spec.VCPUs)
-	}
-	if o.Length == 0 {
-		o.Length = o.Trace.Length()
-	}
-	if o.Lag == 0 {
-		o.Lag = 10 * time.Minute
-	}
-	if o.Guest == 0 {
-		o.Guest = 1
-	}
-	if o.Threshold == 0 {
-		o.Threshold = 0.5
-	}
+	o.Mode, o.TraceVCPUs, o.Length = cmp.Or(o.Mode, credit.Standard), cmp.Or(o.TraceVCPUs, float64(o.Spec.VCPUs)), cmp.Or(o.Length, o.Trace.Length())
+	o.Lag, o.Guest, o.Threshold = cmp.Or(o.Lag, 10*time.Minute), cmp.Or(o.Guest, 1), cmp.Or(o.Threshold, 0.5)
 	switch {
 	case o.Spec.VCPUs == 0:
 		return o, errors.New("the instance type has no CPU credits that are known")
@@ -192,11 +177,7 @@ func (o Options) runs() ([]Run, error) {
 	for _, j := range o.Jobs {
 		// A month at a time, so that a job of every minute is found out before its runs are listed.
 		for from := o.Trace.Start; from.Before(end); from = from.Add(month) {
-			to := from.Add(month)
-			if to.After(end) {
-				to = end
-			}
-			for _, due := range j.Starts(from, to) {
+			for _, due := range j.Starts(from, from.Add(min(month, end.Sub(from)))) {
 				if r := o.run(j, due); !r.until(due.Add(day)).After(end) {
 					all = append(all, r)
 				}
@@ -253,9 +234,20 @@ type Report struct {
 	Results []Result `json:"results"`
 }
 
+// withoutJobs plays the services alone. It returns the options with their defaults, too.
+func withoutJobs(o Options) (*world, Options, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, o, err
+	}
+	idle := newWorld(o, nil)
+	idle.play(func(*world) {})
+	return idle, o, nil
+}
+
 // Play rehearses with each of the policies.
 func Play(o Options, policies ...Policy) (Report, error) {
-	o, err := o.withDefaults()
+	idle, o, err := withoutJobs(o)
 	if err != nil {
 		return Report{}, err
 	}
@@ -263,8 +255,6 @@ func Play(o Options, policies ...Policy) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	idle := newWorld(o, nil)
-	idle.play(func(*world) {})
 	rep := Report{
 		Type: o.Spec.Type, Mode: o.Mode, From: o.Trace.Start, To: o.Trace.Start.Add(o.Length), Filled: o.Trace.Filled,
 		Idle: idle.result("", nil), Spare: idle.account.Discarded,

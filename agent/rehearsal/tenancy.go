@@ -78,17 +78,12 @@ const (
 	mostMissed = 0.005
 )
 
-// Settle answers the question. Every group of tenants is tried on the types from the cheapest on: it fits if the services are
+// Consolidate answers the question. Every group of tenants is tried on the types from the cheapest on: it fits if the services are
 // throttled no more than on instances of their own and all jobs can be in time. How sure that is
 // comes from resampling whole days, the same ones for all tenants so that what is busy together stays together. Of
 // all divisions into groups that are sure enough the cheapest is taken.
-func Settle(q Question) (Answer, error) {
-	if q.Sure == 0 {
-		q.Sure = 0.9
-	}
-	if q.Samples == 0 {
-		q.Samples = 100
-	}
+func Consolidate(q Question) (Answer, error) {
+	q.Sure, q.Samples = cmp.Or(q.Sure, 0.9), cmp.Or(q.Samples, 100)
 	n := len(q.Tenants)
 	switch {
 	case n == 0 || n > MaxTenants:
@@ -101,15 +96,15 @@ func Settle(q Question) (Answer, error) {
 		return Answer{}, errors.New("the number of samples must be 1 to 10000")
 	}
 	slices.SortStableFunc(q.Types, func(a, b Type) int { return cmp.Compare(a.Price, b.Price) })
-	s, err := newSettlement(q)
+	c, err := newConsolidation(q)
 	if err != nil {
 		return Answer{}, err
 	}
-	return s.answer(), nil
+	return c.answer(), nil
 }
 
-// settlement is a question that is being answered.
-type settlement struct {
+// consolidation is a question that is being answered. A set of tenants is a number whose bit i stands for tenant i.
+type consolidation struct {
 	q       Question
 	days    int
 	samples [][]int     // each the days of one sample
@@ -121,60 +116,54 @@ type settlement struct {
 
 const perDay = int(24 * time.Hour / credit.Period)
 
-func newSettlement(q Question) (*settlement, error) {
-	s := &settlement{q: q, best: map[uint]*Group{}}
+func newConsolidation(q Question) (*consolidation, error) {
+	c := &consolidation{q: q, best: map[uint]*Group{}}
 	// The days that all traces have, by the clock: tenants that are busy at the same hours must stay so.
-	var end time.Time
-	for i, t := range q.Tenants {
-		from, to := t.Trace.Start.Add(day-1).Truncate(day), t.Trace.Start.Add(t.Trace.Length())
-		if i == 0 || from.After(s.start) {
-			s.start = from
-		}
-		if i == 0 || to.Before(end) {
-			end = to
-		}
+	var starts, ends []time.Time
+	for _, t := range q.Tenants {
+		starts = append(starts, t.Trace.Start.Add(day-1).Truncate(day))
+		ends = append(ends, t.Trace.Start.Add(t.Trace.Length()))
 	}
-	s.days = int(end.Sub(s.start) / day)
-	if s.days < 2 {
+	c.start = slices.MaxFunc(starts, time.Time.Compare)
+	c.days = int(slices.MinFunc(ends, time.Time.Compare).Sub(c.start) / day)
+	if c.days < 2 {
 		return nil, errors.New("the traces have fewer than two whole days (UTC) in common")
 	}
 	for _, t := range q.Tenants {
-		vcpus := t.TraceVCPUs
-		if vcpus == 0 {
-			vcpus = float64(t.Spec.VCPUs)
-		}
-		load := make([]float64, s.days*perDay)
-		offset := s.start.Sub(t.Trace.Start)
+		vcpus := cmp.Or(t.TraceVCPUs, float64(t.Spec.VCPUs))
+		load := make([]float64, c.days*perDay)
+		offset := c.start.Sub(t.Trace.Start)
 		for i := range load {
 			at := offset + time.Duration(i)*credit.Period
 			load[i] = t.Trace.mean(at, at+credit.Period) / 100 * vcpus
 		}
-		s.loads = append(s.loads, load)
+		c.loads = append(c.loads, load)
 	}
-	r := rand.New(rand.NewPCG(1, uint64(s.days)))
+	r := rand.New(rand.NewPCG(1, uint64(c.days)))
 	for range q.Samples {
-		sample := make([]int, s.days)
+		sample := make([]int, c.days)
 		for i := range sample {
-			sample[i] = r.IntN(s.days)
+			sample[i] = r.IntN(c.days)
 		}
-		s.samples = append(s.samples, sample)
+		c.samples = append(c.samples, sample)
 	}
 	for i, t := range q.Tenants {
-		_, throttled, err := s.play(1<<i, t.Spec, nil, false)
+		o, cut := c.shared(1<<i, t.Spec, nil)
+		idle, _, err := withoutJobs(o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.Name, err)
 		}
-		s.alone = append(s.alone, throttled)
+		c.alone = append(c.alone, idle.throttled+cut)
 	}
-	return s, nil
+	return c, nil
 }
 
-// play lets the tenants of a set share a type on the days of a sample (nil is as recorded), and returns the credits of jobs
-// that cannot be in time and those that the services are throttled.
-func (s *settlement) play(set uint, spec credit.Spec, sample []int, withJobs bool) (idle *world, missed float64, err error) {
-	values := make([]float64, s.days*perDay)
-	o := Options{Spec: spec, TraceVCPUs: float64(spec.VCPUs), Balance: spec.Max / 2}
-	for i, load := range s.loads {
+// shared is a rehearsal in which the tenants of a set share a type on the days of a sample (nil is as recorded), and the credits
+// that their services want beyond all processors.
+func (c *consolidation) shared(set uint, spec credit.Spec, sample []int) (o Options, cut float64) {
+	values := make([]float64, c.days*perDay)
+	o = Options{Spec: spec, TraceVCPUs: float64(spec.VCPUs), Balance: spec.Max / 2}
+	for i, load := range c.loads {
 		if set&(1<<i) == 0 {
 			continue
 		}
@@ -185,142 +174,133 @@ func (s *settlement) play(set uint, spec credit.Spec, sample []int, withJobs boo
 			}
 			values[k] += 100 * load[from] / float64(spec.VCPUs)
 		}
-		if withJobs {
-			o.Jobs = append(o.Jobs, s.q.Tenants[i].Jobs...)
-		}
+		o.Jobs = append(o.Jobs, c.q.Tenants[i].Jobs...)
 	}
-	var cut float64
 	for k, v := range values {
 		cut += max(0, v-100) / 100 * float64(spec.VCPUs) * credit.Period.Minutes()
 		values[k] = min(v, 100)
 	}
-	o.Trace = Trace{Start: s.start, Step: credit.Period, Values: values}
-	if o, err = o.withDefaults(); err != nil {
-		return nil, 0, err
-	}
-	runs, err := o.runs()
-	if err != nil {
-		return nil, 0, err
-	}
-	idle = newWorld(o, nil)
-	idle.play(func(*world) {})
-	idle.throttled += cut
-	if !withJobs {
-		return idle, idle.throttled, nil
-	}
-	if len(runs) == 0 {
-		return idle, 0, nil
-	}
-	b := bound(o, runs, idle)
-	return idle, b.score() / max(b.needed, tiny), nil
+	o.Trace = Trace{Start: c.start, Step: credit.Period, Values: values}
+	return o, cut
 }
 
 // fits says whether a set of tenants can share a type on the days of a sample.
-func (s *settlement) fits(set uint, spec credit.Spec, sample []int) (idle *world, ok bool) {
-	idle, missed, err := s.play(set, spec, sample, true)
+func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *world, ok bool) {
+	o, cut := c.shared(set, spec, sample)
+	idle, o, err := withoutJobs(o)
 	if err != nil {
 		return nil, false
 	}
+	runs, err := o.runs()
+	if err != nil {
+		return nil, false
+	}
+	idle.throttled += cut
 	allowed := mostMissed * (idle.services + idle.throttled)
-	for i, a := range s.alone {
+	for i, a := range c.alone {
 		if set&(1<<i) != 0 {
 			allowed += a
 		}
 	}
-	return idle, idle.throttled <= allowed && missed <= mostMissed
+	if idle.throttled > allowed || len(runs) == 0 {
+		return idle, idle.throttled <= allowed
+	}
+	b := bound(o, runs, idle)
+	return idle, b.score()/max(b.needed, tiny) <= mostMissed
 }
 
 // group finds the cheapest type that is sure enough for a set.
-func (s *settlement) group(set uint) *Group {
-	if g, known := s.best[set]; known {
+func (c *consolidation) group(set uint) *Group {
+	if g, known := c.best[set]; known {
 		return g
 	}
-	s.best[set] = nil
+	c.best[set] = nil
 	var memory float64
 	var names []string
-	for i, t := range s.q.Tenants {
+	for i, t := range c.q.Tenants {
 		if set&(1<<i) != 0 {
 			memory += t.Memory
 			names = append(names, t.Name)
 		}
 	}
-	for _, t := range s.q.Types {
+	for _, t := range c.q.Types {
 		if memory > t.Memory {
 			continue
 		}
-		idle, ok := s.fits(set, t.Spec, nil)
+		idle, ok := c.fits(set, t.Spec, nil)
 		if !ok {
 			continue
 		}
-		if sure := s.sure(set, t.Spec); sure >= s.q.Sure {
-			s.best[set] = &Group{Tenants: names, Type: t.Spec.Type, Monthly: hoursOfMonth * t.Price, Sure: sure, Spare: idle.account.Discarded / idle.account.Earned}
+		if sure := c.sure(set, t.Spec); sure >= c.q.Sure {
+			c.best[set] = &Group{Tenants: names, Type: t.Spec.Type, Monthly: hoursOfMonth * t.Price, Sure: sure, Spare: idle.account.Discarded / idle.account.Earned}
 			break
 		}
 	}
-	return s.best[set]
+	return c.best[set]
 }
 
-func (s *settlement) sure(set uint, spec credit.Spec) float64 {
+func (c *consolidation) sure(set uint, spec credit.Spec) float64 {
 	n := 0
-	for _, sample := range s.samples {
-		if _, ok := s.fits(set, spec, sample); ok {
+	for _, sample := range c.samples {
+		if _, ok := c.fits(set, spec, sample); ok {
 			n++
 		}
 	}
-	return float64(n) / float64(len(s.samples))
+	return float64(n) / float64(len(c.samples))
 }
 
-// answer divides the tenants by the cheapest of all ways: the first tenant of a set is grouped with
-// each part of the others, and the rest is divided likewise.
-func (s *settlement) answer() Answer {
-	type way struct {
-		cost   float64
-		groups []*Group
-	}
-	known := map[uint]way{0: {}}
-	a := Answer{Days: s.days}
+// division is one way to divide a set of tenants into groups.
+type division struct {
+	cost   float64
+	groups []*Group
+}
+
+func (c *consolidation) answer() Answer {
+	a := Answer{Days: c.days}
 	price := map[string]float64{}
-	for _, t := range s.q.Types {
+	for _, t := range c.q.Types {
 		price[t.Spec.Type] = t.Price
 	}
-	for i, t := range s.q.Tenants {
+	for i, t := range c.q.Tenants {
 		cost := hoursOfMonth * price[t.Spec.Type]
 		a.Before += cost
 		if t.Memory == 0 {
 			a.MemoryUnknown = append(a.MemoryUnknown, t.Name)
 		}
-		if s.group(1<<i) == nil {
+		if c.group(1<<i) == nil {
 			a.Unsure = append(a.Unsure, t.Name)
-			s.best[1<<i] = &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: s.sure(1<<i, t.Spec)}
+			c.best[1<<i] = &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: c.sure(1<<i, t.Spec)}
 		}
 	}
-	var divide func(set uint) way
-	divide = func(set uint) way {
-		if w, ok := known[set]; ok {
-			return w
-		}
-		first := uint(1) << bits.TrailingZeros(set)
-		rest := set &^ first
-		var best way
-		for part := rest; ; part = (part - 1) & rest {
-			if g := s.group(first | part); g != nil {
-				if w := divide(rest &^ part); best.groups == nil || w.cost+g.Monthly <= best.cost+1e-9 { // the smaller groups at the same price
-					best = way{w.cost + g.Monthly, append([]*Group{g}, w.groups...)}
-				}
-			}
-			if part == 0 {
-				break
-			}
-		}
-		known[set] = best
-		return best
-	}
-	w := divide(1<<len(s.q.Tenants) - 1)
-	a.After = w.cost
-	for _, g := range w.groups {
+	d := c.divide(1<<len(c.q.Tenants)-1, map[uint]division{0: {}})
+	a.After = d.cost
+	for _, g := range d.groups {
 		a.Groups = append(a.Groups, *g)
 	}
 	return a
+}
+
+// divide finds the cheapest division of a set: its first tenant is grouped with
+// each part of the others, and the rest is divided likewise.
+func (c *consolidation) divide(set uint, known map[uint]division) division {
+	if d, ok := known[set]; ok {
+		return d
+	}
+	first := uint(1) << bits.TrailingZeros(set)
+	rest := set &^ first
+	var best division
+	for part := rest; ; part = (part - 1) & rest {
+		if g := c.group(first | part); g != nil {
+			if d := c.divide(rest&^part, known); best.groups == nil || d.cost+g.Monthly <= best.cost+1e-9 { // the smaller groups at the same price
+				best = division{d.cost + g.Monthly, append([]*Group{g}, d.groups...)}
+			}
+		}
+		if part == 0 {
+			break
+		}
+	}
+	known[set] = best
+	return best
 }
 
 // Text renders the answer for people. It ends with a line feed.

@@ -55,7 +55,7 @@ func TestSettle(t *testing.T) {
 		}}}, "idle on t3.micro", 730 * 0.0104},
 		{"and without them less will do", []Tenant{{Name: "idle", Spec: s, Trace: steady(0.5, 5)}}, "idle on t3.nano", 730 * 0.0052},
 	} {
-		a, err := Settle(Question{Tenants: row.tenants, Types: types, Samples: 20})
+		a, err := Consolidate(Question{Tenants: row.tenants, Types: types, Samples: 20})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestSettle(t *testing.T) {
 
 func TestSettleLeavesTheUnsure(t *testing.T) {
 	s := spec(t, "t3.nano")
-	a, err := Settle(Question{
+	a, err := Consolidate(Question{
 		Tenants: []Tenant{{Name: "web", Spec: s, Trace: steady(1, 3), Jobs: []Job{every(t, "0 1 * * *", Job{Name: "x", Need: 5000}, 8*time.Hour)}}},
 		Types:   offers(t, "t3.nano", "t3.micro"), Samples: 5,
 	})
@@ -91,7 +91,7 @@ func TestSettleLeavesTheUnsure(t *testing.T) {
 		"one day":  {Tenants: []Tenant{short}, Types: offers(t, "t3.nano")},
 		"too sure": {Tenants: []Tenant{{Name: "a", Spec: s, Trace: steady(1, 3)}}, Types: offers(t, "t3.nano"), Sure: 2},
 	} {
-		if _, err := Settle(q); err == nil {
+		if _, err := Consolidate(q); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

@@ -55,7 +55,7 @@ in common.`,
 			if err != nil {
 				return err
 			}
-			a, err := rehearsal.Settle(q)
+			a, err := rehearsal.Consolidate(q)
 			if err != nil {
 				return usage(err)
 			}
