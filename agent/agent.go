@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -55,7 +56,7 @@ var ErrConfig = errors.New("the configuration is wrong")
 type agent struct {
 	o     Options
 	board *board
-	cloud *cloud
+	cloud *awsclient.Clients
 
 	config *load.Live
 
@@ -88,7 +89,7 @@ func Run(ctx context.Context, o Options) error {
 	if a.config, err = startConfig(o); err != nil {
 		return err
 	}
-	if a.cloud, err = newCloud(ctx); err != nil {
+	if a.cloud, err = awsclient.New(ctx); err != nil {
 		return fmt.Errorf("reading the settings of the AWS SDK: %w", err)
 	}
 	g := newGroup(ctx)

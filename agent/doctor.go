@@ -9,6 +9,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/files"
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -33,15 +34,15 @@ func Examine(ctx context.Context, o Options) (doctor.Report, error) {
 	if a.config, err = startConfig(o); err != nil {
 		return doctor.Report{}, err
 	}
-	if a.cloud, err = newCloud(ctx); err != nil {
+	if a.cloud, err = awsclient.New(ctx); err != nil {
 		return doctor.Report{}, fmt.Errorf("reading the settings of the AWS SDK: %w", err)
 	}
-	clock := &examine.Clock{Next: a.cloud.http.Transport}
-	a.cloud.http.Transport = clock
+	clock := &examine.Clock{Next: a.cloud.HTTP.Transport}
+	a.cloud.HTTP.Transport = clock
 	c := a.config.Config()
 	return examine.Run(ctx, c, a.examined(c), examine.AWS{
-		Clock: clock, Credentials: a.cloud.base.Credentials, CloudWatch: a.cloud.cloudwatch(),
-		EC2: func(region string) examine.EC2 { return a.cloud.ec2(region) },
+		Clock: clock, Credentials: a.cloud.Base.Credentials, CloudWatch: a.cloud.CloudWatch(),
+		EC2: func(region string) examine.EC2 { return a.cloud.EC2(region) },
 	}), nil
 }
 
@@ -59,7 +60,7 @@ func (a *agent) examined(c config.Config) examine.Parts {
 		Identity: func(ctx context.Context) (id identity.Identity) {
 			ctx, done := context.WithCancel(ctx)
 			defer done()
-			_ = discover.Watch(ctx, discover.Options{IMDS: a.cloud.metadata(true), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr}, func(v identity.Identity) {
+			_ = discover.Watch(ctx, discover.Options{IMDS: a.cloud.Metadata(true), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr}, func(v identity.Identity) {
 				id = v
 				if v.Instance.Known || len(v.Problems) > 0 {
 					done()

@@ -79,7 +79,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	// Who is this machine, and is the address here?
 	g.run("discover", func(ctx context.Context) error {
 		return discover.Watch(ctx, discover.Options{
-			IMDS: a.cloud.metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
+			IMDS: a.cloud.Metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
 			Spare: c.NginxProxy && len(c.Address.Claim) == 0,
 		}, found.Put)
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
@@ -23,7 +24,7 @@ func TestARequestReachesTheAddress(t *testing.T) {
 	p := newPatient(t)
 	a, c := newTestAgent(t)
 	var err error
-	if a.cloud, err = newCloud(t.Context()); err != nil {
+	if a.cloud, err = awsclient.New(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(c.RunDir, 0o700); err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
@@ -114,10 +115,10 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 	r.wanted = func(v nginx.Wanted) { set(func() { p.Tree = v.Tree }); done() }
 	r.problems = func(ps []problem.Problem) { set(func() { p.Problems = append(p.Problems, ps...) }) }
 	r.alive = func() {}
-	if cloud, err := newCloud(ctx); err == nil {
+	if cloud, err := awsclient.New(ctx); err == nil {
 		g.run("discover", func(ctx context.Context) error {
 			// Only what the host knows of itself is waited for.
-			return discover.Watch(ctx, discover.Options{IMDS: cloud.metadata(c.IMDS), LocalAddr: c.LocalAddr}, r.identity.Put)
+			return discover.Watch(ctx, discover.Options{IMDS: cloud.Metadata(c.IMDS), LocalAddr: c.LocalAddr}, r.identity.Put)
 		})
 	}
 	r.run(g, a, c, saved.Read(statePath(c, saved.FileName), a.o.Log))

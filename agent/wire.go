@@ -32,8 +32,8 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 	policy, _ := address.ParsePolicy(c.Address.Policy)
 	o := claim.Options{
 		Claims: what, Policy: policy, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
-		API:   func(region string) claim.EC2 { return a.cloud.ec2(region) },
-		Moved: a.cloud.dropConnections, Log: a.o.Log,
+		API:   func(region string) claim.EC2 { return a.cloud.EC2(region) },
+		Moved: a.cloud.DropConnections, Log: a.o.Log,
 	}
 	if c.Address.Unreachable > 0 {
 		o.Reach = claim.Dial(uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort))
@@ -64,7 +64,7 @@ func (a *agent) gateOptions(c config.Config) loop.Options {
 func (a *agent) meterOptions(c config.Config, batches <-chan []string) meter.Options {
 	return meter.Options{
 		Log: a.o.Log, Proc: c.Credit.ProcDir, Cgroup: c.Credit.CgroupDir, Every: c.Credit.Every, Batches: batches,
-		CloudWatch: a.cloud.cloudwatch(), CloudEvery: c.Credit.CloudWatch, EC2: a.cloud.ec2(""),
+		CloudWatch: a.cloud.CloudWatch(), CloudEvery: c.Credit.CloudWatch, EC2: a.cloud.EC2(""),
 	}
 }
 
@@ -74,10 +74,10 @@ func (a *agent) publishOptions(c config.Config, who <-chan identity.Identity) pu
 		Identity: who, Unchanged: c.Gate.OnExit == "unchanged",
 	}
 	if c.Gate.ECS {
-		o.ECS = a.cloud.ecs()
+		o.ECS = a.cloud.ECS()
 	}
 	if c.Gate.BatchCE != "" {
-		o.Batch, o.ComputeEnvironment = a.cloud.batch(), c.Gate.BatchCE
+		o.Batch, o.ComputeEnvironment = a.cloud.Batch(), c.Gate.BatchCE
 	}
 	return o
 }

@@ -1,4 +1,4 @@
-package agent
+package awsclient
 
 import (
 	"encoding/pem"
@@ -12,7 +12,7 @@ import (
 )
 
 // A host whose way out is inspected sets AWS_CA_BUNDLE; the clients must take it.
-func TestCloudTrustsTheBundleOfTheEnvironment(t *testing.T) {
+func TestClientsTrustTheBundleOfTheEnvironment(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that does not trust it is part of the test
 	s.StartTLS()
@@ -27,17 +27,17 @@ func TestCloudTrustsTheBundleOfTheEnvironment(t *testing.T) {
 		trusts bool
 	}{{bundle, true}, {"", false}} {
 		t.Setenv("AWS_CA_BUNDLE", row.bundle)
-		c, err := newCloud(t.Context())
+		c, err := New(t.Context())
 		if err != nil {
 			t.Fatalf("AWS_CA_BUNDLE=%q: %v", row.bundle, err)
 		}
-		resp, err := c.http.Get(s.URL)
+		resp, err := c.HTTP.Get(s.URL)
 		if err == nil {
 			resp.Body.Close()
 		}
 		if (err == nil) != row.trusts {
 			t.Errorf("AWS_CA_BUNDLE=%q: %v", row.bundle, err)
 		}
-		c.dropConnections()
+		c.DropConnections()
 	}
 }
