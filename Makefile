@@ -21,6 +21,8 @@ LINES ?= 23000
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
 NFPM := .cache/bin/nfpm-2.45.0
+ACTIONLINT := .cache/bin/actionlint-1.7.12
+CYCLONEDX := .cache/bin/cyclonedx-gomod-1.10.0
 
 # Lint and the binaries are compiled the same way, so that the cache serves both:
 # the EC2 SDK alone takes more than a minute.
@@ -85,11 +87,12 @@ prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare
 
 .PHONY: lint
-lint: $(STATICCHECK) $(GOFUMPT) ## Check format, go vet, staticcheck, shell scripts.
+lint: $(STATICCHECK) $(GOFUMPT) $(ACTIONLINT) ## Check format, go vet, staticcheck, shell scripts, workflows.
 	@unformatted=$$($(GOFUMPT) -l agent cmd internal nginx packaging systemd); \
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
+	$(ACTIONLINT)
 	shellcheck .ci/* packaging/*.sh packaging/*/*.sh cmd/nagaya-sim/box/boot.sh cmd/nagaya-sim/box/root/usr/local/libexec/*
 
 .PHONY: lines
@@ -113,6 +116,15 @@ package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/
 		for kind in $(KINDS); do ARCH=$$arch $(NFPM) package --packager $$kind --target $(DIST)/; done; \
 	done
 	cd $(DIST) && sha256sum $(addprefix *.,$(KINDS))
+
+.PHONY: sbom
+sbom: $(CYCLONEDX) ## Write the bill of materials of the program into dist/, CycloneDX in JSON.
+	mkdir -p $(DIST)
+	$(CYCLONEDX) app -json -licenses -noserial -notimestamp -main cmd/nagaya -output $(DIST)/nagaya.cdx.json
+
+.PHONY: release
+release: package sbom ## Make in dist/ what a release publishes: packages, bill of materials, SHA256SUMS.
+	cd $(DIST) && sha256sum $(addprefix *.,$(KINDS)) nagaya.cdx.json >SHA256SUMS
 
 .PHONY: image
 image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).
@@ -153,3 +165,9 @@ $(GOFUMPT):
 
 $(NFPM):
 	$(call tool,github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0)
+
+$(ACTIONLINT):
+	$(call tool,github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)
+
+$(CYCLONEDX):
+	$(call tool,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0)

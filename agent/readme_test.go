@@ -3,9 +3,11 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
+	"go/version"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -110,7 +112,7 @@ func documents(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(all, "../README.md", "../README.ja.md", "../CONTRIBUTING.md", "../packaging/README.md")
+	return append(all, "../README.md", "../README.ja.md", "../CONTRIBUTING.md", "../CHANGELOG.md", "../SECURITY.md", "../packaging/README.md")
 }
 
 func exists(page, target string) bool {
@@ -145,4 +147,62 @@ func TestDocsOfSecurityNameTheMetrics(t *testing.T) {
 	if at := "at `" + config.Default().Metrics.Listen + "`"; !strings.Contains(read(t, "../docs/security.md"), at) {
 		t.Errorf("docs/security.md does not say that the metrics are %s", at)
 	}
+}
+
+// The changelog has the form of keepachangelog.com: one section of what is not released, then
+// the versions, newest first, each with a date and a link.
+func TestDocsChangelogHasItsForm(t *testing.T) {
+	if faults := changelogFaults(read(t, "../CHANGELOG.md")); len(faults) > 0 {
+		t.Error(strings.Join(faults, "\n"))
+	}
+	for _, bad := range []string{
+		"# Changelog\n",
+		"# Changelog\n## [Unreleased]\n### News\n- x\n[Unreleased]: https://x\n",
+		"# Changelog\n## [Unreleased]\n## [0.2.0] - 2026-01-01\n### Added\n- x\n[Unreleased]: https://x\n",
+		"# Changelog\n## [Unreleased]\n## [0.1.0]\n### Added\n- x\n[Unreleased]: https://x\n[0.1.0]: https://x\n",
+		"# Changelog\n## [Unreleased]\n## [0.1.0] - 2026-01-01\n## [0.2.0] - 2026-02-01\n[Unreleased]: https://x\n[0.1.0]: https://x\n[0.2.0]: https://x\n",
+	} {
+		if len(changelogFaults(bad)) == 0 {
+			t.Errorf("nothing is wrong with %q", bad)
+		}
+	}
+}
+
+var released = regexp.MustCompile(`^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$`)
+
+func changelogFaults(page string) (all []string) {
+	fault := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
+	links := func(name string) {
+		if !strings.Contains(page, "\n["+name+"]: https://") {
+			fault("[%s] has no link", name)
+		}
+	}
+	sections, last := 0, ""
+	for line := range strings.Lines(page) {
+		line = strings.TrimSuffix(line, "\n")
+		if title, is := strings.CutPrefix(line, "### "); is && !slices.Contains([]string{"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, title) {
+			fault("%s is no kind of change", title)
+		}
+		if !strings.HasPrefix(line, "## ") {
+			continue
+		}
+		m := released.FindStringSubmatch(line)
+		switch {
+		case sections == 0 && line == "## [Unreleased]":
+			links("Unreleased")
+		case sections == 0 || m == nil:
+			fault("%q is not the heading of a version", line)
+		default:
+			links(m[1])
+			if last != "" && version.Compare("go"+last, "go"+m[1]) <= 0 {
+				fault("%s is not older than %s", m[1], last)
+			}
+			last = m[1]
+		}
+		sections++
+	}
+	if sections == 0 {
+		fault("it has no section")
+	}
+	return all
 }
