@@ -180,6 +180,9 @@ func (a *applier) install(ctx context.Context, tree nginx.Tree) error {
 		return err
 	}
 	a.setLive(tree)
+	if err := a.store.sync(tree.Generation); err != nil {
+		return err
+	}
 	a.store.sweep(tree.Generation, before)
 	return nil
 }

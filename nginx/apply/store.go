@@ -26,7 +26,7 @@ const maxFileSize = 8 << 20
 type store struct {
 	dir    string
 	lock   *lock.Lock
-	fresh  []string // staged files that may not be on the disk yet
+	fresh  []string // files that may not be on the disk yet, by their paths in a tree
 	staged string   // the generation that is staged, "" for none
 }
 
@@ -108,36 +108,44 @@ func (s *store) write(t nginx.Tree) error {
 		if err := os.WriteFile(to, []byte(f.Text), 0o644); err != nil {
 			return err
 		}
-		s.fresh = append(s.fresh, to)
+		s.fresh = append(s.fresh, f.Path)
 	}
 	s.staged = t.Generation
 	return nil
 }
 
-// commit makes the staged tree a generation that survives a power cut.
+// commit makes the staged tree a generation.
 func (s *store) commit(gen string) error {
-	return diskFault("keeping generation "+gen, s.dir, s.persist(gen))
+	to := s.generation(gen)
+	err := os.RemoveAll(to)
+	if err == nil {
+		err = os.Rename(s.stagingPath(), to)
+	}
+	if err == nil {
+		s.staged = ""
+	}
+	return diskFault("keeping generation "+gen, s.dir, err)
 }
 
-func (s *store) persist(gen string) error {
-	from, to := s.stagingPath(), s.generation(gen)
-	made := append(s.fresh, from)
+// sync has the newest generation and the link to it survive a power cut. That takes longer
+// than a reload, so it comes after it: until then the generation of before is on the disk,
+// and a file that a power cut has emptied is noticed by the generation's name.
+func (s *store) sync(gen string) error {
+	dir := s.generation(gen)
+	paths := []string{dir, filepath.Dir(dir), s.dir}
 	for _, sub := range nginx.TreeDirs {
-		made = append(made, filepath.Join(from, sub))
+		paths = append(paths, filepath.Join(dir, sub))
 	}
-	for _, path := range made {
+	for _, f := range s.fresh {
+		paths = append(paths, filepath.Join(dir, f))
+	}
+	for _, path := range paths {
 		if err := syncPath(path); err != nil {
-			return err
+			return diskFault("keeping generation "+gen, s.dir, err)
 		}
 	}
-	if err := os.RemoveAll(to); err != nil {
-		return err
-	}
-	if err := os.Rename(from, to); err != nil {
-		return err
-	}
-	s.staged, s.fresh = "", nil
-	return syncPath(filepath.Dir(to))
+	s.fresh = nil
+	return nil
 }
 
 func syncPath(p string) error {
@@ -159,7 +167,7 @@ func (s *store) relink(gen string) error {
 		if err := os.Remove(link); err != nil && !missing(err) {
 			return err
 		}
-		return syncPath(s.dir)
+		return nil
 	}
 	next := link + ".tmp"
 	if err := os.Remove(next); err != nil && !missing(err) {
@@ -168,10 +176,7 @@ func (s *store) relink(gen string) error {
 	if err := os.Symlink(filepath.Join(generationsDir, gen), next); err != nil {
 		return err
 	}
-	if err := renameOver(next, link); err != nil {
-		return err
-	}
-	return syncPath(s.dir)
+	return renameOver(next, link)
 }
 
 // renameOver is os.Rename in place of whatever is there, even of a directory.
