@@ -110,7 +110,7 @@ func parseDeadline(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// say writes a line about the job for whoever watches; nobody has to.
-func say(w io.Writer, format string, args ...any) {
+// printNote prints a line beside the output proper.
+func printNote(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, "nagaya: "+format+"\n", args...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -31,74 +32,70 @@ const (
 )
 
 const (
-	// askPatience is how long one question to the agent is held open.
-	askPatience = 30 * time.Second
-	// askAgain is the pause after a question that the agent did not answer: it is
+	// waitTimeout is how long one question of a waiting job is held open.
+	waitTimeout = 30 * time.Second
+	// retryPause is the pause after a question that the agent did not answer: it is
 	// being restarted, or not there yet.
-	askAgain = 2 * time.Second
-	// sayRunning is how often a running job reports; the agent forgets a job that
+	retryPause = 2 * time.Second
+	// reportEvery is how often a running job reports; the agent forgets a job that
 	// is silent for gate.Silence.
-	sayRunning = 30 * time.Second
+	reportEvery = 30 * time.Second
+	// reportTimeout bounds a report that does not wait for a change.
+	reportTimeout = 5 * time.Second
 )
 
-// visit is one job's visit to the gate.
-type visit struct {
-	c      *cli
+// jobClient speaks to the gate for one job.
+type jobClient struct {
 	client *socket.Client
 	job    gate.Job
-	lost   bool // the agent did not answer last time
+	errs   io.Writer
 }
 
-func (c *cli) visit(job gate.Job) *visit {
-	if job.ID == "" {
-		job.ID = fmt.Sprintf("%s-%d-%d", job.Name, os.Getpid(), time.Now().Unix())
-	}
-	return &visit{c: c, client: c.client(), job: job}
+func (c *cli) jobClient(job gate.Job) *jobClient {
+	job.ID = fmt.Sprintf("%s-%d-%d", job.Name, os.Getpid(), time.Now().Unix())
+	return &jobClient{client: c.client(), job: job, errs: c.errs}
 }
 
-// wait holds until the job may start. It outlives restarts of the agent: the
+// wait waits until the job may start. It outlives restarts of the agent: the
 // same question is asked again.
-func (v *visit) wait(ctx context.Context) error {
-	last := ""
+func (j *jobClient) wait(ctx context.Context) error {
+	last, absent := "", false
 	for {
-		e, err := v.tell(ctx, gate.Waiting, 0, askPatience)
+		e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Waiting}, waitTimeout)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, socket.ErrNoAgent):
-			if !v.lost {
-				say(v.c.errs, "%v; waiting for it", err)
+			if !absent {
+				printNote(j.errs, "%v; waiting for it", err)
 			}
-			v.lost = true
-			backoff.Sleep(ctx, askAgain)
+			absent = true
+			backoff.Sleep(ctx, retryPause)
 			continue
 		case err != nil:
 			return err
 		}
-		v.lost = false
+		absent = false
 		switch e.Phase {
 		case gate.Admitted, gate.Running:
-			say(v.c.errs, "job %s is admitted: %s", v.job.Name, e.Reason)
+			printNote(j.errs, "job %s is admitted: %s", j.job.Name, e.Reason)
 			return nil
 		case gate.Refused:
-			return fmt.Errorf("job %s is refused: %s", v.job.Name, e.Reason)
+			return fmt.Errorf("job %s is refused: %s", j.job.Name, e.Reason)
 		}
 		if e.Reason != last {
 			last = e.Reason
-			say(v.c.errs, "job %s waits: %s", v.job.Name, e.Reason)
+			printNote(j.errs, "job %s waits: %s", j.job.Name, e.Reason)
 		}
 	}
 }
 
-func (v *visit) tell(ctx context.Context, state gate.Phase, spent float64, patience time.Duration) (gate.Entry, error) {
-	return v.client.Job(ctx, gate.Asked{Job: v.job, State: state, Spent: spent}, patience)
-}
-
-// leave takes the job out of the agent's books.
-func (v *visit) leave(spent float64) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+// report says that the job runs or is done and what it has spent. An agent that is
+// being restarted misses one report and gets the next; without reports it forgets the job in two minutes.
+func (j *jobClient) report(state gate.Phase, spent float64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
 	defer cancel()
-	_, err := v.tell(ctx, gate.Done, spent, 0)
+	_, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: state, Spent: spent}, 0)
 	return err
 }
 
@@ -125,15 +122,15 @@ patience is over. The credits that it was promised are set aside for two minutes
 				ctx, cancel = context.WithTimeout(ctx, patience)
 				defer cancel()
 			}
-			v := c.visit(job)
-			if err := v.wait(ctx); err != nil {
-				_ = v.leave(0) // it is forgotten by itself in two minutes
-				if errors.Is(err, context.DeadlineExceeded) {
-					err = fmt.Errorf("the job may not start yet after %s", patience)
-				}
-				return err
+			j := c.jobClient(job)
+			err = j.wait(ctx)
+			if err != nil {
+				_ = j.report(gate.Done, 0)
 			}
-			return nil
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = fmt.Errorf("the job may not start yet after %s", patience)
+			}
+			return err
 		},
 	}
 	c.addRunDir(cmd)
@@ -165,16 +162,16 @@ command goes on if the agent is restarted meanwhile.`,
 			if err != nil {
 				return err
 			}
-			v := c.visit(job)
 			path, err := exec.LookPath(args[0])
 			if err != nil {
 				return startError(err)
 			}
-			if err := v.wait(cmd.Context()); err != nil {
-				_ = v.leave(0) // it is forgotten by itself in two minutes
+			j := c.jobClient(job)
+			if err := j.wait(cmd.Context()); err != nil {
+				_ = j.report(gate.Done, 0)
 				return &exitError{code: exitRefused, err: err}
 			}
-			return v.run(path, args)
+			return j.run(c.cgroupDir(), path, args)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -184,66 +181,63 @@ command goes on if the agent is restarted meanwhile.`,
 }
 
 // run runs the command and reports on it.
-func (v *visit) run(path string, args []string) error {
-	// The command gets the signals that are for it; main's context is not asked
-	// any more, because how a command ends is its own affair.
+func (j *jobClient) run(cgroupDir, path string, args []string) error {
+	// The command gets the signals that are for it. The context of main ends with them too, but the command decides when it ends.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	own, err := cgroup.Own("/proc", v.c.cgroupDir(), os.Getpid())
+	own, err := cgroup.Own("/proc", cgroupDir, os.Getpid())
 	if err != nil {
-		own = nil // its cost is then what the kernel says of the command, and its brake are signals
+		own = nil // its cost is then what the kernel says of the command, and it is held back by signals
 	}
 	cmd := exec.Command(path)
 	cmd.Args = args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	// A process group of its own, to be stopped with its children; not where a
 	// terminal's keys speak to the group that is there.
-	grouped := !atTerminal()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
-	begun := time.Now()
-	if err := cmd.Start(); err != nil {
-		_ = v.leave(0)
-		return startError(err)
-	}
-	held := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own}
-	// Below whatever else runs here: the services come first. It may be there already.
-	which := syscall.PRIO_PROCESS
+	grouped, which := !atTerminal(), syscall.PRIO_PROCESS
 	if grouped {
 		which = syscall.PRIO_PGRP
 	}
-	_ = syscall.Setpriority(which, cmd.Process.Pid, lowest)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
+	begun := time.Now()
+	if err := cmd.Start(); err != nil {
+		_ = j.report(gate.Done, 0)
+		return startError(err)
+	}
+	braked := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own}
+	_ = syscall.Setpriority(which, cmd.Process.Pid, lowest) // the services come first
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	ctx, forget := context.WithCancel(context.Background())
-	defer forget()
-	spent := func() float64 { return spentSoFar(own, cmd.Process.Pid) }
-	v.report(spent())
-	brakes := v.follow(ctx, spent)
+	ctx, stopReports := context.WithCancel(context.Background())
+	defer stopReports()
+	spent := func() float64 {
+		if own != nil {
+			return ownCost(own)
+		}
+		return proc.CPUTime(cmd.Process.Pid).Minutes()
+	}
+	_ = j.report(gate.Running, spent())
+	entries := j.reportRunning(ctx, spent)
 	for {
 		select {
 		case s := <-signals:
 			if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
-				_ = held.Free() // to take its leave; what is stopped cannot
+				_ = braked.Free() // a stopped command cannot end
 			}
 			_ = cmd.Process.Signal(s) // it may have ended this moment
-		case e := <-brakes:
-			v.hold(ctx, held, e)
+		case e := <-entries:
+			j.setBrake(ctx, braked, e)
 		case err := <-ended:
-			forget()
-			for range brakes { // until nothing more is on its way to the agent
+			stopReports()
+			for range entries { // until nothing more is on its way to the agent
 			}
-			_ = held.Free()
-			cost := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes()
-			if own != nil {
-				if all, err := own.Spent(); err == nil {
-					cost = max(cost, all.Minutes())
-				}
+			_ = braked.Free()
+			cost := max((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes(), ownCost(own))
+			if err := j.report(gate.Done, cost); err != nil {
+				printNote(j.errs, "the cost of %.2f credits was not recorded: %v", cost, err)
 			}
-			if lerr := v.leave(cost); lerr != nil {
-				say(v.c.errs, "the cost of %.2f credits was not recorded: %v", cost, lerr)
-			}
-			say(v.c.errs, "job %s ended after %s and spent %.2f credits", v.job.Name, time.Since(begun).Round(time.Second), cost)
+			printNote(j.errs, "job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)
 			return commandError(cmd.ProcessState, err)
 		}
 	}
@@ -258,67 +252,55 @@ func atTerminal() bool {
 	return err == nil && group == syscall.Getpgrp()
 }
 
-// hold brings the command to how the agent wants it, and says so.
-func (v *visit) hold(ctx context.Context, j *brake.Job, e gate.Entry) {
-	if was, quota := j.Held(); was == e.Slow && quota == e.Quota {
+// ownCost is what a control group has spent, in credits; 0 where there is none.
+func ownCost(own *cgroup.Group) float64 {
+	if own == nil {
+		return 0
+	}
+	spent, _ := own.Spent()
+	return spent.Minutes()
+}
+
+// setBrake holds the command back as the agent wants it, and says so.
+func (j *jobClient) setBrake(ctx context.Context, braked *brake.Job, e gate.Entry) {
+	if was, quota := braked.Held(); was == e.Slow && quota == e.Quota {
 		return
 	}
-	err := j.Hold(ctx, e.Slow, e.Quota)
+	err := braked.Hold(ctx, e.Slow, e.Quota)
 	switch {
 	case e.Slow == "":
-		say(v.c.errs, "job %s goes on", v.job.Name)
+		printNote(j.errs, "job %s goes on", j.job.Name)
 	case err != nil:
-		say(v.c.errs, "job %s is paused, because no CPU quota can be set: %v; %s", v.job.Name, err, e.Reason)
+		printNote(j.errs, "job %s is paused, because no CPU quota can be set: %v; %s", j.job.Name, err, e.Reason)
 	default:
-		say(v.c.errs, "job %s is held back: %s", v.job.Name, e.Reason)
+		printNote(j.errs, "job %s is held back: %s", j.job.Name, e.Reason)
 	}
 }
 
-// report says that the job runs and what it has spent so far. An agent that is
-// being restarted misses one report and gets the next.
-func (v *visit) report(spent float64) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_, _ = v.tell(ctx, gate.Running, spent, 0)
-}
-
-// follow reports again and again, and gives how the job is to be held back whenever that has changed, until ctx ends; the channel
-// is closed then. A job whose agent does not answer is free: nobody would set it free otherwise.
-func (v *visit) follow(ctx context.Context, spent func() float64) <-chan gate.Entry {
-	brakes := make(chan gate.Entry)
+// reportRunning reports again and again until ctx ends, and delivers the job's entry whenever it is to be held back differently; the channel
+// is closed then. A job whose agent does not answer is free: nothing would set it free otherwise.
+func (j *jobClient) reportRunning(ctx context.Context, spent func() float64) <-chan gate.Entry {
+	entries := make(chan gate.Entry)
 	go func() {
-		defer close(brakes)
+		defer close(entries)
 		var now gate.Entry
-		backoff.Sleep(ctx, askAgain) // it has just reported
-		for ctx.Err() == nil {
+		for pause := retryPause; backoff.Sleep(ctx, pause); { // it has just reported
 			begun := time.Now()
-			e, err := v.client.Job(ctx, gate.Asked{Job: v.job, State: gate.Running, Spent: spent(), Slow: now.Slow, Quota: now.Quota}, sayRunning)
-			pause := sayRunning - time.Since(begun)
+			e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Running, Spent: spent(), Slow: now.Slow, Quota: now.Quota}, reportEvery)
+			pause = reportEvery - time.Since(begun)
 			if err != nil {
-				e, pause = gate.Entry{}, askAgain
+				e, pause = gate.Entry{}, retryPause
 			}
 			if e.Slow != now.Slow || e.Quota != now.Quota {
 				now, pause = e, 0
 				select {
-				case brakes <- e:
+				case entries <- e:
 				case <-ctx.Done():
-					return
 				}
 			}
-			backoff.Sleep(ctx, pause)
 		}
 	}()
-	return brakes
-}
-
-// spentSoFar is what the command has cost until now.
-func spentSoFar(own *cgroup.Group, pid int) float64 {
-	if own != nil {
-		if all, err := own.Spent(); err == nil {
-			return all.Minutes()
-		}
-	}
-	return proc.CPUTime(pid).Minutes()
+	return entries
 }
 
 // startError gives a command that could not be started the shell's exit codes.

@@ -48,7 +48,7 @@ in common.`,
 			q, err := f.question(func() ([]rehearsal.Tenant, error) {
 				found, leftOut, err := agent.History(cmd.Context(), f.region, f.cloud, f.days)
 				for _, why := range leftOut {
-					say(c.errs, "left out: %s", why)
+					printNote(c.errs, "left out: %s", why)
 				}
 				return found, err
 			})
@@ -99,7 +99,7 @@ func (f planFlags) question(fromCloud func() ([]rehearsal.Tenant, error)) (rehea
 			return q, err
 		}
 		for _, t := range found {
-			if slices.ContainsFunc(q.Tenants, func(o rehearsal.Tenant) bool { return o.Name == t.Name }) {
+			if hasTenant(q.Tenants, t.Name) {
 				return q, usage(fmt.Errorf("--instance and --from-cloudwatch both have a %q", t.Name))
 			}
 			t.Jobs = jobs[t.Name]
@@ -133,6 +133,10 @@ func (f planFlags) jobFiles() (map[string][]rehearsal.Job, error) {
 	return all, nil
 }
 
+func hasTenant(all []rehearsal.Tenant, name string) bool {
+	return slices.ContainsFunc(all, func(t rehearsal.Tenant) bool { return t.Name == name })
+}
+
 // written reads what the flags name by themselves.
 func (f planFlags) written() (rehearsal.Question, error) {
 	q := rehearsal.Question{Sure: f.sure / 100, Samples: f.samples}
@@ -149,10 +153,8 @@ func (f planFlags) written() (rehearsal.Question, error) {
 		if err != nil {
 			return q, fmt.Errorf("--instance %q: %w", text, err)
 		}
-		for _, other := range q.Tenants {
-			if other.Name == t.Name {
-				return q, fmt.Errorf("--instance %q: there is a %q already", text, t.Name)
-			}
+		if hasTenant(q.Tenants, t.Name) {
+			return q, fmt.Errorf("--instance %q: there is a %q already", text, t.Name)
 		}
 		q.Tenants = append(q.Tenants, t)
 	}
@@ -198,59 +200,43 @@ func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, e
 	return types, nil
 }
 
+var tenantKeys = []string{"name", "type", "trace", "vcpus", "jobs", "memory"}
+
 // readTenant reads one instance and its files.
-func readTenant(text string) (rehearsal.Tenant, error) {
-	var t rehearsal.Tenant
-	var kind, trace, jobs string
-	for _, pair := range strings.Split(text, ",") {
-		key, value, ok := strings.Cut(pair, "=")
-		if !ok || value == "" {
+func readTenant(text string) (t rehearsal.Tenant, err error) {
+	given := map[string]string{}
+	for pair := range strings.SplitSeq(text, ",") {
+		key, value, _ := strings.Cut(pair, "=")
+		switch {
+		case value == "":
 			return t, fmt.Errorf("%q is not like name=web", pair)
+		case !slices.Contains(tenantKeys, key):
+			return t, fmt.Errorf("%q is none of %s", key, strings.Join(tenantKeys, ", "))
 		}
-		var err error
-		switch key {
-		case "name":
-			t.Name = value
-		case "type":
-			kind = value
-		case "trace":
-			trace = value
-		case "jobs":
-			jobs = value
-		case "vcpus":
-			t.TraceVCPUs, err = positiveNumber(value)
-		case "memory":
-			t.Memory, err = positiveNumber(value)
-		default:
-			return t, fmt.Errorf("%q is none of name, type, trace, vcpus, jobs, memory", key)
-		}
-		if err != nil {
-			return t, fmt.Errorf("%s: %w", key, err)
-		}
+		given[key] = value
 	}
-	if t.Name == "" {
+	if given["name"] == "" {
 		return t, errors.New("name= is missing")
 	}
-	if kind == "" {
+	o, ok := rehearsal.Offer(given["type"], 0)
+	switch {
+	case given["type"] == "":
 		return t, errors.New("type= is missing, e.g. type=t3.micro")
+	case !ok:
+		return t, fmt.Errorf("type %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", given["type"])
 	}
-	o, ok := rehearsal.Offer(kind, 0)
-	if !ok {
-		return t, fmt.Errorf("type %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", kind)
+	t.Name, t.Spec = given["name"], o.Spec
+	for key, number := range map[string]*float64{"vcpus": &t.TraceVCPUs, "memory": &t.Memory} {
+		if given[key] == "" {
+			continue
+		}
+		if *number, err = strconv.ParseFloat(given[key], 64); err != nil || !(*number > 0 && *number < 1e6) {
+			return t, fmt.Errorf("%s: %q is not a number above 0", key, given[key])
+		}
 	}
-	t.Spec = o.Spec
-	var err error
-	if t.Trace, err = readTrace("trace=", trace); err != nil {
+	if t.Trace, err = readTrace("trace=", given["trace"]); err != nil {
 		return t, err
 	}
-	t.Jobs, err = readJobs(jobs)
+	t.Jobs, err = readJobs(given["jobs"])
 	return t, err
-}
-
-func positiveNumber(text string) (float64, error) {
-	v, err := strconv.ParseFloat(text, 64)
-	if err != nil || !(v > 0 && v < 1e6) {
-		return 0, fmt.Errorf("%q is not a number above 0", text)
-	}
-	return v, nil
 }
