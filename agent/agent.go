@@ -5,6 +5,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/report/board"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -55,14 +57,13 @@ var ErrConfig = errors.New("the configuration is wrong")
 // agent is what outlives a change of the configuration.
 type agent struct {
 	o     Options
-	board *board
+	board *board.Board
 	cloud *awsclient.Clients
 
 	config *load.Live
 
 	mu      sync.Mutex
 	restart func() // ends the running flow, so that the next one begins
-	keeping map[string][]problem.Problem
 
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
@@ -75,41 +76,36 @@ type agent struct {
 // Run is the agent. It returns nil when ctx ends, and an error that wraps
 // ErrConfig, or one of a resource that only this process can have, at start.
 func Run(ctx context.Context, o Options) error {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Level == nil {
-		o.Level = new(slog.LevelVar)
-	}
-	if err := keepPeersOut(); err != nil {
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Level = cmp.Or(o.Level, new(slog.LevelVar))
+	if err := proc.Protect(); err != nil {
 		return err
 	}
-	a := &agent{o: o, board: newBoard(o.Version, time.Now()), restart: func() {}, containers: latest.New[[]tasks.Container]()}
+	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container]()}
 	var err error
 	if a.config, err = startConfig(o); err != nil {
 		return err
 	}
 	if a.cloud, err = awsclient.New(ctx); err != nil {
-		return fmt.Errorf("reading the settings of the AWS SDK: %w", err)
+		return err
 	}
 	g := newGroup(ctx)
-	a.board.beat()
+	a.board.Beat()
 	g.run("watchdog", func(ctx context.Context) error {
-		o.Notify.Watchdog(ctx, a.board.isAlive)
-		<-ctx.Done()
+		o.Notify.Watchdog(ctx, a.board.Alive)
 		return nil
 	})
 	if os.Getpid() == 1 {
 		g.run("orphans", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
 	}
 	g.run("configuration", a.watchConfig)
-	g.run("systemd", a.notifySystemd)
-	g.run("chronicle", a.chronicle)
+	g.run("systemd", func(ctx context.Context) error { return a.board.NotifySystemd(ctx, o.Notify, o.Log) })
+	g.run("journal", func(ctx context.Context) error {
+		return a.board.LogChanges(ctx, o.Log, o.Fields, a.containers.C())
+	})
 	g.run("flow", a.flows)
 	err = g.wait()
-	if nerr := o.Notify.Stopping(); nerr != nil {
-		o.Log.Debug("systemd was not notified", "err", nerr)
-	}
+	a.notify(o.Notify.Stopping())
 	return err
 }
 
@@ -253,50 +249,7 @@ func (a *agent) lastTable(c config.Config) route.Table {
 func (a *agent) writeConfigPart() {
 	part := report.Config{File: a.o.Config.File}
 	part.LoadedAt, part.Problems = a.config.Status()
-	a.board.write(func(s *report.Status) { s.Config = part })
-}
-
-// notifySystemd keeps the one line that 'systemctl status' shows, and reports READY
-// once the first flow has something to show.
-func (a *agent) notifySystemd(ctx context.Context) error {
-	patience := time.NewTimer(readyPatience)
-	defer patience.Stop()
-	ready, last := false, ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-patience.C:
-		case <-a.board.changed.C():
-		}
-		s := a.board.read()
-		if !ready && a.settled(s) {
-			ready = true
-			a.notify(a.o.Notify.Ready())
-		}
-		if line := s.Line(); line != last {
-			last = line
-			a.notify(a.o.Notify.Status(line))
-		}
-	}
-}
-
-// readyPatience bounds how long the units that are ordered after this one wait:
-// the ECS agent must start even where nothing here works.
-const readyPatience = 15 * time.Second
-
-// settled reports whether a first answer about the address and the routes is
-// there, or has been waited for long enough.
-func (a *agent) settled(s report.Status) bool {
-	if time.Since(s.StartedAt) >= readyPatience {
-		return true
-	}
-	for _, c := range s.Address.Claims {
-		if !c.Held() && (!c.Known || c.Decision.Action == address.Take) {
-			return false
-		}
-	}
-	return s.Nginx.Running || s.Tasks.Complete
+	a.board.SetConfig(part)
 }
 
 // statePath returns the path of a kept file.

@@ -8,14 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
-	"github.com/nagaya-ecs/nagaya/agent/report"
-	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -61,7 +58,7 @@ func (c *configured) tagged(tags map[string]string) {
 func (c *configured) wantProblems(want ...string) {
 	c.t.Helper()
 	var got []string
-	for _, p := range c.board.read().Problems {
+	for _, p := range c.board.Status().Problems {
 		got = append(got, p.Code+" "+p.Subject)
 		if p.Hint == "" || strings.Contains(p.Text, "\n") {
 			c.t.Errorf("problem %+v", p)
@@ -273,38 +270,6 @@ func notified(t *testing.T, a *agent) (heard func() string) {
 	}
 }
 
-func TestSettled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, _ := newTestAgent(t)
-		serving := report.Status{StartedAt: time.Now(), Nginx: nginx.Status{Running: true}}
-		claimed := func(all ...address.ClaimReport) func(*report.Status) {
-			return func(s *report.Status) { s.Address = address.NewReport(all) }
-		}
-		here := address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Holder: address.Holder{Kind: address.Self}}}
-		elsewhere := address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Decision: address.Decision{Action: address.Stay}}}
-		for name, row := range map[string]struct {
-			change func(*report.Status)
-			want   bool
-		}{
-			"nothing is claimed":         {func(*report.Status) {}, true},
-			"nothing is known":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now()} }, false},
-			"EC2 was not asked":          {claimed(address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x"}}), false},
-			"the address is here":        {claimed(here), true},
-			"the address is elsewhere":   {claimed(elsewhere), true},
-			"the address is being taken": {claimed(address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "x", Known: true, Decision: address.Decision{Action: address.Take}}}), false},
-			"the second one is not here": {claimed(here, address.ClaimReport{ClaimStatus: address.ClaimStatus{Claim: "y"}}), false},
-			"both are settled":           {claimed(here, elsewhere), true},
-			"it took too long":           {func(s *report.Status) { *s = report.Status{StartedAt: time.Now().Add(-readyPatience)} }, true},
-		} {
-			s := serving
-			row.change(&s)
-			if got := a.settled(s); got != row.want {
-				t.Errorf("%s: settled %v", name, got)
-			}
-		}
-	})
-}
-
 func TestWrongConfigurationAtTheStart(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nagaya.yaml")
@@ -314,32 +279,6 @@ func TestWrongConfigurationAtTheStart(t *testing.T) {
 	err := Run(t.Context(), Options{Config: load.Sources{File: file}})
 	if err == nil || !strings.Contains(err.Error(), file+":1: state-dir") || !strings.Contains(err.Error(), ErrConfig.Error()) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestNotifySystemd(t *testing.T) {
-	a, _ := newTestAgent(t)
-	heard := notified(t, a)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.notifySystemd(ctx) }()
-	a.board.write(func(s *status) { s.Version = "2" })
-	if got := heard(); got != "STATUS=0 of 0 hosts live, gate undecided" {
-		t.Errorf("at first systemd was told %q", got)
-	}
-	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true} })
-	if got := heard(); got != "READY=1" {
-		t.Errorf("systemd was told %q, want READY=1", got)
-	}
-	// The same line, and the same readiness, are not told again.
-	a.board.write(func(s *status) { s.Nginx = nginx.Status{Running: true, Reloads: 1} })
-	a.board.write(func(s *status) { s.Address = address.Report{ClaimStatus: address.ClaimStatus{Claim: "x"}} })
-	if got := heard(); got != "STATUS=0 of 0 hosts live, address unknown, gate undecided" {
-		t.Errorf("systemd was told %q", got)
-	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
 	}
 }
 

@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
@@ -29,13 +27,13 @@ import (
 // The error wraps ErrConfig for a configuration that is wrong.
 func Examine(ctx context.Context, o Options) (doctor.Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
-	a := &agent{o: o, board: newBoard(o.Version, time.Now())}
+	a := &agent{o: o}
 	var err error
 	if a.config, err = startConfig(o); err != nil {
 		return doctor.Report{}, err
 	}
 	if a.cloud, err = awsclient.New(ctx); err != nil {
-		return doctor.Report{}, fmt.Errorf("reading the settings of the AWS SDK: %w", err)
+		return doctor.Report{}, err
 	}
 	clock := &examine.Clock{Next: a.cloud.HTTP.Transport}
 	a.cloud.HTTP.Transport = clock

@@ -2,12 +2,12 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -37,7 +38,7 @@ import (
 // It runs until ctx ends or a stage fails. Every slot has one reader; a value
 // that is wanted in several places is given to each of their slots.
 func (a *agent) flow(ctx context.Context, c config.Config) error {
-	a.freshUpkeep()
+	a.board.ResetUpkeep()
 	_ = a.makeDirs(c) // tried again below
 	// Two agents must not serve one host, not even for the moment that it would
 	// take to notice: what only one can have comes before everything else.
@@ -46,9 +47,9 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return err
 	}
 	defer unlock()
-	front, err := a.openSocket(c)
-	if err != nil {
-		return err
+	front, err := a.makeSocket(c)
+	if errors.Is(err, socket.ErrInUse) {
+		return err // else it is made as soon as that can be done
 	}
 	var (
 		b     = a.board
@@ -72,8 +73,8 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		metered      = latest.New[[]string]() // ids of batch containers
 		braked       = latest.New[[]string]()
 	)
-	a.upkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
-	a.upkeep("nginx-proxy", withoutEffect(c, "/"))
+	b.SetUpkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
+	b.SetUpkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
 	// Who is this machine, and is the address here?
@@ -84,33 +85,33 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		}, found.Put)
 	})
 	g.run("operator", func(ctx context.Context) error {
-		return state.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.identity, r.identity.Put, ready.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
+		return state.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.SetIdentity, r.identity.Put, ready.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
 	})
 	g.run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, ready, whoClaims.Put) })
 	g.run("claim", func(ctx context.Context) error {
 		o := a.claimOptions(c)
 		o.Requests, o.Memory = requests, state.Claims()
 		released := latest.Distinct(gates.Released.Put)
-		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.address, a.saveClaims(state), func(r address.Report) { released(r.Released()) }))
+		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.SetAddress, a.saveClaims(state), func(r address.Report) { released(r.Released()) }))
 	})
 
 	// What runs here, and what should be served?
 	batches := latest.Distinct(latest.Tee(gates.Batches.Put, metered.Put, braked.Put))
-	running := latest.Distinct(b.tasks)
+	running := latest.Distinct(b.SetTasks)
 	r.snapshot = func(s tasks.Snapshot) {
 		a.containers.Put(s.Containers)
 		running(report.CountTasks(s))
 		batches(s.Batches())
 	}
-	r.certs, r.wanted, r.alive = b.certs, wanted.Put, b.beat
-	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) { a.setTable(p.Table); tables.Put(p.Table); b.routes(p.Table) })
-	r.problems = func(ps []problem.Problem) { a.upkeep("network", ps) }
+	r.certs, r.wanted, r.alive = b.SetCerts, wanted.Put, b.Beat
+	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) { a.setTable(p.Table); tables.Put(p.Table); b.SetRoutes(p.Table) })
+	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
 	r.run(g, a, c, a.lastTable(c))
 	g.run("saved", func(ctx context.Context) error {
 		return saved.Run(ctx, statePath(c, saved.FileName), a.o.Log, tables.C())
 	})
 	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.nginx, ready.Nginx.Put))
+		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put))
 	})
 
 	// How many credits are there, and may batches start?
@@ -118,15 +119,15 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
 	})
 	g.run("gate", func(ctx context.Context) error {
-		return gates.Run(ctx, latest.Tee(b.credit, func(v credit.Report) { r.lowCredits.Put(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.decision))
+		return gates.Run(ctx, latest.Tee(b.SetCredit, func(v credit.Report) { r.lowCredits.Put(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.SetDecision))
 	})
 	g.run("brake", func(ctx context.Context) error {
 		return brake.Run(ctx, brake.Options{
 			Log: a.o.Log, Host: c.Docker.Host, Batches: braked.C(), File: statePath(c, "brakes.json"),
-		}, brakes.C(), func(ps []problem.Problem) { a.upkeep("brake", ps) })
+		}, brakes.C(), func(ps []problem.Problem) { b.SetUpkeep("brake", ps) })
 	})
 	g.run("publish", func(ctx context.Context) error {
-		return publish.Run(ctx, a.publishOptions(c, whoPublishes.C()), decisions.C(), b.published)
+		return publish.Run(ctx, a.publishOptions(c, whoPublishes.C()), decisions.C(), b.SetPublished)
 	})
 
 	// Who asks?
@@ -138,15 +139,3 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	}
 	return g.wait()
 }
-
-// The parts of the board that stages write.
-
-func (b *board) tasks(v report.Tasks)         { b.write(func(s *status) { s.Tasks = v }) }
-func (b *board) identity(v identity.Identity) { b.write(func(s *status) { s.Identity = v }) }
-func (b *board) address(v address.Report)     { b.write(func(s *status) { s.Address = v }) }
-func (b *board) certs(v certs.Inventory)      { b.write(func(s *status) { s.Certs = v }) }
-func (b *board) routes(v route.Table)         { b.write(func(s *status) { s.Routes = v }) }
-func (b *board) nginx(v nginx.Status)         { b.write(func(s *status) { s.Nginx = v }) }
-func (b *board) credit(v credit.Report)       { b.write(func(s *status) { s.Credit = v }) }
-func (b *board) decision(v gate.Decision)     { b.write(func(s *status) { s.Gate.Decision = v }) }
-func (b *board) published(v gate.Published)   { b.write(func(s *status) { s.Gate.Published = v }) }

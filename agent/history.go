@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
@@ -17,7 +16,7 @@ import (
 func History(ctx context.Context, region string, which []string, days int) (tenants []rehearsal.Tenant, leftOut []string, err error) {
 	c, err := awsclient.New(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the settings of the AWS SDK: %w", err)
+		return nil, nil, err
 	}
 	if region != "" {
 		c.Base.Region = region

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"fmt"
 	"path/filepath"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -15,16 +14,8 @@ func withoutEffect(c config.Config, root string) []problem.Problem {
 	if !c.NginxProxy {
 		return nil
 	}
-	var all []problem.Problem
-	for _, f := range nginxproxy.Files {
-		found, _ := filepath.Glob(filepath.Join(root, f.Pattern)) // the patterns are constants
-		if len(found) == 0 {
-			continue
-		}
-		all = append(all, problem.Problem{
-			Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "file " + f.Pattern, File: f.Pattern,
-			Text: fmt.Sprintf("%s has no effect: %s", f.Pattern, f.Here), Hint: f.Remedy,
-		})
-	}
-	return all
+	return nginxproxy.WithoutEffect(func(pattern string) bool {
+		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are constants
+		return len(found) > 0
+	})
 }

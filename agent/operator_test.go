@@ -56,7 +56,7 @@ func TestARequestReachesTheAddress(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- claim.Run(ctx, o, situations.C(), latest.Tee(a.board.address, a.saveClaims(said), note))
+		ended <- claim.Run(ctx, o, situations.C(), latest.Tee(a.board.SetAddress, a.saveClaims(said), note))
 	}()
 	x := answers{a: a, requests: requests}
 	holder := func() string { return p.cloud.State().Addresses[0].InstanceID }

@@ -39,7 +39,7 @@ const previewPatience = 8 * time.Second
 // The error wraps ErrConfig for a configuration that is wrong.
 func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	o.Log = slog.New(slog.DiscardHandler)
-	a := &agent{o: o, board: newBoard(o.Version, time.Now())}
+	a := &agent{o: o}
 	live, err := startConfig(o)
 	if err != nil {
 		return Preview{}, err

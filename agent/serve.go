@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -22,7 +23,7 @@ func (a *agent) serve(ctx context.Context, c config.Config, r *routing, wanted <
 		pause = time.Second // its container may come at any time
 	}
 	var build nginx.Build
-	err := a.persist(ctx, pause, func() (err error) {
+	err := backoff.Retry(ctx, pause, func() (err error) {
 		if build, err = runtime.Detect(ctx, o); err != nil {
 			put(nginx.Status{LastError: err.Error(), Problems: []problem.Problem{apply.ProblemOf(err)}})
 		}

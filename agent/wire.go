@@ -18,7 +18,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
-	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
@@ -48,7 +49,7 @@ func (a *agent) saveClaims(said *operator.State) func(address.Report) {
 			return // the claims may come back with the next configuration
 		}
 		if written, err := said.SaveClaims(r.Memory()); written {
-			a.upkeep("operator", problems("operator-state-not-saved", "agent", err, "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
+			a.board.SetUpkeep("operator", problems("operator-state-not-saved", "agent", err, "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
 		}
 	}
 }
@@ -89,39 +90,19 @@ func (a *agent) makeDirs(c config.Config) error {
 	for _, dir := range []string{c.StateDir, c.RunDir, c.LogDir} {
 		err = errors.Join(err, os.MkdirAll(dir, 0o755))
 	}
-	a.upkeep("directories", problems("directory-unwritable", "agent", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
+	a.board.SetUpkeep("directories", problems("directory-unwritable", "agent", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
 	return err
 }
 
 // keepDirs makes the directories as soon as that can be done.
 func (a *agent) keepDirs(ctx context.Context, c config.Config) error {
-	_ = a.persist(ctx, retryPause, func() error { return a.makeDirs(c) })
+	_ = backoff.Retry(ctx, retryPause, func() error { return a.makeDirs(c) })
 	<-ctx.Done()
 	return nil
 }
 
 // retryPause is the pause between two attempts at what only an operator can mend.
 const retryPause = 5 * time.Second
-
-// persist tries until it succeeds. The error is that of ctx.
-func (a *agent) persist(ctx context.Context, pause time.Duration, try func() error) error {
-	for try() != nil {
-		if !backoff.Sleep(ctx, pause) {
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
-// openSocket makes the unix socket; an error is only that another agent answers
-// on it. There is none, without an error, where it cannot be made yet.
-func (a *agent) openSocket(c config.Config) (net.Listener, error) {
-	l, err := a.makeSocket(c)
-	if errors.Is(err, socket.ErrInUse) {
-		return nil, err
-	}
-	return l, nil
-}
 
 // makeSocket listens on the socket that systemd has made, or else makes it.
 func (a *agent) makeSocket(c config.Config) (net.Listener, error) {
@@ -154,48 +135,23 @@ func (a *agent) listenMetrics(ctx context.Context, addr string) error {
 	if l == nil {
 		return err
 	}
-	return metrics.Serve(ctx, l, a.board.read)
+	return metrics.Serve(ctx, l, a.board.Status)
 }
 
 // listen tries until there is a listener. It returns none when ctx ends, and
 // none with an error when another agent has it.
 func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.Listener, error)) (l net.Listener, err error) {
-	var other error
-	_ = a.persist(ctx, retryPause, func() error {
-		l, err = open()
-		if errors.Is(err, socket.ErrInUse) {
-			other = err
+	ended := backoff.Retry(ctx, retryPause, func() error {
+		if l, err = open(); errors.Is(err, socket.ErrInUse) {
 			return nil
 		}
-		a.upkeep(code, problems(code, "agent", err, hint))
+		a.board.SetUpkeep(code, problems(code, "agent", err, hint))
 		return err
 	})
-	return l, other
-}
-
-// freshUpkeep drops the problems of a former flow, whose stages may not be among
-// those of the next.
-func (a *agent) freshUpkeep() {
-	a.mu.Lock()
-	a.keeping = nil
-	a.mu.Unlock()
-	a.board.write(func(s *status) { s.Upkeep = nil })
-}
-
-// upkeep puts the problems of one kind on the board, in place of those from before.
-func (a *agent) upkeep(kind string, ps []problem.Problem) {
-	a.mu.Lock()
-	if a.keeping == nil {
-		a.keeping = map[string][]problem.Problem{}
+	if ended != nil {
+		return nil, nil
 	}
-	a.keeping[kind] = ps
-	var all []problem.Problem
-	for _, some := range a.keeping {
-		all = append(all, some...)
-	}
-	a.mu.Unlock()
-	problem.Sort(all)
-	a.board.write(func(s *status) { s.Upkeep = all })
+	return l, err
 }
 
 // answers is what the socket may ask of the agent.
@@ -207,27 +163,12 @@ type answers struct {
 	leaves   chan<- operator.Leave
 }
 
-func (x answers) Status() status { return x.a.board.read() }
+func (x answers) Status() report.Status { return x.a.board.Status() }
 
 // Address has the claim carry out a request.
 func (x answers) Address(ctx context.Context, r address.Request) error {
 	reply := make(chan error, 1)
-	return request(ctx, x.requests, claim.Request{Request: r, Reply: reply}, reply)
-}
-
-// request gives a stage a request and waits for its reply.
-func request[T any](ctx context.Context, to chan<- T, r T, reply <-chan error) error {
-	select {
-	case to <- r:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-reply:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return latest.Ask(ctx, x.requests, claim.Request{Request: r, Reply: reply}, reply)
 }
 
 func (x answers) Reload() error { return x.a.reload() }
@@ -235,7 +176,7 @@ func (x answers) Reload() error { return x.a.reload() }
 // Leave tells every stage that the instance leaves, or stays after all.
 func (x answers) Leave(ctx context.Context, yes bool) error {
 	reply := make(chan error, 1)
-	return request(ctx, x.leaves, operator.Leave{Yes: yes, Reply: reply}, reply)
+	return latest.Ask(ctx, x.leaves, operator.Leave{Yes: yes, Reply: reply}, reply)
 }
 
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/report/board"
 )
 
 func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
@@ -18,12 +19,12 @@ func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
 		if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		a := &agent{board: newBoard("1", time.Now())}
+		a := &agent{board: board.New("1")}
 		c := config.Config{StateDir: filepath.Join(blocked, "state"), RunDir: filepath.Join(dir, "run"), LogDir: filepath.Join(dir, "log")}
 		ctx, stop := context.WithCancel(t.Context())
 		go func() { _ = a.keepDirs(ctx, c) }()
 		synctest.Wait()
-		if u := a.board.read().Upkeep; len(u) != 1 || u[0].Code != "directory-unwritable" || u[0].Hint == "" {
+		if u := a.board.Status().Upkeep; len(u) != 1 || u[0].Code != "directory-unwritable" || u[0].Hint == "" {
 			t.Errorf("upkeep %+v, want one problem directory-unwritable", u)
 		}
 		if err := os.Remove(blocked); err != nil {
@@ -31,7 +32,7 @@ func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
 		}
 		time.Sleep(retryPause)
 		synctest.Wait()
-		if u := a.board.read().Upkeep; len(u) != 0 {
+		if u := a.board.Status().Upkeep; len(u) != 0 {
 			t.Errorf("upkeep %+v after the directory could be made", u)
 		}
 		if _, err := os.Stat(c.StateDir); err != nil {
@@ -39,18 +40,4 @@ func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
 		}
 		stop()
 	})
-}
-
-// A stage that the next flow does not have cannot take its problem back.
-func TestProblemsOfAFormerFlowAreForgotten(t *testing.T) {
-	a := &agent{board: newBoard("1", time.Now())}
-	a.upkeep("metrics-unavailable", problems("metrics-unavailable", "agent", os.ErrPermission, "free the port"))
-	a.freshUpkeep()
-	if u := a.board.read().Upkeep; len(u) != 0 {
-		t.Errorf("upkeep %+v", u)
-	}
-	a.upkeep("directories", nil)
-	if u := a.board.read().Upkeep; len(u) != 0 {
-		t.Errorf("upkeep %+v after another one was told", u)
-	}
 }

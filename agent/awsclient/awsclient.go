@@ -4,6 +4,7 @@ package awsclient
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,7 +31,7 @@ type Clients struct {
 func New(ctx context.Context) (*Clients, error) {
 	base, err := awsconfig.LoadDefaultConfig(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("reading the settings of the AWS SDK: %w", err)
 	}
 	// The SDK's client cannot close idle connections; one with a copy of its
 	// transport can. The copy is made last, when AWS_CA_BUNDLE is in it.

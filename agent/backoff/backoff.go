@@ -37,6 +37,17 @@ func Jitter(d, part time.Duration) time.Duration {
 	return d - part + rand.N(2*part+1)
 }
 
+// Retry tries, with that pause between two tries, until there is no error. Its own error is
+// that of ctx.
+func Retry(ctx context.Context, pause time.Duration, try func() error) error {
+	for try() != nil {
+		if !Sleep(ctx, pause) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // Sleep waits for d and reports whether that passed before ctx ended.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -2,6 +2,7 @@ package backoff
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,28 @@ func TestJitter(t *testing.T) {
 	if got := Jitter(5, 0); got != 5 {
 		t.Errorf("without a part: %v", got)
 	}
+}
+
+func TestRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		tries := 0
+		until := func(n int) func() error {
+			return func() error {
+				if tries++; tries < n {
+					return errors.New("not yet")
+				}
+				return nil
+			}
+		}
+		if start := time.Now(); Retry(ctx, time.Second, until(3)) != nil || tries != 3 || time.Since(start) != 2*time.Second {
+			t.Errorf("%d tries", tries)
+		}
+		if err := Retry(ctx, time.Second, until(1000)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after its context: %v", err)
+		}
+	})
 }
 
 func TestSleep(t *testing.T) {

@@ -4,6 +4,7 @@
 package latest
 
 import (
+	"context"
 	"reflect"
 	"sync"
 )
@@ -45,6 +46,21 @@ func Distinct[T any](put func(T)) func(T) {
 			last, given = v, true
 			put(v)
 		}
+	}
+}
+
+// Ask gives a stage a request and waits for its reply.
+func Ask[T any](ctx context.Context, stage chan<- T, request T, reply <-chan error) error {
+	select {
+	case stage <- request:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-reply:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

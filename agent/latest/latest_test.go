@@ -1,6 +1,8 @@
 package latest
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -104,4 +106,31 @@ func TestTeeGivesInOrder(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	Tee[int]()(3) // nobody listens
+}
+
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stage, reply := make(chan int), make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		answered := make(chan error, 1)
+		ask := func() { answered <- Ask(ctx, stage, 7, reply) }
+		go ask()
+		if got := <-stage; got != 7 {
+			t.Errorf("the stage got %d", got)
+		}
+		no := errors.New("no")
+		reply <- no
+		if err := <-answered; err != no {
+			t.Errorf("reply %v", err)
+		}
+		go ask()
+		<-stage // and it does not reply
+		cancel()
+		if err := <-answered; !errors.Is(err, context.Canceled) {
+			t.Errorf("without a reply: %v", err)
+		}
+		if err := Ask(ctx, stage, 7, reply); !errors.Is(err, context.Canceled) {
+			t.Errorf("without a stage: %v", err)
+		}
+	})
 }

@@ -3,6 +3,9 @@ package nginxproxy
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"fmt"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // File is a file that users of nginx-proxy mount and that has no effect here.
@@ -48,4 +51,19 @@ func PasswordFiles(host, path string) []string { return []string{host + "_" + pa
 func pathSum(path string) string {
 	sum := sha1.Sum([]byte(path))
 	return hex.EncodeToString(sum[:])
+}
+
+// WithoutEffect names the files that users of nginx-proxy mount and that do nothing here.
+// mounted reports whether there are files that fit a pattern.
+func WithoutEffect(mounted func(pattern string) bool) []problem.Problem {
+	var all []problem.Problem
+	for _, f := range Files {
+		if mounted(f.Pattern) {
+			all = append(all, problem.Problem{
+				Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "file " + f.Pattern, File: f.Pattern,
+				Text: fmt.Sprintf("%s has no effect: %s", f.Pattern, f.Here), Hint: f.Remedy,
+			})
+		}
+	}
+	return all
 }

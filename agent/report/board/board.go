@@ -1,0 +1,132 @@
+// Package board holds the one status of the program, and shows its changes to the journal and
+// to systemd.
+package board
+
+import (
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// Board is the status. Every stage writes its own part, from any goroutine; no stage reads
+// it.
+type Board struct {
+	mu       sync.Mutex
+	status   report.Status
+	standing []problem.Problem
+	upkeep   map[string][]problem.Problem
+	alive    time.Time
+
+	// Each holds one unread "something was written", for one reader.
+	forJournal, forSystemd *latest.Slot[struct{}]
+}
+
+// New returns the board of an agent that starts now.
+func New(version string) *Board {
+	return &Board{
+		status:     report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
+		upkeep:     map[string][]problem.Problem{},
+		forJournal: latest.New[struct{}](), forSystemd: latest.New[struct{}](),
+	}
+}
+
+// write changes the status.
+func (b *Board) write(change func(*report.Status)) {
+	b.mu.Lock()
+	change(&b.status)
+	b.standing = b.status.Standing(b.standing, time.Now())
+	b.mu.Unlock()
+	b.forJournal.Put(struct{}{})
+	b.forSystemd.Put(struct{}{})
+}
+
+// Status returns the status as of now. What it points to is never changed.
+func (b *Board) Status() report.Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.status
+	s.At, s.Problems = time.Now(), b.standing
+	return s
+}
+
+// SetConfig replaces where the configuration in force came from.
+func (b *Board) SetConfig(v report.Config) { b.write(func(s *report.Status) { s.Config = v }) }
+
+// SetTasks replaces what is known about the containers.
+func (b *Board) SetTasks(v report.Tasks) { b.write(func(s *report.Status) { s.Tasks = v }) }
+
+// SetIdentity replaces who this machine is.
+func (b *Board) SetIdentity(v identity.Identity) { b.write(func(s *report.Status) { s.Identity = v }) }
+
+// SetAddress replaces the state of the claimed addresses.
+func (b *Board) SetAddress(v address.Report) { b.write(func(s *report.Status) { s.Address = v }) }
+
+// SetCerts replaces the certificates.
+func (b *Board) SetCerts(v certs.Inventory) { b.write(func(s *report.Status) { s.Certs = v }) }
+
+// SetRoutes replaces the table of routes.
+func (b *Board) SetRoutes(v route.Table) { b.write(func(s *report.Status) { s.Routes = v }) }
+
+// SetNginx replaces the state of nginx.
+func (b *Board) SetNginx(v nginx.Status) { b.write(func(s *report.Status) { s.Nginx = v }) }
+
+// SetCredit replaces the state of the CPU credits.
+func (b *Board) SetCredit(v credit.Report) { b.write(func(s *report.Status) { s.Credit = v }) }
+
+// SetDecision replaces the decision of the gate.
+func (b *Board) SetDecision(v gate.Decision) { b.write(func(s *report.Status) { s.Gate.Decision = v }) }
+
+// SetPublished replaces where the gate is published.
+func (b *Board) SetPublished(v gate.Published) {
+	b.write(func(s *report.Status) { s.Gate.Published = v })
+}
+
+// SetUpkeep replaces the problems of one kind of upkeep.
+func (b *Board) SetUpkeep(kind string, ps []problem.Problem) {
+	b.write(func(s *report.Status) {
+		b.upkeep[kind] = ps
+		s.Upkeep = slices.Concat(slices.Collect(maps.Values(b.upkeep))...)
+		problem.Sort(s.Upkeep)
+	})
+}
+
+// ResetUpkeep drops the problems of all kinds of upkeep: those of a former flow, whose stages
+// may not be among those of the next.
+func (b *Board) ResetUpkeep() {
+	b.write(func(s *report.Status) {
+		clear(b.upkeep)
+		s.Upkeep = nil
+	})
+}
+
+// Beat notes that the flow advances. The watchdog is pinged only while it does.
+func (b *Board) Beat() {
+	b.mu.Lock()
+	b.alive = time.Now()
+	b.mu.Unlock()
+}
+
+// alivePatience is how long the flow may be silent before the watchdog is no longer pinged,
+// and systemd restarts the agent. Its slowest step, a reload that nginx refuses, takes ten
+// seconds.
+const alivePatience = 45 * time.Second
+
+// Alive reports whether the flow has advanced lately.
+func (b *Board) Alive() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return time.Since(b.alive) < alivePatience
+}
