@@ -21,6 +21,7 @@ const module = "github.com/nagaya-ecs/nagaya/"
 // import the ones above it, never one below.
 var nouns = []string{
 	"agent/pattern",
+	"agent/yamlmap",
 	"agent/event",
 	"agent/problem",
 	"agent/config",

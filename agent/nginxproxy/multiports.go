@@ -3,79 +3,73 @@ package nginxproxy
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
 
 // parseMultiports reads VIRTUAL_HOST_MULTIPORTS: a mapping from host names to paths, and
 // from these to port, proto and dest. Each is a route like base, but for these.
-func parseMultiports(v string, base route.Spec) ([]route.Spec, error) {
-	file, err := parser.ParseBytes([]byte(v), 0)
+func parseMultiports(v string, base route.Spec) (all []route.Spec, err error) {
+	doc, err := yamlmap.Parse([]byte(v))
 	if err != nil {
 		return nil, errors.New("neither YAML nor JSON")
 	}
-	if len(file.Docs) != 1 || file.Docs[0].Body == nil {
+	if doc == nil {
 		return nil, errors.New("not one mapping of host names")
 	}
 	base.Path, base.Match, base.Dest, base.Port, base.Scheme = "/", "", "", 0, ""
-	var all []route.Spec
-	err = eachPair(file.Docs[0].Body, func(host string, paths ast.Node) error {
+	err = yamlmap.Each(doc, func(host string, paths ast.Node) error {
 		h, err := parseVirtualHost(host)
 		if err != nil {
 			return fmt.Errorf("host %s: %w", problem.Quoted(host), err)
 		}
 		base.Hosts = []string{h}
-		if isNull(paths) {
+		if yamlmap.IsNull(paths) {
 			all = append(all, base)
 			return nil
 		}
-		return eachPair(paths, func(path string, words ast.Node) error {
+		return yamlmap.Each(paths, func(path string, words ast.Node) error {
 			s := base
 			if err := setMultiport(&s, path, words); err != nil {
 				return fmt.Errorf("host %s, path %s: %w", problem.Quoted(host), problem.Quoted(path), err)
 			}
-			if all = append(all, s); len(all) > labels.MaxRoutes {
-				return fmt.Errorf("more than %d routes", labels.MaxRoutes)
-			}
+			all = append(all, s)
 			return nil
 		})
 	})
-	if err == nil && len(all) == 0 {
-		err = errors.New("no host name in it")
+	switch {
+	case err != nil:
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return nil, errors.New(first)
+	case len(all) > labels.MaxRoutes:
+		return nil, fmt.Errorf("more than %d routes", labels.MaxRoutes)
 	}
-	return all, err
+	return all, nil
 }
 
 // setMultiport reads what stands behind one path.
 func setMultiport(s *route.Spec, path string, words ast.Node) error {
-	if err := setVirtualPath(s, path); err != nil {
+	if err := setVirtualPath(s, path); err != nil || yamlmap.IsNull(words) {
 		return err
 	}
-	if isNull(words) {
-		return nil
-	}
-	return eachPair(words, func(name string, value ast.Node) error {
-		scalar, ok := value.(ast.ScalarNode)
-		if !ok {
+	return yamlmap.Each(words, func(name string, value ast.Node) (err error) {
+		text, ok := yamlmap.Plain(value)
+		switch {
+		case !ok && !yamlmap.IsNull(value):
 			return fmt.Errorf("%s has no plain value", problem.Quoted(name))
-		}
-		text := scalar.GetToken().Value
-		var err error
-		switch name {
-		case "port":
+		case name == "port":
 			err = labels.Set(s, "port", text)
-		case "proto":
+		case name == "proto":
 			err = labels.Set(s, "scheme", text)
-		case "dest":
-			if text != "" {
-				s.Dest, err = parseDest(text)
-			}
-		default:
+		case name == "dest" && text != "":
+			s.Dest, err = parseDest(text)
+		case name != "dest":
 			return fmt.Errorf("%s is none of port, proto, dest", problem.Quoted(name))
 		}
 		if err != nil {
@@ -83,35 +77,4 @@ func setMultiport(s *route.Spec, path string, words ast.Node) error {
 		}
 		return nil
 	})
-}
-
-func isNull(n ast.Node) bool { return n == nil || n.Type() == ast.NullType }
-
-// eachPair calls do for every pair of a mapping, in its order. Keys must be plain.
-func eachPair(n ast.Node, do func(key string, value ast.Node) error) error {
-	var pairs []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		pairs = n.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
-		return errors.New("not a mapping")
-	}
-	seen := map[string]bool{}
-	for _, p := range pairs {
-		key, ok := p.Key.(ast.ScalarNode)
-		if !ok {
-			return errors.New("a key that is not plain text")
-		}
-		name := key.GetToken().Value
-		if seen[name] {
-			return fmt.Errorf("%s is there twice", problem.Quoted(name))
-		}
-		seen[name] = true
-		if err := do(name, p.Value); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -19,17 +19,12 @@ import (
 // addresses. The pause containers of ECS exist only for that and are left out.
 func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 	s := Snapshot{At: docker.At, Complete: docker.Complete, Containers: []Container{}, Problems: slices.Concat(docker.Problems, agent.Problems)}
-	byID := containersOf(agent)
 	owners := ownersOf(docker.List)
 	for _, c := range docker.List {
 		if c.IsPause() {
 			continue
 		}
-		c = shareNetwork(c, owners)
-		if w, ok := byID[c.ID]; ok {
-			c = withAgent(c, w)
-		}
-		s.Containers = append(s.Containers, c)
+		s.Containers = append(s.Containers, withAgent(shareNetwork(c, owners), agent.Containers[c.ID]))
 	}
 	for _, o := range others {
 		s.Complete = s.Complete && o.Complete
@@ -40,56 +35,31 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 	return s
 }
 
-// agentWord is what the ECS agent says about one container.
-type agentWord struct {
-	task      *Task
-	container *TaskContainer
-}
-
-func containersOf(a Agent) map[string]agentWord {
-	words := map[string]agentWord{}
-	for i := range a.Tasks {
-		t := &a.Tasks[i]
-		for j := range t.Containers {
-			if id := t.Containers[j].ID; id != "" {
-				words[id] = agentWord{t, &t.Containers[j]}
-			}
-		}
+// withAgent adds what the ECS agent says of the container.
+func withAgent(c Container, a AgentContainer) Container {
+	c.Task = TaskRef{
+		ARN: cmp.Or(c.Task.ARN, a.Task.ARN), Family: cmp.Or(c.Task.Family, a.Task.Family), Revision: cmp.Or(c.Task.Revision, a.Task.Revision),
+		ContainerName: cmp.Or(c.Task.ContainerName, a.Task.ContainerName), Cluster: c.Task.Cluster,
 	}
-	return words
-}
-
-func withAgent(c Container, w agentWord) Container {
-	c.Task.ARN = cmp.Or(c.Task.ARN, w.task.ARN)
-	c.Task.Family = cmp.Or(c.Task.Family, w.task.Family)
-	c.Task.Revision = cmp.Or(c.Task.Revision, w.task.Revision)
-	c.Task.ContainerName = cmp.Or(c.Task.ContainerName, w.container.Name)
-	if w.task.Desired == "STOPPED" {
-		c.Stopping = true
-	}
-	if w.container.NetworkMode == "awsvpc" {
+	c.Stopping = c.Stopping || a.Stopping
+	if a.TaskNetwork {
 		// Docker knows nothing of a task's own interface: it only sees a shared
-		// network namespace without networks.
+		// network namespace without networks. Nothing is published on the host.
 		c.Network = AWSVPC
-		if len(w.container.Addrs) > 0 {
-			c.Addrs = v4First(w.container.Addrs)
+		if len(a.Addrs) > 0 {
+			c.Addrs = IPv4First(a.Addrs)
 		}
-		c.Ports = withoutHost(slices.Concat(c.Ports, w.container.Ports))
+		var ports []Port
+		for _, p := range slices.Concat(c.Ports, a.Ports) {
+			ports = append(ports, Port{Container: p.Container, Protocol: p.Protocol})
+		}
+		c.Ports = NormalPorts(ports)
 	}
 	return c
 }
 
-// withoutHost keeps the container side of the ports only: in awsvpc mode the
-// agent repeats the container port as host port, and nothing is published.
-func withoutHost(ports []Port) []Port {
-	out := make([]Port, 0, len(ports))
-	for _, p := range ports {
-		out = append(out, Port{Container: p.Container, Protocol: p.Protocol})
-	}
-	return NormalPorts(out)
-}
-
-func v4First(addrs []netip.Addr) []netip.Addr {
+// IPv4First returns the addresses without duplicates, IPv4 before IPv6.
+func IPv4First(addrs []netip.Addr) []netip.Addr {
 	out := slices.Clone(addrs)
 	slices.SortStableFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
 	return slices.Compact(out)
@@ -100,9 +70,7 @@ func v4First(addrs []netip.Addr) []netip.Addr {
 func ownersOf(list []Container) map[string]*Container {
 	owners := make(map[string]*Container, 2*len(list))
 	for i := range list {
-		if list[i].Name != "" {
-			owners[list[i].Name] = &list[i]
-		}
+		owners[list[i].Name] = &list[i]
 	}
 	for i := range list {
 		owners[list[i].ID] = &list[i]

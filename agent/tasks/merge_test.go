@@ -37,10 +37,9 @@ func TestMerge(t *testing.T) {
 		{
 			name: "agent names the task",
 			list: []Container{web},
-			agent: Agent{Complete: true, Tasks: []Task{{
-				ARN: "arn:t", Family: "web", Revision: "3", Desired: "RUNNING",
+			agent: Agent{Complete: true, Containers: map[string]AgentContainer{"aa": {
 				// HostPort 0: the agent fell back to the task definition.
-				Containers: []TaskContainer{{ID: "aa", Name: "nginx", NetworkMode: "bridge", Ports: []Port{{Container: 80, Protocol: "tcp"}}, Addrs: []netip.Addr{addr("172.17.0.3")}}},
+				Task: TaskRef{ARN: "arn:t", Family: "web", Revision: "3", ContainerName: "nginx"}, Ports: []Port{{Container: 80, Protocol: "tcp"}}, Addrs: []netip.Addr{addr("172.17.0.3")},
 			}}},
 			want: []Container{with(web, func(c *Container) {
 				c.Task = TaskRef{ARN: "arn:t", Family: "web", Revision: "3", ContainerName: "nginx"}
@@ -49,20 +48,20 @@ func TestMerge(t *testing.T) {
 		{
 			name:  "what the agent said last still holds when it went silent",
 			list:  []Container{web},
-			agent: Agent{Tasks: []Task{{Desired: "STOPPED", Containers: []TaskContainer{{ID: "aa"}}}}},
+			agent: Agent{Containers: map[string]AgentContainer{"aa": {Stopping: true}}},
 			want:  []Container{with(web, func(c *Container) { c.Stopping = true })},
 		},
 		{
 			name:  "the agent's containers that Docker does not have do not exist",
-			agent: Agent{Complete: true, Tasks: []Task{{Containers: []TaskContainer{{ID: "zz"}}}}},
+			agent: Agent{Complete: true, Containers: map[string]AgentContainer{"zz": {}}},
 		},
 		{
 			name: "awsvpc: addresses from the agent, nothing published, pause hidden",
 			list: []Container{vpc, vpcPause},
-			agent: Agent{Complete: true, Tasks: []Task{{Containers: []TaskContainer{{
-				ID: "bb", NetworkMode: "awsvpc", Addrs: []netip.Addr{addr("fd00::1"), addr("10.0.12.34")},
+			agent: Agent{Complete: true, Containers: map[string]AgentContainer{"bb": {
+				TaskNetwork: true, Addrs: []netip.Addr{addr("fd00::1"), addr("10.0.12.34")},
 				Ports: []Port{{Container: 8080, Protocol: "tcp", Host: 8080}},
-			}}}}},
+			}}},
 			want: []Container{with(vpc, func(c *Container) {
 				c.Network = AWSVPC
 				c.Addrs = []netip.Addr{addr("10.0.12.34"), addr("fd00::1")}

@@ -38,14 +38,28 @@ type Containers struct {
 }
 
 // Agent is what the ECS agent says. Complete is false while the agent does not
-// answer; Tasks then still holds what it said last, because its silence is never
+// answer; Containers then still holds what it said last, because its silence is never
 // taken for "no tasks".
 type Agent struct {
 	// At is when the agent gave this answer for the first time.
 	At       time.Time
 	Complete bool
-	Tasks    []Task
-	Problems []problem.Problem
+	Tasks    int // how many tasks it lists
+	// Containers are those of its tasks, by Docker's id.
+	Containers map[string]AgentContainer
+	Problems   []problem.Problem
+}
+
+// AgentContainer is what the ECS agent says of one container.
+type AgentContainer struct {
+	Task TaskRef
+	// Stopping is true when the agent wants the task stopped.
+	Stopping bool
+	// TaskNetwork is true when the task has a network interface of its own (awsvpc), with
+	// these addresses and ports.
+	TaskNetwork bool
+	Addrs       []netip.Addr
+	Ports       []Port
 }
 
 // Container is one Docker container.
@@ -122,24 +136,6 @@ type TaskRef struct {
 	Revision      string `json:"revision,omitempty"`
 	ContainerName string `json:"container_name,omitempty"`
 	Cluster       string `json:"cluster,omitempty"`
-}
-
-// Task is one task as the ECS agent lists it.
-type Task struct {
-	ARN, Family, Revision string
-	// Desired and Known are PENDING, RUNNING or STOPPED; Desired may be empty,
-	// which means that the agent does not know.
-	Desired, Known string
-	Containers     []TaskContainer
-}
-
-// TaskContainer is one container of a task as the ECS agent lists it.
-type TaskContainer struct {
-	ID, DockerName, Name string
-	// NetworkMode is the agent's word, e.g. "awsvpc"; empty when it says nothing.
-	NetworkMode string
-	Ports       []Port
-	Addrs       []netip.Addr
 }
 
 // Port is one port of a container. HostPort 0 means that it is not published,

@@ -90,15 +90,19 @@ var (
 	ecsCluster  = pattern.Of(512, `[A-Za-z0-9:/_-]+`)
 )
 
-// ECSRef reads the labels that the ECS agent puts on its containers. A field
-// that does not look like the agent's is left empty.
+// ECSRef reads the labels that the ECS agent puts on its containers.
 func ECSRef(labels map[string]string) TaskRef {
 	return TaskRef{
-		ARN:           ecsARN.Only(labels[labelTaskARN]),
-		Family:        ecsName.Only(labels[labelFamily]),
-		Revision:      ecsRevision.Only(labels[labelRevision]),
-		ContainerName: ecsName.Only(labels[labelContainerName]),
-		Cluster:       ecsCluster.Only(labels[labelCluster]),
+		ARN: labels[labelTaskARN], Family: labels[labelFamily], Revision: labels[labelRevision],
+		ContainerName: labels[labelContainerName], Cluster: labels[labelCluster],
+	}.Checked()
+}
+
+// Checked returns the reference without the fields that do not look like the agent's.
+func (r TaskRef) Checked() TaskRef {
+	return TaskRef{
+		ARN: ecsARN.Only(r.ARN), Family: ecsName.Only(r.Family), Revision: ecsRevision.Only(r.Revision),
+		ContainerName: ecsName.Only(r.ContainerName), Cluster: ecsCluster.Only(r.Cluster),
 	}
 }
 

@@ -66,7 +66,10 @@ func fromInspect(r container.InspectResponse, foreign func(string) bool) detail 
 	if r.NetworkSettings != nil {
 		bound = r.NetworkSettings.Ports
 		c.Networks = networks(r.NetworkSettings.Networks)
-		c.Addrs = addresses(c.Networks)
+		for _, n := range c.Networks {
+			c.Addrs = append(c.Addrs, n.Addrs...)
+		}
+		c.Addrs = tasks.IPv4First(c.Addrs)
 	}
 	c.Ports = ports(exposed, bound)
 	d.container = c
@@ -84,13 +87,9 @@ func setState(c *tasks.Container, s *container.State) {
 	c.ExitCode = s.ExitCode
 	c.OOMKilled = s.OOMKilled
 	if s.Health != nil {
-		switch s.Health.Status {
-		case container.Starting:
-			c.Health = tasks.Starting
-		case container.Healthy:
-			c.Health = tasks.Healthy
-		case container.Unhealthy:
-			c.Health = tasks.Unhealthy
+		switch h := tasks.Health(s.Health.Status); h {
+		case tasks.Starting, tasks.Healthy, tasks.Unhealthy:
+			c.Health = h
 		}
 	}
 }
@@ -147,11 +146,10 @@ func networks(all map[string]*network.EndpointSettings) []tasks.Network {
 			continue
 		}
 		at := tasks.Network{Name: n}
-		if e.IPAddress.Is4() && !e.IPAddress.IsUnspecified() {
-			at.Addrs = append(at.Addrs, e.IPAddress)
-		}
-		if e.GlobalIPv6Address.Is6() && !e.GlobalIPv6Address.IsUnspecified() {
-			at.Addrs = append(at.Addrs, e.GlobalIPv6Address)
+		for _, a := range []netip.Addr{e.IPAddress, e.GlobalIPv6Address} {
+			if a.IsValid() && !a.IsUnspecified() && a.Zone() == "" {
+				at.Addrs = append(at.Addrs, a)
+			}
 		}
 		if !e.Gateway.IsUnspecified() {
 			at.Gateway = e.Gateway
@@ -159,22 +157,6 @@ func networks(all map[string]*network.EndpointSettings) []tasks.Network {
 		out = append(out, at)
 	}
 	return out
-}
-
-// addresses lists the container's own addresses, network by network, IPv4 before
-// IPv6.
-func addresses(all []tasks.Network) []netip.Addr {
-	var v4, v6 []netip.Addr
-	for _, n := range all {
-		for _, a := range n.Addrs {
-			if a.Is4() {
-				v4 = append(v4, a)
-			} else {
-				v6 = append(v6, a)
-			}
-		}
-	}
-	return append(v4, v6...)
 }
 
 func ports(exposed network.PortSet, bound network.PortMap) []tasks.Port {

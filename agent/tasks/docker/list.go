@@ -35,13 +35,13 @@ type lister struct {
 	known   map[string]known
 	chosen  map[string]bool   // those that fit the filters; nil is all
 	excess  []problem.Problem // there are more containers than are read
-	signs   *signs
+	notes   *notes
 }
 
-// known is what an inspection said, and the look of the container in the list
-// at that time.
+// known is what an inspection said, and the summary of the container in the list at that
+// time.
 type known struct {
-	look string
+	summary string
 	detail
 }
 
@@ -55,7 +55,7 @@ type detail struct {
 func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	dirty := l.signs.takeDirty()
+	changed := l.notes.takeChanged()
 	at := time.Now()
 	got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true})
 	if err != nil {
@@ -70,10 +70,10 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	if l.chosen, err = l.choose(ctx); err != nil {
 		return tasks.Containers{}, err
 	}
-	if l.known, err = l.refresh(ctx, got.Items, dirty); err != nil {
+	if l.known, err = l.refresh(ctx, got.Items, changed); err != nil {
 		return tasks.Containers{}, err
 	}
-	l.signs.forget(func(id string) bool { _, ok := l.known[id]; return ok })
+	l.notes.keep(func(id string) bool { _, ok := l.known[id]; return ok })
 	return l.listed(at), nil
 }
 
@@ -83,7 +83,7 @@ func (l *lister) listed(now time.Time) tasks.Containers {
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
-		c.Stopping = l.signs.stopping(id, k.stopSignal, countsFrom(c, now))
+		c.Stopping = l.notes.isStopping(id, k.stopSignal, countsFrom(c, now))
 		if l.chosen != nil && !l.chosen[id] {
 			c = c.Unrouted()
 		}
@@ -148,18 +148,18 @@ func tooMany(n int) problem.Problem {
 
 // refresh returns what is known about the listed containers, after looking
 // again at those that may have changed.
-func (l *lister) refresh(ctx context.Context, items []container.Summary, dirty map[string]bool) (map[string]known, error) {
+func (l *lister) refresh(ctx context.Context, items []container.Summary, changed map[string]bool) (map[string]known, error) {
 	now := make(map[string]known, len(items))
 	var again []container.Summary
 	for _, s := range items {
 		old, ok := l.known[s.ID]
 		switch {
-		case ok && old.look == look(s) && !dirty[s.ID] && !dirty[everything]:
+		case ok && old.summary == summaryOf(s) && !changed[s.ID] && !changed[everything]:
 			now[s.ID] = old
 		case s.State == container.StateCreated:
 			// It has nothing to route yet, and inspecting it would wait until its
 			// start is over.
-			now[s.ID] = known{look(s), fromSummary(s, l.foreign)}
+			now[s.ID] = known{summaryOf(s), fromSummary(s, l.foreign)}
 		default:
 			again = append(again, s)
 		}
@@ -182,7 +182,7 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, dirty m
 			case err != nil:
 				failed = errors.Join(failed, err)
 			default:
-				now[s.ID] = known{look(s), d}
+				now[s.ID] = known{summaryOf(s), d}
 			}
 		})
 	}
@@ -214,9 +214,9 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 	return d, nil
 }
 
-// look is everything about a container in the list that may change without an
+// summaryOf is everything about a container in the list that may change without an
 // event having been seen.
-func look(s container.Summary) string {
+func summaryOf(s container.Summary) string {
 	var b strings.Builder
 	b.WriteString(string(s.State))
 	for _, word := range []string{"(healthy)", "(unhealthy)", "(health: starting)"} {

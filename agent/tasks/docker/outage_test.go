@@ -259,8 +259,8 @@ func TestAKillDoesNotWaitForTheList(t *testing.T) {
 func TestAStopSignalIsNotBelievedForEver(t *testing.T) {
 	start := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
 	killed := start.Add(time.Hour)
-	s := newSigns()
-	s.note(events.Message{Type: events.ContainerEventType, Action: events.ActionKill, Actor: events.Actor{ID: "a", Attributes: map[string]string{"signal": "15"}}, TimeNano: killed.UnixNano()})
+	s := newNotes()
+	s.add(events.Message{Type: events.ContainerEventType, Action: events.ActionKill, Actor: events.Actor{ID: "a", Attributes: map[string]string{"signal": "15"}}, TimeNano: killed.UnixNano()})
 	for _, row := range []struct {
 		state    tasks.State
 		after    time.Duration
@@ -272,7 +272,7 @@ func TestAStopSignalIsNotBelievedForEver(t *testing.T) {
 		{tasks.Exited, 16 * time.Minute, true},
 	} {
 		c := tasks.Container{ID: "a", State: row.state, StartedAt: start}
-		if got := s.stopping("a", 15, countsFrom(c, killed.Add(row.after))); got != row.stopping {
+		if got := s.isStopping("a", 15, countsFrom(c, killed.Add(row.after))); got != row.stopping {
 			t.Errorf("%s, %v after the signal: stopping %v, want %v", row.state, row.after, got, row.stopping)
 		}
 	}

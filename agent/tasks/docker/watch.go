@@ -118,7 +118,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	if _, err := client.ParseHostURL(o.Host); err != nil {
 		return fmt.Errorf("docker host %q: %w (want unix:///path or tcp://address:port)", o.Host, err)
 	}
-	w := &watch{Options: o, put: put, signs: newSigns(), since: time.Now().Add(-lookBack)}
+	w := &watch{Options: o, put: put, notes: newNotes(), since: time.Now().Add(-lookBack)}
 	pause := backoff.Backoff{First: firstRetry, Most: o.RetryMax}
 	for {
 		listed, err := w.session(ctx)
@@ -128,7 +128,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 		if listed {
 			pause.Reset()
 		}
-		w.lost(err)
+		w.reportLost(err)
 		if !backoff.Sleep(ctx, pause.Next()) {
 			return nil
 		}
@@ -140,7 +140,7 @@ type watch struct {
 	Options
 	put   func(tasks.Containers)
 	last  tasks.Containers
-	signs *signs
+	notes *notes
 	pace  pace
 	// since is where the next subscription to events begins.
 	since time.Time
@@ -165,32 +165,32 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 		return false, err
 	}
 	// Whatever the gap was, the containers may have changed behind it.
-	l := &lister{cli: cli, timeout: w.Timeout, filters: filters(w.Filters), foreign: w.Foreign, known: map[string]known{}, signs: w.signs}
+	l := &lister{cli: cli, timeout: w.Timeout, filters: filters(w.Filters), foreign: w.Foreign, known: map[string]known{}, notes: w.notes}
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {
-		if w.signs.takeKilled() && listed {
-			w.found(l.listed(time.Now())) // before the list, which takes the longer the more there are
+		if w.notes.takeKilled() && listed {
+			w.putList(l.listed(time.Now())) // before the list, which takes the longer the more there are
 		}
 		got, err := l.list(ctx)
 		if err != nil {
 			return listed, err
 		}
-		w.found(got)
+		w.putList(got)
 		listed = true
 		select {
-		case <-w.signs.wake:
+		case <-w.notes.added:
 			if !backoff.Sleep(ctx, w.pace.wait(time.Now())) {
 				return true, ctx.Err()
 			}
 			select {
-			case <-w.signs.wake: // what it tells of is in the next list too
+			case <-w.notes.added: // what it tells of is in the next list too
 			default:
 			}
 		case <-resync.C:
 		case err := <-failed:
 			// Events that were lost with the stream are asked for again.
-			w.since = later(begin, w.signs.newest())
+			w.since = later(begin, w.notes.newestAt())
 			return true, fmt.Errorf("reading events: %w", err)
 		case <-ctx.Done():
 			return true, ctx.Err()
@@ -262,7 +262,7 @@ func (w *watch) subscribe(ctx context.Context, cancel func(), cli *client.Client
 		for {
 			select {
 			case m := <-stream.Messages:
-				w.signs.note(m)
+				w.notes.add(m)
 			case err := <-stream.Err:
 				if err == nil || errors.Is(err, io.EOF) {
 					err = errors.New("the engine closed the stream")
@@ -275,7 +275,7 @@ func (w *watch) subscribe(ctx context.Context, cancel func(), cli *client.Client
 	return failed, nil
 }
 
-func (w *watch) found(c tasks.Containers) {
+func (w *watch) putList(c tasks.Containers) {
 	if w.cause != "" || !w.last.Complete {
 		w.Log.Info("docker engine answers", event.Key, event.DockerAnswers, "engine", w.Host, "containers", len(c.List))
 	}
@@ -284,7 +284,7 @@ func (w *watch) found(c tasks.Containers) {
 	w.put(c)
 }
 
-func (w *watch) lost(err error) {
+func (w *watch) reportLost(err error) {
 	cause := bounded(err.Error())
 	if cause == w.cause {
 		return

@@ -76,7 +76,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 		if err := w.poll(ctx); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
-			w.lost(err)
+			w.reportLost(err)
 			pause = failed.Next()
 		} else {
 			failed.Reset()
@@ -110,15 +110,15 @@ func (w *watch) poll(ctx context.Context) error {
 	if w.last.Complete && sum == w.sum {
 		return nil
 	}
-	list, err := decode(body)
+	containers, n, err := decode(body)
 	if err != nil {
 		return notTheAgent{err}
 	}
 	if !w.last.Complete {
-		w.Log.Info("ecs agent answers", event.Key, event.ECSAgentAnswers, "url", w.URL, "tasks", len(list))
+		w.Log.Info("ecs agent answers", event.Key, event.ECSAgentAnswers, "url", w.URL, "tasks", n)
 	}
 	w.sum, w.cause, w.asked = sum, "", true
-	w.last = tasks.Agent{At: time.Now(), Complete: true, Tasks: list}
+	w.last = tasks.Agent{At: time.Now(), Complete: true, Tasks: n, Containers: containers}
 	w.put(w.last)
 	return nil
 }
@@ -152,7 +152,7 @@ func (w *watch) get(ctx context.Context) ([]byte, error) {
 	return body, nil
 }
 
-func (w *watch) lost(err error) {
+func (w *watch) reportLost(err error) {
 	cause := err.Error()
 	if len(cause) > 200 {
 		cause = cause[:200] + "…"
@@ -161,7 +161,7 @@ func (w *watch) lost(err error) {
 		return
 	}
 	if w.last.Complete {
-		w.Log.Warn("ecs agent does not answer; keeping what it said last", event.Key, event.ECSAgentSilent, "url", w.URL, "err", cause, "tasks", len(w.last.Tasks))
+		w.Log.Warn("ecs agent does not answer; keeping what it said last", event.Key, event.ECSAgentSilent, "url", w.URL, "err", cause, "tasks", w.last.Tasks)
 	}
 	w.asked, w.cause = true, cause
 	w.last.Complete = false

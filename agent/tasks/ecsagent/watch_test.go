@@ -30,43 +30,39 @@ func recorded(t testing.TB, name string) []byte {
 }
 
 func TestDecode(t *testing.T) {
-	got, err := decode(recorded(t, "tasks-mixed.json"))
-	if err != nil {
-		t.Fatal(err)
+	got, n, err := decode(recorded(t, "tasks-mixed.json"))
+	if err != nil || n < 4 {
+		t.Fatal(n, err)
 	}
 	const arn = "arn:aws:ecs:ap-northeast-1:123456789012:task/mini/"
 	digits := func(d string, n int) string { return string(bytes.Repeat([]byte(d), n)) }
-	want := []tasks.Task{
-		{
-			ARN: arn + digits("1", 32), Family: "wiki", Revision: "7", Desired: "RUNNING", Known: "RUNNING",
-			Containers: []tasks.TaskContainer{{
-				ID: digits("1", 64), DockerName: "ecs-wiki-7-web-111111111111", Name: "web", NetworkMode: "bridge",
-				Ports: []tasks.Port{{Container: 80, Protocol: "tcp", Host: 32768}}, // listed twice by the agent
-				Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.3")},
-			}},
+	want := map[string]tasks.AgentContainer{
+		"1": {
+			Task:  tasks.TaskRef{ARN: arn + digits("1", 32), Family: "wiki", Revision: "7", ContainerName: "web"},
+			Ports: []tasks.Port{{Container: 80, Protocol: "tcp"}}, // listed twice by the agent
+			Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.3")},
 		},
-		{
-			ARN: arn + digits("2", 32), Family: "wiki", Revision: "8", Desired: "RUNNING", Known: "PENDING",
-			Containers: []tasks.TaskContainer{{
-				ID: digits("2", 64), DockerName: "ecs-wiki-8-web-222222222222", Name: "web",
-				Ports: []tasks.Port{{Container: 80, Protocol: "tcp"}}, // not bound yet
-			}},
+		"2": {
+			Task:  tasks.TaskRef{ARN: arn + digits("2", 32), Family: "wiki", Revision: "8", ContainerName: "web"},
+			Ports: []tasks.Port{{Container: 80, Protocol: "tcp"}}, // not bound yet
 		},
 	}
-	if d := cmp.Diff(want, got[:2], cmpopts.EquateComparable(netip.Addr{})); d != "" {
-		t.Errorf("decode (-want +got):\n%s", d)
+	for id, want := range want {
+		if d := cmp.Diff(want, got[digits(id, 64)], cmpopts.EquateComparable(netip.Addr{})); d != "" {
+			t.Errorf("container %s (-want +got):\n%s", id, d)
+		}
 	}
-	if got[2].Desired != "STOPPED" || got[2].Known != "RUNNING" {
-		t.Errorf("the task that goes away: desired %q, known %q", got[2].Desired, got[2].Known)
+	if c := got[digits("3", 64)]; !c.Stopping {
+		t.Errorf("the task that goes away: %+v", c)
 	}
-	if c := got[3].Containers[0]; c.NetworkMode != "awsvpc" || c.Addrs[0] != netip.MustParseAddr("10.0.12.34") {
+	if c := got[digits("4", 64)]; !c.TaskNetwork || c.Addrs[0] != netip.MustParseAddr("10.0.12.34") {
 		t.Errorf("awsvpc container = %+v", c)
 	}
 }
 
 func TestDecodeRefusesWhatIsNotAListOfTasks(t *testing.T) {
 	for _, body := range []string{"", "[]", "{}", `{"Tasks":null}`, `{"Tasks":7}`, string(recorded(t, "task_404.json")), "<html>"} {
-		if got, err := decode([]byte(body)); err == nil {
+		if got, _, err := decode([]byte(body)); err == nil {
 			t.Errorf("decode(%q) = %v, want an error", body, got)
 		}
 	}
@@ -77,18 +73,16 @@ func FuzzDecode(f *testing.F) {
 	f.Add(recorded(f, "tasks-mixed.json"))
 	f.Add(recorded(f, "task_404.json"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := decode(b)
+		all, _, err := decode(b)
 		if err != nil {
 			return
 		}
-		for _, task := range list {
-			for _, c := range task.Containers {
-				if c.ID != "" && !dockerID.MatchString(c.ID) || c.Name != "" && !word.MatchString(c.Name) {
-					t.Errorf("hostile text got through: %+v", c)
-				}
-				if len(c.Ports) > tasks.MaxPorts || len(c.Addrs) > maxAddrs {
-					t.Errorf("bounds exceeded: %d ports, %d addresses", len(c.Ports), len(c.Addrs))
-				}
+		for _, c := range all {
+			if c.Task != c.Task.Checked() {
+				t.Errorf("hostile text got through: %+v", c)
+			}
+			if len(c.Ports) > tasks.MaxPorts || len(c.Addrs) > maxAddrs {
+				t.Errorf("bounds exceeded: %d ports, %d addresses", len(c.Ports), len(c.Addrs))
 			}
 		}
 	})
@@ -128,7 +122,7 @@ func watched(t *testing.T, a agentAt, d time.Duration) (values []seen) {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
 		err := Watch(ctx, Options{Client: a.client()}, func(v tasks.Agent) {
-			s := seen{Complete: v.Complete, Tasks: len(v.Tasks)}
+			s := seen{Complete: v.Complete, Tasks: v.Tasks}
 			if len(v.Problems) > 0 {
 				s.Problem = v.Problems[0].Code
 			}

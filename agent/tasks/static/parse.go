@@ -3,24 +3,22 @@ package static
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
 
 // Bounds of one file.
 const (
-	maxFile    = 256 << 10 // bytes
-	maxEntries = 500
-	maxTo      = 32
+	maxFile = 256 << 10 // bytes
+	maxTo   = 32
 )
 
 var (
@@ -30,109 +28,53 @@ var (
 
 // parse reads the text of one file. Everything wrong is in the error, each with
 // its line; no container is returned then.
-func parse(file string, text []byte) ([]tasks.Container, error) {
+func parse(file string, text []byte) (list []tasks.Container, err error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxFile)
 	}
-	doc, err := parser.ParseBytes(text, 0)
+	doc, err := yamlmap.Parse(text)
+	if err != nil || doc == nil {
+		return nil, err
+	}
+	err = yamlmap.Each(doc, func(name string, value ast.Node) error {
+		entry, err := parseEntry(file, name, value)
+		list = append(list, entry...)
+		return err
+	})
 	if err != nil {
-		return nil, errors.New("it is not YAML: " + firstLine(err.Error()))
+		return nil, err
 	}
-	r := &reader{file: file}
-	for i, d := range doc.Docs {
-		switch {
-		case d.Body == nil || d.Body.Type() == ast.NullType || d.Body.Type() == ast.CommentType:
-		case i > 0:
-			r.fail(d.Body, "a second document; write one")
-		default:
-			r.each(d.Body, r.entry)
-		}
-	}
-	if len(r.errs) > 0 {
-		return nil, errors.Join(r.errs...)
-	}
-	return r.list, nil
+	return list, nil
 }
 
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(s, "\n")
-	return s
-}
-
-type reader struct {
-	file string
-	list []tasks.Container
-	errs []error
-}
-
-const maxErrors = 8
-
-func (r *reader) fail(n ast.Node, format string, args ...any) {
-	if len(r.errs) < maxErrors {
-		r.errs = append(r.errs, fmt.Errorf("line %d: %s", n.GetToken().Position.Line, fmt.Sprintf(format, args...)))
-	}
-}
-
-// each calls do for every pair of a mapping.
-func (r *reader) each(n ast.Node, do func(key string, value ast.Node)) {
-	var pairs []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		pairs = n.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
-		r.fail(n, "not a mapping; write NAME: and below it to: and host:")
-		return
-	}
-	if len(pairs) > maxEntries {
-		r.fail(n, "more than %d keys", maxEntries)
-		return
-	}
-	seen := map[string]bool{}
-	for _, p := range pairs {
-		key, ok := p.Key.(ast.ScalarNode)
-		switch {
-		case !ok:
-			r.fail(p, "a key that is not plain text")
-		case seen[key.GetToken().Value]:
-			r.fail(p, "%.64q is there twice", key.GetToken().Value)
-		default:
-			seen[key.GetToken().Value] = true
-			do(key.GetToken().Value, p.Value)
-		}
-	}
-}
-
-// entry reads one name and what is below it.
-func (r *reader) entry(name string, value ast.Node) {
+// parseEntry reads one name and what is below it.
+func parseEntry(file, name string, value ast.Node) (list []tasks.Container, err error) {
 	if !nameForm.MatchString(name) {
-		r.fail(value, "the name %.64q has other characters than letters, digits and . _ -", name)
-		return
+		return nil, yamlmap.Errorf(value, "the name %.64q has other characters than letters, digits and . _ -", name)
 	}
 	words := map[string]string{}
 	var to []netip.AddrPort
-	r.each(value, func(word string, v ast.Node) {
-		if word == "to" {
-			to = r.addresses(v)
-			return
-		}
+	err = yamlmap.Each(value, func(word string, v ast.Node) (err error) {
 		text, ok := plain(v)
 		switch {
-		case !wordForm.MatchString(word) || word == "port" || word == "batch":
-			r.fail(v, "%.64q has no meaning here; besides to, the words are those of the labels nagaya.* without that prefix", word)
+		case word != "to" && (!wordForm.MatchString(word) || word == "port" || word == "batch"):
+			return yamlmap.Errorf(v, "%.64q has no meaning here; besides to, the words are those of the labels nagaya.* without that prefix", word)
 		case !ok:
-			r.fail(v, "%s has neither a plain value nor a list of such", word)
-		default:
-			words[tasks.LabelPrefix+word] = text
+			return yamlmap.Errorf(v, "%s has neither a plain value nor a list of such", word)
+		case word == "to":
+			to, err = parseAddresses(v, text)
+			return err
 		}
+		words[tasks.LabelPrefix+word] = text
+		return nil
 	})
-	if len(to) == 0 && len(r.errs) == 0 {
-		r.fail(value, "%s has no to: write where it is, e.g. to: 10.0.0.5:8080", name)
+	if err == nil && len(to) == 0 {
+		err = yamlmap.Errorf(value, "%s has no to: write where it is, e.g. to: 10.0.0.5:8080", name)
 	}
 	for _, at := range to {
-		r.list = append(r.list, container(r.file, name, at, words))
+		list = append(list, container(file, name, at, words))
 	}
+	return list, err
 }
 
 // container makes what the rest of the program takes for one.
@@ -149,45 +91,35 @@ func container(file, name string, at netip.AddrPort, words map[string]string) ta
 	}
 }
 
-// addresses reads one or several addresses with ports. Names are not taken: nginx
+// parseAddresses reads one or several addresses with ports. Names are not taken: nginx
 // would look them up once, at its start, and not start where that fails.
-func (r *reader) addresses(n ast.Node) []netip.AddrPort {
-	text, ok := plain(n)
-	if !ok {
-		r.fail(n, "to has neither a plain value nor a list of such")
-		return nil
-	}
-	var all []netip.AddrPort
-	for _, word := range strings.Split(text, ",") {
+func parseAddresses(n ast.Node, text string) (all []netip.AddrPort, err error) {
+	for word := range strings.SplitSeq(text, ",") {
 		at, err := netip.ParseAddrPort(strings.TrimSpace(word))
 		if err != nil || at.Port() == 0 || at.Addr().Zone() != "" || at.Addr().IsUnspecified() {
-			r.fail(n, "%.64q is not an address with a port, such as 10.0.0.5:8080 or [fd00::5]:8080", word)
-			return nil
+			return nil, yamlmap.Errorf(n, "%.64q is not an address with a port, such as 10.0.0.5:8080 or [fd00::5]:8080", word)
 		}
 		all = append(all, netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
 	}
 	if len(all) > maxTo {
-		r.fail(n, "more than %d addresses", maxTo)
-		return nil
+		return nil, yamlmap.Errorf(n, "more than %d addresses", maxTo)
 	}
-	return all
+	return all, nil
 }
 
 // plain returns a plain value, or the plain values of a list with commas between.
 func plain(n ast.Node) (string, bool) {
-	switch n := n.(type) {
-	case *ast.SequenceNode:
-		var words []string
-		for _, v := range n.Values {
-			s, ok := v.(ast.ScalarNode)
-			if !ok {
-				return "", false
-			}
-			words = append(words, s.GetToken().Value)
-		}
-		return strings.Join(words, ","), true
-	case ast.ScalarNode:
-		return n.GetToken().Value, n.Type() != ast.NullType
+	list, ok := n.(*ast.SequenceNode)
+	if !ok {
+		return yamlmap.Plain(n)
 	}
-	return "", false
+	var words []string
+	for _, v := range list.Values {
+		text, ok := yamlmap.Plain(v)
+		if !ok {
+			return "", false
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, ","), true
 }
