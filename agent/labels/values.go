@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -34,37 +35,61 @@ const (
 	maxWait   = 24 * time.Hour
 )
 
-func parseHosts(v string) ([]string, error) {
-	var hosts []string
-	for _, h := range strings.Split(v, ",") {
-		h = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(h), "."))
-		switch {
-		case h == "":
+// List reads the parts of a value between separators, sorted and without duplicates.
+func List[T any](v, separators string, most int, parse func(string) (T, error), compare func(x, y T) int) ([]T, error) {
+	var all []T
+	for part := range strings.FieldsFuncSeq(v, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
+		if part = strings.TrimSpace(part); part == "" {
 			continue
-		case len(hosts) == MaxHosts:
-			return nil, fmt.Errorf("more than %d host names", MaxHosts)
-		case !pattern.Host(h):
-			return nil, errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
 		}
-		hosts = append(hosts, h)
+		one, err := parse(part)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, one); len(all) > most {
+			return nil, fmt.Errorf("more than %d of them", most)
+		}
 	}
-	if len(hosts) == 0 {
-		return nil, errors.New("no host name in it")
+	if len(all) == 0 {
+		return nil, errors.New("nothing in it; leave it out instead")
 	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts), nil
+	slices.SortFunc(all, compare)
+	return slices.CompactFunc(all, func(x, y T) bool { return compare(x, y) == 0 }), nil
+}
+
+func parseHosts(v string) ([]string, error) {
+	return List(v, ",", MaxHosts, func(h string) (string, error) {
+		h = strings.ToLower(strings.TrimSuffix(h, "."))
+		if !pattern.Host(h) {
+			return "", errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
+		}
+		return h, nil
+	}, strings.Compare)
+}
+
+func parseAllow(v string) ([]netip.Prefix, error) {
+	return List(v, ",", maxAllow, func(w string) (netip.Prefix, error) {
+		p, err := netip.ParsePrefix(w)
+		if a, aerr := netip.ParseAddr(w); aerr == nil && a.Zone() == "" {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return p, errors.New("not a list of addresses or CIDR blocks such as 10.0.0.0/8")
+		}
+		return p.Masked(), nil
+	}, netip.Prefix.Compare)
 }
 
 // ParsePath reads a path prefix, and takes a slash at its end off.
 func ParsePath(v string) (string, error) {
 	p := strings.TrimRight(v, "/")
-	if p == "" && strings.HasPrefix(v, "/") {
+	if p == "" && v != "" {
 		return "/", nil
 	}
 	if len(p) > maxPath || !pathForm.MatchString(p) {
 		return "", fmt.Errorf("not a path prefix (a slash, then letters, digits and - _ . ~ @ : + between single slashes, at most %d bytes)", maxPath)
 	}
-	for _, seg := range strings.Split(p, "/") {
+	for seg := range strings.SplitSeq(p, "/") {
 		if seg == "." || seg == ".." {
 			return "", errors.New("a path prefix has no . or .. in it")
 		}
@@ -82,7 +107,7 @@ func parseHealth(v string) (string, error) {
 // ParsePort reads a port number.
 func ParsePort(v string) (uint16, error) {
 	n, err := strconv.ParseUint(v, 10, 16)
-	if err != nil || n == 0 || v[0] == '+' {
+	if err != nil || n == 0 {
 		return 0, errors.New("not a port number from 1 to 65535")
 	}
 	return uint16(n), nil
@@ -97,39 +122,6 @@ func parseListen(v string) (route.Listen, error) {
 		return route.Listen{}, errors.New("not tcp:PORT, udp:PORT or tls:PORT")
 	}
 	return route.Listen{Protocol: p, Port: n}, nil
-}
-
-func parseScheme(v string) (route.Scheme, error) {
-	return OneOf(v, route.HTTP, route.HTTPS, route.GRPC, route.GRPCS, route.FastCGI, route.UWSGI)
-}
-
-func parseBalance(v string) (route.Balance, error) {
-	return OneOf(v, route.RoundRobin, route.LeastConn, route.IPHash)
-}
-
-func parseTLS(v string) (route.TLSMode, error) {
-	return OneOf(v, route.TLSAuto, route.TLSTerminate, route.TLSOff, route.TLSPass)
-}
-
-// ParseChoice reads on or off, or true or false.
-func ParseChoice(v string) (route.Choice, error) {
-	on, err := parseOnOff(v)
-	switch {
-	case err != nil:
-		return route.Unset, err
-	case on:
-		return route.On, nil
-	}
-	return route.Off, nil
-}
-
-// SetCert names the certificate of a route, by the word of that name.
-func SetCert(s *route.Spec, word, v string) error {
-	if !certForm.MatchString(v) {
-		return errors.New("not the base name of a certificate")
-	}
-	s.Cert.Name, s.Cert.Word = v, word
-	return nil
 }
 
 // parseHSTS reads the value of Strict-Transport-Security (RFC 6797); "off" is
@@ -149,26 +141,32 @@ func parseServerName(v string) (string, error) {
 }
 
 func parseBool(v string) (bool, error) {
-	switch v {
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	}
-	return false, errors.New("neither true nor false")
+	_, err := OneOf(v, "true", "false")
+	return v == "true", err
 }
 
 func parseOnOff(v string) (bool, error) {
-	switch v {
-	case "on":
-		return true, nil
-	case "off":
-		return false, nil
+	if _, err := OneOf(v, "on", "off", "true", "false"); err != nil {
+		return false, errors.New("neither on nor off")
 	}
-	if b, err := parseBool(v); err == nil {
-		return b, nil
+	return v == "on" || v == "true", nil
+}
+
+// ParseChoice reads on or off, or true or false.
+func ParseChoice(v string) (route.Choice, error) {
+	on, err := parseOnOff(v)
+	return ChoiceOf(on, err)
+}
+
+// ChoiceOf makes a Choice of what a parser of switches returned.
+func ChoiceOf(on bool, err error) (route.Choice, error) {
+	switch {
+	case err != nil:
+		return route.Unset, err
+	case on:
+		return route.On, nil
 	}
-	return false, errors.New("neither on nor off")
+	return route.Off, nil
 }
 
 func parseWeight(v string) (int, error) {
@@ -179,32 +177,25 @@ func parseWeight(v string) (int, error) {
 	return n, nil
 }
 
-var sizeForm = regexp.MustCompile(`^([0-9]{1,13})([kmg]?)$`)
-
-// parseSize reads a size as nginx writes it: bytes, or with k, m or g for powers
-// of 1024; 0 means no limit (nginx.org, client_max_body_size).
+// parseSize reads a size as nginx writes it; 0 means no limit (nginx.org,
+// client_max_body_size).
 func parseSize(v string) (int64, error) {
-	m := sizeForm.FindStringSubmatch(strings.ToLower(v))
-	if m == nil {
+	n, err := config.ParseSize(v)
+	switch {
+	case err != nil:
 		return 0, errors.New("not a size such as 512k, 10m or 1g")
-	}
-	n, err := strconv.ParseInt(m[1], 10, 64)
-	if err != nil {
-		return 0, errors.New("not a size such as 512k, 10m or 1g")
-	}
-	shift := map[string]uint{"": 0, "k": 10, "m": 20, "g": 30}[m[2]]
-	if n > maxBody>>shift {
+	case n > maxBody:
 		return 0, errors.New("more than 1024g")
 	}
-	return n << shift, nil
+	return n, nil
 }
 
 // parseTimeout reads a duration such as 90s or 5m; a bare number counts seconds.
 func parseTimeout(v string) (time.Duration, error) {
-	d, err := time.ParseDuration(v)
-	if n, nerr := strconv.ParseUint(v, 10, 32); nerr == nil {
-		d, err = time.Duration(n)*time.Second, nil
+	if _, err := strconv.ParseUint(v, 10, 32); err == nil {
+		v += "s"
 	}
+	d, err := time.ParseDuration(v)
 	if err != nil || d < time.Second || d > maxWait {
 		return 0, errors.New("not a time from 1s to 24h such as 90s or 5m")
 	}
@@ -218,40 +209,24 @@ func parseFile(v string) (string, error) {
 	return v, nil
 }
 
-func parseAllow(v string) ([]netip.Prefix, error) {
-	var out []netip.Prefix
-	for _, w := range strings.Split(v, ",") {
-		w = strings.TrimSpace(w)
-		if w == "" {
-			continue
-		}
-		p, err := netip.ParsePrefix(w)
-		if a, aerr := netip.ParseAddr(w); aerr == nil && a.Zone() == "" {
-			p, err = netip.PrefixFrom(a, a.BitLen()), nil
-		}
-		if err != nil {
-			return nil, errors.New("not a list of addresses or CIDR blocks such as 10.0.0.0/8")
-		}
-		if len(out) == maxAllow {
-			return nil, fmt.Errorf("more than %d blocks", maxAllow)
-		}
-		out = append(out, p.Masked())
+// SetCert names the certificate of a route, by the word of that name.
+func SetCert(s *route.Spec, word, v string) error {
+	if !certForm.MatchString(v) {
+		return errors.New("not the base name of a certificate")
 	}
-	if len(out) == 0 {
-		return nil, errors.New("no address in it; leave the label out to let everybody in")
-	}
-	slices.SortFunc(out, func(a, b netip.Prefix) int { return a.Compare(b) })
-	return slices.Compact(out), nil
+	s.Cert.Name, s.Cert.Word = v, word
+	return nil
 }
 
 // OneOf parses a word that must be one of the given ones.
 func OneOf[T ~string](v string, words ...T) (T, error) {
-	var names []string
-	for _, w := range words {
-		if v == string(w) {
-			return w, nil
-		}
-		names = append(names, string(w))
+	if i := slices.Index(words, T(v)); i >= 0 {
+		return words[i], nil
 	}
-	return "", fmt.Errorf("not one of %s", strings.Join(names, ", "))
+	return "", fmt.Errorf("not one of %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(words), " ", ", "), "[]"))
+}
+
+// oneOf makes the parser of a word that must be one of the given ones.
+func oneOf[T ~string](words ...T) func(string) (T, error) {
+	return func(v string) (T, error) { return OneOf(v, words...) }
 }

@@ -2,7 +2,6 @@ package nginxproxy
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -49,13 +48,7 @@ var Variables = []Variable{
 	{Name: "DEFAULT_ROOT", Setting: "nginx.default-root", Here: "the answer to paths that no container of a host serves"},
 	{Name: "HTTP_PORT", Setting: "nginx.http-port", Here: "the port of plain HTTP"},
 	{Name: "HTTPS_PORT", Setting: "nginx.https-port", Here: "the port of HTTPS, which redirects name too"},
-	{
-		Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies",
-		Here: "true believes everybody's X-Forwarded-* headers; not set is false, unlike nginx-proxy's default",
-		values: func(v string) ([]string, error) {
-			return ifTrue(v, "0.0.0.0/0", "::/0")
-		},
-	},
+	{Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies", Here: "true believes everybody's X-Forwarded-* headers; not set is false, unlike nginx-proxy's default", values: ifTrue("0.0.0.0/0", "::/0")},
 	{Name: "ENABLE_IPV6", Setting: "nginx.ipv6", Here: "whether IPv6 is listened on; not set is true where the container has IPv6"},
 	{Name: "ENABLE_HTTP2", Setting: "nginx.http2", Here: "whether HTTP/2 is offered"},
 	{Name: "ENABLE_HTTP3", Setting: "nginx.http3", Here: "whether HTTP/3 is offered, where the nginx can"},
@@ -66,14 +59,8 @@ var Variables = []Variable{
 	{Name: "HSTS", Setting: "routes.hsts", Here: "the header Strict-Transport-Security"},
 	{Name: "SSL_POLICY", Setting: "routes.tls-policy", Here: "protocols and ciphers"},
 	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET and HEAD to HTTPS; not set is 308, unlike nginx-proxy's default"},
-	{
-		Name: "DISABLE_ACCESS_LOGS", Setting: "nginx.access-log", Here: "true logs no requests",
-		values: func(v string) ([]string, error) { return ifTrue(v, "off") },
-	},
-	{
-		Name: "LOG_JSON", Setting: "nginx.log-format", Here: "true logs requests as JSON where LOG_FORMAT is not set",
-		values: func(v string) ([]string, error) { return ifTrue(v, "json") },
-	},
+	{Name: "DISABLE_ACCESS_LOGS", Setting: "nginx.access-log", Here: "true logs no requests", values: ifTrue("off")},
+	{Name: "LOG_JSON", Setting: "nginx.log-format", Here: "true logs requests as JSON where LOG_FORMAT is not set", values: ifTrue("json")},
 	{Name: "LOG_FORMAT", Setting: "nginx.log-format", Here: "the line that is logged for a request"},
 	{Name: "LOG_FORMAT_ESCAPE", Setting: "nginx.log-escape", Here: "how variables in that line are escaped"},
 	{Name: "DOCKER_HOST", Setting: "docker.host", Here: "the Docker Engine, or a proxy in front of it"},
@@ -90,60 +77,35 @@ var Variables = []Variable{
 		},
 	},
 	{Name: "NGINX_CONTAINER_LABEL", Setting: "nginx.container-label", Here: "the label of nginx's container where it has one of its own"},
-	{
-		Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made",
-		Remedy:   "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d",
-		harmless: isFalse,
-	},
-	{
-		Name: "RESOLVERS", Here: "nginx is given addresses only, and resolves no names",
-		Remedy: "where a snippet of yours needs it, put a line resolver into conf.d",
-	},
-	{
-		Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters",
-		Remedy: "for SSL_POLICY=Mozilla-Old put NAME.dhparam.pem beside the certificate NAME.crt",
-	},
+	{Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made", Remedy: "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d", harmless: isFalse},
+	{Name: "RESOLVERS", Here: "nginx is given addresses only, and resolves no names", Remedy: "where a snippet of yours needs it, put a line resolver into conf.d"},
+	{Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters", Remedy: "for SSL_POLICY=Mozilla-Old put NAME.dhparam.pem beside the certificate NAME.crt"},
 	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
-	{
-		Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own",
-		Remedy:   "snippets that name an upstream must use those, which nagaya render shows",
-		harmless: isFalse,
-	},
-	{
-		Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one",
-		Remedy:   "put containers that shall be reached over IPv6 on a network without IPv4",
-		harmless: isFalse,
-	},
-	{
-		Name: "DEBUG_ENDPOINT", Here: "nothing about the proxy is shown to clients",
-		Remedy:   "ask 'nagaya routes' or 'nagaya status --json' inside the container",
-		harmless: isFalse,
-	},
-	{
-		Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS",
-		Remedy: "mount its socket, or put a proxy of the socket on a private network",
-	},
-	{
-		Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket",
-	},
+	{Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own", Remedy: "snippets that name an upstream must use those, which nagaya render shows", harmless: isFalse},
+	{Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one", Remedy: "put containers that shall be reached over IPv6 on a network without IPv4", harmless: isFalse},
+	{Name: "DEBUG_ENDPOINT", Here: "nothing about the proxy is shown to clients", Remedy: "ask 'nagaya routes' or 'nagaya status --json' inside the container", harmless: isFalse},
+	{Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS", Remedy: "mount its socket, or put a proxy of the socket on a private network"},
+	{Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket"},
 }
 
-// ifTrue is the value of a setting where v is true, and none where it is false.
-func ifTrue(v string, is ...string) ([]string, error) {
-	on, err := strconv.ParseBool(v)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%q is neither true nor false", problem.Printable(v, 64))
-	case on:
+// ifTrue reads a switch that stands for these values where it is true, and for none where
+// it is false.
+func ifTrue(is ...string) func(string) ([]string, error) {
+	return func(v string) ([]string, error) {
+		switch off, err := parseNot(v); {
+		case err != nil:
+			return nil, fmt.Errorf("%q is neither true nor false", problem.Printable(v, 64))
+		case off:
+			return nil, nil
+		}
 		return is, nil
 	}
-	return nil, nil
 }
 
-func isTrue(v string) bool { on, err := strconv.ParseBool(v); return err == nil && on }
+func isTrue(v string) bool { off, err := parseNot(v); return err == nil && !off }
 
-func isFalse(v string) bool { on, err := strconv.ParseBool(v); return err == nil && !on }
+func isFalse(v string) bool { off, err := parseNot(v); return err == nil && off }
 
 // Resolve is config.Resolve with nginx-proxy's image and variables as the weakest layer, if
 // the outcome of the others is that they count (setting nginx-proxy).

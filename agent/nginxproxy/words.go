@@ -157,7 +157,7 @@ var words = []labels.Word{
 	labels.NewWord("EXTERNAL_HTTPS_PORT", "public port of HTTPS for these hosts", "1 to 65535", "nginx.https-port",
 		labels.Into(labels.ParsePort, func(s *route.Spec) *uint16 { return &s.Edge.HTTPSPort })),
 	labels.NewWord("HTTPS_METHOD", "as nagaya.tls", "redirect (auto), noredirect (serve plain HTTP too), nohttp (terminate), nohttps (off)", "redirect",
-		setHTTPSMethod),
+		labels.Into(meaning(labels.HTTPSMethods), func(s *route.Spec) *route.TLSMode { return &s.TLS })),
 	labels.NewWord("CERT_NAME", "base name of the certificate to use", "a name in the certificate directory", "the certificate that covers the host, else the one that is named like it, like its parent domain, or default",
 		func(s *route.Spec, v string) error { return labels.SetCert(s, "CERT_NAME", v) }),
 	labels.NewWord("HSTS", "as nagaya.hsts", "off, or the header's value", defaultHSTS,
@@ -167,7 +167,7 @@ var words = []labels.Word{
 	labels.NewWord("SERVER_TOKENS", "whether nginx tells its version", "on, off", "off",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.ServerTokens })),
 	labels.NewWord("NETWORK_ACCESS", "who may come: internal lets in private and loopback addresses only", "external, internal", "external",
-		setNetworkAccess),
+		labels.Into(meaning(map[string][]netip.Prefix{"internal": internalNetworks, "external": nil}), func(s *route.Spec) *[]netip.Prefix { return &s.Edge.Allow })),
 	labels.NewWord("ENABLE_HTTP_ON_MISSING_CERT", "whether plain HTTP serves a host for which no certificate is there", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.HTTPSOnly })),
 	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
@@ -176,13 +176,13 @@ var words = []labels.Word{
 	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to 1024", "disabled",
 		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
 	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
-		setLoadBalance),
+		labels.Into(parseBalance, func(s *route.Spec) *route.Balance { return &s.Balance })),
 	labels.NewWord(labelPrefix+"http2.enable", "as nagaya.http2", "true, false", "as nginx.http2",
 		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
 	labels.NewWord(labelPrefix+"http3.enable", "as nagaya.http3", "true, false", "as nginx.http3",
 		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
 	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET and HEAD to HTTPS", "301, 307, 308", "308",
-		setRedirect),
+		labels.Into(meaning(map[string]int{"301": 301, "307": 307, "308": 308}), func(s *route.Spec) *int { return &s.Edge.RedirectCode })),
 	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.Cert.OwnOnly })),
 	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, where an authority for them (NAME.ca.crt) is beside the host's", "on, optional, off", "on where the authority is there",
@@ -194,22 +194,7 @@ var words = []labels.Word{
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
 func parseVirtualHosts(v string) ([]string, error) {
-	var hosts []string
-	for _, h := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' }) {
-		if len(hosts) == labels.MaxHosts {
-			return nil, fmt.Errorf("more than %d host names", labels.MaxHosts)
-		}
-		host, err := parseVirtualHost(h)
-		if err != nil {
-			return nil, err
-		}
-		hosts = append(hosts, host)
-	}
-	if len(hosts) == 0 {
-		return nil, errors.New("no host name in it")
-	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts), nil
+	return labels.List(v, ", \t", labels.MaxHosts, parseVirtualHost, strings.Compare)
 }
 
 func parseVirtualHost(h string) (string, error) {
@@ -269,13 +254,7 @@ func parseNot(v string) (bool, error) {
 
 func parseEnable(v string) (route.Choice, error) {
 	off, err := parseNot(v)
-	switch {
-	case err != nil:
-		return route.Unset, err
-	case off:
-		return route.Off, nil
-	}
-	return route.On, nil
+	return labels.ChoiceOf(!off, err)
 }
 
 func parsePolicy(v string) (string, error) {
@@ -285,33 +264,12 @@ func parsePolicy(v string) (string, error) {
 	return v, nil
 }
 
-func setHTTPSMethod(s *route.Spec, v string) error {
-	m, ok := labels.HTTPSMethods[v]
-	if !ok {
-		return errors.New("not one of redirect, noredirect, nohttp, nohttps")
-	}
-	s.TLS = m
-	return nil
-}
-
-// internalNetworks is what nginx-proxy lets in for NETWORK_ACCESS=internal: the
+// internalNetworks are what nginx-proxy lets in for NETWORK_ACCESS=internal: the
 // private ranges (RFC 1918), loopback, and their kin of IPv6.
 var internalNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7"),
-}
-
-func setNetworkAccess(s *route.Spec, v string) error {
-	switch v {
-	case "internal":
-		s.Edge.Allow = internalNetworks
-	case "external":
-		s.Edge.Allow = nil
-	default:
-		return errors.New("neither external nor internal")
-	}
-	return nil
 }
 
 func parseKeepalive(v string) (int, error) {
@@ -328,23 +286,27 @@ func parseKeepalive(v string) (int, error) {
 	return int(n), nil
 }
 
-// setLoadBalance reads a directive of nginx, which is nginx-proxy's word. Only
+// parseBalance reads a directive of nginx, which is nginx-proxy's word. Only
 // those that are a Balance are let in.
-func setLoadBalance(s *route.Spec, v string) error {
-	methods := map[string]route.Balance{"least_conn": route.LeastConn, "ip_hash": route.IPHash, "round_robin": route.RoundRobin}
-	m, ok := methods[strings.TrimSpace(strings.TrimSuffix(v, ";"))]
-	if !ok {
-		return errors.New("neither least_conn; nor ip_hash;: other directives of nginx are not taken from containers")
+func parseBalance(v string) (route.Balance, error) {
+	directive := strings.TrimSpace(strings.TrimSuffix(v, ";"))
+	b, err := oneOf(directive, map[string]route.Balance{"least_conn": route.LeastConn, "ip_hash": route.IPHash, "round_robin": route.RoundRobin})
+	if err != nil {
+		return "", errors.New("neither least_conn; nor ip_hash;: other directives of nginx are not taken from containers")
 	}
-	s.Balance = m
-	return nil
+	return b, nil
 }
 
-func setRedirect(s *route.Spec, v string) error {
-	code, err := labels.OneOf(v, "301", "307", "308")
-	if err != nil {
-		return err
+// oneOf is what a word stands for.
+func oneOf[T any](v string, meanings map[string]T) (T, error) {
+	m, ok := meanings[v]
+	if !ok {
+		return m, fmt.Errorf("not one of %s", strings.Join(slices.Sorted(maps.Keys(meanings)), ", "))
 	}
-	s.Edge.RedirectCode, err = strconv.Atoi(code)
-	return err
+	return m, nil
+}
+
+// meaning makes the parser of a word that must be one of the given ones.
+func meaning[T any](meanings map[string]T) func(string) (T, error) {
+	return func(v string) (T, error) { return oneOf(v, meanings) }
 }

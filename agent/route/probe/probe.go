@@ -4,6 +4,7 @@
 package probe
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -46,17 +47,11 @@ const (
 // Run probes what was wanted last and puts what it found whenever that changed,
 // until ctx ends; then it returns nil. No attempt is left running then.
 func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(route.Reach)) error {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Repeat = cmp.Or(o.Repeat, 5*time.Second)
+	o.Slots = cmp.Or(o.Slots, 16)
 	if o.Try == nil {
 		o.Try = Attempt
-	}
-	if o.Repeat <= 0 {
-		o.Repeat = 5 * time.Second
-	}
-	if o.Slots <= 0 {
-		o.Slots = 16
 	}
 	r := &run{Options: o, put: put, targets: map[route.Probe]*target{}, done: make(chan result, o.Slots)}
 	ctx, cancel := context.WithCancel(ctx)

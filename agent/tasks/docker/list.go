@@ -138,11 +138,9 @@ func liveFirst(a, b container.Summary) int {
 
 func tooMany(n int) problem.Problem {
 	return problem.Problem{
-		Code:     "too-many-containers",
-		Severity: problem.Error,
-		Subject:  "docker",
-		Text:     fmt.Sprintf("there are %d containers and only %d are read", n, maxContainers),
-		Hint:     "remove stopped containers (docker container prune)",
+		Code: "too-many-containers", Severity: problem.Error, Subject: "docker",
+		Text: fmt.Sprintf("there are %d containers and only %d are read", n, maxContainers),
+		Hint: "remove stopped containers (docker container prune)",
 	}
 }
 

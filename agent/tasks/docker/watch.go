@@ -4,6 +4,7 @@
 package docker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,26 +77,18 @@ var wantedEvents = []string{
 }
 
 func (o Options) withDefaults() Options {
-	if o.Host == "" {
-		o.Host = client.DefaultDockerHost
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Host = cmp.Or(o.Host, client.DefaultDockerHost)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Resync = cmp.Or(o.Resync, time.Minute)
+	o.Timeout = cmp.Or(o.Timeout, 30*time.Second)
 	if o.Foreign == nil {
 		o.Foreign = func(string) bool { return false }
 	}
-	if o.Resync <= 0 {
-		o.Resync = time.Minute
-	}
-	if o.RetryMax <= 0 {
+	if o.RetryMax == 0 {
 		o.RetryMax = 10 * time.Second
 		if strings.HasPrefix(o.Host, "unix://") {
 			o.RetryMax = 500 * time.Millisecond
 		}
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = 30 * time.Second
 	}
 	return o
 }
@@ -292,28 +285,22 @@ func (w *watch) reportLost(err error) {
 	w.cause = cause
 	w.Log.Warn("docker engine does not answer; keeping the last list", event.Key, event.DockerSilent,
 		"engine", w.Host, "err", cause, "containers", len(w.last.List), "complete", w.last.Complete)
-	w.last.Problems = append(slices.DeleteFunc(slices.Clone(w.last.Problems), isUnreachable), problem.Problem{
-		Code:     codeUnreachable,
-		Severity: problem.Error,
-		Subject:  "docker",
-		Text:     fmt.Sprintf("the Docker Engine at %q cannot be read (%q); routes stay as they were and do not follow changes", w.Host, cause),
-		Hint:     remedy(err),
+	silent := w.last
+	silent.Problems = append(slices.Clone(w.last.Problems), problem.Problem{
+		Code: "docker-unreachable", Severity: problem.Error, Subject: "docker",
+		Text: fmt.Sprintf("the Docker Engine at %q cannot be read (%q); routes stay as they were and do not follow changes", w.Host, cause),
+		Hint: remedy(err),
 	})
-	w.put(w.last)
+	w.put(silent)
 }
 
-const codeUnreachable = "docker-unreachable"
-
-func isUnreachable(p problem.Problem) bool { return p.Code == codeUnreachable }
-
 func remedy(err error) string {
-	switch {
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
+	switch text := err.Error(); {
+	case errors.Is(err, os.ErrPermission), errors.Is(err, syscall.EACCES):
 		return "let the agent's user read the socket: run it as root or add the user to the group docker"
-	case strings.Contains(err.Error(), "minimum supported API version"):
+	case strings.Contains(text, "minimum supported API version"):
 		return "upgrade Docker to 19.03 or newer"
-	}
-	if errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "no such file") {
+	case errors.Is(err, os.ErrNotExist), strings.Contains(text, "no such file"):
 		return "start Docker (systemctl start docker), or name its socket in docker.host; a container needs it mounted: -v /var/run/docker.sock:/var/run/docker.sock:ro"
 	}
 	return "start Docker (systemctl start docker), or name its socket in the configuration"

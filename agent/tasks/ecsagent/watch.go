@@ -4,6 +4,7 @@
 package ecsagent
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -39,27 +40,15 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.URL == "" {
-		o.URL = "http://127.0.0.1:51678"
-	}
-	if o.Every <= 0 {
-		o.Every = 5 * time.Second
-	}
-	if o.RetryMax <= 0 {
-		o.RetryMax = 30 * time.Second
-	}
-	if o.Timeout <= 0 {
-		o.Timeout = 5 * time.Second
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	if o.Client == nil {
-		o.Client = &http.Client{
-			Transport:     &http.Transport{MaxIdleConns: 1, IdleConnTimeout: time.Minute},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
-	}
+	o.URL = cmp.Or(o.URL, "http://127.0.0.1:51678")
+	o.Every = cmp.Or(o.Every, 5*time.Second)
+	o.RetryMax = cmp.Or(o.RetryMax, 30*time.Second)
+	o.Timeout = cmp.Or(o.Timeout, 5*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Client = cmp.Or(o.Client, &http.Client{
+		Transport:     &http.Transport{MaxIdleConns: 1, IdleConnTimeout: time.Minute},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	})
 	return o
 }
 
