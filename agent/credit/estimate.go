@@ -24,12 +24,12 @@ func (e *Estimator) Memory() Memory { return e.m.Clone() }
 // Next takes a reading and says what is known now. Readings that are lost cost nothing;
 // one that is older than the last counts as a clock set back.
 func (e *Estimator) Next(r Reading) Report {
-	e.Hear(r)
+	e.Update(r)
 	return e.Report()
 }
 
-// Hear takes a reading without saying what is known then, which costs far more.
-func (e *Estimator) Hear(r Reading) {
+// Update takes a reading. A report costs far more.
+func (e *Estimator) Update(r Reading) {
 	m := &e.m
 	m.identify(r)
 	m.advance(r)
@@ -62,7 +62,7 @@ func (m *Memory) identify(r Reading) {
 	if another {
 		m.Hours, m.Minutes, m.Bill = nil, nil, Bill{}
 	} else if (resized || restarted) && !m.AnchorAt.IsZero() {
-		m.post(r.At, Account{Charged: m.Bank.Surplus}) // what was owed was charged when it stopped
+		m.addToHour(r.At, Account{Charged: m.Bank.Surplus}) // what was owed was charged when it stopped
 	}
 	if another || resized || restarted {
 		m.AnchorAt, m.Bank, m.Surprise, m.Blind, m.Rate.From = time.Time{}, Bank{}, 0, 0, Measure{}
@@ -116,7 +116,7 @@ func (m *Memory) setMode(r Reading) {
 	}
 	var a Account
 	if m.Bank, a = m.Bank.Switch(mode); a != (Account{}) {
-		m.post(r.At, a)
+		m.addToHour(r.At, a)
 	}
 }
 
@@ -148,18 +148,18 @@ func (m *Memory) advance(r Reading) {
 	if rebooted {
 		m.Blind += minutes * float64(m.Bank.Spec.VCPUs)
 	} else {
-		m.file(from, r.At, u)
+		m.addToMinutes(from, r.At, u)
 	}
 	f := m.factor()
 	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
 	if apart && minutes <= Period.Minutes() {
 		m.Profile.Observe(from, r.At, (u.busy-u.batch)*f)
 	}
-	m.book(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
+	m.spend(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
 }
 
-// book moves the bank and writes the account of the hour.
-func (m *Memory) book(at time.Time, minutes float64, u usage) {
+// spend advances the bank and writes the account of the hour.
+func (m *Memory) spend(at time.Time, minutes float64, u usage) {
 	h := m.hour(at)
 	h.Batch += u.batch
 	h.Services += u.busy - u.batch
@@ -167,12 +167,12 @@ func (m *Memory) book(at time.Time, minutes float64, u usage) {
 		return
 	}
 	if m.AnchorAt.IsZero() {
-		m.post(at, Account{Earned: m.Bank.Spec.Baseline() * minutes, Spent: u.busy})
+		m.addToHour(at, Account{Earned: m.Bank.Spec.Baseline() * minutes, Spent: u.busy})
 		return
 	}
 	var a Account
 	m.Bank, a = m.Bank.Advance(time.Duration(minutes*float64(time.Minute)), u.busy/minutes)
-	m.post(at, a)
+	m.addToHour(at, a)
 	m.Replayed += u.busy
 }
 
@@ -285,7 +285,7 @@ func (m *Memory) replay(from time.Time) {
 			continue
 		}
 		if x.At.After(from) {
-			m.guess(from, x.At)
+			m.advanceUnmeasured(from, x.At)
 			from = x.At
 		}
 		span := end.Sub(from)
@@ -296,11 +296,11 @@ func (m *Memory) replay(from time.Time) {
 		m.Replayed += demand * span.Minutes()
 		from = end
 	}
-	m.guess(from, m.At)
+	m.advanceUnmeasured(from, m.At)
 }
 
-// guess advances through minutes that nobody measured.
-func (m *Memory) guess(from, to time.Time) {
+// advanceUnmeasured advances through minutes that were not measured.
+func (m *Memory) advanceUnmeasured(from, to time.Time) {
 	if !to.After(from) {
 		return
 	}
@@ -309,9 +309,9 @@ func (m *Memory) guess(from, to time.Time) {
 	m.Bank, _ = m.Bank.Advance(to.Sub(from), demand)
 }
 
-// errorBar is how far the position may be from the truth, in credits: half a period's
-// change for the point's vague time stamp, the surprises of late, a part of what was
-// replayed and earned since, and all that nobody measured.
+// errorBar is how far the position may be wrong, in credits: half a period's
+// change for the point's inexact time stamp, the surprises of late, a part of what was
+// replayed and earned since, and all that was not measured.
 func (m *Memory) errorBar(rate float64) float64 {
 	s := m.Bank.Spec
 	age := max(0, m.At.Sub(m.AnchorAt).Minutes())

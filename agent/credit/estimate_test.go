@@ -193,7 +193,7 @@ func TestRestartContinues(t *testing.T) {
 	r := w.run(time.Minute, 0.1, 0)
 	w.check(r, 1)
 	if d := r.Forecast[0].Demand; d.Mean > 0.4 {
-		t.Errorf("the profile learnt from minutes in which batches could not be told apart: %+v", d)
+		t.Errorf("the profile learned from minutes in which batches could not be told apart: %+v", d)
 	}
 }
 

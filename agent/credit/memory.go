@@ -19,7 +19,7 @@ type Memory struct {
 	AnchorAt time.Time `json:"anchor_at,omitzero"`
 	// Surprise is by how many credits new points differed from the estimate lately.
 	Surprise float64 `json:"surprise,omitempty"`
-	// Blind is how far wrong the estimate may be because of minutes that nobody measured since the anchor.
+	// Blind is how far wrong the estimate may be because of minutes that were not measured since the anchor.
 	Blind float64 `json:"blind,omitempty"`
 	// Replayed is the credits spent since the anchor according to the local meter.
 	Replayed float64 `json:"replayed,omitempty"`
@@ -32,7 +32,7 @@ type Memory struct {
 	Minutes []Minute `json:"minutes,omitempty"`
 	// Hours are the last clock hours, oldest first, the running one last.
 	Hours []Hour `json:"hours,omitempty"`
-	// Rate is what was learnt of a type that is in no table.
+	// Rate is what was learned of a type that is in no table.
 	Rate Rate `json:"rate,omitzero"`
 	// Bill is the surplus that this instance was charged.
 	Bill    Bill    `json:"bill,omitzero"`
@@ -79,8 +79,8 @@ func (m Memory) Clone() Memory {
 // usage is guest CPU time of a span, in credits.
 type usage struct{ busy, batch, steal float64 }
 
-// file spreads what was used between two moments over the clock minutes.
-func (m *Memory) file(from, to time.Time, u usage) {
+// addToMinutes spreads what was used between two moments over the clock minutes.
+func (m *Memory) addToMinutes(from, to time.Time, u usage) {
 	if oldest := to.Add(-keptMinutes * time.Minute); from.Before(oldest) {
 		f := float64(keptMinutes*time.Minute) / float64(to.Sub(from))
 		u = usage{u.busy * f, u.batch * f, u.steal * f}
@@ -153,8 +153,8 @@ func (m *Memory) hour(t time.Time) *Hour {
 	return &m.Hours[len(m.Hours)-1]
 }
 
-// post enters what happened in the books of the hour, and what is charged in the bill.
-func (m *Memory) post(at time.Time, a Account) {
+// addToHour adds what happened to the account of the hour, and what is charged to the bill.
+func (m *Memory) addToHour(at time.Time, a Account) {
 	h := m.hour(at)
 	h.Account = h.Add(a)
 	m.Bill = m.Bill.add(at, a.Charged)

@@ -7,7 +7,7 @@ import (
 )
 
 // Profile is what the services are known to need by hour of the day and of the
-// week, in UTC. It forgets exponentially, so that a change of habit is learnt in
+// week, in UTC. It forgets exponentially, so that a change of habit is learned in
 // days. The zero Profile has seen nothing and expects the worst that an instance
 // can bear for ever. It is plain data and may be persisted as JSON.
 type Profile struct {
@@ -22,7 +22,7 @@ type Profile struct {
 	// Recent is the demand of the last half hour or so in vCPUs, as of RecentAt.
 	Recent   float64   `json:"recent,omitempty"`
 	RecentAt time.Time `json:"recent_at,omitzero"`
-	// Lasting is by how many vCPUs the hours of late were above what had been learnt, as of LastingAt: what has lasted
+	// Lasting is by how many vCPUs the hours of late were above what had been learned, as of LastingAt: what has lasted
 	// for hours will not be over in one.
 	Lasting   float64   `json:"lasting,omitempty"`
 	LastingAt time.Time `json:"lasting_at,omitzero"`
@@ -55,7 +55,7 @@ const (
 	halfLifeDay    = 7 * 24 * time.Hour
 	halfLifeWeek   = 28 * 24 * time.Hour
 	halfLifeRecent = 30 * time.Minute
-	// fadeRecent is how fast a demand unlike the learnt one is expected to pass.
+	// fadeRecent is how fast a demand unlike the learned one is expected to pass.
 	fadeRecent = 2 * time.Hour
 	// What has lasted is gathered and fades in these.
 	halfLifeLasting = 6 * time.Hour
@@ -68,7 +68,7 @@ const (
 	enough = 30.0
 )
 
-// Observe tells the profile that the services spent some credits between from and to.
+// Observe adds to the profile that the services spent some credits between from and to.
 // Spans must come in order; one that reaches back is ignored.
 func (p *Profile) Observe(from, to time.Time, credits float64) {
 	minutes := to.Sub(from).Minutes()
@@ -124,7 +124,7 @@ func (p *Profile) observeLasting(mean float64) {
 	if p.LastingAt.IsZero() {
 		keep = fade(time.Hour, halfLifeLasting)
 	}
-	p.Lasting = keep*p.Lasting + (1-keep)*(mean-p.learnt(p.Hour, Spec{}).Mean)
+	p.Lasting = keep*p.Lasting + (1-keep)*(mean-p.learned(p.Hour, Spec{}).Mean)
 	p.LastingAt = end
 }
 
@@ -132,9 +132,9 @@ func (p *Profile) observeLasting(mean float64) {
 // the hours of other days, then on all hours, then on the assumption that
 // the services need half the baseline on average and all of it on a bad day.
 func (p *Profile) At(t time.Time, s Spec) Demand {
-	usual := p.learnt(t, s)
+	usual := p.learned(t, s)
 	d := usual
-	if extra := p.Recent - p.learnt(p.RecentAt, s).Mean; !p.RecentAt.IsZero() && extra > 0 {
+	if extra := p.Recent - p.learned(p.RecentAt, s).Mean; !p.RecentAt.IsZero() && extra > 0 {
 		extra *= fade(t.Sub(p.RecentAt), fadeRecent)
 		d.Mean += extra
 		d.High = math.Max(d.High, d.Mean)
@@ -148,10 +148,10 @@ func (p *Profile) At(t time.Time, s Spec) Demand {
 	return Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}
 }
 
-func (p *Profile) learnt(t time.Time, s Spec) Demand {
+func (p *Profile) learned(t time.Time, s Spec) Demand {
 	t = t.UTC()
-	day := p.Day[t.Hour()].over(p.All.over(Demand{Mean: s.Baseline() / 2, High: s.Baseline()}))
-	return p.Week[weekHour(t)].over(day)
+	day := p.Day[t.Hour()].blend(p.All.blend(Demand{Mean: s.Baseline() / 2, High: s.Baseline()}))
+	return p.Week[weekHour(t)].blend(day)
 }
 
 // clone returns a copy that shares nothing.
@@ -189,8 +189,8 @@ func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
 	s.At = at
 }
 
-// over returns the slot's own answer, drawn towards the wider one while little has been seen.
-func (s *Slot) over(wider Demand) Demand {
+// blend returns the slot's own demand, weighted with the wider one while little has been seen.
+func (s *Slot) blend(wider Demand) Demand {
 	share := s.Weight / (s.Weight + trust)
 	if share == 0 {
 		return wider

@@ -176,5 +176,5 @@ func Headroom(b Bank, from time.Time, points []Point, floor, cores float64, load
 	return low
 }
 
-// exact is how near to the truth a headroom is, in credits.
+// exact is how exact a headroom is, in credits.
 const exact = 0.001

@@ -64,7 +64,7 @@ func TestProfileLearnsHours(t *testing.T) {
 	}
 	blob, err := json.Marshal(p)
 	if err != nil || len(blob) > 40_000 {
-		t.Errorf("a learnt profile is %d bytes of JSON (%v)", len(blob), err)
+		t.Errorf("a learned profile is %d bytes of JSON (%v)", len(blob), err)
 	}
 	var again Profile
 	if err := json.Unmarshal(blob, &again); err != nil {

@@ -20,7 +20,7 @@ const (
 	mostSamples = 48
 	// enoughSamples are two hours.
 	enoughSamples = 4
-	// unmoved is a change of the balance that tells nothing: at the cap what is earned is thrown away, and an empty
+	// unmoved is a change of the balance that says nothing: at the cap what is earned is thrown away, and an empty
 	// balance hovers.
 	unmoved = 0.05
 )
@@ -61,7 +61,7 @@ func (r *Rate) learn(c Cloud) {
 	}
 }
 
-// spec is the type as it was learnt: the median of the samples, and a day's earnings as the most that is held, as all types have
+// spec is the type as it was learned: the median of the samples, and a day's earnings as the most that is held, as all types have
 // it. False means that there are too few samples yet.
 func (r Rate) spec(name string, vcpus int) (Spec, bool) {
 	n := len(r.Samples)

@@ -9,7 +9,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// A type that no table has is learnt from what CloudWatch shows of it, and its balance is known from then on.
+// A type that no table has is learned from what CloudWatch shows of it, and its balance is known from then on.
 func TestAnUnknownTypeIsLearnt(t *testing.T) {
 	truth := Bank{Spec: Spec{Type: "t9.odd", VCPUs: 2, EarnPerHour: 18, Max: 432}, Mode: Standard, Balance: 50}
 	now := time.Date(2026, 3, 2, 0, 2, 0, 0, time.UTC) // CloudWatch's stamps of balance and usage are not in step

@@ -58,7 +58,7 @@ type Report struct {
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Spent tells the services' part from the batches'.
+// Spent is the services' and the batches' part of what was spent.
 type Spent struct {
 	Services float64 `json:"services"`
 	Batch    float64 `json:"batch"`

@@ -18,7 +18,7 @@ type Spec struct {
 	// EarnPerHour is the number of credits earned in an hour while running.
 	EarnPerHour float64 `json:"earn_per_hour"`
 	// Max is the highest balance of earned credits: what 24 hours earn. It is also the most
-	// surplus that an unlimited instance may run up before it is charged.
+	// surplus that an unlimited instance may owe before it is charged.
 	Max float64 `json:"max"`
 	// LaunchCredits is what a T2 in standard mode gets at launch, outside Max; 0 for the other families.
 	LaunchCredits float64 `json:"launch_credits,omitempty"`

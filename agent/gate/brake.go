@@ -9,7 +9,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
-// Slow is what becomes of batches that run when the forecast turns: when even without them the services may need what
+// Slow says how batches that run are held back when the forecast turns: when even without them the services may need what
 // must stay.
 type Slow string
 
@@ -21,7 +21,7 @@ const (
 )
 
 // Brake is how running batches are held back. Jobs that were admitted at their latest start although
-// they did not fit are spared: their owners chose that.
+// they did not fit are not held back: their owners chose that.
 type Brake struct {
 	// Way is SlowOff while batches run freely.
 	Way Slow `json:"way"`
@@ -37,7 +37,7 @@ const (
 	leastQuota = 0.02
 	// quotaStep is the share by which a quota must change to be set anew.
 	quotaStep = 0.2
-	// idleBatch is the use in vCPUs below which no batch runs that nobody announced.
+	// idleBatch is the use in vCPUs of batch containers below which none counts as running.
 	idleBatch = 0.01
 )
 

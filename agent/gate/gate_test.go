@@ -435,7 +435,7 @@ func TestLifeOfAJob(t *testing.T) {
 	if got := s.History["job-a"].Costs; !cmp.Equal(got, []float64{125}) {
 		t.Errorf("history: %v", got)
 	}
-	// Another run under the same id is not mistaken for the one that is done, and its need is learnt.
+	// Another run under the same id is not mistaken for the one that is done, and its need is learned.
 	again := ask("a", 100, noon)
 	step(100*time.Second, again)
 	if e, _ := d.Job("a"); e.Phase != Admitted || e.Expected != 125 || e.Spent != 0 {

@@ -22,7 +22,7 @@ type Job struct {
 	Cores float64 `json:"cores,omitempty"`
 	// Deadline is when it should have ended; zero means whenever.
 	Deadline time.Time `json:"deadline,omitzero"`
-	// Late says what becomes of it when it must start now to meet its deadline and does not fit.
+	// Late says what happens when it must start now to meet its deadline and does not fit.
 	Late Late `json:"late,omitempty"`
 }
 
@@ -47,7 +47,7 @@ const (
 	Done     Phase = "done"
 )
 
-// Asked is what a job's client last said. It is repeated at least every half minute; saying the same twice changes nothing.
+// Asked is what a job's client last said. It is repeated at least every half minute; the same twice changes nothing.
 type Asked struct {
 	Job
 	// State is Waiting, Running or Done.
@@ -57,7 +57,7 @@ type Asked struct {
 	Quota float64 `json:"quota,omitempty"`
 	// Spent is the credits spent so far.
 	Spent float64 `json:"spent,omitempty"`
-	// At is when it was said, by the clock of whoever received it.
+	// At is when it was received.
 	At time.Time `json:"at"`
 }
 
@@ -152,7 +152,7 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 // latestStarts says of every waiting job when it must start to meet its deadline, if those behind it
 // are to meet theirs: from the last deadline to the first each job is set before the
 // one that follows it. It leaves a quarter more than the time that a job takes on the
-// processors that the services usually leave, and five minutes more at least: whoever starts the job learns a
+// processors that the services usually leave, and five minutes more at least: the client that starts the job learns a
 // little later that it may. Services may use all processors now and none then, so a job of few
 // cores has only their share of them, too. A need that is only declared counts twice.
 func (s *State) latestStarts(c credit.Report) {

@@ -19,7 +19,7 @@ const (
 	lastDayShare = 0.5
 )
 
-// pays says whether a job that cannot wait longer is worth what it may take from the services, and why.
+// pays says whether a job at its latest start may take from the services what it is expected to, and why.
 //
 // Beside what the services need it costs nothing that their bank runs low, as long as it does not run
 // dry: so the reserve is not looked at, but the next two days are played through, once with the job

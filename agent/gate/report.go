@@ -15,13 +15,13 @@ type Published struct {
 	Problems []problem.Problem `json:"problems,omitempty"`
 }
 
-// Outlet is one place where the decision is told.
+// Outlet is one place where the decision is published.
 type Outlet struct {
 	// Name is "file", "ecs-attribute" or "batch".
 	Name string `json:"name"`
 	// Target is the file, container instance or compute environment.
 	Target string `json:"target"`
-	// Known is false until the outlet was told something; Open and At are what was told last, and when.
+	// Known is false until something was published there; Open and At are what was published last, and when.
 	Known bool      `json:"known"`
 	Open  bool      `json:"open"`
 	At    time.Time `json:"at,omitzero"`

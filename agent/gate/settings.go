@@ -1,7 +1,7 @@
 // Package gate decides whether a batch may start now, so that saved credits
 // are used and the services are never throttled or a surplus charged. It keeps the queue of waiting jobs
 // and the ledger of what was promised to them. It holds values and functions on
-// them; package publish below it tells the decision to the outside.
+// them; the packages below it run it, publish its decision and hold back batches.
 package gate
 
 import (
@@ -30,7 +30,7 @@ type Settings struct {
 	// counts as unknown, 30 min by default.
 	StaleAfter time.Duration `json:"stale_after"`
 	// SurplusLimit is the surplus credits that an unlimited instance may be charged and owe in a SurplusPeriod,
-	// and SurplusDollars what they may cost in US dollars at SurplusPrice a vCPU-hour. 0 is not said: if both are said
+	// and SurplusDollars what they may cost in US dollars at SurplusPrice a vCPU-hour. 0 is not set: if both are set
 	// the lesser holds, and if neither is, which is the default, nothing may be charged. It lowers the floor that Reserve sets.
 	SurplusLimit   float64 `json:"surplus_limit"`
 	SurplusDollars float64 `json:"surplus_dollars,omitempty"`
@@ -43,7 +43,7 @@ type Settings struct {
 	// Busy is the services' share of all processors, 0 to 1, from which on the gate of an instance
 	// without credits stays closed, 0.5 by default. It closes a fifth above it.
 	Busy float64 `json:"busy"`
-	// Slow is what becomes of batches that run when the forecast turns; SlowOff by default.
+	// Slow says how batches that run are held back when the forecast turns; SlowOff by default.
 	Slow Slow `json:"slow,omitempty"`
 	// Windows are when batches may start; none is always.
 	Windows Windows `json:"windows,omitempty"`

@@ -28,7 +28,7 @@ type Surplus struct {
 	PriceAssumed bool    `json:"price_assumed"`
 }
 
-// surplus says what is allowed at the moment. What the services have run up alone counts too: it is on the same bill.
+// surplus says what is allowed at the moment. The surplus of the services alone counts too: it is on the same bill.
 func (s Settings) surplus(c credit.Report) Surplus {
 	p := Surplus{Period: s.SurplusPeriod, Limit: s.SurplusLimit, Charged: c.Bill.OfMonth, Price: s.SurplusPrice, PriceAssumed: s.priceAssumed}
 	if p.Period == Daily {

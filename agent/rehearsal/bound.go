@@ -102,7 +102,7 @@ func (f *flow) send(source, sink int) float64 {
 }
 
 // bound solves it. idle is the world without jobs.
-func bound(o Options, runs []Run, idle *world) lowerBound {
+func bound(o Options, runs []Run, idle *instance) lowerBound {
 	tick := idle.tick
 	ticks := len(idle.givenServices)
 	per := (ticks + maxNodes - 1) / maxNodes
@@ -222,7 +222,7 @@ func (b lowerBound) score() float64 {
 }
 
 // result shows the bound in the form of the policies' results.
-func (b lowerBound) result(o Options, runs []Run, idle *world) Result {
+func (b lowerBound) result(o Options, runs []Run, idle *instance) Result {
 	r := Result{Policy: Clairvoyant, Services: idle.services, Throttled: 60 * idle.throttled, Score: b.score(), Missed: b.score()}
 	bank := credit.Open(o.Spec, o.Mode)
 	bank.Balance = o.Balance

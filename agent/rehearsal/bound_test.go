@@ -88,7 +88,7 @@ func (s small) solved() float64 {
 	spec := credit.Spec{Type: "t9.small", VCPUs: 1, EarnPerHour: 20 * float64(s.earn), Max: float64(s.most)}
 	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 	o := Options{Spec: spec, Trace: Trace{Start: start}, Length: smallPiece * time.Duration(len(s.wanted)), Balance: float64(s.opening)}
-	idle := &world{tick: smallPiece}
+	idle := &instance{tick: smallPiece}
 	bank := s.opening
 	for _, w := range s.wanted {
 		got := min(w, bank+s.earn)

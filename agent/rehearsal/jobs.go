@@ -17,7 +17,7 @@ import (
 // Job is a batch that comes again and again.
 type Job struct {
 	Name string
-	// Starts says when it would start if nobody held it back.
+	// Starts says when it would start if nothing held it back.
 	Starts func(from, to time.Time) []time.Time
 	// Need is the credits that a run truly takes, Estimate what it declares; 0 is nothing.
 	Need     float64

@@ -109,7 +109,7 @@ func BenchmarkYear(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		w := newWorld(o, append([]Run(nil), runs...))
+		w := newInstance(o, append([]Run(nil), runs...))
 		w.play(starter(Gate, o))
 		if w.jobs < 0.9*25*float64(len(runs)) {
 			b.Fatal("hardly a job ran")
@@ -124,8 +124,8 @@ func BenchmarkHour(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	w := newWorld(o, nil)
-	k := &keeper{o: o, estimator: credit.Resume(credit.Memory{})}
+	w := newInstance(o, nil)
+	k := &gatePolicy{o: o, estimator: credit.Resume(credit.Memory{})}
 	for range 2 * 288 {
 		k.step(w)
 		w.work(0.1)

@@ -12,36 +12,36 @@ import (
 )
 
 // starter returns what a policy does at every step.
-func starter(p Policy, o Options) func(*world) {
+func starter(p Policy, o Options) func(*instance) {
 	switch p {
 	case Cron:
-		return atOnce
+		return startAtOnce
 	case Threshold:
-		return func(w *world) { aboveThreshold(w, o.Threshold*o.Spec.Max) }
+		return func(w *instance) { startAboveThreshold(w, o.Threshold*o.Spec.Max) }
 	default:
-		return (&keeper{o: o, estimator: credit.Resume(credit.Memory{})}).step
+		return (&gatePolicy{o: o, estimator: credit.Resume(credit.Memory{})}).step
 	}
 }
 
-// atOnce is cron.
-func atOnce(w *world) {
-	w.bury()
-	for _, i := range w.alive {
+// startAtOnce is the policy cron.
+func startAtOnce(w *instance) {
+	w.dropEnded()
+	for _, i := range w.due {
 		if r := &w.runs[i]; r.State == gate.Waiting {
-			w.let(r, gate.Running, Decision{Reason: "its time has come", Balance: w.bank.Position()})
+			w.setState(r, gate.Running, Decision{Reason: "its time has come", Balance: w.bank.Position()})
 		}
 	}
 }
 
-// aboveThreshold is what a script does that looks at CloudWatch.
-func aboveThreshold(w *world, mark float64) {
-	w.bury()
-	if len(w.alive) == 0 {
+// startAboveThreshold is what a script does that looks at CloudWatch.
+func startAboveThreshold(w *instance, mark float64) {
+	w.dropEnded()
+	if len(w.due) == 0 {
 		return
 	}
 	c := w.reading().Cloud.Balance
-	first := w.alive[0]
-	for _, i := range w.alive {
+	first := w.due[0]
+	for _, i := range w.due {
 		switch r := &w.runs[i]; {
 		case r.State == gate.Running:
 			return
@@ -50,15 +50,15 @@ func aboveThreshold(w *world, mark float64) {
 		}
 	}
 	if c.Known && c.Value >= mark {
-		w.let(&w.runs[first], gate.Running, Decision{Reason: fmt.Sprintf("CloudWatch's balance of %.1f is at least %.1f", c.Value, mark), Balance: c.Value})
+		w.setState(&w.runs[first], gate.Running, Decision{Reason: fmt.Sprintf("CloudWatch's balance of %.1f is at least %.1f", c.Value, mark), Balance: c.Value})
 	}
 }
 
 // never comes after every deadline.
 var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// let changes a run and writes the decision down.
-func (w *world) let(r *Run, to gate.Phase, d Decision) {
+// setState changes a run and records the decision.
+func (w *instance) setState(r *Run, to gate.Phase, d Decision) {
 	r.State = to
 	if to == gate.Running {
 		r.Started = w.now
@@ -67,32 +67,32 @@ func (w *world) let(r *Run, to gate.Phase, d Decision) {
 	w.decisions = append(w.decisions, d)
 }
 
-// keeper is the program's own gate: the estimator hears every reading, and the
-// gate decides while somebody asks, as it does in the agent.
-type keeper struct {
+// gatePolicy is the program's own gate: the estimator gets every reading, and the
+// gate decides while jobs ask, as it does in the agent.
+type gatePolicy struct {
 	o         Options
 	estimator *credit.Estimator
 	state     gate.State
 	decided   time.Time
 }
 
-// restEvery is how often the gate decides while nobody waits or runs.
+// restEvery is how often the gate decides while no job waits or runs.
 const restEvery = time.Hour
 
-func (k *keeper) step(w *world) {
-	k.estimator.Hear(w.reading())
+func (k *gatePolicy) step(w *instance) {
+	k.estimator.Update(w.reading())
 	if estimate, known := k.estimator.Position(); known {
 		w.worst = math.Max(w.worst, math.Abs(estimate-w.bank.Position()))
 	}
-	if len(w.alive) == 0 && w.now.Sub(k.decided) < restEvery {
+	if len(w.due) == 0 && w.now.Sub(k.decided) < restEvery {
 		return
 	}
 	k.decided = w.now
 	in := gate.Input{Now: w.now, Credits: k.estimator.Report(), Settings: k.o.Settings}
-	for _, i := range w.alive {
+	for _, i := range w.due {
 		in.Asked = append(in.Asked, w.runs[i].asks(w.now))
 	}
-	w.bury()
+	w.dropEnded()
 	wasOpen := k.state.Open
 	var d gate.Decision
 	k.state, d = gate.Next(k.state, in)
@@ -102,7 +102,7 @@ func (k *keeper) step(w *world) {
 		now.What, now.Reason = gate.Word(d.Open), d.Reason
 		w.decisions = append(w.decisions, now)
 	}
-	for _, i := range w.alive {
+	for _, i := range w.due {
 		r := &w.runs[i]
 		at := slices.IndexFunc(d.Jobs, func(e gate.Entry) bool { return e.ID == r.ID })
 		if at < 0 || r.State != gate.Waiting {
@@ -112,9 +112,9 @@ func (k *keeper) step(w *world) {
 		now.Reason = d.Jobs[at].Reason
 		switch d.Jobs[at].Phase {
 		case gate.Admitted:
-			w.let(r, gate.Running, now)
+			w.setState(r, gate.Running, now)
 		case gate.Refused:
-			w.let(r, gate.Refused, now)
+			w.setState(r, gate.Refused, now)
 		}
 	}
 }

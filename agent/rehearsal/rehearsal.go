@@ -85,7 +85,7 @@ type Result struct {
 	// Missed is the credits of runs that had not ended at their deadline.
 	Missed float64 `json:"missed"`
 	// Score is three times the credits that the jobs took from the services or had billed, and Missed. Less is better.
-	// In standard mode nothing is billed, and in unlimited mode nobody throttled: so it is one measure for both.
+	// In standard mode nothing is billed, and in unlimited mode nothing throttled: so it is one measure for both.
 	Score float64 `json:"score"`
 	// Regret is how much more the score is than the bound, as a share of all jobs' credits.
 	Regret    float64    `json:"regret"`
@@ -127,7 +127,7 @@ type Decision struct {
 	Promised float64 `json:"promised,omitempty"`
 }
 
-// Step is the truth at the end of a step.
+// Step is the real state at the end of a step.
 type Step struct {
 	At      time.Time `json:"at"`
 	Balance float64   `json:"balance"` // below 0 it is surplus
@@ -235,13 +235,13 @@ type Report struct {
 }
 
 // withoutJobs plays the services alone. It returns the options with their defaults, too.
-func withoutJobs(o Options) (*world, Options, error) {
+func withoutJobs(o Options) (*instance, Options, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, o, err
 	}
-	idle := newWorld(o, nil)
-	idle.play(func(*world) {})
+	idle := newInstance(o, nil)
+	idle.play(func(*instance) {})
 	return idle, o, nil
 }
 
@@ -268,7 +268,7 @@ func Play(o Options, policies ...Policy) (Report, error) {
 		if p == Clairvoyant {
 			res = least.result(o, runs, idle)
 		} else {
-			w := newWorld(o, slices.Clone(runs))
+			w := newInstance(o, slices.Clone(runs))
 			w.play(starter(p, o))
 			res = w.result(p, idle)
 		}

@@ -100,7 +100,7 @@ func TestWhateverThePolicy(t *testing.T) {
 
 func TestWhatIsCounted(t *testing.T) {
 	s := spec(t, "t3.micro") // 2 vCPUs, 12 an hour, cap 288
-	o := Options{Spec: s, Trace: steady(5, 2), Jobs: []Job{every(t, "0 0 * * *", Job{Name: "hungry", Need: 200, Cores: 2}, 6*time.Hour)}}
+	o := Options{Spec: s, Trace: steady(5, 2), Jobs: []Job{every(t, "0 0 * * *", Job{Name: "unfilled", Need: 200, Cores: 2}, 6*time.Hour)}}
 	rep, err := Play(o, Cron)
 	if err != nil {
 		t.Fatal(err)

@@ -185,7 +185,7 @@ func (c *consolidation) shared(set uint, spec credit.Spec, sample []int) (o Opti
 }
 
 // fits says whether a set of tenants can share a type on the days of a sample.
-func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *world, ok bool) {
+func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *instance, ok bool) {
 	o, cut := c.shared(set, spec, sample)
 	idle, o, err := withoutJobs(o)
 	if err != nil {
@@ -313,7 +313,7 @@ func (a Answer) Text() string {
 	}
 	t.Flush()
 	fmt.Fprintf(&w, "\nbefore $%.2f a month, after $%.2f; judged by %d days, resampled\n", a.Before, a.After, a.Days)
-	w.WriteString("jobs are in time by a bound that knows the future; the gate may need a little more: nagaya simulate tells\n")
+	w.WriteString("jobs are in time by a bound that knows the future; the gate may need a little more: nagaya simulate shows how much\n")
 	if len(a.Unsure) > 0 {
 		fmt.Fprintf(&w, "not sure on any of the types, so left as they are: %s\n", strings.Join(a.Unsure, ", "))
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 )
 
-// world is the truth: an instance with services and jobs, and what can be seen of it.
-type world struct {
+// instance is an instance with services and jobs, and what can be seen of it from outside.
+type instance struct {
 	o     Options
 	tick  time.Duration
 	start time.Time
@@ -17,7 +17,7 @@ type world struct {
 	bank  credit.Bank
 	runs  []Run
 	next  int   // the first run that is not due yet
-	alive []int // runs that are due, until the policy has seen their end
+	due   []int // runs that are due, until the policy has seen their end
 
 	account                     credit.Account
 	services, jobs, throttled   float64
@@ -34,10 +34,10 @@ type world struct {
 	givenServices               []float64 // per tick, for the bound
 }
 
-func newWorld(o Options, runs []Run) *world {
+func newInstance(o Options, runs []Run) *instance {
 	b := credit.Open(o.Spec, o.Mode)
 	b.Balance = o.Balance
-	w := &world{
+	w := &instance{
 		o: o, tick: o.tick(), start: o.Trace.Start, now: o.Trace.Start, bank: b, runs: runs,
 		cpu: credit.CPU{Known: true, Boot: "boot", Meter: "meter", Online: o.Spec.VCPUs},
 	}
@@ -46,11 +46,11 @@ func newWorld(o Options, runs []Run) *world {
 }
 
 // play runs to the end. At every step start may start or refuse runs that are due.
-func (w *world) play(start func(*world)) {
+func (w *instance) play(start func(*instance)) {
 	end := w.start.Add(w.o.Length)
 	for w.now.Before(end) {
 		for w.next < len(w.runs) && !w.runs[w.next].Due.After(w.now) {
-			w.alive = append(w.alive, w.next)
+			w.due = append(w.due, w.next)
 			w.next++
 		}
 		start(w)
@@ -61,7 +61,7 @@ func (w *world) play(start func(*world)) {
 }
 
 // work lets a step pass in which the services want so many vCPUs.
-func (w *world) work(wanted float64) {
+func (w *instance) work(wanted float64) {
 	w.stepServices, w.stepJobs = 0, 0
 	left := w.tick
 	for left > 0 {
@@ -94,7 +94,7 @@ func (w *world) work(wanted float64) {
 
 // share divides the processors: the services first, then the jobs in equal parts up to
 // their cores. An empty bank gives no more than the baseline.
-func (w *world) share(wanted float64) (services, jobs float64) {
+func (w *instance) share(wanted float64) (services, jobs float64) {
 	services = wanted
 	jobs = w.pour(float64(w.o.Spec.VCPUs) - wanted)
 	base := w.o.Spec.Baseline()
@@ -106,20 +106,20 @@ func (w *world) share(wanted float64) (services, jobs float64) {
 }
 
 // pour gives the running jobs their parts of what is free.
-func (w *world) pour(free float64) (given float64) {
+func (w *instance) pour(free float64) (given float64) {
 	w.rates = w.rates[:0]
-	hungry := 0
-	for _, i := range w.alive {
+	unfilled := 0
+	for _, i := range w.due {
 		w.rates = append(w.rates, 0)
 		if w.runs[i].State == gate.Running {
-			hungry++
+			unfilled++
 		}
 	}
 	free = max(free, 0)
-	for hungry > 0 && free > 1e-12 {
-		part, before := free/float64(hungry), hungry
-		hungry = 0
-		for k, i := range w.alive {
+	for unfilled > 0 && free > 1e-12 {
+		part, before := free/float64(unfilled), unfilled
+		unfilled = 0
+		for k, i := range w.due {
 			r := &w.runs[i]
 			if r.State != gate.Running || w.rates[k] >= r.Cores {
 				continue
@@ -129,10 +129,10 @@ func (w *world) pour(free float64) (given float64) {
 			given += add
 			free -= add
 			if w.rates[k] < r.Cores {
-				hungry++
+				unfilled++
 			}
 		}
-		if hungry == before {
+		if unfilled == before {
 			break // each took its whole part
 		}
 	}
@@ -140,9 +140,9 @@ func (w *world) pour(free float64) (given float64) {
 }
 
 // steady is how long the present rates last: until a job ends or the bank is empty.
-func (w *world) steady(demand float64) time.Duration {
+func (w *instance) steady(demand float64) time.Duration {
 	minutes := math.Inf(1)
-	for k, i := range w.alive {
+	for k, i := range w.due {
 		if rate := w.rates[k]; rate > 0 {
 			minutes = min(minutes, (w.runs[i].Need-w.runs[i].Spent)/rate)
 		}
@@ -162,8 +162,8 @@ func (w *world) steady(demand float64) time.Duration {
 }
 
 // spend books what the jobs did, and ends those that are done.
-func (w *world) spend(minutes float64) {
-	for k, i := range w.alive {
+func (w *instance) spend(minutes float64) {
+	for k, i := range w.due {
 		r := &w.runs[i]
 		if r.State != gate.Running {
 			continue
@@ -176,19 +176,19 @@ func (w *world) spend(minutes float64) {
 	}
 }
 
-// bury forgets the runs whose end the policy has seen.
-func (w *world) bury() {
-	kept := w.alive[:0]
-	for _, i := range w.alive {
+// dropEnded drops the runs whose end the policy has seen.
+func (w *instance) dropEnded() {
+	kept := w.due[:0]
+	for _, i := range w.due {
 		if s := w.runs[i].State; s != gate.Done && s != gate.Refused {
 			kept = append(kept, i)
 		}
 	}
-	w.alive = kept
+	w.due = kept
 }
 
 // point is CloudWatch's doing: a point of each metric every five minutes.
-func (w *world) point() {
+func (w *instance) point() {
 	n := int(w.now.Sub(w.start) / credit.Period)
 	from := w.lastPoint
 	w.lastPoint = w.now
@@ -208,7 +208,7 @@ func (w *world) point() {
 const usageKept = 12
 
 // reading is what the meter would read now.
-func (w *world) reading() credit.Reading {
+func (w *instance) reading() credit.Reading {
 	r := credit.Reading{
 		At: w.now, InstanceID: "i-rehearsal", Type: w.o.Spec.Type, StartedAt: w.start,
 		Mode: w.o.Mode, ModeKnown: true, CPU: w.cpu,
@@ -231,7 +231,7 @@ func (w *world) reading() credit.Reading {
 }
 
 // result draws the sums. idle is the same world without jobs, nil for that one itself.
-func (w *world) result(p Policy, idle *world) Result {
+func (w *instance) result(p Policy, idle *instance) Result {
 	r := Result{
 		Policy: p, Account: w.account, Services: w.services, Jobs: w.jobs, Throttled: 60 * w.throttled,
 		ChargedDollars: w.o.Settings.For(w.o.Spec).Dollars(w.account.Charged), Runs: w.runs, Decisions: w.decisions, Steps: w.steps, WorstError: w.worst,

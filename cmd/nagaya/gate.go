@@ -64,7 +64,7 @@ type jobFlags struct {
 }
 
 func (f *jobFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.name, "name", "", "name of the job, by which its cost is learnt (required for wait; run takes the command's)")
+	cmd.Flags().StringVar(&f.name, "name", "", "name of the job, by which its cost is learned (required for wait; run takes the command's)")
 	cmd.Flags().Float64Var(&f.need, "need", 0, "CPU credits (minutes of one vCPU) that it will take; 0 lets the agent learn it")
 	cmd.Flags().Float64Var(&f.cores, "cores", 0, "most vCPUs that it uses at once; 0 is all")
 	cmd.Flags().StringVar(&f.deadline, "deadline", "", "when it must have ended: RFC 3339, or HH:MM today or tomorrow, local time")

@@ -44,7 +44,7 @@ const (
 	reportTimeout = 5 * time.Second
 )
 
-// jobClient speaks to the gate for one job.
+// jobClient is the client of the gate for one job.
 type jobClient struct {
 	client *socket.Client
 	job    gate.Job
@@ -143,7 +143,7 @@ func (c *cli) gateRunVerb() *cobra.Command {
 	var f jobFlags
 	cmd := &cobra.Command{
 		Use: "run [flags] -- COMMAND [ARG...]", Short: "Run a command once it may start, and account what it costs",
-		Long: `Run waits at the gate, runs the command, passes signals on to it, and tells the
+		Long: `Run waits until the job may start, runs the command, passes signals on to it, and reports to the
 agent what it cost. The command's exit code is its own; 125 means that it was not
 started, 126 and 127 that it could not be, 128 plus N that signal N ended it. The
 command goes on if the agent is restarted meanwhile.`,

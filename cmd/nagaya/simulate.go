@@ -29,15 +29,15 @@ func (c *cli) simulateVerb() *cobra.Command {
 	var f simulateFlags
 	cmd := &cobra.Command{
 		Use: "simulate", Short: "Show what the gate would have done with recorded load and assumed jobs", Args: noArgs,
-		Long: `Simulate lets the services' recorded load and a list of jobs pass through the program's
-own estimator, forecast and gate on a virtual clock, and prints what would have come of
-it, beside cron, a threshold, and a bound that knows the future. The gate is set
-up as the configuration says (gate.*). It needs neither the agent nor AWS.
+		Long: `Simulate passes the services' recorded load and a list of jobs through the program's
+own estimator, forecast and gate on a virtual clock, and prints the result
+beside cron, a threshold, and a bound that knows the future. The gate is configured
+as for the agent (gate.*). It needs neither the agent nor AWS.
 
 The trace is the CPU use in per cent, at any regular step: CSV with a time and a value in
 each line, the CSV that CloudWatch's console exports, or what
 'aws cloudwatch get-metric-statistics --metric-name CPUUtilization --statistics Average'
-prints. docs/batches.md tells how the file of jobs is written.`,
+prints. docs/batches.md describes the file of jobs.`,
 		Example: "  nagaya simulate --type t3.micro --trace cpu.csv --jobs jobs.yaml --policy all",
 		RunE: func(*cobra.Command, []string) error {
 			o, policies, err := c.rehearse(f)

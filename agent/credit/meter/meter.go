@@ -17,9 +17,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Options says where to read and whom to ask. The zero value reads this machine and asks nobody.
+// Options says where to read and which services of AWS to ask. The zero value reads this machine and asks none.
 type Options struct {
-	// Log is told about changes; nil discards.
+	// Log gets a line for each change; nil discards.
 	Log *slog.Logger
 	// Proc and Cgroup are where the kernel's trees are mounted; "/proc" and "/sys/fs/cgroup" by default.
 	Proc   string

@@ -52,7 +52,7 @@ func (p *procStat) read() (credit.CPU, error) {
 	p.sum.busy += forward(p.last.busy, now.busy)
 	p.sum.steal += forward(p.last.steal, now.steal)
 	p.last = now
-	// Where the kernel does not name the boot, only counters that go backwards tell of another one.
+	// Where the kernel does not name the boot, only counters that go backwards show another one.
 	boot, _ := readStart(filepath.Join(p.dir, "sys/kernel/random/boot_id"))
 	return credit.CPU{
 		Known: true, Boot: strings.TrimSpace(boot), Online: now.online,

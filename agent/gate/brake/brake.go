@@ -23,7 +23,7 @@ import (
 
 // Options says which containers to hold back. The zero value holds back none.
 type Options struct {
-	// Log is told of each container that is held back or set free; nil discards.
+	// Log gets a line for each container that is held back or set free; nil discards.
 	Log *slog.Logger
 	// Host is the Docker Engine's address; empty is unix:///var/run/docker.sock.
 	Host string

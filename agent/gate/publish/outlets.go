@@ -43,11 +43,11 @@ const reaffirm = time.Hour
 type outlet struct {
 	name   string
 	target func(identity.Identity) string
-	// tell is idempotent. It may fail; it is then tried again.
-	tell func(context.Context, message) error
+	// publish is idempotent. It may fail; it is then tried again.
+	publish func(context.Context, message) error
 	// every is whether each decision matters and not only whether the gate is open.
 	every bool
-	// again is when what was told must be told again although the gate has not changed; 0 for never.
+	// again is when it must be published again although the gate has not changed; 0 for never.
 	again time.Duration
 	// failed is the problem of a failure; its code and hint are those of denied where a permission is missing.
 	failed, denied problem.Problem
@@ -89,7 +89,7 @@ func file(path string) outlet {
 			Code: "gate-file-failed", Subject: "file " + path, File: path, Text: "the gate's file cannot be written",
 			Hint: "make its directory writable for nagaya, with room left; readers take an old file as closed",
 		},
-		tell: func(_ context.Context, m message) error {
+		publish: func(_ context.Context, m message) error {
 			text, err := json.MarshalIndent(m.Decision, "", "  ")
 			if err != nil {
 				return fmt.Errorf("encoding the decision: %w", err)
@@ -120,7 +120,7 @@ func attribute(api Attributes) outlet {
 			Hint: "see that the instance has a role and reaches ECS of its Region; nagaya tries again by itself",
 		},
 		denied: problem.Problem{Code: "ecs-attribute-denied", Hint: "allow the action ecs:PutAttributes to the instance's role"},
-		tell: func(ctx context.Context, m message) error {
+		publish: func(ctx context.Context, m message) error {
 			e, name, value := m.who.ECS, Attribute, gate.Word(m.Open)
 			if !e.Known || e.ContainerInstanceARN == "" || e.Cluster == "" {
 				return errNoInstance
@@ -147,7 +147,7 @@ func environment(api ComputeEnvironments, name string) outlet {
 			Hint: "see that it exists and is VALID; nagaya tries again by itself",
 		},
 		denied: problem.Problem{Code: "batch-environment-denied", Hint: "allow the action batch:UpdateComputeEnvironment to the instance's role"},
-		tell: func(ctx context.Context, m message) error {
+		publish: func(ctx context.Context, m message) error {
 			state := batchtypes.CEStateDisabled
 			if m.Open {
 				state = batchtypes.CEStateEnabled

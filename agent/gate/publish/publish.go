@@ -1,4 +1,4 @@
-// Package publish tells the gate's decision to those who start batches: a file,
+// Package publish publishes the gate's decision for those who start batches: in a file,
 // an attribute of the ECS container instance, and the state of an AWS Batch compute environment.
 package publish
 
@@ -20,7 +20,7 @@ import (
 
 // Options says where the decision is published. The zero value publishes nothing.
 type Options struct {
-	// Log is told about changes; nil discards.
+	// Log gets a line for each change; nil discards.
 	Log *slog.Logger
 	// File is the path of the JSON file, e.g. "/run/nagaya/gate.json"; empty for none.
 	File string
@@ -32,8 +32,8 @@ type Options struct {
 	ComputeEnvironment string
 	// Identity delivers who this instance is; may be nil. Calls to AWS go to its Region if that is known.
 	Identity <-chan identity.Identity
-	// Unchanged leaves ECS and AWS Batch as they were told last when ctx ends. The file says even then that
-	// nobody decides any more.
+	// Unchanged leaves ECS and AWS Batch as they are when ctx ends. The file says even then that
+	// nagaya does not run.
 	Unchanged bool
 	// Goodbye is how long all outlets together may take to be closed at the end, 5 s by default.
 	Goodbye time.Duration
@@ -45,20 +45,20 @@ const (
 	callTimeout = 20 * time.Second
 )
 
-// message is what an outlet is told.
+// message is what an outlet publishes.
 type message struct {
 	gate.Decision
 	who identity.Identity
 }
 
-// result is what came of telling an outlet.
+// result is what is an outlet.
 type result struct {
 	outlet int
 	message
 	err error
 }
 
-// Run publishes each decision until ctx ends; it then tells every outlet once, within Options.Goodbye, that the gate is
+// Run publishes each decision until ctx ends; it then publishes at every outlet once, within Options.Goodbye, that the gate is
 // closed (see Options.Unchanged), and returns nil. Outlets do not wait for each other. Put is called when
 // what is published or what is wrong has changed.
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func(gate.Published)) error {
@@ -66,16 +66,16 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 	var now message
 	s := newStatus(o.outlets(), put)
 	results := make(chan result)
-	var telling sync.WaitGroup
-	telling.Go(func() { <-ctx.Done() })
+	var publishing sync.WaitGroup
+	publishing.Go(func() { <-ctx.Done() })
 	var slots []*latest.Slot[message]
 	for i, out := range s.outlets {
 		slots = append(slots, latest.New[message]())
-		t := teller{Options: o, outlet: out, note: func(m message, err error) { results <- result{i, m, err} }}
-		telling.Go(func() { t.run(ctx, slots[i].C()) })
+		t := publisher{Options: o, outlet: out, note: func(m message, err error) { results <- result{i, m, err} }}
+		publishing.Go(func() { t.run(ctx, slots[i].C()) })
 	}
 	go func() {
-		telling.Wait()
+		publishing.Wait()
 		close(results)
 	}()
 	for {
@@ -95,15 +95,15 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 	}
 }
 
-// teller serves one outlet.
-type teller struct {
+// publisher serves one outlet.
+type publisher struct {
 	Options
 	outlet outlet
 	note   func(message, error)
 }
 
-// run tells the outlet the newest decision, again and again until that succeeds.
-func (t teller) run(ctx context.Context, messages <-chan message) {
+// run publishes the newest decision, again and again until that succeeds.
+func (t publisher) run(ctx context.Context, messages <-chan message) {
 	var want, told message
 	shown := false // the outlet shows told
 	pause := backoff.Backoff{First: retryFirst, Most: retryLast}
@@ -113,9 +113,9 @@ func (t teller) run(ctx context.Context, messages <-chan message) {
 	for {
 		select {
 		case <-ctx.Done():
-			// An outlet that shows a closed gate already is spared the call, but the file says why.
+			// An outlet that shows a closed gate already needs no call, but the file says why.
 			if t.outlet.every || !t.Unchanged && (!shown || told.Open) {
-				t.goodbye(ctx, want)
+				t.publishClosed(ctx, want)
 			}
 			return
 		case want = <-messages:
@@ -127,7 +127,7 @@ func (t teller) run(ctx context.Context, messages <-chan message) {
 		if want.At.IsZero() {
 			continue // nothing is decided yet
 		}
-		err := t.tell(ctx, want)
+		err := t.publish(ctx, want)
 		if ctx.Err() != nil {
 			continue
 		}
@@ -151,14 +151,14 @@ func (t teller) run(ctx context.Context, messages <-chan message) {
 	}
 }
 
-func (t teller) tell(ctx context.Context, m message) error {
+func (t publisher) publish(ctx context.Context, m message) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return t.outlet.tell(ctx, m)
+	return t.outlet.publish(ctx, m)
 }
 
-// goodbye says that the gate is closed: nobody watches the credits from now on.
-func (t teller) goodbye(ctx context.Context, last message) {
+// publishClosed publishes that the gate is closed: the credits are not watched from now on.
+func (t publisher) publishClosed(ctx context.Context, last message) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.Goodbye)
 	defer cancel()
 	if last.Open || last.Since.IsZero() {
@@ -166,14 +166,14 @@ func (t teller) goodbye(ctx context.Context, last message) {
 	}
 	last.Open, last.Reason, last.At = false, "nagaya is not running", time.Now()
 	last.OpensAt, last.NextCheck, last.ValidUntil = time.Time{}, time.Time{}, last.At
-	if err := t.outlet.tell(ctx, last); err != nil {
+	if err := t.outlet.publish(ctx, last); err != nil {
 		t.Log.Warn("gate could not be closed at the end", event.Key, event.GateUnpublished, "outlet", t.outlet.name, "target", t.outlet.target(last.who), "decision", gate.Word(false), "err", err)
 		return
 	}
 	t.note(last, nil)
 }
 
-// status is what the outlets were told last.
+// status is what the outlets show.
 type status struct {
 	outlets  []outlet
 	now      gate.Published
@@ -186,11 +186,11 @@ func newStatus(outlets []outlet, put func(gate.Published)) *status {
 	for _, o := range outlets {
 		s.now.Outlets = append(s.now.Outlets, gate.Outlet{Name: o.name, Target: o.target(identity.Identity{})})
 	}
-	s.publish()
+	s.putStatus()
 	return s
 }
 
-// note takes a result, and publishes the status if it has changed.
+// note takes a result, and puts the status if it has changed.
 func (s *status) note(r result) {
 	out := &s.now.Outlets[r.outlet]
 	old, stood := s.problems[r.outlet]
@@ -208,10 +208,10 @@ func (s *status) note(r result) {
 		delete(s.problems, r.outlet)
 		out.Known, out.Open, out.At = true, r.Open, r.At
 	}
-	s.publish()
+	s.putStatus()
 }
 
-func (s *status) publish() {
+func (s *status) putStatus() {
 	p := gate.Published{Outlets: slices.Clone(s.now.Outlets)}
 	for _, x := range s.problems {
 		p.Problems = append(p.Problems, x)

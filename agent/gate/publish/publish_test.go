@@ -349,7 +349,7 @@ func TestFileFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := file(filepath.Join(blocker, "gate.json"))
-	err := f.tell(t.Context(), message{})
+	err := f.publish(t.Context(), message{})
 	if err == nil {
 		t.Fatal("written below a file")
 	}
@@ -362,7 +362,7 @@ func TestFileFails(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(path, "x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.tell(t.Context(), message{}); err == nil {
+	if err := f.publish(t.Context(), message{}); err == nil {
 		t.Error("replaced a directory")
 	}
 	if left, _ := filepath.Glob(dir + "/.gate-*"); len(left) != 0 {
