@@ -12,7 +12,7 @@ const (
 	maxSize       = 500 // nodes, with counted repetitions written out
 )
 
-// checkExpression says why a stranger's regular expression is not given to
+// checkExpression says why a container's regular expression is not given to
 // nginx. Go's syntax is nearly PCRE's without back references and look-around.
 // Named groups would become variables of nginx; repetitions of repetitions can
 // take PCRE exponential time.

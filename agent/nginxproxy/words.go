@@ -265,7 +265,7 @@ func parsePolicy(v string) (string, error) {
 }
 
 // internalNetworks are what nginx-proxy lets in for NETWORK_ACCESS=internal: the
-// private ranges (RFC 1918), loopback, and their kin of IPv6.
+// private ranges (RFC 1918), loopback, and their counterparts of IPv6.
 var internalNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),

@@ -126,8 +126,8 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 	return all
 }
 
-// whyNotReady says why the container does not serve, empty if it does, and asks for
-// the probe that would tell.
+// whyNotReady says why the container does not serve, empty if it does, and requests
+// the probe that finds out.
 func (b *builder) whyNotReady(c candidate) string {
 	switch health := c.container.Health; {
 	case c.container.State == tasks.Paused:
@@ -156,7 +156,7 @@ func (b *builder) whyNotReady(c candidate) string {
 	}
 }
 
-// whyNotReached asks for a probe and says what it has found so far.
+// whyNotReached requests a probe and says what it has found so far.
 func (b *builder) whyNotReached(c candidate) string {
 	b.t.Probes = append(b.t.Probes, c.probeOf())
 	r := b.in.Reach[c.probeOf()]
@@ -170,7 +170,7 @@ func (b *builder) whyNotReached(c candidate) string {
 	}
 	b.report(containerProblem(c.ref, "container-not-listening",
 		fmt.Sprintf("let the application listen on 0.0.0.0:%d, or set nagaya.port to the port it listens on", c.probe.Port()),
-		"%s wants port %d of it, and nothing answers at %s (%s)", c.key.Host, c.probe.Port(), c.probe, r.detail()))
+		"%s expects it on port %d, but nothing answers at %s (%s)", c.key.Host, c.probe.Port(), c.probe, r.detail()))
 	return "not-listening"
 }
 
@@ -233,7 +233,7 @@ func (b *builder) reportUnhealthy(c candidate, others bool) {
 }
 
 // pool makes the pool of a key of its candidates, newest first. lead is the newest that
-// serves, whose word counts; ok is false when none of them can serve.
+// serves, whose options count; ok is false when none of them can serve.
 func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 	serving := b.serving(cs)
 	if len(serving) == 0 {

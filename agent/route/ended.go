@@ -43,7 +43,7 @@ func (b *builder) checkRestarts(c candidate) {
 }
 
 func logsHint(c tasks.Container) string {
-	return "see what it said last: docker logs " + c.ID[:min(len(c.ID), 12)]
+	return "see its last output: docker logs " + c.ID[:min(len(c.ID), 12)]
 }
 
 func ending(c tasks.Container) string {
@@ -71,7 +71,7 @@ func (b *builder) checkCreated(c tasks.Container) {
 	}
 	b.report(containerProblem(Ref(c), "container-not-started",
 		"see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
-		"it was made and has not been started, and carries routes"))
+		"it was created and not started, and carries routes"))
 }
 
 // isFollowed reports whether a container of the same family was started after that.

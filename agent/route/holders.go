@@ -33,7 +33,7 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 		}
 		b.wait(c, "taken")
 		b.report(c.problem("host-taken", "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
-			"%s belongs to %s, so %s does not serve %s of it", c.key.Host, problem.Quoted(holder), problem.Quoted(c.family), c.key.Path))
+			"%s belongs to %s, so the route %s%s of %s is left out", c.key.Host, problem.Quoted(holder), c.key.Host, c.key.Path, problem.Quoted(c.family)))
 		return true
 	})
 }
@@ -98,7 +98,7 @@ func (b *builder) mayListen(c candidate) bool {
 			return false
 		}
 		if by := b.publisher(o); by != "" {
-			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): nginx is to be the one that listens",
+			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
 				"it asks for %s, and container %s publishes that port of this host itself, so the route is left out", at, by))
 			return false
 		}

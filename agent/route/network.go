@@ -24,9 +24,9 @@ type NginxNetwork struct {
 }
 
 // NetworkOfNginx returns the network of an nginx in the container of that id; an empty id
-// is the host itself. local is this host's address, if known; a container for whom it is
-// no other's reaches the host at the gateway of its first network. ok is false for a
-// container that is not in the list: then nothing is known of its networks.
+// is the host itself. local is this host's address, if known; a container that does not
+// know it, or whose own it is, reaches the host at the gateway of its first network. ok is
+// false for a container that is not in the list: then nothing is known of its networks.
 func NetworkOfNginx(id string, list []tasks.Container, local netip.Addr) (_ NginxNetwork, ok bool) {
 	n := NginxNetwork{Host: local}
 	if id == "" {

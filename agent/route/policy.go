@@ -16,7 +16,7 @@ type TLSPolicy struct {
 	PreferServer bool
 }
 
-// DefaultTLSPolicy is the name of the policy where nobody names one.
+// DefaultTLSPolicy is the name of the policy where none is named.
 const DefaultTLSPolicy = "Mozilla-Intermediate"
 
 // The building blocks of the policies, strongest first.

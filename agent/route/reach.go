@@ -43,7 +43,7 @@ type Reached struct {
 	// Since is when the state was first seen.
 	Since time.Time
 	// Detail says what was seen, e.g. "connection refused" or "status 503"; it holds no
-	// text from strangers.
+	// text from containers.
 	Detail string
 }
 

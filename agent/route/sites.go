@@ -87,7 +87,7 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	return s
 }
 
-// leadOf is the candidate whose word on TLS counts: the newest that serves, else the
+// leadOf is the candidate whose labels about TLS count: the newest that serves, else the
 // newest.
 func leadOf(cs []candidate) (candidate, bool) {
 	if len(cs) == 0 {

@@ -38,8 +38,8 @@ type Containers struct {
 }
 
 // Agent is what the ECS agent says. Complete is false while the agent does not
-// answer; Containers then still holds what it said last, because its silence is never
-// taken for "no tasks".
+// answer; Containers then still holds what it said last, because silence never
+// means "no tasks".
 type Agent struct {
 	// At is when the agent gave this answer for the first time.
 	At       time.Time

@@ -28,8 +28,8 @@ type Options struct {
 }
 
 const (
-	// A container that has just appeared is tried this often, because somebody
-	// waits for it, and then less and less often.
+	// A container that has just appeared is tried this often, because its
+	// route waits for it, and then less and less often.
 	firstPause = 5 * time.Millisecond
 	firstFor   = 250 * time.Millisecond
 	quickPause = 25 * time.Millisecond

@@ -124,8 +124,8 @@ func countsFrom(c tasks.Container, now time.Time) time.Time {
 	return c.StartedAt
 }
 
-// liveFirst puts what has ended last, so that a heap of finished jobs cannot
-// crowd out a service.
+// liveFirst puts what has ended last, so that many finished jobs cannot
+// displace a service.
 func liveFirst(a, b container.Summary) int {
 	ended := func(s container.Summary) int {
 		if s.State == container.StateExited || s.State == container.StateDead {

@@ -1,6 +1,6 @@
 // Package ecsagent asks the ECS agent of this host, over its introspection
 // API, which tasks it runs. The agent sends no events, so it is polled; an
-// answer equal to the last one costs one hash and wakes nobody.
+// answer equal to the last one costs one hash and is not put again.
 package ecsagent
 
 import (
@@ -28,7 +28,7 @@ type Options struct {
 	URL string
 	// Every is the pause between two questions. Zero means 5 s.
 	Every time.Duration
-	// RetryMax is the longest pause while nobody answers. Zero means 30 s.
+	// RetryMax is the longest pause while no agent answers. Zero means 30 s.
 	RetryMax time.Duration
 	// Timeout is how long one answer may take. Zero means 5 s.
 	Timeout time.Duration
@@ -54,8 +54,8 @@ func (o Options) withDefaults() Options {
 
 // Watch puts what the agent says whenever it changed, until ctx ends; then it
 // returns nil. The first value comes after the first attempt, answered or not.
-// That nobody answers is not a problem, since not every host has an ECS agent:
-// the value then has Complete false and the tasks that were said last. An answer
+// That no agent answers is not a problem, since not every host has an ECS agent:
+// the value then has Complete false and the containers that were listed last. An answer
 // that is not the agent's is a problem, ecs-agent-unreadable.
 func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 	w := &watch{Options: o.withDefaults(), put: put}
