@@ -115,7 +115,7 @@ func TestProblemsOfRoutesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, list, _ := strings.Cut(string(page), "## What can be wrong")
+	_, list, _ := strings.Cut(string(page), "## Problems")
 	documented, known := map[string]bool{}, map[string]bool{}
 	for _, m := range codeRow.FindAllStringSubmatch(list, -1) {
 		for _, code := range strings.Split(m[1], ", ") {
