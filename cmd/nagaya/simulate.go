@@ -13,6 +13,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 )
 
@@ -188,10 +189,5 @@ func readBounded(name string, most int64) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(io.LimitReader(os.Stdin, most+1))
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, most+1))
+	return readfile.Any(name, most)
 }

@@ -3,13 +3,13 @@ package apply
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/lock"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -205,15 +205,7 @@ func (s *store) read(gen string) (nginx.Tree, error) {
 }
 
 func readFile(p string) (string, error) {
-	f, err := os.Open(p)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err == nil && len(b) > maxFileSize {
-		err = fmt.Errorf("%s is larger than %d bytes", p, maxFileSize)
-	}
+	b, err := readfile.Any(p, maxFileSize)
 	return string(b), err
 }
 

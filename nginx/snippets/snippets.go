@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -162,19 +162,7 @@ func listPasswords(dir string) ([]string, error) {
 }
 
 func fingerprint(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return "", err
-	} else if !info.Mode().IsRegular() || info.Size() > maxSnippetSize {
-		return "", fmt.Errorf("it is not a regular file of at most %d bytes", maxSnippetSize)
-	}
-	h := sha256.New()
-	if _, err := io.Copy(h, io.LimitReader(f, maxSnippetSize)); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	text, err := readfile.Regular(path, maxSnippetSize)
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), err
 }

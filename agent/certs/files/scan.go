@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
 const (
@@ -178,7 +179,7 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	fail := func(p problem.Problem) (certs.Pair, *x509.Certificate, *problem.Problem) {
 		return certs.Pair{}, nil, &p
 	}
-	certPEM, err := readFile(c.certFile)
+	certPEM, err := readfile.Regular(c.certFile, maxFile)
 	if err != nil {
 		return fail(unreadable(c.certFile, err.Error(), fileRemedy(err)))
 	}
@@ -189,7 +190,7 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	if err != nil {
 		return fail(unreadable(c.certFile, err.Error(), "put the certificate there as PEM, the host's own first and then its chain"))
 	}
-	keyPEM, err := readFile(c.keyFile)
+	keyPEM, err := readfile.Regular(c.keyFile, maxFile)
 	if err != nil {
 		return fail(unreadable(c.keyFile, err.Error(), fileRemedy(err)))
 	}
@@ -207,26 +208,6 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 		Fingerprint: hex.EncodeToString(sum[:]),
 	}, leaf, nil
-}
-
-// readFile reads a regular file within bounds. Opening a FIFO would block.
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	if info.Size() > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, maxFile)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxFile))
 }
 
 // blocks are the PEM blocks of a file.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -16,20 +15,16 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
 // File reads the configuration file at path. A file that does not exist is an
 // empty one unless required.
 func File(path string, required bool) ([]config.Value, error) {
-	f, err := os.Open(path)
+	text, err := readfile.Any(path, config.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) && !required {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, config.MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}

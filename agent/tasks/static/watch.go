@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -26,6 +25,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -149,17 +149,7 @@ func (w *watch) broken(name string, err error) problem.Problem {
 }
 
 func readFile(path, name string) ([]tasks.Container, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a regular file")
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	text, err := readfile.Regular(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
