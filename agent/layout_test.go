@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -282,5 +283,29 @@ func TestWhatIsNotLinkedIntoTheProgram(t *testing.T) {
 		if what := kept[dep]; what != "" {
 			t.Errorf("%s (%s) is linked into nagaya", dep, what)
 		}
+	}
+}
+
+// The guide for contributors names the packages as the rule does.
+func TestDocsNamePackagesAsTheRuleDoes(t *testing.T) {
+	const file = "../CONTRIBUTING.md"
+	guide := read(t, file)
+	want := guide
+	for what, all := range map[string][]string{"a noun": nouns, "a tool": tools, "an aid of tests": aids} {
+		before, row, found := strings.Cut(want, "\n| "+what+": ")
+		_, after, ended := strings.Cut(row, " | ")
+		if !found || !ended {
+			t.Fatalf("%s has no row for %s", file, what)
+		}
+		want = before + "\n| " + what + ": `" + strings.Join(all, "`, `") + "` | " + after
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		guide = want
+	}
+	if guide != want {
+		t.Errorf("%s does not name the packages as the rule does (go test ./agent -update)", file)
 	}
 }
