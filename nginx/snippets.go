@@ -1,12 +1,11 @@
 package nginx
 
 import (
-	"crypto/sha1"
-	"encoding/hex"
 	"path"
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -18,12 +17,7 @@ import (
 //	location.d/HOST.conf      every location of that host
 //	location.d/HOST,A,B.conf  its location of the path /A/B
 //
-// and those that users of nginx-proxy have:
-//
-//	vhost.d/HOST, else vhost.d/default                     as site.d/HOST.conf
-//	vhost.d/HOST_location, else vhost.d/default_location   as location.d/HOST.conf
-//	vhost.d/HOST_SHA1_location                             the location of the path with that SHA-1
-//	vhost.d/HOST_SHA1_location_override                    instead of what nagaya writes into it
+// and in vhost.d those that users of nginx-proxy have (package nginxproxy).
 const (
 	httpSnippets     = "http.d"
 	streamSnippets   = "stream.d"
@@ -82,7 +76,7 @@ func include(t *text, sn Snippet) {
 // siteIncludes includes what the operator wrote for the server of a host.
 func siteIncludes(t *text, site route.Site) {
 	includeFirst(t, siteSnippets+"/"+fileName(site.Host))
-	includeFirst(t, vhostSnippets+"/"+site.Host, vhostSnippets+"/default")
+	includeFirst(t, vhost(nginxproxy.SiteFiles(site.Host)...)...)
 }
 
 // locationIncludes includes what the operator wrote for a location.
@@ -92,30 +86,31 @@ func locationIncludes(t *text, site route.Site, l route.Location) {
 	if p := strings.Trim(l.Path, "/"); p != "" {
 		includeFirst(t, locationSnippets+"/"+host+","+strings.ReplaceAll(p, "/", ",")+".conf")
 	}
-	includeFirst(t, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location", vhostSnippets+"/"+site.Host+"_location", vhostSnippets+"/default_location")
+	includeFirst(t, vhost(nginxproxy.LocationFiles(site.Host, l.Path)...)...)
+}
+
+// vhost names snippets for users of nginx-proxy, by the names of their files.
+func vhost(files ...string) []string {
+	for i, name := range files {
+		files[i] = vhostSnippets + "/" + name
+	}
+	return files
 }
 
 // overridden includes what stands instead of nagaya's own lines of a location.
 func overridden(t *text, site route.Site, l route.Location) bool {
-	return includeFirst(t, vhostSnippets+"/"+site.Host+"_"+pathSum(l.Path)+"_location_override")
+	return includeFirst(t, vhost(nginxproxy.OverrideFile(site.Host, l.Path))...)
 }
 
 // authFile is the password file of a location; empty for none.
 func authFile(s Settings, site route.Site, l route.Location) string {
-	names := []string{site.Host + "_" + pathSum(l.Path), site.Host}
 	if l.Auth != "" {
 		return l.Auth
 	}
-	for _, name := range names {
+	for _, name := range nginxproxy.PasswordFiles(site.Host, l.Path) {
 		if slices.Contains(s.HostAuth, name) && snippetName(vhostSnippets+"/"+name) {
 			return name
 		}
 	}
 	return ""
-}
-
-// pathSum is the SHA-1 of a path, by which nginx-proxy names files.
-func pathSum(path string) string {
-	sum := sha1.Sum([]byte(path))
-	return hex.EncodeToString(sum[:])
 }

@@ -106,7 +106,7 @@ var words = []Word{
 		Into(parseOnOff, func(s *route.Spec) *bool { return &s.Buffering })),
 	NewWord("auth", "name of a htpasswd file that the operator put in place", "a file name without a directory", "none: no password",
 		Into(parseFile, func(s *route.Spec) *string { return &s.Auth })),
-	NewWord("allow", "who may come", "addresses or CIDR blocks with commas between them", "everybody",
+	NewWord("allow", "clients that are let in", "addresses or CIDR blocks with commas between them", "all",
 		Into(parseAllow, func(s *route.Spec) *[]netip.Prefix { return &s.Allow })),
 	NewWord("listen", "a port of its own instead of HTTP; tls is terminated with the certificate of nagaya.host or nagaya.cert", "tcp:PORT, udp:PORT, tls:PORT", "none",
 		Into(parseListen, func(s *route.Spec) *route.Listen { return &s.Listen })),

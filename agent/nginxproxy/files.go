@@ -31,6 +31,13 @@ var Files = []File{
 //	else default_location                    or for every location
 //	HOST_SHA1_location_override              in place of that location's own lines
 
+// The files in vhost.d are, as nginx-proxy names them:
+//
+//	HOST, else default                                            the server of the host
+//	HOST_SHA1_location, else HOST_location, else default_location the location of the path with
+//	                                                              that SHA-1
+//	HOST_SHA1_location_override                                   in place of its own lines
+
 // SiteFiles names the files in vhost.d for the server of a host; the first that exists
 // counts.
 func SiteFiles(host string) []string { return []string{host, "default"} }

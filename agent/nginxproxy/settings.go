@@ -48,7 +48,7 @@ var Variables = []Variable{
 	{Name: "DEFAULT_ROOT", Setting: "nginx.default-root", Here: "the answer to paths that no container of a host serves"},
 	{Name: "HTTP_PORT", Setting: "nginx.http-port", Here: "the port of plain HTTP"},
 	{Name: "HTTPS_PORT", Setting: "nginx.https-port", Here: "the port of HTTPS, which redirects name too"},
-	{Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies", Here: "true believes everybody's X-Forwarded-* headers; not set is false, unlike nginx-proxy's default", values: ifTrue("0.0.0.0/0", "::/0")},
+	{Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies", Here: "true trusts the X-Forwarded-* headers of all clients; not set is false, unlike nginx-proxy's default", values: ifTrue("0.0.0.0/0", "::/0")},
 	{Name: "ENABLE_IPV6", Setting: "nginx.ipv6", Here: "whether IPv6 is listened on; not set is true where the container has IPv6"},
 	{Name: "ENABLE_HTTP2", Setting: "nginx.http2", Here: "whether HTTP/2 is offered"},
 	{Name: "ENABLE_HTTP3", Setting: "nginx.http3", Here: "whether HTTP/3 is offered, where the nginx can"},

@@ -166,7 +166,7 @@ var words = []labels.Word{
 		labels.Into(parsePolicy, func(s *route.Spec) *string { return &s.Edge.TLSPolicy })),
 	labels.NewWord("SERVER_TOKENS", "whether nginx tells its version", "on, off", "off",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.ServerTokens })),
-	labels.NewWord("NETWORK_ACCESS", "who may come: internal lets in private and loopback addresses only", "external, internal", "external",
+	labels.NewWord("NETWORK_ACCESS", "clients that are let in; internal: private and loopback addresses only", "external, internal", "external",
 		labels.Into(meaning(map[string][]netip.Prefix{"internal": internalNetworks, "external": nil}), func(s *route.Spec) *[]netip.Prefix { return &s.Edge.Allow })),
 	labels.NewWord("ENABLE_HTTP_ON_MISSING_CERT", "whether plain HTTP serves a host for which no certificate is there", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.HTTPSOnly })),
