@@ -223,7 +223,7 @@ func (b lowerBound) score() float64 {
 
 // result shows the bound in the form of the policies' results.
 func (b lowerBound) result(o Options, runs []Run, idle *instance) Result {
-	r := Result{Policy: Clairvoyant, Services: idle.services, Throttled: 60 * idle.throttled, Score: b.score(), Missed: b.score()}
+	r := Result{Policy: Clairvoyant, Services: idle.sums.Services, Throttled: 60 * idle.throttled, Score: b.score(), Missed: b.score()}
 	bank := credit.Open(o.Spec, o.Mode)
 	bank.Balance = o.Balance
 	per := int(b.piece / idle.tick)
@@ -241,7 +241,7 @@ func (b lowerBound) result(o Options, runs []Run, idle *instance) Result {
 		}
 	}
 	r.Account.Throttled = idle.throttled
-	r.ChargedForJobs = max(0, r.Account.Charged-idle.account.Charged)
+	r.ChargedForJobs = max(0, r.Account.Charged-idle.sums.Account.Charged)
 	r.ChargedDollars = o.Settings.For(o.Spec).Dollars(r.Account.Charged)
 	for k, x := range runs {
 		x.Spent = b.given[k]

@@ -111,7 +111,7 @@ func BenchmarkYear(b *testing.B) {
 	for b.Loop() {
 		w := newInstance(o, append([]Run(nil), runs...))
 		w.play(starter(Gate, o))
-		if w.jobs < 0.9*25*float64(len(runs)) {
+		if w.sums.Jobs < 0.9*25*float64(len(runs)) {
 			b.Fatal("hardly a job ran")
 		}
 	}

@@ -64,7 +64,7 @@ func (w *instance) setState(r *Run, to gate.Phase, d Decision) {
 		r.Started = w.now
 	}
 	d.At, d.Run, d.What = w.now, r.ID, string(to)
-	w.decisions = append(w.decisions, d)
+	w.sums.Decisions = append(w.sums.Decisions, d)
 }
 
 // gatePolicy is the program's own gate: the estimator gets every reading, and the
@@ -82,7 +82,7 @@ const restEvery = time.Hour
 func (k *gatePolicy) step(w *instance) {
 	k.estimator.Update(w.reading())
 	if estimate, known := k.estimator.Position(); known {
-		w.worst = math.Max(w.worst, math.Abs(estimate-w.bank.Position()))
+		w.sums.WorstError = math.Max(w.sums.WorstError, math.Abs(estimate-w.bank.Position()))
 	}
 	if len(w.due) == 0 && w.now.Sub(k.decided) < restEvery {
 		return
@@ -100,7 +100,7 @@ func (k *gatePolicy) step(w *instance) {
 	if wasOpen != d.Open {
 		now := numbers
 		now.What, now.Reason = gate.Word(d.Open), d.Reason
-		w.decisions = append(w.decisions, now)
+		w.sums.Decisions = append(w.sums.Decisions, now)
 	}
 	for _, i := range w.due {
 		r := &w.runs[i]

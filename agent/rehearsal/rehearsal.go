@@ -257,7 +257,7 @@ func Play(o Options, policies ...Policy) (Report, error) {
 	}
 	rep := Report{
 		Type: o.Spec.Type, Mode: o.Mode, From: o.Trace.Start, To: o.Trace.Start.Add(o.Length), Filled: o.Trace.Filled,
-		Idle: idle.result("", nil), Spare: idle.account.Discarded,
+		Idle: idle.result("", nil), Spare: idle.sums.Account.Discarded,
 	}
 	for _, r := range runs {
 		rep.Needed += r.Need

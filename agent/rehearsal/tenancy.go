@@ -196,7 +196,7 @@ func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *in
 		return nil, false
 	}
 	idle.throttled += cut
-	allowed := mostMissed * (idle.services + idle.throttled)
+	allowed := mostMissed * (idle.sums.Services + idle.throttled)
 	for i, a := range c.alone {
 		if set&(1<<i) != 0 {
 			allowed += a
@@ -232,7 +232,7 @@ func (c *consolidation) group(set uint) *Group {
 			continue
 		}
 		if sure := c.sure(set, t.Spec); sure >= c.q.Sure {
-			c.best[set] = &Group{Tenants: names, Type: t.Spec.Type, Monthly: hoursOfMonth * t.Price, Sure: sure, Spare: idle.account.Discarded / idle.account.Earned}
+			c.best[set] = &Group{Tenants: names, Type: t.Spec.Type, Monthly: hoursOfMonth * t.Price, Sure: sure, Spare: idle.sums.Account.Discarded / idle.sums.Account.Earned}
 			break
 		}
 	}

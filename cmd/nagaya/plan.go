@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal/history"
 )
@@ -45,13 +45,7 @@ in common.`,
 		Example: "  nagaya plan --instance name=web,type=t3.small,trace=web.csv,memory=0.7 --instance name=mail,type=t3.micro,trace=mail.csv,jobs=mail.yaml\n" +
 			"  nagaya plan --from-cloudwatch tag:team=web --jobs mail=mail.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.question(func() ([]rehearsal.Tenant, error) {
-				found, leftOut, err := agent.History(cmd.Context(), f.region, f.cloud, f.days)
-				for _, why := range leftOut {
-					printNote(c.errs, "left out: %s", why)
-				}
-				return found, err
-			})
+			q, err := f.question(cmd.Context(), c.errs)
 			if err != nil {
 				return err
 			}
@@ -80,8 +74,12 @@ in common.`,
 	return cmd
 }
 
+func (f planFlags) history() history.Options {
+	return history.Options{Region: f.region, Which: f.cloud, Days: f.days}
+}
+
 // question reads what the flags name, and asks the cloud if they say so. Errors but the cloud's are those of usage.
-func (f planFlags) question(fromCloud func() ([]rehearsal.Tenant, error)) (rehearsal.Question, error) {
+func (f planFlags) question(ctx context.Context, errs io.Writer) (rehearsal.Question, error) {
 	q, err := f.written()
 	if err != nil {
 		return q, usage(err)
@@ -91,10 +89,13 @@ func (f planFlags) question(fromCloud func() ([]rehearsal.Tenant, error)) (rehea
 		return q, usage(err)
 	}
 	if len(f.cloud) > 0 {
-		if err := (history.Options{Which: f.cloud, Days: f.days}).Check(); err != nil {
+		if err := f.history().Check(); err != nil {
 			return q, usage(fmt.Errorf("--from-cloudwatch: %w", err))
 		}
-		found, err := fromCloud()
+		found, leftOut, err := history.Read(ctx, f.history())
+		for _, why := range leftOut {
+			printNote(errs, "left out: %s", why)
+		}
 		if err != nil {
 			return q, err
 		}

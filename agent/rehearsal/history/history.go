@@ -2,6 +2,7 @@
 package history
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,33 +16,29 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 )
 
-// MetricStatistics is the question to CloudWatch; *cloudwatch.Client satisfies it. GetMetricStatistics is within
-// the free tier, GetMetricData is not.
-type MetricStatistics interface {
-	GetMetricStatistics(context.Context, *cloudwatch.GetMetricStatisticsInput, ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricStatisticsOutput, error)
-}
-
-// Instances is the question to EC2; *ec2.Client satisfies it.
-type Instances interface {
-	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
-}
-
-// Options say what is read.
+// Options say what is read, with the credentials and settings of the environment.
 type Options struct {
-	CloudWatch MetricStatistics
-	EC2        Instances
+	// Region is where the instances are; empty is the one of the environment or the caller's profile.
+	Region string
 	// Which are instance ids, and tags as tag:KEY=VALUE, which stand for all running and stopped instances that have them.
 	Which []string
-	// Days is how far back, 1 to 63: CloudWatch keeps points of five minutes so long.
+	// Days is how far back, 2 to 63: CloudWatch keeps points of five minutes so long.
 	Days int
-	// Now is the end of what is read.
-	Now time.Time
+}
+
+// reader is one Read.
+type reader struct {
+	Options
+	ec2        *ec2.Client
+	cloudwatch *cloudwatch.Client
+	end        time.Time
 }
 
 const (
@@ -72,15 +69,20 @@ func (o Options) Check() error {
 	return nil
 }
 
-// Read returns the instances as tenants, named by their tag Name or else by their id, and what was left out and why. An error names the
+// Read takes options that passed Check and returns the instances as tenants, named by their tag Name or else by their id, and what was left out and why. An error names the
 // call that failed and the permission that it needs.
 func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut []string, err error) {
-	if err := o.Check(); err != nil {
-		return nil, nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	instances, err := o.instances(ctx)
+	c, err := awsclient.New(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c.Base.Region = cmp.Or(o.Region, c.Base.Region); c.Base.Region == "" {
+		return nil, nil, errors.New("no Region is known; give it with --region or AWS_REGION")
+	}
+	r := reader{o, c.EC2(""), c.CloudWatch(), time.Now().UTC().Truncate(credit.Period)}
+	instances, err := r.instances(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,7 +101,7 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 		if names[t.Name] {
 			t.Name = id
 		}
-		if t.Trace, err = o.trace(ctx, id); err != nil {
+		if t.Trace, err = r.trace(ctx, id); err != nil {
 			return nil, leftOut, err
 		}
 		if len(t.Trace.Values) == 0 {
@@ -123,9 +125,9 @@ func tagName(i ec2types.Instance) string {
 }
 
 // instances asks EC2, for each instance once.
-func (o Options) instances(ctx context.Context) ([]ec2types.Instance, error) {
+func (r reader) instances(ctx context.Context) ([]ec2types.Instance, error) {
 	var all []ec2types.Instance
-	for _, w := range o.Which {
+	for _, w := range r.Which {
 		in := ec2.DescribeInstancesInput{InstanceIds: []string{w}}
 		tag, byTag := strings.CutPrefix(w, "tag:")
 		if byTag {
@@ -136,14 +138,14 @@ func (o Options) instances(ctx context.Context) ([]ec2types.Instance, error) {
 			}}
 		}
 		found := 0
-		for pages := ec2.NewDescribeInstancesPaginator(o.EC2, &in); pages.HasMorePages() && found <= mostInstances; {
+		for pages := ec2.NewDescribeInstancesPaginator(r.ec2, &in); pages.HasMorePages() && found <= mostInstances; {
 			out, err := pages.NextPage(ctx)
 			if err != nil {
 				return nil, failed("EC2 did not describe "+w, "ec2:DescribeInstances", err)
 			}
-			for _, r := range out.Reservations {
-				found += len(r.Instances)
-				all = append(all, slices.DeleteFunc(r.Instances, func(i ec2types.Instance) bool {
+			for _, group := range out.Reservations {
+				found += len(group.Instances)
+				all = append(all, slices.DeleteFunc(group.Instances, func(i ec2types.Instance) bool {
 					return i.InstanceId == nil || slices.ContainsFunc(all, func(x ec2types.Instance) bool { return *x.InstanceId == *i.InstanceId })
 				})...)
 			}
@@ -159,12 +161,11 @@ func (o Options) instances(ctx context.Context) ([]ec2types.Instance, error) {
 }
 
 // trace asks CloudWatch, five days at a time. A trace without values means that there are none.
-func (o Options) trace(ctx context.Context, id string) (rehearsal.Trace, error) {
+func (r reader) trace(ctx context.Context, id string) (rehearsal.Trace, error) {
 	var points []credit.Measure
-	end := o.Now.UTC().Truncate(credit.Period)
-	for from := end.Add(-time.Duration(o.Days) * 24 * time.Hour); from.Before(end); from = from.Add(mostPoints * credit.Period) {
-		to := from.Add(min(mostPoints*credit.Period, end.Sub(from)))
-		out, err := o.CloudWatch.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
+	for from := r.end.Add(-time.Duration(r.Days) * 24 * time.Hour); from.Before(r.end); from = from.Add(mostPoints * credit.Period) {
+		to := from.Add(min(mostPoints*credit.Period, r.end.Sub(from)))
+		out, err := r.cloudwatch.GetMetricStatistics(ctx, &cloudwatch.GetMetricStatisticsInput{
 			Namespace: aws.String("AWS/EC2"), MetricName: aws.String("CPUUtilization"), Statistics: []cwtypes.Statistic{cwtypes.StatisticAverage},
 			Dimensions: []cwtypes.Dimension{{Name: aws.String("InstanceId"), Value: &id}},
 			Period:     aws.Int32(int32(credit.Period / time.Second)), StartTime: &from, EndTime: &to,

@@ -2,6 +2,8 @@ package rehearsal
 
 import (
 	"math"
+	"slices"
+	"sort"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -19,16 +21,12 @@ type instance struct {
 	next  int   // the first run that is not due yet
 	due   []int // runs that are due, until the policy has seen their end
 
-	account                     credit.Account
-	services, jobs, throttled   float64
-	decisions                   []Decision
-	steps                       []Step
-	worst                       float64
-	rates                       []float64 // of alive
-	stepServices, stepJobs      float64
-	cpu                         credit.CPU
-	balances, surpluses, usages []credit.Measure
-	seenBalances, seenUsages    int
+	sums      Result    // of services, jobs, steps and decisions
+	throttled float64   // credits that the services wanted and did not get
+	rates     []float64 // of due
+	cpu       credit.CPU
+
+	balances, surpluses, usages []credit.Measure // CloudWatch's points
 	usageSoFar                  float64
 	lastPoint                   time.Time
 	givenServices               []float64 // per tick, for the bound
@@ -62,33 +60,31 @@ func (w *instance) play(start func(*instance)) {
 
 // work lets a step pass in which the services want so many vCPUs.
 func (w *instance) work(wanted float64) {
-	w.stepServices, w.stepJobs = 0, 0
-	left := w.tick
-	for left > 0 {
-		services, jobs := w.share(wanted)
-		dt := min(left, w.steady(services+jobs))
+	var services, jobs float64 // credits
+	for left := w.tick; left > 0; {
+		serviceRate, jobRate := w.share(wanted)
+		dt := min(left, w.steady(serviceRate+jobRate))
 		minutes := dt.Minutes()
 		var a credit.Account
-		w.bank, a = w.bank.Advance(dt, services+jobs)
-		w.account = w.account.Add(a)
-		w.stepServices += services * minutes
-		w.stepJobs += jobs * minutes
-		w.throttled += (wanted - services) * minutes
+		w.bank, a = w.bank.Advance(dt, serviceRate+jobRate)
+		w.sums.Account = w.sums.Account.Add(a)
+		services += serviceRate * minutes
+		jobs += jobRate * minutes
+		w.throttled += (wanted - serviceRate) * minutes
 		w.now, left = w.now.Add(dt), left-dt
 		w.spend(minutes)
 	}
-	w.services += w.stepServices
-	w.jobs += w.stepJobs
-	w.usageSoFar += w.stepServices + w.stepJobs
-	w.cpu.Busy += (w.stepServices + w.stepJobs) * w.o.Guest
-	w.cpu.Batch += w.stepJobs * w.o.Guest
-	w.givenServices = append(w.givenServices, w.stepServices)
+	w.sums.Services += services
+	w.sums.Jobs += jobs
+	w.usageSoFar += services + jobs
+	w.cpu.Busy += (services + jobs) * w.o.Guest
+	w.cpu.Batch += jobs * w.o.Guest
+	w.givenServices = append(w.givenServices, services)
 	if w.now.Sub(w.lastPoint) >= credit.Period {
 		w.point()
 	}
-	if w.o.Steps {
-		m := w.tick.Minutes()
-		w.steps = append(w.steps, Step{At: w.now, Balance: w.bank.Position(), Services: w.stepServices / m, Jobs: w.stepJobs / m})
+	if m := w.tick.Minutes(); w.o.Steps {
+		w.sums.Steps = append(w.sums.Steps, Step{At: w.now, Balance: w.bank.Position(), Services: services / m, Jobs: jobs / m})
 	}
 }
 
@@ -116,9 +112,10 @@ func (w *instance) pour(free float64) (given float64) {
 		}
 	}
 	free = max(free, 0)
-	for unfilled > 0 && free > 1e-12 {
-		part, before := free/float64(unfilled), unfilled
-		unfilled = 0
+	// Until each has taken its whole part.
+	for before := 0; unfilled > 0 && unfilled != before && free > 1e-12; {
+		part := free / float64(unfilled)
+		before, unfilled = unfilled, 0
 		for k, i := range w.due {
 			r := &w.runs[i]
 			if r.State != gate.Running || w.rates[k] >= r.Cores {
@@ -131,9 +128,6 @@ func (w *instance) pour(free float64) (given float64) {
 			if w.rates[k] < r.Cores {
 				unfilled++
 			}
-		}
-		if unfilled == before {
-			break // each took its whole part
 		}
 	}
 	return given
@@ -161,7 +155,7 @@ func (w *instance) steady(demand float64) time.Duration {
 	return max(time.Duration(math.Ceil(minutes*float64(time.Minute))), time.Millisecond)
 }
 
-// spend books what the jobs did, and ends those that are done.
+// spend adds what the jobs spent, and ends those that are done.
 func (w *instance) spend(minutes float64) {
 	for k, i := range w.due {
 		r := &w.runs[i]
@@ -178,23 +172,14 @@ func (w *instance) spend(minutes float64) {
 
 // dropEnded drops the runs whose end the policy has seen.
 func (w *instance) dropEnded() {
-	kept := w.due[:0]
-	for _, i := range w.due {
-		if s := w.runs[i].State; s != gate.Done && s != gate.Refused {
-			kept = append(kept, i)
-		}
-	}
-	w.due = kept
+	w.due = slices.DeleteFunc(w.due, func(i int) bool { return w.runs[i].State == gate.Done || w.runs[i].State == gate.Refused })
 }
 
-// point is CloudWatch's doing: a point of each metric every five minutes.
+// point adds CloudWatch's points, as every five minutes.
 func (w *instance) point() {
-	n := int(w.now.Sub(w.start) / credit.Period)
-	from := w.lastPoint
-	w.lastPoint = w.now
-	spent := w.usageSoFar
-	w.usageSoFar = 0
-	if w.o.Lost != nil && w.o.Lost(n) {
+	from, spent := w.lastPoint, w.usageSoFar
+	w.lastPoint, w.usageSoFar = w.now, 0
+	if w.o.Lost != nil && w.o.Lost(int(w.now.Sub(w.start)/credit.Period)) {
 		return
 	}
 	w.balances = append(w.balances, credit.Measure{At: w.now, Value: w.bank.Balance + w.bank.Launch})
@@ -214,35 +199,28 @@ func (w *instance) reading() credit.Reading {
 		Mode: w.o.Mode, ModeKnown: true, CPU: w.cpu,
 	}
 	seen := w.now.Add(-w.o.Lag)
-	for w.seenBalances < len(w.balances) && !w.balances[w.seenBalances].At.After(seen) {
-		w.seenBalances++
-	}
-	for w.seenUsages < len(w.usages) && !w.usages[w.seenUsages].At.Add(credit.Period).After(seen) {
-		w.seenUsages++
-	}
-	if n := w.seenBalances; n > 0 {
+	if n := sort.Search(len(w.balances), func(i int) bool { return w.balances[i].At.After(seen) }); n > 0 {
 		r.Cloud.Balance = credit.Metric{Known: true, Measure: w.balances[n-1]}
 		if w.o.Mode == credit.Unlimited {
 			r.Cloud.Surplus = credit.Metric{Known: true, Measure: w.surpluses[n-1]}
 		}
 	}
-	r.Cloud.Usage = w.usages[max(0, w.seenUsages-usageKept):w.seenUsages]
+	n := sort.Search(len(w.usages), func(i int) bool { return w.usages[i].At.Add(credit.Period).After(seen) })
+	r.Cloud.Usage = w.usages[max(0, n-usageKept):n]
 	return r
 }
 
-// result draws the sums. idle is the same world without jobs, nil for that one itself.
+// result returns the sums. idle is the same instance without jobs, nil for that one itself.
 func (w *instance) result(p Policy, idle *instance) Result {
-	r := Result{
-		Policy: p, Account: w.account, Services: w.services, Jobs: w.jobs, Throttled: 60 * w.throttled,
-		ChargedDollars: w.o.Settings.For(w.o.Spec).Dollars(w.account.Charged), Runs: w.runs, Decisions: w.decisions, Steps: w.steps, WorstError: w.worst,
-	}
+	r := w.sums
+	r.Policy, r.Runs, r.Account.Throttled, r.Throttled = p, w.runs, w.throttled, 60*w.throttled
+	r.ChargedDollars = w.o.Settings.For(w.o.Spec).Dollars(r.Account.Charged)
 	var taken float64
 	if idle != nil {
 		taken = max(0, w.throttled-idle.throttled)
 		r.ThrottledByJobs = 60 * taken
-		r.ChargedForJobs = max(0, w.account.Charged-idle.account.Charged)
+		r.ChargedForJobs = max(0, r.Account.Charged-idle.sums.Account.Charged)
 	}
-	r.Account.Throttled = w.throttled
 	for _, x := range w.runs {
 		switch {
 		case x.InTime:
