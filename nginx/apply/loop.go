@@ -131,13 +131,11 @@ func (a *applier) want(w nginx.Wanted) {
 		live = *a.live
 	}
 	a.o.Pacer.Want(time.Now(), live, w)
-	s := &a.report.status
-	if a.wanted != nil && w.Tree.Generation == s.Wanted {
-		return
-	}
 	a.wanted = &w.Tree
-	s.Wanted, s.Settled = w.Tree.Generation, false
-	a.publish() // the time until the pass must not be taken for settled
+	if s := &a.report.status; w.Tree.Generation != s.Wanted {
+		s.Wanted, s.Settled = w.Tree.Generation, false // until the pass
+	}
+	a.publish()
 }
 
 // pass does whatever is due now and returns when to look again.

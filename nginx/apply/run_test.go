@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/internal/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -562,6 +563,20 @@ func TestMasterIsTheJudge(t *testing.T) {
 	r.expect(r.http("b.test", "/"), 200, "two")
 	if n := tests() - before; n != 0 {
 		t.Errorf("%d more tests beside a site in quarantine, want none", n)
+	}
+}
+
+// A tree with the same text may have other problems.
+func TestProblemsOfTheNewestTreeAreShown(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	tree := r.tree(site("a.test", backend(t, "one")))
+	r.serve(tree)
+	tree.Problems = []problem.Problem{{Code: "auth-file-missing", Subject: "site a.test"}}
+	r.wanted.Put(tree)
+	s := r.await("the problem", func(s nginx.Status) bool { return hasProblem(s, "auth-file-missing") })
+	if !s.Settled || s.Reloads != 1 {
+		t.Errorf("status %+v", s)
 	}
 }
 
