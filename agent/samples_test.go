@@ -71,7 +71,7 @@ func TestDocsShowProblemsOfRoutes(t *testing.T) {
 	silent := webTask("shop", "8", "ecs-shop-8-web-1c7d", 7, host)
 	reach := route.Reach{}
 	for _, p := range built(route.Table{}, route.Reach{}, silent).Probes {
-		reach[p] = route.Reached{State: route.Unreachable, Since: time.Now().Add(-time.Minute), Detail: "connection refused"}
+		reach[p] = route.Reached{State: route.Unreachable, Detail: "connection refused"}
 	}
 	p = problemOf(t, built(route.Table{}, reach, silent).Problems, "container-not-listening")
 	doctest.Logged(t, "container-not-listening", doctest.Problem(t, p, silent))

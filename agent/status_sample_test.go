@@ -77,7 +77,7 @@ func sampleStatus(t *testing.T) report.Status {
 	}
 	reach := route.Reach{}
 	for _, p := range built(route.Table{}, route.Reach{}, broken).Probes {
-		reach[p] = route.Reached{State: route.Unreachable, Since: time.Now().Add(-time.Minute), Detail: "connection refused"}
+		reach[p] = route.Reached{State: route.Unreachable, Detail: "connection refused"}
 	}
 	table.Problems = built(route.Table{}, reach, broken).Problems
 	s := report.Status{

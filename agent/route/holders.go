@@ -147,15 +147,24 @@ func (b *builder) isNginxPort(port uint16) bool {
 type tenant struct{ speaks, family string }
 
 // ofPorts leaves the candidates that speak the same at each port: what was spoken there in
-// the table before, else what the oldest one speaks. The others wait, and are problems. That
-// a host or a port has one family is settled before.
+// the table before, as long as a candidate goes on with it or it is still answered for, else
+// what the oldest one speaks. The others wait, and are problems. That a host or a port has
+// one family is settled before.
 func (b *builder) ofPorts(all []candidate) []candidate {
-	tenants := b.tenantsBefore(all)
+	asked := map[opening][]tenant{} // oldest first
 	for _, c := range slices.Backward(all) {
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
-			if _, taken := tenants[o]; !taken {
-				tenants[o] = tenant{speaks, c.family}
-			}
+			asked[o] = append(asked[o], tenant{speaks, c.family})
+		}
+	}
+	tenants := map[opening]tenant{}
+	for o, askers := range asked {
+		tenants[o] = askers[0]
+		was, kept := b.tenantBefore(o)
+		goesOn := slices.ContainsFunc(askers, func(t tenant) bool { return t.speaks == was.speaks })
+		moved := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == was.family && t.speaks != was.speaks })
+		if goesOn || kept && !moved {
+			tenants[o] = was
 		}
 	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
@@ -171,30 +180,18 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 	})
 }
 
-// tenantsBefore are those in the table before that a candidate goes on, or that are still
-// answered for; but the family itself may speak something else now.
-func (b *builder) tenantsBefore(all []candidate) map[opening]tenant {
-	tenants := map[opening]tenant{}
-	keep := func(openings map[opening]string, host string) {
-		family, kept := b.heldBefore(host)
-		for o, speaks := range openings {
-			goesOn, moved := false, false
-			for _, c := range all {
-				if now, asks := b.openings(c.Listen, c.Edge)[o]; asks {
-					goesOn = goesOn || now == speaks
-					moved = moved || now != speaks && c.family == family
-				}
-			}
-			if goesOn || kept && !moved {
-				tenants[o] = tenant{speaks, family}
-			}
+// tenantBefore is what was spoken at a port in the table before, and whether that is still
+// answered for.
+func (b *builder) tenantBefore(o opening) (t tenant, kept bool) {
+	for _, s := range b.in.Prev.Sites {
+		if speaks, ok := b.openings(Listen{}, s.Edge)[o]; ok && !kept {
+			t, kept = tenant{speaks, s.Family}, slices.ContainsFunc(s.poolKeys(), b.kept)
 		}
 	}
 	for _, s := range b.in.Prev.Streams {
-		keep(b.openings(s.Listen, Edge{}), s.Listen.String())
+		if speaks, ok := b.openings(s.Listen, Edge{})[o]; ok {
+			t, kept = tenant{speaks, s.Family}, b.kept(s.PoolKey())
+		}
 	}
-	for _, s := range b.in.Prev.Sites {
-		keep(b.openings(Listen{}, s.Edge), s.Host)
-	}
-	return tenants
+	return t, kept
 }

@@ -40,8 +40,6 @@ type Reach map[Probe]Reached
 // Reached is the outcome of a probe.
 type Reached struct {
 	State ReachState
-	// Since is when the state was first seen.
-	Since time.Time
 	// Detail says what was seen, e.g. "connection refused" or "status 503"; it holds no
 	// text from containers.
 	Detail string

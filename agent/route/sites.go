@@ -16,7 +16,9 @@ func (b *builder) makeSites(all []candidate) {
 	before := map[string]Site{}
 	for _, s := range b.in.Prev.Sites {
 		before[s.Host] = s
-		hosts[s.Host] = hosts[s.Host] // also where no candidate is
+		if _, ok := hosts[s.Host]; !ok {
+			hosts[s.Host] = nil
+		}
 	}
 	for host, cs := range hosts {
 		was := before[host]

@@ -143,7 +143,7 @@ func listed(hosts ...string) tasks.Containers {
 func (d *desk) answers(s route.ReachState) route.Reach {
 	r := route.Reach{}
 	for _, p := range d.wanted[len(d.wanted)-1] {
-		r[p] = route.Reached{State: s, Since: time.Now()}
+		r[p] = route.Reached{State: s}
 	}
 	return r
 }

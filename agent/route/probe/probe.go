@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -53,131 +54,103 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 	if o.Try == nil {
 		o.Try = Attempt
 	}
-	r := &run{Options: o, put: put, targets: map[route.Probe]*target{}, done: make(chan result, o.Slots)}
-	ctx, cancel := context.WithCancel(ctx)
-	var attempts sync.WaitGroup
-	defer attempts.Wait()
-	defer cancel()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	r := &run{Options: o, put: put, slots: make(chan struct{}, o.Slots), found: route.Reach{}}
+	var running sync.WaitGroup
+	defer running.Wait()
+	cancels := map[route.Probe]context.CancelFunc{}
 	for {
-		r.start(ctx, &attempts)
-		due := timer.C
-		if next, ok := r.next(); ok {
-			timer.Reset(time.Until(next))
-		} else {
-			due = nil
-		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case ps, ok := <-wanted:
-			if !ok {
-				wanted = nil
-				continue
+			for _, cancel := range cancels {
+				cancel()
 			}
-			r.want(ps)
-		case x := <-r.done:
-			r.learn(x)
-		case <-due:
+			return nil
+		case ps := <-wanted:
+			before := cancels
+			cancels = map[route.Probe]context.CancelFunc{}
+			for _, p := range ps[:min(len(ps), maxWanted)] {
+				if cancels[p] = before[p]; cancels[p] == nil {
+					probing, cancel := context.WithCancel(ctx)
+					cancels[p] = cancel
+					running.Go(func() { r.repeat(probing, p) })
+				}
+			}
+			for p, cancel := range before {
+				if cancels[p] == nil {
+					cancel()
+					r.forget(p)
+				}
+			}
 		}
 	}
 }
 
 type run struct {
 	Options
-	put     func(route.Reach)
-	targets map[route.Probe]*target
-	done    chan result
-	busy    int
+	slots chan struct{}
+
+	mu    sync.Mutex
+	put   func(route.Reach)
+	found route.Reach
 }
 
 // target is one probe that is wanted.
 type target struct {
 	route.Reached
 	since    time.Time // when it was first wanted
-	due      time.Time
-	trying   bool
-	answered bool // a path: it has been Reachable once
-	failures int  // in a row
+	answered bool      // a path: it has been Reachable once
+	failures int       // in a row
 }
 
-type result struct {
-	probe   route.Probe
-	outcome Outcome
-}
-
-func (r *run) want(ps []route.Probe) {
-	now := time.Now()
-	wanted := make(map[route.Probe]bool, len(ps))
-	for _, p := range ps[:min(len(ps), maxWanted)] {
-		wanted[p] = true
-		if r.targets[p] == nil {
-			r.targets[p] = &target{since: now, due: now}
+// repeat makes attempts until ctx ends or there is nothing more to find out.
+func (r *run) repeat(ctx context.Context, p route.Probe) {
+	t := target{since: time.Now()}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case r.slots <- struct{}{}:
 		}
-	}
-	maps.DeleteFunc(r.targets, func(p route.Probe, _ *target) bool { return !wanted[p] })
-}
-
-// settled reports whether there is nothing more to find out.
-func (t *target) settled(p route.Probe) bool { return p.Path == "" && t.State == route.Reachable }
-
-func (r *run) start(ctx context.Context, attempts *sync.WaitGroup) {
-	now := time.Now()
-	for p, t := range r.targets {
-		if r.busy == r.Slots {
+		outcome := r.Try(ctx, p)
+		<-r.slots
+		now := time.Now()
+		was := t.Reached
+		t.judge(outcome)
+		if t.State != was.State {
+			r.Log.Debug("probe", "addr", p.Addr, "path", p.Path, "container", p.Container,
+				"state", t.State, "detail", t.Detail, "after", now.Sub(t.since).Round(time.Millisecond))
+		}
+		if t.Reached != was {
+			r.learn(ctx, p, t.Reached)
+		}
+		if p.Path == "" && t.State == route.Reachable || !backoff.Sleep(ctx, t.pause(now, r.Repeat)) {
 			return
 		}
-		if t.trying || t.settled(p) || t.due.After(now) {
-			continue
-		}
-		t.trying = true
-		r.busy++
-		attempts.Go(func() { r.done <- result{p, r.Try(ctx, p)} })
 	}
 }
 
-// next is when the next attempt is due; ok is false when only something else
-// than time can bring one about.
-func (r *run) next() (at time.Time, ok bool) {
-	if r.busy == r.Slots {
-		return at, false
+// learn keeps what a probe that is still wanted has found, and puts all that is known.
+func (r *run) learn(ctx context.Context, p route.Probe, found route.Reached) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() == nil {
+		r.found[p] = found
+		r.put(maps.Clone(r.found))
 	}
-	for p, t := range r.targets {
-		if !t.trying && !t.settled(p) && (!ok || t.due.Before(at)) {
-			at, ok = t.due, true
-		}
-	}
-	return at, ok
 }
 
-func (r *run) learn(x result) {
-	r.busy--
-	t := r.targets[x.probe]
-	if t == nil || !t.trying {
-		return // not wanted any more, or wanted anew since
-	}
-	t.trying = false
-	now := time.Now()
-	was := t.Reached
-	t.judge(x.outcome, now)
-	t.due = now.Add(t.pause(now, r.Repeat))
-	if t.State == was.State && t.Detail == was.Detail {
-		return
-	}
-	if t.State != was.State {
-		t.Since = now
-		r.Log.Debug("probe", "addr", x.probe.Addr, "path", x.probe.Path, "container", x.probe.Container,
-			"state", t.State, "detail", t.Detail, "after", now.Sub(t.since).Round(time.Millisecond))
-	}
-	r.put(r.reach())
+// forget drops what a probe has found whose context has ended.
+func (r *run) forget(p route.Probe) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.found, p)
 }
 
 // judge makes a state of an outcome.
-func (t *target) judge(o Outcome, now time.Time) {
+func (t *target) judge(o Outcome) {
 	if o.OK {
 		t.failures, t.answered = 0, true
-		t.State, t.Detail = route.Reachable, ""
+		t.Reached = route.Reached{State: route.Reachable}
 		return
 	}
 	t.failures++
@@ -185,9 +158,9 @@ func (t *target) judge(o Outcome, now time.Time) {
 	case t.answered && t.failures < 2:
 		// Once is an accident.
 	case t.answered, o.Answered:
-		t.State, t.Detail = route.Failing, o.Detail
+		t.Reached = route.Reached{State: route.Failing, Detail: o.Detail}
 	default:
-		t.State, t.Detail = route.Unreachable, o.Detail
+		t.Reached = route.Reached{State: route.Unreachable, Detail: o.Detail}
 	}
 }
 
@@ -206,14 +179,4 @@ func (t *target) pause(now time.Time, repeat time.Duration) time.Duration {
 		return briskPause
 	}
 	return min(age/briskFor*briskPause*4, slowest)
-}
-
-func (r *run) reach() route.Reach {
-	out := make(route.Reach, len(r.targets))
-	for p, t := range r.targets {
-		if t.State != route.Unknown {
-			out[p] = t.Reached
-		}
-	}
-	return out
 }

@@ -2,6 +2,8 @@ package docker
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -41,7 +43,7 @@ type lister struct {
 // known is what an inspection said, and the summary of the container in the list at that
 // time.
 type known struct {
-	summary string
+	summary [sha256.Size]byte
 	detail
 }
 
@@ -63,7 +65,11 @@ func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
 	}
 	l.excess = nil
 	if len(got.Items) > maxContainers {
-		l.excess = append(l.excess, tooMany(len(got.Items)))
+		l.excess = append(l.excess, problem.Problem{
+			Code: "too-many-containers", Severity: problem.Error, Subject: "docker",
+			Text: fmt.Sprintf("there are %d containers and only %d are read", len(got.Items), maxContainers),
+			Hint: "remove stopped containers (docker container prune)",
+		})
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
@@ -136,14 +142,6 @@ func liveFirst(a, b container.Summary) int {
 	return ended(a) - ended(b)
 }
 
-func tooMany(n int) problem.Problem {
-	return problem.Problem{
-		Code: "too-many-containers", Severity: problem.Error, Subject: "docker",
-		Text: fmt.Sprintf("there are %d containers and only %d are read", n, maxContainers),
-		Hint: "remove stopped containers (docker container prune)",
-	}
-}
-
 // refresh returns what is known about the listed containers, after looking
 // again at those that may have changed.
 func (l *lister) refresh(ctx context.Context, items []container.Summary, changed map[string]bool) (map[string]known, error) {
@@ -212,28 +210,16 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 	return d, nil
 }
 
-// summaryOf is everything about a container in the list that may change without an
-// event having been seen.
-func summaryOf(s container.Summary) string {
-	var b strings.Builder
-	b.WriteString(string(s.State))
+// summaryOf is the sum of everything about a container in the list that may change without
+// an event having been seen.
+func summaryOf(s container.Summary) [sha256.Size]byte {
+	health := ""
 	for _, word := range []string{"(healthy)", "(unhealthy)", "(health: starting)"} {
 		if strings.HasSuffix(s.Status, word) {
-			b.WriteString(word)
+			health = word
 		}
 	}
-	for _, n := range s.Names {
-		b.WriteString(" " + n)
-	}
-	for _, p := range s.Ports {
-		fmt.Fprintf(&b, " %s:%d:%d/%s", p.IP, p.PublicPort, p.PrivatePort, p.Type)
-	}
-	if s.NetworkSettings != nil {
-		for _, name := range slices.Sorted(maps.Keys(s.NetworkSettings.Networks)) {
-			if e := s.NetworkSettings.Networks[name]; e != nil {
-				fmt.Fprintf(&b, " %s=%s,%s", name, e.IPAddress, e.GlobalIPv6Address)
-			}
-		}
-	}
-	return b.String()
+	s.Status = health // without the time for which it has been up
+	b, _ := json.Marshal(s) // plain values
+	return sha256.Sum256(b)
 }

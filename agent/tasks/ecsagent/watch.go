@@ -142,10 +142,7 @@ func (w *watch) get(ctx context.Context) ([]byte, error) {
 }
 
 func (w *watch) reportLost(err error) {
-	cause := err.Error()
-	if len(cause) > 200 {
-		cause = cause[:200] + "…"
-	}
+	cause := problem.Printable(err.Error(), 200)
 	if w.asked && cause == w.cause && !w.last.Complete {
 		return
 	}
