@@ -219,7 +219,7 @@ func summaryOf(s container.Summary) [sha256.Size]byte {
 			health = word
 		}
 	}
-	s.Status = health // without the time for which it has been up
+	s.Status = health       // without the time for which it has been up
 	b, _ := json.Marshal(s) // plain values
 	return sha256.Sum256(b)
 }
