@@ -34,7 +34,7 @@ func addressParts() []part {
 		{"b", "the address moves while it is asked", (*bench).addressMoves},
 		{"c", "its holder dies", (*bench).holderDies},
 		{"d", "its holder cannot be reached", (*bench).holderIsSilent},
-		{"e", "days, outages and crowds on a virtual clock", (*bench).virtually},
+		{"e", "days, outages and crowds on a virtual clock", (*bench).onVirtualClock},
 	}
 }
 
@@ -63,18 +63,18 @@ const (
 	slowHost  = "slow.test"
 )
 
-// town is a region with one Elastic IP, and visitors of it.
-type town struct {
+// region is a simulated region with one Elastic IP.
+type region struct {
 	*stage.Region
 	n int
 }
 
-func (b *bench) newTown(ctx context.Context) (*town, error) {
+func (b *bench) newRegion(ctx context.Context) (*region, error) {
 	r, err := stage.NewRegion(ctx, b.o.Bin)
 	if err != nil {
 		return nil, err
 	}
-	t := &town{Region: r}
+	t := &region{Region: r}
 	err = r.Cloud.AddCluster(cluster)
 	if err == nil {
 		_, err = r.Cloud.AddAddress(simaws.AddressSpec{AllocationID: eip, PublicIP: publicIP, Tags: map[string]string{"Name": "nagaya"}})
@@ -85,9 +85,9 @@ func (b *bench) newTown(ctx context.Context) (*town, error) {
 	return t, nil
 }
 
-// plot sets up an instance whose agent claims the address by that policy. More is
+// launch sets up an instance whose agent claims the address by that policy. More is
 // added to the settings of the address.
-func (t *town) plot(ctx context.Context, policy, more string) (*stage.Instance, error) {
+func (t *region) launch(ctx context.Context, policy, more string) (*stage.Instance, error) {
 	return t.Launch(ctx, stage.Launch{
 		Spec: simaws.InstanceSpec{Type: "m5.large"}, Cluster: cluster, Hosts: []string{quickHost, slowHost},
 		Config: fmt.Sprintf("address: {claim: 'tag:Name=nagaya', policy: %s%s}\nmetrics: {listen: ''}\n", policy, more),
@@ -95,17 +95,17 @@ func (t *town) plot(ctx context.Context, policy, more string) (*stage.Instance, 
 }
 
 // settle sets up an instance and starts its agent.
-func (t *town) settle(ctx context.Context, policy, more string) (*stage.Instance, error) {
-	i, err := t.plot(ctx, policy, more)
+func (t *region) settle(ctx context.Context, policy, more string) (*stage.Instance, error) {
+	i, err := t.launch(ctx, policy, more)
 	if err != nil {
 		return nil, err
 	}
 	return i, i.StartAgent()
 }
 
-// furnish starts the containers of an instance, the slow one first, and returns
+// startContainers starts the containers of an instance, the slow one first, and returns
 // the name by which the quick one answers.
-func (t *town) furnish(ctx context.Context, i *stage.Instance) (string, error) {
+func (t *region) startContainers(ctx context.Context, i *stage.Instance) (string, error) {
 	t.n++
 	name := fmt.Sprintf("quick%d", t.n)
 	for _, c := range []stage.Container{
@@ -125,13 +125,13 @@ func labels(host string) map[string]string {
 }
 
 // holder is who has the address by EC2's word.
-func (t *town) holder() string {
+func (t *region) holder() string {
 	a, _ := t.Cloud.State().Address(eip)
 	return a.InstanceID
 }
 
-// held waits until the instance has the address, and returns since when.
-func (t *town) held(ctx context.Context, i *stage.Instance, within time.Duration) (time.Time, error) {
+// waitUntilHeld waits until the instance has the address, and returns since when.
+func (t *region) waitUntilHeld(ctx context.Context, i *stage.Instance, within time.Duration) (time.Time, error) {
 	err := stage.Until(ctx, within, i.InstanceID+" has the address", func() error {
 		if h := t.holder(); h != i.InstanceID {
 			return fmt.Errorf("held by %q", h)
@@ -141,8 +141,8 @@ func (t *town) held(ctx context.Context, i *stage.Instance, within time.Duration
 	return t.Moved(), err
 }
 
-// served waits until a host is served at the address by that household.
-func (t *town) served(ctx context.Context, name string) error {
+// waitUntilServed waits until a host is served at the address by that household.
+func (t *region) waitUntilServed(ctx context.Context, name string) error {
 	v, err := t.visitor(true)
 	if err != nil {
 		return err
@@ -156,7 +156,7 @@ func (t *town) served(ctx context.Context, name string) error {
 }
 
 // visitor is somebody on the internet who asks at the address.
-func (t *town) visitor(fresh bool) (visitor, error) {
+func (t *region) visitor(fresh bool) (visitor, error) {
 	c, err := t.Client(publicIP)
 	return visitor{c: c, fresh: fresh}, err
 }
@@ -164,11 +164,11 @@ func (t *town) visitor(fresh bool) (visitor, error) {
 // addressAtBoot measures from the start of the agent's process until EC2 has made
 // the association.
 func (b *bench) addressAtBoot(ctx context.Context) (err error) {
-	t, err := b.newTown(ctx)
+	t, err := b.newRegion(ctx)
 	if err != nil {
 		return err
 	}
-	defer ending(t, &err)
+	defer closeRegion(t, &err)
 	if _, err := t.Cloud.AddFault(simaws.Fault{Service: "ec2", Delay: simaws.Duration(apiLatency)}); err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (b *bench) addressAtBoot(ctx context.Context) (err error) {
 			return err
 		}
 		bare = append(bare, time.Since(began))
-		i, err := t.plot(ctx, "takeover", "")
+		i, err := t.launch(ctx, "takeover", "")
 		if err != nil {
 			return err
 		}
@@ -188,12 +188,12 @@ func (b *bench) addressAtBoot(ctx context.Context) (err error) {
 		if err := i.StartAgent(); err != nil {
 			return err
 		}
-		at, err := t.held(ctx, i, patience)
+		at, err := t.waitUntilHeld(ctx, i, patience)
 		if err != nil {
 			return err
 		}
 		took = append(took, at.Sub(began))
-		if err := t.verified(ctx, i); err != nil {
+		if err := t.waitUntilVerified(ctx, i); err != nil {
 			return err
 		}
 		calls := 0
@@ -219,8 +219,8 @@ func (b *bench) addressAtBoot(ctx context.Context) (err error) {
 	return nil
 }
 
-// verified waits until the agent has seen its association in EC2's answers.
-func (t *town) verified(ctx context.Context, i *stage.Instance) error {
+// waitUntilVerified waits until the agent has seen its association in EC2's answers.
+func (t *region) waitUntilVerified(ctx context.Context, i *stage.Instance) error {
 	return stage.Until(ctx, patience, "the address is verified", func() error {
 		st, err := i.Board(ctx)
 		if err == nil && (len(st.Address.Claims) == 0 || !st.Address.Claims[0].Verified) {
@@ -234,11 +234,11 @@ func (t *town) verified(ctx context.Context, i *stage.Instance) error {
 // hundred new connections a second are made to it, and some requests take two
 // seconds.
 func (b *bench) addressMoves(ctx context.Context) (err error) {
-	t, err := b.newTown(ctx)
+	t, err := b.newRegion(ctx)
 	if err != nil {
 		return err
 	}
-	defer ending(t, &err)
+	defer closeRegion(t, &err)
 	// What a holder serves stands in its sign a minute after it has come to rest; the
 	// moves follow each other quicker than that, so the hosts are named.
 	named := fmt.Sprintf(", ready: [%s, %s]", quickHost, slowHost)
@@ -246,11 +246,11 @@ func (b *bench) addressMoves(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	name, err := t.furnish(ctx, first)
+	name, err := t.startContainers(ctx, first)
 	if err != nil {
 		return err
 	}
-	if err := t.served(ctx, name); err != nil {
+	if err := t.waitUntilServed(ctx, name); err != nil {
 		return err
 	}
 	quick, err := t.visitor(true)
@@ -273,17 +273,17 @@ func (b *bench) addressMoves(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		name, err := t.furnish(ctx, i)
+		name, err := t.startContainers(ctx, i)
 		if err != nil {
 			return err
 		}
 		began := time.Now()
-		at, err := t.held(ctx, i, patience)
+		at, err := t.waitUntilHeld(ctx, i, patience)
 		if err != nil {
 			return err
 		}
 		notice = append(notice, max(0, at.Sub(began)))
-		if err := t.served(ctx, name); err != nil {
+		if err := t.waitUntilServed(ctx, name); err != nil {
 			return err
 		}
 	}
@@ -305,13 +305,13 @@ func (b *bench) addressMoves(ctx context.Context) (err error) {
 	return nil
 }
 
-// story is a time line: what happened when, since the first thing.
-type story struct {
+// timeline is what happened when, since the first event.
+type timeline struct {
 	from  time.Time
 	lines []string
 }
 
-func (s *story) tell(at time.Time, what string) {
+func (s *timeline) add(at time.Time, what string) {
 	if s.from.IsZero() {
 		s.from = at
 	}
@@ -319,20 +319,20 @@ func (s *story) tell(at time.Time, what string) {
 }
 
 // pair is a holder and a stand-by that both serve, and the household of the latter.
-func (t *town) pair(ctx context.Context, more string) (holder, standby *stage.Instance, name string, err error) {
+func (t *region) pair(ctx context.Context, more string) (holder, standby *stage.Instance, name string, err error) {
 	if holder, err = t.settle(ctx, "standby", more); err != nil {
 		return nil, nil, "", err
 	}
-	if name, err = t.furnish(ctx, holder); err != nil {
+	if name, err = t.startContainers(ctx, holder); err != nil {
 		return nil, nil, "", err
 	}
-	if err := t.served(ctx, name); err != nil {
+	if err := t.waitUntilServed(ctx, name); err != nil {
 		return nil, nil, "", err
 	}
 	if standby, err = t.settle(ctx, "standby", more); err != nil {
 		return nil, nil, "", err
 	}
-	if name, err = t.furnish(ctx, standby); err != nil {
+	if name, err = t.startContainers(ctx, standby); err != nil {
 		return nil, nil, "", err
 	}
 	err = stage.Until(ctx, patience, "the stand-by knows the holder and serves", func() error {
@@ -348,9 +348,9 @@ func (t *town) pair(ctx context.Context, more string) (holder, standby *stage.In
 // holderDies takes the power from the holder, and tells EC2 a while later.
 func (b *bench) holderDies(ctx context.Context) error {
 	var took spans
-	var last story
+	var last timeline
 	for n := range b.count(3, 1) {
-		s, d, err := b.dies(ctx, time.Duration(3+4*n)*time.Second)
+		s, d, err := b.killHolder(ctx, time.Duration(3+4*n)*time.Second)
 		if err != nil {
 			return err
 		}
@@ -364,7 +364,7 @@ func (b *bench) holderDies(ctx context.Context) error {
 	return nil
 }
 
-func (s story) String() string {
+func (s timeline) String() string {
 	text := ""
 	for _, l := range s.lines {
 		text += "  " + l + "\n"
@@ -372,17 +372,17 @@ func (s story) String() string {
 	return text
 }
 
-func (b *bench) dies(ctx context.Context, unknown time.Duration) (s story, took time.Duration, err error) {
-	t, err := b.newTown(ctx)
+func (b *bench) killHolder(ctx context.Context, unknown time.Duration) (s timeline, took time.Duration, err error) {
+	t, err := b.newRegion(ctx)
 	if err != nil {
 		return s, 0, err
 	}
-	defer ending(t, &err)
+	defer closeRegion(t, &err)
 	holder, standby, name, err := t.pair(ctx, "")
 	if err != nil {
 		return s, 0, err
 	}
-	s.tell(time.Now(), "the holder's power is off; its packets go nowhere")
+	s.add(time.Now(), "the holder's power is off; its packets go nowhere")
 	if err := holder.PowerOff(ctx); err != nil {
 		return s, 0, err
 	}
@@ -393,32 +393,32 @@ func (b *bench) dies(ctx context.Context, unknown time.Duration) (s story, took 
 		return s, 0, err
 	}
 	said := time.Now()
-	s.tell(said, "EC2 reports it stopped")
-	return s, took, t.finish(ctx, &s, &took, said, standby, name)
+	s.add(said, "EC2 reports it stopped")
+	return s, took, t.recordTakeover(ctx, &s, &took, said, standby, name)
 }
 
-// finish waits for the move and the first answer, and tells both.
-func (t *town) finish(ctx context.Context, s *story, took *time.Duration, since time.Time, standby *stage.Instance, name string) error {
-	at, err := t.held(ctx, standby, 2*silentTakes)
+// recordTakeover waits for the move and the first answer, and tells both.
+func (t *region) recordTakeover(ctx context.Context, s *timeline, took *time.Duration, since time.Time, standby *stage.Instance, name string) error {
+	at, err := t.waitUntilHeld(ctx, standby, 2*silentTakes)
 	if err != nil {
 		return err
 	}
 	*took = at.Sub(since)
-	s.tell(at, "the stand-by has associated the address")
-	if err := t.served(ctx, name); err != nil {
+	s.add(at, "the stand-by has associated the address")
+	if err := t.waitUntilServed(ctx, name); err != nil {
 		return err
 	}
-	s.tell(time.Now(), "a new connection is answered by the stand-by")
+	s.add(time.Now(), "a new connection is answered by the stand-by")
 	return nil
 }
 
 // holderIsSilent takes the holder off the network; EC2 goes on calling it running.
 func (b *bench) holderIsSilent(ctx context.Context) (err error) {
-	t, err := b.newTown(ctx)
+	t, err := b.newRegion(ctx)
 	if err != nil {
 		return err
 	}
-	defer ending(t, &err)
+	defer closeRegion(t, &err)
 	holder, standby, name, err := t.pair(ctx, ", unreachable: "+silence.String())
 	if err != nil {
 		return err
@@ -426,14 +426,14 @@ func (b *bench) holderIsSilent(ctx context.Context) (err error) {
 	if err := pause(ctx, 12*time.Second); err != nil { // it must have answered once
 		return err
 	}
-	var s story
+	var s timeline
 	var took time.Duration
 	cut := time.Now()
-	s.tell(cut, "the holder is cut off; EC2 calls it running")
+	s.add(cut, "the holder is cut off; EC2 calls it running")
 	if err := holder.Unplug(); err != nil {
 		return err
 	}
-	if err := t.finish(ctx, &s, &took, cut, standby, name); err != nil {
+	if err := t.recordTakeover(ctx, &s, &took, cut, standby, name); err != nil {
 		return err
 	}
 	b.notes = append(b.notes, fmt.Sprintf("The holder is cut off, address.unreachable is %s:\n", silence)+s.String())
@@ -444,8 +444,8 @@ func (b *bench) holderIsSilent(ctx context.Context) (err error) {
 	return nil
 }
 
-// ending takes a region away and keeps the error of that if there is no other.
-func ending(t *town, err *error) {
+// closeRegion takes a region away and keeps the error of that if there is no other.
+func closeRegion(t *region, err *error) {
 	if cerr := t.Close(); *err == nil {
 		*err = cerr
 	}

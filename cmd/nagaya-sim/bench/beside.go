@@ -27,7 +27,7 @@ func (b *bench) startsBesidePeers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(c, &err)
+	defer closeInto(c, &err)
 	called, returned, listened := spansOf{}, spansOf{}, spansOf{}
 	for _, name := range names("new%02d", b.count(16, 5)) {
 		for _, x := range c.proxies {
@@ -180,7 +180,7 @@ func (b *bench) replacementsBesidePeers(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(c, &err)
+	defer closeInto(c, &err)
 	const perSecond = 200
 	n := b.count(10, 4)
 	row := Row{

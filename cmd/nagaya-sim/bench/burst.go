@@ -21,11 +21,11 @@ const (
 
 // burst starts many containers, each with a host of its own, as fast as Docker can.
 func (b *bench) burst(ctx context.Context) (err error) {
-	p, err := b.begin(ctx, stage.Options{})
+	p, err := b.startStage(ctx, stage.Options{})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	hosts := names("h%02d.test", b.count(50, 20))
 	ids := make([]string, len(hosts))
 	for i, h := range hosts {
@@ -33,7 +33,7 @@ func (b *bench) burst(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := p.rest(ctx); err != nil {
+	if err := p.waitInSync(ctx); err != nil {
 		return err
 	}
 	before, err := p.reloads(ctx)
@@ -48,11 +48,11 @@ func (b *bench) burst(ctx context.Context) (err error) {
 			stop(err)
 		}
 	}()
-	ready, routed, err := p.allAwake(looking, hosts)
+	ready, routed, err := p.waitForAll(looking, hosts)
 	if err != nil {
 		return errors.Join(context.Cause(looking), err)
 	}
-	if err := p.live(ctx, len(hosts)); err != nil {
+	if err := p.waitForRoutes(ctx, len(hosts)); err != nil {
 		return err
 	}
 	after, err := p.reloads(ctx)
@@ -71,7 +71,7 @@ func (b *bench) burst(ctx context.Context) (err error) {
 }
 
 // startAll starts containers, several at a time.
-func (p *play) startAll(ctx context.Context, ids []string) error {
+func (p *agentStage) startAll(ctx context.Context, ids []string) error {
 	return inParallel(ids, func(id string) error {
 		if _, err := p.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
 			return fmt.Errorf("starting %s: %w", id, err)
@@ -107,9 +107,9 @@ func inParallel[T any](all []T, do func(T) error) error {
 	return errors.Join(failed...)
 }
 
-// allAwake waits until every host answers, and returns when the last container
+// waitForAll waits until every host answers, and returns when the last container
 // began to listen and when the last host answered.
-func (p *play) allAwake(ctx context.Context, hosts []string) (ready, routed time.Time, err error) {
+func (p *agentStage) waitForAll(ctx context.Context, hosts []string) (ready, routed time.Time, err error) {
 	c, err := p.Client()
 	if err != nil {
 		return ready, routed, err

@@ -36,18 +36,18 @@ type proxy struct {
 // of one client. A container has the labels of the proxy that is measured, and the
 // processes of the others are stopped meanwhile.
 type comparison struct {
-	*play
+	*agentStage
 	client  *http.Client
 	proxies []*proxy
 }
 
 // compare starts nagaya and the peers on a stage, each with one site that stays.
 func (b *bench) compare(ctx context.Context, o stage.Options) (*comparison, error) {
-	p, err := b.begin(ctx, o)
+	p, err := b.startStage(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	c := &comparison{play: p}
+	c := &comparison{agentStage: p}
 	if err := c.startProxies(ctx, b); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -62,7 +62,7 @@ func (c *comparison) startProxies(ctx context.Context, b *bench) (err error) {
 		name: nagayaName, port: c.HTTPPort, pid: c.AgentPID(), nginx: c.NginxPID, reloads: c.reloads,
 		labels: func(host string) map[string]string { return map[string]string{"nagaya.host": host} },
 	}}
-	peers, err := b.startPeers(c.play)
+	peers, err := b.startPeers(c.agentStage)
 	c.proxies = append(c.proxies, peers...)
 	if err != nil {
 		return err
@@ -86,12 +86,12 @@ func (c *comparison) Close() error {
 			errs = append(errs, x.close())
 		}
 	}
-	return errors.Join(append(errs, c.play.Close())...)
+	return errors.Join(append(errs, c.agentStage.Close())...)
 }
 
 // container is one that serves a host through one proxy.
 func (c *comparison) container(x *proxy, name, host string) stage.Container {
-	made := c.play.container(name, host)
+	made := c.agentStage.container(name, host)
 	delete(made.Labels, "nagaya.host")
 	maps.Copy(made.Labels, x.labels(host))
 	return made
@@ -147,7 +147,7 @@ func (x *proxy) processes() []int {
 	if x.nginx == nil {
 		return []int{x.pid}
 	}
-	return append(family(x.nginx()), x.pid)
+	return append(withChildren(x.nginx()), x.pid)
 }
 
 func (x *proxy) url(host string) string { return fmt.Sprintf("http://%s:%d/", host, x.port) }

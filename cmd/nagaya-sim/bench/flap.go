@@ -22,7 +22,7 @@ const (
 // flap is a way in which a container comes and goes.
 type flap struct {
 	name     string
-	up, down func(ctx context.Context, p *play, id string) error
+	up, down func(ctx context.Context, p *agentStage, id string) error
 }
 
 // flaps are a container that is killed as soon as it runs, which a new process and
@@ -31,22 +31,22 @@ func flaps() []flap {
 	return []flap{
 		{
 			name: "killed and started",
-			up: func(ctx context.Context, p *play, id string) error {
+			up: func(ctx context.Context, p *agentStage, id string) error {
 				_, err := p.Docker.ContainerStart(ctx, id, client.ContainerStartOptions{})
 				return err
 			},
-			down: func(ctx context.Context, p *play, id string) error {
+			down: func(ctx context.Context, p *agentStage, id string) error {
 				_, err := p.Docker.ContainerKill(ctx, id, client.ContainerKillOptions{Signal: "KILL"})
 				return err
 			},
 		},
 		{
 			name: "paused and unpaused",
-			up: func(ctx context.Context, p *play, id string) error {
+			up: func(ctx context.Context, p *agentStage, id string) error {
 				_, err := p.Docker.ContainerUnpause(ctx, id, client.ContainerUnpauseOptions{})
 				return err
 			},
-			down: func(ctx context.Context, p *play, id string) error {
+			down: func(ctx context.Context, p *agentStage, id string) error {
 				_, err := p.Docker.ContainerPause(ctx, id, client.ContainerPauseOptions{})
 				return err
 			},
@@ -65,11 +65,11 @@ func (b *bench) flapping(ctx context.Context) error {
 }
 
 func (b *bench) flap(ctx context.Context, f flap) (err error) {
-	p, err := b.begin(ctx, stage.Options{Hosts: []string{"good.test"}})
+	p, err := b.startStage(ctx, stage.Options{Hosts: []string{"good.test"}})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	if _, err := p.Run(ctx, p.container("good", "good.test")); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (b *bench) flap(ctx context.Context, f flap) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(p.live(ctx, 2), p.rest(ctx)); err != nil {
+	if err := errors.Join(p.waitForRoutes(ctx, 2), p.waitInSync(ctx)); err != nil {
 		return err
 	}
 	c, err := p.Client()
@@ -90,21 +90,21 @@ func (b *bench) flap(ctx context.Context, f flap) (err error) {
 	if err != nil {
 		return err
 	}
-	agent, nginx := lifetime(p.AgentPID()), p.spent()-lifetime(p.AgentPID())
+	agent, nginx := cpuWithChildren(p.AgentPID()), p.spent()-cpuWithChildren(p.AgentPID())
 	began := time.Now()
 	span := b.span(time.Minute, 10*time.Second)
-	lives, err := p.comeAndGo(ctx, f, id, span)
+	lives, err := p.stopAndStart(ctx, f, id, span)
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
-	agent, nginx = lifetime(p.AgentPID())-agent, p.spent()-lifetime(p.AgentPID())-nginx
+	agent, nginx = cpuWithChildren(p.AgentPID())-agent, p.spent()-cpuWithChildren(p.AgentPID())-nginx
 	after, err := p.reloads(ctx)
 	if err != nil {
 		return err
 	}
 	// It stays at last, and is served like everybody else.
-	if err := p.live(ctx, 2); err != nil {
+	if err := p.waitForRoutes(ctx, 2); err != nil {
 		return err
 	}
 	l.stop()
@@ -124,15 +124,15 @@ func (b *bench) flap(ctx context.Context, f flap) (err error) {
 	return nil
 }
 
-// comeAndGo takes the container down and up again for so long, and leaves it up. It
+// stopAndStart takes the container down and up again for so long, and leaves it up. It
 // returns how often it came.
-func (p *play) comeAndGo(ctx context.Context, f flap, id string, span time.Duration) (lives int, err error) {
+func (p *agentStage) stopAndStart(ctx context.Context, f flap, id string, span time.Duration) (lives int, err error) {
 	tick := time.NewTicker(flapEvery / 2)
 	defer tick.Stop()
 	for end := time.Now().Add(span); time.Now().Before(end); {
 		// For a moment Docker may believe the event of the turn before, and refuse.
 		var refused error
-		for _, turn := range []func(context.Context, *play, string) error{f.down, f.up} {
+		for _, turn := range []func(context.Context, *agentStage, string) error{f.down, f.up} {
 			refused = errors.Join(refused, turn(ctx, p, id))
 			select {
 			case <-ctx.Done():
@@ -147,11 +147,11 @@ func (p *play) comeAndGo(ctx context.Context, f flap, id string, span time.Durat
 	if lives == 0 {
 		return 0, err
 	}
-	return lives, f.stay(ctx, p, id)
+	return lives, f.waitUntilUp(ctx, p, id)
 }
 
-// stay leaves the container up.
-func (f flap) stay(ctx context.Context, p *play, id string) error {
+// waitUntilUp leaves the container up.
+func (f flap) waitUntilUp(ctx context.Context, p *agentStage, id string) error {
 	return stage.Until(ctx, patience, "the container stays", func() error {
 		got, err := p.Docker.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
 		if err != nil || got.Container.State.Running && !got.Container.State.Paused {

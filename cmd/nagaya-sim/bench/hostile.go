@@ -12,8 +12,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
 )
 
-// villain is a container that does what none should.
-type villain struct {
+// badContainer is a container that does what none should.
+type badContainer struct {
 	name string
 	args []string
 	// labels are set beside a host of its own.
@@ -21,9 +21,9 @@ type villain struct {
 	restart bool
 }
 
-func villains() []villain {
+func badContainers() []badContainer {
 	health := map[string]string{"nagaya.health": "/"}
-	return []villain{
+	return []badContainer{
 		{name: "silent", args: []string{"-hostile", "silent"}, labels: health},
 		{name: "reset", args: []string{"-hostile", "reset"}, labels: health},
 		{name: "garbage", args: []string{"-hostile", "garbage"}, labels: health},
@@ -45,17 +45,17 @@ func (b *bench) hostiles(ctx context.Context) error {
 // crowd lets many in at once, and asks them and the good sites.
 func (b *bench) crowd(ctx context.Context) (err error) {
 	hosts := names("h%d.test", 4)
-	p, err := b.begin(ctx, stage.Options{Hosts: hosts})
+	p, err := b.startStage(ctx, stage.Options{Hosts: hosts})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	for _, h := range hosts {
 		if _, err := p.Run(ctx, p.container("good", h)); err != nil {
 			return err
 		}
 	}
-	if err := p.live(ctx, len(hosts)); err != nil {
+	if err := p.waitForRoutes(ctx, len(hosts)); err != nil {
 		return err
 	}
 	var loads []*load
@@ -68,8 +68,8 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 		defer l.stop()
 		loads = append(loads, l)
 	}
-	all := villains()
-	unnamed, err := p.meet(ctx, all)
+	all := badContainers()
+	unnamed, err := p.runBadContainers(ctx, all)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 	b.add(Row{
 		What: fmt.Sprintf("%d hostile or broken containers at once; 4 TLS sites asked 80 times a second", len(all)),
 		Got:  got, Bound: "0 other sites affected; culprit named", Missed: affected > 0 || len(unnamed) > 0,
-		Figures: map[string]float64{"affected": float64(affected), "failed": float64(failed), "requests": float64(requests), "villains": float64(len(all)), "unnamed": float64(len(unnamed))},
+		Figures: map[string]float64{"affected": float64(affected), "failed": float64(failed), "requests": float64(requests), "badContainers": float64(len(all)), "unnamed": float64(len(unnamed))},
 	})
 	return nil
 }
@@ -99,9 +99,9 @@ func (b *bench) crowd(ctx context.Context) (err error) {
 // listen yet has ten seconds to begin.
 const noticed = 30 * time.Second
 
-// meet runs bad containers, asks for their sites all the time, and returns those that
+// runBadContainers runs bad containers, asks for their sites all the time, and returns those that
 // no problem names.
-func (p *play) meet(ctx context.Context, all []villain) (unnamed []string, err error) {
+func (p *agentStage) runBadContainers(ctx context.Context, all []badContainer) (unnamed []string, err error) {
 	visitors, end := context.WithCancel(ctx)
 	var pestering sync.WaitGroup
 	defer pestering.Wait()
@@ -117,7 +117,7 @@ func (p *play) meet(ctx context.Context, all []villain) (unnamed []string, err e
 			return nil, err
 		}
 		for range 2 {
-			pestering.Go(func() { p.pester(visitors, p.URL(host, "/", false)) })
+			pestering.Go(func() { p.askRepeatedly(visitors, p.URL(host, "/", false)) })
 		}
 	}
 	_ = stage.Until(ctx, noticed, "all are named", func() error {
@@ -143,8 +143,8 @@ func (p *play) meet(ctx context.Context, all []villain) (unnamed []string, err e
 	return unnamed, ctx.Err()
 }
 
-// pester asks for a site again and again, whatever comes.
-func (p *play) pester(ctx context.Context, url string) {
+// askRepeatedly asks for a site again and again, whatever comes.
+func (p *agentStage) askRepeatedly(ctx context.Context, url string) {
 	c, err := p.Client()
 	if err != nil {
 		return

@@ -53,7 +53,7 @@ func (b *bench) idle(ctx context.Context, o IdleOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	defer closing(c, &err)
+	defer closeInto(c, &err)
 	for _, host := range hosts {
 		site := c.container(c.proxies[0], "idle", host)
 		for _, x := range c.proxies[1:] {
@@ -68,7 +68,7 @@ func (b *bench) idle(ctx context.Context, o IdleOptions) (err error) {
 		return err
 	}
 	c.proxies[0].pid = c.AgentPID()
-	if err := c.live(ctx, len(hosts)+1); err != nil { // and the resident
+	if err := c.waitForRoutes(ctx, len(hosts)+1); err != nil { // and the resident
 		return err
 	}
 	for _, x := range c.proxies[1:] {
@@ -78,7 +78,7 @@ func (b *bench) idle(ctx context.Context, o IdleOptions) (err error) {
 			}
 		}
 	}
-	b.say("%d containers are served; settling for %s, measuring for %s", o.Containers, o.Settle, o.Span)
+	b.progress("%d containers are served; settling for %s, measuring for %s", o.Containers, o.Settle, o.Span)
 	if err := pause(ctx, o.Settle); err != nil {
 		return err
 	}

@@ -16,17 +16,17 @@ const manyLive = 700 * time.Millisecond
 func (b *bench) many(ctx context.Context) (err error) {
 	const perContainer = 20
 	hosts := names("h%03d.test", b.count(200, 40))
-	p, err := b.begin(ctx, stage.Options{Hosts: append(hosts, "new.test")})
+	p, err := b.startStage(ctx, stage.Options{Hosts: append(hosts, "new.test")})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	for i := 0; i < len(hosts); i += perContainer {
 		if _, err := p.Run(ctx, p.container("beside", hosts[i:i+perContainer]...)); err != nil {
 			return err
 		}
 	}
-	if err := p.live(ctx, len(hosts)); err != nil {
+	if err := p.waitForRoutes(ctx, len(hosts)); err != nil {
 		return err
 	}
 	var (
@@ -36,7 +36,7 @@ func (b *bench) many(ctx context.Context) (err error) {
 		changes int
 	)
 	for range b.count(7, 3) {
-		if err := p.rest(ctx); err != nil {
+		if err := p.waitInSync(ctx); err != nil {
 			return err
 		}
 		c := p.container("new", "new.test")
@@ -44,20 +44,20 @@ func (b *bench) many(ctx context.Context) (err error) {
 			return err
 		}
 		started := time.Now()
-		at, err := p.awaken(ctx, url)
+		at, err := p.waitForAnswer(ctx, url)
 		if err != nil {
 			return err
 		}
 		took = append(took, at.Sub(started))
-		if err := p.rest(ctx); err != nil {
+		if err := p.waitInSync(ctx); err != nil {
 			return err
 		}
-		s, n, err := p.costs(ctx, func() error { return p.Remove(ctx, c.Name) })
+		s, n, err := p.measureChange(ctx, func() error { return p.Remove(ctx, c.Name) })
 		if err != nil {
 			return err
 		}
 		seconds, changes = seconds+s, changes+n
-		if err := p.live(ctx, len(hosts)); err != nil {
+		if err := p.waitForRoutes(ctx, len(hosts)); err != nil {
 			return err
 		}
 	}
@@ -75,10 +75,10 @@ func (b *bench) many(ctx context.Context) (err error) {
 	return nil
 }
 
-// costs makes a change and returns the CPU time in seconds that the agent, nginx
+// measureChange makes a change and returns the CPU time in seconds that the agent, nginx
 // and the children of both took for it, and how many reloads it was. Nobody asks
 // them anything meanwhile.
-func (p *play) costs(ctx context.Context, change func() error) (seconds float64, reloads int, err error) {
+func (p *agentStage) measureChange(ctx context.Context, change func() error) (seconds float64, reloads int, err error) {
 	first, err := p.reloads(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -97,10 +97,10 @@ func (p *play) costs(ctx context.Context, change func() error) (seconds float64,
 
 // spent is the CPU time of the agent and of nginx so far, with that of their
 // children that have ended, in seconds.
-func (p *play) spent() float64 {
+func (p *agentStage) spent() float64 {
 	total := 0.0
-	for _, pid := range append(family(p.NginxPID()), p.AgentPID()) {
-		total += lifetime(pid)
+	for _, pid := range append(withChildren(p.NginxPID()), p.AgentPID()) {
+		total += cpuWithChildren(pid)
 	}
 	return total
 }

@@ -28,12 +28,12 @@ func (b *bench) restart(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	p, err := b.begin(ctx, stage.Options{Engine: e.Host(), Config: "local-address: 127.0.0.1\n"})
+	p, err := b.startStage(ctx, stage.Options{Engine: e.Host(), Config: "local-address: 127.0.0.1\n"})
 	if err != nil {
 		return err
 	}
 	p.hostNetwork = true
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	return b.outage(ctx, p, "dockerd restarted with live-restore", func(newcomer stage.Container) (back time.Time, err error) {
 		if err := e.Restart(ctx); err != nil {
 			return back, err
@@ -54,11 +54,11 @@ func (b *bench) cut(ctx context.Context) (err error) {
 	if err := line.Join(); err != nil {
 		return err
 	}
-	p, err := b.begin(ctx, stage.Options{DockerHost: line.Host()})
+	p, err := b.startStage(ctx, stage.Options{DockerHost: line.Host()})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	away := b.span(time.Minute, 5*time.Second)
 	return b.outage(ctx, p, "Docker API cut for "+away.String(), func(newcomer stage.Container) (back time.Time, err error) {
 		line.Cut()
@@ -77,15 +77,15 @@ func (b *bench) cut(ctx context.Context) (err error) {
 
 // outage asks a live route all the time while interrupt takes the engine away and
 // brings it back with one more container.
-func (b *bench) outage(ctx context.Context, p *play, what string, interrupt func(newcomer stage.Container) (back time.Time, err error)) error {
+func (b *bench) outage(ctx context.Context, p *agentStage, what string, interrupt func(newcomer stage.Container) (back time.Time, err error)) error {
 	if _, err := p.Run(ctx, p.container("app", "a.test")); err != nil {
 		return err
 	}
 	url := p.URL("a.test", "/", false)
-	if _, err := p.awaken(ctx, url); err != nil {
+	if _, err := p.waitForAnswer(ctx, url); err != nil {
 		return err
 	}
-	if err := p.rest(ctx); err != nil {
+	if err := p.waitInSync(ctx); err != nil {
 		return err
 	}
 	c, err := p.Client()
@@ -98,12 +98,12 @@ func (b *bench) outage(ctx context.Context, p *play, what string, interrupt func
 	if err != nil {
 		return err
 	}
-	at, err := p.awaken(ctx, p.URL("new.test", "/", false))
+	at, err := p.waitForAnswer(ctx, p.URL("new.test", "/", false))
 	if err != nil {
 		return err
 	}
 	// The list that comes after the outage must not take anything away either.
-	if err := p.live(ctx, 2); err != nil {
+	if err := p.waitForRoutes(ctx, 2); err != nil {
 		return err
 	}
 	l.stop()

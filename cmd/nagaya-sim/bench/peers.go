@@ -21,7 +21,7 @@ const (
 )
 
 // startPeers starts the peers that are in the directory of peers.
-func (b *bench) startPeers(p *play) (all []*proxy, err error) {
+func (b *bench) startPeers(p *agentStage) (all []*proxy, err error) {
 	if b.o.Peers == "" {
 		b.notes = []string{"Peers are not measured: --peers names their directory, 'make bench-routes' makes it."}
 		return nil, nil
@@ -29,7 +29,7 @@ func (b *bench) startPeers(p *play) (all []*proxy, err error) {
 	b.notes = []string{"Traefik is not measured: 'go install' cannot build it."}
 	for _, peer := range []struct {
 		name  string
-		start func(*bench, *play) (*proxy, error)
+		start func(*bench, *agentStage) (*proxy, error)
 	}{{caddyName, (*bench).startCaddy}, {dockerGenName, (*bench).startDockerGen}} {
 		if _, err := os.Stat(filepath.Join(b.o.Peers, peer.name)); err != nil {
 			b.notes = append(b.notes, fmt.Sprintf("%s is not measured: it is not in %s.", peer.name, b.o.Peers))
@@ -47,7 +47,7 @@ func (b *bench) startPeers(p *play) (all []*proxy, err error) {
 
 // startPeer starts a program beside a stage. Its output goes to the stage's log
 // directory, its settings come from the arguments and the environment alone.
-func startPeer(p *play, env []string, program string, args ...string) (*exec.Cmd, error) {
+func startPeer(p *agentStage, env []string, program string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(program, args...)
 	log, err := os.Create(p.Path("log", filepath.Base(program)+".log"))
 	if err != nil {
@@ -71,7 +71,7 @@ func endPeer(cmd *exec.Cmd, how syscall.Signal) error {
 
 // startCaddy starts caddy-docker-proxy with its default settings, but for its port. It
 // goes to containers by Docker's own bridge.
-func (b *bench) startCaddy(p *play) (*proxy, error) {
+func (b *bench) startCaddy(p *agentStage) (*proxy, error) {
 	port, admin, err := stage.FreePorts()
 	if err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ server {
 
 // startDockerGen starts an nginx and docker-gen, which collects events as long as
 // nginx-proxy lets it, and reloads the nginx.
-func (b *bench) startDockerGen(p *play) (x *proxy, err error) {
+func (b *bench) startDockerGen(p *agentStage) (x *proxy, err error) {
 	port, _, err := stage.FreePorts()
 	if err != nil {
 		return nil, err

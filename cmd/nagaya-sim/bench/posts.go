@@ -29,18 +29,18 @@ func (b *bench) posts(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(routes)
-	p, err := b.begin(ctx, stage.Options{Config: "routes: {dir: " + routes + "}\n"})
+	p, err := b.startStage(ctx, stage.Options{Config: "routes: {dir: " + routes + "}\n"})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	if _, err := p.Run(ctx, p.container("app", "a.test")); err != nil {
 		return err
 	}
-	if _, err := p.awaken(ctx, p.URL("a.test", "/", false)); err != nil {
+	if _, err := p.waitForAnswer(ctx, p.URL("a.test", "/", false)); err != nil {
 		return err
 	}
-	if err := p.rest(ctx); err != nil {
+	if err := p.waitInSync(ctx); err != nil {
 		return err
 	}
 	first, err := p.reloads(ctx)
@@ -51,7 +51,7 @@ func (b *bench) posts(ctx context.Context) (err error) {
 	crowd := startPosters(ctx, fmt.Sprintf("127.0.0.1:%d", p.HTTPPort))
 	defer crowd.stop()
 	for there := true; last-first < b.count(40, 6); there = !there {
-		if last, err = p.toggle(ctx, routes+"/other.yaml", there); err != nil {
+		if last, err = p.toggleSite(ctx, routes+"/other.yaml", there); err != nil {
 			return err
 		}
 	}
@@ -74,9 +74,9 @@ func (b *bench) posts(ctx context.Context) (err error) {
 	return nil
 }
 
-// toggle adds or removes the site of a file, waits until nginx serves that, and
+// toggleSite adds or removes the site of a file, waits until nginx serves that, and
 // returns how many reloads there were so far.
-func (p *play) toggle(ctx context.Context, file string, there bool) (reloads int, err error) {
+func (p *agentStage) toggleSite(ctx context.Context, file string, there bool) (reloads int, err error) {
 	hosts := 1
 	if there {
 		hosts = 2
@@ -88,7 +88,7 @@ func (p *play) toggle(ctx context.Context, file string, there bool) (reloads int
 	if err != nil {
 		return 0, err
 	}
-	if err := p.live(ctx, hosts); err != nil {
+	if err := p.waitForRoutes(ctx, hosts); err != nil {
 		return 0, err
 	}
 	return p.reloads(ctx)
@@ -139,7 +139,7 @@ func (c *crowd) post(ctx context.Context, addr string) {
 	}
 	defer conn.Close()
 	answers := bufio.NewReader(conn)
-	for ctx.Err() == nil && !finished(conn) {
+	for ctx.Err() == nil && !closedByServer(conn) {
 		last, err := exchange(conn, answers)
 		c.note(ctx, err)
 		if last || err != nil {
@@ -185,9 +185,9 @@ func exchange(conn net.Conn, answers *bufio.Reader) (last bool, err error) {
 	return resp.Close, nil
 }
 
-// finished says whether the server has ended the connection already: a client that
+// closedByServer says whether the server has ended the connection already: a client that
 // looks sends nothing there.
-func finished(conn net.Conn) bool {
+func closedByServer(conn net.Conn) bool {
 	raw, err := conn.(*net.TCPConn).SyscallConn()
 	if err != nil {
 		return true

@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// family lists a process and its children.
-func family(pid int) []int {
+// withChildren lists a process and its children.
+func withChildren(pid int) []int {
 	pids := []int{pid}
 	for _, f := range strings.Fields(procFile(pid, "task/"+strconv.Itoa(pid)+"/children")) {
 		if child, err := strconv.Atoi(f); err == nil {
@@ -52,9 +52,9 @@ func memory(pids []int) (rss, anon uint64) {
 	return rss, anon
 }
 
-// lifetime is the CPU time of a process and of its children that were waited for, in
+// cpuWithChildren is the CPU time of a process and of its children that were waited for, in
 // seconds.
-func lifetime(pid int) float64 {
+func cpuWithChildren(pid int) float64 {
 	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0
@@ -69,8 +69,8 @@ func lifetime(pid int) float64 {
 // userHZ is what proc(5) counts CPU time in, to every program on Linux.
 const userHZ = 100
 
-// busy is the CPU time of everything on this host since it booted, in seconds.
-func busy() float64 {
+// hostCPU is the CPU time of everything on this host since it booted, in seconds.
+func hostCPU() float64 {
 	fs, err := procfs.NewDefaultFS()
 	if err != nil {
 		return 0

@@ -34,11 +34,11 @@ func (b *bench) replacements(ctx context.Context) error {
 }
 
 func (b *bench) replace(ctx context.Context, app string, args []string) (err error) {
-	p, err := b.begin(ctx, stage.Options{Hosts: []string{"a.test"}})
+	p, err := b.startStage(ctx, stage.Options{Hosts: []string{"a.test"}})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	version := func(n int) stage.Container {
 		c := p.container("app"+strconv.Itoa(n), "a.test")
 		c.Args = append(c.Args, args...)
@@ -49,10 +49,10 @@ func (b *bench) replace(ctx context.Context, app string, args []string) (err err
 		return err
 	}
 	url := p.URL("a.test", "/", true)
-	if _, err := p.awaken(ctx, url); err != nil {
+	if _, err := p.waitForAnswer(ctx, url); err != nil {
 		return err
 	}
-	if err := p.rest(ctx); err != nil {
+	if err := p.waitInSync(ctx); err != nil {
 		return err
 	}
 	before, err := p.reloads(ctx)
@@ -112,7 +112,7 @@ func (b *bench) replace(ctx context.Context, app string, args []string) (err err
 }
 
 // reloads is how many generations went live so far.
-func (p *play) reloads(ctx context.Context) (int, error) {
+func (p *agentStage) reloads(ctx context.Context) (int, error) {
 	st, err := p.Board(ctx)
 	return st.Nginx.Reloads, err
 }
@@ -122,11 +122,11 @@ const badAfterKill = 200 * time.Millisecond
 
 // lastStop stops the only container of a host under load.
 func (b *bench) lastStop(ctx context.Context) (err error) {
-	p, err := b.begin(ctx, stage.Options{})
+	p, err := b.startStage(ctx, stage.Options{})
 	if err != nil {
 		return err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	url := p.URL("a.test", "/", false)
 	var (
 		n                = b.count(6, 3)
@@ -140,10 +140,10 @@ func (b *bench) lastStop(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if _, err := p.awaken(ctx, url); err != nil {
+		if _, err := p.waitForAnswer(ctx, url); err != nil {
 			return err
 		}
-		if err := p.rest(ctx); err != nil {
+		if err := p.waitInSync(ctx); err != nil {
 			return err
 		}
 		stopped, l, err := p.stopUnderLoad(ctx, id, url)
@@ -165,7 +165,7 @@ func (b *bench) lastStop(ctx context.Context) (err error) {
 			}
 		}
 		clean = append(clean, last.Sub(stopped))
-		if err := p.page(ctx, url); err != nil {
+		if err := p.checkPage(ctx, url); err != nil {
 			return err
 		}
 		if err := p.Remove(ctx, c.Name); err != nil {
@@ -184,7 +184,7 @@ func (b *bench) lastStop(ctx context.Context) (err error) {
 
 // stopUnderLoad stops a container while it is asked 200 times a second, and
 // returns the time of the kill event and what was answered.
-func (p *play) stopUnderLoad(ctx context.Context, id, url string) (time.Time, *load, error) {
+func (p *agentStage) stopUnderLoad(ctx context.Context, id, url string) (time.Time, *load, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream := p.Docker.Events(ctx, client.EventsListOptions{Filters: client.Filters{}.Add("container", id).Add("event", string(events.ActionKill))})
@@ -213,8 +213,8 @@ func (p *play) stopUnderLoad(ctx context.Context, id, url string) (time.Time, *l
 	}
 }
 
-// page makes sure that nginx says when to come again.
-func (p *play) page(ctx context.Context, url string) error {
+// checkPage makes sure that nginx says when to come again.
+func (p *agentStage) checkPage(ctx context.Context, url string) error {
 	c, err := p.Client()
 	if err != nil {
 		return err

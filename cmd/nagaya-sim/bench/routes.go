@@ -88,7 +88,7 @@ func (b *bench) measure(ctx context.Context, all []part) error {
 			return fmt.Errorf("there is no part %q: want letters from a to %s, with commas between", letter, all[len(all)-1].letter)
 		}
 	}
-	if err := b.look(ctx); err != nil {
+	if err := b.readHost(ctx); err != nil {
 		return err
 	}
 	for _, p := range all {
@@ -97,11 +97,11 @@ func (b *bench) measure(ctx context.Context, all []part) error {
 		}
 		began := time.Now()
 		b.part = p.letter
-		b.say("%s: %s", p.letter, p.title)
+		b.progress("%s: %s", p.letter, p.title)
 		if err := p.measure(b, ctx); err != nil {
 			b.add(Row{What: p.title, Got: "not measured: " + err.Error(), Bound: "to be measured", Missed: true})
 		}
-		b.say("%s took %s", p.letter, time.Since(began).Round(time.Second))
+		b.progress("%s took %s", p.letter, time.Since(began).Round(time.Second))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -132,7 +132,7 @@ type Host struct {
 	Docker string    `json:"docker"`
 }
 
-func (b *bench) look(ctx context.Context) error {
+func (b *bench) readHost(ctx context.Context) error {
 	said, err := exec.CommandContext(ctx, cmp.Or(b.o.Nginx, "nginx"), "-V").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("asking nginx for its version: %w", err)
@@ -151,12 +151,12 @@ func (b *bench) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.host = Host{Time: time.Now().Truncate(time.Second), CPUs: runtime.NumCPU(), Load: waiting(), Nginx: build.Version.String(), Docker: v.Version}
+	b.host = Host{Time: time.Now().Truncate(time.Second), CPUs: runtime.NumCPU(), Load: loadAverage(), Nginx: build.Version.String(), Docker: v.Version}
 	return nil
 }
 
-// waiting is the load average of the last minute.
-func waiting() (load float64) {
+// loadAverage is the load average of the last minute.
+func loadAverage() (load float64) {
 	b, err := os.ReadFile("/proc/loadavg")
 	if err == nil {
 		_, err = fmt.Sscan(string(b), &load)
@@ -167,14 +167,14 @@ func waiting() (load float64) {
 	return load
 }
 
-func (b *bench) say(format string, args ...any) {
+func (b *bench) progress(format string, args ...any) {
 	fmt.Fprintf(b.o.Progress, format+"\n", args...)
 }
 
 func (b *bench) add(r Row) {
 	r.Part = b.part
 	b.rows = append(b.rows, r)
-	b.say("   %s: %s", r.What, r.Got)
+	b.progress("   %s: %s", r.What, r.Got)
 }
 
 // count is how many samples are taken.
@@ -219,17 +219,17 @@ func (b *bench) result() error {
 	return nil
 }
 
-// play is a stage with an agent on it.
-type play struct {
+// agentStage is a stage with an agent on it.
+type agentStage struct {
 	*stage.Stage
 	n int
 	// hostNetwork is for an engine that has no network of its own.
 	hostNetwork bool
 }
 
-// begin sets a stage and starts an agent on it. Config is added to nginx's
+// startStage sets a stage and starts an agent on it. Config is added to nginx's
 // settings where a line begins with two spaces.
-func (b *bench) begin(ctx context.Context, o stage.Options) (*play, error) {
+func (b *bench) startStage(ctx context.Context, o stage.Options) (*agentStage, error) {
 	o.Bin = b.o.Bin
 	if b.o.Nginx != "" {
 		o.Config = "  binary: " + b.o.Nginx + "\n" + o.Config
@@ -238,21 +238,21 @@ func (b *bench) begin(ctx context.Context, o stage.Options) (*play, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &play{Stage: s}
+	p := &agentStage{Stage: s}
 	if err := s.StartCloud(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	if err := s.StartAgent(); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := p.rest(ctx); err != nil {
+	if err := p.waitInSync(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return p, nil
 }
 
 // container is one that serves hosts, with a name that no other stage has.
-func (p *play) container(name string, hosts ...string) stage.Container {
+func (p *agentStage) container(name string, hosts ...string) stage.Container {
 	p.n++
 	c := stage.Container{
 		Name: fmt.Sprintf("%s-%s-%d", filepath.Base(p.Dir), name, p.n), Args: []string{"-name", name},
@@ -272,9 +272,9 @@ func (p *play) container(name string, hosts ...string) stage.Container {
 // patience is for what should take a second or two, on a busy machine.
 const patience = 30 * time.Second
 
-// rest waits until nginx serves what is wanted, and so long after its last reload
+// waitInSync waits until nginx serves what is wanted, and so long after its last reload
 // that the next ones are not held back.
-func (p *play) rest(ctx context.Context) error {
+func (p *agentStage) waitInSync(ctx context.Context) error {
 	var loaded time.Time
 	err := stage.Until(ctx, patience, "nginx serves what is wanted", func() error {
 		st, err := p.Board(ctx)
@@ -294,9 +294,9 @@ func (p *play) rest(ctx context.Context) error {
 // without a pause again.
 const reloadRefill = 3 * time.Second
 
-// awaken waits until a URL of the play answers with 200 and returns when it did. It
-// asks on a new connection each time, as often as the peers' figures were taken.
-func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
+// waitForAnswer waits until a URL of the stage answers with 200 and returns when it did. It
+// asks on a new connection each time.
+func (p *agentStage) waitForAnswer(ctx context.Context, url string) (time.Time, error) {
 	c, err := p.Client()
 	if err != nil {
 		return time.Time{}, err
@@ -305,7 +305,7 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 	if strings.HasPrefix(url, "https:") {
 		// Handshakes take so much of the processor that they would slow down what is
 		// measured.
-		if err := p.untilReload(ctx); err != nil {
+		if err := p.waitForNewWorker(ctx); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -327,13 +327,13 @@ func (p *play) awaken(ctx context.Context, url string) (time.Time, error) {
 	}
 }
 
-// untilReload waits until nginx has a worker that it had not before, and asks for
+// waitForNewWorker waits until nginx has a worker that it had not before, and asks for
 // nothing meanwhile.
-func (p *play) untilReload(ctx context.Context) error {
+func (p *agentStage) waitForNewWorker(ctx context.Context) error {
 	master := p.NginxPID()
-	old := family(master)
+	old := withChildren(master)
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		for _, pid := range family(master) {
+		for _, pid := range withChildren(master) {
 			title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)) // nothing of one that is gone
 			if !slices.Contains(old, pid) && bytes.HasPrefix(title, []byte("nginx: worker process")) {
 				return nil

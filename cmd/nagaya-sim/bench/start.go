@@ -43,24 +43,24 @@ func (b *bench) startsBeside(ctx context.Context, sites int) (took spans, err er
 	if secure {
 		hosts = append(hosts, "new.test")
 	}
-	p, err := b.begin(ctx, stage.Options{Hosts: hosts})
+	p, err := b.startStage(ctx, stage.Options{Hosts: hosts})
 	if err != nil {
 		return nil, err
 	}
-	defer closing(p, &err)
+	defer closeInto(p, &err)
 	for i := range sites {
 		if _, err := p.Run(ctx, p.container("beside", hosts[i])); err != nil {
 			return nil, err
 		}
 	}
 	if sites > 0 {
-		if err := p.live(ctx, sites); err != nil {
+		if err := p.waitForRoutes(ctx, sites); err != nil {
 			return nil, err
 		}
 	}
 	url := p.URL("new.test", "/", secure)
 	for range b.count(16, 8) {
-		if err := p.rest(ctx); err != nil {
+		if err := p.waitInSync(ctx); err != nil {
 			return nil, err
 		}
 		c := p.container("new", "new.test")
@@ -68,7 +68,7 @@ func (b *bench) startsBeside(ctx context.Context, sites int) (took spans, err er
 			return nil, err
 		}
 		started := time.Now()
-		at, err := p.awaken(ctx, url)
+		at, err := p.waitForAnswer(ctx, url)
 		if err != nil {
 			return nil, err
 		}
@@ -76,15 +76,15 @@ func (b *bench) startsBeside(ctx context.Context, sites int) (took spans, err er
 		if err := p.Remove(ctx, c.Name); err != nil {
 			return nil, err
 		}
-		if err := p.live(ctx, sites); err != nil {
+		if err := p.waitForRoutes(ctx, sites); err != nil {
 			return nil, err
 		}
 	}
 	return took, nil
 }
 
-// live waits until so many hosts have containers behind them, and nginx serves that.
-func (p *play) live(ctx context.Context, n int) error {
+// waitForRoutes waits until so many hosts have containers behind them, and nginx serves that.
+func (p *agentStage) waitForRoutes(ctx context.Context, n int) error {
 	return stage.Until(ctx, patience, fmt.Sprintf("%d hosts are live", n), func() error {
 		st, err := p.Board(ctx)
 		if live := len(st.Routes.LiveHosts()); err == nil && (live != n || !st.Nginx.Settled) {
@@ -102,8 +102,8 @@ func names(form string, n int) (all []string) {
 	return all
 }
 
-// closing takes a play away and keeps the error of that if there is no other.
-func closing(p io.Closer, err *error) {
+// closeInto closes what is measured and keeps the error of that if there is no other.
+func closeInto(p io.Closer, err *error) {
 	if cerr := p.Close(); *err == nil {
 		*err = cerr
 	}

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// virtually runs the tests of package claim that measure on a virtual clock, and
+// onVirtualClock runs the tests of package claim that measure on a virtual clock, and
 // prints the attributes that they report.
-func (b *bench) virtually(ctx context.Context) error {
+func (b *bench) onVirtualClock(ctx context.Context) error {
 	const run = "^(TestTenAgentsAndOneAddress|TestCallsOfADay|TestOutagesGiveNothingUp)$"
 	schedules := b.count(1000, 100)
 	cmd := exec.CommandContext(ctx, filepath.Join(b.o.Bin, "claim.test"), "-test.v", "-test.run", run, "-schedules", strconv.Itoa(schedules))

@@ -16,13 +16,13 @@ import (
 // host's own, which the kernel forwards, and loopback, where Docker's userland
 // proxy copies every byte.
 func (b *bench) ways(ctx context.Context) (err error) {
-	var plays [2]*play
+	var plays [2]*agentStage
 	for i, config := range []string{"", "local-address: 127.0.0.1\n"} {
-		p, err := b.begin(ctx, stage.Options{Config: config})
+		p, err := b.startStage(ctx, stage.Options{Config: config})
 		if err != nil {
 			return err
 		}
-		defer closing(p, &err)
+		defer closeInto(p, &err)
 		plays[i] = p
 	}
 	// Both agents see it, and both route to it.
@@ -30,10 +30,10 @@ func (b *bench) ways(ctx context.Context) (err error) {
 		return err
 	}
 	for _, p := range plays {
-		if _, err := p.awaken(ctx, p.URL("a.test", "/", false)); err != nil {
+		if _, err := p.waitForAnswer(ctx, p.URL("a.test", "/", false)); err != nil {
 			return err
 		}
-		if err := p.rest(ctx); err != nil {
+		if err := p.waitInSync(ctx); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func median(samples []float64) float64 {
 
 // perSecond asks as fast as eight connections can, and returns how many answers
 // there were for each second of CPU time of everything on this host.
-func (p *play) perSecond(ctx context.Context, span time.Duration) (float64, error) {
+func (p *agentStage) perSecond(ctx context.Context, span time.Duration) (float64, error) {
 	c, err := p.Client()
 	if err != nil {
 		return 0, err
@@ -74,7 +74,7 @@ func (p *play) perSecond(ctx context.Context, span time.Duration) (float64, erro
 		mu     sync.Mutex
 		total  int
 		failed error
-		before = busy()
+		before = hostCPU()
 		end    = time.Now().Add(span)
 	)
 	for range 8 {
@@ -88,7 +88,7 @@ func (p *play) perSecond(ctx context.Context, span time.Duration) (float64, erro
 		})
 	}
 	askers.Wait()
-	spent := busy() - before
+	spent := hostCPU() - before
 	if failed == nil && spent <= 0 {
 		failed = fmt.Errorf("/proc/stat counts no CPU time here")
 	}
