@@ -183,6 +183,59 @@ func TestScan(t *testing.T) {
 	}
 }
 
+// What lies beside a certificate is by what clients' certificates are verified, and what nginx
+// needs for old ciphers. A change of any part makes another fingerprint.
+func TestFilesBesideACertificate(t *testing.T) {
+	dir := t.TempDir()
+	c, ca := good(t, "a.test"), good(t)
+	pair := func() certs.Pair {
+		t.Helper()
+		inv, _, err := scan(dir, now)
+		if err != nil || len(inv.Pairs) != 1 || len(inv.Problems) != 0 {
+			t.Fatalf("%+v, %v", inv, err)
+		}
+		return inv.Pairs[0]
+	}
+	write(t, dir+"/a.crt", c.cert)
+	write(t, dir+"/a.key", c.key)
+	seen := map[string]string{}
+	note := func(what string) certs.Pair {
+		t.Helper()
+		p := pair()
+		if seen[p.Fingerprint] != "" {
+			t.Errorf("%s has the fingerprint of %s", what, seen[p.Fingerprint])
+		}
+		seen[p.Fingerprint] = what
+		return p
+	}
+	if p := note("the certificate alone"); p.ClientCAFile != "" || p.CRLFile != "" || p.DHParamFile != "" {
+		t.Errorf("alone: %+v", p)
+	}
+	write(t, dir+"/a.crt", append(c.cert, ca.cert...))
+	note("with a chain")
+	write(t, dir+"/a.crl.pem", []byte("crl"))
+	if p := note("with revocations"); p.CRLFile != dir+"/a.crl.pem" || p.ClientCAFile != "" {
+		t.Errorf("with revocations: %+v", p)
+	}
+	write(t, dir+"/a.dhparam.pem", []byte("parameters"))
+	if p := note("with parameters"); p.DHParamFile != dir+"/a.dhparam.pem" {
+		t.Errorf("with parameters: %+v", p)
+	}
+	write(t, dir+"/a.ca.crt", ca.cert)
+	if p := note("with an authority"); p.ClientCAFile != dir+"/a.ca.crt" {
+		t.Errorf("with an authority: %+v", p)
+	}
+	write(t, dir+"/a.ca.crt", good(t).cert)
+	note("with another authority")
+
+	// A site must not be open to everybody because its authority cannot be used.
+	write(t, dir+"/a.ca.crt", []byte("none"))
+	inv, _, err := scan(dir, now)
+	if err != nil || len(inv.Pairs) != 0 || len(inv.Problems) != 1 || inv.Problems[0].Code != "cert-unreadable" || inv.Problems[0].File != dir+"/a.ca.crt" {
+		t.Errorf("with an authority that is none: %+v, %v", inv, err)
+	}
+}
+
 func link(t *testing.T, to, at string) {
 	t.Helper()
 	if err := os.Symlink(to, at); err != nil {
