@@ -90,17 +90,17 @@ type Pair struct {
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
 	// ClientCAFile and CRLFile, where they are there, are what clients'
-	// certificates are verified by; DHParamFile and ChainFile (for OCSP) are read by
-	// nginx if they are there. All are absolute paths or empty.
+	// certificates are verified by; DHParamFile is read by nginx if it is there. All are
+	// absolute paths or empty.
 	ClientCAFile string `json:"client_ca_file,omitempty"`
 	CRLFile      string `json:"crl_file,omitempty"`
 	DHParamFile  string `json:"dhparam_file,omitempty"`
-	ChainFile    string `json:"chain_file,omitempty"`
 	// DNSNames are the names in the certificate, lower case, wildcards included.
 	DNSNames  []string  `json:"dns_names"`
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
-	// Fingerprint is a SHA-256 in hex over the certificate file and the files
-	// beside it: it changes when the content of any does, and so makes nginx reload it.
+	// Fingerprint is a SHA-256 in hex over the certificates in the file, that of the host
+	// first, and the files beside it: it changes when the content of any does, and so makes
+	// nginx reload it.
 	Fingerprint string `json:"fingerprint"`
 }

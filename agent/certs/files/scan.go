@@ -39,10 +39,15 @@ type candidate struct {
 	name     string
 	certFile string
 	keyFile  string
+	beside   string // how the paths of the files beside it begin
 	// maybe is true when the file need not be a server's certificate at all:
 	// without a key it is ignored.
 	maybe bool
 }
+
+// The ends of the names of what lies beside a certificate, as nginx-proxy has them: the authority
+// for clients' certificates, those that it has revoked, and Diffie-Hellman parameters.
+const clientCA, revoked, parameters = ".ca.crt", ".crl.pem", ".dhparam.pem"
 
 // Base names that are usable: what a host, a wildcard or a label would be called.
 var baseName = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
@@ -66,7 +71,7 @@ func scan(dir string, now time.Time) (inv certs.Inventory, dirs []string, err er
 		if info, err := os.Stat(path); err == nil && info.IsDir() {
 			dirs = append(dirs, path)
 			if exists(filepath.Join(path, "fullchain.pem")) || exists(filepath.Join(path, "privkey.pem")) {
-				found = append(found, candidate{name: e, certFile: filepath.Join(path, "fullchain.pem"), keyFile: filepath.Join(path, "privkey.pem")})
+				found = append(found, candidate{name: e, certFile: filepath.Join(path, "fullchain.pem"), keyFile: filepath.Join(path, "privkey.pem"), beside: path})
 			}
 		}
 	}
@@ -117,7 +122,7 @@ func flat(dir string, entries []string) []candidate {
 		if ext == ".pem" && has[name+".crt"] {
 			continue // the .crt of that name is the one
 		}
-		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key"), maybe: !has[name+".key"]}
+		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key"), beside: filepath.Join(dir, name), maybe: !has[name+".key"]}
 		if c.maybe && ext == ".pem" {
 			c.keyFile = c.certFile
 		}
@@ -134,7 +139,7 @@ func sideFile(name string) bool {
 // may replace the file there and leave the link alone.
 func targets(c candidate) []string {
 	var dirs []string
-	for _, f := range []string{c.certFile, c.keyFile} {
+	for _, f := range []string{c.certFile, c.keyFile, c.beside + clientCA, c.beside + revoked, c.beside + parameters} {
 		if real, err := filepath.EvalSymlinks(f); err == nil && real != f {
 			dirs = append(dirs, filepath.Dir(real))
 		}
@@ -201,13 +206,36 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	if len(names) == 0 {
 		return fail(unreadable(c.certFile, "the certificate names no host (no DNS name among its subject alternative names)", "order it again with the host names as subject alternative names"))
 	}
-	sum := sha256.Sum256(leaf.Raw)
-	return certs.Pair{
+	pair := certs.Pair{
 		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
 		DNSNames:  names,
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-		Fingerprint: hex.EncodeToString(sum[:]),
-	}, leaf, nil
+	}
+	sum := sha256.New()
+	for block := range blocks(certPEM) {
+		if block.Type == "CERTIFICATE" {
+			sum.Write(block.Bytes)
+		}
+	}
+	for _, one := range []struct {
+		end  string
+		file *string
+	}{{clientCA, &pair.ClientCAFile}, {revoked, &pair.CRLFile}, {parameters, &pair.DHParamFile}} {
+		text, err := readfile.Regular(c.beside+one.end, maxFile)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err == nil && one.end == clientCA {
+			_, err = firstCertificate(text)
+		}
+		if err != nil {
+			return fail(unreadable(c.beside+one.end, err.Error(), "correct or remove it; until then the certificate is not used"))
+		}
+		*one.file = c.beside + one.end
+		fmt.Fprintf(sum, "%s %d\n%s", one.end, len(text), text)
+	}
+	pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
+	return pair, leaf, nil
 }
 
 // blocks are the PEM blocks of a file.
