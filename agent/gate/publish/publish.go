@@ -70,9 +70,10 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 	publishing.Go(func() { <-ctx.Done() })
 	var slots []*latest.Slot[message]
 	for i, out := range s.outlets {
-		slots = append(slots, latest.New[message]())
+		slot := latest.New[message]()
+		slots = append(slots, slot)
 		t := publisher{Options: o, outlet: out, note: func(m message, err error) { results <- result{i, m, err} }}
-		publishing.Go(func() { t.run(ctx, slots[i].C()) })
+		publishing.Go(func() { t.run(ctx, slot.C()) })
 	}
 	go func() {
 		publishing.Wait()
