@@ -211,7 +211,7 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 }
 
 // summaryOf is the sum of everything about a container in the list that may change without
-// an event having been seen.
+// an event having been seen: not its labels and mounts.
 func summaryOf(s container.Summary) [sha256.Size]byte {
 	health := ""
 	for _, word := range []string{"(healthy)", "(unhealthy)", "(health: starting)"} {
