@@ -145,10 +145,12 @@ func hasHost(words map[string]string) bool { _, ok := words["host"]; return ok }
 
 // report adds a problem about the container, or about one label or variable of it.
 func (r *reader) report(label string, s problem.Severity, code, hint, format string, args ...any) {
-	r.Problems = append(r.Problems, labelProblem(r.ref, label, s, code, hint, format, args...))
+	r.Problems = append(r.Problems, Problem(r.ref, label, s, code, hint, format, args...))
 }
 
-func labelProblem(ref, label string, s problem.Severity, code, hint, format string, args ...any) problem.Problem {
+// Problem is a problem about one label or variable of a container, or about the container
+// where label is empty.
+func Problem(ref, label string, s problem.Severity, code, hint, format string, args ...any) problem.Problem {
 	p := problem.Problem{Code: code, Severity: s, Subject: "container " + ref, Container: ref, Text: fmt.Sprintf(format, args...), Hint: hint}
 	if label != "" {
 		p.Subject += " label " + harmless(label)
@@ -158,13 +160,8 @@ func labelProblem(ref, label string, s problem.Severity, code, hint, format stri
 
 // Invalid is the problem of a label or variable whose value cannot be used.
 func Invalid(ref, label, value string, err error) problem.Problem {
-	return labelProblem(ref, label, problem.Error, "label-invalid", "correct it in the task definition; the route is left out until then",
+	return Problem(ref, label, problem.Error, "label-invalid", "correct it in the task definition; the route is left out until then",
 		"%s has the value %s: %s", problem.Quoted(label), problem.Quoted(value), err)
-}
-
-// NoMeaning is the problem of a variable that has no meaning.
-func NoMeaning(ref, name, hint, format string, args ...any) problem.Problem {
-	return labelProblem(ref, name, problem.Warning, "label-unknown", hint, format, args...)
 }
 
 // labelForm is what a name of a label may be without being quoted.

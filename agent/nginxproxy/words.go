@@ -98,7 +98,7 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		w, known := labels.Find(words, name)
 		if !known {
-			problems = append(problems, labels.NoMeaning(ref, name, "see the list of nginx-proxy's words in the documentation of labels",
+			problems = append(problems, labels.Problem(ref, name, problem.Warning, "label-unknown", "see the list of nginx-proxy's words in the documentation of labels",
 				"the variable %s of nginx-proxy is not understood and has no effect", problem.Quoted(name)))
 		} else if err := w.Set(&s, strings.TrimSpace(values[name])); err != nil {
 			problems = append(problems, labels.Invalid(ref, name, values[name], err))
