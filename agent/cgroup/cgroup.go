@@ -184,6 +184,15 @@ func (g *Group) Spent() (time.Duration, error) {
 // leastQuota is the smallest quota that the kernel takes, in microseconds.
 const leastQuota = 1000
 
+// Quota is the time in microseconds that so many vCPUs have in a period of that length; no more than there was, if that is above 0.
+func Quota(vcpus float64, period, had int64) int64 {
+	q := max(int64(vcpus*float64(period)), leastQuota)
+	if had > 0 {
+		return min(q, had)
+	}
+	return q
+}
+
 // Limit sets a quota of so many vCPUs, but no more than there was; 0 restores what there was.
 func (g *Group) Limit(vcpus float64) error {
 	if g.quota == "" {
@@ -211,11 +220,8 @@ func (g *Group) Limit(vcpus float64) error {
 		if err != nil || span <= 0 {
 			return fmt.Errorf("%s: not a period: %.20q", g.quota, period)
 		}
-		quota := max(int64(vcpus*float64(span)), leastQuota)
-		if limit, err := strconv.ParseInt(old, 10, 64); err == nil && limit > 0 {
-			quota = min(quota, limit)
-		}
-		if text = strconv.FormatInt(quota, 10); one {
+		had, _ := strconv.ParseInt(old, 10, 64) // "max" is none
+		if text = strconv.FormatInt(Quota(vcpus, span, had), 10); one {
 			text += " " + period
 		}
 	}

@@ -3,7 +3,6 @@ package gate
 import (
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -52,15 +51,15 @@ func (s *State) setBrake(in Input, set Settings, v view, d *Decision) {
 	}
 	switch {
 	case set.Slow == SlowOff || d.Known && !v.credits:
-		s.release("batches are not to be held back", now)
+		s.endBrake("batches are not to be held back", now)
 	case !d.Known:
 	case !s.Brake.On():
 		if d.Headroom <= 0 && (running > 0 || in.Credits.Now.Batch > idleBatch) {
 			s.Brake = Brake{Way: set.Slow, Since: now, Each: v.quota(set, running)}
-			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.word(), v.whyNothingLeft())
+			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.text(), v.whyNothingLeft())
 		}
 	case d.Headroom >= set.OpenMark && now.Sub(was.Since) >= set.Dwell:
-		s.release(fmt.Sprintf("batches run freely again: they may spend %.1f credits", d.Headroom), now)
+		s.endBrake(fmt.Sprintf("batches run freely again: they may spend %.1f credits", d.Headroom), now)
 	default:
 		each := v.quota(set, running)
 		if s.Brake.Way != set.Slow {
@@ -72,11 +71,11 @@ func (s *State) setBrake(in Input, set Settings, v view, d *Decision) {
 	}
 	d.Brake = s.Brake
 	for i := range s.Jobs {
-		s.Jobs[i].braked(s.Brake)
+		s.Jobs[i].setBrake(s.Brake)
 	}
 }
 
-func (s *State) release(reason string, now time.Time) {
+func (s *State) endBrake(reason string, now time.Time) {
 	if s.Brake.On() {
 		s.Brake = Brake{Way: SlowOff, Since: now, Reason: reason}
 	}
@@ -85,19 +84,19 @@ func (s *State) release(reason string, now time.Time) {
 // On reports whether batches are held back.
 func (b Brake) On() bool { return b.Way == SlowQuota || b.Way == SlowPause }
 
-func (b Brake) word() string {
+func (b Brake) text() string {
 	if b.Way == SlowPause {
 		return "paused"
 	}
 	return fmt.Sprintf("slowed to %.2f vCPUs each", b.Each)
 }
 
-// braked says to a running job how it is held back.
-func (e *Entry) braked(b Brake) {
+// setBrake says to a running job how it is held back.
+func (e *Entry) setBrake(b Brake) {
 	e.Slow, e.Quota = "", 0
 	if e.Phase == Running && !e.Overdue && b.On() {
 		e.Slow, e.Quota = b.Way, b.Each
-		e.Reason = fmt.Sprintf("has spent %.1f of %.1f credits; it is %s", e.Spent, e.Expected, b.word())
+		e.Reason = fmt.Sprintf("has spent %.1f of %.1f credits; it is %s", e.Spent, e.Expected, b.text())
 	}
 }
 
@@ -106,10 +105,7 @@ func (v view) quota(set Settings, batches int) float64 {
 	if set.Slow != SlowQuota {
 		return 0
 	}
-	points := slices.Clone(v.points)
-	for i := range points {
-		points[i].Demand.High = points[i].Demand.Mean
-	}
+	points := withUsualDemand(v.points)
 	low, high := 0.0, float64(max(v.report.VCPUs, 1))
 	if len(points) > 0 {
 		minutes := points[len(points)-1].At.Sub(v.report.MeterAt).Minutes()

@@ -55,12 +55,17 @@ func (v view) pays(e Entry, measured bool, ls []credit.Load) (ok bool, why strin
 
 // wasted is what would be thrown away in the next day beside the loads, at usual demand.
 func (v view) wasted(ls []credit.Load) float64 {
-	points := slices.Clone(v.report.Forecast)
+	a, _ := credit.Outcome(v.bank, v.report.MeterAt, withUsualDemand(v.report.Forecast), ls)
+	return a.Discarded
+}
+
+// withUsualDemand returns the points with the usual demand in place of the high one.
+func withUsualDemand(points []credit.Point) []credit.Point {
+	points = slices.Clone(points)
 	for i := range points {
 		points[i].Demand.High = points[i].Demand.Mean
 	}
-	a, _ := credit.Outcome(v.bank, v.report.MeterAt, points, ls)
-	return a.Discarded
+	return points
 }
 
 // twoDays is the forecast with a demand between what is usual and the last day's, or the high one, and then

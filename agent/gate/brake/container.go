@@ -16,10 +16,8 @@ import (
 )
 
 const (
-	// usualPeriod is the kernel's usual span for quotas (kernel documentation, sched-bwc), and leastQuota the smallest quota
-	// that it takes, in microseconds.
+	// usualPeriod is the kernel's usual span for quotas (kernel documentation, sched-bwc), in microseconds.
 	usualPeriod = 100_000
-	leastQuota  = 1000
 	// leastWeight is the smallest that Docker takes (docker run --cpu-shares); a service has 1024 unless it says otherwise.
 	leastWeight = 2
 )
@@ -145,11 +143,7 @@ func (r record) limited(vcpus float64) container.Resources {
 	if p <= 0 {
 		p = usualPeriod
 	}
-	q := max(int64(vcpus*float64(p)), leastQuota)
-	if r.Quota > 0 {
-		q = min(q, r.Quota)
-	}
-	return container.Resources{CPUPeriod: p, CPUQuota: q}
+	return container.Resources{CPUPeriod: p, CPUQuota: cgroup.Quota(vcpus, p, r.Quota)}
 }
 
 // unlimited is what the container had. Docker takes 0 as no change, and -1 as no quota.
