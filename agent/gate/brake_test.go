@@ -63,7 +63,7 @@ func TestTheBrake(t *testing.T) {
 				t.Errorf("shown as\n%s", text)
 			}
 			for _, e := range d.Jobs {
-				if held := e.Slow == tt.way && e.Quota == d.Brake.Each && strings.Contains(e.Reason, d.Brake.word()); held != (d.Brake.On() && !e.Overdue) {
+				if held := e.Slow == tt.way && e.Quota == d.Brake.Each && strings.Contains(e.Reason, d.Brake.text()); held != (d.Brake.On() && !e.Overdue) {
 					t.Errorf("job %+v", e)
 				}
 			}
