@@ -127,6 +127,17 @@ type Entry struct {
 	Reason string `json:"reason"`
 }
 
+// NextTimeOfDay returns the first moment after a time at which the clocks of its zone show a time of day such as 06:00; false
+// where text is none.
+func NextTimeOfDay(text string, after time.Time) (time.Time, bool) {
+	c, err := time.Parse("15:04", text)
+	next := time.Date(after.Year(), after.Month(), after.Day(), c.Hour(), c.Minute(), 0, 0, after.Location())
+	if !next.After(after) {
+		next = time.Date(after.Year(), after.Month(), after.Day()+1, c.Hour(), c.Minute(), 0, 0, after.Location())
+	}
+	return next, err == nil
+}
+
 // overrun is the part of its expected need that a job is granted at a time once it has spent it all.
 const overrun = 0.1
 

@@ -149,16 +149,11 @@ func deadline(text string, loc *time.Location) (func(time.Time) time.Time, error
 		}
 		return func(start time.Time) time.Time { return start.Add(d) }, nil
 	}
-	c, err := time.Parse("15:04", text)
-	if err != nil {
+	if _, ok := gate.NextTimeOfDay(text, time.Time{}); !ok {
 		return nil, fmt.Errorf("deadline %.40q is neither a span such as 6h nor a time of day such as 06:00", text)
 	}
 	return func(start time.Time) time.Time {
-		s := start.In(loc)
-		end := time.Date(s.Year(), s.Month(), s.Day(), c.Hour(), c.Minute(), 0, 0, loc)
-		if !end.After(s) {
-			end = time.Date(s.Year(), s.Month(), s.Day()+1, c.Hour(), c.Minute(), 0, 0, loc)
-		}
+		end, _ := gate.NextTimeOfDay(text, start.In(loc))
 		return end.UTC()
 	}, nil
 }

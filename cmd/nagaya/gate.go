@@ -99,15 +99,10 @@ func parseDeadline(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	c, err := time.Parse("15:04", text)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text)
+	if t, ok := gate.NextTimeOfDay(text, now); ok {
+		return t, nil
 	}
-	t := time.Date(now.Year(), now.Month(), now.Day(), c.Hour(), c.Minute(), 0, 0, now.Location())
-	if !t.After(now) {
-		t = time.Date(now.Year(), now.Month(), now.Day()+1, c.Hour(), c.Minute(), 0, 0, now.Location())
-	}
-	return t, nil
+	return time.Time{}, fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text)
 }
 
 // printNote prints a line beside the output proper.
