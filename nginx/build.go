@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -20,15 +21,9 @@ type Version struct {
 // from touching the distribution's error log, with 1.19.5 (nginx.org, switches).
 var MinVersion = Version{1, 19, 5}
 
-// AtLeast says whether v is o or newer.
+// AtLeast reports whether v is o or newer.
 func (v Version) AtLeast(o Version) bool {
-	if v.Major != o.Major {
-		return v.Major > o.Major
-	}
-	if v.Minor != o.Minor {
-		return v.Minor > o.Minor
-	}
-	return v.Patch >= o.Patch
+	return cmp.Or(cmp.Compare(v.Major, o.Major), cmp.Compare(v.Minor, o.Minor), cmp.Compare(v.Patch, o.Patch)) >= 0
 }
 
 // String returns the version as nginx prints it, e.g. "1.22.1".
@@ -54,22 +49,22 @@ type Build struct {
 	FastCGI bool `json:"fastcgi"`
 	UWSGI   bool `json:"uwsgi"`
 	SCGI    bool `json:"scgi"`
-	// Stream says how the stream module is there: "", "static" or "dynamic".
+	// Stream is how the stream module was built: "", "static" or "dynamic".
 	Stream string `json:"stream"`
 	// StreamRealIP and StreamPreread: with these parts of the stream module.
 	StreamRealIP  bool `json:"stream_real_ip"`
 	StreamPreread bool `json:"stream_preread"`
 	StreamTLS     bool `json:"stream_tls"`
-	// StreamModule is the file to load for a dynamic stream module; Detect finds it.
+	// StreamModule is the file to load for a dynamic stream module; runtime.Detect finds it.
 	StreamModule string `json:"stream_module,omitempty"`
 	// HTTP2Directive: "http2 on" instead of a parameter of listen (nginx.org, 1.25.1).
 	HTTP2Directive bool `json:"http2_directive"`
-	// KeepaliveMinTimeout: idle connections outlive a reload for a while (nginx.org, 1.27.4).
+	// KeepaliveMinTimeout: idle connections stay open for a while after a reload (nginx.org, 1.27.4).
 	KeepaliveMinTimeout bool `json:"keepalive_min_timeout"`
-	// RequestPort: a variable has the port that a client wrote, over HTTP/3 too, where
+	// RequestPort: a variable has the port of the request's host, over HTTP/3 too, where
 	// $http_host is empty (nginx.org, 1.29.3).
 	RequestPort bool `json:"request_port"`
-	// ProtocolsBySite: ssl_protocols of a site counts, not only those of the port's
+	// ProtocolsBySite: ssl_protocols of a site takes effect, not only that of the port's
 	// default server (nginx.org, 1.29.2).
 	ProtocolsBySite bool `json:"protocols_by_site"`
 }
@@ -79,9 +74,9 @@ var ErrTooOld = errors.New("nginx is too old")
 
 var versionLine = regexp.MustCompile(`(?m)^(?:nginx|openresty|tengine) version: [A-Za-z]+/(\d{1,4})\.(\d{1,4})\.(\d{1,6})`)
 
-// ParseBuild reads what "nginx -V" prints. Its error says what is wrong with
-// the binary and what to install; it wraps ErrTooOld for an old one, and then
-// the returned Build still carries the version.
+// ParseBuild parses the output of "nginx -V". The error says what is wrong with
+// the binary and what to install; it wraps ErrTooOld for an old one. The returned Build then
+// has the version.
 func ParseBuild(text string) (Build, error) {
 	m := versionLine.FindStringSubmatch(text)
 	if m == nil {
@@ -94,7 +89,11 @@ func ParseBuild(text string) (Build, error) {
 	if !b.Version.AtLeast(MinVersion) {
 		return b, fmt.Errorf("%w: it is %v, needed is %v or newer; install a current nginx, e.g. from nginx.org", ErrTooOld, b.Version, MinVersion)
 	}
-	has := configured(text)
+	_, arguments, _ := strings.Cut(text, "configure arguments:")
+	has := map[string]bool{}
+	for word := range strings.FieldsSeq(arguments) {
+		has[word] = true
+	}
 	b.TLS = has["--with-http_ssl_module"]
 	b.HTTP2 = has["--with-http_v2_module"]
 	b.HTTP3 = has["--with-http_v3_module"]
@@ -123,12 +122,18 @@ func ParseBuild(text string) (Build, error) {
 	return b, nil
 }
 
-// configured returns the words of the line "configure arguments:".
-func configured(text string) map[string]bool {
-	_, args, _ := strings.Cut(text, "configure arguments:")
-	has := map[string]bool{}
-	for word := range strings.FieldsSeq(args) {
-		has[word] = true
+// has reports whether the build has one of nginx's modules that pass requests on, by the
+// name that its directives begin with.
+func (b Build) has(module string) bool {
+	switch module {
+	case "fastcgi":
+		return b.FastCGI
+	case "uwsgi":
+		return b.UWSGI
+	case "scgi":
+		return b.SCGI
+	case "grpc":
+		return b.GRPC
 	}
-	return has
+	return true
 }

@@ -7,14 +7,19 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Fault is a failure that knows what to tell the operator. Its Subject is "nginx"
+// Fault is an error with the problem that stands while it lasts. Its Subject is "nginx"
 // where nothing else is set.
 type Fault struct {
 	problem.Problem
 	// Err is the cause; may be nil.
 	Err error
-	// Retry is how soon to try again at the latest; 0 leaves it to the usual pause.
+	// Retry is the longest pause before the next try; 0 leaves it to the usual pause.
 	Retry time.Duration
+}
+
+// NewFault returns a fault without a subject. cause may be nil.
+func NewFault(cause error, code, text, hint string) *Fault {
+	return &Fault{Err: cause, Problem: problem.Problem{Code: code, Severity: problem.Error, Text: text, Hint: hint}}
 }
 
 func (f *Fault) Error() string { return f.Text }
@@ -28,7 +33,7 @@ func BindForbidden(reason string) bool {
 }
 
 // LastEmerg returns the last "[emerg]" message of what nginx printed to its stderr,
-// bounded. A message of nothing but "still could not bind()" is passed over.
+// bounded. The message "still could not bind()" is left out.
 func LastEmerg(output string) string {
 	last := ""
 	for line := range strings.Lines(output) {

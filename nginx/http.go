@@ -1,17 +1,17 @@
 package nginx
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// connections sets how nginx treats the connections of clients.
+// connections writes the directives for the connections of clients.
 func connections(t *text) {
 	t.set("default_type", "text/plain")
 	t.set("server_tokens", "off")
@@ -38,7 +38,7 @@ func connections(t *text) {
 	t.blank()
 }
 
-// logFormat writes how a request is logged.
+// logFormat writes the format of the access log.
 func logFormat(t *text) {
 	format := []string{"nagaya"}
 	switch t.settings.LogFormat {
@@ -48,7 +48,7 @@ func logFormat(t *text) {
 	case "json":
 		format = append(format, "escape=json", jsonFormat())
 	default:
-		format = append(format, "escape="+or(t.settings.LogEscape, "default"), t.settings.LogFormat)
+		format = append(format, "escape="+cmp.Or(t.settings.LogEscape, "default"), t.settings.LogFormat)
 	}
 	t.set("log_format", format...)
 }
@@ -76,11 +76,11 @@ func jsonFormat() string {
 	return "{" + b.String()[1:] + "}"
 }
 
-// hashes makes room for the names: nginx refuses a configuration whose longest
-// name does not fit its bucket. A bucket holds per name a pointer, a length of
+// hashSizes writes the sizes of a hash of host names: nginx refuses a configuration whose
+// longest name does not fit its bucket. A bucket holds per name a pointer, a length of
 // two bytes and the name, aligned to pointers, and one pointer at its end
 // (nginx source, NGX_HASH_ELT_SIZE).
-func hashes(t *text, of string, hosts []string) {
+func hashSizes(t *text, of string, hosts []string) {
 	const pointer = 8
 	bucket, size := 64, 512
 	for _, h := range hosts {
@@ -92,28 +92,26 @@ func hashes(t *text, of string, hosts []string) {
 	for size < 2*len(hosts) {
 		size *= 2
 	}
-	t.set(of+"_hash_bucket_size", strconv.Itoa(bucket))
-	t.set(of+"_hash_max_size", strconv.Itoa(size))
+	t.set(of+"_hash_bucket_size", number(bucket))
+	t.set(of+"_hash_max_size", number(size))
 	t.blank()
 }
 
-// tls sets the default choice of protocols and ciphers. Session tickets are off,
+// tlsDefaults writes the default choice of protocols and ciphers. Session tickets are off,
 // because their keys would live as long as the process; the cache of sessions
 // cannot be shared between http and stream.
-func tls(t *text, cache string) {
-	policy(t, t.settings.TLSPolicy)
+func tlsDefaults(t *text, cache string) {
+	tlsPolicy(t, t.settings.TLSPolicy)
 	t.set("ssl_session_cache", "shared:"+cache+":1m")
 	t.set("ssl_session_timeout", "4h")
 	t.set("ssl_session_tickets", "off")
 	t.blank()
 }
 
-func policy(t *text, name string) {
-	p, _ := route.PolicyNamed(name) // checked before
+func tlsPolicy(t *text, name string) {
+	p, _ := route.PolicyNamed(name) // labels and settings name no other
 	t.set("ssl_protocols", p.Protocols...)
-	if p.Ciphers != "" {
-		t.set("ssl_ciphers", p.Ciphers)
-	}
+	t.setGiven("ssl_ciphers", p.Ciphers)
 	prefer := "off"
 	if p.PreferServer {
 		prefer = "on"
@@ -121,58 +119,47 @@ func policy(t *text, name string) {
 	t.set("ssl_prefer_server_ciphers", prefer)
 }
 
-// temp moves what nginx would write elsewhere. The modules' directories are
-// made even when no site uses them.
-func temp(t *text) {
-	for _, d := range []struct {
-		name string
-		is   bool
-	}{{"client_body", true}, {"proxy", true}, {"fastcgi", t.build.FastCGI}, {"uwsgi", t.build.UWSGI}, {"scgi", t.build.SCGI}} {
-		if d.is {
-			t.set(d.name+"_temp_path", path.Join(TempDir(t.settings.StateDir), d.name))
+// tempPaths writes the directories of temporary files. The modules create theirs
+// even when no site uses them.
+func tempPaths(t *text) {
+	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		if t.build.has(module) {
+			t.set(module+"_temp_path", path.Join(TempDir(t.settings.StateDir), module))
 		}
 	}
 	t.blank()
 }
 
-// believesForwarded reports whether X-Forwarded headers of trusted proxies count.
-// Behind the PROXY protocol the address comes from there, and headers are a
-// client's word.
-func believesForwarded(s Settings, b Build) bool {
+// trustsForwarded reports whether X-Forwarded headers of trusted proxies count.
+// Behind the PROXY protocol the address comes from there, and the headers are a
+// client's own.
+func trustsForwarded(s Settings, b Build) bool {
 	return len(s.TrustedProxies) > 0 && !s.ProxyProtocol && b.RealIP
 }
 
-// clients says from whom nginx learns the address of a client that came through
-// somebody else: the stream section in front of HTTPS, a load balancer that
-// speaks the PROXY protocol, or trusted proxies.
-func clients(t *text) {
+// realIP writes from where nginx takes the address of a client that is behind another peer:
+// the stream section in front of HTTPS, a load balancer that speaks the PROXY protocol, or
+// trusted proxies.
+func realIP(t *text) {
 	trusted := sortedPrefixes(t.settings.TrustedProxies)
 	switch {
-	case t.needs.passed, t.settings.ProxyProtocol && t.build.RealIP:
+	case t.needs.passthrough, t.settings.ProxyProtocol && t.build.RealIP:
 		t.set("real_ip_header", "proxy_protocol")
-		if t.needs.passed {
+		if t.needs.passthrough {
 			t.set("set_real_ip_from", "unix:")
 		}
 		if t.settings.ProxyProtocol {
-			for _, p := range trusted {
-				t.set("set_real_ip_from", p)
-			}
+			t.setEach("set_real_ip_from", trusted)
 		}
-	case believesForwarded(t.settings, t.build):
+	case trustsForwarded(t.settings, t.build):
 		t.set("real_ip_header", "X-Forwarded-For")
 		t.set("real_ip_recursive", "on")
-		for _, p := range trusted {
-			t.set("set_real_ip_from", p)
-		}
+		t.setEach("set_real_ip_from", trusted)
 	}
-	if !believesForwarded(t.settings, t.build) {
+	if !trustsForwarded(t.settings, t.build) {
 		return
 	}
-	peer := "$realip_remote_addr"
-	if t.needs.passed {
-		peer = "$remote_addr" // the peer is always the socket
-	}
-	t.block("geo", []string{peer, "$nagaya_trusted"}, func() {
+	t.block("geo", []string{peerAddress(t), "$nagaya_trusted"}, func() {
 		if slices.Contains(trusted, "0.0.0.0/0") && slices.Contains(trusted, "::/0") {
 			t.set("default", "1") // beside a default nginx warns of the same networks
 			return
@@ -184,9 +171,18 @@ func clients(t *text) {
 	})
 }
 
-// variables defines what the sites' files use, so that those do not depend on
-// whom the operator trusts. Nothing a client says about itself is passed on
-// unless it is a trusted proxy.
+// peerAddress is the variable with the address of the peer that trusted proxies are known
+// by. Behind the stream section the peer itself is always the socket.
+func peerAddress(t *text) string {
+	if t.needs.passthrough {
+		return "$remote_addr"
+	}
+	return "$realip_remote_addr"
+}
+
+// variables writes the variables that the sites' files use, so that those do not depend on
+// the trusted proxies. Headers in which a client describes itself are passed on
+// from trusted proxies only.
 func variables(t *text) {
 	choose := func(of, name, otherwise string, cases ...string) {
 		t.block("map", []string{of, "$nagaya_" + name}, func() {
@@ -196,7 +192,7 @@ func variables(t *text) {
 			}
 		})
 	}
-	if t.needs.passed {
+	if t.needs.passthrough {
 		t.comment("Behind the stream section the client came to another address and port than nginx sees.")
 		choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
 		choose("$proxy_protocol_server_addr", "server_addr", "$proxy_protocol_server_addr", "", "$server_addr")
@@ -204,24 +200,20 @@ func variables(t *text) {
 		choose("", "server_port", "$server_port")
 		choose("", "server_addr", "$server_addr")
 	}
-	came := "$realip_remote_addr"
-	if t.needs.passed {
-		came = "$remote_addr"
-	}
 	t.comment("Over h2c a client would speak past nginx, and past whom it lets in.")
 	choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
 	choose("$nagaya_upgrade", "connection", "upgrade", "", "")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
-	written := "$http_host"
+	host := "$http_host"
 	if t.build.RequestPort {
-		written = "$is_request_port$request_port"
+		host = "$is_request_port$request_port"
 	}
-	choose(written, "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
+	choose(host, "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
-	if believesForwarded(t.settings, t.build) {
-		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+came)
+	if trustsForwarded(t.settings, t.build) {
+		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+peerAddress(t))
 		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
 		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
 		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
@@ -239,17 +231,15 @@ func variables(t *text) {
 	t.blank()
 }
 
-// sortedPrefixes returns the usable networks as text, masked, sorted and without
+// sortedPrefixes returns the networks as text, masked, sorted and without
 // duplicates: nginx warns of set host bits and of networks that are there twice.
 func sortedPrefixes(in []netip.Prefix) []string {
-	var ps []netip.Prefix
-	for _, p := range in {
-		if usablePrefix(p) {
-			ps = append(ps, p.Masked())
-		}
+	var out []string
+	ps := slices.Clone(in)
+	for i, p := range ps {
+		ps[i] = p.Masked()
 	}
 	slices.SortFunc(ps, netip.Prefix.Compare)
-	var out []string
 	for _, p := range slices.Compact(ps) {
 		out = append(out, p.String())
 	}

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,24 +14,14 @@ import (
 
 // Render writes the configuration of that shape for the servers in the pools: one main
 // file and the files of each site and stream. Equal inputs give equal trees. What cannot be
-// written is left out and named in the tree's problems; the settings are taken as
-// they are, see Settings.Validate.
+// rendered is left out and named in the tree's problems.
 func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
-	s = s.withDefaults()
-	t := Tree{settings: s, build: b}
-	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
-		t.Problems = append(t.Problems, problem.Problem{
-			Code: "nginx-without-realip", Severity: problem.Warning, Subject: "nginx",
-			Text: "trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so nobody is believed about the address of a client",
-			Hint: "install a build of nginx with --with-http_realip_module, or remove the setting",
-		})
-	}
-	sites := t.usable(shape.Sites, pools)
-	streams := t.usableStreams(shape.Streams, pools)
-	t.reachHTTP3(sites, streams)
-	t.needs = needsOf(s, b, sites, streams)
-	t.remark(sites)
-	t.Sites = t.ownPorts(sites)
+	t := Tree{settings: s.withDefaults(), build: b}
+	sites, streams := t.usableSites(shape.Sites), t.usableStreams(shape.Streams)
+	t.checkHTTP3(sites, streams)
+	t.needs = needsOf(t.settings, b, sites, streams)
+	t.warn(sites)
+	t.Sites = t.portFiles(sites)
 	for _, site := range sites {
 		t.Sites = append(t.Sites, t.siteFile(site, pools))
 	}
@@ -42,93 +33,97 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	}
 	t.Main, t.MainFacts = t.write(renderMain)
 	problem.Sort(t.Problems)
-	return t.sealed()
+	return t.finished()
 }
 
-// write returns what render writes for this tree, and what is in it.
+// write returns what render writes for this tree, and the facts of it.
 func (t *Tree) write(render func(*text)) (string, Facts) {
 	x := &text{settings: t.settings, build: t.build, needs: t.needs}
 	render(x)
-	return x.written()
+	return x.finished()
 }
 
 // siteFile writes the files of a site.
 func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 	f := SiteFile{Host: site.Host, Name: fileName(site.Host)}
 	f.Text, f.Facts = t.write(func(x *text) { renderSite(x, site, pools) })
-	if offersQUIC(t.settings, t.build, site) {
-		f.quicPort, f.withoutQUIC = or(site.Edge.HTTPSPort, t.settings.HTTPSPort), f.Text
+	if offersHTTP3(t.settings, t.build, site) {
+		f.quicPort, f.withoutQUIC = cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort), f.Text
 		f.Text, f.Facts = t.write(func(x *text) { x.quic = true; renderSite(x, site, pools) })
 	}
 	f.Facts.Hosts = []string{site.Host}
 	switch {
 	case site.Passthrough != nil:
-		stream, facts := t.write(func(x *text) { renderPassthrough(x, site, pools[site.PassthroughKey()]) })
-		f.Stream, f.Facts = stream, f.Facts.plus(facts)
-		f.SNI = sniLine(site.Host, passSocket(t.settings.RunDir, site.Host))
-	case t.needs.passed:
+		f.Stream, f.Facts = t.write(func(x *text) {
+			x.facts = f.Facts
+			renderPassthrough(x, site, pools[site.PassthroughKey()])
+		})
+		f.SNI = sniLine(site.Host, passthroughSocket(t.settings.RunDir, site.Host))
+	case t.needs.passthrough:
 		f.SNI = sniLine(site.Host, TLSSocket(t.settings.RunDir))
 	}
 	return f
 }
 
-// usable returns the sites that can be written, and complains of the others.
-func (t *Tree) usable(all []route.Site, pools route.Pools) (sites []route.Site) {
+// usableSites returns the sites that can be rendered; the others become problems.
+func (t *Tree) usableSites(all []route.Site) []route.Site {
 	seen := map[string]bool{}
-	for _, site := range all {
-		err := checkSite(site, pools, t.build)
+	return slices.DeleteFunc(slices.Clone(all), func(site route.Site) bool {
+		err := checkSite(site, t.build)
 		if err == nil && seen[site.Host] {
 			err = errors.New("the host is there twice")
 		}
-		if err != nil {
-			t.Problems = append(t.Problems, problem.Problem{
-				Code: "site-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("site %.255s", printable(site.Host)), Host: fmt.Sprintf("%.255s", printable(site.Host)),
-				Text: fmt.Sprintf("host %q cannot be written for nginx: %v", cut(site.Host), err),
-				Hint: "correct the labels of the containers that serve this host; the other sites are not affected",
-			})
-			continue
+		if err == nil {
+			seen[site.Host] = true
+			return false
 		}
-		seen[site.Host] = true
-		sites = append(sites, site)
-	}
-	return sites
+		t.problem(problem.Error, "site-not-rendered", printable(site.Host),
+			fmt.Sprintf("host %q cannot be written for nginx: %v", truncated(site.Host), err),
+			"correct the labels of the containers that serve this host; the other sites are not affected")
+		return true
+	})
 }
 
-func (t *Tree) usableStreams(all []route.Stream, pools route.Pools) (streams []route.Stream) {
+// usableStreams returns the streams that can be rendered; the others become problems.
+func (t *Tree) usableStreams(all []route.Stream) []route.Stream {
 	seen := map[route.Listen]bool{}
-	for _, s := range all {
+	return slices.DeleteFunc(slices.Clone(all), func(s route.Stream) bool {
 		at := s.Listen
 		if at.Protocol == route.TLS {
 			at.Protocol = route.TCP
 		}
-		err := checkStream(s, pools[s.PoolKey()], t.build)
+		err := checkStream(s, t.build)
 		if err == nil && seen[at] {
 			err = errors.New("the port is asked for twice")
 		}
-		if err != nil {
-			t.Problems = append(t.Problems, problem.Problem{
-				Code: "stream-not-rendered", Severity: problem.Error, Subject: fmt.Sprintf("port %.64s", printable(s.Listen.String())), Port: s.Listen.Port,
-				Text: fmt.Sprintf("port %s cannot be written for nginx: %v", cut(s.Listen.String()), err),
-				Hint: "correct the labels of the containers that ask for this port; the others are not affected",
-			})
-			continue
+		if err == nil {
+			seen[at] = true
+			return false
 		}
-		seen[at] = true
-		streams = append(streams, s)
-	}
-	return streams
+		t.Problems = append(t.Problems, problem.Problem{
+			Code: "stream-not-rendered", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
+			Text: fmt.Sprintf("port %s cannot be written for nginx: %v", s.Listen, err),
+			Hint: "correct the labels of the containers that ask for this port; the others are not affected",
+		})
+		return true
+	})
+}
+
+// printable bounds a host that may be anything and makes it fit to be shown.
+func printable(s string) string {
+	q := strconv.Quote(truncated(s))
+	return fmt.Sprintf("%.255s", q[1:len(q)-1])
 }
 
 // needs is what the main file must have for the sites and streams beside it.
 type needs struct {
 	names []string // host names that are not expressions
-	// passed: some site's TLS is passed on, so the public port of HTTPS is the
+	// passthrough: some site's TLS is passed through, so the public port of HTTPS is the
 	// stream section's, and the http section listens on a socket behind it.
-	passed bool
-	stream bool // the stream section
-	// answered: a site answers the TLS clients that ask for no name, or for one that
-	// nobody has.
-	answered bool
+	passthrough bool
+	stream      bool // the stream section
+	// catchAll: a site is the default of the public port of HTTPS.
+	catchAll bool
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
@@ -137,21 +132,16 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 		if !strings.HasPrefix(site.Host, "~") {
 			n.names = append(n.names, site.Host)
 		}
-		n.passed = n.passed || site.Passthrough != nil
-		if or(site.Edge.HTTPSPort, s.HTTPSPort) == s.HTTPSPort {
-			n.answered = n.answered || site.CatchAll && site.TLS
+		n.passthrough = n.passthrough || site.Passthrough != nil
+		if cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort) == s.HTTPSPort {
+			n.catchAll = n.catchAll || site.CatchAll && site.TLS
 		}
 	}
-	n.stream = n.stream || n.passed
+	n.stream = n.stream || n.passthrough
 	for _, sn := range s.Snippets {
 		n.stream = n.stream || b.Stream != "" && strings.HasPrefix(sn.Name, streamSnippets+"/")
 	}
 	return n
-}
-
-func printable(s string) string {
-	q := strconv.Quote(cut(s))
-	return q[1 : len(q)-1]
 }
 
 // renderMain writes the main file.
@@ -163,16 +153,16 @@ func renderMain(t *text) {
 		t.set("load_module", b.StreamModule)
 	}
 	if s.User != "" {
-		t.set("user", slices.DeleteFunc([]string{s.User, s.Group}, func(w string) bool { return w == "" })...)
+		t.set("user", strings.Fields(s.User+" "+s.Group)...)
 	}
 	workers := "auto"
 	if s.WorkerProcesses > 0 {
-		workers = strconv.Itoa(s.WorkerProcesses)
+		workers = number(s.WorkerProcesses)
 	}
 	t.set("worker_processes", workers)
 	t.comment("A proxied request holds two connections; some more files are logs and temporary files.")
-	t.set("worker_rlimit_nofile", strconv.Itoa(2*s.WorkerConnections+512))
-	t.set("worker_shutdown_timeout", millis(s.ShutdownTimeout))
+	t.set("worker_rlimit_nofile", number(2*s.WorkerConnections+512))
+	t.set("worker_shutdown_timeout", seconds(s.ShutdownTimeout))
 	t.set("pid", PIDFile(s.RunDir))
 	errors := ErrorLog(s.LogDir)
 	if s.Stderr {
@@ -180,18 +170,18 @@ func renderMain(t *text) {
 	}
 	t.set("error_log", errors, "warn")
 	t.blank()
-	t.block("events", nil, func() { t.set("worker_connections", strconv.Itoa(s.WorkerConnections)) })
+	t.block("events", nil, func() { t.set("worker_connections", number(s.WorkerConnections)) })
 	t.blank()
 	t.block("http", nil, func() {
 		connections(t)
-		hashes(t, "server_names", n.names)
-		tls(t, "nagaya_tls")
-		temp(t)
-		clients(t)
+		hashSizes(t, "server_names", n.names)
+		tlsDefaults(t, "nagaya_tls")
+		tempPaths(t)
+		realIP(t)
 		variables(t)
-		upstreams(t)
+		upstreamDefaults(t)
 		defaultServers(t)
-		generationServer(t)
+		statusServer(t)
 		includeAll(t, httpSnippets)
 		t.set("include", SitesDir+"/*.conf")
 	})

@@ -16,8 +16,7 @@ import (
 //	site.d/HOST.conf          the server of that host ("*" is written "_")
 //	location.d/HOST.conf      every location of that host
 //	location.d/HOST,A,B.conf  its location of the path /A/B
-//
-// and in vhost.d those that users of nginx-proxy have (package nginxproxy).
+//	vhost.d/…                 as nginx-proxy does (package nginxproxy)
 const (
 	httpSnippets     = "http.d"
 	streamSnippets   = "stream.d"
@@ -26,7 +25,7 @@ const (
 	vhostSnippets    = "vhost.d"
 )
 
-// snippetName says whether a snippet of that name is included anywhere.
+// snippetName reports whether a snippet of that name may be included.
 func snippetName(s string) bool {
 	dir, base, _ := strings.Cut(s, "/")
 	switch dir {
@@ -39,7 +38,7 @@ func snippetName(s string) bool {
 		return false
 	}
 	return base != "" && !strings.HasPrefix(base, ".") && len(base) <= 255 &&
-		!strings.ContainsFunc(base, func(r rune) bool { return !wordRune(r) && !strings.ContainsRune("~,@:+*", r) })
+		!strings.ContainsFunc(base, func(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._-~,@:+*", r) })
 }
 
 // includeAll includes the snippets of a directory.
@@ -51,11 +50,11 @@ func includeAll(t *text, dir string) {
 	}
 }
 
-// includeFirst includes the first of the names that there is, if any.
-func includeFirst(t *text, names ...string) bool {
+// includeFirst includes the first snippet of a directory that exists, of these names.
+func includeFirst(t *text, dir string, names ...string) bool {
 	for _, name := range names {
-		i := slices.IndexFunc(t.settings.Snippets, func(sn Snippet) bool { return sn.Name == name })
-		if i >= 0 && snippetName(name) {
+		i := slices.IndexFunc(t.settings.Snippets, func(sn Snippet) bool { return sn.Name == dir+"/"+name })
+		if i >= 0 && snippetName(dir+"/"+name) {
 			include(t, t.settings.Snippets[i])
 			return true
 		}
@@ -64,7 +63,7 @@ func includeFirst(t *text, names ...string) bool {
 }
 
 func include(t *text, sn Snippet) {
-	t.comment("content " + cut(sn.Fingerprint))
+	t.comment("content " + truncated(sn.Fingerprint))
 	file := sn.Path
 	if file == "" {
 		file = path.Join(t.settings.SnippetDir, sn.Name)
@@ -73,36 +72,29 @@ func include(t *text, sn Snippet) {
 	t.facts.Snippets = append(t.facts.Snippets, file+" "+sn.Fingerprint)
 }
 
-// siteIncludes includes what the operator wrote for the server of a host.
-func siteIncludes(t *text, site route.Site) {
-	includeFirst(t, siteSnippets+"/"+fileName(site.Host))
-	includeFirst(t, vhost(nginxproxy.SiteFiles(site.Host)...)...)
+// includeForSite includes the operator's snippets for the server of a host.
+func includeForSite(t *text, site route.Site) {
+	includeFirst(t, siteSnippets, fileName(site.Host))
+	includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site.Host)...)
 }
 
-// locationIncludes includes what the operator wrote for a location.
-func locationIncludes(t *text, site route.Site, l route.Location) {
+// includeForLocation includes the operator's snippets for a location.
+func includeForLocation(t *text, site route.Site, l route.Location) {
 	host := strings.TrimSuffix(fileName(site.Host), ".conf")
-	includeFirst(t, locationSnippets+"/"+host+".conf")
+	includeFirst(t, locationSnippets, host+".conf")
 	if p := strings.Trim(l.Path, "/"); p != "" {
-		includeFirst(t, locationSnippets+"/"+host+","+strings.ReplaceAll(p, "/", ",")+".conf")
+		includeFirst(t, locationSnippets, host+","+strings.ReplaceAll(p, "/", ",")+".conf")
 	}
-	includeFirst(t, vhost(nginxproxy.LocationFiles(site.Host, l.Path)...)...)
+	includeFirst(t, vhostSnippets, nginxproxy.LocationFiles(site.Host, l.Path)...)
 }
 
-// vhost names snippets for users of nginx-proxy, by the names of their files.
-func vhost(files ...string) []string {
-	for i, name := range files {
-		files[i] = vhostSnippets + "/" + name
-	}
-	return files
+// includeOverride includes the operator's snippet that takes the place of a location's own
+// lines, if there is one.
+func includeOverride(t *text, site route.Site, l route.Location) bool {
+	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFile(site.Host, l.Path))
 }
 
-// overridden includes what stands instead of nagaya's own lines of a location.
-func overridden(t *text, site route.Site, l route.Location) bool {
-	return includeFirst(t, vhost(nginxproxy.OverrideFile(site.Host, l.Path))...)
-}
-
-// authFile is the password file of a location; empty for none.
+// authFile returns the name of the password file of a location; empty for none.
 func authFile(s Settings, site route.Site, l route.Location) string {
 	if l.Auth != "" {
 		return l.Auth

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,19 +24,19 @@ func renderStreams(t *text) {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
 		t.set("access_log", path.Join(path.Dir(t.settings.AccessLog), "stream.log"), "nagaya")
 	}
-	tls(t, "nagaya_stream_tls")
-	if t.needs.passed {
-		shared(t)
+	tlsDefaults(t, "nagaya_stream_tls")
+	if t.needs.passthrough {
+		sniServer(t)
 	}
 	includeAll(t, streamSnippets)
 	t.set("include", StreamsDir+"/*.conf")
 }
 
-// shared writes who gets the connections to the public port of HTTPS. The name
-// that a client asks for is read without opening the connection; every receiver
-// learns the client's address by the PROXY protocol.
-func shared(t *text) {
-	hashes(t, "map", t.needs.names)
+// sniServer writes the server of the public port of HTTPS where TLS is passed through: it
+// passes each connection to the socket for the name that the client asks for, which is read
+// without opening the connection, and with the client's address by the PROXY protocol.
+func sniServer(t *text) {
+	hashSizes(t, "map", t.needs.names)
 	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
 		t.set("hostnames")
 		t.set("default", "unix:"+TLSSocket(t.settings.RunDir))
@@ -46,121 +45,120 @@ func shared(t *text) {
 	t.block("server", nil, func() {
 		listen(t, t.settings.HTTPSPort)
 		if t.settings.ProxyProtocol {
-			for _, p := range sortedPrefixes(t.settings.TrustedProxies) {
-				t.set("set_real_ip_from", p)
-			}
+			t.setEach("set_real_ip_from", sortedPrefixes(t.settings.TrustedProxies))
 		}
 		t.set("ssl_preread", "on")
 		t.set("access_log", "off")
 		t.set("proxy_protocol", "on")
-		t.set("proxy_timeout", millis(behindTLS))
+		t.set("proxy_timeout", seconds(behindTLS))
 		t.set("proxy_pass", "$nagaya_receiver")
 	})
 	t.blank()
 }
 
-// renderPassthrough writes where the TLS of a site goes.
+// renderPassthrough writes the server for the TLS connections of a site that are passed
+// through.
 func renderPassthrough(t *text, site route.Site, p route.Pool) {
-	t.comment("TLS of " + site.Host + " for " + cut(site.Family) + ", written by nagaya.")
-	name := poolName("tls", site.Host)
-	poolServers(t, name, site.Passthrough.Balance, p)
-	t.block("server", nil, func() {
-		t.socket(passSocket(t.settings.RunDir, site.Host), "proxy_protocol")
+	t.comment("TLS of " + site.Host + " for " + truncated(site.Family) + ", written by nagaya.")
+	proxyServer(t, streamUpstream("tls", site.Host), *site.Passthrough, p, func() {
+		t.socket(passthroughSocket(t.settings.RunDir, site.Host), "proxy_protocol")
 		t.set("set_real_ip_from", "unix:")
-		poolBody(t, name, *site.Passthrough, p)
 	})
 }
 
-// sniLine says which socket gets the connections for a host. Sites whose TLS is
-// not passed on have one too: otherwise a passed wildcard would get theirs.
+// sniLine names the socket that gets the connections for a host. Sites whose TLS is
+// not passed through have one too: otherwise a wildcard that is would get theirs.
 func sniLine(host, socket string) string {
 	var t text
 	t.set(quote(host), "unix:"+socket)
 	return t.out.String()
 }
 
-// renderStream writes a port of its own.
+// renderStream writes the server of a port of its own.
 func renderStream(t *text, st route.Stream, p route.Pool) {
-	t.comment("Port " + st.Listen.String() + " of " + cut(st.Family) + ", written by nagaya.")
-	name := poolName(string(st.Listen.Protocol), strconv.Itoa(int(st.Listen.Port)))
-	poolServers(t, name, st.Balance, p)
-	t.block("server", nil, func() {
+	t.comment("Port " + st.Listen.String() + " of " + truncated(st.Family) + ", written by nagaya.")
+	proxyServer(t, streamUpstream(string(st.Listen.Protocol), number(st.Listen.Port)), st.StreamOptions, p, func() {
 		// The PROXY protocol is for the public ports of HTTP and HTTPS.
 		t.facts.Listens = append(t.facts.Listens, Listen{Port: st.Listen.Port, UDP: st.Listen.Protocol == route.UDP})
 		switch st.Listen.Protocol {
 		case route.UDP:
 			t.comment("Each worker has a queue of its own, so that a client's datagrams stay with one.")
-			listenPlainly(t, st.Listen.Port, "udp", "reuseport")
+			listenDirect(t, st.Listen.Port, "udp", "reuseport")
 		case route.TLS:
-			listenPlainly(t, st.Listen.Port, "ssl")
-			t.comment("Certificate " + cut(st.Cert.Name) + ", SHA-256 " + st.Cert.Fingerprint)
-			t.certificate(st.Cert.CertFile)
-			t.set("ssl_certificate_key", st.Cert.KeyFile)
+			listenDirect(t, st.Listen.Port, "ssl")
+			t.certificate(st.Cert)
 		default:
-			listenPlainly(t, st.Listen.Port)
+			listenDirect(t, st.Listen.Port)
 		}
-		poolBody(t, name, st.StreamOptions, p)
 	})
 }
 
-func poolName(kind, of string) string {
+// streamUpstream returns the name of the upstream of a stream or a passthrough.
+func streamUpstream(kind, of string) string {
 	if strings.ContainsAny(of, "~*") {
 		of = digest(of)
 	}
 	return "nagaya_" + kind + "_" + of
 }
 
-func poolServers(t *text, name string, balance route.Balance, p route.Pool) {
+// proxyServer writes a server of the stream section with its upstream.
+func proxyServer(t *text, name string, o route.StreamOptions, p route.Pool, listen func()) {
+	upstream(t, name, o.Balance, p, 0, "hash", "$remote_addr", "consistent")
+	t.block("server", nil, func() {
+		listen()
+		allow(t, o.Allow)
+		if len(p.Servers) == 0 {
+			t.comment("Nothing is behind it at the moment.")
+			t.set("return", "")
+			return
+		}
+		if o.Timeout > 0 {
+			t.set("proxy_timeout", seconds(o.Timeout))
+		}
+		if o.ProxyProtocol {
+			t.set("proxy_protocol", "on")
+		}
+		t.set("proxy_pass", name)
+	})
+}
+
+// upstream writes the servers of a pool, if it has any. keepalive is how many idle
+// connections to them a worker keeps, 0 for none; ipHash is the directive for Balance IPHash.
+// The ids of containers are not written: a container that is replaced at the same address
+// needs no reload.
+func upstream(t *text, name string, b route.Balance, p route.Pool, keepalive int, ipHash ...string) {
 	if len(p.Servers) == 0 {
 		return
 	}
 	t.block("upstream", []string{name}, func() {
-		switch balance {
+		switch b {
 		case route.LeastConn:
 			t.set("least_conn")
 		case route.IPHash:
-			t.set("hash", "$remote_addr", "consistent")
+			t.set(ipHash[0], ipHash[1:]...)
 		}
-		serverLines(t, p.Servers)
+		servers := slices.Clone(p.Servers)
+		slices.SortStableFunc(servers, func(a, b route.Server) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Weight, b.Weight)) })
+		for _, s := range servers {
+			var args []string
+			if s.Weight > 1 {
+				args = append(args, "weight="+number(min(s.Weight, 1000)))
+			}
+			t.server(s.Addr.String(), args...)
+		}
+		if keepalive > 0 {
+			t.comment("Shorter than what applications keep idle connections for (two seconds and more),")
+			t.comment("so that no request meets a connection that the other side is closing.")
+			t.set("keepalive", number(keepalive))
+			t.set("keepalive_timeout", "1s")
+		}
 	})
 }
 
-// serverLines writes the servers of an upstream. Which container is behind an address
-// stays out of it: a replaced container with the same address needs no reload.
-func serverLines(t *text, servers []route.Server) {
-	sorted := slices.Clone(servers)
-	slices.SortStableFunc(sorted, func(a, b route.Server) int { return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Weight, b.Weight)) })
-	for _, srv := range sorted {
-		var args []string
-		if srv.Weight > 1 {
-			args = append(args, "weight="+strconv.Itoa(min(srv.Weight, 1000)))
-		}
-		t.server(srv.Addr.String(), args...)
-	}
-}
-
-func poolBody(t *text, name string, o route.StreamOptions, p route.Pool) {
-	allow(t, o.Allow)
-	if len(p.Servers) == 0 {
-		t.comment("Nothing is behind it at the moment.")
-		t.set("return", "")
-		return
-	}
-	if o.Timeout > 0 {
-		t.set("proxy_timeout", millis(o.Timeout))
-	}
-	if o.ProxyProtocol {
-		t.set("proxy_protocol", "on")
-	}
-	t.set("proxy_pass", name)
-}
-
-// allow writes who may come; nothing means everybody.
-func allow(t *text, prefixes []netip.Prefix) {
-	for _, p := range sortedPrefixes(prefixes) {
-		t.set("allow", p)
-	}
-	if len(prefixes) > 0 {
+// allow writes from which networks clients may come; none means from everywhere.
+func allow(t *text, networks []netip.Prefix) {
+	t.setEach("allow", sortedPrefixes(networks))
+	if len(networks) > 0 {
 		t.set("deny", "all")
 	}
 }

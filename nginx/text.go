@@ -4,11 +4,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
-// text writes configuration text, and notes what is in it. Every value passes through
+// text writes configuration text, and notes the facts of it. Every value passes through
 // quote, so that no value can end a directive or begin another.
 type text struct {
 	settings Settings
@@ -31,20 +35,23 @@ func (t *text) server(addr string, args ...string) {
 	t.servers = append(t.servers, [2]int{begin, t.out.Len()})
 }
 
-// socket writes where a server listens for other parts of nginx, or for the agent.
+// socket writes a unix socket at which a server listens for other parts of nginx, or for
+// the agent.
 func (t *text) socket(path string, args ...string) {
 	t.set("listen", append([]string{"unix:" + path}, args...)...)
 	t.facts.Sockets = append(t.facts.Sockets, path)
 }
 
-// certificate writes the file of a certificate.
-func (t *text) certificate(file string) {
-	t.set("ssl_certificate", file)
-	t.facts.Certificates = append(t.facts.Certificates, file)
+// certificate writes the files of a certificate and its key.
+func (t *text) certificate(c certs.Pair) {
+	t.comment("Certificate " + truncated(c.Name) + ", SHA-256 " + c.Fingerprint)
+	t.set("ssl_certificate", c.CertFile)
+	t.set("ssl_certificate_key", c.KeyFile)
+	t.facts.Certificates = append(t.facts.Certificates, c.CertFile)
 }
 
-// written returns the text and what is in it.
-func (t *text) written() (string, Facts) {
+// finished returns the text and the facts of it, to whose Shape that of the text is added.
+func (t *text) finished() (string, Facts) {
 	all, from := t.out.String(), 0
 	h := sha256.New()
 	for _, s := range t.servers {
@@ -52,15 +59,31 @@ func (t *text) written() (string, Facts) {
 		from = s[1]
 	}
 	io.WriteString(h, all[from:])
-	t.facts.Shape = hex.EncodeToString(h.Sum(nil)[:8])
+	t.facts.Shape += hex.EncodeToString(h.Sum(nil)[:8])
 	return all, t.facts
 }
 
+// set writes a directive.
 func (t *text) set(name string, args ...string) {
 	t.words(name, args)
 	t.out.WriteString(";\n")
 }
 
+// setGiven writes a directive with one value, unless the value is empty.
+func (t *text) setGiven(name, value string) {
+	if value != "" {
+		t.set(name, value)
+	}
+}
+
+// setEach writes a directive for each value.
+func (t *text) setEach(name string, values []string) {
+	for _, v := range values {
+		t.set(name, v)
+	}
+}
+
+// block writes a directive with a block.
 func (t *text) block(name string, args []string, body func()) {
 	t.words(name, args)
 	t.out.WriteString(" {\n")
@@ -69,6 +92,11 @@ func (t *text) block(name string, args []string, body func()) {
 	t.depth--
 	t.indent()
 	t.out.WriteString("}\n")
+}
+
+// returnIf writes an if with a return in it; the condition is a constant of this package.
+func (t *text) returnIf(condition string, args ...string) {
+	t.block("if ("+condition+")", nil, func() { t.set("return", args...) })
 }
 
 func (t *text) words(name string, args []string) {
@@ -101,41 +129,30 @@ func (t *text) indent() {
 	}
 }
 
-// quote makes one word of s for nginx's reader, which ends a bare word at white
+// quote makes one word of s for nginx's parser, which ends a bare word at white
 // space, ';' and '{'. Inside double quotes it takes the backslash away from \"
 // and \\, and reads \n as a new line (nginx source, ngx_conf_read_token). quote cannot
 // take the meaning from '$': values that might hold one are refused earlier.
 func quote(s string) string {
-	if bare(s) {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._/:@%+=,*[]-$!?&~<>", r) }) {
 		return s
 	}
-	var b strings.Builder
-	b.Grow(len(s) + 2)
-	b.WriteByte('"')
-	for i := range len(s) {
-		switch c := s[i]; c {
-		case '"', '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case '\n':
-			b.WriteString(`\n`)
-		default:
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
+	return `"` + escape.Replace(s) + `"`
 }
 
-func bare(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		case strings.IndexByte("._/:@%+=,*[]-$!?&~<>", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
+var escape = strings.NewReplacer(`"`, `\"`, `\`, `\\`, "\n", `\n`)
+
+func alphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
+
+// seconds writes a duration for nginx, in whole seconds if it is, else in milliseconds.
+func seconds(d time.Duration) string {
+	if d%time.Second == 0 {
+		return strconv.FormatInt(int64(d/time.Second), 10) + "s"
+	}
+	return strconv.FormatInt(max(1, d.Milliseconds()), 10) + "ms"
+}
+
+// number writes an integer.
+func number[T int | int64 | uint16](n T) string { return strconv.FormatInt(int64(n), 10) }

@@ -11,8 +11,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Tree is the text of one whole configuration, and what is in it. It is never changed
-// after it was made; With and Without return new ones.
+// Tree is the text of one whole configuration, and what is in it. It is immutable:
+// its methods return new trees.
 type Tree struct {
 	// Generation names the content: equal bytes, equal generation. It is 16
 	// hexadecimal digits, or empty for the zero Tree.
@@ -22,7 +22,7 @@ type Tree struct {
 	MainFacts Facts  `json:"-"`
 	// Sites are sorted by Host.
 	Sites []SiteFile `json:"-"`
-	// Problems are what could not be rendered, and why.
+	// Problems are what could not be rendered as asked for, and why.
 	Problems []problem.Problem `json:"problems,omitempty"`
 
 	// The main file is rendered from these; see Under.
@@ -36,9 +36,9 @@ type SiteFile struct {
 	Host string
 	// Name is the file's base name in the directories sites, streams and sni.
 	Name string
-	// Text is for the http section, Stream for the stream section, and SNI lines for the
-	// map from the name that a TLS client asks for to who gets the connection. Each
-	// is a file of its own, and an empty one is none. The SiteFile of a Stream has
+	// Text is for the http section, Stream for the stream section, and SNI has lines for the
+	// map from the name that a TLS client asks for to the socket that gets the connection.
+	// Each is a file of its own; an empty one is not written. The SiteFile of a Stream has
 	// its Listen as Host, e.g. "tcp:2222"; that of a port which sites share, "https:8443"
 	// or "quic:443".
 	Text   string
@@ -47,7 +47,7 @@ type SiteFile struct {
 	Facts  Facts
 
 	// quicPort is the port at which Text offers HTTP/3, 0 for none; withoutQUIC is the
-	// same text without that.
+	// same text without HTTP/3.
 	quicPort    uint16
 	withoutQUIC string
 }
@@ -57,13 +57,10 @@ func (s SiteFile) Equal(o SiteFile) bool {
 	return s.Host == o.Host && s.Name == o.Name && s.Text == o.Text && s.Stream == o.Stream && s.SNI == o.SNI
 }
 
-// Includes reports whether a file of the operator's is included in it.
-func (s SiteFile) Includes(file string) bool { return s.Facts.Includes(file) }
-
 // Wanted is the tree that nginx should serve.
 type Wanted struct {
 	Tree Tree
-	// More is true while containers are on their way, with which another tree comes soon.
+	// More is true while containers are starting, after which another tree comes soon.
 	More bool
 	// LowCredits is true while CPU credits are low, so that nginx is reloaded more rarely.
 	LowCredits bool
@@ -94,16 +91,16 @@ func IsGeneration(s string) bool {
 	return err == nil && len(b) == 8 && s == strings.ToLower(s)
 }
 
-// sealed returns the tree with its sites in order and its generation computed.
-func (t Tree) sealed() Tree {
+// finished returns the tree with its sites sorted and its generation computed.
+func (t Tree) finished() Tree {
 	slices.SortFunc(t.Sites, func(a, b SiteFile) int { return strings.Compare(a.Host, b.Host) })
 	h := sha256.New()
 	add := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
 	add(t.Main)
-	open := t.quicPorts()
+	ports := t.quicPorts()
 	for _, s := range t.Sites {
 		add(s.Name)
-		add(s.httpText(open))
+		add(s.httpText(ports))
 		if s.Stream != "" || s.SNI != "" {
 			add(s.Stream)
 			add(s.SNI)
@@ -116,7 +113,7 @@ func (t Tree) sealed() Tree {
 // Without returns the tree without the sites of these hosts.
 func (t Tree) Without(hosts ...string) Tree {
 	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(s SiteFile) bool { return slices.Contains(hosts, s.Host) })
-	return t.sealed()
+	return t.finished()
 }
 
 // With returns the tree with these sites, in place of those of the same hosts.
@@ -126,7 +123,7 @@ func (t Tree) With(sites ...SiteFile) Tree {
 		hosts[s.Host] = true
 	}
 	t.Sites = append(slices.DeleteFunc(slices.Clone(t.Sites), func(s SiteFile) bool { return hosts[s.Host] }), sites...)
-	return t.sealed()
+	return t.finished()
 }
 
 // Site returns the file of a host.
@@ -139,9 +136,9 @@ func (t Tree) Site(host string) (SiteFile, bool) {
 }
 
 // Under returns the same configuration with everything that nginx writes (pid,
-// socket, logs, temporary files) below dir: an absolute path of a directory in
-// which "run", "log" and TempDir(dir) exist. It is for trying a tree beside a
-// running nginx.
+// sockets, logs, temporary files) below dir: an absolute path of a directory in
+// which "run", "log" and TempDir(dir) exist. It is for testing a tree beside a
+// running nginx. A tree that was read back is returned unchanged.
 func (t Tree) Under(dir string) Tree {
 	if t.settings.StateDir == "" {
 		return t
@@ -151,18 +148,27 @@ func (t Tree) Under(dir string) Tree {
 	if s.AccessLog != "off" {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
-	// The sockets behind a public port that is shared are named in sites' files too.
-	t = t.replaced(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/"))
+	// The files of sites name sockets too, where the public port is shared.
+	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/"))
 	t.settings = s
 	t.Main, t.MainFacts = t.write(renderMain)
-	return t.sealed()
+	return t.finished()
 }
 
-// replaced returns the tree with something in its sites' texts replaced.
-func (t Tree) replaced(r *strings.Replacer) Tree {
+// withSockets returns the tree with other paths of sockets, which are written as "unix:PATH".
+func (t Tree) withSockets(r *strings.Replacer) Tree {
+	rename := func(f Facts) Facts {
+		f.Sockets = slices.Clone(f.Sockets)
+		for i, s := range f.Sockets {
+			f.Sockets[i] = strings.TrimPrefix(r.Replace("unix:"+s), "unix:")
+		}
+		return f
+	}
+	t.Main, t.MainFacts = r.Replace(t.Main), rename(t.MainFacts)
 	t.Sites = slices.Clone(t.Sites)
 	for i := range t.Sites {
 		f := &t.Sites[i]
+		f.Facts = rename(f.Facts)
 		for _, text := range []*string{&f.Text, &f.withoutQUIC, &f.Stream, &f.SNI} {
 			*text = r.Replace(*text)
 		}
@@ -170,21 +176,41 @@ func (t Tree) replaced(r *strings.Replacer) Tree {
 	return t
 }
 
+// RenameSockets returns the same configuration with other names for some of its sockets.
+// When nginx has loaded that and then the tree itself, it has made the sockets anew: it
+// keeps a socket open that is in the configuration before and after, even one whose
+// file has been removed.
+func (t Tree) RenameSockets(sockets ...string) Tree {
+	var names []string
+	for _, s := range sockets {
+		names = append(names, "unix:"+s, "unix:"+RenamedSocket(s)) // none is the beginning of another
+	}
+	return t.withSockets(strings.NewReplacer(names...)).finished()
+}
+
+// RenamedSocket returns the path that a socket gets from RenameSockets.
+func RenamedSocket(socket string) string {
+	dir, name := path.Split(socket)
+	return path.Join(dir, "_"+name)
+}
+
 // Files returns every file of the tree, the main file first. The generation
 // has a file of its own, because it is computed over all the others but the manifest.
 func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
-	fs := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.manifest()}}
-	open := t.quicPorts()
+	all := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.manifest()}}
+	ports := t.quicPorts()
 	for _, s := range t.Sites {
-		for _, f := range []File{{SitesDir, s.httpText(open)}, {StreamsDir, s.Stream}, {SNIDir, s.SNI}} {
-			if f.Text != "" {
-				fs = append(fs, File{path.Join(f.Path, s.Name), f.Text})
-			}
-		}
+		all = append(all, s.files(ports)...)
 	}
-	return fs
+	return all
+}
+
+// files returns the files of the site in a tree that has a file for these ports of HTTP/3.
+func (s SiteFile) files(ports map[string]bool) []File {
+	all := []File{{path.Join(SitesDir, s.Name), s.httpText(ports)}, {path.Join(StreamsDir, s.Name), s.Stream}, {path.Join(SNIDir, s.Name), s.SNI}}
+	return slices.DeleteFunc(all, func(f File) bool { return f.Text == "" })
 }
 
 // String returns all files but the manifest one after the other, for people to read.
@@ -198,7 +224,7 @@ func (t Tree) String() string {
 	return b.String()
 }
 
-// quicPorts are the ports of HTTP/3 that the tree has a file for.
+// quicPorts are the ports of HTTP/3 that the tree has a file for, by SiteFile.Host.
 func (t Tree) quicPorts() map[string]bool {
 	ports := map[string]bool{}
 	for _, s := range t.Sites {
@@ -209,10 +235,10 @@ func (t Tree) quicPorts() map[string]bool {
 	return ports
 }
 
-// httpText is what is written of Text. A site does without HTTP/3 where the tree has
+// httpText is what is written of Text. A site is served without HTTP/3 where the tree has
 // no file for its port, which another process may hold: over TCP it is served all the same.
-func (s SiteFile) httpText(open map[string]bool) string {
-	if s.quicPort != 0 && !open[portFile("quic", s.quicPort)] {
+func (s SiteFile) httpText(ports map[string]bool) string {
+	if s.quicPort != 0 && !ports[portFile("quic", s.quicPort)] {
 		return s.withoutQUIC
 	}
 	return s.Text

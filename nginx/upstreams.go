@@ -1,22 +1,16 @@
 package nginx
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-// upstreams sets how nginx speaks to containers, for all sites.
-func upstreams(t *text) {
-	kinds := []string{"proxy"}
-	if t.build.FastCGI {
-		kinds = append(kinds, "fastcgi")
-	}
-	if t.build.UWSGI {
-		kinds = append(kinds, "uwsgi")
-	}
-	if t.build.GRPC {
-		kinds = append(kinds, "grpc")
-	}
+// upstreamDefaults writes the directives for requests to containers, for all sites.
+func upstreamDefaults(t *text) {
+	modules := slices.DeleteFunc([]string{"proxy", "fastcgi", "uwsgi", "grpc"}, func(m string) bool { return !t.build.has(m) })
 	t.comment("Only what was not sent, or may be sent twice, goes to another container. A container's")
 	t.comment("certificate is its own: it is asked for the site's name, and verified only where a route says so.")
-	for _, k := range kinds {
+	for _, k := range modules {
 		t.set(k+"_connect_timeout", "3s")
 		t.set(k+"_next_upstream", "error", "timeout")
 		t.set(k+"_next_upstream_tries", "3")
@@ -36,14 +30,14 @@ func upstreams(t *text) {
 	}
 	t.set("proxy_http_version", "1.1")
 	t.set("proxy_headers_hash_bucket_size", "128")
-	for _, k := range kinds {
-		toUpstream(t, k, "")
+	for _, k := range modules {
+		clientParameters(t, k, "", fastCGIRoot)
 	}
 	t.blank()
 }
 
-// clientHeaders are what a container gets about its client, whatever it speaks. prefix
-// is the path that was stripped.
+// clientHeaders are the headers that a container gets about its client over every protocol.
+// prefix is the path that was stripped.
 func clientHeaders(prefix string) [][2]string {
 	return [][2]string{
 		{"Host", "$host$nagaya_port"},
@@ -61,25 +55,25 @@ func clientHeaders(prefix string) [][2]string {
 	}
 }
 
-// toUpstream writes the headers that a container gets about its client. prefix
-// is the path that was stripped. nginx inherits these lines only into a
-// location that has none of its own, so such a location repeats them all.
-func toUpstream(t *text, kind, prefix string) {
-	switch kind {
+// clientParameters writes the headers or parameters that a container gets about its client.
+// prefix is the path that was stripped, root where a FastCGI container keeps its documents.
+// nginx inherits these lines only into a location that has none of its own, so such a
+// location repeats them all.
+func clientParameters(t *text, module, prefix, root string) {
+	switch module {
 	case "fastcgi":
-		fastCGIParams(t, fastCGIRoot, prefix)
+		parameters(t, module, prefix, fastCGI(root))
 		return
 	case "uwsgi":
-		params(t, "uwsgi", prefix, uwsgi)
+		parameters(t, module, prefix, uwsgi)
 		return
 	}
-	set := kind + "_set_header"
 	for _, h := range clientHeaders(prefix) {
-		t.set(set, h[0], h[1])
+		t.set(module+"_set_header", h[0], h[1])
 	}
-	if kind == "proxy" {
-		t.set(set, "Upgrade", "$nagaya_upgrade")
-		t.set(set, "Connection", "$nagaya_connection")
+	if module == "proxy" {
+		t.set("proxy_set_header", "Upgrade", "$nagaya_upgrade")
+		t.set("proxy_set_header", "Connection", "$nagaya_connection")
 	}
 }
 
@@ -87,8 +81,9 @@ func toUpstream(t *text, kind, prefix string) {
 // process manager looks at it.
 const fastCGIRoot = "/var/www/html"
 
-func fastCGIParams(t *text, root, prefix string) {
-	params(t, "fastcgi", prefix, [][2]string{
+// fastCGI are the parameters of a FastCGI request (nginx's fastcgi_params).
+func fastCGI(root string) [][2]string {
+	return [][2]string{
 		{"QUERY_STRING", "$query_string"},
 		{"REQUEST_METHOD", "$request_method"},
 		{"CONTENT_TYPE", "$content_type"},
@@ -109,11 +104,10 @@ func fastCGIParams(t *text, root, prefix string) {
 		{"SERVER_PORT", "$nagaya_server_port"},
 		{"SERVER_NAME", "$host"},
 		{"REDIRECT_STATUS", "200"},
-	})
+	}
 }
 
-// uwsgi are what an application behind uwsgi learns (nginx.org,
-// ngx_http_uwsgi_module; the names are WSGI's).
+// uwsgi are the parameters of a uwsgi request (nginx's uwsgi_params).
 var uwsgi = [][2]string{
 	{"QUERY_STRING", "$query_string"},
 	{"REQUEST_METHOD", "$request_method"},
@@ -129,9 +123,9 @@ var uwsgi = [][2]string{
 	{"SERVER_NAME", "$host"},
 }
 
-// params writes variables of CGI, and the headers about the client as such.
-func params(t *text, kind, prefix string, own [][2]string) {
-	set := kind + "_param"
+// parameters writes variables of CGI, and the headers about the client as such.
+func parameters(t *text, module, prefix string, own [][2]string) {
+	set := module + "_param"
 	for _, p := range own {
 		t.set(set, p[0], p[1])
 	}

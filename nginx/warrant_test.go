@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -38,7 +39,7 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 		if site.Host == f.Host {
 			w.locations, w.edge, w.allow, w.catchAll = site.Locations, site.Edge, site.Edge.Allow, site.CatchAll
 			w.files = []string{c.CertFile, c.KeyFile, c.DHParamFile, c.ClientCAFile, c.CRLFile}
-			w.ports = []uint16{or(site.Edge.HTTPPort, s.HTTPPort), or(site.Edge.HTTPSPort, s.HTTPSPort)}
+			w.ports = []uint16{cmp.Or(site.Edge.HTTPPort, s.HTTPPort), cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)}
 			if site.Passthrough != nil {
 				w.options = append(w.options, *site.Passthrough)
 				w.servers = append(w.servers, table.Pools[site.PassthroughKey()].Servers...)
@@ -51,7 +52,7 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 		}
 		ports := map[string]uint16{"http": site.Edge.HTTPPort, "https": site.Edge.HTTPSPort}
 		if site.TLS && (site.Edge.HTTP3 == route.On || s.HTTP3) {
-			ports["quic"] = or(site.Edge.HTTPSPort, s.HTTPSPort)
+			ports["quic"] = cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)
 		}
 		for kind, p := range ports {
 			if f.Host == fmt.Sprintf("%s:%d", kind, p) {
@@ -144,7 +145,7 @@ func (w *warrant) allows(d directive) bool {
 	case "server/listen":
 		return w.listen(d.args)
 	case "server/server_name":
-		return words == nobody || d.args[0] == w.host && (len(d.args) == 1 || w.catchAll && slices.Equal(d.args[1:], []string{"", "~^"}))
+		return words == noName || d.args[0] == w.host && (len(d.args) == 1 || w.catchAll && slices.Equal(d.args[1:], []string{"", "~^"}))
 	case "server/ssl_certificate", "server/ssl_certificate_key", "server/ssl_dhparam", "server/ssl_client_certificate", "server/ssl_crl":
 		return one != "" && slices.Contains(w.files, one)
 	case "server/ssl_protocols", "server/ssl_ciphers":
@@ -209,7 +210,7 @@ func (w *warrant) inLocation(d directive, one string) bool {
 		}
 		v := d.args[1]
 		return ourValue.MatchString(v) || any(func(l route.Location) bool {
-			root := or(l.Root, "/var/www/html")
+			root := cmp.Or(l.Root, "/var/www/html")
 			return v == base(l) || v == l.Path || v == root || v == root+"$fastcgi_script_name"
 		})
 	}

@@ -4,6 +4,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,18 +12,21 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Options say which nginx, and how patient to be.
+// Options are the options of Run.
 type Options struct {
-	// Runtime runs nginx.
+	// Runtime runs nginx; there is no default.
 	Runtime Runtime
-	// Dirs are those of the nginx.Settings that the trees are rendered with.
+	// Dirs are those of the nginx.Settings that the trees are rendered with; they must be
+	// absolute.
 	Dirs nginx.Dirs
 	// Version is that of the binary, for the status.
 	Version string
-	// Supervised is true where something else starts nginx again when it has died.
+	// Supervised is true where systemd, Docker or ECS restarts nginx when it has died. Then
+	// it is looked for at least every second after that.
 	Supervised bool
 	// Pacer decides when a wanted tree is loaded; nil loads each at once.
 	Pacer Pacer
@@ -32,7 +36,7 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Limits bound how long things may take. A zero value is its default.
+// Limits are time-outs, periods and maximum numbers. A zero value is its default.
 type Limits struct {
 	// Test bounds one nginx -t; default 30 s.
 	Test time.Duration
@@ -40,15 +44,15 @@ type Limits struct {
 	// whether nginx refuses it; default 500 ms. Confirm is how long it may take in all;
 	// default 10 s.
 	Answer, Confirm time.Duration
-	// MaxDraining is how many old workers may go on serving their clients; default
-	// 16. Beyond it the oldest are ended.
+	// MaxDraining is the maximum number of draining workers; default 16. The oldest are
+	// ended where there are more.
 	MaxDraining int
-	// RetryQuarantine is how often a refused site is tried again although it did
-	// not change; default 5 min: the cause may have been a file elsewhere.
+	// RetryQuarantine is the period after which refused sites are tried again although they
+	// did not change; default 5 min: the cause may have been a file elsewhere.
 	RetryQuarantine time.Duration
-	// Recheck is how often the files of the current generation are compared without a
-	// sign of change; default 5 min. RestorePeriod is for how long they are left alone
-	// when they were changed again after they had been restored; default 10 min.
+	// Recheck is how often the files of the current generation are compared without an
+	// event of inotify; default 5 min. They are restored at most once in RestorePeriod;
+	// default 10 min.
 	Recheck, RestorePeriod time.Duration
 }
 
@@ -64,11 +68,11 @@ type Runtime interface {
 
 // Pacer decides when a wanted tree is loaded; package pools has the one that is used.
 type Pacer interface {
-	// Want notes what is wanted in the place of what is served.
+	// Want sets the wanted tree; live is the one that nginx serves.
 	Want(now time.Time, live nginx.Tree, wanted nginx.Wanted)
-	// Wait returns how long it still has to wait.
+	// Wait returns how long to wait before the wanted tree is loaded.
 	Wait(now time.Time) time.Duration
-	// Loaded notes that what is wanted is being loaded.
+	// Loaded notes that the wanted tree is being loaded.
 	Loaded(now time.Time)
 }
 
@@ -83,33 +87,19 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Runtime == nil {
 		return o, errors.New("the field Runtime is missing")
 	}
-	for _, d := range []struct{ name, value string }{{"Dirs.State", o.Dirs.State}, {"Dirs.Run", o.Dirs.Run}} {
-		if !filepath.IsAbs(d.value) {
-			return o, fmt.Errorf("%s is %q: give an absolute path", d.name, d.value)
+	for _, d := range []string{o.Dirs.State, o.Dirs.Run, cmp.Or(o.Dirs.Log, "/")} {
+		if !filepath.IsAbs(d) {
+			return o, fmt.Errorf("the directory %q is no absolute path", d)
 		}
-	}
-	if o.Dirs.Log != "" && !filepath.IsAbs(o.Dirs.Log) {
-		return o, fmt.Errorf("Dirs.Log is %q: give an absolute path, or nothing for stderr", o.Dirs.Log)
 	}
 	l := &o.Limits
-	for _, d := range []struct {
-		value   *time.Duration
-		instead time.Duration
-	}{
-		{&l.Test, 30 * time.Second},
-		{&l.Answer, 500 * time.Millisecond},
-		{&l.Confirm, 10 * time.Second},
-		{&l.RetryQuarantine, 5 * time.Minute},
-		{&l.Recheck, 5 * time.Minute},
-		{&l.RestorePeriod, 10 * time.Minute},
-	} {
-		if *d.value <= 0 {
-			*d.value = d.instead
-		}
-	}
-	if l.MaxDraining <= 0 {
-		l.MaxDraining = 16
-	}
+	l.Test = cmp.Or(l.Test, 30*time.Second)
+	l.Answer = cmp.Or(l.Answer, 500*time.Millisecond)
+	l.Confirm = cmp.Or(l.Confirm, 10*time.Second)
+	l.MaxDraining = cmp.Or(l.MaxDraining, 16)
+	l.RetryQuarantine = cmp.Or(l.RetryQuarantine, 5*time.Minute)
+	l.Recheck = cmp.Or(l.Recheck, 5*time.Minute)
+	l.RestorePeriod = cmp.Or(l.RestorePeriod, 10*time.Minute)
 	if o.Pacer == nil {
 		o.Pacer = atOnce{}
 	}
@@ -120,11 +110,11 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 // Run keeps nginx serving the newest wanted tree until ctx ends, and then
-// returns nil and leaves nginx running. It adopts a running nginx of a former
-// agent, or starts one with the generation that is on the disk before the first
+// returns nil and leaves nginx running. It adopts a running nginx, or starts one with the
+// generation that is on the disk before the first
 // tree comes. A failure leaves the running nginx and the current generation as they
-// were, is a problem in the status, and is tried again. An error comes back only
-// for wrong Options, or (ErrLocked) when another agent works in the state directory.
+// were, is a problem in the status, and is tried again. An error is returned only
+// for wrong Options, or (ErrLocked) when another agent uses the state directory.
 func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(nginx.Status)) error {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -136,7 +126,11 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(ng
 	}
 	defer func() { a.store.lock.Release() }()
 	defer a.master.forget()
-	defer a.guard.close()
+	if a.guard.watcher, err = dirwatch.New(); err != nil {
+		o.Log.Debug("changes of the files cannot be watched", "err", err)
+	}
+	defer a.guard.watcher.Close()
+	go a.guard.watch(ctx)
 	a.store.clean()
 	removeOldChecks(o.Dirs.State)
 	a.adopt(ctx)
@@ -144,8 +138,8 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(ng
 	return nil
 }
 
-// Stop ends nginx by stop, unless another agent works with it (ErrLocked), whose
-// nginx is then left alone. It is for after the last Run.
+// Stop calls stop, which ends nginx, unless another agent uses the state directory
+// (ErrLocked). It is for after the last Run.
 func Stop(ctx context.Context, dirs nginx.Dirs, stop func(context.Context) error) error {
 	// A directory that cannot be locked for another reason has no other agent in it.
 	held, err := lockDir(dirs.State)

@@ -17,11 +17,11 @@ import (
 // checkPrefix begins the names of the directories of checks.
 const checkPrefix = "nagaya-check-"
 
-// Check is Run up to the swap: it tests a tree in a directory of its own and
+// Check tests a tree by nginx -t in a directory of its own and
 // returns everything that would be a problem, the tree's own problems
-// included. It touches nothing of a running nginx and needs no root, though
-// without it ports below 1024 and private keys may be out of reach, which is a
-// problem of its own. The error says why nginx could not be asked.
+// included. It changes nothing of a running nginx and needs no root, though
+// without it nginx may not bind ports below 1024 or read private keys, which is a
+// problem of its own. The error says why nginx -t could not be run.
 func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -30,7 +30,7 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	instance := o.Runtime.Find(ctx)
 	scratch, err := os.MkdirTemp(instance.Scratch, checkPrefix)
 	if err != nil {
-		return nil, fmt.Errorf("nginx check: making a scratch directory: %w", diskFault("making a directory", cmp.Or(instance.Scratch, os.TempDir()), err))
+		return nil, fmt.Errorf("nginx check: %w", diskFault("making a directory", cmp.Or(instance.Scratch, os.TempDir()), err))
 	}
 	defer os.RemoveAll(scratch)
 	st := &store{dir: scratch}
@@ -47,11 +47,9 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	}}
 	none := func(nginx.SiteFile) (nginx.SiteFile, bool) { return nginx.SiteFile{}, false }
 	proved, err := prover{try: t.try, lastGood: none}.prove(ctx, tree.Under(scratch))
-	var no *refusal
-	switch {
-	case errors.As(err, &no):
+	if no, ok := errors.AsType[*refusal](err); ok {
 		problems = append(problems, ProblemOf(refusalFault(no.reason, o.Dirs.State)))
-	case err != nil:
+	} else if err != nil {
 		return problems, fmt.Errorf("nginx check: %w", err)
 	}
 	for _, q := range proved.refused {
@@ -69,7 +67,7 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 	return problems, nil
 }
 
-// removeOldChecks removes what checks left that were killed.
+// removeOldChecks removes the directories of checks that were killed.
 func removeOldChecks(dir string) {
 	left, _ := filepath.Glob(filepath.Join(dir, checkPrefix+"*")) // the pattern is well-formed
 	for _, d := range left {
@@ -79,7 +77,7 @@ func removeOldChecks(dir string) {
 	}
 }
 
-// portProblems names the ports that others than nginx hold.
+// portProblems returns the problems of the ports that other processes than nginx hold.
 func portProblems(i nginx.Instance, tree nginx.Tree) (out []problem.Problem) {
 	for _, l := range tree.Listens() {
 		pids, held := holders(i.Net, l)

@@ -10,7 +10,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// converge makes nginx run and serve what is wanted.
+// converge makes nginx run and serve the wanted tree.
 func (a *applier) converge(ctx context.Context) error {
 	if a.master.pid != 0 && !a.o.Runtime.Workers(a.master.pid).Alive {
 		a.master.forget()
@@ -41,18 +41,18 @@ func (a *applier) converge(ctx context.Context) error {
 
 // resume starts nginx with the generation on the disk, so that services are
 // served before it is known what runs. done is true when there is nothing
-// more to be tried in this pass.
+// more to try in this pass.
 func (a *applier) resume(ctx context.Context, gen string) (done bool, err error) {
 	err = a.start(ctx, gen)
 	if err == nil {
-		a.recall(gen)
+		a.readLive(gen)
 		return false, nil
 	}
-	a.log.Log(ctx, a.report.failed(err), "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
+	a.log.Log(ctx, a.report.fail(err), "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
 	tree, readErr := a.store.read(gen)
 	inUse := errors.Is(err, errPortInUse)
 	if inUse && readErr == nil && len(a.blocked(tree)) > 0 {
-		inUse = false // the port is one site's; the others need not wait for it
+		inUse = false // it is the port of some sites; the others need not wait for it
 	}
 	if a.wanted != nil {
 		return inUse && a.wanted.Generation == gen, err
@@ -61,18 +61,18 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 		return true, err
 	}
 	if readErr == nil {
-		// A file outside, such as a certificate, may have gone: save the other sites.
+		// A file outside, such as a certificate, may be missing: serve the other sites.
 		if err = a.apply(ctx, tree); err == nil || ctx.Err() != nil {
 			return true, err
 		}
 	}
-	for _, older := range a.store.whole(gen) {
+	for _, older := range a.store.readable(gen) {
 		a.log.Warn("nginx is started with an older generation", event.Key, event.NginxRolledBack, "generation", older, "err", err)
 		if err := a.store.swap(older); err != nil {
 			return true, err
 		}
 		if a.start(ctx, older) == nil {
-			a.recall(older)
+			a.readLive(older)
 			return true, nil
 		}
 	}
@@ -87,10 +87,10 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 // changed, whose directives may do anything. A tree that is refused is tested then, to
 // find the site at fault.
 func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
-	suspects := len(a.quarantine.sites)
+	quarantined := len(a.quarantine.sites)
 	a.retryQuarantine(time.Now())
 	tree := a.quarantine.apply(wanted)
-	suspects -= len(a.quarantine.sites)
+	retried := len(a.quarantine.sites) < quarantined
 	tree = a.withoutBlocked(tree)
 	serving := ""
 	if a.master.pid != 0 {
@@ -101,19 +101,18 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	defer a.store.unstage()
-	if suspects == 0 && a.mayLoad(serving, tree) {
-		err := a.install(ctx, tree)
+	if !retried && a.mayLoad(serving, tree) {
+		err := a.load(ctx, tree)
 		a.report.status.Settled = err == nil
 		if !errors.Is(err, errRefused) {
 			return err
 		}
 	}
 	proved, err := prover{try: a.tester().try, lastGood: a.lastGood}.prove(ctx, tree)
-	var no *refusal
-	switch {
-	case errors.As(err, &no):
+	if no, ok := errors.AsType[*refusal](err); ok {
 		return refusalFault(no.reason, a.o.Dirs.State)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	a.refuse(proved.refused...)
@@ -122,25 +121,25 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		a.report.status.Settled = true
 		return nil
 	}
-	err = a.install(ctx, proved.tree)
+	err = a.load(ctx, proved.tree)
 	a.report.status.Settled = err == nil
 	return err
 }
 
-// mayLoad reports whether the master may be the judge of a tree: it runs, serves what
-// it should, and the operator's own files are those of what it serves.
+// mayLoad reports whether a tree may be loaded without a test: the master runs and serves
+// the live tree, which has the same snippets of the operator.
 func (a *applier) mayLoad(serving string, tree nginx.Tree) bool {
 	return a.master.pid != 0 && !a.stale && a.live != nil && a.live.Generation == serving && slices.Equal(a.live.Snippets(), tree.Snippets())
 }
 
-// serves reports whether nginx serves that tree, where serving is what it says that it
-// serves, and will go on with it when it reads its files again.
+// serves reports whether nginx serves that tree, by the generation that it answers, and
+// would still serve it after it read its files again.
 func (a *applier) serves(serving string, tree nginx.Tree) bool {
 	if serving != tree.Generation || a.stale {
 		return false
 	}
 	if a.live != nil && a.live.Generation == serving {
-		return true // its files are checked apart
+		return true // the guard checks its files
 	}
 	if a.store.current() != serving {
 		return false
@@ -150,18 +149,12 @@ func (a *applier) serves(serving string, tree nginx.Tree) bool {
 	return !a.stale
 }
 
-// install makes a tree the current generation and has nginx load it. If nginx does
-// not, the generation of before is the current one again.
-func (a *applier) install(ctx context.Context, tree nginx.Tree) error {
+// load makes a tree the current generation and has nginx load it. If nginx does
+// not, the generation before is the current one again.
+func (a *applier) load(ctx context.Context, tree nginx.Tree) error {
 	before := a.store.current()
 	if before != tree.Generation {
-		if err := a.store.stage(tree); err != nil {
-			return err
-		}
-		if err := a.store.commit(tree.Generation); err != nil {
-			return err
-		}
-		if err := a.store.swap(tree.Generation); err != nil {
+		if err := a.store.install(tree); err != nil {
 			return err
 		}
 	}
@@ -172,8 +165,8 @@ func (a *applier) install(ctx context.Context, tree nginx.Tree) error {
 		err = a.reload(ctx, tree)
 	}
 	if err != nil {
-		// When the agent is told to end, nginx may be reading the files at this moment,
-		// and going back would give it half of each. The next agent looks again.
+		// When the agent ends, nginx may be reading the files at this moment,
+		// and a swap would give it half of each. The next agent looks again.
 		if before != tree.Generation && ctx.Err() == nil {
 			err = errors.Join(err, a.rollBack(ctx, before))
 		}
@@ -187,9 +180,9 @@ func (a *applier) install(ctx context.Context, tree nginx.Tree) error {
 	return nil
 }
 
-// rollBack makes the generation of before the current one again. An nginx that has not
-// refused may still load what it was told to, or has loaded what never answers: it is
-// told to load the one of before, and its answer is not waited for.
+// rollBack makes the generation before the current one again. An nginx that has not
+// refused may still load the new one, or has loaded it and does not answer: it is
+// signalled to load the one before, and its answer is not waited for.
 func (a *applier) rollBack(ctx context.Context, before string) error {
 	if err := a.store.swap(before); err != nil {
 		return err
@@ -197,11 +190,11 @@ func (a *applier) rollBack(ctx context.Context, before string) error {
 	if before == "" || a.master.pid == 0 || !a.o.Runtime.Workers(a.master.pid).Alive {
 		return nil
 	}
-	a.master.pileup = true
+	a.master.unconfirmed = true
 	return a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload)
 }
 
-// lastGood returns the file of a site that nginx serves now, if it is another one.
+// lastGood returns the file of a site in the current generation, if that is another one.
 func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
 	tree, err := a.treeOf(a.store.current())
 	if err != nil {
@@ -211,8 +204,8 @@ func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
 	return good, ok && !good.Equal(site)
 }
 
-// treeOf returns the tree of a generation, from the disk only where it is not the live
-// one: this is asked in every pass.
+// treeOf returns the tree of a generation. It reads it from the disk only where it is not
+// the live one, because every pass calls this.
 func (a *applier) treeOf(gen string) (nginx.Tree, error) {
 	if a.live != nil && a.live.Generation == gen {
 		return *a.live, nil

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,20 +11,15 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// ProblemOf makes a standing problem of whatever went wrong with nginx.
+// ProblemOf returns the problem of an error of nginx: a Fault's own, or nginx-install-failed.
 func ProblemOf(err error) problem.Problem {
-	var f *nginx.Fault
-	if !errors.As(err, &f) {
-		f = &nginx.Fault{Problem: problem.Problem{
-			Code: "nginx-install-failed", Text: nginx.Printable(err.Error()),
-			Hint: "what runs was not touched, and it is tried again; see the agent's log for the steps before",
-		}}
+	f, ok := errors.AsType[*nginx.Fault](err)
+	if !ok {
+		f = nginx.NewFault(err, "nginx-install-failed", nginx.Printable(err.Error()),
+			"what runs was not touched, and it is tried again; see the agent's log for the steps before")
 	}
 	p := f.Problem
-	p.Severity = problem.Error
-	if p.Subject == "" {
-		p.Subject = "nginx"
-	}
+	p.Severity, p.Subject = problem.Error, cmp.Or(p.Subject, "nginx")
 	return p
 }
 
@@ -33,13 +29,11 @@ var errPortInUse = errors.New("the port is in use")
 // errRefused is wrapped by the Fault of a configuration that nginx refuses.
 var errRefused = errors.New("nginx refuses the configuration")
 
-// refusalFault says why nginx refuses a configuration as a whole: reason is its own
-// message, dir the state directory.
+// refusalFault is the fault of a configuration that nginx refuses as a whole: reason is its
+// own message, dir the state directory.
 func refusalFault(reason, dir string) *nginx.Fault {
-	f := &nginx.Fault{Err: errRefused, Problem: problem.Problem{
-		Code: "nginx-config-refused", Text: "nginx refuses the configuration: " + reason,
-		Hint: "the cause is outside the sites: look at the file that is named, or remove your snippets in http.d one by one; nginx goes on with what it has",
-	}}
+	f := nginx.NewFault(errRefused, "nginx-config-refused", "nginx refuses the configuration: "+reason,
+		"the cause is outside the sites: look at the file that is named, or remove your snippets in http.d one by one; nginx goes on with what it has")
 	switch {
 	case strings.Contains(reason, "No space left on device"):
 		f.Code, f.Subject = "disk-full", dir
@@ -54,19 +48,23 @@ func refusalFault(reason, dir string) *nginx.Fault {
 	return f
 }
 
-// diskFault names a failed write in a directory; nil for no error.
+// diskFault is the fault of a failed write in a directory; nil for no error.
 func diskFault(doing, dir string, err error) error {
 	if err == nil {
 		return nil
 	}
-	f := &nginx.Fault{Err: err, Problem: problem.Problem{
-		Code: "state-dir-unwritable", Subject: dir,
-		Text: fmt.Sprintf("%s failed: %s", doing, nginx.Printable(err.Error())),
-		Hint: "make the directory writable for nagaya (mount it read-write, check its owner and mode); nginx goes on with what it has",
-	}}
+	f := nginx.NewFault(err, "state-dir-unwritable", fmt.Sprintf("%s failed: %s", doing, nginx.Printable(err.Error())),
+		"make the directory writable for nagaya (mount it read-write, check its owner and mode); nginx goes on with what it has")
+	f.Subject = dir
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		f.Code = "disk-full"
 		f.Hint = "free some space or inodes on the file system of this directory; nginx goes on with what it has"
 	}
 	return f
+}
+
+// diedFault is the fault of a master that has ended.
+func diedFault(format string, args ...any) error {
+	return nginx.NewFault(nil, "nginx-died", fmt.Sprintf(format, args...),
+		"it is started again; if this repeats, read nginx's error log and the kernel's (journalctl -k), e.g. for a lack of memory")
 }

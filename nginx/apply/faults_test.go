@@ -21,10 +21,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// The catalogue of faults: every TestFault… of the project brings one about, and
-// says what must stay true.
+// The catalogue of faults: every TestFault… of the project causes one, and
+// checks what must stay true.
 
-// eventually asks until it is so.
+// eventually polls until is returns true.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -109,8 +109,8 @@ func TestFaultReloadHangs(t *testing.T) {
 	r.await("another try", func(n nginx.Status) bool { return hasProblem(n, "reload-refused") })
 	r.expect(r.http("a.test", "/"), 200, "one")
 
-	r.wanted.Put(first) // the operator has second thoughts
-	s = r.await("peace", func(s nginx.Status) bool { return s.Settled })
+	r.wanted.Put(first)
+	s = r.await("the first tree", func(s nginx.Status) bool { return s.Settled })
 	if gen := (&store{dir: r.o.StateDir}).current(); gen != first.Generation || s.Generation != gen {
 		t.Errorf("current is %s, nginx serves %s, want %s", gen, s.Generation, first.Generation)
 	}
@@ -140,7 +140,7 @@ func TestFaultReloadsPileUp(t *testing.T) {
 		r.wanted.Put(next)
 		r.await("failure", func(s nginx.Status) bool { return hasProblem(s, "reload-refused") })
 		r.wanted.Put(now)
-		r.await("peace", func(s nginx.Status) bool { return s.Settled })
+		r.await("the first tree", func(s nginx.Status) bool { return s.Settled })
 		r.wanted.Put(next)
 		// The next reload comes while the master is at each of the steps of the first.
 		wait := time.NewTimer(time.Duration(round) * 10 * time.Millisecond)
@@ -310,7 +310,6 @@ func TestFaultClockJump(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.setLive(tree)
-		t.Cleanup(a.guard.close)
 		change := func(at time.Time) (restored bool) {
 			t.Helper()
 			before := a.report.status.Restored

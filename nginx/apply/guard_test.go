@@ -18,8 +18,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// What may happen to the files of a generation, and what the guard says of it.
-func TestGuardSeesAndMends(t *testing.T) {
+// Changes of the files of a generation, and what the guard finds.
+func TestGuardFindsAndRestores(t *testing.T) {
 	tree := nginx.Tree{Main: "main"}.With(
 		nginx.SiteFile{Host: "a.test", Name: "a.test.conf", Text: "server_name a.test;"},
 		nginx.SiteFile{Host: "b.test", Name: "b.test.conf", Text: "server_name b.test;"},
@@ -28,7 +28,7 @@ func TestGuardSeesAndMends(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		do   func(s *store, in func(string) string) error
-		want string // the first sight, below the state directory
+		want string // the first difference, below the state directory
 	}{
 		{"a site edited", func(_ *store, in func(string) string) error {
 			return os.WriteFile(in("sites/a.test.conf"), []byte("x"), 0o600)
@@ -51,10 +51,10 @@ func TestGuardSeesAndMends(t *testing.T) {
 			return os.WriteFile(in(nginx.GenerationFile), []byte("return 200 x;"), 0o600)
 		}, "GEN/generation.conf was changed"},
 		{"the link removed", func(s *store, _ func(string) string) error { return os.Remove(s.link()) }, "current was removed"},
-		{"the link led astray", func(s *store, _ func(string) string) error {
+		{"the link to another directory", func(s *store, _ func(string) string) error {
 			return errors.Join(os.Remove(s.link()), os.Symlink("/etc", s.link()))
 		}, "current was changed"},
-		{"the link that became a file", func(s *store, _ func(string) string) error { return replaceFile(s.link(), "") }, "current was removed"},
+		{"the link that became a file", func(s *store, _ func(string) string) error { return replaced(s.link(), "") }, "current was removed"},
 		{"the link that became a directory", func(s *store, _ func(string) string) error {
 			return errors.Join(os.Remove(s.link()), os.MkdirAll(filepath.Join(s.link(), "x"), 0o755))
 		}, "current was removed"},
@@ -75,21 +75,21 @@ func TestGuardSeesAndMends(t *testing.T) {
 			}
 			g := newGuard(Options{Log: slog.New(slog.DiscardHandler)}, s)
 			g.tree = &tree
-			if amiss := g.compare(); len(amiss) > 0 {
-				t.Fatalf("before: %v", amiss)
+			if different := g.compare(); len(different) > 0 {
+				t.Fatalf("before: %v", different)
 			}
 			if err := row.do(s, func(p string) string { return filepath.Join(s.generation(tree.Generation), p) }); err != nil {
 				t.Fatal(err)
 			}
-			amiss := g.compare()
-			if want := filepath.Join(s.dir, strings.Replace(row.want, "GEN", generationsDir+"/"+tree.Generation, 1)); len(amiss) == 0 || amiss[0].String() != want {
-				t.Errorf("saw %v, want %s first", amiss, want)
+			different := g.compare()
+			if want := filepath.Join(s.dir, strings.Replace(row.want, "GEN", generationsDir+"/"+tree.Generation, 1)); len(different) == 0 || different[0].String() != want {
+				t.Errorf("found %v, want %s first", different, want)
 			}
-			if err := errors.Join(s.prepare(), g.restore(amiss)); err != nil {
+			if err := g.restore(); err != nil {
 				t.Error(err)
 			}
-			if amiss := g.compare(); len(amiss) > 0 {
-				t.Errorf("after: %v", amiss)
+			if different := g.compare(); len(different) > 0 {
+				t.Errorf("after: %v", different)
 			}
 			if back, err := s.read(s.current()); err != nil || back.Generation != tree.Generation {
 				t.Errorf("read back %v, %v", back.Generation, err)
@@ -98,9 +98,9 @@ func TestGuardSeesAndMends(t *testing.T) {
 	}
 }
 
-// Whatever somebody does to the files of the current generation, they are put back,
-// and nginx, which has not read them, is left in peace.
-func TestFaultTrampledFiles(t *testing.T) {
+// Files of the current generation that another program changes are restored, without a
+// reload where nginx has not read them.
+func TestFaultFilesChanged(t *testing.T) {
 	r := newRig(t)
 	r.o.RestorePeriod = time.Nanosecond
 	r.run()
@@ -137,13 +137,13 @@ func TestFaultTrampledFiles(t *testing.T) {
 	if _, err := lockDir(r.o.StateDir); err == nil {
 		t.Error("the lock that was removed has not been taken again")
 	}
-	// The next change builds on what was put back.
+	// The next change builds on what was restored.
 	r.serve(r.tree(site("a.test", backend(t, "three"))))
 	r.expect(r.http("a.test", "/"), 200, "three")
 }
 
-// An nginx that was made to read a changed file reads the right one again.
-func TestFaultTrampledFileLoaded(t *testing.T) {
+// An nginx that has loaded a changed file loads the restored one.
+func TestFaultChangedFileLoaded(t *testing.T) {
 	for _, agent := range []string{"runs", "comes later"} {
 		t.Run("while the agent "+agent, func(t *testing.T) {
 			r := newRig(t)
@@ -179,9 +179,9 @@ func TestFaultTrampledFileLoaded(t *testing.T) {
 	}
 }
 
-// Whoever goes on and on is left alone and told of. Should nginx end meanwhile, it is
-// still started with the right files.
-func TestFaultTramplerThatDoesNotStop(t *testing.T) {
+// Where a program goes on changing files, they are restored once, and that is a problem.
+// An nginx that ends meanwhile is still started with the restored files.
+func TestFaultFilesChangedWithoutEnd(t *testing.T) {
 	r := newRig(t)
 	r.o.RestorePeriod = 5 * time.Second
 	r.run()
@@ -202,12 +202,12 @@ func TestFaultTramplerThatDoesNotStop(t *testing.T) {
 		}
 	}()
 	defer end()
-	s := r.await("the problem", func(s nginx.Status) bool { return hasProblem(s, "files-trampled") })
+	s := r.await("the problem", func(s nginx.Status) bool { return hasProblem(s, "files-changed") })
 	if s.Restored != 1 || s.Reloads != first.Reloads || s.PID != first.PID || !s.Settled {
 		t.Errorf("status %+v", s)
 	}
 	for _, p := range s.Problems {
-		if p.Code == "files-trampled" && (!strings.Contains(p.Text, file+" was changed") || p.Hint == "") {
+		if p.Code == "files-changed" && (!strings.Contains(p.Text, file+" was changed") || p.Hint == "") {
 			t.Errorf("problem %+v", p)
 		}
 	}
@@ -220,7 +220,7 @@ func TestFaultTramplerThatDoesNotStop(t *testing.T) {
 	}
 	r.await("another nginx", func(s nginx.Status) bool { return s.Running && s.PID != first.PID && s.Generation == tree.Generation })
 	r.expect(r.http("a.test", "/"), 200, "one")
-	s = r.await("peace", func(s nginx.Status) bool { return !hasProblem(s, "files-trampled") })
+	s = r.await("stable files", func(s nginx.Status) bool { return !hasProblem(s, "files-changed") })
 	if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "418") {
 		t.Errorf("the file is %q, %v", text, err)
 	}
@@ -229,8 +229,7 @@ func TestFaultTramplerThatDoesNotStop(t *testing.T) {
 	}
 }
 
-// The kernel forgets events when nobody takes them: what happened meanwhile is noticed
-// all the same.
+// The kernel drops events when its queue is full. The changes are noticed all the same.
 func TestFaultInotifyQueueOverflow(t *testing.T) {
 	r := newRig(t)
 	r.o.Recheck = time.Hour
@@ -289,8 +288,8 @@ func overflow(t *testing.T, dir string) {
 	}
 }
 
-// At boot, when nobody knows yet what runs, nginx starts with the newest files that
-// are whole.
+// At boot, before it is known what runs, nginx starts with the newest generation that
+// can be read.
 func TestBootWithDamagedFiles(t *testing.T) {
 	for _, row := range []struct {
 		name   string
@@ -302,7 +301,7 @@ func TestBootWithDamagedFiles(t *testing.T) {
 			return os.Remove(filepath.Join(s.generation(newer.Generation), nginx.MainFile))
 		}, "one"},
 		{"an empty main file", func(s *store, newer nginx.Tree) error {
-			return replaceFile(filepath.Join(s.generation(newer.Generation), nginx.MainFile), "")
+			return replaced(filepath.Join(s.generation(newer.Generation), nginx.MainFile), "")
 		}, "one"},
 		{"leftovers of a crash", func(s *store, newer nginx.Tree) error {
 			if err := os.Symlink("nowhere", s.link()+".tmp"); err != nil {
@@ -335,4 +334,9 @@ func TestBootWithDamagedFiles(t *testing.T) {
 			r.expect(r.http("a.test", "/"), http.StatusOK, "two")
 		})
 	}
+}
+
+// replaced gives a path this text in a new file.
+func replaced(path, text string) error {
+	return errors.Join(os.RemoveAll(path), os.WriteFile(path, []byte(text), 0o600))
 }

@@ -1,13 +1,13 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -31,18 +31,15 @@ func (a *applier) start(ctx context.Context, gen string) error {
 	return nil
 }
 
-// startFault finds out why nginx did not start: a port that another process holds, or
-// a configuration that nginx refuses, else what the start said.
+// startFault returns why nginx did not start: a port that another process holds, or
+// a configuration that nginx refuses, else the error of the start.
 func (a *applier) startFault(ctx context.Context, gen string, err error) error {
 	if tree, readErr := a.treeOf(gen); readErr == nil {
 		if f := a.portFault(tree); f != nil {
 			return f
 		}
 	}
-	if reason, testErr := a.tester().test(ctx, a.store.generation(gen)); testErr == nil && reason != "" {
-		return refusalFault(reason, a.o.Dirs.State)
-	}
-	return err
+	return cmp.Or(a.refusal(ctx, gen), err)
 }
 
 // reload has the running nginx load the current generation, which is that of the tree,
@@ -52,17 +49,17 @@ func (a *applier) reload(ctx context.Context, tree nginx.Tree) error {
 	a.o.Pacer.Loaded(began)
 	before := a.o.Runtime.Workers(a.master.pid)
 	l := &loading{gen: tree.Generation, tree: &tree, logSize: logSize(a.o.Dirs), old: slices.Concat(before.Active, before.Starting)}
-	if !a.master.pileup {
+	if !a.master.unconfirmed {
 		a.master.workerCount = len(l.old)
 	}
 	if err := a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload); err != nil {
 		return err
 	}
 	if err := a.confirm(ctx, l); err != nil {
-		a.master.pileup = true
+		a.master.unconfirmed = true
 		return err
 	}
-	a.master.pileup = false
+	a.master.unconfirmed = false
 	a.loaded(ctx, "nginx reloaded", event.NginxReloaded, tree.Generation, began)
 	return nil
 }
@@ -72,17 +69,17 @@ func (a *applier) loaded(ctx context.Context, message, kind, gen string, began t
 	a.report.status.LoadedAt = time.Now()
 	a.stale = false
 	a.guard.loaded(gen, a.o.Runtime.Workers(a.master.pid).Active)
-	a.enclose(ctx)
+	a.restrictRunDir(ctx)
 	a.log.Info(message, event.Key, kind, "generation", gen, "pid", a.master.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(a.quarantine.sites))
 }
 
 // loading is a generation that nginx was told to load.
 type loading struct {
 	gen      string
-	tree     *nginx.Tree // nil for a start, which nginx -t need not judge: it runs
+	tree     *nginx.Tree // nil for a start: an nginx that runs has accepted it
 	logSize  int64       // of the error log before
 	old      []int       // workers that must stop accepting
-	fresh    time.Time   // when the first new worker was seen
+	newSince time.Time   // when the first new worker was seen
 	answered time.Time   // when the new generation answered first
 }
 
@@ -101,44 +98,43 @@ func (a *applier) confirm(ctx context.Context, l *loading) error {
 		case <-a.master.ended:
 			return diedFault("nginx (process %d) ended while it loaded generation %s", a.master.pid, l.gen)
 		case <-limit.C:
-			return a.silentFault(l)
+			return a.noAnswerFault(l)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-test.C:
-			if err := a.refusal(ctx, l); err != nil {
+			if l.tree == nil {
+				continue
+			}
+			if err := a.refusal(ctx, l.gen); err != nil {
 				return err
 			}
 			continue
 		case <-poll.C:
 			poll.Reset(pollEvery)
 		}
-		if a.oldAccept(l) || a.client.generation(ctx) != l.gen {
+		if a.oldWorkersAccept(l) || a.client.generation(ctx) != l.gen {
 			continue
 		}
 		if l.answered.IsZero() {
 			l.answered = time.Now()
 		}
-		if !a.master.pileup || a.loadedOnce(l) {
+		if !a.master.unconfirmed || a.noExtraWorkers(l) {
 			a.master.usual = min(time.Since(began), time.Second)
 			return nil
 		}
 	}
 }
 
-// refusal asks nginx -t whether it refuses what the master was told to load; nil if not.
-func (a *applier) refusal(ctx context.Context, l *loading) error {
-	if l.tree == nil {
-		return nil
+// refusal returns the fault of a generation that nginx -t refuses; nil if it does not.
+func (a *applier) refusal(ctx context.Context, gen string) error {
+	if reason, err := a.tester().test(ctx, a.store.generation(gen)); err == nil && reason != "" {
+		return refusalFault(reason, a.o.Dirs.State)
 	}
-	reason, err := a.tester().test(ctx, a.store.generation(l.gen))
-	if err != nil || reason == "" {
-		return nil
-	}
-	return refusalFault(reason, a.o.Dirs.State)
+	return nil
 }
 
-// silentFault says why a generation that nginx -t accepts does not answer.
-func (a *applier) silentFault(l *loading) error {
+// noAnswerFault is the fault of a generation that nginx -t accepts and that does not answer.
+func (a *applier) noAnswerFault(l *loading) error {
 	if l.tree != nil {
 		if f := a.portFault(*l.tree); f != nil {
 			return f
@@ -148,8 +144,6 @@ func (a *applier) silentFault(l *loading) error {
 	if reason == "" {
 		reason = fmt.Sprintf("the new generation did not answer within %v", a.o.Limits.Confirm)
 	}
-	return &nginx.Fault{Problem: problem.Problem{
-		Code: "reload-refused", Text: "nginx did not load the new configuration: " + reason,
-		Hint: "nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)",
-	}}
+	return nginx.NewFault(nil, "reload-refused", "nginx did not load the new configuration: "+reason,
+		"nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)")
 }

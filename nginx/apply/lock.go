@@ -16,13 +16,13 @@ var ErrLocked = errors.New("another nagaya works in this state directory")
 // nginx's files.
 func lockDir(dir string) (*lock.Lock, error) {
 	l, err := lock.Take(filepath.Join(dir, "lock"))
-	if held := (*lock.HeldError)(nil); errors.As(err, &held) {
+	if held, ok := errors.AsType[*lock.HeldError](err); ok {
 		return nil, fmt.Errorf("%w: %w; stop it first, or give this one a directory of its own", ErrLocked, held)
 	}
 	return l, diskFault("locking "+dir, dir, err)
 }
 
-// relock takes the lock again when its file has gone.
+// relock takes the lock again when its file was removed.
 func (s *store) relock() error {
 	if s.lock == nil || s.lock.InPlace() {
 		return nil

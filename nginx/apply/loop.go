@@ -33,25 +33,26 @@ type applier struct {
 	report *report
 
 	wanted *nginx.Tree // nil until the first one came
-	// live is the tree that nginx serves, as it was made; nil while that is not known.
+	// live is the tree that nginx serves; nil while that is not known.
 	live *nginx.Tree
 	// stale is true when nginx may have loaded other files than those of live.
 	stale      bool
 	quarantine quarantine
 	backoff    backoff.Backoff
+	drain      *time.Timer // when draining workers are counted
 }
 
 func newApplier(o Options, put func(nginx.Status)) *applier {
 	st := &store{dir: o.Dirs.State}
 	return &applier{
 		o: o, log: o.Log, store: st, client: newStatusClient(nginx.Socket(o.Dirs.Run)),
-		master: &master{runtime: o.Runtime, deaths: pauses()}, guard: newGuard(o, st),
+		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(o, st),
 		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
-		quarantine: quarantine{sites: map[string]refused{}}, backoff: pauses(),
+		quarantine: quarantine{sites: map[string]refused{}}, backoff: pauses(), drain: time.NewTimer(never),
 	}
 }
 
-// lock waits for a state directory that can be locked; nothing is locked when ctx
+// lock locks the state directory, as soon as that can be locked. Nothing is locked when ctx
 // ended before.
 func (a *applier) lock(ctx context.Context) error {
 	for {
@@ -67,7 +68,7 @@ func (a *applier) lock(ctx context.Context) error {
 		if errors.Is(err, ErrLocked) {
 			return err
 		}
-		a.report.failed(err)
+		a.report.fail(err)
 		a.report.status.PID = a.master.find(ctx).Master
 		a.report.status.Running = a.report.status.PID != 0
 		a.publish()
@@ -82,50 +83,37 @@ func (a *applier) lock(ctx context.Context) error {
 func (a *applier) loop(ctx context.Context, wanted <-chan nginx.Wanted) {
 	due := time.NewTimer(0)
 	defer due.Stop()
-	drain := time.NewTicker(drainEvery)
-	drain.Stop()
-	defer drain.Stop()
+	checkFiles := func() {
+		if a.checkFiles(time.Now()) {
+			a.stale = true
+			due.Reset(a.o.Pacer.Wait(time.Now()))
+		}
+	}
 	for {
-		changes, lost := a.guard.changes()
 		select {
 		case <-ctx.Done():
 			return
-		case <-changes:
-			a.guard.changed()
-			continue
-		case <-lost: // the queue was full
-			a.guard.changed()
-			continue
+		case <-a.guard.events:
+			checkFiles()
 		case <-a.guard.due.C:
-			if a.checkFiles(time.Now()) {
-				a.stale = true
-				due.Reset(a.o.Pacer.Wait(time.Now()))
-			}
-			continue
+			checkFiles()
 		case w := <-wanted:
-			a.want(w)
+			a.setWanted(w)
 			due.Reset(a.o.Pacer.Wait(time.Now()))
-			continue
 		case <-a.master.ended:
 			due.Reset(a.masterEnded())
-			continue
-		case <-drain.C:
+		case <-a.drain.C:
 			if a.countDraining() {
 				a.publish()
 			}
 		case <-due.C:
 			due.Reset(a.pass(ctx))
 		}
-		if a.report.status.WorkersDraining > 0 {
-			drain.Reset(drainEvery)
-		} else {
-			drain.Stop()
-		}
 	}
 }
 
-// want takes note of a newer wanted tree.
-func (a *applier) want(w nginx.Wanted) {
+// setWanted sets a newer wanted tree.
+func (a *applier) setWanted(w nginx.Wanted) {
 	live := nginx.Tree{}
 	if a.live != nil {
 		live = *a.live
@@ -138,7 +126,7 @@ func (a *applier) want(w nginx.Wanted) {
 	a.publish()
 }
 
-// pass does whatever is due now and returns when to look again.
+// pass converges once, puts the status and returns when to do so again.
 func (a *applier) pass(ctx context.Context) time.Duration {
 	err := a.converge(ctx)
 	if ctx.Err() != nil {
@@ -147,17 +135,17 @@ func (a *applier) pass(ctx context.Context) time.Duration {
 	a.observe(ctx)
 	if err != nil {
 		again := a.backoff.Next()
-		if f := (*nginx.Fault)(nil); errors.As(err, &f) && f.Retry > 0 {
+		if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Retry > 0 {
 			again = min(again, f.Retry)
 		}
-		level := a.report.failed(err)
+		level := a.report.fail(err)
 		a.publish()
 		s := a.report.status
 		a.log.Log(ctx, level, "nginx out of sync", event.Key, event.NginxOutOfSync, "err", err, "generation", s.Generation, "wanted", s.Wanted, "retry_in", again.Round(time.Millisecond).String())
 		return again
 	}
 	a.backoff.Reset()
-	a.report.succeeded()
+	a.report.succeed()
 	a.publish()
 	if len(a.quarantine.sites) > 0 {
 		return max(0, time.Until(a.quarantine.retryAt))
@@ -165,7 +153,7 @@ func (a *applier) pass(ctx context.Context) time.Duration {
 	return never
 }
 
-// observe asks nginx itself how it is.
+// observe updates the status with what nginx answers.
 func (a *applier) observe(ctx context.Context) {
 	s := &a.report.status
 	s.Running, s.PID, s.Container = a.master.pid != 0, a.master.pid, a.master.container
@@ -176,8 +164,8 @@ func (a *applier) observe(ctx context.Context) {
 	}
 }
 
-// countDraining counts the workers that finish what they have begun, and ends the oldest
-// where there are too many: each holds as much memory as one that serves. It reports
+// countDraining counts the draining workers, and ends the oldest
+// where there are too many: each holds as much memory as an active one. It reports
 // whether the status has changed.
 func (a *applier) countDraining() (changed bool) {
 	s := &a.report.status
@@ -193,10 +181,15 @@ func (a *applier) countDraining() (changed bool) {
 		old = old[1:]
 	}
 	s.WorkersDraining = len(old)
+	if len(old) > 0 {
+		a.drain.Reset(drainEvery)
+	}
 	return before != [2]int{s.WorkersDraining, s.WorkersEnded}
 }
 
-// adopt takes over the nginx of a former agent.
+// adopt finds an nginx that runs already and follows it. Its tree is read from the disk if
+// it has a manifest; without one (an older version of nagaya wrote it) nginx goes on with
+// what it serves until a tree is wanted.
 func (a *applier) adopt(ctx context.Context) {
 	i := a.master.find(ctx)
 	if i.Master == 0 {
@@ -206,15 +199,15 @@ func (a *applier) adopt(ctx context.Context) {
 	a.observe(ctx)
 	gen := a.report.status.Generation
 	a.log.Info("running nginx adopted", event.Key, event.NginxAdopted, "pid", i.Master, "generation", gen)
-	if gen != "" && gen == a.store.current() && a.recall(gen) {
+	if gen != "" && gen == a.store.current() && a.readLive(gen) {
 		a.guard.workers = a.o.Runtime.Workers(i.Master).Active
 	}
-	a.enclose(ctx)
+	a.restrictRunDir(ctx)
 }
 
-// recall takes the tree of a generation on the disk for the live one, if its files
-// still are what they were.
-func (a *applier) recall(gen string) bool {
+// readLive makes the tree of a generation on the disk the live one, if its files were not
+// changed.
+func (a *applier) readLive(gen string) bool {
 	tree, err := a.store.read(gen)
 	if err == nil {
 		a.setLive(tree)
@@ -222,21 +215,21 @@ func (a *applier) recall(gen string) bool {
 	return err == nil
 }
 
-// setLive takes note of the tree that nginx serves.
+// setLive sets the tree that nginx serves.
 func (a *applier) setLive(tree nginx.Tree) {
 	a.live = &tree
-	a.guard.keep(tree)
+	a.guard.setTree(tree)
 }
 
-// masterEnded is called when the master has ended; it returns when to start the next.
+// masterEnded handles the end of the master; it returns how long to wait before a start.
 func (a *applier) masterEnded() time.Duration {
 	pid := a.master.pid
 	wait := a.master.restartIn(time.Now())
 	if a.o.Supervised {
-		wait = min(wait, time.Second) // looking costs little
+		wait = min(wait, time.Second) // the supervisor starts it
 	}
 	a.master.forget()
-	a.report.failed(diedFault("nginx (process %d) ended by itself", pid))
+	a.report.fail(diedFault("nginx (process %d) ended by itself", pid))
 	s := &a.report.status
 	s.Running, s.PID, s.Generation, s.Settled = false, 0, "", false
 	a.publish()

@@ -2,19 +2,16 @@ package apply
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// minLife is how long nginx must have lived for its death to be no failure of
-// the start before.
+// minLife is how long nginx must have run so that its end is no failure of the start.
 const minLife = 10 * time.Second
 
-// master is the master process that is followed.
+// master is nginx's master process, which is watched.
 type master struct {
 	runtime Runtime
 	pid     int // 0 while none runs
@@ -24,17 +21,17 @@ type master struct {
 	ended          <-chan struct{} // nil when nothing is watched
 	unwatch        func()
 
-	// pileup is true after a reload whose end was not seen; workerCount is how many
+	// unconfirmed is true after a reload that was not confirmed; workerCount is how many
 	// workers there were before it.
-	pileup      bool
+	unconfirmed bool
 	workerCount int
 	usual       time.Duration // how long nginx took to load a configuration last
 
-	diedYoung bool            // nginx's last life was shorter than minLife
-	deaths    backoff.Backoff // the pause after one more such life
+	shortLived bool            // the last master lived shorter than minLife
+	restarts   backoff.Backoff // the pause after one more such master
 }
 
-// find looks for nginx and takes note of where it is.
+// find finds nginx and notes where it is.
 func (m *master) find(ctx context.Context) nginx.Instance {
 	i := m.runtime.Find(ctx)
 	m.container, m.net = i.Container, i.Net
@@ -44,10 +41,11 @@ func (m *master) find(ctx context.Context) nginx.Instance {
 // follow watches a master process.
 func (m *master) follow(pid int, startedAt time.Time) {
 	m.forget()
-	m.pid, m.startedAt, m.pileup = pid, startedAt, false
+	m.pid, m.startedAt, m.unconfirmed = pid, startedAt, false
 	m.ended, m.unwatch = m.runtime.Watch(pid)
 }
 
+// forget ends the watching: no master runs, or none is known.
 func (m *master) forget() {
 	if m.unwatch != nil {
 		m.unwatch()
@@ -55,24 +53,17 @@ func (m *master) forget() {
 	m.pid, m.ended, m.unwatch = 0, nil, nil
 }
 
-// restartIn returns how long to wait before nginx is started again. The first death is
-// followed by a start at once, a row of short lives is not.
+// restartIn returns how long to wait before nginx is started again: not at all, but for
+// masters that end shortly after their start one after the other.
 func (m *master) restartIn(now time.Time) time.Duration {
 	switch {
 	case now.Sub(m.startedAt) >= minLife:
-		m.diedYoung = false
-		m.deaths.Reset()
-	case m.diedYoung:
-		return m.deaths.Next()
+		m.shortLived = false
+		m.restarts.Reset()
+	case m.shortLived:
+		return m.restarts.Next()
 	default:
-		m.diedYoung = true
+		m.shortLived = true
 	}
 	return 0
-}
-
-func diedFault(format string, args ...any) error {
-	return &nginx.Fault{Problem: problem.Problem{
-		Code: "nginx-died", Text: fmt.Sprintf(format, args...),
-		Hint: "it is started again; if this repeats, read nginx's error log and the kernel's (journalctl -k), e.g. for a lack of memory",
-	}}
 }

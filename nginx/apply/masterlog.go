@@ -22,14 +22,11 @@ func logSize(dirs nginx.Dirs) int64 {
 }
 
 // masterMessage returns the last "[emerg]" message that the master has written into the
-// error log since it had that size; "" if there is none. It is for people alone: nothing
-// is decided by it. Clients' words are in the lines of workers, whose process numbers are others.
+// error log since it had that size; "" if there is none. It is shown, and nothing is decided
+// by it. Text from clients is in the lines of workers, whose process numbers are others.
 func masterMessage(dirs nginx.Dirs, master int, since int64) string {
-	if dirs.Log == "" {
-		return ""
-	}
 	f, err := os.Open(nginx.ErrorLog(dirs.Log))
-	if err != nil {
+	if dirs.Log == "" || err != nil {
 		return ""
 	}
 	defer f.Close()
@@ -37,18 +34,12 @@ func masterMessage(dirs nginx.Dirs, master int, since int64) string {
 	if size < since {
 		since = 0 // it was rotated
 	}
-	b, err := io.ReadAll(io.NewSectionReader(f, max(since, size-maxLogTail), maxLogTail))
-	if err != nil {
-		return ""
-	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, max(since, size-maxLogTail), maxLogTail))
 	last := ""
 	for line := range strings.Lines(string(b)) {
-		const date = len("2006/01/02 15:04:05 ")
-		if len(line) < date {
-			continue
-		}
 		// ngx_log_error_core: date, [level], process#thread.
-		if message, ok := strings.CutPrefix(line[date:], fmt.Sprintf("[emerg] %d#%d: ", master, master)); ok {
+		line = line[min(len(line), len("2006/01/02 15:04:05 ")):]
+		if message, ok := strings.CutPrefix(line, fmt.Sprintf("[emerg] %d#%d: ", master, master)); ok {
 			last = nginx.Printable(strings.TrimSuffix(message, "\n"))
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -16,8 +15,8 @@ func holders(net string, l nginx.Listen) (pids []int, held bool) {
 	return proc.Holders(inodes), len(inodes) > 0
 }
 
-// portInUse names the first of the processes that hold a port; there is none
-// where they cannot be seen.
+// portInUse is the fault of a port that other processes hold. It names the first of them,
+// if they can be seen.
 func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
 	kind := "TCP"
 	if l.UDP {
@@ -27,15 +26,14 @@ func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
 	if len(pids) > 0 {
 		who = fmt.Sprintf("process %d %q", pids[0], nginx.Printable(proc.Title(pids[0])))
 	}
-	return &nginx.Fault{Err: errPortInUse, Problem: problem.Problem{
-		Code: "port-in-use", Subject: fmt.Sprintf("port %d", l.Port),
-		Text: fmt.Sprintf("%s port %d is held by %s, so nginx cannot listen on it", kind, l.Port, who),
-		Hint: "stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again",
-	}}
+	f := nginx.NewFault(errPortInUse, "port-in-use", fmt.Sprintf("%s port %d is held by %s, so nginx cannot listen on it", kind, l.Port, who),
+		"stop or move that process (for a distribution's own web server: systemctl disable --now nginx, or apache2, httpd), or choose another port; it is tried again")
+	f.Subject = fmt.Sprintf("port %d", l.Port)
+	return f
 }
 
-// inUse returns the faults of the ports of a tree that others than the master hold, by
-// the site that asks for them: "" is the main file. The file of a port that sites share
+// inUse returns the faults of the ports of a tree that other processes than the master hold,
+// by the site that asks for them: "" is the main file. The file of a port that sites share
 // stands for them all; without that of HTTP/3 they are served over TCP.
 func (a *applier) inUse(tree nginx.Tree) map[string]*nginx.Fault {
 	faults := map[string]*nginx.Fault{}
@@ -50,8 +48,8 @@ func (a *applier) inUse(tree nginx.Tree) map[string]*nginx.Fault {
 	return faults
 }
 
-// blocked returns the sites of a tree that ask for a port which another process
-// holds, each with what is in its way: nginx -t does not mind.
+// blocked returns the faults of the sites of a tree that ask for a port which another process
+// holds, by host. nginx -t does not find them.
 func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
 	faults := a.inUse(tree)
 	delete(faults, "")

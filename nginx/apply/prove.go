@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -22,13 +22,14 @@ type prover struct {
 	lastGood func(nginx.SiteFile) (nginx.SiteFile, bool)
 }
 
-// proof is what came of it. Every site of refused is missing in tree, or there
-// with its last good file.
+// proof is the result: a tree that nginx accepts. Every site of refused is missing in tree,
+// or there with its last good file.
 type proof struct {
 	tree    nginx.Tree
 	refused []refused
 }
 
+// refused is a site that nginx refuses.
 type refused struct {
 	site   nginx.SiteFile
 	reason string
@@ -38,11 +39,11 @@ type refused struct {
 
 // prove tries the whole tree and, when it is refused, finds the sites at fault: those
 // without which nginx accepts it, and with which it does not. A site that nginx's message
-// names is tried first; the message alone blames nobody, as strangers' words are in it.
+// names is tried first; the message alone is no proof, as text from containers is in it.
 func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
 	out := proof{tree: wanted}
 	named, err := p.withoutNamed(ctx, &out)
-	var no *refusal
+	no, isRefusal := errors.AsType[*refusal](err)
 	switch {
 	case err == nil && len(named) == 1:
 		out.refused = named
@@ -52,18 +53,18 @@ func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
 				return proof{}, err
 			}
 		}
-	case !errors.As(err, &no) || no.shared:
+	case !isRefusal || no.shared:
 		return proof{}, err
 	default:
-		// Whatever was named, nobody is blamed for it yet.
+		// The sites that were named are searched like all others.
 		out = proof{tree: wanted.Without(hostsOf(wanted.Sites)...)}
 		if len(wanted.Sites) > 0 {
 			err = p.try(ctx, out.tree)
 		}
-		if err != nil {
-			return proof{}, err
+		if err == nil {
+			err = p.search(ctx, &out, wanted.Sites, no.reason)
 		}
-		if err := p.search(ctx, &out, wanted.Sites, no.reason); err != nil {
+		if err != nil {
 			return proof{}, err
 		}
 	}
@@ -75,8 +76,8 @@ func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
 func (p prover) withoutNamed(ctx context.Context, out *proof) (named []refused, err error) {
 	for {
 		err = p.try(ctx, out.tree)
-		var no *refusal
-		if err == nil || !errors.As(err, &no) {
+		no, ok := errors.AsType[*refusal](err)
+		if !ok {
 			return named, err
 		}
 		site, found, shared := namedSite(out.tree, no.reason)
@@ -95,22 +96,20 @@ func hostsOf(sites []nginx.SiteFile) (hosts []string) {
 	return hosts
 }
 
-// add brings those sites into the tree that nginx accepts together with what is there.
+// add adds those sites to the tree that nginx accepts together with what is there.
 func (p prover) add(ctx context.Context, out *proof, sites []nginx.SiteFile) error {
 	if len(sites) == 0 {
 		return nil
 	}
 	more := out.tree.With(sites...)
 	err := p.try(ctx, more)
-	var no *refusal
-	switch {
-	case err == nil:
-		out.tree = more
-		return nil
-	case !errors.As(err, &no):
-		return err
+	if no, ok := errors.AsType[*refusal](err); ok {
+		return p.search(ctx, out, sites, no.reason)
 	}
-	return p.search(ctx, out, sites, no.reason)
+	if err == nil {
+		out.tree = more
+	}
+	return err
 }
 
 // search finds the sites at fault among those that nginx refuses together, by trying
@@ -136,11 +135,10 @@ func (p prover) restore(ctx context.Context, out *proof) error {
 			continue
 		}
 		better := out.tree.With(good)
-		var no *refusal
-		switch err := p.try(ctx, better); {
-		case err == nil:
+		err := p.try(ctx, better)
+		if err == nil {
 			out.tree, out.refused[i].good = better, good
-		case !errors.As(err, &no):
+		} else if _, ok := errors.AsType[*refusal](err); !ok {
 			return err
 		}
 	}
@@ -159,7 +157,7 @@ func namedSite(t nginx.Tree, reason string) (site nginx.SiteFile, found, shared 
 		own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
 		n := 0
 		for _, s := range t.Sites {
-			if own && s.Name == name || s.Includes(m[1]) {
+			if own && s.Name == name || s.Facts.Includes(m[1]) {
 				site, found = s, true
 				n++
 			}
@@ -171,8 +169,8 @@ func namedSite(t nginx.Tree, reason string) (site nginx.SiteFile, found, shared 
 	return site, found, false
 }
 
-// refusal is nginx -t's no, in its own words. shared is true when it is about a file
-// of many sites.
+// refusal is the error of a tree that nginx -t refuses, with nginx's message. shared is true
+// when that names a file of many sites.
 type refusal struct {
 	reason string
 	shared bool
@@ -180,12 +178,12 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason }
 
-// tester asks nginx -t.
+// tester runs nginx -t.
 type tester struct {
 	runtime Runtime
 	store   *store
 	limit   time.Duration // for one test
-	// ignore says of a refusal that it is none; nil means never.
+	// ignore reports whether to ignore a refusal; nil means never.
 	ignore func(reason string) bool
 }
 
@@ -193,7 +191,7 @@ func (a *applier) tester() tester {
 	return tester{runtime: a.o.Runtime, store: a.store, limit: a.o.Limits.Test}
 }
 
-// try asks about a tree, which it stages.
+// try tests a tree, which it stages.
 func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 	if err := t.store.stage(tree); err != nil {
 		return err
@@ -205,34 +203,24 @@ func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 	return err
 }
 
-// test asks about the tree in a directory; reason is empty when nginx accepts it.
+// test tests the tree in a directory; reason is empty when nginx accepts it.
 func (t tester) test(ctx context.Context, dir string) (reason string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.limit)
 	defer cancel()
 	output, exit, err := t.runtime.Command(ctx, "-t", "-c", filepath.Join(dir, nginx.MainFile), "-p", t.store.dir, "-e", "stderr")
-	var f *nginx.Fault
+	_, isFault := errors.AsType[*nginx.Fault](err)
 	switch {
 	case ctx.Err() != nil:
-		return "", &nginx.Fault{Err: ctx.Err(), Problem: problem.Problem{
-			Code: "nginx-test-timeout", Text: "nginx -t did not end within " + t.limit.String(),
-			Hint: "look for names in your snippets that take long to resolve; nginx goes on with what it has",
-		}}
-	case errors.As(err, &f):
+		return "", nginx.NewFault(ctx.Err(), "nginx-test-timeout", "nginx -t did not end within "+t.limit.String(),
+			"look for names in your snippets that take long to resolve; nginx goes on with what it has")
+	case isFault:
 		return "", err
 	case err != nil:
-		return "", &nginx.Fault{Err: err, Problem: problem.Problem{
-			Code: "nginx-not-runnable", Text: "running nginx -t failed: " + nginx.Printable(err.Error()),
-			Hint: "install nginx, or correct the path of its binary",
-		}}
+		return "", nginx.NewFault(err, "nginx-not-runnable", "running nginx -t failed: "+nginx.Printable(err.Error()),
+			"install nginx, or correct the path of its binary")
 	case exit == 0:
 		return "", nil
 	}
 	text := strings.ReplaceAll(output, dir+"/", "")
-	if reason = nginx.LastEmerg(text); reason == "" {
-		reason = nginx.Printable(strings.TrimSpace(text))
-	}
-	if reason == "" {
-		reason = "nginx -t failed and said nothing"
-	}
-	return reason, nil
+	return cmp.Or(nginx.LastEmerg(text), nginx.Printable(strings.TrimSpace(text)), "nginx -t failed without a message"), nil
 }

@@ -52,7 +52,7 @@ func TestProve(t *testing.T) {
 	}
 	anyIncluding := func(tree nginx.Tree) error {
 		for _, s := range tree.Sites {
-			if s.Includes("/etc/x/mine.conf") {
+			if s.Facts.Includes("/etc/x/mine.conf") {
 				return &refusal{reason: "oops in /etc/x/mine.conf:3"}
 			}
 		}

@@ -13,7 +13,7 @@ type quarantine struct {
 	retryAt time.Time // when they are tried again
 }
 
-// retry forgets the sites when it is time to try them again.
+// retryQuarantine empties the quarantine when it is time to try its sites again.
 func (a *applier) retryQuarantine(now time.Time) {
 	if q := &a.quarantine; len(q.sites) > 0 && !now.Before(q.retryAt) {
 		a.log.Info("sites in quarantine are tried again", event.Key, event.QuarantineRetried, "sites", len(q.sites))
@@ -57,9 +57,9 @@ func (a *applier) refuse(sites ...refused) {
 // withoutBlocked refuses the sites that ask for a port which another process holds, and
 // returns the tree without them. A master that cannot bind one port refuses everything.
 func (a *applier) withoutBlocked(tree nginx.Tree) nginx.Tree {
-	for host, why := range a.blocked(tree) {
+	for host, f := range a.blocked(tree) {
 		site, _ := tree.Site(host)
-		a.refuse(refused{site: site, reason: why.Text})
+		a.refuse(refused{site: site, reason: f.Text})
 		tree = tree.Without(host)
 	}
 	return tree

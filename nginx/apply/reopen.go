@@ -19,12 +19,12 @@ func lostSockets(t nginx.Tree) []string {
 }
 
 // reopenSockets makes nginx open its unix sockets anew where their files have been
-// removed: nginx would keep the nameless ones, and could not be asked what it serves, nor
-// reach the sites behind them, until it is started again. It is told to load
+// removed: nginx would keep the nameless ones until it is started again, and neither the
+// agent nor the sites behind them could connect. nginx loads
 // the current generation with other names for them, and then the generation itself:
 // only names differ from what it has accepted already. Sites that need none of
-// these sockets lose no request over it; those that do had been cut off, and the
-// second reload may still cost them one.
+// these sockets lose no request; those that do were unreachable, and
+// may lose one in the second reload.
 func (a *applier) reopenSockets(ctx context.Context) error {
 	gen := a.store.current()
 	if a.master.pid == 0 || gen == "" {
@@ -32,40 +32,29 @@ func (a *applier) reopenSockets(ctx context.Context) error {
 	}
 	tree, err := a.treeOf(gen)
 	if err != nil {
-		return nil // of that the guard takes care
+		return nil // the guard restores it
 	}
 	lost := lostSockets(tree)
 	if len(lost) == 0 {
 		return nil
 	}
-	a.log.Warn("sockets of nginx were removed; it is told to open them again", event.Key, event.FilesRestored, "first", lost[0], "files", len(lost))
-	aside := tree.Aside(lost...)
-	if err := a.store.stage(aside); err != nil {
-		return err
-	}
-	if err := a.store.commit(aside.Generation); err != nil {
+	a.log.Warn("sockets of nginx were removed; it opens them again", event.Key, event.FilesRestored, "first", lost[0], "files", len(lost))
+	renamed := tree.RenameSockets(lost...)
+	if err := a.store.install(renamed); err != nil {
 		return err
 	}
 	client := a.client
 	if s := nginx.Socket(a.o.Dirs.Run); slices.Contains(lost, s) {
-		a.client = newStatusClient(nginx.AsideSocket(s))
+		a.client = newStatusClient(nginx.RenamedSocket(s))
 	}
-	err = a.swapAndReload(ctx, aside)
+	err = a.reload(ctx, renamed)
 	a.client = client
-	if err != nil {
-		return errors.Join(err, a.store.swap(gen))
+	if err = errors.Join(err, a.store.swap(gen)); err != nil {
+		return err
 	}
-	if err := a.swapAndReload(ctx, tree); err != nil {
+	if err := a.reload(ctx, tree); err != nil {
 		return err
 	}
 	a.store.sweep(gen)
 	return nil
-}
-
-// swapAndReload makes nginx load a generation that is on the disk.
-func (a *applier) swapAndReload(ctx context.Context, tree nginx.Tree) error {
-	if err := a.store.swap(tree.Generation); err != nil {
-		return err
-	}
-	return a.reload(ctx, tree)
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// report is what is said about nginx.
+// report is the status of nginx and where it is put.
 type report struct {
 	put    func(nginx.Status)
 	status nginx.Status
 	err    error // why the last pass failed
 }
 
-// failed takes note of a failure and returns the level of its log line: one that
-// stands already is in the status.
-func (r *report) failed(err error) slog.Level {
+// fail sets the last error and returns the level of its log line: Debug for one that
+// is the last error already.
+func (r *report) fail(err error) slog.Level {
 	level := slog.LevelWarn
 	text := nginx.Printable(err.Error())
 	if r.status.LastError == text {
@@ -29,7 +29,7 @@ func (r *report) failed(err error) slog.Level {
 	return level
 }
 
-func (r *report) succeeded() { r.err, r.status.LastError = nil, "" }
+func (r *report) succeed() { r.err, r.status.LastError = nil, "" }
 
 // publish puts a copy of the status with all problems in it.
 func (a *applier) publish() {

@@ -17,49 +17,41 @@ import (
 const (
 	// masterWaits is how long the master waits before it retires the old workers itself.
 	masterWaits = 100 * time.Millisecond
-	// pileupWithin is how long a master that was told to reload more than once
-	// has to retire what it made of the times before; it does so after masterWaits.
-	pileupWithin = 300 * time.Millisecond
+	// extraWorkersEnd is how long a master that was signalled to reload more than once
+	// may take to retire the workers of the reloads before; it does so after masterWaits.
+	extraWorkersEnd = 300 * time.Millisecond
 )
 
-// oldAccept reports whether one of the old workers still takes new connections, and
-// retires them as soon as a new one does. The reload is not over before as many new ones
-// accept: one that is not a worker yet when the next reload begins would be taken for
-// one of that. The master does not notice a worker that ends before it has told it to: it
-// holds back the signals of its children until then.
-func (a *applier) oldAccept(l *loading) bool {
+// oldWorkersAccept reports whether one of the old workers still accepts connections, and
+// retires them as soon as a new one accepts. The reload is not over before as many new ones
+// accept: one that is still starting when the next reload begins would be taken for
+// one of that. A worker that ends before the master has signalled it is no crash for the
+// master: it blocks the signals of its children until then.
+func (a *applier) oldWorkersAccept(l *loading) bool {
 	if len(l.old) == 0 {
 		return false
 	}
 	isOld := func(pid int) bool { return slices.Contains(l.old, pid) }
 	w := a.o.Runtime.Workers(a.master.pid)
-	accepting := slices.ContainsFunc(w.Active, isOld) || slices.ContainsFunc(w.Starting, isOld)
-	fresh := 0
-	for _, pid := range w.Active {
-		if !isOld(pid) {
-			fresh++
-		}
+	accept := slices.ContainsFunc(w.Active, isOld) || slices.ContainsFunc(w.Starting, isOld)
+	old := slices.DeleteFunc(slices.Clone(w.Active), func(pid int) bool { return !isOld(pid) })
+	if len(old) == len(w.Active) {
+		return accept
 	}
-	if fresh == 0 {
-		return accepting
+	if l.newSince.IsZero() {
+		l.newSince = time.Now()
 	}
-	if l.fresh.IsZero() {
-		l.fresh = time.Now()
-	}
-	for _, pid := range w.Active {
-		if !isOld(pid) {
-			continue
-		}
+	for _, pid := range old {
 		if err := a.o.Runtime.Signal(context.Background(), pid, nginx.Retire); err != nil {
 			a.log.Debug("old worker left to the master", "pid", pid, "err", err)
 		}
 	}
-	return accepting || fresh < len(l.old) && time.Since(l.fresh) < masterWaits
+	return accept || len(w.Active)-len(old) < len(l.old) && time.Since(l.newSince) < masterWaits
 }
 
-// loadedOnce reports whether no more workers accept than did while all was well. A
-// master that hung and wakes with an older reload to do makes workers of that one too,
-// which are not known as old ones and answer until the master retires them.
-func (a *applier) loadedOnce(l *loading) bool {
-	return time.Since(l.answered) > pileupWithin || len(a.o.Runtime.Workers(a.master.pid).Active) <= a.master.workerCount
+// noExtraWorkers reports whether no more workers accept than before the first reload that
+// was not confirmed. A master that hung and then does an older reload too makes workers of
+// that one, which are not among the old ones and answer until the master retires them.
+func (a *applier) noExtraWorkers(l *loading) bool {
+	return time.Since(l.answered) > extraWorkersEnd || len(a.o.Runtime.Workers(a.master.pid).Active) <= a.master.workerCount
 }

@@ -124,9 +124,6 @@ func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
 	if os.Geteuid() == 0 {
 		s.User = "root" // the default one may not enter the test's directory
 	}
-	if err := s.Validate(); err != nil {
-		t.Fatal(err)
-	}
 	for _, d := range []string{"http.d", "site.d"} {
 		if err := os.MkdirAll(filepath.Join(s.SnippetDir, d), 0o755); err != nil {
 			t.Fatal(err)

@@ -16,7 +16,8 @@ import (
 // What is in the state directory. nginx.CurrentLink leads to one of generations.
 const (
 	generationsDir = "generations"
-	stagingDir     = "staging.tmp" // inside generations; what a crash left there is worth nothing
+	stagingDir     = "staging.tmp"  // inside generations: a tree that is written
+	replacedDir    = "replaced.tmp" // inside generations: one that is removed
 )
 
 // maxFileSize bounds what is read back from the state directory, in bytes.
@@ -30,18 +31,16 @@ type store struct {
 	staged string   // the generation that is staged, "" for none
 }
 
-func (s *store) generation(gen string) string {
-	return filepath.Join(s.dir, generationsDir, gen)
-}
+func (s *store) generation(gen string) string { return filepath.Join(s.dir, generationsDir, gen) }
 
 // stagingPath is where trees are staged.
-func (s *store) stagingPath() string { return filepath.Join(s.dir, generationsDir, stagingDir) }
+func (s *store) stagingPath() string { return s.generation(stagingDir) }
 
 func (s *store) link() string { return filepath.Join(s.dir, nginx.CurrentLink) }
 
 // prepare makes the directories that nginx needs; an empty one is none.
 func (s *store) prepare(others ...string) error {
-	for _, d := range append([]string{filepath.Join(s.dir, generationsDir), nginx.TempDir(s.dir)}, others...) {
+	for _, d := range append([]string{s.generation(""), nginx.TempDir(s.dir)}, others...) {
 		if d == "" {
 			continue
 		}
@@ -56,17 +55,25 @@ func (s *store) prepare(others ...string) error {
 // or "" if there is none.
 func (s *store) current() string {
 	to, err := os.Readlink(s.link())
-	if err != nil {
-		return ""
-	}
 	gen := filepath.Base(to)
-	if to != filepath.Join(generationsDir, gen) || !nginx.IsGeneration(gen) {
+	if err != nil || to != filepath.Join(generationsDir, gen) || !nginx.IsGeneration(gen) {
 		return ""
 	}
 	if _, err := os.Stat(filepath.Join(s.generation(gen), nginx.MainFile)); err != nil {
 		return ""
 	}
 	return gen
+}
+
+// install makes a tree the current generation.
+func (s *store) install(t nginx.Tree) error {
+	if err := s.stage(t); err != nil {
+		return err
+	}
+	if err := s.commit(t.Generation); err != nil {
+		return err
+	}
+	return s.swap(t.Generation)
 }
 
 // stage writes a tree into the staging directory. A file that is the same in
@@ -114,46 +121,44 @@ func (s *store) write(t nginx.Tree) error {
 	return nil
 }
 
-// commit makes the staged tree a generation.
+// commit makes the staged tree a generation, in the place of what has its name.
 func (s *store) commit(gen string) error {
-	to := s.generation(gen)
-	err := os.RemoveAll(to)
+	to, replaced := s.generation(gen), s.generation(replacedDir)
+	err := os.RemoveAll(replaced)
 	if err == nil {
+		err = os.Rename(to, replaced)
+	}
+	if err == nil || missing(err) {
 		err = os.Rename(s.stagingPath(), to)
 	}
 	if err == nil {
 		s.staged = ""
+		err = os.RemoveAll(replaced)
 	}
 	return diskFault("keeping generation "+gen, s.dir, err)
 }
 
-// sync has the newest generation and the link to it survive a power cut. That takes longer
-// than a reload, so it comes after it: until then the generation of before is on the disk,
-// and a file that a power cut has emptied is noticed by the generation's name.
+// sync writes the newest generation and the link to it to the disk, so that they survive a
+// power cut. That takes longer than a reload, so it comes after it: until then the
+// generation before is on the disk, and a file that a power cut has emptied is noticed by
+// the generation's name.
 func (s *store) sync(gen string) error {
 	dir := s.generation(gen)
 	paths := []string{dir, filepath.Dir(dir), s.dir}
-	for _, sub := range nginx.TreeDirs {
-		paths = append(paths, filepath.Join(dir, sub))
-	}
-	for _, f := range s.fresh {
-		paths = append(paths, filepath.Join(dir, f))
+	for _, path := range slices.Concat(nginx.TreeDirs, s.fresh) {
+		paths = append(paths, filepath.Join(dir, path))
 	}
 	for _, path := range paths {
-		if err := syncPath(path); err != nil {
+		f, err := os.Open(path)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
 			return diskFault("keeping generation "+gen, s.dir, err)
 		}
 	}
 	s.fresh = nil
 	return nil
-}
-
-func syncPath(p string) error {
-	f, err := os.Open(p)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // swap makes a generation the current one in one step; "" removes the link.
@@ -163,40 +168,29 @@ func (s *store) swap(gen string) error {
 
 func (s *store) relink(gen string) error {
 	link := s.link()
-	if gen == "" {
-		if err := os.Remove(link); err != nil && !missing(err) {
+	if info, err := os.Lstat(link); gen == "" || err == nil && info.IsDir() {
+		if err := os.RemoveAll(link); err != nil || gen == "" {
 			return err
 		}
-		return nil
 	}
 	next := link + ".tmp"
-	if err := os.Remove(next); err != nil && !missing(err) {
+	if err := os.RemoveAll(next); err != nil {
 		return err
 	}
 	if err := os.Symlink(filepath.Join(generationsDir, gen), next); err != nil {
 		return err
 	}
-	return renameOver(next, link)
+	return os.Rename(next, link)
 }
 
-// renameOver is os.Rename in place of whatever is there, even of a directory.
-func renameOver(from, to string) error {
-	if info, err := os.Lstat(to); err == nil && info.IsDir() {
-		if err := os.RemoveAll(to); err != nil {
-			return err
-		}
-	}
-	return os.Rename(from, to)
-}
-
-// read returns the tree of a generation on the disk. The error says so if its files are
-// not what they were, or if a version before this one has written it, which kept no manifest.
+// read returns the tree of a generation on the disk. The error says so if its files were
+// changed, or if a version of nagaya wrote it that wrote no manifest.
 func (s *store) read(gen string) (nginx.Tree, error) {
 	t, err := nginx.ReadTree(func(path string) (string, error) {
 		return readFile(filepath.Join(s.generation(gen), path))
 	})
 	if err == nil && t.Generation != gen {
-		err = errors.New("its files are not what they were")
+		err = errors.New("its files were changed")
 	}
 	if err != nil {
 		return nginx.Tree{}, fmt.Errorf("reading generation %s: %w", gen, err)
@@ -209,19 +203,14 @@ func readFile(p string) (string, error) {
 	return string(b), err
 }
 
-// whole returns the generations on the disk that can be read, the newest first, but
-// for one.
-func (s *store) whole(but string) []string {
-	entries, err := os.ReadDir(filepath.Join(s.dir, generationsDir))
-	if err != nil {
-		return nil
-	}
+// readable returns the generations on the disk that can be read, the newest first, except
+// one.
+func (s *store) readable(except string) (gens []string) {
 	made := map[string]time.Time{}
-	var gens []string
-	for _, e := range entries {
+	for _, e := range s.entries() {
 		gen := e.Name()
 		info, err := e.Info()
-		if err != nil || gen == but || !nginx.IsGeneration(gen) {
+		if err != nil || gen == except || !nginx.IsGeneration(gen) {
 			continue
 		}
 		if _, err := s.read(gen); err == nil {
@@ -232,20 +221,22 @@ func (s *store) whole(but string) []string {
 	return gens
 }
 
-// clean removes what a crash left half done.
+// entries lists the directory of generations; one that cannot be read has none.
+func (s *store) entries() []os.DirEntry {
+	entries, _ := os.ReadDir(s.generation(""))
+	return entries
+}
+
+// clean removes what a crash has left incomplete.
 func (s *store) clean() {
 	s.unstage()
 	os.Remove(s.link() + ".tmp")
 }
 
 // sweep removes every generation but these, and what crashes left behind.
-// Failing is no harm: the next sweep tries again.
+// What cannot be removed is left to the next sweep.
 func (s *store) sweep(keep ...string) {
-	entries, err := os.ReadDir(filepath.Join(s.dir, generationsDir))
-	if err != nil {
-		return
-	}
-	for _, e := range entries {
+	for _, e := range s.entries() {
 		if !slices.Contains(keep, e.Name()) {
 			os.RemoveAll(s.generation(e.Name()))
 		}

@@ -24,7 +24,7 @@ func (accounts) Command(context.Context, ...string) (string, int, error) { panic
 
 // The directory of the sockets is open to nginx as long as it may write there itself,
 // whoever it is in its container.
-func TestEncloseForNginxInAContainer(t *testing.T) {
+func TestRestrictRunDirForNginxInAContainer(t *testing.T) {
 	testenv.NeedRoot(t)
 	for _, row := range []struct {
 		name           string
@@ -46,7 +46,7 @@ func TestEncloseForNginxInAContainer(t *testing.T) {
 				Master:        1,
 				MasterAccount: &nginx.Account{UID: row.master, GID: 4321}, WorkerAccount: &nginx.Account{UID: row.worker, GID: 4321},
 			}}
-			newApplier(o, nil).enclose(t.Context())
+			newApplier(o, nil).restrictRunDir(t.Context())
 			info, err := os.Stat(o.Dirs.Run)
 			if err != nil {
 				t.Fatal(err)

@@ -1,0 +1,63 @@
+package nginx
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+)
+
+// problem adds a problem of the site of a host or, where host is empty, of nginx as a whole.
+func (t *Tree) problem(severity problem.Severity, code, host, text, hint string) {
+	p := problem.Problem{Code: code, Severity: severity, Subject: "nginx", Text: text, Hint: hint}
+	if host != "" {
+		p.Subject, p.Host = "site "+host, host
+	}
+	t.Problems = append(t.Problems, p)
+}
+
+// warn adds the problems of what is rendered, and not as it was asked for.
+func (t *Tree) warn(sites []route.Site) {
+	s, b := t.settings, t.build
+	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
+		t.problem(problem.Warning, "nginx-without-realip", "",
+			"trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so nobody is believed about the address of a client",
+			"install a build of nginx with --with-http_realip_module, or remove the setting")
+	}
+	for _, site := range sites {
+		t.warnOfSite(site)
+	}
+	if t.needs.passthrough && trustsForwarded(s, b) {
+		t.problem(problem.Warning, "trusted-proxies-unseen", "",
+			"some site's TLS is passed through, so port "+number(s.HTTPSPort)+" is shared and nginx takes the address of a trusted proxy itself for the client's: "+
+				"nagaya.allow and X-Real-IP see the proxy, X-Forwarded-For is right",
+			"let trusted proxies speak the PROXY protocol (nginx.proxy-protocol), or have no passthrough beside them")
+	}
+}
+
+func (t *Tree) warnOfSite(site route.Site) {
+	s, b := t.settings, t.build
+	if want := site.Edge.HTTP2; site.TLS && b.HTTP2 && !b.HTTP2Directive && (want == route.On && !s.HTTP2 || want == route.Off && s.HTTP2) {
+		t.problem(problem.Warning, "http2-not-by-site", site.Host,
+			fmt.Sprintf("%s wants HTTP/2 %s, and nginx %v can only switch it for all sites of a port at once", site.Host, want, b.Version),
+			"remove nagaya.http2, set nginx.http2 for all sites, or install nginx 1.25.1 or newer")
+	}
+	all, _ := route.PolicyNamed(s.TLSPolicy)
+	own, _ := route.PolicyNamed(cmp.Or(site.Edge.TLSPolicy, all.Name))
+	if site.TLS && !b.ProtocolsBySite && !slices.Equal(own.Protocols, all.Protocols) {
+		t.problem(problem.Warning, "tls-protocols-not-by-site", site.Host,
+			fmt.Sprintf("%s speaks %s, and not %s as its policy %s says: nginx %v has one choice of protocols for all sites of a port; the policy's ciphers are in force",
+				site.Host, strings.Join(all.Protocols, " and "), strings.Join(own.Protocols, " and "), own.Name, b.Version),
+			"install nginx 1.29.2 or newer, or choose a policy with these protocols, or set routes.tls-policy for all")
+	}
+	missing := func(l route.Location) bool { return l.Auth != "" && !slices.Contains(s.Passwords, l.Auth) }
+	if i := slices.IndexFunc(site.Locations, missing); i >= 0 && s.Passwords != nil {
+		l := site.Locations[i]
+		t.problem(problem.Error, "auth-file-missing", site.Host,
+			fmt.Sprintf("the password file %q of path %q is not in %s, so nobody is let in there", truncated(l.Auth), truncated(l.Path), truncated(s.HtpasswdDir)),
+			"put the file there (htpasswd -c), readable for nginx's workers, or correct nagaya.auth")
+	}
+}
