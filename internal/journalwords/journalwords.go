@@ -178,7 +178,7 @@ var Problems = []string{
 	"port-forbidden",
 	"disk-full",
 	"state-dir-unwritable",
-	"files-trampled",
+	"files-changed",
 	"site-quarantined",
 	"site-not-rendered",
 	"stream-not-rendered",
