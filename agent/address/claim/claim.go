@@ -66,13 +66,17 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
 	defer timer.Stop()
+	identityWait := time.After(identityPatience)
+	waited := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-identityWait:
+			waited = true
 		case s := <-situations:
 			c.follow(s)
-		case r := <-c.o.Requests:
+		case r := <-c.requests(waited):
 			err := c.carryOut(ctx, r)
 			c.report() // the operator looks at it next
 			r.Reply <- err
@@ -86,6 +90,18 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 			timer.Reset(time.Until(c.next()))
 		}
 	}
+}
+
+// identityPatience is how long a request waits for the identity of this instance after a
+// start, before it is refused.
+const identityPatience = 10 * time.Second
+
+// requests is the channel of requests, nil while they wait for the identity.
+func (c *claimer) requests(waited bool) <-chan Request {
+	if len(c.states) > 0 && !c.self().Known && !waited {
+		return nil
+	}
+	return c.o.Requests
 }
 
 // claimer is a running claim.

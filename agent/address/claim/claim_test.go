@@ -535,6 +535,27 @@ func TestOperatorAsks(t *testing.T) {
 	})
 }
 
+// Right after a restart of the agent a request waits for the identity.
+func TestRequestWaitsForTheIdentity(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		b := start(t, w, Options{Policy: address.Manual})
+		asked := make(chan error, 1)
+		go func() { asked <- b.ask(address.Request{}) }()
+		b.after(2 * time.Second)
+		if len(asked) != 0 {
+			t.Fatalf("answered before the identity is known: %v", <-asked)
+		}
+		b.in.Put(b.now(false))
+		b.after(time.Second)
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+		b.wantHeld(true)
+	})
+}
+
 func TestManagedAddressIsNotTaken(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
