@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,82 +42,15 @@ func Serve(ctx context.Context, l net.Listener, status func() report.Status) err
 // collector turns one status into metrics.
 type collector struct{ status func() report.Status }
 
-// metric is one time series family: its description and its labels.
-type metric struct {
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-}
-
-// all are the metrics that gauge and counter made.
-var all []metric
-
-func gauge(name, help string, labels ...string) metric {
-	return family(prometheus.GaugeValue, name, help, labels)
-}
-
-func counter(name, help string, labels ...string) metric {
-	return family(prometheus.CounterValue, name, help, labels)
-}
-
-func family(kind prometheus.ValueType, name, help string, labels []string) metric {
-	m := metric{prometheus.NewDesc("nagaya_"+name, help, labels, nil), kind}
-	all = append(all, m)
-	return m
-}
-
-var (
-	info     = gauge("info", "Always 1; the labels identify this agent.", "version", "instance_id", "instance_type", "region", "zone", "cluster")
-	identity = gauge("identity_known", "1 once instance metadata has answered.")
-	leaving  = gauge("leaving", "1 while this instance leaves, as EC2 or the operator announced.")
-
-	addressHeld     = gauge("address_held", "1 while this instance holds the claimed Elastic IP.", "address")
-	addressReleased = gauge("address_released", "1 while the operator releases the claimed Elastic IP.", "address")
-	addressInfo     = gauge("address_holder_info", "Always 1; the labels name the holder of the claimed Elastic IP.", "address", "holder", "policy")
-	addressSince    = gauge("address_holder_since_timestamp_seconds", "When this agent first saw the present holder.", "address")
-	addressMoves    = counter("address_associations_total", "Associations of the claimed Elastic IP made by this agent.", "claim")
-	addressChecked  = gauge("address_checked_timestamp_seconds", "When EC2 last returned the holder of the claimed Elastic IP.", "address")
-
-	listed     = gauge("docker_listed_timestamp_seconds", "When Docker was last listed successfully.")
-	containers = gauge("containers", "Running containers.", "kind")
-	hosts      = gauge("hosts", "Hosts in the route table.")
-	live       = gauge("hosts_live", "Hosts with a container behind every path.")
-	servers    = gauge("host_servers", "Containers that serve a host.", "host")
-
-	nginxUp     = gauge("nginx_up", "1 while nginx runs.")
-	settled     = gauge("nginx_settled", "1 while nginx is in sync: it serves the newest configuration.")
-	generation  = gauge("nginx_generation_info", "Always 1; the label names the configuration that nginx serves.", "generation")
-	generations = counter("nginx_generations_total", "Configurations that went live.")
-	loaded      = gauge("nginx_loaded_timestamp_seconds", "When the last configuration went live.")
-	draining    = gauge("nginx_draining_workers", "Draining workers, which still serve clients after a reload.")
-	quarantined = gauge("nginx_quarantined_hosts", "Hosts in quarantine, because nginx refuses their configuration.")
-	certificate = gauge("certificate_expiry_timestamp_seconds", "When a certificate expires.", "name")
-
-	balance      = gauge("credit_balance", "Estimated CPU credits, in vCPU-minutes. Absent while unknown.")
-	creditError  = gauge("credit_balance_error", "By how much the estimate may be wrong, in credits.")
-	surplus      = gauge("credit_surplus", "Borrowed CPU credits of an unlimited instance.")
-	creditMax    = gauge("credit_max", "Largest balance of this instance type.")
-	earned       = gauge("credit_earned_per_hour", "CPU credits that this instance type earns in an hour.")
-	spent        = gauge("credit_spent_last_hour", "CPU credits spent in the last hour.", "by")
-	anchor       = gauge("credit_anchor_timestamp_seconds", "Time of the CloudWatch point that the balance is based on.")
-	gateOpen     = gauge("gate_open", "1 while batches may start.")
-	headroom     = gauge("gate_headroom_credits", "CPU credits that batches may spend now.")
-	jobs         = gauge("gate_jobs", "Jobs at the gate.", "state")
-	problemCount = gauge("problems", "Standing problems.", "severity")
-	problemOne   = gauge("problem_since_timestamp_seconds", "When a standing problem began.", "code", "subject", "severity")
-)
-
-// Describe implements prometheus.Collector.
-func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range all {
-		ch <- m.desc
-	}
-}
+// Describe implements prometheus.Collector. It describes nothing: which series there are
+// depends on the status.
+func (collector) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector. What is not known is left out: a
 // metric that is absent cannot be mistaken for 0.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	s := c.status()
-	e := emitter{ch, map[series]bool{}}
+	e := emitter{ch, map[string]bool{}}
 	e.machine(s)
 	e.serving(s)
 	e.credits(s)
@@ -126,49 +60,50 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 // emitter puts metrics. Names come from labels: no name may make a scrape fail.
 type emitter struct {
 	ch   chan<- prometheus.Metric
-	seen map[series]bool
+	seen map[string]bool // time series
 }
 
-// series is the identity of one time series.
-type series struct {
-	desc   *prometheus.Desc
-	labels string
-}
-
-// put makes one metric. Of two that would be the same time series the first counts.
-func (e emitter) put(m metric, v float64, labels ...string) {
-	for i, l := range labels {
-		labels[i] = strings.ToValidUTF8(l, "\uFFFD")
+// put makes one metric of a number, of true and false, or of a time, which is left out while
+// it is zero. pairs are labels with their values. Of two that would be the same time series
+// the first counts.
+func (e emitter) put(name, help string, value any, pairs ...string) {
+	var v float64
+	switch value := value.(type) {
+	case int:
+		v = float64(value)
+	case float64:
+		v = value
+	case bool:
+		if value {
+			v = 1
+		}
+	case time.Time:
+		if value.IsZero() {
+			return
+		}
+		v = float64(value.UnixMilli()) / 1000
 	}
-	s := series{m.desc, strings.Join(labels, "\xff")}
-	if e.seen[s] {
-		return
+	var labels, values []string
+	for pair := range slices.Chunk(pairs, 2) {
+		labels, values = append(labels, pair[0]), append(values, strings.ToValidUTF8(pair[1], "\uFFFD"))
 	}
-	e.seen[s] = true
-	e.ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, labels...)
-}
-
-func (e emitter) flag(m metric, on bool, labels ...string) {
-	v := 0.0
-	if on {
-		v = 1
-	}
-	e.put(m, v, labels...)
-}
-
-func (e emitter) time(m metric, t time.Time, labels ...string) {
-	if !t.IsZero() {
-		e.put(m, float64(t.UnixMilli())/1000, labels...)
+	if series := strings.Join(append(values, name), "\xff"); !e.seen[series] {
+		e.seen[series] = true
+		kind := prometheus.GaugeValue
+		if strings.HasSuffix(name, "_total") {
+			kind = prometheus.CounterValue
+		}
+		e.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("nagaya_"+name, help, labels, nil), kind, v, values...)
 	}
 }
 
 func (e emitter) machine(s report.Status) {
 	in := s.Identity.Instance
-	e.put(info, 1, s.Version, in.ID, in.Type, in.Region, in.Zone, s.Identity.ECS.Cluster)
-	e.flag(identity, in.Known)
-	e.flag(leaving, s.Identity.Leaving())
+	e.put("info", "Always 1; the labels identify this agent.", 1, "version", s.Version, "instance_id", in.ID, "instance_type", in.Type, "region", in.Region, "zone", in.Zone, "cluster", s.Identity.ECS.Cluster)
+	e.put("identity_known", "1 once instance metadata has answered.", in.Known)
+	e.put("leaving", "1 while this instance leaves, as EC2 or the operator announced.", s.Identity.Leaving())
 	for _, c := range s.Address.Claims {
-		e.put(addressMoves, float64(c.Moves), c.Claim)
+		e.put("address_associations_total", "Associations of the claimed Elastic IP made by this agent.", c.Moves, "claim", c.Claim)
 		if !c.Known {
 			continue
 		}
@@ -176,75 +111,75 @@ func (e emitter) machine(s report.Status) {
 		if holder == "" {
 			holder = string(c.Holder.Kind)
 		}
-		e.flag(addressHeld, c.Held(), ip)
-		e.flag(addressReleased, c.Released, ip)
-		e.put(addressInfo, 1, ip, holder, string(c.Policy))
-		e.time(addressSince, c.Since, ip)
-		e.time(addressChecked, c.CheckedAt, ip)
+		e.put("address_held", "1 while this instance holds the claimed Elastic IP.", c.Held(), "address", ip)
+		e.put("address_released", "1 while the operator releases the claimed Elastic IP.", c.Released, "address", ip)
+		e.put("address_holder_info", "Always 1; the labels name the holder of the claimed Elastic IP.", 1, "address", ip, "holder", holder, "policy", string(c.Policy))
+		e.put("address_holder_since_timestamp_seconds", "When this agent first saw the present holder.", c.Since, "address", ip)
+		e.put("address_checked_timestamp_seconds", "When EC2 last returned the holder of the claimed Elastic IP.", c.CheckedAt, "address", ip)
 	}
 }
 
 func (e emitter) serving(s report.Status) {
-	e.time(listed, s.Tasks.At)
+	e.put("docker_listed_timestamp_seconds", "When Docker was last listed successfully.", s.Tasks.At)
 	if s.Tasks.Complete {
-		e.put(containers, float64(s.Tasks.Running-s.Tasks.Batches), "service")
-		e.put(containers, float64(s.Tasks.Batches), "batch")
+		e.put("containers", "Running containers.", s.Tasks.Running-s.Tasks.Batches, "kind", "service")
+		e.put("containers", "Running containers.", s.Tasks.Batches, "kind", "batch")
 	}
 	alive, n := s.LiveSites()
-	e.put(hosts, float64(n))
-	e.put(live, float64(alive))
+	e.put("hosts", "Hosts in the route table.", n)
+	e.put("hosts_live", "Hosts with a container behind every path.", alive)
 	for _, site := range s.Routes.Sites {
 		n := 0
 		for _, l := range site.Locations {
 			n += len(s.Routes.Pools[site.PoolKey(l)].Servers)
 		}
-		e.put(servers, float64(n), site.Host)
+		e.put("host_servers", "Containers that serve a host.", n, "host", site.Host)
 	}
-	e.flag(nginxUp, s.Nginx.Running)
-	e.flag(settled, s.Nginx.Settled)
+	e.put("nginx_up", "1 while nginx runs.", s.Nginx.Running)
+	e.put("nginx_settled", "1 while nginx is in sync: it serves the newest configuration.", s.Nginx.Settled)
 	if s.Nginx.Generation != "" {
-		e.put(generation, 1, s.Nginx.Generation)
+		e.put("nginx_generation_info", "Always 1; the label names the configuration that nginx serves.", 1, "generation", s.Nginx.Generation)
 	}
-	e.put(generations, float64(s.Nginx.Reloads))
-	e.time(loaded, s.Nginx.LoadedAt)
-	e.put(draining, float64(s.Nginx.WorkersDraining))
-	e.put(quarantined, float64(len(s.Nginx.Quarantined)))
+	e.put("nginx_generations_total", "Configurations that went live.", s.Nginx.Reloads)
+	e.put("nginx_loaded_timestamp_seconds", "When the last configuration went live.", s.Nginx.LoadedAt)
+	e.put("nginx_draining_workers", "Draining workers, which still serve clients after a reload.", s.Nginx.WorkersDraining)
+	e.put("nginx_quarantined_hosts", "Hosts in quarantine, because nginx refuses their configuration.", len(s.Nginx.Quarantined))
 	for _, p := range s.Certs.Pairs {
-		e.time(certificate, p.NotAfter, p.Name)
+		e.put("certificate_expiry_timestamp_seconds", "When a certificate expires.", p.NotAfter, "name", p.Name)
 	}
 }
 
 func (e emitter) credits(s report.Status) {
 	if c := s.Credit; c.Burstable {
-		e.put(creditMax, c.Max)
-		e.put(earned, c.EarnPerHour)
-		e.put(spent, c.SpentLastHour.Services, "services")
-		e.put(spent, c.SpentLastHour.Batch, "batches")
-		e.time(anchor, c.AnchorAt)
+		e.put("credit_max", "Largest balance of this instance type.", c.Max)
+		e.put("credit_earned_per_hour", "CPU credits that this instance type earns in an hour.", c.EarnPerHour)
+		e.put("credit_spent_last_hour", "CPU credits spent in the last hour.", c.SpentLastHour.Services, "by", "services")
+		e.put("credit_spent_last_hour", "CPU credits spent in the last hour.", c.SpentLastHour.Batch, "by", "batches")
+		e.put("credit_anchor_timestamp_seconds", "Time of the CloudWatch point that the balance is based on.", c.AnchorAt)
 		if c.Known {
-			e.put(balance, c.Balance)
-			e.put(creditError, c.ErrorBar)
-			e.put(surplus, c.Surplus)
+			e.put("credit_balance", "Estimated CPU credits, in vCPU-minutes. Absent while unknown.", c.Balance)
+			e.put("credit_balance_error", "By how much the estimate may be wrong, in credits.", c.ErrorBar)
+			e.put("credit_surplus", "Borrowed CPU credits of an unlimited instance.", c.Surplus)
 		}
 	}
-	e.flag(gateOpen, s.Gate.Decision.Open)
+	e.put("gate_open", "1 while batches may start.", s.Gate.Decision.Open)
 	if s.Gate.Decision.Known {
-		e.put(headroom, s.Gate.Decision.Headroom)
+		e.put("gate_headroom_credits", "CPU credits that batches may spend now.", s.Gate.Decision.Headroom)
 	}
 	states := map[string]int{}
 	for _, j := range s.Gate.Decision.Jobs {
 		states[string(j.Phase)]++
 	}
 	for _, state := range []string{"waiting", "admitted", "running", "refused"} {
-		e.put(jobs, float64(states[state]), state)
+		e.put("gate_jobs", "Jobs at the gate.", states[state], "state", state)
 	}
 }
 
 func (e emitter) problems(s report.Status) {
 	severe, n := s.Severe()
-	e.put(problemCount, float64(severe), problem.Error.String())
-	e.put(problemCount, float64(n-severe), problem.Warning.String())
+	e.put("problems", "Standing problems.", severe, "severity", problem.Error.String())
+	e.put("problems", "Standing problems.", n-severe, "severity", problem.Warning.String())
 	for _, p := range s.Problems {
-		e.time(problemOne, p.Since, p.Code, p.Subject, p.Severity.String())
+		e.put("problem_since_timestamp_seconds", "When a standing problem began.", p.Since, "code", p.Code, "subject", p.Subject, "severity", p.Severity.String())
 	}
 }
