@@ -4,6 +4,7 @@ package proc
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,12 +55,14 @@ func Parent(pid int) int { return read(pid, procfs.Proc.Stat).PPID }
 
 // Children returns the numbers of a process's children, the oldest first.
 func Children(pid int) []int {
-	p := strconv.Itoa(pid)
-	text, _ := os.ReadFile("/proc/" + p + "/task/" + p + "/children")
+	threads, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children")
 	var pids []int
-	for word := range strings.FieldsSeq(string(text)) {
-		if child, err := strconv.Atoi(word); err == nil {
-			pids = append(pids, child)
+	for _, thread := range threads { // each lists those that it started itself
+		text, _ := os.ReadFile(thread)
+		for word := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, child)
+			}
 		}
 	}
 	return pids

@@ -50,12 +50,18 @@ func TestProcess(t *testing.T) {
 		t.Error("a process that runs has ended")
 	default:
 	}
-	for _, child := range Children(pid) {
-		if p, err := os.FindProcess(child); err == nil {
-			p.Kill()
+	for ended := false; !ended; { // the shell may not have started its child yet
+		for _, child := range Children(pid) {
+			if p, err := os.FindProcess(child); err == nil {
+				p.Kill()
+			}
+		}
+		select {
+		case <-gone:
+			ended = true
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	<-gone
 	if Title(pid) != "" || Parent(pid) != 0 || Executable(pid) != "" || CPUTime(pid) != 0 {
 		t.Error("a process that has ended is still there")
 	}

@@ -33,6 +33,7 @@ func Listeners(net string, port uint16, udp bool) []uint64 {
 	if udp {
 		return inodes(port, udpOpen, fs.NetUDP, fs.NetUDP6)
 	}
+	//lint:ignore SA1019 netlink asks the kernel the same with a module more, and not about another process's network
 	return inodes(port, tcpListen, fs.NetTCP, fs.NetTCP6)
 }
 

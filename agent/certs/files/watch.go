@@ -61,9 +61,8 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	}
 	o.Dir = dir
 	w := &watch{Options: o, put: put}
-	notify, blind := dirwatch.New()
-	defer notify.Close()
-	w.notify, w.blind = notify, blind
+	w.notify, w.blind = dirwatch.New()
+	defer w.notify.Close()
 	for {
 		w.update()
 		pause := w.Recheck
