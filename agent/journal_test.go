@@ -66,8 +66,21 @@ func sources(t *testing.T) []*source {
 			t.Fatal(err)
 		}
 	}
+	exported := map[string][]int{}
 	for _, s := range byDir {
 		s.learn()
+		for name, at := range s.coded {
+			if ast.IsExported(name) {
+				exported[name] = at
+			}
+		}
+	}
+	for _, s := range byDir { // other packages call them too
+		for name, at := range exported {
+			if s.coded[name] == nil {
+				s.coded[name] = at
+			}
+		}
 	}
 	return slices.Collect(maps.Values(byDir))
 }
