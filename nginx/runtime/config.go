@@ -12,8 +12,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-// Configured returns how nginx runs and how it is written, by the configuration and by
-// what this host has.
+// Configured returns the options of nginx's runtime and the settings of its trees, by the
+// configuration and this host.
 func Configured(c config.Config) (Options, nginx.Settings) {
 	mode := configuredMode(c)
 	s := nginx.Configured(c, nginx.Host{IPv6: hasIPv6(), User: workerUser(c.Nginx), Child: mode == Exec, Stdout: StdoutPath})
@@ -26,8 +26,8 @@ func Configured(c config.Config) (Options, nginx.Settings) {
 	}, s
 }
 
-// configuredMode chooses how nginx runs where the configuration leaves that open: as a
-// unit where systemd runs and has one for our files.
+// configuredMode returns the mode of the configuration. Where that is auto, it is Unit if
+// systemd runs and has the unit for our files, else Exec.
 func configuredMode(c config.Config) Mode {
 	if c.Nginx.Mode != "auto" {
 		return Mode(c.Nginx.Mode)
@@ -39,8 +39,8 @@ func configuredMode(c config.Config) Mode {
 	return Exec
 }
 
-// workerUser chooses the user of nginx's workers; "" is the one that nginx was built for.
-// Only root can choose, and this host's users say nothing of a container's.
+// workerUser returns the user of nginx's workers; "" is the one that nginx was built for.
+// Only root can choose one, and a container has other users than this host.
 func workerUser(n config.Nginx) string {
 	switch {
 	case os.Geteuid() != 0:
@@ -50,9 +50,9 @@ func workerUser(n config.Nginx) string {
 	case n.Mode == string(Container):
 		return ""
 	}
-	for _, one := range []string{"nginx", "www-data"} {
-		if _, err := user.Lookup(one); err == nil {
-			return one
+	for _, name := range []string{"nginx", "www-data"} {
+		if _, err := user.Lookup(name); err == nil {
+			return name
 		}
 	}
 	return ""

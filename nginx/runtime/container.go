@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -25,25 +26,25 @@ import (
 // container is an nginx in a container that Docker or ECS runs: both start it
 // again, and the agent neither starts nor stops it. It shares the directories of
 // the Options with this host, at the same paths, so that files and the private
-// socket are as for any other nginx. What is tested is tested in the container.
+// socket are as for any other nginx. Configurations are tested in the container.
 //
-// A reload is a signal from here where the container's processes can be seen: one
-// through Docker's API lets Docker 20.10 forget the restart policy of a container
+// A reload is a signal from here where the container's processes can be seen: after one
+// through Docker's API, Docker 20.10 has lost the restart policy of a container
 // whose image has no STOPSIGNAL.
 type container struct {
 	process
 	cli   *client.Client
 	found found
-	// listed is what the engine's ps last showed of it, at listedAt.
+	// listed are the processes that the engine's ps listed at listedAt.
 	listed   []listedProcess
 	listedAt time.Time
 }
 
-// found is the running container of nginx that was found last.
+// found is the running container of nginx that locate found last.
 type found struct {
 	id, name string
-	first    int  // its first process, as the host counts
-	visible  bool // whether its processes are in our /proc
+	first    int  // its first process, by its number on the host
+	visible  bool // its processes are in our /proc
 	command  string
 }
 
@@ -59,7 +60,7 @@ func newContainer(o Options) (*container, error) {
 }
 
 // ContainerOf returns the id of the container that nginx is in, and "" for an nginx
-// that is in none. The error says why there is no such container.
+// that is in none. The error is a Fault.
 func ContainerOf(ctx context.Context, o Options) (string, error) {
 	r, done, err := New(o)
 	if err != nil {
@@ -70,19 +71,19 @@ func ContainerOf(ctx context.Context, o Options) (string, error) {
 	if !ok {
 		return "", nil
 	}
-	err = c.look(ctx)
+	err = c.locate(ctx)
 	return c.found.id, err
 }
 
-// inContainer reports whether that process is in our /proc, and in the container.
+// inContainer reports whether that process is in our /proc and belongs to the container.
 func inContainer(pid int, id string) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	return err == nil && pid > 0 && bytes.Contains(b, []byte(id))
 }
 
-// Find looks for the container and for the master in it.
+// Find finds the container and the master in it.
 func (c *container) Find(ctx context.Context) nginx.Instance {
-	err := c.look(ctx)
+	err := c.locate(ctx)
 	i := nginx.Instance{Container: c.found.id, Scratch: filepath.Clean(c.o.Dirs.State)}
 	if err != nil {
 		return i
@@ -90,7 +91,7 @@ func (c *container) Find(ctx context.Context) nginx.Instance {
 	i.Master = c.masterIn(ctx)
 	if c.found.visible {
 		i.Net = "/proc/" + strconv.Itoa(c.found.first) + "/net"
-		return seen(i)
+		return withAccounts(i)
 	}
 	for _, p := range c.processes(ctx) {
 		switch {
@@ -113,8 +114,8 @@ func (c *container) masterIn(ctx context.Context) int {
 	return 0
 }
 
-// alive asks Docker where the process cannot be seen. An engine that does not
-// answer says nothing about nginx.
+// alive reports whether the master lives. Where it cannot be seen, the engine is asked; while
+// that does not answer, the master is taken to live.
 func (c *container) alive(pid int) bool {
 	if c.found.visible {
 		return c.isMaster(pid) && inContainer(pid, c.found.id)
@@ -138,12 +139,12 @@ type listedProcess struct {
 	account nginx.Account
 }
 
-// listedFor is how long the engine's answer is used: nginx is looked at every few
-// milliseconds while it reloads, and each answer takes the host some ten of CPU time.
+// listedFor is how long the engine's answer is used: processes are listed every few
+// milliseconds during a reload, and each answer costs some ten milliseconds of CPU time.
 const listedFor = 50 * time.Millisecond
 
-// processes returns the container's processes: its first and what that started, where
-// they can be seen, else what the engine's ps shows. The master is the first, or
+// processes returns the container's processes: its first one and the children of that, where
+// they can be seen, else those that the engine's ps lists. The master is the first, or
 // the child of a tiny init.
 func (c *container) processes(ctx context.Context) []listedProcess {
 	if c.found.visible {
@@ -184,21 +185,21 @@ func (c *container) Workers(master int) nginx.Workers {
 		w.Alive = c.alive(master)
 		return w
 	}
-	w := nginx.Workers{Alive: true} // Watch tells when it has ended
+	w := nginx.Workers{Alive: true} // Watch notices the end
 	for _, p := range c.processes(context.Background()) {
 		if p.pid != master {
-			c.sort(&w, p.pid, p.title)
+			c.addChild(&w, p.pid, p.title)
 		}
 	}
 	return w
 }
 
 // errNotVisible is for signals to processes whose numbers are the engine's: here they
-// belong to nobody, or to another process.
+// may be other processes'.
 var errNotVisible = errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")
 
-// Signal leaves workers to the master where they cannot be seen, and lets an nginx in
-// the container tell the master where the agent may not.
+// Signal signals visible processes. Where the agent may not, or the master is not visible,
+// it runs nginx -s reload in the container; workers that are not visible get no signal.
 func (c *container) Signal(ctx context.Context, pid int, s nginx.Signal) error {
 	if c.found.visible {
 		if err := c.process.Signal(ctx, pid, s); s != nginx.Reload || !errors.Is(err, unix.EPERM) {
@@ -213,34 +214,28 @@ func (c *container) Signal(ctx context.Context, pid int, s nginx.Signal) error {
 		err = errors.New(nginx.Printable(strings.TrimSpace(output)))
 	}
 	if err != nil {
-		return fmt.Errorf("telling nginx in container %s to reload: %w", c.found.name, err)
+		return fmt.Errorf("reloading nginx in container %s: %w", c.found.name, err)
 	}
 	return nil
 }
 
-// startPatience is how long the container's own command may take to start nginx
-// once there is a configuration; it looks every second.
-const startPatience = 4 * time.Second
+// containerStartTimeout bounds how long the container's own command may take to start nginx
+// once there is a configuration; it tries every second.
+const containerStartTimeout = 4 * time.Second
 
 // Start waits until the container has started nginx.
-func (c *container) Start(ctx context.Context) (int, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+func (c *container) Start(ctx context.Context) (master int, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), containerStartTimeout)
 	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := c.look(ctx); err != nil && ctx.Err() == nil {
-			return 0, err
+	if !poll(ctx, 50*time.Millisecond, func() bool {
+		if err = c.locate(ctx); err == nil {
+			master = c.masterIn(ctx)
 		}
-		if pid := c.masterIn(ctx); pid != 0 {
-			return pid, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, c.withoutMaster()
-		case <-tick.C:
-		}
+		return master != 0 || err != nil && ctx.Err() == nil
+	}) {
+		return 0, c.withoutMaster()
 	}
+	return master, err
 }
 
 // Watch watches the master, or the container where that cannot be seen.
@@ -260,7 +255,7 @@ func (c *container) Watch(master int) (ended <-chan struct{}, stop func()) {
 	return over, func() { cancel(); <-done }
 }
 
-// awaitEnd returns true when that life of the container has ended, false with ctx.
+// awaitEnd returns true when the container has ended or was restarted, false when ctx has.
 func (c *container) awaitEnd(ctx context.Context, in found) bool {
 	for {
 		wait := c.cli.ContainerWait(ctx, in.id, client.ContainerWaitOptions{Condition: apicontainer.WaitConditionNotRunning})
@@ -274,11 +269,9 @@ func (c *container) awaitEnd(ctx context.Context, in found) bool {
 				return true
 			}
 		}
-		// The engine went away; the container need not have.
-		select {
-		case <-ctx.Done():
+		// The engine has ended, and the container may still run.
+		if !backoff.Sleep(ctx, time.Second) {
 			return false
-		case <-time.After(time.Second):
 		}
 		got, err := c.cli.ContainerInspect(ctx, in.id, client.ContainerInspectOptions{})
 		if err == nil && (got.Container.State == nil || got.Container.State.Pid != in.first) {
@@ -295,7 +288,7 @@ func (c *container) stop(context.Context) error {
 
 // Command runs the binary in the running container.
 func (c *container) Command(ctx context.Context, args ...string) (output string, exit int, err error) {
-	if err := c.look(ctx); err != nil {
+	if err := c.locate(ctx); err != nil {
 		return "", 0, err
 	}
 	made, err := c.cli.ExecCreate(ctx, c.found.id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: append([]string{c.o.Binary}, args...)})
@@ -323,8 +316,8 @@ func (c *container) Command(ctx context.Context, args ...string) (output string,
 	return output, got.ExitCode, c.commandFault(ctx, args, output, got.ExitCode)
 }
 
-// seesFile reports whether there is such a file in the container.
-func (c *container) seesFile(file string) bool {
+// hasFile reports whether there is such a file in the container.
+func (c *container) hasFile(file string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
 	defer cancel()
 	got, err := c.cli.ContainerStatPath(ctx, c.found.id, client.ContainerStatPathOptions{Path: file})

@@ -18,10 +18,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// daemon is an nginx that the agent starts. It outlives the agent, and Stop ends it.
+// daemon is an nginx that the agent starts. It goes on when the agent ends, and Stop ends it.
 type daemon struct{ process }
 
-// startArgs is how nginx is started. -c comes first: a title that is cut short
+// startArgs are the arguments of a start. -c comes first: a title that is truncated
 // still names the configuration.
 func (d *daemon) startArgs() []string {
 	log := nginx.ErrorLog(d.o.Dirs.Log)
@@ -31,18 +31,18 @@ func (d *daemon) startArgs() []string {
 	return []string{"-c", d.o.Dirs.MainFile(), "-p", d.o.Dirs.State, "-e", log}
 }
 
-// startTimeout bounds a start; nginx itself tries a busy port for 2.5 s.
+// startTimeout bounds a start; nginx itself retries a port in use for 2.5 s.
 const startTimeout = 20 * time.Second
 
-func (d *daemon) Start(ctx context.Context) (int, error) {
-	// A start that was begun is ended, so that no half-started nginx is left.
+func (d *daemon) Start(ctx context.Context) (master int, err error) {
+	// A start that has begun is finished, so that no half-started nginx is left.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
 	if pid := d.awaitStarting(ctx); pid != 0 {
-		d.o.Log.Info("nginx that a former agent was starting is adopted", event.Key, event.NginxAdopted, "pid", pid)
+		d.o.Log.Info("nginx that another agent was starting is adopted", event.Key, event.NginxAdopted, "pid", pid)
 		return pid, nil
 	}
-	d.removeLeftovers()
+	d.removeLeftovers(ctx)
 	cmd := exec.CommandContext(ctx, d.o.Binary, d.startArgs()...)
 	cmd.Env, cmd.Dir, cmd.WaitDelay = environment(), "/", time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -51,68 +51,57 @@ func (d *daemon) Start(ctx context.Context) (int, error) {
 	case d.o.Stdout:
 		cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{os.Stdout}
 	case d.o.Dirs.Log == "":
-		cmd.Stderr = os.Stderr // nginx keeps it, so it cannot be a pipe to us
+		cmd.Stderr = os.Stderr // nginx keeps it, so it must not be a pipe to us
 	default:
 		cmd.Stderr = out
 	}
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return 0, startFault(err, out.String())
 	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if pid := d.master(); pid != 0 {
-			return pid, nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, startFault(ctx.Err(), out.String())
-		case <-tick.C:
-		}
+	if !poll(ctx, 10*time.Millisecond, func() bool { master = d.master(); return master != 0 }) {
+		return 0, startFault(ctx.Err(), out.String())
 	}
+	return master, nil
 }
 
-// removeLeftovers removes what a killed nginx left: workers without a master, which
-// hold the ports, its sockets and its pid file. The caller knows that no master runs.
-func (d *daemon) removeLeftovers() {
-	d.endOrphans(nginx.Socket(d.o.Dirs.Run))
+// removeLeftovers ends workers without a master, which hold the ports, and removes the sockets
+// and the pid file of an nginx that was killed. The caller knows that no master runs.
+func (d *daemon) removeLeftovers(ctx context.Context) {
+	d.endOrphans(ctx, nginx.Socket(d.o.Dirs.Run))
 	left, _ := filepath.Glob(filepath.Join(d.o.Dirs.Run, "*.sock")) // the pattern is a constant
 	for _, file := range append(left, nginx.PIDFile(d.o.Dirs.Run)) {
 		os.Remove(file)
 	}
 }
 
-// endOrphans lets workers without a master finish what they began; they give
-// up the ports at once. Those that do not obey are ended.
-func (d *daemon) endOrphans(socket string) {
+// endOrphans has workers without a master drain; they close the ports at once. Those that
+// do not are ended.
+func (d *daemon) endOrphans(ctx context.Context, socket string) {
 	for _, sig := range []unix.Signal{unix.SIGQUIT, unix.SIGTERM, unix.SIGKILL} {
-		deadline := time.Now().Add(time.Second)
 		signalled := map[int]bool{}
-		for {
-			left := 0
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		done := poll(ctx, 10*time.Millisecond, func() bool {
+			none := true
 			for _, pid := range proc.Holders(proc.UnixSockets(socket)) {
 				if t := proc.Title(pid); !strings.HasPrefix(t, "nginx: ") || strings.HasPrefix(t, drainingTitle) || strings.HasPrefix(t, masterTitle) {
 					continue
 				}
-				left++
-				if !signalled[pid] {
+				if none = false; !signalled[pid] {
 					signalled[pid] = true
-					d.o.Log.Info("nginx worker without a master is told to finish", event.Key, event.WorkerOrphaned, "pid", pid, "signal", sig.String())
+					d.o.Log.Info("nginx worker without a master is signalled to end", event.Key, event.WorkerOrphaned, "pid", pid, "signal", sig.String())
 					unix.Kill(pid, sig)
 				}
 			}
-			if left == 0 {
-				return
-			}
-			if time.Now().After(deadline) {
-				break
-			}
-			time.Sleep(10 * time.Millisecond)
+			return none
+		})
+		cancel()
+		if done {
+			return
 		}
 	}
 }
 
-// stop asks nginx to end, then tells it to, then ends it.
+// stop ends nginx gracefully within StopTimeout, else at once.
 func (d *daemon) stop(ctx context.Context) error {
 	pid := d.master()
 	if pid == 0 {
@@ -123,12 +112,7 @@ func (d *daemon) stop(ctx context.Context) error {
 	for _, step := range []struct {
 		sig   unix.Signal
 		limit time.Duration
-		ctx   context.Context
-	}{
-		{unix.SIGQUIT, d.o.StopTimeout, ctx},
-		{unix.SIGTERM, 3 * time.Second, context.WithoutCancel(ctx)},
-		{unix.SIGKILL, time.Second, context.WithoutCancel(ctx)},
-	} {
+	}{{unix.SIGQUIT, d.o.StopTimeout}, {unix.SIGTERM, 3 * time.Second}, {unix.SIGKILL, time.Second}} {
 		if !d.isMaster(pid) {
 			return nil
 		}
@@ -136,15 +120,15 @@ func (d *daemon) stop(ctx context.Context) error {
 		if err := unix.Kill(pid, step.sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("stopping nginx (%d): %w", pid, err)
 		}
-		limit := time.NewTimer(step.limit)
+		waiting, cancel := context.WithTimeout(ctx, step.limit)
 		select {
 		case <-gone:
-			limit.Stop()
+			cancel()
 			return nil
-		case <-step.ctx.Done():
-			limit.Stop()
-		case <-limit.C:
+		case <-waiting.Done():
+			cancel()
 		}
+		ctx = context.WithoutCancel(ctx)
 	}
 	return fmt.Errorf("nginx (%d) did not end within a second of SIGKILL", pid)
 }

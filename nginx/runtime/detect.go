@@ -11,13 +11,11 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Detect asks the nginx of these Options what it is; only what says which nginx
-// it is needs to be set. The error says what to install when there is none or
-// when it is too old.
+// Detect runs nginx -V and returns what that nginx can do. Of the Options those that say
+// which nginx it is are needed. The error is a Fault.
 func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	r, done, err := New(o)
 	if err != nil {
@@ -28,7 +26,7 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	output, exit, err := r.Command(ctx, "-V")
-	if f := (*nginx.Fault)(nil); errors.As(err, &f) {
+	if _, ok := errors.AsType[*nginx.Fault](err); ok {
 		return nginx.Build{}, err
 	}
 	switch {
@@ -46,46 +44,42 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 		}
 	}
 	if err != nil {
-		return b, &nginx.Fault{Err: err, Problem: problem.Problem{
-			Code: "nginx-missing", Text: nginx.Printable(err.Error()),
-			Hint: fmt.Sprintf("install nginx %s or newer, or set nginx.binary; it is looked for again by itself", nginx.MinVersion),
-		}}
+		return b, nginx.NewFault(err, "nginx-missing", nginx.Printable(err.Error()),
+			fmt.Sprintf("install nginx %s or newer, or set nginx.binary; it is looked for again by itself", nginx.MinVersion))
 	}
 	if b.Stream == "dynamic" {
-		sees := seesFile
+		has := hasFile
 		if c, ok := r.(*container); ok {
-			sees = c.seesFile
+			has = c.hasFile
 		}
-		b.StreamModule = streamModule(output, sees)
-		if b.StreamModule == "" {
-			// Distributions package the module apart; without it this nginx has none.
+		if b.StreamModule = streamModule(output, has); b.StreamModule == "" {
+			// Distributions have the module in a package of its own, which is not installed.
 			b.Stream, b.StreamRealIP, b.StreamPreread, b.StreamTLS = "", false, false, false
 		}
 	}
 	return b, nil
 }
 
-// modulesDir is where a build says that its modules are.
+// modulesDir is the directory of modules in a build's configure arguments.
 var modulesDir = regexp.MustCompile(`--modules-path=(/\S+)`)
 
-// streamModule finds the file of a dynamic stream module; empty when it is not
-// installed.
-func streamModule(version string, there func(file string) bool) string {
+// streamModule returns the file of a dynamic stream module; empty when it is not
+// installed. version is the output of nginx -V.
+func streamModule(version string, has func(file string) bool) string {
 	dirs := []string{"/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/etc/nginx/modules"}
 	if m := modulesDir.FindStringSubmatch(version); m != nil {
 		dirs = append([]string{m[1]}, dirs...)
 	}
 	for _, dir := range dirs {
-		file := filepath.Join(dir, "ngx_stream_module.so")
-		if there(file) {
+		if file := filepath.Join(dir, "ngx_stream_module.so"); has(file) {
 			return file
 		}
 	}
 	return ""
 }
 
-// seesFile reports whether there is a regular file of that name.
-func seesFile(file string) bool {
+// hasFile reports whether there is a regular file of that name.
+func hasFile(file string) bool {
 	info, err := os.Stat(file)
 	return err == nil && info.Mode().IsRegular()
 }

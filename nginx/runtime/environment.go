@@ -4,7 +4,7 @@ import "os"
 
 // malloc are settings of glibc's memory allocator, for nginx in mode Exec; the unit
 // file has the same. They rely on glibc 2.26 or newer and do nothing elsewhere.
-// `make bench-routes` pays for them in its rows "start" and "CPU per change".
+// Their effect is in the rows "start" and "CPU per change" of `make bench-routes`.
 //
 // For each map nginx zeroes 1.2 MB while it reads its configuration, and frees them
 // again (ngx_http_map_module.c, NGX_HASH_LARGE). glibc gives such memory back to the
@@ -21,8 +21,8 @@ var malloc = []string{
 	"GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0",
 }
 
-// environment is what nginx gets of ours: it faces the Internet, so no
-// credentials and no inherited sockets.
+// environment is the environment of nginx: it serves the Internet, so it inherits no
+// credentials and no sockets.
 func environment() []string {
 	env := append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, malloc...)
 	for _, name := range []string{"TZ", "LANG", "LD_LIBRARY_PATH", "OPENSSL_CONF"} {

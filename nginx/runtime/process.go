@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -26,13 +27,11 @@ const (
 	drainingTitle = "nginx: worker process is shutting down"
 )
 
-// process is what the modes have in common whose nginx is a process that can be seen
-// from here.
+// process is what the modes have in common in which nginx's processes are in our /proc.
 type process struct{ o Options }
 
-// isMaster says whether a process is the master of our nginx: by its title,
-// which holds the path of our configuration, and by its binary where we may
-// see it.
+// isMaster reports whether a process is the master of our nginx: by its title,
+// which has the path of our configuration in it, and by its binary where that can be read.
 func (p *process) isMaster(pid int) bool {
 	if !p.isMasterTitle(proc.Title(pid)) {
 		return false
@@ -46,11 +45,11 @@ func (p *process) isMasterTitle(t string) bool {
 }
 
 func (p *process) Find(context.Context) nginx.Instance {
-	return seen(nginx.Instance{Master: p.master(), Net: proc.Own})
+	return withAccounts(nginx.Instance{Master: p.master(), Net: proc.Own})
 }
 
-// seen adds the accounts of the instance's processes.
-func seen(i nginx.Instance) nginx.Instance {
+// withAccounts adds the accounts of the instance's processes.
+func withAccounts(i nginx.Instance) nginx.Instance {
 	if i.Master == 0 {
 		return i
 	}
@@ -64,17 +63,16 @@ func seen(i nginx.Instance) nginx.Instance {
 	return i
 }
 
-// account returns who a process acts as, nil where that cannot be seen.
+// account returns the account of a process, nil where that cannot be read.
 func account(pid int) *nginx.Account {
-	a, ok := proc.AccountOf(pid)
-	if !ok {
-		return nil
+	if a, ok := proc.AccountOf(pid); ok {
+		return &nginx.Account{UID: a.UID, GID: a.GID}
 	}
-	return &nginx.Account{UID: a.UID, GID: a.GID}
+	return nil
 }
 
-// master believes the pid file only if that process is our master; without the file
-// it asks who holds the private socket.
+// master returns our master, or 0: the process in the pid file, if it is our master, else the
+// one that holds the private socket.
 func (p *process) master() int {
 	if b, err := os.ReadFile(nginx.PIDFile(p.o.Dirs.Run)); err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && pid > 1 && p.isMaster(pid) {
@@ -89,8 +87,8 @@ func (p *process) master() int {
 	return 0
 }
 
-// starting looks through all processes for our nginx: its master, and whether one
-// is still on its way to become that. It costs more than master and needs neither
+// starting searches all processes for our nginx: its master, and whether one
+// is starting. It costs more than master and needs neither
 // pid file nor socket, which an nginx that starts does not have yet.
 func (p *process) starting() (master int, starting bool) {
 	masters := map[int]bool{}
@@ -102,7 +100,7 @@ func (p *process) starting() (master int, starting bool) {
 		}
 	}
 	for pid := range masters {
-		// A worker just forked carries its master's title for a moment.
+		// A worker that was just forked has its master's title for a moment.
 		if !masters[proc.Parent(pid)] {
 			master = pid
 		}
@@ -110,44 +108,49 @@ func (p *process) starting() (master int, starting bool) {
 	return master, starting
 }
 
-// startLine is the part of the command line by which a start is known; a test of
-// a configuration (-t) never has it, because it names a directory beside.
+// startLine is the part of the command line by which a start is recognized; a test of
+// a configuration (-t) never has it, because it names another directory.
 func (p *process) startLine() string { return " -c " + p.o.Dirs.MainFile() + " -p " }
 
-// awaitStarting returns the master of an nginx that a former agent had begun to start
-// when it was killed. It waits for one that is on its way; 0 means there is none.
-func (p *process) awaitStarting(ctx context.Context) int {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	// A daemon changes its process id on its way, and one look may fall between
+// awaitStarting returns the master of an nginx that another agent had begun to start
+// when it was killed. It waits for one that is starting; 0 means there is none.
+func (p *process) awaitStarting(ctx context.Context) (master int) {
+	// A daemon changes its process id while it starts, and one search may fall between
 	// the two; twice in a row it cannot.
-	for none := 0; ; {
-		master, starting := p.starting()
+	none := 0
+	poll(ctx, 10*time.Millisecond, func() bool {
+		var starting bool
+		master, starting = p.starting()
 		if none++; starting {
 			none = 0
 		}
-		if master != 0 || none == 2 {
-			return master
-		}
-		select {
-		case <-ctx.Done():
-			return 0
-		case <-tick.C:
+		return master != 0 || none == 2
+	})
+	return master
+}
+
+// poll calls done, now and at that interval, until it returns true; it returns false when ctx
+// ended before.
+func poll(ctx context.Context, every time.Duration, done func() bool) bool {
+	for !done() {
+		if !backoff.Sleep(ctx, every) {
+			return false
 		}
 	}
+	return true
 }
 
 func (p *process) Workers(master int) nginx.Workers {
 	w := nginx.Workers{Alive: p.isMaster(master)}
 	for _, pid := range proc.Children(master) {
-		p.sort(&w, pid, proc.Title(pid))
+		p.addChild(&w, pid, proc.Title(pid))
 	}
 	return w
 }
 
-// sort adds a child of the master to those of its kind. Until it is a worker, it has
+// addChild adds a child of the master to those of its kind. Until it is a worker, it has
 // the title of its master.
-func (p *process) sort(w *nginx.Workers, pid int, title string) {
+func (p *process) addChild(w *nginx.Workers, pid int, title string) {
 	switch {
 	case strings.HasPrefix(title, drainingTitle):
 		w.Draining = append(w.Draining, pid)
@@ -161,8 +164,8 @@ func (p *process) sort(w *nginx.Workers, pid int, title string) {
 // signals are nginx's own (nginx.org, "Controlling nginx").
 var signals = map[nginx.Signal]unix.Signal{nginx.Reload: unix.SIGHUP, nginx.Retire: unix.SIGQUIT, nginx.End: unix.SIGTERM}
 
-// Signal checks the number of a master again right before, as it may have gone to
-// another process.
+// Signal checks the number of a master again right before, as it may be another process's
+// by now.
 func (p *process) Signal(_ context.Context, pid int, s nginx.Signal) error {
 	if s == nginx.Reload && !p.isMaster(pid) {
 		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
@@ -172,10 +175,8 @@ func (p *process) Signal(_ context.Context, pid int, s nginx.Signal) error {
 	case err == nil, errors.Is(err, unix.ESRCH) && s != nginx.Reload:
 		return nil
 	case errors.Is(err, unix.EPERM):
-		return &nginx.Fault{Err: err, Problem: problem.Problem{
-			Code: "nginx-of-another-user", Text: fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot tell it to reload", pid),
-			Hint: "run both as the same user: systemctl restart nagaya-nginx, or see User= in the drop-ins of nagaya.service and nagaya-nginx.service",
-		}}
+		return nginx.NewFault(err, "nginx-of-another-user", fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot signal it", pid),
+			"run both as the same user: systemctl restart nagaya-nginx, or see User= in the drop-ins of nagaya.service and nagaya-nginx.service")
 	}
 	return fmt.Errorf("sending %v to nginx (%d): %w", signals[s], pid, err)
 }
@@ -190,26 +191,19 @@ func (p *process) Command(ctx context.Context, args ...string) (output string, e
 	cmd := exec.CommandContext(ctx, p.o.Binary, args...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay, cmd.Env = out, out, time.Second, environment()
 	if p.o.Stdout {
-		cmd.ExtraFiles = []*os.File{os.Stdout} // at StdoutPath, as for an nginx that stays
+		cmd.ExtraFiles = []*os.File{os.Stdout} // at StdoutPath, as in Start
 	}
 	err = cmd.Run()
-	var failed *exec.ExitError
-	if ctx.Err() == nil && errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*exec.ExitError](err); ok && ctx.Err() == nil {
 		return out.String(), failed.ExitCode(), nil
 	}
 	return out.String(), 0, err
 }
 
-// startFault says that nginx did not start.
+// startFault is the fault of an nginx that did not start.
 func startFault(err error, output string) error {
-	text := nginx.LastEmerg(output)
-	if text == "" {
-		text = nginx.Printable(err.Error())
-	}
-	return &nginx.Fault{Err: err, Problem: problem.Problem{
-		Code: "nginx-start-failed", Text: "nginx did not start: " + text,
-		Hint: "read nginx's error log; it is tried again",
-	}}
+	return nginx.NewFault(err, "nginx-start-failed", "nginx did not start: "+cmp.Or(nginx.LastEmerg(output), nginx.Printable(err.Error())),
+		"read nginx's error log; it is tried again")
 }
 
 // tail keeps the last bytes of what is written to it.

@@ -1,9 +1,10 @@
 // Package runtime runs nginx, in one of three modes: as a daemon that the agent starts,
-// as a unit of systemd, or in a container of Docker's or ECS's. In each mode nginx
-// outlives the agent, and the next agent finds it again.
+// as a unit of systemd, or in a container of Docker or ECS. In each mode nginx
+// goes on when the agent ends, and the next agent finds it again.
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,16 +24,16 @@ const (
 	Container Mode = "container" // a container that Docker or ECS starts
 )
 
-// Options say which nginx, and where its files are.
+// Options are the options of all modes.
 type Options struct {
 	// Mode is how nginx runs; default Exec.
 	Mode Mode
 	// Unit is the systemd service of mode Unit.
 	Unit string
 	// Docker is the address of the engine in mode Container, e.g.
-	// "unix:///var/run/docker.sock". Labels are the labels by which nginx's container
-	// is known; one of them is enough, whatever its value. Shared are the directories
-	// that the container must see as this host does, where they exist, beside Dirs.
+	// "unix:///var/run/docker.sock". Nginx's container has one of Labels, with any value.
+	// Shared are the directories beside Dirs that the container must see at the same paths,
+	// unless they are empty.
 	Docker string
 	Labels []string
 	Shared []string
@@ -41,20 +42,20 @@ type Options struct {
 	Binary string
 	// Dirs are those of the nginx.Settings that the trees are rendered with.
 	Dirs nginx.Dirs
-	// Stdout gives this process's stdout to nginx as StdoutPath, and its stderr too,
+	// Stdout gives this process's stdout to nginx as StdoutPath, and its stderr as stderr,
 	// for settings that name them (mode Exec).
 	Stdout bool
-	// StopTimeout is how long Stop waits for requests that nginx has begun; default 10 s.
+	// StopTimeout is how long Stop waits for nginx to finish its requests; default 10 s.
 	StopTimeout time.Duration
 	// Log gets one line per decision; nil discards them.
 	Log *slog.Logger
 }
 
-// StdoutPath is where an nginx that was started with Options.Stdout finds this
-// process's stdout: a daemon's own is closed.
+// StdoutPath is the path of this process's stdout for an nginx that was started with
+// Options.Stdout: a daemon's own stdout is closed.
 const StdoutPath = "/dev/fd/3"
 
-// Runtime is one mode of running nginx. A master is known by its process number.
+// Runtime is one mode of running nginx. A master is identified by its process number.
 // Its methods are for one goroutine at a time.
 type Runtime interface {
 	// Find returns the running instance of our nginx; its Master is 0 if there is none.
@@ -63,19 +64,18 @@ type Runtime interface {
 	// not wait until nginx answers.
 	Start(ctx context.Context) (master int, err error)
 	// Signal sends a signal to the master or to one of its workers and does not wait for
-	// its effect. A process that has ended is no error.
+	// its effect. A worker that has ended is no error.
 	Signal(ctx context.Context, pid int, s nginx.Signal) error
 	// Workers lists the children of a master.
 	Workers(master int) nginx.Workers
-	// Watch returns a channel that is closed when the master has ended. stop ends the
-	// watching and waits for that.
+	// Watch returns a channel that is closed when the master has ended. stop stops watching.
 	Watch(master int) (ended <-chan struct{}, stop func())
-	// Command runs the binary beside the running nginx, where that one sees files, and
-	// returns the end of its output. The error says why it could not be run.
+	// Command runs the binary where the running nginx runs (in its container), and returns the
+	// end of its output and its exit status. The error says why it could not be run.
 	Command(ctx context.Context, args ...string) (output string, exit int, err error)
 }
 
-// New returns the runtime of o.Mode. close gives up what it holds; nginx goes on.
+// New returns the runtime of o.Mode. done closes its connections; nginx goes on.
 func New(o Options) (r Runtime, done func(), err error) {
 	o = o.withDefaults()
 	switch o.Mode {
@@ -111,15 +111,9 @@ func Stop(ctx context.Context, o Options) error {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Mode == "" {
-		o.Mode = Exec
-	}
-	if o.Binary == "" {
-		o.Binary = "nginx"
-	}
-	if o.StopTimeout <= 0 {
-		o.StopTimeout = 10 * time.Second
-	}
+	o.Mode = cmp.Or(o.Mode, Exec)
+	o.Binary = cmp.Or(o.Binary, "nginx")
+	o.StopTimeout = cmp.Or(o.StopTimeout, 10*time.Second)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -16,15 +16,14 @@ import (
 	"github.com/moby/moby/client"
 	"golang.org/x/sys/unix"
 
-	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// look finds the container. Its errors are for the operator.
-func (c *container) look(ctx context.Context) error {
+// locate finds the running container and checks it. The errors are Faults.
+func (c *container) locate(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, engineTimeout)
 	defer cancel()
-	id, err := c.choose(ctx)
+	id, err := c.runningID(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,35 +46,30 @@ func (c *container) look(ctx context.Context) error {
 	return c.checkMounts(in.Mounts)
 }
 
-// choose returns the id of the one running container with a label of ours. The
-// labels are tried one after the other, so that an nginx-proxy may go on running
+// runningID returns the id of the only running container with one of the labels. The
+// labels are tried one after the other, so that an nginx-proxy may run
 // beside until it is replaced.
-func (c *container) choose(ctx context.Context) (string, error) {
+func (c *container) runningID(ctx context.Context) (string, error) {
 	var stopped []apicontainer.Summary
 	for _, label := range c.o.Labels {
 		got, err := c.cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 		if err != nil {
 			return "", engineFault(err)
 		}
-		var running []apicontainer.Summary
+		var ids, names []string
 		for _, s := range got.Items {
 			if s.State == apicontainer.StateRunning || s.State == apicontainer.StatePaused {
-				running = append(running, s)
+				ids, names = append(ids, s.ID), append(names, strconv.Quote(nginx.Printable(nameOf(s))))
 			} else {
 				stopped = append(stopped, s)
 			}
 		}
-		switch len(running) {
-		case 0:
-		case 1:
-			return running[0].ID, nil
-		default:
-			var names []string
-			for _, s := range running {
-				names = append(names, strconv.Quote(nginx.Printable(nameOf(s))))
-			}
+		switch {
+		case len(ids) == 1:
+			return ids[0], nil
+		case len(ids) > 1:
 			slices.Sort(names)
-			return "", retryFault("nginx-container-ambiguous", "",
+			return "", containerFault("nginx-container-ambiguous", "",
 				fmt.Sprintf("the containers %s all have the label %s, and only one can be nagaya's nginx", strings.Join(names, " and "), label),
 				"stop all but one of them, or take the label from the others; none was touched")
 		}
@@ -83,7 +77,7 @@ func (c *container) choose(ctx context.Context) (string, error) {
 	if len(stopped) > 0 {
 		return "", stoppedFault(nameOf(stopped[0]), stopped[0].Status)
 	}
-	return "", retryFault("nginx-container-missing", "",
+	return "", containerFault("nginx-container-missing", "",
 		"no container has the label "+strings.Join(c.o.Labels, " or "),
 		"start nginx's container as docs/nginx.md shows; it is looked for every second")
 }
@@ -95,57 +89,49 @@ func nameOf(s apicontainer.Summary) string {
 	return strings.TrimPrefix(s.Names[0], "/")
 }
 
-// retryFault is a fault of nginx's container, which is looked for again every second.
-func retryFault(code, container, text, hint string) *nginx.Fault {
-	f := &nginx.Fault{Retry: time.Second, Problem: problem.Problem{Code: code, Text: text, Hint: hint}}
+// containerFault is a fault of nginx's container, which is looked for again every second.
+func containerFault(code, container, text, hint string) *nginx.Fault {
+	f := nginx.NewFault(nil, code, text, hint)
+	f.Retry = time.Second
 	if container != "" {
 		f.Subject = "container " + nginx.Printable(strings.TrimPrefix(container, "/"))
 	}
 	return f
 }
 
-func stoppedFault(name, how string) error {
-	// How long ago that was would make another problem of it every second.
-	if i := strings.IndexByte(how, ')'); i >= 0 {
-		how = how[:i+1]
+func stoppedFault(name, status string) error {
+	// "Exited (1) 2 minutes ago": the time would make another problem of it every second.
+	if i := strings.IndexByte(status, ')'); i >= 0 {
+		status = status[:i+1]
 	}
-	return retryFault("nginx-container-stopped", name, fmt.Sprintf("nginx's container does not run (%s)", nginx.Printable(how)),
+	return containerFault("nginx-container-stopped", name, fmt.Sprintf("nginx's container does not run (%s)", nginx.Printable(status)),
 		"start it, with a restart policy, and with a command that waits for its configuration as docs/nginx.md shows; it is looked for every second")
 }
 
 func engineFault(err error) error {
-	f := retryFault("docker-unreachable", "", "nginx is in a container, and the Docker Engine does not answer: "+nginx.Printable(err.Error()),
+	f := nginx.NewFault(err, "docker-unreachable", "nginx is in a container, and the Docker Engine does not answer: "+nginx.Printable(err.Error()),
 		"start Docker, or correct docker.host; nginx goes on with what it has")
-	f.Err, f.Retry = err, 2*time.Second
+	f.Retry = 2 * time.Second
 	return f
 }
 
-// checkMounts checks that the container sees what nginx needs of this host. A wrong
-// directory at the right path shows itself in the first test.
+// checkMounts checks that the container sees the directories of this host that nginx needs.
+// A wrong directory at the right path is found by the first test of a configuration.
 func (c *container) checkMounts(mounts []apicontainer.MountPoint) error {
-	check := func(dir string, write bool) error {
-		m := innermost(mounts, dir)
-		switch {
-		case m == nil && write:
-			return c.mountFault(dir, fmt.Sprintf("nginx's container does not see %s of this host", dir), dir+":"+dir)
+	written := c.writable()
+	for i, dir := range slices.Concat(written, c.o.Shared) {
+		write, option := i < len(written), dir+":"+dir
+		if !write {
+			if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
+				continue
+			}
+			option += ":ro"
+		}
+		switch m := innermost(mounts, dir); {
 		case m == nil:
-			return c.mountFault(dir, fmt.Sprintf("nginx's container does not see %s of this host", dir), dir+":"+dir+":ro")
+			return c.mountFault(dir, fmt.Sprintf("nginx's container does not see %s of this host", dir), option)
 		case write && !m.RW:
-			return c.mountFault(dir, fmt.Sprintf("nginx's container sees %s read-only", dir), dir+":"+dir)
-		}
-		return nil
-	}
-	for _, dir := range c.writable() {
-		if err := check(dir, true); err != nil {
-			return err
-		}
-	}
-	for _, dir := range c.o.Shared {
-		if entries, err := os.ReadDir(dir); err != nil || len(entries) == 0 {
-			continue
-		}
-		if err := check(dir, false); err != nil {
-			return err
+			return c.mountFault(dir, fmt.Sprintf("nginx's container sees %s read-only", dir), option)
 		}
 	}
 	return nil
@@ -153,50 +139,43 @@ func (c *container) checkMounts(mounts []apicontainer.MountPoint) error {
 
 // writable are the directories that nginx writes to.
 func (c *container) writable() []string {
-	dirs := []string{c.o.Dirs.State, c.o.Dirs.Run}
-	if c.o.Dirs.Log != "" {
-		dirs = append(dirs, c.o.Dirs.Log)
-	}
-	return dirs
+	return slices.DeleteFunc([]string{c.o.Dirs.State, c.o.Dirs.Run, c.o.Dirs.Log}, func(dir string) bool { return dir == "" })
 }
 
 func (c *container) mountFault(dir, text, option string) error {
-	return retryFault("nginx-container-mount", c.found.name, text,
+	return containerFault("nginx-container-mount", c.found.name, text,
 		fmt.Sprintf("make the container anew with -v %s (in ECS: a host volume with sourcePath %s, mounted at that path); docs/nginx.md shows all of them", option, dir))
 }
 
-// innermost returns the innermost mount that a path of the container is in.
-func innermost(mounts []apicontainer.MountPoint, dir string) *apicontainer.MountPoint {
-	var best *apicontainer.MountPoint
+// innermost returns the innermost mount that a path of the container is in, nil for none.
+func innermost(mounts []apicontainer.MountPoint, dir string) (best *apicontainer.MountPoint) {
+	longest := -1
 	for i, m := range mounts {
-		at := path.Clean(m.Destination)
-		if dir != at && !strings.HasPrefix(dir, strings.TrimSuffix(at, "/")+"/") {
-			continue
-		}
-		if best == nil || len(at) > len(path.Clean(best.Destination)) {
-			best = &mounts[i]
+		at := strings.TrimSuffix(path.Clean(m.Destination), "/")
+		if strings.HasPrefix(dir+"/", at+"/") && len(at) > longest {
+			best, longest = &mounts[i], len(at)
 		}
 	}
 	return best
 }
 
-// withoutMaster says why a running container has no nginx of ours.
+// withoutMaster is the fault of a running container in which nagaya's nginx does not run.
 func (c *container) withoutMaster() error {
 	main := c.o.Dirs.MainFile()
 	if strings.Contains(c.found.command, main) {
-		return retryFault("nginx-container-command", c.found.name, fmt.Sprintf("the container runs, but no nginx with %s in it", main),
+		return containerFault("nginx-container-command", c.found.name, fmt.Sprintf("the container runs, but no nginx with %s in it", main),
 			"docker logs "+nginx.Printable(c.found.name)+" may say why; docs/nginx.md shows a command that waits for the configuration")
 	}
-	return retryFault("nginx-container-command", c.found.name, fmt.Sprintf("the container's command does not start nginx with -c %s", main),
+	return containerFault("nginx-container-command", c.found.name, fmt.Sprintf("the container's command does not start nginx with -c %s", main),
 		"make the container anew with the command that docs/nginx.md shows")
 }
 
-// commandFault says what is wrong with the container where a command in it failed for
+// commandFault is the fault of a container in which a command failed for
 // a reason that is not nginx's configuration; nil otherwise.
 func (c *container) commandFault(ctx context.Context, args []string, output string, exit int) error {
-	// What a shell says when it cannot run something; nginx itself exits with 1.
+	// The exit status of a shell that cannot run a command; nginx itself exits with 1.
 	if exit == 126 || exit == 127 {
-		f := retryFault("nginx-missing", c.found.name,
+		f := containerFault("nginx-missing", c.found.name,
 			fmt.Sprintf("the container has no nginx that can be run as %q: %s", c.o.Binary, nginx.Printable(strings.TrimSpace(output))),
 			"use an image with nginx "+nginx.MinVersion.String()+" or newer, or set nginx.binary to its path in the container")
 		f.Retry = 0
@@ -215,43 +194,42 @@ func (c *container) commandFault(ctx context.Context, args []string, output stri
 	return nil
 }
 
-// deniedPath is the file or socket that nginx says it may not use.
+// deniedPath is the file or socket to which nginx has no access, in its message.
 var deniedPath = regexp.MustCompile(`"?(?:unix:)?(/[^"\s]+)"? failed \(13: Permission denied\)`)
 
-// deniedFault says what an nginx that is not root in its container lacks, nil if that is
-// not what it complains of.
+// deniedFault is the fault of an nginx that is not root in its container and has no access to
+// a file or port; nil if its message is about something else.
 func (c *container) deniedFault(ctx context.Context, reason string) error {
-	as := c.firstAccount(ctx)
-	if as == nil || as.UID == 0 {
+	account := c.firstAccount(ctx)
+	if account == nil || account.UID == 0 {
 		return nil
 	}
-	text := fmt.Sprintf("nginx's container runs as user %d, who may not do what nginx needs: %s", as.UID, reason)
+	text := fmt.Sprintf("nginx's container runs as user %d, who may not do what nginx needs: %s", account.UID, reason)
 	if nginx.BindForbidden(reason) && !strings.Contains(reason, "unix:") {
-		return retryFault("port-forbidden", c.found.name, text,
+		return containerFault("port-forbidden", c.found.name, text,
 			"let it publish its ports from a network of its own (-p 80:80 -p 443:443 in the place of --network host), or set the sysctl net.ipv4.ip_unprivileged_port_start of the host to the lowest of them")
 	}
 	m := deniedPath.FindStringSubmatch(reason)
-	writes := append(c.writable()[1:], nginx.TempDir(c.o.Dirs.State))
-	if m == nil || !slices.ContainsFunc(writes, func(d string) bool { return strings.HasPrefix(m[1], d+"/") }) {
+	written := append(c.writable()[1:], nginx.TempDir(c.o.Dirs.State))
+	if m == nil || !slices.ContainsFunc(written, func(d string) bool { return strings.HasPrefix(m[1], d+"/") }) {
 		return nil
 	}
-	hint := fmt.Sprintf("chown -R %d:%d %s", as.UID, as.GID, strings.Join(writes, " "))
+	hint := fmt.Sprintf("chown -R %d:%d %s", account.UID, account.GID, strings.Join(written, " "))
 	var owner unix.Stat_t
-	if err := unix.Stat(c.o.Dirs.State, &owner); err == nil && owner.Uid != 0 && int(owner.Uid) != as.UID {
+	if err := unix.Stat(c.o.Dirs.State, &owner); err == nil && owner.Uid != 0 && int(owner.Uid) != account.UID {
 		hint = fmt.Sprintf("make the container anew with --user %d:%d, who owns nagaya's directories", owner.Uid, owner.Gid)
 	}
-	return retryFault("nginx-container-user", c.found.name, text, hint)
+	return containerFault("nginx-container-user", c.found.name, text, hint)
 }
 
-// firstAccount is who the container's first process acts as, nil where that cannot be seen.
+// firstAccount is the account of the container's first process, nil where that cannot be seen.
 func (c *container) firstAccount(ctx context.Context) *nginx.Account {
 	if c.found.visible {
 		return account(c.found.first)
 	}
-	for _, p := range c.processes(ctx) {
-		if p.pid == c.found.first {
-			return &p.account
-		}
+	processes := c.processes(ctx)
+	if i := slices.IndexFunc(processes, func(p listedProcess) bool { return p.pid == c.found.first }); i >= 0 {
+		return &processes[i].account
 	}
 	return nil
 }
