@@ -59,7 +59,8 @@ type siteManifest struct {
 	Facts
 }
 
-func (t Tree) manifest() string {
+// Manifest returns the text of the manifest.
+func (t Tree) Manifest() string {
 	m := manifest{Generation: t.Generation, Main: t.MainFacts, Sites: []siteManifest{}}
 	ports := t.quicPorts()
 	for _, s := range t.Sites {

@@ -24,20 +24,39 @@ func TestGolden(t *testing.T) {
 			for _, p := range tree.Problems {
 				got += "# problem: " + p.Code + " " + p.Subject + ": " + p.Text + "\n"
 			}
-			file := filepath.Join("testdata", s.name+".golden")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), got); diff != "" {
-				t.Errorf("go test ./nginx -update writes it anew:\n%s", diff)
-			}
+			golden(t, s.name+".golden", got)
 		})
+	}
+}
+
+// golden compares a text with a file in testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("go test ./nginx -update writes it anew:\n%s", diff)
+	}
+}
+
+// The manifest is read by the next version of nagaya, too.
+func TestGoldenManifest(t *testing.T) {
+	for _, s := range scenes {
+		if s.name == "passthrough" {
+			s.streams = []nestedStream{{Listen: route.Listen{Protocol: route.UDP, Port: 5353}, Family: "dns", Pool: pool(server("10.0.0.3:53", 1))}}
+			tree := s.render(func(set *Settings) {
+				set.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}, {Name: "site.d/a.example.com.conf", Fingerprint: "2"}}
+			})
+			golden(t, "passthrough.manifest.golden", tree.Manifest())
+		}
 	}
 }
 

@@ -199,7 +199,7 @@ func RenamedSocket(socket string) string {
 func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
-	all := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.manifest()}}
+	all := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.Manifest()}}
 	ports := t.quicPorts()
 	for _, s := range t.Sites {
 		all = append(all, s.files(ports)...)

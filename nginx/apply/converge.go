@@ -144,6 +144,7 @@ func (a *applier) serves(serving string, tree nginx.Tree) bool {
 	if a.store.current() != serving {
 		return false
 	}
+	a.store.addManifest(tree)
 	a.setLive(tree)
 	a.stale = a.checkFiles(time.Now())
 	return !a.stale

@@ -203,6 +203,15 @@ func readFile(p string) (string, error) {
 	return string(b), err
 }
 
+// addManifest writes the manifest of a generation that has none, because an older version of
+// nagaya wrote it. Should that fail, the guard tries again.
+func (s *store) addManifest(t nginx.Tree) {
+	path := filepath.Join(s.generation(t.Generation), nginx.ManifestFile)
+	if _, err := os.Lstat(path); missing(err) {
+		_ = os.WriteFile(path, []byte(t.Manifest()), 0o644)
+	}
+}
+
 // readable returns the generations on the disk that can be read, the newest first, except
 // one.
 func (s *store) readable(except string) (gens []string) {
