@@ -194,8 +194,15 @@ var scenes = []scene{
 	}},
 }
 
+// defaults are the settings of a configuration without settings.
+func defaults() Settings {
+	s := Settings{HTTP2: true, LogDir: "/var/log/nagaya"}.withDefaults()
+	s.AccessLog = "" // it follows LogDir, also when that is changed
+	return s
+}
+
 func (s scene) render(more func(*Settings)) Tree {
-	set := Default()
+	set := defaults()
 	if s.settings != nil {
 		s.settings(&set)
 	}

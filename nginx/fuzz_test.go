@@ -69,7 +69,7 @@ func FuzzRender(f *testing.F) {
 		}
 		for _, b := range []Build{mustBuild(debian122), {Version: MinVersion}} {
 			shape, pools := flat([]nestedSite{site}, nil)
-			tree := Render(Default(), b, shape, pools)
+			tree := Render(defaults(), b, shape, pools)
 			if len(tree.Sites)+len(tree.Problems) != 1 {
 				t.Fatalf("%d sites and %d problems of one site", len(tree.Sites), len(tree.Problems))
 			}

@@ -94,7 +94,7 @@ func FuzzLabelsToText(f *testing.F) {
 	f.Add(strange[0], "a\nb;", byte(3))
 	f.Fuzz(func(t *testing.T, words, name string, how byte) {
 		both, alone := household(name, how&1 != 0, pair, words)
-		s := Default()
+		s := defaults()
 		s.IPv6, s.HTTP3, s.ProxyProtocol = how&2 != 0, how&4 != 0, how&8 != 0
 		if s.ProxyProtocol {
 			s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
@@ -162,7 +162,7 @@ func testLabelsAreAccepted(t *testing.T, n nginxtest.Nginx) {
 		}
 		all, _ := household("web", i%(2*together) != 0, p, words...)
 		dir := t.TempDir()
-		s := Default()
+		s := defaults()
 		s.HTTPPort, s.HTTPSPort = 18080, 18443
 		if os.Getuid() == 0 {
 			s.User = "root"

@@ -98,13 +98,6 @@ type OperatorFiles struct {
 	Passwords []string
 }
 
-// Default returns the default settings.
-func Default() Settings {
-	s := Settings{HTTP2: true, LogDir: "/var/log/nagaya"}.withDefaults()
-	s.AccessLog = "" // it follows LogDir, also when that is changed
-	return s
-}
-
 func (s Settings) withDefaults() Settings {
 	s.HTTPPort = cmp.Or(s.HTTPPort, 80)
 	s.HTTPSPort = cmp.Or(s.HTTPSPort, 443)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,6 +81,13 @@ func (t *text) setGiven(name, value string) {
 func (t *text) setEach(name string, values []string) {
 	for _, v := range values {
 		t.set(name, v)
+	}
+}
+
+// setPairs writes a directive for each pair of values.
+func (t *text) setPairs(name string, lists ...[][2]string) {
+	for _, p := range slices.Concat(lists...) {
+		t.set(name, p[0], p[1])
 	}
 }
 

@@ -62,18 +62,15 @@ func clientHeaders(prefix string) [][2]string {
 func clientParameters(t *text, module, prefix, root string) {
 	switch module {
 	case "fastcgi":
-		parameters(t, module, prefix, fastCGI(root))
-		return
+		t.setPairs("fastcgi_param", fastCGI(root), cgiHeaders(prefix))
+		t.set("fastcgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
 	case "uwsgi":
-		parameters(t, module, prefix, uwsgi)
-		return
-	}
-	for _, h := range clientHeaders(prefix) {
-		t.set(module+"_set_header", h[0], h[1])
-	}
-	if module == "proxy" {
-		t.set("proxy_set_header", "Upgrade", "$nagaya_upgrade")
-		t.set("proxy_set_header", "Connection", "$nagaya_connection")
+		t.setPairs("uwsgi_param", uwsgi, cgiHeaders(prefix))
+		t.set("uwsgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
+	case "grpc":
+		t.setPairs("grpc_set_header", clientHeaders(prefix))
+	default:
+		t.setPairs("proxy_set_header", clientHeaders(prefix), [][2]string{{"Upgrade", "$nagaya_upgrade"}, {"Connection", "$nagaya_connection"}})
 	}
 }
 
@@ -123,14 +120,11 @@ var uwsgi = [][2]string{
 	{"SERVER_NAME", "$host"},
 }
 
-// parameters writes variables of CGI, and the headers about the client as such.
-func parameters(t *text, module, prefix string, own [][2]string) {
-	set := module + "_param"
-	for _, p := range own {
-		t.set(set, p[0], p[1])
+// cgiHeaders are the clientHeaders as variables of CGI.
+func cgiHeaders(prefix string) [][2]string {
+	headers := clientHeaders(prefix)
+	for i, h := range headers {
+		headers[i][0] = "HTTP_" + strings.ToUpper(strings.ReplaceAll(h[0], "-", "_"))
 	}
-	for _, h := range clientHeaders(prefix) {
-		t.set(set, "HTTP_"+strings.ToUpper(strings.ReplaceAll(h[0], "-", "_")), h[1])
-	}
-	t.set(set, "HTTPS", "$nagaya_https", "if_not_empty")
+	return headers
 }

@@ -304,7 +304,7 @@ func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
 // The reader would notice if a file said more than the table warrants.
 func TestWarrantNotices(t *testing.T) {
 	both, _ := household("web", false, pair, strange[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222")
-	s := Default()
+	s := defaults()
 	tree := Render(s, mustBuild(debian122), both.Shape, both.Pools)
 	for _, row := range []struct{ file, was, is string }{
 		{"a.example.com", "", "include /etc/passwd;\n"},

@@ -87,7 +87,7 @@ func TestCheckBesideRunning(t *testing.T) {
 	if diff := cmp.Diff(before, list()); diff != "" {
 		t.Error(diff)
 	}
-	if gen := newStatusClient(nginx.Socket(r.o.RunDir)).generation(t.Context()); gen != first.Generation {
+	if gen := statusClient(nginx.Socket(r.o.RunDir)).generation(t.Context()); gen != first.Generation {
 		t.Errorf("nginx serves %q, want %s", gen, first.Generation)
 	}
 }

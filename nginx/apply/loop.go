@@ -27,7 +27,7 @@ type applier struct {
 	o      Options
 	log    *slog.Logger
 	store  *store
-	client *statusClient
+	client statusClient
 	master *master
 	guard  *guard
 	report *report
@@ -45,7 +45,7 @@ type applier struct {
 func newApplier(o Options, put func(nginx.Status)) *applier {
 	st := &store{dir: o.Dirs.State}
 	return &applier{
-		o: o, log: o.Log, store: st, client: newStatusClient(nginx.Socket(o.Dirs.Run)),
+		o: o, log: o.Log, store: st, client: statusClient(nginx.Socket(o.Dirs.Run)),
 		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(o, st),
 		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
 		quarantine: quarantine{sites: map[string]refused{}}, backoff: pauses(), drain: time.NewTimer(never),
@@ -72,10 +72,8 @@ func (a *applier) lock(ctx context.Context) error {
 		a.report.status.PID = a.master.find(ctx).Master
 		a.report.status.Running = a.report.status.PID != 0
 		a.publish()
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, a.backoff.Next()) {
 			return nil
-		case <-time.After(a.backoff.Next()):
 		}
 	}
 }

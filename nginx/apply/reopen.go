@@ -45,7 +45,7 @@ func (a *applier) reopenSockets(ctx context.Context) error {
 	}
 	client := a.client
 	if s := nginx.Socket(a.o.Dirs.Run); slices.Contains(lost, s) {
-		a.client = newStatusClient(nginx.RenamedSocket(s))
+		a.client = statusClient(nginx.RenamedSocket(s))
 	}
 	err = a.reload(ctx, renamed)
 	a.client = client

@@ -64,7 +64,7 @@ func TestFaultSocketsRemoved(t *testing.T) {
 		}
 	}()
 	removeSockets(t, r)
-	client := newStatusClient(nginx.Socket(r.o.RunDir))
+	client := statusClient(nginx.Socket(r.o.RunDir))
 	eventually(t, "the generation's answer", func() bool { return client.generation(t.Context()) == first.Generation })
 	r.await("a restored state", func(s nginx.Status) bool { return s.Settled && s.Restored > 0 })
 	close(over)

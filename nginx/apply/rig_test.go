@@ -115,7 +115,7 @@ func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, settings: nginx.Default()}
+	r := &rig{t: t, settings: nginx.Settings{HTTP2: true}}
 	s := &r.settings
 	s.StateDir, s.RunDir, s.LogDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "log")
 	s.SnippetDir, s.HtpasswdDir = filepath.Join(dir, "etc"), filepath.Join(dir, "etc")

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -10,36 +11,31 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// statusClient asks a running nginx what it serves, over a private socket.
-type statusClient struct{ http *http.Client }
+// statusClient asks a running nginx for its generation, over the unix socket of that path.
+// Each request has a connection of its own: a kept one would belong to an old worker after a
+// reload.
+type statusClient string
 
-func newStatusClient(socket string) *statusClient {
-	return &statusClient{http: &http.Client{
-		Timeout: time.Second,
-		Transport: &http.Transport{
-			// A kept connection would belong to an old worker after a reload.
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-			},
-		},
-	}}
-}
-
-// generation asks the running nginx what it serves; "" when it does not answer.
-func (c *statusClient) generation(ctx context.Context) string {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://nginx/generation", nil)
+// generation returns the generation that the running nginx serves; "" when it does not answer
+// within a second.
+func (socket statusClient) generation(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", string(socket))
 	if err != nil {
 		return ""
 	}
-	res, err := c.http.Do(req)
-	if err != nil {
+	defer context.AfterFunc(ctx, func() { conn.Close() })() // when ctx has ended
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /generation HTTP/1.0\r\nHost: nginx\r\n\r\n"); err != nil {
 		return ""
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 64))
-	if gen := string(b); err == nil && res.StatusCode == http.StatusOK && nginx.IsGeneration(gen) {
-		return gen
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || res.StatusCode != http.StatusOK {
+		return ""
+	}
+	if b, err := io.ReadAll(io.LimitReader(res.Body, 64)); err == nil && nginx.IsGeneration(string(b)) {
+		return string(b)
 	}
 	return ""
 }

@@ -34,7 +34,7 @@ func (r *rig) older(tree nginx.Tree, gen string) (pid int) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	client := newStatusClient(nginx.Socket(r.o.RunDir))
+	client := statusClient(nginx.Socket(r.o.RunDir))
 	eventually(r.t, "the older generation", func() bool { return client.generation(r.t.Context()) == gen })
 	return pid
 }

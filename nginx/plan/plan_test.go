@@ -63,7 +63,7 @@ func planInBubble(t *testing.T, test func(d *desk)) {
 
 func newDesk(t *testing.T, before route.Table) *desk {
 	return &desk{
-		t: t, heard: true, o: Options{Settings: nginx.Default(), Previous: before},
+		t: t, heard: true, o: Options{Settings: nginx.Settings{HTTP2: true}, Previous: before},
 		snapshots: latest.New[tasks.Snapshot](), identity: latest.New[identity.Identity](), certs: latest.New[certs.Inventory](),
 		reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), files: latest.New[nginx.OperatorFiles](),
 	}

@@ -114,24 +114,6 @@ func (c *container) masterIn(ctx context.Context) int {
 	return 0
 }
 
-// alive reports whether the master lives. Where it cannot be seen, the engine is asked; while
-// that does not answer, the master is taken to live.
-func (c *container) alive(pid int) bool {
-	if c.found.visible {
-		return c.isMaster(pid) && inContainer(pid, c.found.id)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), engineTimeout)
-	defer cancel()
-	got, err := c.cli.ContainerInspect(ctx, c.found.id, client.ContainerInspectOptions{})
-	switch {
-	case errdefs.IsNotFound(err):
-		return false
-	case err != nil:
-		return true
-	}
-	return got.Container.State != nil && got.Container.State.Running && got.Container.State.Pid == c.found.first && c.masterIn(ctx) == pid
-}
-
 // listedProcess is a process with its title and, where the engine lists it, its account.
 type listedProcess struct {
 	pid     int
@@ -182,7 +164,7 @@ func (c *container) processes(ctx context.Context) []listedProcess {
 func (c *container) Workers(master int) nginx.Workers {
 	if c.found.visible {
 		w := c.process.Workers(master)
-		w.Alive = c.alive(master)
+		w.Alive = w.Alive && inContainer(master, c.found.id)
 		return w
 	}
 	w := nginx.Workers{Alive: true} // Watch notices the end
