@@ -1,5 +1,5 @@
-// Package plan turns what the sources say into one table of routes and one tree of
-// nginx's files, whenever one of them says something new.
+// Package plan makes one table of routes and one tree of nginx's files of what the sources
+// report, whenever one of them reports something new.
 package plan
 
 import (
@@ -19,28 +19,28 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Options say how to plan.
+// Options are the options of Run.
 type Options struct {
 	Route route.Options
-	// Labels is for routes that say nothing; Foreign reads another program's words, and
+	// Labels are the defaults of labels; Foreign reads another program's words, and
 	// may be nil.
 	Labels   labels.Defaults
 	Foreign  labels.Foreign
 	Settings nginx.Settings
-	// HostAuth says that password files are named by hosts.
+	// HostAuth is true where password files may be named by hosts.
 	HostAuth bool
-	// Previous is the table of an earlier agent or flow: who holds a host in it keeps it.
+	// Previous is the last table of the flow or agent before: a family that has a host in it
+	// keeps the host.
 	Previous route.Table
-	// Container is true for an nginx in a container of its own, which Inputs.Container
-	// tells.
+	// Container is true for an nginx in a container of its own; Inputs.Container has its id.
 	Container bool
 	// Own are the ids that this process's container may have, where nginx is in the
-	// same; Engine is the address of the one that is asked which it is.
+	// same; Engine is the address of the engine that lists it.
 	Own    []string
 	Engine string
 }
 
-// Inputs are what the sources say, the newest of each.
+// Inputs are the slots of the sources.
 type Inputs struct {
 	Snapshots <-chan tasks.Snapshot
 	Identity  <-chan identity.Identity
@@ -52,49 +52,53 @@ type Inputs struct {
 	Container <-chan string
 	// Files are the operator's own; no tree is made before they are known.
 	Files <-chan nginx.OperatorFiles
-	// LowCredits tells whether CPU credits are low.
+	// LowCredits is true while CPU credits are low.
 	LowCredits <-chan bool
 }
 
-// Outputs get what has changed.
+// Outputs are called with what has changed.
 type Outputs struct {
 	Probes func([]route.Probe)
 	Offer  func(nginx.Offer)
 	Wanted func(nginx.Wanted)
-	// Problems are what is wrong with the snapshot as nginx sees it.
+	// Problems are those of finding the container that nginx is in.
 	Problems func([]problem.Problem)
 	// Alive is called at least every 15 s.
 	Alive func()
 }
 
 const (
-	// replan is how often the table is made anew although nothing was said and
+	// replanEvery is how often the table is made anew although no input has changed and
 	// no time that it depends on has come.
-	replan = time.Minute
+	replanEvery = time.Minute
 	// aliveEvery is how often Outputs.Alive is called.
 	aliveEvery = 15 * time.Second
-	// firstHold bounds how long the first table and tree wait for the first answers of the
+	// firstHold bounds how long the first table and tree wait for the first results of the
 	// probes and of all sources. Without it a restarted agent would take every
 	// container out of a running nginx until it had been probed again.
 	firstHold = 3 * time.Second
-	// notFound is the id of no container: nginx's own was not found yet.
+	// notFound is the id of no container: nginx's own has not been found yet.
 	notFound = "?"
 )
 
 // planner is the loop's state.
 type planner struct {
-	o    Options
-	out  Outputs
-	in   known
-	last given
-	// table is the newest one.
-	table route.Table
-	// holdTill is until when the first table and tree are held back.
-	holdTill time.Time
+	o         Options
+	out       Outputs
+	in        newest
+	table     route.Table // the newest one
+	holdUntil time.Time   // until then the first table and tree are held back
+
+	// What was output last.
+	offer    nginx.Offer
+	complete bool // a complete table was offered
+	wanted   nginx.Wanted
+	problems []problem.Problem
+	rerender bool // nginx or the operator's files have changed since the tree was rendered
 }
 
-// known is what the sources have said last.
-type known struct {
+// newest are the newest values of the inputs.
+type newest struct {
 	snapshot tasks.Snapshot
 	local    netip.Addr
 	certs    certs.Inventory
@@ -107,15 +111,6 @@ type known struct {
 	lowCredits bool
 }
 
-// given is what was given away last.
-type given struct {
-	offer    nginx.Offer
-	planned  bool
-	wanted   nginx.Wanted
-	problems []problem.Problem
-	restyled bool // nginx or the operator's files are others than the tree was made with
-}
-
 // Run plans until ctx ends, and then returns nil.
 func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
 	p := &planner{o: o, out: out, table: o.Previous}
@@ -124,20 +119,20 @@ func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
 	}
 	alive := time.NewTicker(aliveEvery)
 	defer alive.Stop()
-	due := time.NewTimer(replan)
+	due := time.NewTimer(replanEvery)
 	defer due.Stop()
 	for {
 		now := time.Now()
 		p.plan(now)
 		due.Reset(p.untilNext(now))
-		if !p.listen(ctx, in, due.C, alive.C) {
+		if !p.receive(ctx, in, due.C, alive.C) {
 			return nil
 		}
 	}
 }
 
-// listen waits for the next reason to plan. It returns false when ctx ends.
-func (p *planner) listen(ctx context.Context, in Inputs, due, alive <-chan time.Time) bool {
+// receive waits for the next reason to plan. It returns false when ctx ends.
+func (p *planner) receive(ctx context.Context, in Inputs, due, alive <-chan time.Time) bool {
 	for {
 		p.out.Alive()
 		select {
@@ -149,9 +144,9 @@ func (p *planner) listen(ctx context.Context, in Inputs, due, alive <-chan time.
 		case p.in.certs = <-in.Certs:
 		case p.in.reach = <-in.Reach:
 		case b := <-in.Build:
-			p.in.build, p.last.restyled, p.o.Route.Stream = &b, true, b.Stream != ""
+			p.in.build, p.rerender, p.o.Route.Stream = &b, true, b.Stream != ""
 		case f := <-in.Files:
-			p.in.files, p.last.restyled = &f, true
+			p.in.files, p.rerender = &f, true
 			p.o.Settings.Snippets, p.o.Settings.Passwords = f.Snippets, f.Passwords
 			if p.o.HostAuth {
 				p.o.Settings.HostAuth = f.Passwords
@@ -166,51 +161,48 @@ func (p *planner) listen(ctx context.Context, in Inputs, due, alive <-chan time.
 	}
 }
 
-// untilNext is how long the plan of now holds if nothing is said. A moment
+// untilNext is how long the plan of now is valid if no input changes. A time
 // that was past by then has had its effect, or waits for a source.
 func (p *planner) untilNext(now time.Time) time.Duration {
-	next := now.Add(replan)
-	for _, t := range []time.Time{p.table.Next, p.holdTill} {
+	next := now.Add(replanEvery)
+	for _, t := range []time.Time{p.table.Next, p.holdUntil} {
 		if t.After(now) && t.Before(next) {
 			next = t
 		}
 	}
-	// Never busier than this, whatever the table says.
-	return max(next.Sub(now), 50*time.Millisecond)
+	return max(next.Sub(now), 50*time.Millisecond) // the most often that it plans by itself
 }
 
-// plan makes the table and the tree of what is known now, and gives away what
-// has changed.
+// plan makes the table and the tree of the inputs, and outputs what has changed.
 func (p *planner) plan(now time.Time) {
 	before := p.table
 	p.table = route.Build(p.input(now))
-	if !slices.Equal(p.table.Probes, before.Probes) || !p.last.planned {
+	if !slices.Equal(p.table.Probes, before.Probes) || !p.complete {
 		p.out.Probes(p.table.Probes)
 	}
-	changed := !reflect.DeepEqual(p.table, before)
 	offer := nginx.Offer{Table: p.table}
 	if p.table.Complete {
-		if !p.mayGive(now) {
+		if p.held(now) {
 			return
 		}
 		offer.Generation = p.render(before)
 	}
-	if changed || !p.last.planned || offer.Generation != p.last.offer.Generation {
-		p.last.offer, p.last.planned = offer, p.last.planned || p.table.Complete
+	if !p.complete || offer.Generation != p.offer.Generation || !reflect.DeepEqual(p.table, before) {
+		p.offer, p.complete = offer, p.complete || p.table.Complete
 		p.out.Offer(offer)
 	}
 }
 
-// input is what the table is made of.
+// input is the input of the table.
 func (p *planner) input(now time.Time) route.Input {
 	s := p.in.snapshot
 	problems := p.findOwnContainer(s)
-	if !slices.Equal(problems, p.last.problems) {
-		p.last.problems = problems
+	if !slices.Equal(problems, p.problems) {
+		p.problems = problems
 		p.out.Problems(problems)
 	}
 	network, found := route.NetworkOfNginx(p.in.container, s.Containers, p.in.local)
-	// Where nginx's own container is not listed, nothing can be said of any other.
+	// Where nginx's own container is not listed, it is not known how it reaches the others.
 	s.Complete = s.Complete && found
 	return route.Input{
 		Snapshot: s, Requests: labels.Requests(s.Containers, p.o.Labels, p.o.Foreign),
@@ -221,7 +213,7 @@ func (p *planner) input(now time.Time) route.Input {
 // findOwnContainer finds the container that nginx and this process are in.
 func (p *planner) findOwnContainer(s tasks.Snapshot) []problem.Problem {
 	if len(p.o.Own) == 0 || !s.Complete {
-		return p.last.problems
+		return p.problems
 	}
 	var ok bool
 	if p.in.container, ok = route.OwnContainer(p.o.Own, s.Containers); ok {
@@ -248,43 +240,34 @@ func interfaceAddrs() (addrs []netip.Addr, err error) {
 	return addrs, err
 }
 
-// mayGive holds the first table and tree back until every container has been probed once
-// and every source has spoken, or for firstHold.
-func (p *planner) mayGive(now time.Time) bool {
-	if p.last.planned {
-		return true
+// held reports whether the first table and tree are still held back: until every container
+// has been probed once and every source has been heard, or for firstHold.
+func (p *planner) held(now time.Time) bool {
+	if p.complete {
+		return false
 	}
-	if p.holdTill.IsZero() {
-		p.holdTill = now.Add(firstHold)
+	if p.holdUntil.IsZero() {
+		p.holdUntil = now.Add(firstHold)
 	}
-	if !now.Before(p.holdTill) {
-		return true
-	}
-	for _, probe := range p.table.Probes {
-		if p.in.reach[probe].State == route.Unknown {
-			return false
-		}
-	}
-	return p.in.snapshot.Heard
+	unknown := func(probe route.Probe) bool { return p.in.reach[probe].State == route.Unknown }
+	return now.Before(p.holdUntil) && (!p.in.snapshot.Heard || slices.ContainsFunc(p.table.Probes, unknown))
 }
 
-// render makes the tree of the table where it may have changed, and gives it away if it
+// render renders the tree of the table if its inputs have changed, and outputs it if it
 // has. It returns the tree's generation.
 func (p *planner) render(before route.Table) string {
 	if p.in.build == nil || p.in.files == nil {
 		return ""
 	}
-	last := &p.last
-	w := nginx.Wanted{Tree: last.wanted.Tree, More: p.table.StartsExpected, LowCredits: p.in.lowCredits}
-	fresh := w.Tree.Generation == ""
-	if fresh || last.restyled || !reflect.DeepEqual(p.table.Shape, before.Shape) || !reflect.DeepEqual(p.table.Pools, before.Pools) {
+	last := p.wanted
+	w := nginx.Wanted{Tree: last.Tree, More: p.table.StartsExpected, LowCredits: p.in.lowCredits}
+	if w.Tree.Generation == "" || p.rerender || !reflect.DeepEqual(p.table.Shape, before.Shape) || !reflect.DeepEqual(p.table.Pools, before.Pools) {
 		w.Tree = nginx.Render(p.o.Settings, *p.in.build, p.table.Shape, p.table.Pools)
-		last.restyled = false
+		p.rerender = false
 	}
-	was := last.wanted
-	if w.Tree.Generation != was.Tree.Generation || w.More != was.More || w.LowCredits != was.LowCredits || !slices.Equal(w.Tree.Problems, was.Tree.Problems) {
+	if w.Tree.Generation != last.Tree.Generation || w.More != last.More || w.LowCredits != last.LowCredits || !slices.Equal(w.Tree.Problems, last.Tree.Problems) {
 		p.out.Wanted(w)
 	}
-	last.wanted = w
+	p.wanted = w
 	return w.Tree.Generation
 }
