@@ -102,9 +102,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	defer a.store.unstage()
 	if !retried && a.mayLoad(serving, tree) {
-		err := a.load(ctx, tree)
-		a.report.status.Settled = err == nil
-		if !errors.Is(err, errRefused) {
+		if err := a.load(ctx, tree); !errors.Is(err, errRefused) {
 			return err
 		}
 	}
@@ -121,9 +119,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		a.report.status.Settled = true
 		return nil
 	}
-	err = a.load(ctx, proved.tree)
-	a.report.status.Settled = err == nil
-	return err
+	return a.load(ctx, proved.tree)
 }
 
 // mayLoad reports whether a tree may be loaded without a test: the master runs and serves
@@ -152,14 +148,14 @@ func (a *applier) serves(serving string, tree nginx.Tree) bool {
 
 // load makes a tree the current generation and has nginx load it. If nginx does
 // not, the generation before is the current one again.
-func (a *applier) load(ctx context.Context, tree nginx.Tree) error {
+func (a *applier) load(ctx context.Context, tree nginx.Tree) (err error) {
+	defer func() { a.report.status.Settled = err == nil }()
 	before := a.store.current()
 	if before != tree.Generation {
 		if err := a.store.install(tree); err != nil {
 			return err
 		}
 	}
-	var err error
 	if a.master.pid == 0 {
 		err = a.start(ctx, tree.Generation)
 	} else {

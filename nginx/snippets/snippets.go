@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -23,28 +24,29 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Bounds of what is read from the operator's snippet directory.
+// Bounds of what is read.
 const (
 	maxSnippets    = 2000
 	maxSnippetSize = 1 << 20 // bytes
 )
 
-// Options say where the operator's own files are; an empty directory is none.
+// Options are the directories of the operator's own files; an empty one is none.
 type Options struct {
-	// Own has http.d, stream.d, site.d and location.d in it.
+	// Own has the directories http.d, stream.d, site.d and location.d.
 	Own string
-	// Vhost is a directory as nginx-proxy's vhost.d, Conf one as its conf.d.
+	// Vhost is a directory like nginx-proxy's vhost.d, Conf one like its conf.d.
 	Vhost string
 	Conf  string
 	// Passwords is the directory of password files.
 	Passwords string
 	// Every is how often the files are listed; default 10 s.
 	Every time.Duration
-	Log   *slog.Logger
+	// Log gets what cannot be read; nil discards it.
+	Log *slog.Logger
 }
 
 // Watch lists the files until ctx ends, and puts them when they have changed. While
-// a directory cannot be read, the files from before stay: that must not change how sites
+// a directory cannot be read, nothing is put: that must not change how sites
 // behave.
 func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error {
 	if o.Every <= 0 {
@@ -53,21 +55,19 @@ func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error 
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	var last nginx.OperatorFiles
-	heard, failed := false, ""
+	var last nginx.OperatorFiles // its Passwords are nil, unlike those of a list
+	logged := ""
 	for {
 		files, err := List(o)
 		switch {
-		case err != nil && err.Error() != failed:
-			failed = err.Error()
-			o.Log.Warn("operator's nginx files could not be read", event.Key, event.SnippetsUnreadable, "err", err)
-		case err != nil:
-		default:
-			failed = ""
-		}
-		if err == nil && !(heard && slices.Equal(files.Snippets, last.Snippets) && slices.Equal(files.Passwords, last.Passwords)) {
-			last, heard = files, true
+		case err == nil && !reflect.DeepEqual(files, last):
+			last = files
 			put(files)
+		case err != nil && err.Error() != logged:
+			o.Log.Warn("operator's nginx files could not be read", event.Key, event.SnippetsUnreadable, "err", err)
+		}
+		if logged = ""; err != nil {
+			logged = err.Error()
 		}
 		if !backoff.Sleep(ctx, o.Every) {
 			return nil
@@ -88,16 +88,15 @@ func List(o Options) (nginx.OperatorFiles, error) {
 // listSnippets lists the operator's own files, sorted by name, each with the SHA-256 of
 // its content. A missing directory has none.
 func listSnippets(d Options) ([]nginx.Snippet, error) {
+	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}}
+	if d.Own != "" {
+		for _, sub := range []string{"http.d", "stream.d", "site.d", "location.d"} {
+			sources = append(sources, source{filepath.Join(d.Own, sub), sub, ".conf"})
+		}
+	}
 	var out []nginx.Snippet
-	for _, from := range []struct{ dir, as, suffix string }{
-		{below(d.Own, "http.d"), "http.d", ".conf"},
-		{below(d.Own, "stream.d"), "stream.d", ".conf"},
-		{below(d.Own, "site.d"), "site.d", ".conf"},
-		{below(d.Own, "location.d"), "location.d", ".conf"},
-		{d.Conf, "http.d", ".conf"},
-		{d.Vhost, "vhost.d", ""},
-	} {
-		found, err := snippetsIn(from.dir, from.as, from.suffix)
+	for _, s := range sources {
+		found, err := s.list()
 		if err != nil {
 			return nil, err
 		}
@@ -112,18 +111,11 @@ func listSnippets(d Options) ([]nginx.Snippet, error) {
 	return out, nil
 }
 
-func below(dir, sub string) string {
-	if dir == "" {
-		return ""
-	}
-	return filepath.Join(dir, sub)
-}
+// source is a directory whose files with that suffix are snippets of the directory as.
+type source struct{ dir, as, suffix string }
 
-func snippetsIn(dir, as, suffix string) ([]nginx.Snippet, error) {
-	if dir == "" {
-		return nil, nil
-	}
-	entries, err := os.ReadDir(dir)
+func (s source) list() ([]nginx.Snippet, error) {
+	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -132,15 +124,15 @@ func snippetsIn(dir, as, suffix string) ([]nginx.Snippet, error) {
 	}
 	var out []nginx.Snippet
 	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name(), suffix) || strings.HasPrefix(e.Name(), ".") || e.Name() == "default.conf" {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), s.suffix) || strings.HasPrefix(e.Name(), ".") || e.Name() == "default.conf" {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
-		file := filepath.Join(dir, e.Name())
+		file := filepath.Join(s.dir, e.Name())
 		sum, err := fingerprint(file)
 		if err != nil {
 			return nil, fmt.Errorf("reading snippet %s: %w", file, err)
 		}
-		out = append(out, nginx.Snippet{Name: as + "/" + e.Name(), Path: file, Fingerprint: sum})
+		out = append(out, nginx.Snippet{Name: s.as + "/" + e.Name(), Path: file, Fingerprint: sum})
 	}
 	return out, nil
 }
