@@ -6,19 +6,19 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 )
 
-// Host is what a rendering depends on of the host that nginx runs on.
+// Host is what the settings depend on of the host that nginx runs on.
 type Host struct {
 	// IPv6 is true where the kernel has an IPv6 address.
 	IPv6 bool
 	// User is the user of nginx's workers; see Settings.User.
 	User string
-	// Child is true for an nginx that is started by the agent: only that one can log to
-	// the agent's stdout, at the path Stdout.
+	// Child is true for an nginx that the agent starts: only that one can log to
+	// the agent's stdout, whose path is Stdout.
 	Child  bool
 	Stdout string
 }
 
-// StateDir is where nginx's generations are. nginx's own directories lie in nagaya's.
+// StateDir returns the directory of nginx's generations, which is in nagaya's.
 func StateDir(c config.Config) string { return path.Join(c.StateDir, "nginx") }
 
 // Configured returns the settings of a configuration. Snippets and password files are

@@ -2,7 +2,7 @@ package nginx
 
 import "path"
 
-// Dirs are where one nginx has its files. All are absolute paths.
+// Dirs are the directories of one nginx, as absolute paths.
 type Dirs struct {
 	// State holds the generations; it must be on a disk.
 	State string
@@ -19,10 +19,10 @@ func (s Settings) Dirs() Dirs { return Dirs{State: s.StateDir, Run: s.RunDir, Lo
 // generation which nginx reads when it starts or reloads.
 const CurrentLink = "current"
 
-// MainFile is the path that nginx is started with; a swap changes the link in it.
+// MainFile is the path of the main file that nginx is started with; CurrentLink is in it.
 func (d Dirs) MainFile() string { return path.Join(d.State, CurrentLink, MainFile) }
 
-// Instance is a running nginx, and how it is seen from here.
+// Instance is an nginx, and what is known of its processes.
 type Instance struct {
 	// Master is the process number of its master; 0 means that none runs.
 	Master int
@@ -30,8 +30,8 @@ type Instance struct {
 	Container string
 	// Net is the /proc/PID/net of its network; "" where that cannot be seen.
 	Net string
-	// Scratch is a directory below which its binary sees what is written here; "" is
-	// the system's own for temporary files.
+	// Scratch is a directory for temporary files that its binary can read; "" is the
+	// system's default.
 	Scratch string
 	// MasterAccount and WorkerAccount are nil where they cannot be seen.
 	MasterAccount, WorkerAccount *Account
@@ -43,20 +43,20 @@ type Account struct{ UID, GID int }
 // Workers are the children of a master, as process numbers, the oldest first.
 type Workers struct {
 	// Alive is false when the master has ended or its number is another process's. It
-	// is true while that cannot be seen.
+	// is true while that is not known.
 	Alive bool
-	// Active accept connections, Draining finish what they have begun, Starting have
+	// Active accept connections, Draining finish their requests, Starting have
 	// been forked and are not workers yet.
 	Active, Draining, Starting []int
 }
 
-// Signal is what a process of nginx can be told (nginx.org, "Controlling nginx").
+// Signal is a signal to a process of nginx (nginx.org, "Controlling nginx").
 type Signal int
 
 const (
 	// Reload has the master load the current generation.
 	Reload Signal = iota
-	// Retire has a worker finish what it has begun, and accept nothing new.
+	// Retire has a worker drain: it finishes its requests and accepts no connections.
 	Retire
 	// End ends a worker at once.
 	End

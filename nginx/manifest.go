@@ -78,8 +78,8 @@ func (t Tree) Manifest() string {
 const maxSites = 20000
 
 // ReadTree makes a tree of files that were written before; read returns one of them by its
-// path in the tree. The error says which file cannot be read, or what is wrong with the
-// manifest. Whether the files were changed, the caller sees by the tree's Generation.
+// path in the tree. The error names the file that cannot be read, or what is wrong with the
+// manifest. If the files were changed, the tree has another Generation.
 func ReadTree(read func(path string) (string, error)) (Tree, error) {
 	text, err := read(ManifestFile)
 	if err != nil {

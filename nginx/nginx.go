@@ -1,5 +1,4 @@
-// Package nginx says how nginx should look: it renders a table of routes into
-// the files of one configuration, and holds the values that describe an nginx
-// binary and a running nginx. It touches nothing; package install puts the
-// files live.
+// Package nginx renders a table of routes into the files of one nginx configuration,
+// and has the values that describe an nginx binary and a running nginx. It does no I/O;
+// package apply makes nginx serve the files.
 package nginx

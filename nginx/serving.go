@@ -14,8 +14,8 @@ type Offer struct {
 	Generation string
 }
 
-// Serving follows how far nginx is behind the table: what a table says is served
-// only when nginx has confirmed the generation that was rendered from it.
+// Serving returns what of a table nginx serves: the table only when nginx has confirmed the
+// generation that was rendered from it.
 type Serving struct {
 	Newest    Offer
 	confirmed route.Table
@@ -31,14 +31,12 @@ func (s *Serving) Table(n Status) route.Table {
 	}
 	live, ports := s.confirmed.LiveHosts(), s.confirmed.LivePorts()
 	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !slices.Contains(live, site.Host) })
-	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(one route.Stream) bool {
-		return !slices.Contains(ports, one.Listen.String())
-	})
+	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(s route.Stream) bool { return !slices.Contains(ports, s.Listen.String()) })
 	return t
 }
 
-// LiveHosts lists what nginx serves with a container behind it: host names, and ports
-// of their own as in "tcp:2222". It is nil while that is not known.
+// LiveHosts returns the hosts that nginx serves with a container behind them: host names, and
+// ports of streams as in "tcp:2222". It is nil while that is not known.
 func LiveHosts(t route.Table, n Status) []string {
 	if !t.Complete || !n.Running || n.Generation == "" {
 		return nil
@@ -49,8 +47,8 @@ func LiveHosts(t route.Table, n Status) []string {
 	})
 }
 
-// NotReady says, as one clause, why nginx does not serve the named hosts, or anything if
-// none is named; it is empty if it does.
+// NotReady returns, as one clause, why nginx does not serve one of the named hosts, or no host
+// at all if none is named; it is empty if it does.
 func NotReady(hosts []string, t route.Table, n Status) string {
 	switch {
 	case !n.Running || n.Generation == "":

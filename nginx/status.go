@@ -6,7 +6,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Status is what the running nginx is doing.
+// Status is the status of the running nginx.
 type Status struct {
 	// Running is true while the master process lives; PID is then its number.
 	Running bool `json:"running"`
@@ -15,29 +15,28 @@ type Status struct {
 	Container string `json:"container,omitempty"`
 	// Version is the version of the binary, e.g. "1.22.1".
 	Version string `json:"version,omitempty"`
-	// Generation is what nginx itself says that it serves; empty when it did not
-	// answer. Wanted is what was asked for last; the two differ while a reload is
-	// under way, after a failure, and while a site is in quarantine.
+	// Generation is the one that nginx answers that it serves; empty when it did not
+	// answer. Wanted is that of the newest wanted tree; the two differ while a reload is
+	// pending, after a failure, and while a site is in quarantine.
 	Generation string `json:"generation,omitempty"`
 	Wanted     string `json:"wanted,omitempty"`
-	// Settled is true when nginx serves what was wanted last, apart from sites in
+	// Settled is true when nginx serves the newest wanted tree, apart from sites in
 	// quarantine.
 	Settled bool `json:"settled"`
 	// Reloads counts the generations that went live since the agent started,
 	// starts of nginx included; LoadedAt is when the last one was confirmed.
 	Reloads  int       `json:"reloads"`
 	LoadedAt time.Time `json:"loaded_at,omitzero"`
-	// LastError is the last failure in words; empty once something succeeded.
+	// LastError is the text of the last error; empty after a success.
 	LastError string `json:"last_error,omitempty"`
 	// Quarantined are the sites that nginx refused, sorted by Host.
 	Quarantined []Quarantine `json:"quarantined,omitempty"`
-	// WorkersDraining counts old workers that finish what they had begun.
+	// WorkersDraining counts old workers that finish their requests.
 	WorkersDraining int `json:"workers_draining"`
-	// Restored counts how often files that somebody else had changed were put back
+	// Restored counts how often files that another program had changed were restored
 	// since the agent started.
 	Restored int `json:"restored,omitempty"`
-	// WorkersEnded counts old workers that were ended before they had finished,
-	// because there were too many.
+	// WorkersEnded counts draining workers that were ended because there were too many.
 	WorkersEnded int               `json:"workers_ended,omitempty"`
 	Problems     []problem.Problem `json:"problems,omitempty"`
 }

@@ -24,7 +24,7 @@ func (t *Tree) warn(sites []route.Site) {
 	s, b := t.settings, t.build
 	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
 		t.problem(problem.Warning, "nginx-without-realip", "",
-			"trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so nobody is believed about the address of a client",
+			"trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so the addresses of clients that they send are ignored",
 			"install a build of nginx with --with-http_realip_module, or remove the setting")
 	}
 	for _, site := range sites {
@@ -57,7 +57,7 @@ func (t *Tree) warnOfSite(site route.Site) {
 	if i := slices.IndexFunc(site.Locations, missing); i >= 0 && s.Passwords != nil {
 		l := site.Locations[i]
 		t.problem(problem.Error, "auth-file-missing", site.Host,
-			fmt.Sprintf("the password file %q of path %q is not in %s, so nobody is let in there", truncated(l.Auth), truncated(l.Path), truncated(s.HtpasswdDir)),
+			fmt.Sprintf("the password file %q of path %q is not in %s, so all requests there are refused", truncated(l.Auth), truncated(l.Path), truncated(s.HtpasswdDir)),
 			"put the file there (htpasswd -c), readable for nginx's workers, or correct nagaya.auth")
 	}
 }

@@ -73,7 +73,7 @@ func (a *applier) loaded(ctx context.Context, message, kind, gen string, began t
 	a.log.Info(message, event.Key, kind, "generation", gen, "pid", a.master.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(a.quarantine.sites))
 }
 
-// loading is a generation that nginx was told to load.
+// loading is the state of loading a generation.
 type loading struct {
 	gen      string
 	tree     *nginx.Tree // nil for a start: an nginx that runs has accepted it

@@ -11,7 +11,7 @@ import (
 // Left to itself, nginx's master lets the old workers accept connections for another
 // 100 ms beside the new ones (ngx_process_cycle.c, all versions up to 1.30), and the
 // kernel wakes the oldest waiting worker first: the new generation is there, and no
-// client sees it. So the old workers are told to retire as soon as a new one accepts.
+// client sees it. So the old workers are retired as soon as a new one accepts.
 // The row "start" of `make bench-routes` pays for it: 100 ms less for each start.
 
 const (

@@ -1,6 +1,6 @@
 // Package pools decides when a change of the containers behind the sites goes live.
 // Today each is a reload of nginx, which costs CPU time, and memory for old workers that
-// finish what they have begun: so changes that follow each other closely share one.
+// finish their requests: so changes that follow each other closely share one.
 package pools
 
 import (
@@ -18,35 +18,35 @@ const (
 	burst    = 3
 	every    = time.Second
 	everyLow = 5 * time.Second
-	// longestPause is the most that a change waits while containers are on their way.
+	// longestPause is the most that a change waits while containers are starting.
 	longestPause = 8 * time.Second
-	// settle is how long a change waits in a crowd for the next container to be made:
-	// whoever runs one after the other makes it some 200 ms after the last is ready.
+	// settle is how long a change waits in a series of starts for the next container: one that
+	// is started after the other is created some 200 ms after the last is ready.
 	settle = 220 * time.Millisecond
-	// calm is how long no tree has come when a crowd is over.
+	// calm is how long after the last tree a series of starts is over.
 	calm = 5 * time.Second
 )
 
-// Reloads says when nginx is reloaded. Each site has a budget of its own, so that one
-// that flaps delays no other. While containers are on their way, each pause is twice the
+// Reloads decides when nginx is reloaded. Each site has a budget of its own, so that one
+// that flaps delays no other. While containers are starting, each pause is twice the
 // one before. It is for one goroutine.
 type Reloads struct {
 	every time.Duration
 	sites map[string]*bucket
 
-	changed []string // sites that differ from what is served
-	urgent  bool     // a server is to be taken out
-	more    bool     // containers are on their way
-	newest  string   // the generation that is wanted
+	changed []string // sites that differ from those that are served
+	urgent  bool     // a server is removed
+	more    bool     // containers are starting
+	newest  string   // the wanted generation
 	asked   time.Time
 	loaded  time.Time
-	streak  int // reloads since trees came after a calm, or one took a server out
+	streak  int // reloads in this series of starts; a removed server ends it
 }
 
-// NewReloads returns one that has seen no reload.
+// NewReloads returns a Reloads before the first reload.
 func NewReloads() *Reloads { return &Reloads{every: every, sites: map[string]*bucket{}} }
 
-// Want notes what is wanted in the place of what is served.
+// Want sets the wanted tree; live is the one that nginx serves.
 func (r *Reloads) Want(now time.Time, live nginx.Tree, wanted nginx.Wanted) {
 	r.more, r.every = wanted.More, every
 	if wanted.LowCredits {
@@ -89,8 +89,8 @@ func changedSites(a, b nginx.Tree) (names []string) {
 // Wait returns how long from now on the next reload must wait.
 func (r *Reloads) Wait(now time.Time) time.Duration {
 	if r.urgent {
-		// A container is about to be killed: it is paid for later. Only a heap of debts
-		// makes it wait too, so that containers which crash all the time stay affordable.
+		// A container is about to be killed: the budget is overdrawn. Only beyond a limit
+		// does the change wait too, so that containers which crash all the time cost little.
 		return r.least(now, func(b *bucket) time.Duration {
 			if b.level > -burst {
 				return 0
@@ -102,7 +102,7 @@ func (r *Reloads) Wait(now time.Time) time.Duration {
 	if r.streak < burst {
 		return wait
 	}
-	// A crowd: the next container is waited for as long as it is known to come.
+	// A series of starts: wait for the next container while one is starting.
 	till := r.loaded.Add(min(r.every<<min(r.streak-burst+1, 8), longestPause))
 	if settled := r.asked.Add(settle); !r.more && settled.Before(till) {
 		till = settled
@@ -126,7 +126,7 @@ func (r *Reloads) least(now time.Time, wait func(*bucket) time.Duration) time.Du
 	return max(0, least)
 }
 
-// Loaded pays for a reload, on credit if need be.
+// Loaded takes a reload from the budgets of the changed sites, which may overdraw them.
 func (r *Reloads) Loaded(now time.Time) {
 	for name, b := range r.sites {
 		if b.fill(now, r.every); b.level >= burst {

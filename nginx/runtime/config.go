@@ -59,7 +59,7 @@ func workerUser(n config.Nginx) string {
 }
 
 // hasIPv6 reports whether the kernel has any IPv6 address; nginx does not
-// start if it is told to listen on IPv6 where there is none.
+// start if it has to listen on IPv6 where there is none.
 func hasIPv6() bool {
 	b, err := os.ReadFile("/proc/net/if_inet6")
 	return err == nil && len(b) > 0

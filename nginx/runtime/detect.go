@@ -14,8 +14,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Detect runs nginx -V and returns what that nginx can do. Of the Options those that say
-// which nginx it is are needed. The error is a Fault.
+// Detect runs nginx -V and returns what that nginx can do. The Options need to
+// name an nginx and no more. The error is a Fault.
 func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	r, done, err := New(o)
 	if err != nil {
