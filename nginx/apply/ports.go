@@ -59,9 +59,8 @@ func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
 // portFault returns the fault of the first port of a tree that another process holds,
 // nil if there is none.
 func (a *applier) portFault(tree nginx.Tree) error {
-	faults := a.inUse(tree.Listens())
 	for _, l := range tree.Listens() {
-		if f := faults[l.Site]; f != nil {
+		if f := a.inUse([]nginx.Listen{l})[l.Site]; f != nil {
 			return f
 		}
 	}
