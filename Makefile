@@ -88,7 +88,7 @@ prepare: ## Install what the tests need and is missing (Debian, root).
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) $(ACTIONLINT) ## Check format, go vet, staticcheck, shell scripts, workflows.
-	@unformatted=$$($(GOFUMPT) -l agent cmd internal nginx packaging systemd); \
+	@unformatted=$$($(GOFUMPT) -l agent cmd nginx packaging systemd); \
 	if [ -n "$$unformatted" ]; then echo "not in gofumpt's form (gofumpt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet $(STATIC) ./...
 	GOFLAGS="$$(go env GOFLAGS) $(STATIC)" STATICCHECK_CACHE=$(CURDIR)/.cache/staticcheck $(STATICCHECK) ./...
@@ -101,7 +101,7 @@ lines: ## Count the lines of the program by part; more code than LINES (23000) f
 
 .PHONY: fuzz
 fuzz: ## Fuzz each target for FUZZTIME (30s).
-	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cmd internal nginx systemd | \
+	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' agent cmd nginx systemd | \
 	while IFS=: read -r file _ target; do \
 		echo "$$(dirname "$$file") $${target#func }"; \
 		go test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \

@@ -18,14 +18,14 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/journalwords"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
-	"github.com/nagaya-ecs/nagaya/internal/journalwords"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 

@@ -45,7 +45,7 @@ var nouns = []string{
 var tools = []string{"agent/latest", "agent/backoff", "agent/atomicfile", "agent/readfile", "agent/lock", "agent/proc", "agent/dirwatch", "agent/cgroup", "agent/awserror", "agent/awsclient", "systemd"}
 
 // aids are for tests alone: nothing but tests and other aids imports them.
-var aids = []string{"internal/testenv", "nginx/nginxtest", "internal/doctest", "internal/journalwords"}
+var aids = []string{"agent/testenv", "nginx/nginxtest", "agent/doctest", "agent/journalwords"}
 
 // told are the packages by which the demonstration understands what the program and
 // its nginx say of themselves.
@@ -131,7 +131,7 @@ func forbidden(pkg, imported string) string {
 	switch {
 	case ours && slices.Contains(aids, own) && !slices.Contains(aids, pkg):
 		return "it is for tests alone"
-	case pkg == "internal/doctest":
+	case pkg == "agent/doctest":
 		if ours && !slices.Contains(aids, own) && !slices.Contains(tools, own) && !slices.Contains(nouns, own) {
 			return "an aid of tests knows none of what does I/O, so that its tests can import it"
 		}
@@ -241,12 +241,12 @@ func TestTheRuleNamesCulprits(t *testing.T) {
 		{"cmd/nagaya-sim/demo", module + "agent", "from outside"},
 		{"agent/tools/x", module + "agent/tasks", "no place"},
 		{"cmd/nagaya", module + "agent", ""},
-		{"cmd/nagaya-sim/stage", module + "internal/testenv", "tests alone"},
+		{"cmd/nagaya-sim/stage", module + "agent/testenv", "tests alone"},
 		{"nginx", module + "nginx/nginxtest", "tests alone"},
-		{"nginx/nginxtest", module + "internal/testenv", ""},
+		{"nginx/nginxtest", module + "agent/testenv", ""},
 		{"nginx/nginxtest", module + "nginx", "nothing of the program"},
-		{"internal/doctest", module + "agent/report", ""},
-		{"internal/doctest", module + "agent/report/socket", "none of what does I/O"},
+		{"agent/doctest", module + "agent/report", ""},
+		{"agent/doctest", module + "agent/report/socket", "none of what does I/O"},
 	} {
 		got := forbidden(row.pkg, row.imported)
 		if (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
@@ -258,9 +258,9 @@ func TestTheRuleNamesCulprits(t *testing.T) {
 // kept lists what must not be linked into the shipped program.
 var kept = map[string]string{
 	module + "agent/simaws":            "the simulated cloud",
-	module + "internal/testenv":        "what tests need",
-	module + "internal/doctest":        "compares samples of documents",
-	module + "internal/journalwords":   "what the documents say of the journal",
+	module + "agent/testenv":           "what tests need",
+	module + "agent/doctest":           "compares samples of documents",
+	module + "agent/journalwords":      "what the documents say of the journal",
 	module + "nginx/nginxtest":         "chooses the nginx of tests",
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
@@ -17,7 +18,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
 )
 
 // webTask is a container of ECS on Docker's bridge, as the samples have them.

@@ -66,7 +66,7 @@ func TestRuleOnlyNeedSkips(t *testing.T) {
 		files++
 		found := skips(set, f)
 		switch {
-		case strings.HasPrefix(path, "internal/testenv/"):
+		case strings.HasPrefix(path, "agent/testenv/"):
 			here += len(found)
 		case strings.HasSuffix(path, "_test.go") && path != "agent/skip_test.go":
 			for _, what := range found {

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // The templates of a nightly job must be valid together: the timer names the service.

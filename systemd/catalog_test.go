@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // systemd itself compiles the catalog, and finds every entry again.

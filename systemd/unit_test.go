@@ -13,7 +13,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/unit"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // units are what the package installs, and how much each service may be exposed in

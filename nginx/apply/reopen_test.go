@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 

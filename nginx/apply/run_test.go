@@ -23,7 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 

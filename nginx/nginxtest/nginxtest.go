@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // HTTP3 is the configure argument of an nginx that speaks HTTP/3.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // box is a Debian without a network, in which stubs stand for what belongs to AWS and

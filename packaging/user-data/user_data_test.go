@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 var update = flag.Bool("update", false, "write batch.mime anew from ecs.sh")

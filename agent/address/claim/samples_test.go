@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
 )
 
 // words are those of the documents for what the tests' world has.

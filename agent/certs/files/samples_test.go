@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 )
 
 func TestDocsShowACertificateThatHasExpired(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
-	"github.com/nagaya-ecs/nagaya/internal/journalwords"
+	"github.com/nagaya-ecs/nagaya/agent/journalwords"
 )
 
 // linesByKind counts JSON log lines by the kind of their event.

@@ -5,8 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
 )
 
 // told is what the journal says of a scene.

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
 )
 
 func TestDocsShowANotice(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // app is what runs in the test's containers: it listens, and takes a moment to

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/internal/doctest"
 )
 
 func TestDocsShowASilentEngine(t *testing.T) {

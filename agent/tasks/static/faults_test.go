@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // The kernel forgets events when nobody takes them: what stands in the files at the end

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/journalwords"
 	"github.com/nagaya-ecs/nagaya/agent/report"
-	"github.com/nagaya-ecs/nagaya/internal/journalwords"
 )
 
 // healthyDay counts the lines of the journal, systemd's about the unit too, that what a

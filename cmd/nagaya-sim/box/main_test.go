@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var made = flag.String("packages", "", "use the packages that an earlier run with -keep left in this `directory`")

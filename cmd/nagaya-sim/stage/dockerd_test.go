@@ -4,7 +4,7 @@ import (
 	"net"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // An engine of the stage's own leaves the bridge of the other one, whose containers

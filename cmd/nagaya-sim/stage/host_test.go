@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // swapFile replaces a file in one step, as who renews certificates should.

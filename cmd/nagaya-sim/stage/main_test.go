@@ -7,7 +7,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // bin is where the programs under test are.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // newRegion makes a cloud with a network whose addresses are real, and one free

@@ -14,7 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // made is what makePackages has made: a directory with nagaya.deb, nagaya.rpm, and

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/vpc"
-	"github.com/nagaya-ecs/nagaya/internal/testenv"
 )
 
 var (
