@@ -16,7 +16,7 @@ ARCHES := amd64 arm64
 DIST := dist
 KINDS := deb rpm
 COUNT ?= 1
-LINES ?= 23000
+LINES ?= 26100
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
@@ -96,7 +96,7 @@ lint: $(STATICCHECK) $(GOFUMPT) $(ACTIONLINT) ## Check format, go vet, staticche
 	shellcheck .ci/* packaging/*.sh packaging/*/*.sh cmd/nagaya-sim/box/boot.sh cmd/nagaya-sim/box/root/usr/local/libexec/*
 
 .PHONY: lines
-lines: ## Count the lines of the program by part; more code than LINES (23000) fails.
+lines: ## Count the lines of the program by part; more code than LINES fails.
 	@.ci/lines $(LINES)
 
 .PHONY: fuzz
