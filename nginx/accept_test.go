@@ -23,11 +23,11 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
-// Both sides of every difference between versions are tested: the newer nginx can all
-// that a Build tells of, and the installed one cannot, as Debian 12's.
-func TestBothKindsOfNginxAreTested(t *testing.T) {
+// The newer nginx has all features that depend on the version, and the installed one has
+// none of them, as Debian 12's.
+func TestVersionsUnderTest(t *testing.T) {
 	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) {
-		b, err := ParseBuild(n.Says)
+		b, err := ParseBuild(n.Version)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,12 +43,11 @@ func TestBothKindsOfNginxAreTested(t *testing.T) {
 	})
 }
 
-// TestAccepted asks a real nginx about every scene, rendered for what that
-// nginx can do.
+// TestAccepted has nginx test every scene, rendered for that nginx.
 func TestAccepted(t *testing.T) { nginxtest.Each(t, testAccepted) }
 
 func testAccepted(t *testing.T, n nginxtest.Nginx) {
-	if _, err := ParseBuild(n.Says); err != nil {
+	if _, err := ParseBuild(n.Version); err != nil {
 		t.Fatal(err)
 	}
 	crt, key := writePair(t)
@@ -59,7 +58,7 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 	}
 	for _, s := range scenes {
 		t.Run(s.name, func(t *testing.T) {
-			s.build = n.Says
+			s.build = n.Version
 			s.sites = slices.Clone(s.sites)
 			for i := range s.sites {
 				real(&s.sites[i].Cert)
@@ -93,8 +92,8 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 	}
 }
 
-// accepts writes files below a directory and lets nginx judge them.
-func accepts(t *testing.T, binary, dir string, files []File) (said string, err error) {
+// accepts writes files below a directory and runs nginx -t.
+func accepts(t *testing.T, binary, dir string, files []File) (output string, err error) {
 	t.Helper()
 	for _, d := range []string{"run", "log", filepath.Base(TempDir(dir)), SitesDir, StreamsDir, SNIDir} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

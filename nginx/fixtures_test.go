@@ -43,8 +43,8 @@ func mustBuild(text string) Build {
 	return b
 }
 
-// scene is one input of Render. All scenes are golden, and a real nginx accepts
-// those that are written for a build that it is.
+// scene is one input of Render. Each has a golden file, and nginx accepts it, rendered for its
+// own build.
 type scene struct {
 	name     string
 	build    string

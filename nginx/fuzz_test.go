@@ -74,7 +74,7 @@ func FuzzRender(f *testing.F) {
 				t.Fatalf("%d sites and %d problems of one site", len(tree.Sites), len(tree.Problems))
 			}
 			for _, s := range tree.Sites {
-				inspect(t, s)
+				checkDirectives(t, s)
 			}
 			if _, err := readTokens(tree.Main); err != nil {
 				t.Errorf("main file: %v", err)
@@ -88,7 +88,7 @@ func FuzzRender(f *testing.F) {
 	})
 }
 
-func inspect(t *testing.T, s SiteFile) {
+func checkDirectives(t *testing.T, s SiteFile) {
 	t.Helper()
 	if strings.ContainsAny(s.Name, "/\x00*") || strings.HasPrefix(s.Name, ".") || len(s.Name) > 255 {
 		t.Errorf("file name %q", s.Name)

@@ -17,17 +17,17 @@ func overHTTP3() scene {
 	return scene{build: debian130, settings: func(s *Settings) { s.HTTP3, s.IPv6 = true, true }, sites: []nestedSite{own("a.test", 0), own("b.test", 8443)}}
 }
 
-// said lists the sites' ports of HTTP/3 in what a tree writes, with whether clients are
-// told of it.
-func said(tree Tree) (all []string) {
+// http3Ports lists the ports of HTTP/3 in the files of a tree, with "offered" where the file
+// offers it to clients.
+func http3Ports(tree Tree) (all []string) {
 	for _, f := range tree.Files() {
 		for _, port := range []string{"443", "8443"} {
-			listens, told := strings.Contains(f.Text, "listen "+port+" quic"), strings.Contains(f.Text, `h3=\":`+port+`\"`)
+			listens, offered := strings.Contains(f.Text, "listen "+port+" quic"), strings.Contains(f.Text, `h3=\":`+port+`\"`)
 			if listens != strings.Contains(f.Text, "listen [::]:"+port+" quic") {
 				all = append(all, f.Path+" with one family of "+port)
 			}
-			if listens || told {
-				all = append(all, f.Path+" "+port+map[bool]string{true: " told"}[told])
+			if listens || offered {
+				all = append(all, f.Path+" "+port+map[bool]string{true: " offered"}[offered])
 			}
 		}
 	}
@@ -37,7 +37,7 @@ func said(tree Tree) (all []string) {
 // Without the file of a port of HTTP/3, its sites are served over TCP.
 func TestWithoutAPortOfHTTP3(t *testing.T) {
 	whole := overHTTP3().render(nil)
-	a, b := "sites/a.test.conf 443 told", "sites/b.test.conf 8443 told"
+	a, b := "sites/a.test.conf 443 offered", "sites/b.test.conf 8443 offered"
 	for _, row := range []struct {
 		name    string
 		tree    Tree
@@ -50,7 +50,7 @@ func TestWithoutAPortOfHTTP3(t *testing.T) {
 		{"without both", whole.Without("quic:443", "quic:8443"), nil, 0},
 		{"read from a disk", readBack(t, whole.Without("quic:443")), []string{b, "sites/quic~8443.conf 8443"}, 1},
 	} {
-		if d := cmp.Diff(row.want, said(row.tree)); d != "" {
+		if d := cmp.Diff(row.want, http3Ports(row.tree)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", row.name, d)
 		}
 		n := 0
@@ -78,19 +78,19 @@ func TestWithoutAPortOfHTTP3(t *testing.T) {
 	}
 }
 
-// A stream's UDP port stays the stream's.
+// No site is offered over HTTP/3 at the UDP port of a stream.
 func TestHTTP3AtAStreamsPort(t *testing.T) {
 	s := overHTTP3()
 	s.streams = []nestedStream{{Listen: route.Listen{Protocol: route.UDP, Port: 8443}, Family: "dns", Pool: pool(server("10.0.0.9:53", 1))}}
 	tree := s.render(nil)
-	if d := cmp.Diff([]string{"sites/a.test.conf 443 told", "sites/quic~443.conf 443"}, said(tree)); d != "" {
+	if d := cmp.Diff([]string{"sites/a.test.conf 443 offered", "sites/quic~443.conf 443"}, http3Ports(tree)); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	if len(tree.Problems) != 1 || tree.Problems[0].Code != "http3-not-offered" || tree.Problems[0].Subject != "site b.test" {
 		t.Errorf("problems: %+v", tree.Problems)
 	}
 	s.streams[0].Listen.Protocol = route.TCP
-	if tree := s.render(nil); len(said(tree)) != 4 {
-		t.Errorf("beside a stream of TCP: %v", said(tree))
+	if tree := s.render(nil); len(http3Ports(tree)) != 4 {
+		t.Errorf("beside a stream of TCP: %v", http3Ports(tree))
 	}
 }

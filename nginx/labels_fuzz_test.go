@@ -20,9 +20,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
-// strange is what a stranger brings along, one "NAME=value" a line: it is both the
-// container's labels and its environment.
-var strange = []string{
+// hostileLabels are sets of labels, one "NAME=value" a line, which the container has in its
+// environment too.
+var hostileLabels = []string{
 	"nagaya.host=a.example.com,*.a.test\nnagaya.path=/api\nnagaya.strip-prefix=true\nnagaya.hsts=max-age=1; preload",
 	"nagaya.host=victim.test\nnagaya.upstream=victim\nnagaya.path=/x",
 	"nagaya.host=a.test; } server { listen 1;\nnagaya.x.host=b.test\nnagaya.x.auth=../x\nnagaya.x.timeout=1s",
@@ -37,32 +37,32 @@ var strange = []string{
 	"VIRTUAL_HOST=~(?<nagaya_host>x)\\1\nHSTS=max-age=1\"; includeSubDomains",
 }
 
-// household is a table of what strangers of that name ask for beside a site of somebody
-// else, and the table without them.
-func household(name string, share bool, pair certs.Pair, strangers ...string) (all, alone route.Table) {
+// tableWith is a table with a site of the family victim and what containers of that name ask
+// for by these labels, and the table without them.
+func tableWith(name string, share bool, pair certs.Pair, others ...string) (all, alone route.Table) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	one := func(n int, name string, age time.Duration, said map[string]string, env []string) tasks.Container {
+	container := func(n int, name string, age time.Duration, set map[string]string, env []string) tasks.Container {
 		c := tasks.Container{
 			ID: fmt.Sprintf("%064x", n), Name: name, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
 			CreatedAt: now.Add(-age), StartedAt: now.Add(-age), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, byte(n)})},
 			Ports: []tasks.Port{{Container: 8080, Protocol: "tcp", Host: 32766 + uint16(n)}, {Container: 53, Protocol: "udp", Host: 32800}},
 		}
-		c.Labels, c.Env, _ = tasks.Keep(said, env, nginxproxy.Knows)
+		c.Labels, c.Env, _ = tasks.Keep(set, env, nginxproxy.Knows)
 		return c
 	}
-	list := []tasks.Container{one(2, "victim", time.Hour, map[string]string{"nagaya.host": "victim.test", "nagaya.path": "/app"}, nil)}
-	for i, words := range strangers {
-		said := map[string]string{}
+	list := []tasks.Container{container(2, "victim", time.Hour, map[string]string{"nagaya.host": "victim.test", "nagaya.path": "/app"}, nil)}
+	for i, words := range others {
+		set := map[string]string{}
 		lines := strings.Split(words, "\n")
 		for _, line := range lines {
 			if name, value, ok := strings.Cut(line, "="); ok {
-				said[name] = value
+				set[name] = value
 			}
 		}
 		if i > 0 {
 			name = fmt.Sprint("other-", i)
 		}
-		list = append(list, one(3+i, name, time.Minute, said, lines))
+		list = append(list, container(3+i, name, time.Minute, set, lines))
 	}
 	pair.DNSNames = []string{"victim.test", "*.a.test", "a.example.com"}
 	in := route.Input{
@@ -84,16 +84,16 @@ func builds() []Build {
 	return []Build{mustBuild(debian122), newer, {Version: MinVersion, TLS: true}}
 }
 
-// Whatever labels and variables a container has: what nginx gets to read, in the eyes
-// of a reader that shares nothing with the writer, says nothing but what the table
-// warrants, and the site of somebody else stays as it is.
+// For all labels and variables of a container: the text for nginx, as an independent
+// parser reads it, has no directive but those that the table
+// permits, and the site of another family is unchanged.
 func FuzzLabelsToText(f *testing.F) {
-	for i, words := range strange {
+	for i, words := range hostileLabels {
 		f.Add(words, "web", byte(i))
 	}
-	f.Add(strange[0], "a\nb;", byte(3))
+	f.Add(hostileLabels[0], "a\nb;", byte(3))
 	f.Fuzz(func(t *testing.T, words, name string, how byte) {
-		both, alone := household(name, how&1 != 0, pair, words)
+		both, alone := tableWith(name, how&1 != 0, pair, words)
 		s := defaults()
 		s.IPv6, s.HTTP3, s.ProxyProtocol = how&2 != 0, how&4 != 0, how&8 != 0
 		if s.ProxyProtocol {
@@ -101,14 +101,14 @@ func FuzzLabelsToText(f *testing.F) {
 		}
 		for _, b := range builds() {
 			tree := Render(s, b, both.Shape, both.Pools)
-			checkWarranted(t, s, both, tree)
+			checkPermitted(t, s, both, tree)
 			if _, err := readTokens(tree.Main); err != nil {
 				t.Errorf("main file: %v\n%s", err, tree.Main)
 			}
 			want, _ := Render(s, b, alone.Shape, alone.Pools).Site("victim.test")
 			got, ok := tree.Site("victim.test")
-			if !ok || unshared(t, got.Text) != unshared(t, want.Text) {
-				t.Errorf("the site of somebody else is now\n%s\nand was\n%s", got.Text, want.Text)
+			if !ok || withoutListens(t, got.Text) != withoutListens(t, want.Text) {
+				t.Errorf("the site of another family is now\n%s\nand was\n%s", got.Text, want.Text)
 			}
 			for _, p := range tree.Problems {
 				if len(p.Text) > 2048 || len(p.Subject) > 600 || strings.ContainsAny(p.Text+p.Subject, "\n\r\x1b") {
@@ -119,9 +119,9 @@ func FuzzLabelsToText(f *testing.F) {
 	})
 }
 
-// unshared is a site's text as it is read, but for where it listens, which is behind a
-// socket while anybody's TLS is passed on.
-func unshared(t *testing.T, text string) string {
+// withoutListens returns the directives of a site without where it listens, which is
+// behind a socket while some site's TLS is passed through.
+func withoutListens(t *testing.T, text string) string {
 	t.Helper()
 	ds, err := readTokens(text)
 	if err != nil {
@@ -130,37 +130,37 @@ func unshared(t *testing.T, text string) string {
 	return fmt.Sprint(slices.DeleteFunc(ds, func(d directive) bool { return d.name == "listen" }))
 }
 
-// nginx itself accepts what comes of the seeds, of everything that fuzzing has found so
-// far, and of words put together by chance.
+// nginx accepts what is rendered of the seeds, of the corpus that fuzzing has found, and of
+// random labels.
 func TestLabelsAreAccepted(t *testing.T) { nginxtest.Each(t, testLabelsAreAccepted) }
 
 func testLabelsAreAccepted(t *testing.T, n nginxtest.Nginx) {
-	corpus := slices.Clone(strange)
+	corpus := slices.Clone(hostileLabels)
 	files, err := filepath.Glob("testdata/fuzz/FuzzLabelsToText/*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		corpus = append(corpus, fuzzed(t, file))
+		corpus = append(corpus, corpusValue(t, file))
 	}
-	chance := rand.New(rand.NewPCG(1, 2))
+	random := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
-		corpus = append(corpus, scribbled(chance))
+		corpus = append(corpus, randomLabels(random))
 	}
 	crt, key := writePair(t)
 	p := certs.Pair{Name: "default", CertFile: crt, KeyFile: key, Fingerprint: "ab"}
-	b := mustBuild(n.Says)
+	b := mustBuild(n.Version)
 	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	if _, err := os.Stat(b.StreamModule); err != nil && b.Stream == "dynamic" {
 		t.Fatal(err)
 	}
-	sites, together := 0, 6 // a process for each set of words would take its time
+	sites, together := 0, 6 // a process for each set would take long
 	for i := 0; i < len(corpus); i += together {
 		words := corpus[i:min(i+together, len(corpus))]
-		for j := range words { // so that they do not ask for each other's hosts
+		for j := range words { // so that no two ask for the same host
 			words[j] = strings.ReplaceAll(words[j], ".test", fmt.Sprintf(".t%d.test", j))
 		}
-		all, _ := household("web", i%(2*together) != 0, p, words...)
+		all, _ := tableWith("web", i%(2*together) != 0, p, words...)
 		dir := t.TempDir()
 		s := defaults()
 		s.HTTPPort, s.HTTPSPort = 18080, 18443
@@ -183,8 +183,8 @@ func testLabelsAreAccepted(t *testing.T, n nginxtest.Nginx) {
 	}
 }
 
-// fuzzed reads the first value of a file of Go's fuzzing, which is a string.
-func fuzzed(t *testing.T, file string) string {
+// corpusValue returns the first value of a file of a fuzzing corpus, which is a string.
+func corpusValue(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -203,9 +203,9 @@ func fuzzed(t *testing.T, file string) string {
 	return ""
 }
 
-// scribbled puts words together by chance, most of which mean something.
-func scribbled(chance *rand.Rand) string {
-	pick := func(from ...string) string { return from[chance.IntN(len(from))] }
+// randomLabels returns a random set of labels or variables, most of which are valid.
+func randomLabels(random *rand.Rand) string {
+	pick := func(from ...string) string { return from[random.IntN(len(from))] }
 	values := map[string][]string{
 		"host": {"a.test", "b.a.test,*.a.test", "a.example.com", "x-1.test, y.test", "*.w.test", "{x}.test"},
 		"path": {"/", "/api", "/a.b/c~d", "/it's(only)*this", "/a;b=c", "/x%20y", "api"}, "strip-prefix": {"true", "false", "maybe"},
@@ -226,12 +226,12 @@ func scribbled(chance *rand.Rand) string {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	proxy := chance.IntN(2) == 0
+	proxy := random.IntN(2) == 0
 	var lines []string
 	for _, name := range names {
 		ours := name == strings.ToLower(name)
 		must := name == "host" || name == "VIRTUAL_HOST"
-		if ours == proxy || !must && chance.IntN(3) > 0 {
+		if ours == proxy || !must && random.IntN(3) > 0 {
 			continue
 		}
 		if !ours {

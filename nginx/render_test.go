@@ -47,7 +47,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// The manifest is read by the next version of nagaya, too.
+// Another version of nagaya may read the manifest.
 func TestGoldenManifest(t *testing.T) {
 	for _, s := range scenes {
 		if s.name == "passthrough" {
@@ -79,7 +79,7 @@ func TestRenderIsDeterministic(t *testing.T) {
 
 func TestGenerationCoversEverything(t *testing.T) {
 	seen := map[string]string{}
-	look := func(name string, tree Tree) {
+	check := func(name string, tree Tree) {
 		t.Helper()
 		if other, ok := seen[tree.Generation]; ok {
 			t.Errorf("%s and %s have the same generation", name, other)
@@ -87,15 +87,15 @@ func TestGenerationCoversEverything(t *testing.T) {
 		seen[tree.Generation] = name
 	}
 	base := scenes[2]
-	look("as it is", base.render(nil))
-	look("another setting", base.render(func(s *Settings) { s.ShutdownTimeout *= 2 }))
-	look("another snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}} }))
-	look("changed snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "2"}} }))
-	look("a site less", base.render(nil).Without("a.example.com"))
+	check("as it is", base.render(nil))
+	check("another setting", base.render(func(s *Settings) { s.ShutdownTimeout *= 2 }))
+	check("another snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}} }))
+	check("changed snippet", base.render(func(s *Settings) { s.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "2"}} }))
+	check("a site less", base.render(nil).Without("a.example.com"))
 	renewed := base
 	renewed.sites = slices.Clone(base.sites)
 	renewed.sites[1].Cert.Fingerprint = strings.Repeat("cd", 32)
-	look("renewed certificate", renewed.render(nil))
+	check("renewed certificate", renewed.render(nil))
 }
 
 func TestSameAddressNeedsNoReload(t *testing.T) {

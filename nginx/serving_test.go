@@ -11,8 +11,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// An instance that took the address when its table was ready, and not when nginx
-// served it, lost every connection in between.
+// An instance that takes the address before nginx serves its table loses the connections
+// in between.
 func TestServingWaitsForNginx(t *testing.T) {
 	status := func(wanted string, settled bool) Status {
 		return Status{Running: true, Generation: "x", Wanted: wanted, Settled: settled}

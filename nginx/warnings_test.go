@@ -9,7 +9,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-func TestRemarks(t *testing.T) {
+func TestWarnings(t *testing.T) {
 	locked := func(file string) nestedSite {
 		return nestedSite{Host: "a.test", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
 			with(spot("/", server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Auth = file }),
@@ -30,7 +30,7 @@ func TestRemarks(t *testing.T) {
 		site     nestedSite
 		want     []string
 	}{
-		{"nobody looked for password files", debian122, nil, locked("staff"), nil},
+		{"password files are not known", debian122, nil, locked("staff"), nil},
 		{"the file is there", debian122, func(s *Settings) { s.Passwords = []string{"staff"} }, locked("staff"), nil},
 		{"the file is not there", debian122, func(s *Settings) { s.Passwords = []string{} }, locked("staff"), []string{"auth-file-missing site a.test"}},
 		{"HTTP/2 off for one site", debian122, nil, secure(func(e *route.Edge) { e.HTTP2 = route.Off }), []string{"http2-not-by-site site a.test"}},

@@ -46,9 +46,9 @@ func BenchmarkConfiguration(b *testing.B) {
 			var before, after syscall.Rusage
 			syscall.Getrusage(syscall.RUSAGE_CHILDREN, &before)
 			for b.Loop() {
-				said, exit, err := run.Command(b.Context(), "-t", "-c", filepath.Join(st.stagingPath(), nginx.MainFile), "-p", st.dir, "-e", "stderr")
+				output, exit, err := run.Command(b.Context(), "-t", "-c", filepath.Join(st.stagingPath(), nginx.MainFile), "-p", st.dir, "-e", "stderr")
 				if err != nil || exit != 0 {
-					b.Fatal(said, err)
+					b.Fatal(output, err)
 				}
 			}
 			syscall.Getrusage(syscall.RUSAGE_CHILDREN, &after)

@@ -24,8 +24,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/snippets"
 )
 
-// A port that a container asked for and nobody can have costs the sites there,
-// and no other; at a port that can be had no name leads to another one's site.
+// A port of a container's that another process holds affects the sites there
+// only; at a port that is free no name leads to another site.
 func TestSitesAtPortsOfTheirOwn(t *testing.T) {
 	r := newRig(t)
 	l, err := net.Listen("tcp", "0.0.0.0:0")
@@ -73,7 +73,7 @@ func TestSitesAtPortsOfTheirOwn(t *testing.T) {
 
 // All datagrams of one client come to the container from one address: otherwise it
 // would see as many clients as nginx has workers.
-func TestUDPClientStaysOne(t *testing.T) {
+func TestUDPClientHasOneAddress(t *testing.T) {
 	r := newRig(t)
 	r.settings.WorkerProcesses = 4
 	r.run()
@@ -137,11 +137,11 @@ func testHSTS(t *testing.T, r *rig) {
 	}
 }
 
-// What FastCGI and uwsgi applications learn about the connection, also where the
-// stream section stands before it.
-func TestApplicationsKnowTheConnection(t *testing.T) { each(t, testApplicationsKnowTheConnection) }
+// The parameters of the connection for FastCGI and uwsgi applications, also behind the
+// stream section.
+func TestConnectionParameters(t *testing.T) { each(t, testConnectionParameters) }
 
-func testApplicationsKnowTheConnection(t *testing.T, r *rig) {
+func testConnectionParameters(t *testing.T, r *rig) {
 	r.run()
 	p := writePair(t, "php.test", "py.test")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -221,7 +221,7 @@ func uwsgi(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
-// Lists of who may come are judged by the client's address on every way in.
+// Allow lists are applied to the client's address, however the connection came.
 func TestAllowListsBesidePassthrough(t *testing.T) { each(t, testAllowListsBesidePassthrough) }
 
 func testAllowListsBesidePassthrough(t *testing.T, r *rig) {
@@ -261,10 +261,10 @@ func testAllowListsBesidePassthrough(t *testing.T, r *rig) {
 	}
 }
 
-// A passed wildcard takes no connection for a name below it that is another site's.
-func TestPassedWildcardTakesNoOthersName(t *testing.T) { each(t, testPassedWildcardTakesNoOthersName) }
+// A passthrough of a wildcard gets no connection for a name of another site.
+func TestPassthroughWildcardBesideSites(t *testing.T) { each(t, testPassthroughWildcardBesideSites) }
 
-func testPassedWildcardTakesNoOthersName(t *testing.T, r *rig) {
+func testPassthroughWildcardBesideSites(t *testing.T, r *rig) {
 	r.run()
 	own := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "wildcard") }))
 	t.Cleanup(own.Close)
@@ -295,8 +295,8 @@ func TestPlainHTTPAtThePortOfHTTPS(t *testing.T) {
 	}
 }
 
-// Every policy is taken by nginx, and speaks the protocols that it names and no
-// others, or it is said that this nginx cannot.
+// nginx accepts every policy, and speaks its protocols and no
+// others, or there is a problem that this nginx cannot.
 func TestTLSPolicies(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.run()
@@ -315,13 +315,13 @@ func TestTLSPolicies(t *testing.T) {
 		versions := map[string]uint16{"TLSv1": tls.VersionTLS10, "TLSv1.1": tls.VersionTLS11, "TLSv1.2": tls.VersionTLS12, "TLSv1.3": tls.VersionTLS13}
 		for _, p := range route.TLSPolicies {
 			// An nginx that has one choice of protocols for all says so.
-			said := slices.ContainsFunc(tree.Problems, func(x problem.Problem) bool {
+			reported := slices.ContainsFunc(tree.Problems, func(x problem.Problem) bool {
 				return x.Code == "tls-protocols-not-by-site" && x.Subject == "site "+host(p)
 			})
-			if other := !slices.Equal(p.Protocols, usual.Protocols); said != (other && !r.o.Build.ProtocolsBySite) {
-				t.Errorf("%s: problem %v", p.Name, said)
+			if other := !slices.Equal(p.Protocols, usual.Protocols); reported != (other && !r.o.Build.ProtocolsBySite) {
+				t.Errorf("%s: problem %v", p.Name, reported)
 			}
-			if said {
+			if reported {
 				p.Protocols = usual.Protocols
 			}
 			for name, v := range versions {
@@ -339,7 +339,7 @@ func TestTLSPolicies(t *testing.T) {
 	})
 }
 
-// The default host also answers TLS clients that name nobody, or somebody unknown.
+// The default host also answers TLS clients without a name, or with an unknown one.
 func TestDefaultHostOverTLS(t *testing.T) { each(t, testDefaultHostOverTLS) }
 
 func testDefaultHostOverTLS(t *testing.T, r *rig) {
@@ -374,9 +374,9 @@ func testClientCertificates(t *testing.T, r *rig) {
 		sites[i].Edge.ClientCert = ask
 	}
 	r.serve(r.tree(sites...))
-	known, stranger := issue("client").Certificates, []tls.Certificate{}
+	known, unknown := issue("client").Certificates, []tls.Certificate{}
 	_, other := authority(t)
-	stranger = append(stranger, other("client").Certificates...)
+	unknown = append(unknown, other("client").Certificates...)
 	for _, row := range []struct {
 		host   string
 		with   []tls.Certificate
@@ -384,10 +384,10 @@ func testClientCertificates(t *testing.T, r *rig) {
 	}{
 		{"must.test", known, 200},
 		{"must.test", nil, 400},
-		{"must.test", stranger, 400},
+		{"must.test", unknown, 400},
 		{"may.test", known, 200},
 		{"may.test", nil, 200},
-		{"may.test", stranger, 400},
+		{"may.test", unknown, 400},
 		{"free.test", nil, 200},
 	} {
 		c := r.client()
@@ -413,9 +413,8 @@ func testClientCertificates(t *testing.T, r *rig) {
 	}
 }
 
-// What a client says of itself in the headers that only a proxy may set reaches
-// no container.
-func TestNoForgedHeaderComesThrough(t *testing.T) {
+// Headers of a client that only a proxy may set reach no container.
+func TestForgedHeadersAreRemoved(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -449,8 +448,8 @@ func TestNoForgedHeaderComesThrough(t *testing.T) {
 	}
 }
 
-// The operator's snippets are where he put them, and a broken one costs what it is
-// for and is named.
+// The operator's snippets have effect in their sections, and a broken one affects only its
+// section and is named.
 func TestSnippetsOfEveryLevel(t *testing.T) { each(t, testSnippetsOfEveryLevel) }
 
 func testSnippetsOfEveryLevel(t *testing.T, r *rig) {

@@ -88,9 +88,9 @@ func TestFaultMasterKilled(t *testing.T) {
 	}
 }
 
-// A master that hangs does not answer a reload. The sites of before stay, on the
-// disk and at the clients, it is tried again, and what is wanted comes when the
-// master wakes.
+// A master that hangs does not answer a reload. The sites before stay, on the
+// disk and for clients, it is tried again, and the wanted tree is served when the
+// master runs again.
 func TestFaultReloadHangs(t *testing.T) {
 	r := newRig(t)
 	r.o.Confirm = time.Second
@@ -122,8 +122,8 @@ func TestFaultReloadHangs(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "two")
 }
 
-// A master that wakes does the reload that it was told to while it hung, and then
-// the next. What the first of them made answers nobody once the second is live.
+// A master that runs again does the reload that was signalled while it hung, and then
+// the next. The workers of the first answer no client once the second is live.
 func TestFaultReloadsPileUp(t *testing.T) {
 	r := newRig(t)
 	r.o.Confirm = 700 * time.Millisecond
@@ -182,8 +182,8 @@ func wake(t *testing.T, pid int) {
 	}
 }
 
-// A generation that nginx loads and that then never answers must not stay loaded: the
-// one of before is loaded again.
+// Where nginx loads a generation that then does not answer, the one before is loaded
+// again.
 func TestFaultNewGenerationNeverAnswers(t *testing.T) {
 	r := newRig(t)
 	r.o.Confirm = 2 * time.Second
@@ -209,9 +209,9 @@ func TestFaultNewGenerationNeverAnswers(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "two")
 }
 
-// A certificate may vanish while nginx serves with it. The next reload is refused,
+// A certificate may be removed while nginx serves with it. The next reload is refused,
 // everything stays, and then all but that site goes live.
-func TestFaultCertificateVanishesBeforeReload(t *testing.T) {
+func TestFaultCertificateRemovedBeforeReload(t *testing.T) {
 	r := newRig(t)
 	p := writePair(t, "b.test")
 	r.run()
@@ -230,8 +230,8 @@ func TestFaultCertificateVanishesBeforeReload(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "three")
 }
 
-// Clients that never end would let old workers pile up, each with its memory: only so
-// many may go on, and those that are ended are counted.
+// Clients that never end keep old workers, each with its memory: only MaxDraining of them
+// go on, and those that are ended are counted.
 func TestFaultOldWorkersPileUp(t *testing.T) {
 	r := newRig(t)
 	r.settings.WorkerProcesses, r.o.MaxDraining = 1, 2
@@ -264,8 +264,7 @@ func TestFaultOldWorkersPileUp(t *testing.T) {
 	r.await("the others to end", func(s nginx.Status) bool { return s.WorkersDraining == 0 })
 }
 
-// A worker that is killed is replaced by its master, without any doing of ours, and
-// what nginx serves stays.
+// A worker that is killed is replaced by its master, and nginx serves the same.
 func TestFaultWorkerKilled(t *testing.T) {
 	r := newRig(t)
 	r.run()

@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// Old workers are told to go before the master does it. The master must neither
+// Old workers are retired before the master does it. The master must neither
 // take that for a crash and start others in their place, nor end itself.
-func TestHandOverKeepsTheNumberOfWorkers(t *testing.T) {
+func TestRetireKeepsTheNumberOfWorkers(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	up := backend(t, "hello")

@@ -13,8 +13,8 @@ import (
 )
 
 // nginx gives the packets of one UDP port to its old and new workers as it happens, so
-// a reload costs connections of HTTP/3 (docs/nginx.md). What must hold all the same: who
-// falls back to TCP, as browsers do, loses nothing; nobody who comes new gets the old
+// a reload costs connections of HTTP/3 (docs/nginx.md). What must hold: a client that
+// falls back to TCP, as browsers do, loses nothing; no new client gets the old
 // configuration; and once the old workers are gone, nothing is lost.
 func TestHTTP3ThroughReloads(t *testing.T) {
 	t.Parallel()

@@ -25,7 +25,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 )
 
-// eachQUIC runs a test with the nginx that can HTTP/3, and lets all sites have it.
+// eachQUIC runs a test with the nginx that has HTTP/3, and offers it for all sites.
 func eachQUIC(t *testing.T, test func(t *testing.T, r *rig)) {
 	nginxtest.EachWith(t, nginxtest.HTTP3, func(t *testing.T, n nginxtest.Nginx) {
 		r := newRigOf(t, n)
@@ -58,7 +58,7 @@ func (r *rig) h3(at string, trusted ...certs.Pair) *http3.Transport {
 	return t
 }
 
-// over sends a request by that way and reads the answer.
+// over sends a request by that transport and reads the answer.
 func over(t http.RoundTripper, req *http.Request) (answer, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), 20*time.Second)
 	defer cancel()
@@ -101,8 +101,8 @@ func TestHTTP3ToClients(t *testing.T) {
 			t.Fatalf("quarantined: %+v", s.Quarantined)
 		}
 		port := r.settings.HTTPSPort
-		said := fmt.Sprintf(`h3=":%d"; ma=86400`, port)
-		for host, want := range map[string]string{"a.test": said, "b.test": said, "old.test": "", "off.test": "", "closed.test": said, "vacant.test": said} {
+		offer := fmt.Sprintf(`h3=":%d"; ma=86400`, port)
+		for host, want := range map[string]string{"a.test": offer, "b.test": offer, "old.test": "", "off.test": "", "closed.test": offer, "vacant.test": offer} {
 			if !r.o.Build.HTTP3 {
 				want = ""
 			}
@@ -173,8 +173,8 @@ func TestHTTP3ToClients(t *testing.T) {
 	})
 }
 
-// UDP has neither a PROXY protocol nor a stream section in front, so HTTP/3 must be what
-// it is without them, whatever becomes of the same TCP port.
+// UDP has neither a PROXY protocol nor a stream section in front, so HTTP/3 must be the same
+// with and without them at the same TCP port.
 func TestHTTP3BesideOthersOfThePort(t *testing.T) {
 	for _, row := range []struct {
 		name            string
@@ -234,8 +234,8 @@ func (r *rig) retired() {
 	r.await("the end of the old workers", func(s nginx.Status) bool { return s.WorkersDraining == 0 })
 }
 
-// A UDP port that somebody else holds costs HTTP/3, and nobody's site.
-func TestHTTP3PortHeldBySomebodyElse(t *testing.T) {
+// A UDP port that another process holds affects HTTP/3 only.
+func TestHTTP3PortHeldByAnotherProcess(t *testing.T) {
 	eachQUIC(t, func(t *testing.T, r *rig) {
 		l, err := net.ListenPacket("udp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPSPort))
 		if err != nil {

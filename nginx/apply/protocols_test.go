@@ -244,7 +244,7 @@ func tlsEcho(t *testing.T) netip.AddrPort {
 	return addrOf(s)
 }
 
-// each runs a test with the nginx of this system and with a newer one, which can more.
+// each runs a test with the installed and the newer nginx.
 func each(t *testing.T, test func(t *testing.T, r *rig)) {
 	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) { test(t, newRigOf(t, n)) })
 }
@@ -283,7 +283,7 @@ func TestHTTP2ToClients(t *testing.T) {
 	})
 }
 
-// alpn is what a site speaks with a client that could do both.
+// alpn is the protocol of a site for a client that offers both.
 func (r *rig) alpn(host string) string {
 	c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPSPort), &tls.Config{InsecureSkipVerify: true, ServerName: host, NextProtos: []string{"h2", "http/1.1"}})
 	if err != nil {
@@ -294,7 +294,7 @@ func (r *rig) alpn(host string) string {
 	return c.ConnectionState().NegotiatedProtocol
 }
 
-// echoing is a backend that says again each line that it hears on a websocket.
+// echoing is a backend that returns each line of a websocket.
 func echoing(t *testing.T, before string) netip.AddrPort {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c, rw, err := w.(http.Hijacker).Hijack()
@@ -315,7 +315,7 @@ func echoing(t *testing.T, before string) netip.AddrPort {
 	return addrOf(up)
 }
 
-func TestWebsocketLivesThroughAReload(t *testing.T) {
+func TestWebsocketThroughAReload(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	up := echoing(t, "you said ")
@@ -340,7 +340,7 @@ func TestWebsocketLivesThroughAReload(t *testing.T) {
 	}
 }
 
-// A client must not talk past nginx to a container that would change to HTTP/2.
+// A client must not speak HTTP/2 with a container over an upgraded connection.
 func TestNoUpgradeToPlainHTTP2(t *testing.T) {
 	r := newRig(t)
 	r.run()

@@ -74,7 +74,7 @@ func TestProve(t *testing.T) {
 		{"no sites", sites(0), vague, true, nil, nil, "", 1},
 		{"named", sites(100, 7), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test"}, nil, "", 2},
 		{"two named", sites(100, 7, 50), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test", "s050.test"}, nil, "", 5},
-		{"another one named by a stranger's words", sites(100, 50), anyBad(func(string) string { return "oops in sites/s007.test.conf:3" }), false, []string{"s050.test"}, nil, "", 20},
+		{"another one named by text of a container", sites(100, 50), anyBad(func(string) string { return "oops in sites/s007.test.conf:3" }), false, []string{"s050.test"}, nil, "", 20},
 		{"two others named before the one at fault", sites(8, 5), func(tree nginx.Tree) error {
 			if _, bad := tree.Site("s005.test"); !bad {
 				return nil

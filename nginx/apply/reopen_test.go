@@ -32,7 +32,7 @@ func removeSockets(t *testing.T, r *rig) {
 	}
 }
 
-// Somebody removes the files of nginx's own sockets: they are opened again, and no
+// Sockets of nginx whose files are removed are opened again, and no
 // request that does not need them is lost.
 func TestFaultSocketsRemoved(t *testing.T) {
 	r := newRig(t)
@@ -75,7 +75,7 @@ func TestFaultSocketsRemoved(t *testing.T) {
 	eventually(t, "the site behind a socket", func() bool { return r.get(r.https("b.test", "/")).body == "two" })
 	eventually(t, "the passed site", func() bool { return r.get(r.https("p.test", "/")).body == "own" })
 
-	// And where nobody looked meanwhile.
+	// And while no agent runs.
 	r.crash()
 	removeSockets(t, r)
 	r.run()
@@ -89,9 +89,9 @@ func TestFaultSocketsRemoved(t *testing.T) {
 	}
 }
 
-// At its sockets nginx believes whoever comes about the address of a client, so nobody
-// else on the host may get there.
-func TestSocketsAreForNginxAlone(t *testing.T) {
+// At its sockets nginx trusts the address of a client that a peer sends, so no other user
+// of the host may connect.
+func TestSocketsAreForNginxOnly(t *testing.T) {
 	testenv.NeedRoot(t)
 	r := newRig(t)
 	r.settings.User, r.settings.Group = "www-data", "www-data"
@@ -130,7 +130,7 @@ func group(t *testing.T, name string) uint32 {
 	return uint32(id)
 }
 
-// open lets everybody into a directory.
+// open gives everybody access to a directory.
 func open(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.Chmod(dir, 0o755); err != nil {

@@ -35,8 +35,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/runtime"
 )
 
-// rig is a real nginx on high ports in a directory of its own, and what is
-// needed to look at it.
+// rig is an nginx on high ports in a directory of its own, and its agent.
 type rig struct {
 	t        testing.TB
 	o        options
@@ -163,8 +162,7 @@ func awaitExit(t testing.TB, pid int) {
 	}
 }
 
-// portsGiven are the ports that freePort has given away: none twice, as nobody listens
-// yet where it has just been.
+// portsGiven are the ports that freePort has returned, so that it returns none twice.
 var portsGiven sync.Map
 
 func freePort(t testing.TB) uint16 {
@@ -221,7 +219,7 @@ func (r *rig) crash() {
 	}
 }
 
-// await reads statuses until one is as it should be.
+// await reads statuses until is returns true for one.
 func (r *rig) await(what string, is func(nginx.Status) bool) nginx.Status {
 	r.t.Helper()
 	limit := time.After(20 * time.Second)
@@ -239,7 +237,7 @@ func (r *rig) await(what string, is func(nginx.Status) bool) nginx.Status {
 	}
 }
 
-// serve asks for a tree and waits until it is served.
+// serve puts a wanted tree and waits until it is served.
 func (r *rig) serve(tree nginx.Tree) nginx.Status {
 	r.t.Helper()
 	r.wanted.Put(tree)
@@ -257,7 +255,7 @@ func (r *rig) tree(sites ...nestedSite) nginx.Tree {
 	return tree
 }
 
-// client speaks to the nginx under test whatever host is asked for.
+// client connects to the nginx under test for every host.
 func (r *rig) client() *http.Client {
 	return &http.Client{
 		Timeout: 10 * time.Second,

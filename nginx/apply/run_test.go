@@ -132,7 +132,7 @@ func TestQuarantineBySearchKeepsLastGood(t *testing.T) {
 	r.expect(r.https("c.test", "/"), 200, "four")
 }
 
-func TestRefusedAsAWhole(t *testing.T) {
+func TestRefusedWithoutASite(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	first := r.tree(site("a.test", backend(t, "one")))
@@ -180,9 +180,9 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
-// An agent may be killed while nginx is on its way to become a daemon: the next
-// agent must wait for that one and not start a second beside it.
-func TestAdoptNewborn(t *testing.T) {
+// An agent may be killed while nginx is starting: the next
+// agent must wait for that nginx and not start a second one.
+func TestAdoptStartingNginx(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	tree := r.tree(site("a.test", backend(t, "one")))
@@ -337,9 +337,9 @@ func TestWrongOptions(t *testing.T) {
 // Idle keep-alive connections are closed by old workers; a client may send a
 // GET again, and so none is lost. A POST it may not, and none is lost only where
 // nginx has keepalive_min_timeout.
-func TestNothingIsLostOverReloads(t *testing.T) { each(t, testNothingIsLostOverReloads) }
+func TestRequestsThroughReloads(t *testing.T) { each(t, testRequestsThroughReloads) }
 
-func testNothingIsLostOverReloads(t *testing.T, r *rig) {
+func testRequestsThroughReloads(t *testing.T, r *rig) {
 	r.run()
 	a, b := backend(t, "one"), backend(t, "two")
 	r.serve(r.tree(site("a.test", a)))
@@ -400,7 +400,7 @@ func fetch(c *http.Client, req *http.Request) error {
 	return nil
 }
 
-func TestStateDirTroubles(t *testing.T) {
+func TestStateDirFaults(t *testing.T) {
 	testenv.NeedRoot(t)
 	for _, row := range []struct {
 		name, code    string
@@ -490,8 +490,7 @@ func fill(t *testing.T, name string) {
 	t.Fatal("the file system never got full")
 }
 
-// countTests lets the nginx of a rig count how often it is asked to test, and returns
-// the counter.
+// countTests counts the runs of nginx -t of a rig.
 func (r *rig) countTests() func() int {
 	r.t.Helper()
 	count := filepath.Join(r.settings.SnippetDir, "tests")
@@ -510,9 +509,9 @@ func (r *rig) countTests() func() int {
 	}
 }
 
-// The master is the judge: nginx -t is asked only where the operator's own files have
+// nginx -t runs only where the operator's own files have
 // changed, and where the master has refused.
-func TestMasterIsTheJudge(t *testing.T) {
+func TestWhenNginxTestRuns(t *testing.T) {
 	r := newRig(t)
 	tests := r.countTests()
 	pair := writePair(t, "a.test")

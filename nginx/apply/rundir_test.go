@@ -22,8 +22,7 @@ func (accounts) Workers(int) nginx.Workers { panic("they are not asked for") }
 func (accounts) Watch(int) (<-chan struct{}, func())                     { panic("it is not watched") }
 func (accounts) Command(context.Context, ...string) (string, int, error) { panic("nothing is run") }
 
-// The directory of the sockets is open to nginx as long as it may write there itself,
-// whoever it is in its container.
+// nginx may write to the directory of the sockets, with any user in its container.
 func TestRestrictRunDirForNginxInAContainer(t *testing.T) {
 	testenv.NeedRoot(t)
 	for _, row := range []struct {

@@ -17,7 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// echo says what reached the container.
+// echo answers with the request as the container got it.
 func echo(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(r.Body)
 	fmt.Fprintf(w, "%s %s host=%s for=%s proto=%s fhost=%s port=%s prefix=%s real=%s forwarded=%s proxy=%s body=%d", r.Method, r.URL.RequestURI(), r.Host,
@@ -50,9 +50,9 @@ func (r *rig) request(method, url, body string) *http.Request {
 	return req
 }
 
-func TestWhatIsServed(t *testing.T) { each(t, testWhatIsServed) }
+func TestServedResponses(t *testing.T) { each(t, testServedResponses) }
 
-func testWhatIsServed(t *testing.T, r *rig) {
+func testServedResponses(t *testing.T, r *rig) {
 	r.run()
 	up := echoServer(t)
 	p := writePair(t, "a.test", "*.wild.test", "b.test")
@@ -76,7 +76,7 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	paths := site("paths.test")
 	paths.Locations = []nestedLocation{
 		stripped, closed, locked, small, spot("/keep", up), spot("/vacant"),
-		spot("/dead", dead), spot("/both", dead, deadToo), spot("/rude", rude(t)),
+		spot("/dead", dead), spot("/both", dead, deadToo), spot("/closing", closing(t)),
 	}
 	overTLS := site("s.test", addrOf(secure))
 	overTLS.Locations[0].Scheme = route.HTTPS
@@ -128,7 +128,7 @@ func testWhatIsServed(t *testing.T, r *rig) {
 		{"vacant site", r.request("GET", r.http("vacant.test", "/"), ""), 503, "no running container", "Retry-After: 5"},
 		{"nobody takes connections", r.request("GET", r.http("paths.test", "/dead"), ""), 503, "does not answer", "Retry-After: 5"},
 		{"neither of two does", r.request("POST", r.http("paths.test", "/both"), "body"), 503, "does not answer", "Retry-After: 5"},
-		{"one hangs up", r.request("GET", r.http("paths.test", "/rude"), ""), 502, "does not answer", "Retry-After: 5"},
+		{"one hangs up", r.request("GET", r.http("paths.test", "/closing"), ""), 502, "does not answer", "Retry-After: 5"},
 		{"nobody takes connections for TLS", r.request("GET", r.http("dead.test", "/"), ""), 502, "does not answer", "Retry-After: 5"},
 		{"container speaks TLS", r.request("GET", r.http("s.test", "/x"), ""), 200, "sni=s.test GET /x host=s.test", ""},
 		{"fastcgi", forged(r.request("POST", r.http("php.test", "/php/x.php?q=1"), "body")), 200, fmt.Sprintf("POST /php/x.php?q=1 host=php.test:%d for=127.0.0.1 proto=http", port), ""},
@@ -159,8 +159,8 @@ func testWhatIsServed(t *testing.T, r *rig) {
 	websocket(t, r)
 }
 
-// rude takes connections and hangs up on whoever asks for something.
-func rude(t *testing.T) netip.AddrPort {
+// closing accepts connections and closes them at the first request.
+func closing(t *testing.T) netip.AddrPort {
 	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	t.Cleanup(s.Close)
 	return addrOf(s)
@@ -176,7 +176,7 @@ func fastCGI(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
-// misdirected asks for one site over a connection that was made for another.
+// misdirected requests one site over a connection that was made for another.
 func misdirected(t *testing.T, r *rig) {
 	t.Helper()
 	for _, row := range []struct {

@@ -30,8 +30,8 @@ func logsTo(t *testing.T, stream **os.File) (read func() string) {
 	}
 }
 
-// An nginx that is a daemon still logs to what this process calls its stdout, before
-// and after a reload, and its errors are in both places.
+// An nginx that is a daemon logs to this process's stdout, before and after a reload, and its
+// errors to this process's stderr.
 func TestLogToStdout(t *testing.T) {
 	out, errs := logsTo(t, &os.Stdout), logsTo(t, &os.Stderr)
 	r := newRig(t)

@@ -37,7 +37,7 @@ func slow(t *testing.T) (s *httptest.Server, arrived <-chan struct{}, release fu
 	return s, here, func() { close(gate) }
 }
 
-// getLater asks and delivers the answer when it is there.
+// getLater sends a request and delivers the answer when it comes.
 func (r *rig) getLater(url string) <-chan answer {
 	r.t.Helper()
 	req, err := http.NewRequest(http.MethodGet, url, nil)
@@ -49,7 +49,7 @@ func (r *rig) getLater(url string) <-chan answer {
 	return got
 }
 
-func TestStopLetsNginxFinish(t *testing.T) {
+func TestStopFinishesRequests(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	s, arrived, release := slow(t)
@@ -87,7 +87,7 @@ func TestStopLetsNginxFinish(t *testing.T) {
 	r.stopNginx() // once more is no error
 }
 
-func TestStopDoesNotWaitForEver(t *testing.T) {
+func TestStopTimeout(t *testing.T) {
 	r := newRig(t)
 	r.o.StopTimeout = 50 * time.Millisecond
 	r.run()

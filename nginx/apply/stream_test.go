@@ -146,8 +146,8 @@ func testStreams(t *testing.T, r *rig) {
 	}
 }
 
-// A port that somebody else holds costs the stream that asks for it, and nobody else.
-func TestStreamPortHeldBySomebodyElse(t *testing.T) {
+// A port that another process holds affects only the stream that asks for it.
+func TestStreamPortHeldByAnotherProcess(t *testing.T) {
 	r := newRig(t)
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
@@ -217,7 +217,7 @@ func testPassthroughBesideTermination(t *testing.T, r *rig) {
 	}
 }
 
-// After a kill the sockets are still there; nginx must start all the same.
+// The sockets of an nginx that was killed do not keep the next from starting.
 func TestPassthroughAfterAKill(t *testing.T) {
 	r := newRig(t)
 	r.run()
@@ -263,10 +263,10 @@ func testPROXYProtocolFromABalancer(t *testing.T, r *rig) {
 	}
 }
 
-// What nginx-proxy's users expect of the same containers and directories.
-func TestNginxProxysForms(t *testing.T) { each(t, testNginxProxysForms) }
+// nginx-proxy's variables and files have the same effect here.
+func TestNginxProxyFiles(t *testing.T) { each(t, testNginxProxyFiles) }
 
-func testNginxProxysForms(t *testing.T, r *rig) {
+func testNginxProxyFiles(t *testing.T, r *rig) {
 	r.settings.SnippetDir = t.TempDir()
 	vhost := filepath.Join(t.TempDir(), "vhost.d")
 	if err := os.MkdirAll(vhost, 0o755); err != nil {

@@ -17,8 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// What is open for long goes on through reloads, those after it has lost its
-// route included.
+// Long connections go on through reloads, also after their route is removed.
 func TestLongConnectionsThroughReloads(t *testing.T) { each(t, testLongConnectionsThroughReloads) }
 
 func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
@@ -56,9 +55,9 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 		return
 	}
 	defer res.Body.Close()
-	said := make([]byte, 1)
-	if _, err := io.ReadFull(res.Body, said); err != nil || string(said) != "0" {
-		t.Fatalf("gRPC: %q, %v before any reload", said, err)
+	got := make([]byte, 1)
+	if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != "0" {
+		t.Fatalf("gRPC: %q, %v before any reload", got, err)
 	}
 	dial := func(port uint16) net.Conn {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
@@ -80,8 +79,8 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 		r.serve(r.table(table))
 		n := fmt.Sprint(i + 1)
 		io.WriteString(out, n)
-		if _, err := io.ReadFull(res.Body, said); err != nil || string(said) != n {
-			t.Errorf("after reload %s gRPC answers %q, %v", n, said, err)
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != n {
+			t.Errorf("after reload %s gRPC answers %q, %v", n, got, err)
 		}
 		if got, want := ask(plain, n)+", "+ask(over, n), "tcp: "+n+", tls: "+n; got != want {
 			t.Errorf("after reload %s: %s, want %s", n, got, want)
@@ -96,8 +95,8 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 // Datagrams are answered while nginx reloads. A question that an old worker has taken when
 // it retires stays without an answer: nginx ends a UDP session with its worker
 // (ngx_stream_proxy_process), and a client that reloads ten times in three seconds meets
-// that more than once. Who asks again, as clients over UDP do, gets an answer; and when the
-// old workers are gone, everyone gets one at once.
+// that more than once. A client that asks again gets an answer; and when the
+// old workers are gone, every datagram gets one.
 func TestDatagramsThroughReloads(t *testing.T) { each(t, testDatagramsThroughReloads) }
 
 func testDatagramsThroughReloads(t *testing.T, r *rig) {
@@ -178,8 +177,7 @@ func question(c net.Conn, n int32) bool {
 	}
 }
 
-// A websocket outlives its route, and ends with nginx.shutdown-timeout: old workers do not
-// stay for ever.
+// A websocket goes on without its route, until nginx.shutdown-timeout ends it.
 func TestWebsocketEndsWithTheShutdownTimeout(t *testing.T) {
 	r := newRig(t)
 	r.settings.ShutdownTimeout = 2 * time.Second

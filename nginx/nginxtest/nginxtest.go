@@ -19,14 +19,14 @@ const HTTP3 = "--with-http_v3_module"
 
 // Nginx is one that a test runs.
 type Nginx struct {
-	Name   string // "installed" or "newer"
-	Binary string
-	Says   string // what nginx -V prints
+	Name    string // "installed" or "newer"
+	Binary  string
+	Version string // what nginx -V prints
 }
 
 // Has reports whether the nginx was built with a configure argument, e.g. HTTP3.
 func (n Nginx) Has(argument string) bool {
-	_, arguments, _ := strings.Cut(n.Says, "configure arguments:")
+	_, arguments, _ := strings.Cut(n.Version, "configure arguments:")
 	for word := range strings.FieldsSeq(arguments) {
 		if word == argument {
 			return true
@@ -53,11 +53,11 @@ func Newer(t testing.TB) Nginx {
 
 func ask(t testing.TB, name, binary string) Nginx {
 	t.Helper()
-	says, err := exec.Command(binary, "-V").CombinedOutput()
+	output, err := exec.Command(binary, "-V").CombinedOutput()
 	if err != nil {
-		t.Fatalf("%s -V: %v\n%s", binary, err, says)
+		t.Fatalf("%s -V: %v\n%s", binary, err, output)
 	}
-	return Nginx{name, binary, string(says)}
+	return Nginx{name, binary, string(output)}
 }
 
 // Each runs a test with both, as subtests of their names.

@@ -18,7 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// turns tells the race detector that a test and what it tests take turns, which
+// turns has the race detector know that a test and the planner run in turns, which
 // virtual time alone does not.
 type turns struct{ mu sync.Mutex }
 
@@ -27,8 +27,8 @@ func (x *turns) turn() {
 	defer x.mu.Unlock()
 }
 
-// desk is a planner that runs, with what it has given away so far.
-type desk struct {
+// fixture is a planner that runs, with its outputs so far.
+type fixture struct {
 	turns
 	t *testing.T
 	o Options
@@ -40,36 +40,36 @@ type desk struct {
 	build     *latest.Slot[nginx.Build]
 	files     *latest.Slot[nginx.OperatorFiles]
 
-	heard    bool      // all sources have been asked
-	born     time.Time // when the container of served was made
-	wanted   [][]route.Probe
-	trees    []nginx.Wanted
-	plans    []nginx.Offer
-	problems [][]problem.Problem
-	alive    int
+	heard     bool      // all sources have been asked
+	createdAt time.Time // when the container of served was made
+	wanted    [][]route.Probe
+	trees     []nginx.Wanted
+	plans     []nginx.Offer
+	problems  [][]problem.Problem
+	alive     int
 	// stop ends the planner.
 	stop func()
 }
 
-// planInBubble runs the test with a planner in virtual time.
-func planInBubble(t *testing.T, test func(d *desk)) {
+// inBubble runs the test with a planner in virtual time.
+func inBubble(t *testing.T, test func(d *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		d := newDesk(t, route.Table{})
+		d := newFixture(t, route.Table{})
 		d.start()
 		test(d)
 	})
 }
 
-func newDesk(t *testing.T, before route.Table) *desk {
-	return &desk{
+func newFixture(t *testing.T, before route.Table) *fixture {
+	return &fixture{
 		t: t, heard: true, o: Options{Settings: nginx.Settings{HTTP2: true}, Previous: before},
 		snapshots: latest.New[tasks.Snapshot](), identity: latest.New[identity.Identity](), certs: latest.New[certs.Inventory](),
 		reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), files: latest.New[nginx.OperatorFiles](),
 	}
 }
 
-func (d *desk) start() {
+func (d *fixture) start() {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -92,29 +92,29 @@ func (d *desk) start() {
 	d.t.Cleanup(d.stop)
 }
 
-// list puts what Docker says, beside an operator without files.
-func (d *desk) list(v tasks.Containers) {
+// list puts a list of Docker's, beside no other source of containers.
+func (d *fixture) list(v tasks.Containers) {
 	s := tasks.Merge(v, tasks.Agent{}, tasks.Containers{Complete: true})
 	s.Heard = d.heard
 	d.snapshots.Put(s)
 }
 
 // after lets the given time pass.
-func (d *desk) after(pause time.Duration) {
+func (d *fixture) after(pause time.Duration) {
 	d.turn()
 	time.Sleep(pause) // virtual: in a bubble
 	synctest.Wait()
 }
 
-func (d *desk) wantTrees(n int, when string) {
+func (d *fixture) wantTrees(n int, when string) {
 	d.t.Helper()
 	if len(d.trees) != n {
 		d.t.Fatalf("%s: %d trees, want %d", when, len(d.trees), n)
 	}
 }
 
-// known puts everything but the containers and what the probes say.
-func (d *desk) known() {
+// known puts every input but the containers and the results of the probes.
+func (d *fixture) known() {
 	d.identity.Put(identity.Identity{Host: identity.Host{LocalAddr: netip.MustParseAddr("10.0.0.5")}})
 	d.after(0)
 	d.certs.Put(certs.Inventory{Complete: true})
@@ -125,7 +125,7 @@ func (d *desk) known() {
 	d.after(0)
 }
 
-// listed is what Docker says: one container of each host, on its own address.
+// listed is a list of Docker's: one container for each host, at its own address.
 func listed(hosts ...string) tasks.Containers {
 	out := tasks.Containers{At: time.Now(), Complete: true}
 	for i, h := range hosts {
@@ -139,8 +139,8 @@ func listed(hosts ...string) tasks.Containers {
 	return out
 }
 
-// answers are the probes that were wanted last, all with the same state.
-func (d *desk) answers(s route.ReachState) route.Reach {
+// answers are the results of the newest probes, all with the same state.
+func (d *fixture) answers(s route.ReachState) route.Reach {
 	r := route.Reach{}
 	for _, p := range d.wanted[len(d.wanted)-1] {
 		r[p] = route.Reached{State: s}
@@ -157,7 +157,7 @@ func hosts(t nginx.Tree) string {
 }
 
 func TestFirstTreeWaitsForTheProbes(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.known()
 		d.list(listed("a.test"))
 		d.after(time.Second)
@@ -175,7 +175,7 @@ func TestFirstTreeWaitsForTheProbes(t *testing.T) {
 }
 
 func TestFirstTreeWaitsForTheECSAgent(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.known()
 		d.heard = false
 		d.list(listed())
@@ -184,12 +184,12 @@ func TestFirstTreeWaitsForTheECSAgent(t *testing.T) {
 		d.heard = true
 		d.list(listed())
 		d.after(0)
-		d.wantTrees(1, "after it said that it has nothing to say")
+		d.wantTrees(1, "after it answered")
 	})
 }
 
 func TestFirstTreeWaitsThreeSecondsAtMost(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.known()
 		d.list(listed("a.test"))
 		d.after(firstHold - time.Millisecond)
@@ -199,10 +199,10 @@ func TestFirstTreeWaitsThreeSecondsAtMost(t *testing.T) {
 	})
 }
 
-func TestNothingIsToldWithoutEverything(t *testing.T) {
+func TestNoTreeWithoutEveryInput(t *testing.T) {
 	for _, missing := range []string{"containers", "certificates", "nginx", "files"} {
 		t.Run(missing, func(t *testing.T) {
-			planInBubble(t, func(d *desk) {
+			inBubble(t, func(d *fixture) {
 				if missing != "containers" {
 					d.list(listed())
 				}
@@ -225,11 +225,11 @@ func TestNothingIsToldWithoutEverything(t *testing.T) {
 	}
 }
 
-// served is a desk whose first tree serves a.test.
-func (d *desk) served() {
+// served is a fixture whose first tree serves a.test.
+func (d *fixture) served() {
 	d.t.Helper()
 	d.known()
-	d.born = time.Now()
+	d.createdAt = time.Now()
 	d.list(listed("a.test"))
 	d.after(0)
 	d.reach.Put(d.answers(route.Reachable))
@@ -237,17 +237,17 @@ func (d *desk) served() {
 	d.wantTrees(1, "at first")
 }
 
-// nextFlow is the desk of the flow that comes after a change of the configuration.
-func (d *desk) nextFlow() *desk {
+// nextFlow is the fixture of the flow that comes after a change of the configuration.
+func (d *fixture) nextFlow() *fixture {
 	d.stop()
-	next := newDesk(d.t, d.plans[len(d.plans)-1].Table)
+	next := newFixture(d.t, d.plans[len(d.plans)-1].Table)
 	next.start()
 	next.known()
 	return next
 }
 
 func TestAListThatFailsChangesNothing(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		d.list(tasks.Containers{Problems: []problem.Problem{{Code: "docker-unreachable", Subject: "docker"}}})
 		d.after(time.Hour)
@@ -260,10 +260,10 @@ func TestAListThatFailsChangesNothing(t *testing.T) {
 }
 
 func TestEqualTablesMakeNoNewTree(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		plans := len(d.plans)
-		first := d.born
+		first := d.createdAt
 		for range 20 {
 			again := listed("a.test")
 			again.List[0].CreatedAt, again.List[0].StartedAt = first, first
@@ -273,7 +273,7 @@ func TestEqualTablesMakeNoNewTree(t *testing.T) {
 		}
 		d.wantTrees(1, "after twenty equal lists")
 		if len(d.plans) != plans {
-			d.t.Errorf("%d equal tables were given away", len(d.plans)-plans)
+			d.t.Errorf("%d equal tables were output", len(d.plans)-plans)
 		}
 		d.list(listed("a.test", "b.test"))
 		d.after(0)
@@ -287,7 +287,7 @@ func TestEqualTablesMakeNoNewTree(t *testing.T) {
 
 // The grace period ends by time alone, and the tree follows on the second.
 func TestTimeAloneChangesTheTree(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		d.list(listed())
 		d.after(0)
@@ -302,32 +302,32 @@ func TestTimeAloneChangesTheTree(t *testing.T) {
 	})
 }
 
-// Who holds a host keeps it across a change of the configuration, which begins a
+// A family keeps its host across a change of the configuration, which begins a
 // new flow with a new planner.
-func TestHostsAreHeldAcrossFlows(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+func TestHostsKeepTheirFamilyAcrossFlows(t *testing.T) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		next := d.nextFlow()
 		later := listed("a.test", "b.test")
 		later.List[1].Labels["nagaya.host"] = "a.test"
-		later.List[1].CreatedAt = later.List[1].CreatedAt.Add(-time.Hour) // older, and still not the holder
+		later.List[1].CreatedAt = later.List[1].CreatedAt.Add(-time.Hour) // older, and the family without the host
 		next.list(later)
 		next.after(0)
 		next.reach.Put(next.answers(route.Reachable))
 		next.after(0)
 		next.wantTrees(1, "in the next flow")
 		if got := next.plans[len(next.plans)-1].Table.Sites[0].Family; got != "a.test" {
-			d.t.Errorf("a.test belongs to %s now", got)
+			d.t.Errorf("a.test is the host of %s now", got)
 		}
 	})
 }
 
-// An idle planner sleeps: whatever is unknown, it does not look again and again.
+// An idle planner sleeps, whatever is unknown.
 func TestIdlePlannerSleeps(t *testing.T) {
-	for name, prepare := range map[string]func(d *desk){
-		"nothing known": func(*desk) {},
-		"served":        (*desk).served,
-		"Docker went while it was held": func(d *desk) {
+	for name, prepare := range map[string]func(d *fixture){
+		"nothing known": func(*fixture) {},
+		"served":        (*fixture).served,
+		"Docker went while it was held": func(d *fixture) {
 			d.known()
 			d.list(listed("a.test"))
 			d.after(0)
@@ -335,23 +335,23 @@ func TestIdlePlannerSleeps(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			planInBubble(t, func(d *desk) {
+			inBubble(t, func(d *fixture) {
 				prepare(d)
 				d.after(firstHold + time.Second)
 				before := d.alive
 				d.after(time.Hour)
 				if n := d.alive - before; n > 1000 {
-					d.t.Errorf("it was awake %d times in an hour", n)
+					d.t.Errorf("it woke %d times in an hour", n)
 				}
 			})
 		})
 	}
 }
 
-// A flow that has not heard of the probes yet does not say that routes lost their
-// containers: neither to nginx, nor to who reads the table.
+// Before the first results of the probes neither a tree nor a table is output in which routes
+// have lost their containers.
 func TestNothingIsVacantBeforeItWasProbed(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		next := d.nextFlow()
 		next.list(listed("a.test"))
@@ -366,13 +366,13 @@ func TestNothingIsVacantBeforeItWasProbed(t *testing.T) {
 			}
 		}
 		if len(next.plans) == 0 {
-			d.t.Error("no table was given away")
+			d.t.Error("no table was output")
 		}
 	})
 }
 
-func TestFilesOfTheOperatorAreFollowed(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+func TestChangedOperatorFiles(t *testing.T) {
+	inBubble(t, func(d *fixture) {
 		d.served()
 		d.files.Put(nginx.OperatorFiles{Snippets: []nginx.Snippet{{Name: "http.d/own.conf", Fingerprint: "1"}}, Passwords: []string{}})
 		d.after(0)
@@ -383,22 +383,22 @@ func TestFilesOfTheOperatorAreFollowed(t *testing.T) {
 	})
 }
 
-// The watchdog must see that an idle planner lives.
+// An idle planner calls Alive, for the watchdog.
 func TestAlive(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+	inBubble(t, func(d *fixture) {
 		for range 100 {
 			before := d.alive
 			d.after(aliveEvery)
 			if d.alive == before {
-				d.t.Fatal("the planner idles and says nothing")
+				d.t.Fatal("the idle planner does not call Alive")
 			}
 		}
 	})
 }
 
-// While a container is made and not started yet, another tree is to be expected.
-func TestMoreIsExpected(t *testing.T) {
-	planInBubble(t, func(d *desk) {
+// While a container is created and not started yet, More is true.
+func TestWantedMore(t *testing.T) {
+	inBubble(t, func(d *fixture) {
 		last := func(when string, more bool) {
 			d.t.Helper()
 			if w := d.trees[len(d.trees)-1]; hosts(w.Tree) != "a.test" || w.More != more {

@@ -9,17 +9,17 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// world is a Reloads with the tree that is served and the one that is wanted.
-type world struct {
+// fixture is a Reloads with a live and a wanted tree.
+type fixture struct {
 	*Reloads
 	live, wanted nginx.Tree
 	more         bool
 	n            int
 }
 
-func newWorld() *world { return &world{Reloads: NewReloads()} }
+func newFixture() *fixture { return &fixture{Reloads: NewReloads()} }
 
-// site is one with so many servers; each version of it is another file.
+// site is a site with that many servers; each version of it is another file.
 func site(name string, version, servers int) nginx.SiteFile {
 	s := nginx.SiteFile{Host: name, Name: name, Text: fmt.Sprint(version)}
 	for i := range servers {
@@ -28,26 +28,26 @@ func site(name string, version, servers int) nginx.SiteFile {
 	return s
 }
 
-// change wants a newer version of a site with so many servers.
-func (w *world) change(now time.Time, name string, servers int) time.Duration {
+// change wants a newer version of a site with that many servers.
+func (w *fixture) change(now time.Time, name string, servers int) time.Duration {
 	w.n++
 	w.wanted = w.wanted.With(site(name, w.n, servers))
 	return w.ask(now)
 }
 
-func (w *world) ask(now time.Time) time.Duration {
+func (w *fixture) ask(now time.Time) time.Duration {
 	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, More: w.more})
 	return w.Wait(now)
 }
 
-func (w *world) load(now time.Time) {
+func (w *fixture) load(now time.Time) {
 	w.Loaded(now)
 	w.live = w.wanted
 }
 
 func TestASiteHasABurstAndThenARate(t *testing.T) {
 	now := time.Unix(1000, 0)
-	w := newWorld()
+	w := newFixture()
 	for i := range 3 {
 		if d := w.change(now, "a", 1); d != 0 {
 			t.Errorf("reload %d of the burst waits %v", i, d)
@@ -75,9 +75,9 @@ func TestASiteHasABurstAndThenARate(t *testing.T) {
 	}
 }
 
-// A site that flaps for ever delays no other, and is itself reloaded once a second.
+// A site that flaps for ever delays no other site, and causes one reload a second.
 func TestASiteThatFlapsDelaysNoOther(t *testing.T) {
-	w := newWorld()
+	w := newFixture()
 	now := time.Unix(1000, 0)
 	reloads := 0
 	for range 600 {
@@ -97,8 +97,8 @@ func TestASiteThatFlapsDelaysNoOther(t *testing.T) {
 	}
 }
 
-// Fifty containers get few reloads, and the last one soon.
-func TestReloadsInACrowd(t *testing.T) {
+// Fifty containers need few reloads, and the last one is served soon.
+func TestReloadsInASeriesOfStarts(t *testing.T) {
 	const toMake = 200 * time.Millisecond // from one that is ready to the next that is made
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, c := range []struct {
@@ -114,7 +114,7 @@ func TestReloadsInACrowd(t *testing.T) {
 		{"one every ten seconds", func() time.Duration { return 10 * time.Second }, 50, 50, 0},
 	} {
 		var (
-			w       = newWorld()
+			w       = newFixture()
 			now     = time.Unix(1000, 0)
 			due     time.Time
 			first   time.Time // when the oldest waiting tree came
@@ -155,9 +155,9 @@ func TestReloadsInACrowd(t *testing.T) {
 	}
 }
 
-// While another container is on its way, the reload waits for it; and not for ever.
-func TestReloadsWhileOthersAreComing(t *testing.T) {
-	w := newWorld()
+// While another container is starting, the reload waits for it, within bounds.
+func TestReloadsWhileContainersStart(t *testing.T) {
+	w := newFixture()
 	now := time.Unix(1000, 0)
 	w.more = true
 	var waits []time.Duration
@@ -179,7 +179,7 @@ func TestReloadsWhileOthersAreComing(t *testing.T) {
 		t.Errorf("the last one waits %v", d)
 	}
 	w.more = true
-	if d := w.change(now, "1", 0); d != 0 { // one goes: this is no crowd
+	if d := w.change(now, "1", 0); d != 0 { // a server is removed: the series ends
 		t.Errorf("one that goes waits %v", d)
 	}
 	w.load(now)
@@ -188,9 +188,9 @@ func TestReloadsWhileOthersAreComing(t *testing.T) {
 	}
 }
 
-// A container that starts and stops again and again at an easy pace is served at once.
-func TestReloadsForOneAfterTheOther(t *testing.T) {
-	w := newWorld()
+// A container that starts and stops again and again, but seldom, is served at once.
+func TestReloadsForRestartsOfOneContainer(t *testing.T) {
+	w := newFixture()
 	now := time.Unix(1000, 0)
 	for n := range 30 {
 		if d := w.change(now, "a", 1); d != 0 {
@@ -205,7 +205,7 @@ func TestReloadsForOneAfterTheOther(t *testing.T) {
 }
 
 func TestReloadsAreRarerWhileCreditsAreLow(t *testing.T) {
-	w := newWorld()
+	w := newFixture()
 	now := time.Unix(1000, 0)
 	for range 3 {
 		w.change(now, "a", 1)

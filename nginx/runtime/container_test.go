@@ -14,10 +14,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// hidden is nginx's container, whose processes this one cannot see, with an engine
-// that tells of them: process, effective user and group, title. It counts how often it
-// was asked.
-func hidden(t *testing.T, o Options, rows ...[]string) (_ *container, asked *atomic.Int32) {
+// invisibleContainer is nginx's container, whose processes are not in our /proc, with an
+// engine that lists them: process, effective user and group, title. It counts the requests.
+func invisibleContainer(t *testing.T, o Options, rows ...[]string) (_ *container, asked *atomic.Int32) {
 	t.Helper()
 	asked = new(atomic.Int32)
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,55 +44,55 @@ func hidden(t *testing.T, o Options, rows ...[]string) (_ *container, asked *ato
 	return c, asked
 }
 
-// What the engine calls a process has another number here, or is somebody else.
-func TestHiddenWorkersAreNotSignalled(t *testing.T) {
-	stranger := exec.Command("sleep", "60")
-	if err := stranger.Start(); err != nil {
+// The engine's process numbers may be those of other processes here.
+func TestInvisibleWorkersAreNotSignalled(t *testing.T) {
+	other := exec.Command("sleep", "60")
+	if err := other.Start(); err != nil {
 		t.Fatal(err)
 	}
-	c, _ := hidden(t, Options{})
+	c, _ := invisibleContainer(t, Options{})
 	for what, s := range map[string]nginx.Signal{"retiring": nginx.Retire, "ending": nginx.End} {
-		if err := c.Signal(t.Context(), stranger.Process.Pid, s); err == nil {
+		if err := c.Signal(t.Context(), other.Process.Pid, s); err == nil {
 			t.Errorf("%s a worker that cannot be seen is no error", what)
 		}
 	}
-	if err := stranger.Process.Kill(); err != nil {
+	if err := other.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = stranger.Wait() // killed
-	if by := stranger.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGKILL {
-		t.Errorf("a stranger got %s", by)
+	_ = other.Wait() // killed
+	if by := other.ProcessState.Sys().(syscall.WaitStatus).Signal(); by != syscall.SIGKILL {
+		t.Errorf("another process got %s", by)
 	}
 }
 
-// The engine runs ps for each answer, and nginx is looked at every few milliseconds
-// while it reloads.
-func TestHiddenWorkersAreAskedForNowAndThen(t *testing.T) {
-	c, asked := hidden(t, Options{Dirs: nginx.Dirs{State: "/state"}}, []string{"1", "0", "0", "nginx: master process nginx -c /state/current/nginx.conf -p /state"}, []string{"7", "0", "0", "nginx: worker process"})
-	look := func() {
+// The engine runs ps for each request, and processes are listed every few milliseconds
+// during a reload.
+func TestInvisibleProcessesAreCached(t *testing.T) {
+	c, asked := invisibleContainer(t, Options{Dirs: nginx.Dirs{State: "/state"}}, []string{"1", "0", "0", "nginx: master process nginx -c /state/current/nginx.conf -p /state"}, []string{"7", "0", "0", "nginx: worker process"})
+	list := func() {
 		t.Helper()
 		if w := c.Workers(1); len(w.Active) != 1 || len(w.Starting) != 0 {
 			t.Errorf("workers %+v", w)
 		}
 	}
-	c.listedAt = time.Now().Add(time.Hour) // it was looked at, and the clock stands still
+	c.listedAt = time.Now().Add(time.Hour) // just listed
 	c.listed = []listedProcess{{pid: 7, title: "nginx: worker process"}}
-	look()
+	list()
 	if n := asked.Load(); n != 0 {
-		t.Errorf("asked %d times for what was seen a moment ago", n)
+		t.Errorf("%d requests for a list that is new", n)
 	}
 	c.listedAt = time.Now().Add(-listedFor)
-	look()
+	list()
 	if n := asked.Load(); n == 0 {
-		t.Error("what was seen long ago is believed")
+		t.Error("an old list is used")
 	}
 	before := asked.Load()
 	c.listedAt = time.Now().Add(time.Hour)
 	if err := c.Signal(t.Context(), 1, nginx.Reload); err == nil {
-		t.Error("an engine that runs nothing has told nginx to reload")
+		t.Error("an engine that runs nothing has reloaded nginx")
 	}
-	look()
+	list()
 	if asked.Load() == before {
-		t.Error("what was seen before a reload is believed after it")
+		t.Error("the list before a reload is used after it")
 	}
 }

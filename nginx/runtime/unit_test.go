@@ -11,7 +11,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
-// Where systemd cannot be reached the operator is told so, and what to do.
+// Where systemd cannot be reached, the fault has a remedy.
 func TestServiceWithoutSystemd(t *testing.T) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
 	const unit = "nagaya-none.service"

@@ -57,7 +57,7 @@ func TestSnippets(t *testing.T) {
 	}
 }
 
-// A change is put once, and a directory that cannot be read changes nothing.
+// A change is put once, and nothing is put while a directory cannot be read.
 func TestWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()

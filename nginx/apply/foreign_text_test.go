@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// What clients write into nginx's log decides nothing: route changes go live while they
-// forge the words of a master that refuses.
-func TestClientsWordsInTheLogDecideNothing(t *testing.T) {
+// Text of clients in nginx's log decides nothing: route changes go live while clients forge
+// the message of a master that refuses.
+func TestLogDecidesNothing(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	up := backend(t, "one")
@@ -51,9 +51,9 @@ func TestClientsWordsInTheLogDecideNothing(t *testing.T) {
 	}
 }
 
-// A label whose words are in nginx's message blames no other site: the one is left out
+// A label whose text is in nginx's message blames no other site: the site is left out
 // without which nginx accepts the tree.
-func TestNobodyIsBlamedByAnothersWords(t *testing.T) {
+func TestNamedSiteIsNotBlamedWithoutProof(t *testing.T) {
 	r := newRig(t)
 	r.run()
 	shop, other := site("shop.test", backend(t, "shop")), site("other.test", backend(t, "other"))

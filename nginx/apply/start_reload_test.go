@@ -2,8 +2,8 @@ package apply
 
 import "testing"
 
-// A worker that was still on its way when nginx was told to reload has the old
-// configuration too, and takes connections until it is told to go.
+// A worker that was still starting when nginx was signalled to reload has the old
+// configuration, and accepts connections until it is retired.
 func TestReloadRightAfterTheStart(t *testing.T) {
 	for range 3 {
 		r := newRig(t)

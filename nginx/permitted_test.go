@@ -14,9 +14,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// warrant says what a site's or a stream's files may say, by the table alone: which
-// directives, and which words in them.
-type warrant struct {
+// permitted are the directives and parameters that the files of a site or a stream may have,
+// by the table alone.
+type permitted struct {
 	s         Settings
 	host      string
 	locations []route.Location
@@ -31,9 +31,9 @@ type warrant struct {
 	upstreams []string // those that the same file has
 }
 
-// warrantFor finds who warrants for a file; ok is false when nobody does.
-func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) {
-	w = warrant{s: s, host: f.Host}
+// permittedIn returns what a file may have; ok is false when the table has nothing for it.
+func permittedIn(s Settings, table route.Table, f SiteFile) (w permitted, ok bool) {
+	w = permitted{s: s, host: f.Host}
 	for _, site := range table.Sites {
 		c := site.Cert
 		if site.Host == f.Host {
@@ -76,8 +76,8 @@ func warrantFor(s Settings, table route.Table, f SiteFile) (w warrant, ok bool) 
 	return w, ok
 }
 
-// the words that a directive may have whatever the table says, as expressions for
-// all its words with spaces between them.
+// constant are the parameters that directives may have for every table, as expressions for
+// all of them with spaces between.
 var constant = func() map[string]*regexp.Regexp {
 	all := map[string]string{
 		"upstream/least_conn": "", "upstream/ip_hash": "", "upstream/hash": `\$remote_addr consistent`,
@@ -121,8 +121,8 @@ var (
 	ourName = regexp.MustCompile(`^[A-Za-z][A-Za-z_-]*$`)
 )
 
-// allows says whether the table warrants one directive.
-func (w *warrant) allows(d directive) bool {
+// allows reports whether the table permits a directive.
+func (w *permitted) allows(d directive) bool {
 	at, words := d.in+"/"+d.name, strings.Join(d.args, " ")
 	if re := constant[at]; re != nil && re.MatchString(words) {
 		return true
@@ -154,7 +154,7 @@ func (w *warrant) allows(d directive) bool {
 	case "server/allow", "server/location/allow":
 		return one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })
 	case "server/proxy_timeout":
-		return slices.ContainsFunc(w.options, func(o route.StreamOptions) bool { return spans(one, o.Timeout) })
+		return slices.ContainsFunc(w.options, func(o route.StreamOptions) bool { return isDuration(one, o.Timeout) })
 	case "server/proxy_pass":
 		return slices.Contains(w.upstreams, one)
 	case "server/location":
@@ -163,7 +163,7 @@ func (w *warrant) allows(d directive) bool {
 	return strings.HasPrefix(at, "server/location/") && w.inLocation(d, one)
 }
 
-func (w *warrant) inLocation(d directive, one string) bool {
+func (w *permitted) inLocation(d directive, one string) bool {
 	any := func(is func(route.Location) bool) bool { return slices.ContainsFunc(w.locations, is) }
 	base := func(l route.Location) string { return strings.TrimRight(l.Path, "/") }
 	kind, word, _ := strings.Cut(d.name, "_")
@@ -190,7 +190,7 @@ func (w *warrant) inLocation(d directive, one string) bool {
 	}
 	switch word {
 	case "read_timeout", "send_timeout", "body_timeout":
-		return any(func(l route.Location) bool { return spans(one, l.Timeout) })
+		return any(func(l route.Location) bool { return isDuration(one, l.Timeout) })
 	case "ssl_name":
 		return any(func(l route.Location) bool { return l.ServerName == one })
 	case "ssl_trusted_certificate":
@@ -217,7 +217,7 @@ func (w *warrant) inLocation(d directive, one string) bool {
 	return false
 }
 
-func (w *warrant) server(args []string) bool {
+func (w *permitted) server(args []string) bool {
 	weight := 1
 	if len(args) == 2 {
 		n, err := strconv.Atoi(strings.TrimPrefix(args[1], "weight="))
@@ -229,7 +229,7 @@ func (w *warrant) server(args []string) bool {
 	return len(args) <= 2 && slices.ContainsFunc(w.servers, func(s route.Server) bool { return s.Addr.String() == args[0] && max(1, s.Weight) == weight })
 }
 
-func (w *warrant) listen(args []string) bool {
+func (w *permitted) listen(args []string) bool {
 	at := strings.TrimPrefix(args[0], "[::]:")
 	port, err := strconv.ParseUint(at, 10, 16)
 	if !(err == nil && slices.Contains(w.ports, uint16(port))) && !strings.HasPrefix(at, "unix:"+w.s.RunDir+"/") {
@@ -240,7 +240,7 @@ func (w *warrant) listen(args []string) bool {
 	})
 }
 
-func (w *warrant) path(args []string) bool {
+func (w *permitted) path(args []string) bool {
 	words := strings.Join(args, " ")
 	if words == "/" || words == downLocation {
 		return true
@@ -254,21 +254,21 @@ func (w *warrant) path(args []string) bool {
 	})
 }
 
-// spans says whether nginx reads that word as that duration, to the millisecond.
-func spans(word string, d time.Duration) bool {
+// isDuration reports whether nginx reads that word as that duration, to the millisecond.
+func isDuration(word string, d time.Duration) bool {
 	got, err := time.ParseDuration(word)
 	return err == nil && got == max(time.Millisecond, d.Truncate(time.Millisecond))
 }
 
-// checkWarranted fails when a file of the tree says what the table does not warrant,
+// checkPermitted fails when a file of the tree says what the table does not permitted,
 // and when two files meet in a name.
-func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
+func checkPermitted(t *testing.T, s Settings, table route.Table, tree Tree) {
 	t.Helper()
 	owner, names := map[string]string{}, map[string]bool{}
 	for _, f := range tree.Sites {
-		w, ok := warrantFor(s, table, f)
+		w, ok := permittedIn(s, table, f)
 		if !ok {
-			t.Errorf("nobody warrants for the file %s", f.Name)
+			t.Errorf("the table has nothing for the file %s", f.Name)
 			continue
 		}
 		if strings.ContainsAny(f.Name, "/\x00*") || strings.HasPrefix(f.Name, ".") || len(f.Name) > 255 || names[f.Name] {
@@ -282,7 +282,7 @@ func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
 			}
 			for _, d := range ds {
 				if !w.allows(d) {
-					t.Errorf("the table does not warrant %q with %q in %q of %s:\n%s", d.name, d.args, d.in, f.Host, text)
+					t.Errorf("the table does not permitted %q with %q in %q of %s:\n%s", d.name, d.args, d.in, f.Host, text)
 				}
 			}
 		}
@@ -301,9 +301,9 @@ func checkWarranted(t *testing.T, s Settings, table route.Table, tree Tree) {
 	}
 }
 
-// The reader would notice if a file said more than the table warrants.
-func TestWarrantNotices(t *testing.T) {
-	both, _ := household("web", false, pair, strange[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222")
+// checkPermitted fails for each directive that the table does not permit.
+func TestPermittedFindsMore(t *testing.T) {
+	both, _ := tableWith("web", false, pair, hostileLabels[0]+"\nnagaya.auth=staff\nnagaya.ssh.listen=tcp:2222")
 	s := defaults()
 	tree := Render(s, mustBuild(debian122), both.Shape, both.Pools)
 	for _, row := range []struct{ file, was, is string }{
@@ -346,9 +346,9 @@ func TestWarrantNotices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w, _ := warrantFor(s, both, f)
+		w, _ := permittedIn(s, both, f)
 		if !slices.ContainsFunc(ds, func(d directive) bool { return !w.allows(d) }) {
-			t.Errorf("it does not notice %q in the place of %q", row.is, row.was)
+			t.Errorf("%q in the place of %q is permitted", row.is, row.was)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// An nginx that runs as another user than the agent is named, with a remedy: a drop-in
+// Where nginx runs as another user than the agent, the problem has a remedy: a drop-in
 // may have changed one of the two.
 func TestNginxOfAnotherUser(t *testing.T) {
 	testenv.NeedRoot(t)
@@ -28,7 +28,7 @@ func TestNginxOfAnotherUser(t *testing.T) {
 	}
 }
 
-// asNobody calls f on a thread that has lost its rights for that time.
+// asNobody calls f on a thread with the user nobody.
 func asNobody(t *testing.T, f func() error) error {
 	t.Helper()
 	runtime.LockOSThread()
