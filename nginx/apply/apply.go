@@ -28,7 +28,7 @@ type Options struct {
 	// Supervised is true where systemd, Docker or ECS restarts nginx when it has died. Then
 	// it is looked for at least every second after that.
 	Supervised bool
-	// Pacer decides when a wanted tree is loaded; nil loads each at once.
+	// Pacer decides when a wanted tree is loaded; there is no default.
 	Pacer Pacer
 	// Limits bound times and numbers.
 	Limits Limits
@@ -76,16 +76,9 @@ type Pacer interface {
 	Loaded(now time.Time)
 }
 
-// atOnce is the Pacer that never waits.
-type atOnce struct{}
-
-func (atOnce) Want(time.Time, nginx.Tree, nginx.Wanted) {}
-func (atOnce) Wait(time.Time) time.Duration             { return 0 }
-func (atOnce) Loaded(time.Time)                         {}
-
 func (o Options) withDefaults() (Options, error) {
-	if o.Runtime == nil {
-		return o, errors.New("the field Runtime is missing")
+	if o.Runtime == nil || o.Pacer == nil {
+		return o, errors.New("the field Runtime or Pacer is missing")
 	}
 	for _, d := range []string{o.Dirs.State, o.Dirs.Run, cmp.Or(o.Dirs.Log, "/")} {
 		if !filepath.IsAbs(d) {
@@ -100,9 +93,6 @@ func (o Options) withDefaults() (Options, error) {
 	l.RetryQuarantine = cmp.Or(l.RetryQuarantine, 5*time.Minute)
 	l.Recheck = cmp.Or(l.Recheck, 5*time.Minute)
 	l.RestorePeriod = cmp.Or(l.RestorePeriod, 10*time.Minute)
-	if o.Pacer == nil {
-		o.Pacer = atOnce{}
-	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -69,8 +69,15 @@ func (o options) runtime(t testing.TB) Runtime {
 
 // forRun are the options of Run.
 func (o options) forRun(t testing.TB) Options {
-	return Options{Runtime: o.runtime(t), Dirs: o.dirs(), Version: o.Build.Version.String(), Limits: o.Limits, Log: o.Log}
+	return Options{Runtime: o.runtime(t), Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Log: o.Log}
 }
+
+// atOnce is the Pacer that never waits.
+type atOnce struct{}
+
+func (atOnce) Want(time.Time, nginx.Tree, nginx.Wanted) {}
+func (atOnce) Wait(time.Time) time.Duration             { return 0 }
+func (atOnce) Loaded(time.Time)                         {}
 
 // trees is a slot of wanted trees.
 type trees struct{ *latest.Slot[nginx.Wanted] }

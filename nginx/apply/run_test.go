@@ -323,10 +323,11 @@ func TestPortInUseAtReload(t *testing.T) {
 func TestWrongOptions(t *testing.T) {
 	for _, o := range []Options{
 		{},
-		{Runtime: accounts{}, Dirs: nginx.Dirs{State: "state", Run: "/run"}},
-		{Runtime: accounts{}, Dirs: nginx.Dirs{State: "/state", Run: "run"}},
-		{Dirs: nginx.Dirs{State: "/state", Run: "/run"}},
-		{Runtime: accounts{}, Dirs: nginx.Dirs{State: "/state", Run: "/run", Log: "log"}},
+		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "state", Run: "/run"}},
+		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "run"}},
+		{Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "/run"}},
+		{Runtime: accounts{}, Dirs: nginx.Dirs{State: "/state", Run: "/run"}},
+		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "/run", Log: "log"}},
 	} {
 		if err := Run(t.Context(), o, nil, func(nginx.Status) {}); err == nil {
 			t.Errorf("no error for %+v", o)

@@ -16,10 +16,10 @@ import (
 
 // Detect runs nginx -V and returns what that nginx can do. The Options need to
 // name an nginx and no more. The error is a Fault.
-func Detect(ctx context.Context, o Options) (nginx.Build, error) {
+func Detect(ctx context.Context, o Options) (b nginx.Build, err error) {
 	r, done, err := New(o)
 	if err != nil {
-		return nginx.Build{}, err
+		return b, err
 	}
 	defer done()
 	o = o.withDefaults()
@@ -27,7 +27,7 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 	defer cancel()
 	output, exit, err := r.Command(ctx, "-V")
 	if _, ok := errors.AsType[*nginx.Fault](err); ok {
-		return nginx.Build{}, err
+		return b, err
 	}
 	switch {
 	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
@@ -36,9 +36,7 @@ func Detect(ctx context.Context, o Options) (nginx.Build, error) {
 		err = fmt.Errorf("running %s -V: %w", o.Binary, err)
 	case exit != 0:
 		err = fmt.Errorf("running %s -V: exit status %d", o.Binary, exit)
-	}
-	var b nginx.Build
-	if err == nil {
+	default:
 		if b, err = nginx.ParseBuild(output); err != nil {
 			err = fmt.Errorf("%s: %w", o.Binary, err)
 		}

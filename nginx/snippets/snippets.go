@@ -128,11 +128,12 @@ func (s source) list() ([]nginx.Snippet, error) {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
 		file := filepath.Join(s.dir, e.Name())
-		sum, err := fingerprint(file)
+		text, err := readfile.Regular(file, maxSnippetSize)
 		if err != nil {
 			return nil, fmt.Errorf("reading snippet %s: %w", file, err)
 		}
-		out = append(out, nginx.Snippet{Name: s.as + "/" + e.Name(), Path: file, Fingerprint: sum})
+		sum := sha256.Sum256(text)
+		out = append(out, nginx.Snippet{Name: s.as + "/" + e.Name(), Path: file, Fingerprint: hex.EncodeToString(sum[:])})
 	}
 	return out, nil
 }
@@ -151,10 +152,4 @@ func listPasswords(dir string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-func fingerprint(path string) (string, error) {
-	text, err := readfile.Regular(path, maxSnippetSize)
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:]), err
 }
