@@ -60,7 +60,7 @@ func newContainer(o Options) (*container, error) {
 }
 
 // ContainerOf returns the id of the container that nginx is in, and "" for an nginx
-// that is in none. The error is a Fault.
+// that is in none. The error says why it was not found.
 func ContainerOf(ctx context.Context, o Options) (string, error) {
 	r, done, err := New(o)
 	if err != nil {

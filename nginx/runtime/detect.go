@@ -15,7 +15,7 @@ import (
 )
 
 // Detect runs nginx -V and returns what that nginx can do. The Options need to
-// name an nginx and no more. The error is a Fault.
+// name an nginx and no more. The error is a Fault, except for wrong Options.
 func Detect(ctx context.Context, o Options) (b nginx.Build, err error) {
 	r, done, err := New(o)
 	if err != nil {
