@@ -83,8 +83,9 @@ func TestChronicleOfRoutes(t *testing.T) {
 				Sites:   []route.Site{{Host: "tls.test", Passthrough: &route.StreamOptions{}}},
 				Streams: []route.Stream{{Listen: route.Listen{Protocol: route.TCP, Port: 2222}}},
 			}, Pools: route.Pools{
-				route.Site{Host: "tls.test"}.PassthroughKey(): {Servers: []route.Server{behind(1)}},
 				{Host: "tcp:2222"}: {Servers: []route.Server{behind(2)}},
+
+				route.Site{Host: "tls.test"}.PassthroughKey(): {Servers: []route.Server{behind(1)}},
 			},
 		}}, nil, []string{
 			"route added event=route-added host=tcp:2222 servers=1 container_name=shop:2/web container=0002 family= addr=172.17.0.2:80",

@@ -14,7 +14,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 )
 
-// FileName is the name of the state file.
+// FileName is the name of the state file. It is the one that earlier versions wrote, so that
+// an upgrade loses nothing.
 const FileName = "wishes.json"
 
 // State is what the operator said. The methods may be called from any goroutine.
