@@ -67,7 +67,8 @@ func (o Options) withDefaults() Options {
 // Build makes the table of what should be served. It is a function of its input
 // alone: equal inputs give equal tables. What cannot be used becomes a problem
 // and costs nothing but itself. While the snapshot or the certificates are not
-// known, the sites are those of the table before and Complete is false.
+// known, the sites are those of the table before and Complete is false; while one other source
+// is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
 	b := &builder{in: in, o: in.Options.withDefaults()}
@@ -78,6 +79,7 @@ func Build(in Input) Table {
 	candidates = b.ofPorts(candidates)
 	b.makeSites(candidates)
 	b.makeStreams(candidates)
+	b.keepSilent()
 	b.checkDefaultHost()
 	if !b.t.Complete {
 		b.t.Sites, b.t.Streams, b.t.Pools = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools

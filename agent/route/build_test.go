@@ -634,6 +634,42 @@ func TestUnknownTakesNothingAway(t *testing.T) {
 	}
 }
 
+func TestSilentSourceFreezesItsSitesAlone(t *testing.T) {
+	listed := func(n, host, listen string) tasks.Container {
+		return web("static-"+strings.Repeat(n, 32), of("file "+n), func(c *tasks.Container) {
+			c.Origin, c.Network, c.Addrs = tasks.File, tasks.Direct, []netip.Addr{netip.MustParseAddr("10.0.0.9")}
+			c.Labels = map[string]string{"nagaya.port": "80", "nagaya.host": host}
+			if listen != "" {
+				c.Labels = map[string]string{"nagaya.port": "80", "nagaya.listen": listen}
+			}
+		})
+	}
+	file, stream := listed("0", "file.example.com", ""), listed("1", "", "tcp:2222")
+	in := input(web("a"), file, stream)
+	in.Options.Stream = true
+	in.Prev = build(in)
+	if len(in.Prev.Sites) != 2 || len(in.Prev.Streams) != 1 {
+		t.Fatalf("before: %s", lines(in.Prev))
+	}
+	before := lines(in.Prev)
+	thief := web("c", of("thief"), func(c *tasks.Container) { c.Labels = map[string]string{"nagaya.host": "file.example.com"} })
+	in.Snapshot.Silent = []tasks.Origin{tasks.File}
+	in.Snapshot.Containers = []tasks.Container{web("a"), thief}
+	got := build(in)
+	if d := cmp.Diff(before+"waits file.example.com/ thief:1/app taken\nerror host-taken\n", lines(got)); d != "" || !got.Complete {
+		t.Errorf("complete %v; (-before +with a silent source):\n%s", got.Complete, d)
+	}
+	in.Now = in.Now.Add(time.Hour)
+	in.Prev, in.Snapshot.Containers = got, nil
+	if d := cmp.Diff("a.example.com/ http \nfile.example.com/ http 10.0.0.9:80\ntcp:2222 10.0.0.9:80\n", lines(build(in))); d != "" {
+		t.Errorf("without Docker's containers (-want +got):\n%s", d)
+	}
+	in.Snapshot.Silent = nil
+	if d := cmp.Diff("a.example.com/ http \nfile.example.com/ http \ntcp:2222\n", lines(build(in))); d != "" {
+		t.Errorf("the source lists nothing now (-want +got):\n%s", d)
+	}
+}
+
 func TestTLS(t *testing.T) {
 	pair := func(name string, hosts ...string) certs.Pair { return certs.Pair{Name: name, DNSNames: hosts} }
 	some := certs.Inventory{Complete: true, Pairs: []certs.Pair{pair("a", "a.example.com"), pair("other", "x.test")}}

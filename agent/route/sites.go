@@ -29,8 +29,10 @@ func (b *builder) makeSites(all []candidate) {
 			b.t.Sites = append(b.t.Sites, s)
 		}
 	}
-	slices.SortFunc(b.t.Sites, func(x, y Site) int { return cmp.Compare(x.Host, y.Host) })
+	slices.SortFunc(b.t.Sites, compareSites)
 }
+
+func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.

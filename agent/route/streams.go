@@ -37,9 +37,11 @@ func (b *builder) makeStreams(all []candidate) {
 			b.t.Streams = append(b.t.Streams, s)
 		}
 	}
-	slices.SortFunc(b.t.Streams, func(x, y Stream) int {
-		return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
-	})
+	slices.SortFunc(b.t.Streams, compareStreams)
+}
+
+func compareStreams(x, y Stream) int {
+	return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
 }
 
 // addStream makes the stream of the candidates of a port's holder, newest first, or keeps

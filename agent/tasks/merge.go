@@ -13,7 +13,7 @@ import (
 // which local containers exist and what they do; the ECS agent adds the task a container
 // belongs to, the addresses of a task's own network interface, and that a task is about to
 // be stopped. Where the agent says nothing, nothing changes. A source that fails keeps what
-// it listed last, so that it freezes its own part only.
+// it listed last; one that failed from the start is silent. Either freezes its own part only.
 //
 // A container that shares another one's network gets that one's ports and
 // addresses. The pause containers of ECS exist only for that and are left out.
@@ -27,7 +27,10 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 		s.Containers = append(s.Containers, withAgent(shareNetwork(c, owners), agent.Containers[c.ID]))
 	}
 	for _, o := range others {
-		s.Complete = s.Complete && o.Complete
+		s.Complete = s.Complete && (o.Complete || len(o.Problems) > 0)
+		if !o.Complete {
+			s.Silent = append(s.Silent, o.Origin)
+		}
 		s.Containers, s.Problems = append(s.Containers, o.List...), append(s.Problems, o.Problems...)
 	}
 	problem.Sort(s.Problems)

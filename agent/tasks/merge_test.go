@@ -196,13 +196,13 @@ func TestMergeWithFiles(t *testing.T) {
 	if d := cmp.Diff([]string{"aa", "static-1", "zz"}, ids); d != "" || !got.Complete || len(got.Problems) != 1 {
 		t.Errorf("complete %v, problems %v, ids (-want +got):\n%s", got.Complete, got.Problems, d)
 	}
-	files.Complete = false
-	if Merge(docker, Agent{}, files).Complete {
+	if Merge(docker, Agent{}, Containers{}).Complete {
 		t.Error("complete although the files were not read")
 	}
+	failed := Containers{Origin: File, Problems: files.Problems}
 	other := Containers{Complete: true, List: []Container{{ID: "bb"}}}
-	if got := Merge(docker, Agent{}, files, other); got.Complete || len(got.Containers) != 4 {
-		t.Errorf("of three sources: %+v", got)
+	if got := Merge(docker, Agent{}, failed, other); !got.Complete || len(got.Containers) != 3 || !slices.Equal(got.Silent, []Origin{File}) {
+		t.Errorf("of three sources, one of which failed from the start: %+v", got)
 	}
 	if got := Merge(docker, Agent{}); !got.Complete || len(got.Containers) != 2 {
 		t.Errorf("of Docker alone: %+v", got)

@@ -6,6 +6,7 @@ package tasks
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -15,9 +16,12 @@ import (
 type Snapshot struct {
 	// At is when Docker's list was read.
 	At time.Time `json:"at,omitzero"`
-	// Complete is false until every source has listed once: then "no containers"
-	// means "unknown", and nothing may be taken away because of it.
+	// Complete is false until Docker has listed once and every other source has listed or
+	// failed: then "no containers" means "unknown", and nothing may be taken away because of it.
 	Complete bool `json:"complete"`
+	// Silent are the other sources that have not listed since the start. What they listed
+	// before it is unknown.
+	Silent []Origin `json:"-"`
 	// ECSAgent is true while the ECS agent answers. Heard is true once every source has
 	// been asked, whether it answered or not.
 	ECSAgent bool `json:"-"`
@@ -31,6 +35,7 @@ type Snapshot struct {
 // Containers is what one source lists. Complete is false until it succeeded once; a later failure leaves the
 // list as it was and is a problem.
 type Containers struct {
+	Origin   Origin
 	At       time.Time
 	Complete bool
 	List     []Container
@@ -119,6 +124,14 @@ const (
 	// File is an operator's file about what does not run in Docker.
 	File Origin = "file"
 )
+
+// OriginOf returns what lists the container with that ID.
+func OriginOf(id string) Origin {
+	if strings.HasPrefix(id, "static-") {
+		return File
+	}
+	return Local
+}
 
 // Network is a container's place on one Docker network.
 type Network struct {

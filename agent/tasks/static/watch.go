@@ -62,7 +62,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	// Without inotify, whose instances are limited, Recheck finds the changes.
 	notify, _ := dirwatch.New()
 	defer notify.Close()
-	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}}
+	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File}}
 	for {
 		_, _ = notify.Only(w.Dir)
 		w.update()
@@ -82,7 +82,7 @@ type watch struct {
 
 // update reads the directory and puts what stands there if it differs.
 func (w *watch) update() {
-	now := tasks.Containers{Complete: true}
+	now := tasks.Containers{Origin: tasks.File, Complete: true}
 	if err := w.read(&now); err != nil {
 		now = w.last
 		now.Problems = []problem.Problem{{

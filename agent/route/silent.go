@@ -1,0 +1,55 @@
+package route
+
+import (
+	"slices"
+
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// keepSilent leaves the sites and streams as they were in which a source that is silent has a
+// server: whether it still lists that server is unknown.
+func (b *builder) keepSilent() {
+	kept := func(at PoolKey) bool {
+		return slices.ContainsFunc(b.in.Prev.Pools[at].Servers, func(s Server) bool {
+			return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
+		})
+	}
+	for _, was := range b.in.Prev.Sites {
+		if !slices.ContainsFunc(was.poolKeys(), kept) {
+			continue
+		}
+		b.t.Sites = slices.DeleteFunc(b.t.Sites, func(s Site) bool {
+			return s.Host == was.Host && b.dropPools(s.poolKeys())
+		})
+		was.CatchAll = was.Host == b.o.DefaultHost
+		b.t.Sites = append(b.t.Sites, was)
+		b.keepPools(was.poolKeys())
+	}
+	for _, was := range b.in.Prev.Streams {
+		if !kept(was.PoolKey()) {
+			continue
+		}
+		b.t.Streams = slices.DeleteFunc(b.t.Streams, func(s Stream) bool {
+			return s.Listen.Port == was.Listen.Port && s.Listen.transport() == was.Listen.transport() && b.dropPools([]PoolKey{s.PoolKey()})
+		})
+		b.t.Streams = append(b.t.Streams, was)
+		b.keepPools([]PoolKey{was.PoolKey()})
+	}
+	slices.SortFunc(b.t.Sites, compareSites)
+	slices.SortFunc(b.t.Streams, compareStreams)
+}
+
+// dropPools forgets pools of this table; it returns true.
+func (b *builder) dropPools(at []PoolKey) bool {
+	for _, k := range at {
+		delete(b.t.Pools, k)
+	}
+	return true
+}
+
+// keepPools takes pools from the table before.
+func (b *builder) keepPools(at []PoolKey) {
+	for _, k := range at {
+		b.t.Pools[k] = b.in.Prev.Pools[k]
+	}
+}
