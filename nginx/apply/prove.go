@@ -53,13 +53,16 @@ func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
 				return proof{}, err
 			}
 		}
-	case !isRefusal || no.shared:
+	case !isRefusal:
 		return proof{}, err
 	default:
 		// The sites that were named are searched like all others.
 		out = proof{tree: wanted.Without(hostsOf(wanted.Sites)...)}
 		if len(wanted.Sites) > 0 {
 			err = p.try(ctx, out.tree)
+		}
+		if err == nil {
+			err = p.shared(ctx, out.tree, no)
 		}
 		if err == nil {
 			err = p.search(ctx, &out, wanted.Sites, no.reason)
@@ -80,13 +83,29 @@ func (p prover) withoutNamed(ctx context.Context, out *proof) (named []refused, 
 		if !ok {
 			return named, err
 		}
-		site, found, shared := namedSite(out.tree, no.reason)
-		if no.shared = shared; shared || !found {
+		no.named = namedSites(out.tree, no.reason)
+		if len(no.named) != 1 {
 			return named, no
 		}
-		named = append(named, refused{site: site, reason: no.reason})
-		out.tree = out.tree.Without(site.Host)
+		named = append(named, refused{site: no.named[0], reason: no.reason})
+		out.tree = out.tree.Without(no.named[0].Host)
 	}
+}
+
+// shared returns the refusal again where a snippet that it names is at fault, which many
+// sites share: then nginx accepts none of them, of which a few are tried alone. No site is
+// to go for that.
+func (p prover) shared(ctx context.Context, without nginx.Tree, no *refusal) error {
+	if len(no.named) == 0 {
+		return nil
+	}
+	for _, s := range no.named[:min(len(no.named), 8)] {
+		err := p.try(ctx, without.With(s))
+		if _, ok := errors.AsType[*refusal](err); !ok {
+			return err
+		}
+	}
+	return no
 }
 
 func hostsOf(sites []nginx.SiteFile) (hosts []string) {
@@ -148,32 +167,24 @@ func (p prover) restore(ctx context.Context, out *proof) error {
 // fileInMessage is the file that nginx's message is about.
 var fileInMessage = regexp.MustCompile(` in (\S+):\d+`)
 
-// namedSite finds the site that nginx's message names: by a file of the site, or a snippet
-// that the operator wrote for it. shared is true when it is a snippet of many
-// sites or of all: then no site is at fault.
-func namedSite(t nginx.Tree, reason string) (site nginx.SiteFile, found, shared bool) {
+// namedSites are the sites of the file that nginx's message names last, which is where it
+// says what it read: a file of a site, or a snippet that the operator wrote for some.
+func namedSites(t nginx.Tree, reason string) (sites []nginx.SiteFile) {
 	for _, m := range fileInMessage.FindAllStringSubmatch(reason, -1) {
 		dir, name := filepath.Split(m[1])
 		own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
-		n := 0
-		for _, s := range t.Sites {
-			if own && s.Name == name || s.Facts.Includes(m[1]) {
-				site, found = s, true
-				n++
-			}
-		}
-		if n > 1 || t.MainFacts.Includes(m[1]) {
-			return nginx.SiteFile{}, false, true
-		}
+		sites = slices.DeleteFunc(slices.Clone(t.Sites), func(s nginx.SiteFile) bool {
+			return !(own && s.Name == name || s.Facts.Includes(m[1]))
+		})
 	}
-	return site, found, false
+	return sites
 }
 
-// refusal is the error of a tree that nginx -t refuses, with nginx's message. shared is true
-// when that names a file of many sites.
+// refusal is the error of a tree that nginx -t refuses, with nginx's message and the sites
+// that it names.
 type refusal struct {
 	reason string
-	shared bool
+	named  []nginx.SiteFile
 }
 
 func (r *refusal) Error() string { return r.reason }

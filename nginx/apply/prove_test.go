@@ -50,6 +50,10 @@ func TestProve(t *testing.T) {
 		}
 		return tree
 	}
+	mainIncluding := func(tree nginx.Tree, file string) nginx.Tree {
+		tree.MainFacts.Snippets = []string{file + " 1"}
+		return tree
+	}
 	anyIncluding := func(tree nginx.Tree) error {
 		for _, s := range tree.Sites {
 			if s.Facts.Includes("/etc/x/mine.conf") {
@@ -87,8 +91,10 @@ func TestProve(t *testing.T) {
 			return nil
 		}, false, []string{"s005.test"}, nil, "", 7},
 		{"named by its snippet", including("s001.test"), anyIncluding, false, []string{"s001.test"}, nil, "", 2},
-		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, true, nil, nil, "mine.conf:3", 1},
-		{"a snippet of the main file", nginx.Tree{MainFacts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}.With(nginx.SiteFile{Host: "a.test", Name: "a.test.conf"}), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, true, nil, nil, "mine.conf:3", 1},
+		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, true, nil, nil, "mine.conf:3", 4},
+		{"a snippet of two sites named by text of a container", including("s001.test", "s002.test").With(nginx.SiteFile{Host: "s001.test", Name: "s001.test.conf", Text: "bad", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}), anyBad(func(string) string { return "oops in /etc/x/mine.conf:3" }), false, []string{"s001.test"}, nil, "", 8},
+		{"a snippet of the main file named by text of a container", mainIncluding(sites(8, 5), "/etc/x/http.d/x.conf"), anyBad(func(string) string { return "oops in /etc/x/http.d/x.conf:3" }), false, []string{"s005.test"}, nil, "", 10},
+		{"a snippet of the main file", mainIncluding(sites(1), "/etc/x/mine.conf"), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, true, nil, nil, "mine.conf:3", 2},
 		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), false, []string{"s001.test"}, nil, "", 5},
 		{"searched", sites(100, 7, 50), vague, false, []string{"s007.test", "s050.test"}, nil, "", 30},
 		{"the only one", sites(1, 0), vague, false, []string{"s000.test"}, nil, "", 2},
