@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,22 @@ func eventually(t testing.TB, what string, is func() bool) {
 			t.Fatalf("%s: never came", what)
 		case <-tick.C:
 		}
+	}
+}
+
+// silent is a Runtime whose nginx starts, always as the same process, and never answers.
+type silent struct{ accounts }
+
+func (silent) Start(context.Context) (int, error)          { return 7, nil }
+func (silent) Watch(int) (ended <-chan struct{}, _ func()) { return nil, func() {} }
+
+func TestFaultStartNeverAnswers(t *testing.T) {
+	dir := t.TempDir()
+	write(t, nginx.ErrorLog(dir), "2006/01/02 15:04:05 [emerg] 7#7: of an earlier start\n")
+	o := Options{Runtime: silent{}, Dirs: nginx.Dirs{State: dir, Run: dir, Log: dir}, Limits: Limits{Confirm: 10 * time.Millisecond, Answer: time.Minute}}
+	err := newApplier(o, nil).start(t.Context(), "0123456789abcdef")
+	if p := ProblemOf(err); p.Code != "nginx-start-failed" || !strings.Contains(p.Text, "did not answer within 10ms") || strings.Contains(p.Hint, "the one before") {
+		t.Errorf("%+v", p)
 	}
 }
 

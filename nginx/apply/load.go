@@ -17,14 +17,14 @@ const pollEvery = 5 * time.Millisecond
 
 // start starts nginx with the current generation and waits for its answer.
 func (a *applier) start(ctx context.Context, gen string) error {
-	began := time.Now()
+	began, l := time.Now(), &loading{gen: gen, logSize: logSize(a.o.Dirs)}
 	pid, err := a.o.Runtime.Start(ctx)
 	if err != nil {
 		return a.startFault(ctx, gen, err)
 	}
 	a.master.follow(pid, began)
 	a.master.find(ctx)
-	if err := a.confirm(ctx, &loading{gen: gen}); err != nil {
+	if err := a.confirm(ctx, l); err != nil {
 		return err
 	}
 	a.loaded(ctx, "nginx started", event.NginxStarted, gen, began)
@@ -133,16 +133,15 @@ func (a *applier) refusal(ctx context.Context, gen string) error {
 	return nil
 }
 
-// noAnswerFault is the fault of a generation that nginx -t accepts and that does not answer.
+// noAnswerFault is the fault of a generation that nginx -t accepts, or that nginx has started
+// with, and that does not answer.
 func (a *applier) noAnswerFault(l *loading) error {
-	if l.tree != nil {
-		if f := a.portFault(*l.tree); f != nil {
-			return f
-		}
+	reason := cmp.Or(masterMessage(a.o.Dirs, a.master.pid, l.logSize), fmt.Sprintf("the new generation did not answer within %v", a.o.Limits.Confirm))
+	if l.tree == nil {
+		return nginx.NewFault(nil, "nginx-start-failed", "nginx was started and does not answer: "+reason, "read nginx's error log; it is tried again")
 	}
-	reason := masterMessage(a.o.Dirs, a.master.pid, l.logSize)
-	if reason == "" {
-		reason = fmt.Sprintf("the new generation did not answer within %v", a.o.Limits.Confirm)
+	if f := a.portFault(*l.tree); f != nil {
+		return f
 	}
 	return nginx.NewFault(nil, "reload-refused", "nginx did not load the new configuration: "+reason,
 		"nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)")
