@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
@@ -120,7 +121,9 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(ng
 		o.Log.Debug("changes of the files cannot be watched", "err", err)
 	}
 	defer a.guard.watcher.Close()
-	go a.guard.watch(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { a.guard.watch(ctx) })
 	a.store.clean()
 	removeOldChecks(o.Dirs.State)
 	a.adopt(ctx)

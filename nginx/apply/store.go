@@ -108,7 +108,7 @@ func (s *store) write(t nginx.Tree) error {
 		to := filepath.Join(dir, f.Path)
 		if current != "" && f.Path != nginx.GenerationFile {
 			old := filepath.Join(s.generation(current), f.Path)
-			if b, err := os.ReadFile(old); err == nil && string(b) == f.Text && os.Link(old, to) == nil {
+			if text, err := readFile(old); err == nil && text == f.Text && os.Link(old, to) == nil {
 				continue
 			}
 		}
