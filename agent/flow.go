@@ -28,14 +28,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/readiness"
 )
 
-// flow is the picture of the program:
-//
-//	discover, operator ─► identity ─► claim ────────────────────────────────► board, operator
-//	docker, ecsagent, static ─► tasks.Merge ─► labels.Requests ─► route.Build ─► nginx.Render ─► install ─► board
-//	                                                files, probe ─┘
-//	meter ─► credit ─► gate.Next ─► publish, brake ─────────────────────────► board
-//
-// It runs until ctx ends or a stage fails. Every slot has one reader; a value
+// flow is what docs/design.md has a picture of ("What flows where"), with a table of the slots. It runs until ctx ends or a stage fails. Every slot has one reader; a value
 // that is wanted in several places is given to each of their slots.
 func (a *agent) flow(ctx context.Context, c config.Config) error {
 	a.board.ResetUpkeep()

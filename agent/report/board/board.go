@@ -112,19 +112,18 @@ func (b *Board) ResetUpkeep() {
 	})
 }
 
-// Beat notes that the flow advances. The watchdog is pinged only while it does.
+// Beat notes that the stage plan is alive, which calls it every 15 s. The watchdog is pinged only while it does.
 func (b *Board) Beat() {
 	b.mu.Lock()
 	b.alive = time.Now()
 	b.mu.Unlock()
 }
 
-// alivePatience is how long the flow may be silent before the watchdog is no longer pinged,
-// and systemd restarts the agent. Its slowest step, a reload that nginx refuses, takes ten
-// seconds.
+// alivePatience is how long the stage plan may be silent before the watchdog is no longer pinged,
+// and systemd restarts the agent. Other stages do not beat.
 const alivePatience = 45 * time.Second
 
-// Alive reports whether the flow has advanced lately.
+// Alive reports whether plan has beaten lately.
 func (b *Board) Alive() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
