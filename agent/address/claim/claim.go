@@ -45,7 +45,7 @@ type Options struct {
 	Reach func(ctx context.Context, public netip.Addr) error
 	// Unreachable is for how long a running holder that used to answer must not have
 	// answered before a ready instance with policy standby or takeover takes the
-	// address. Zero is for ever.
+	// address. Zero is never.
 	Unreachable time.Duration
 	Log         *slog.Logger
 }
@@ -117,6 +117,7 @@ type claimer struct {
 	schedule  address.Schedule
 	retry     backoff.Backoff
 	problems  map[string]problem.Problem // see setProblem
+	unfreed   map[string]string          // by claim: the association that could not be ended, and why
 	tags      tagWriter
 	reach     reacher
 }
@@ -132,7 +133,7 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 		o.Moved = func() {}
 	}
 	c := &claimer{
-		o: o, put: put, started: time.Now(), retry: backoff.Backoff{First: time.Second, Most: time.Minute}, problems: map[string]problem.Problem{},
+		o: o, put: put, started: time.Now(), retry: backoff.Backoff{First: time.Second, Most: time.Minute}, problems: map[string]problem.Problem{}, unfreed: map[string]string{},
 		reach: reacher{rounds: make(chan []answer, 1)},
 	}
 	for _, one := range o.Claims {

@@ -353,6 +353,33 @@ func TestGoneHolderWithoutPermissionToDisassociate(t *testing.T) {
 	})
 }
 
+// That each of two addresses cannot be freed is logged for each, and once while it lasts.
+func TestEachAddressThatIsNotFreedIsLoggedOnce(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.addAddress("eipalloc-2", "203.0.113.8", nil)
+		w.addMachine("i-gone", time.Now().Add(-24*time.Hour), "10.0.0.25")
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		w.give("eipalloc-2", "i-gone", "10.0.0.25")
+		w.machines["i-other"].state, w.machines["i-gone"].state = "terminated", "terminated"
+		b := start(t, w, Options{Policy: address.Standby, Claims: []address.Claim{{AllocationID: "eipalloc-1"}, {AllocationID: "eipalloc-2"}}})
+		for range 9 {
+			b.api.fail["DisassociateAddress"] = append(b.api.fail["DisassociateAddress"], api("DisassociateAddress", "UnauthorizedOperation"))
+		}
+		b.api.fail["AssociateAddress"] = []error{api("AssociateAddress", "UnauthorizedOperation"), api("AssociateAddress", "UnauthorizedOperation")}
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		for _, claim := range []string{"eipalloc-1", "eipalloc-2"} {
+			if n := strings.Count(b.log.String(), "claim="+claim+" problem=address-not-freed"); n != 1 {
+				t.Errorf("%s: %d lines, want 1:\n%s", claim, n, b.log)
+			}
+		}
+		if n := b.count("DisassociateAddress"); n < 4 {
+			t.Errorf("%d attempts, want two of each", n)
+		}
+	})
+}
+
 func TestStaleAnswersAreWaitedOut(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()

@@ -213,7 +213,7 @@ func (c *claimer) tryAgain() {
 	c.schedule.Advance(time.Now().Add(min(c.retry.Next(), backoff.Jitter(most, most/10))))
 }
 
-// setProblem sets the problem of a claim, or of something else that has a key, and logs
+// setProblem sets the problem of a claim, or that of the tag, and logs
 // one that was not there before. No key is the last look as a whole.
 func (c *claimer) setProblem(key string, p problem.Problem, err error) {
 	if c.problems[key].Code != p.Code {

@@ -48,7 +48,11 @@ func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
 	case errorCode(err) == noAssociation:
 		return false, newFault("address-lost-race", problem.Warning, "who holds it is looked up again by itself", "another instance was quicker")
 	case refused(err):
-		c.setProblem("free", problem.Problem{Code: "address-not-freed"}, err) // in the journal only
+		p := problem.Problem{Code: "address-not-freed"} // in the journal only
+		if cause := s.Report.Address.AssociationID + " " + errorCode(err); c.unfreed[s.Report.Claim] != cause {
+			c.unfreed[s.Report.Claim] = cause
+			c.o.Log.Warn("address not settled", event.Key, event.AddressUnsettled, "claim", s.Report.Claim, "problem", p.Code, "err", err)
+		}
 		return false, nil
 	}
 	return false, err
@@ -57,7 +61,7 @@ func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
 // noAssociation is EC2's answer to an association id that is not, or not any more.
 const noAssociation = "InvalidAssociationID.NotFound"
 
-// release gives the addresses away, to an instance that is ready, or now to nobody.
+// release gives the addresses away, to an instance that is ready, or now to none.
 func (c *claimer) release(ctx context.Context, meant []*address.State, now bool) error {
 	var errs []error
 	for _, s := range meant {
