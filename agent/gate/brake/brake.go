@@ -66,7 +66,7 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 		return fmt.Errorf("docker.host: %w", err)
 	}
 	defer engine.Close()
-	b := &brake{Options: o, engine: engine, records: readRecords(o.File), weighted: map[string]bool{}, failed: map[string]string{}}
+	b := &brake{Options: o, engine: engine, records: o.readRecords(), weighted: map[string]bool{}, failed: map[string]string{}}
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
 	var want gate.Brake

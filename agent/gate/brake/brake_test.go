@@ -1,10 +1,13 @@
 package brake
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -63,5 +66,22 @@ func TestARefusedPauseIsTriedAgain(t *testing.T) {
 	cancel()
 	if err := <-ended; err != nil || paused.Load() {
 		t.Errorf("%v; paused at the end: %v", err, paused.Load())
+	}
+}
+
+// A damaged file of records is told, and the brake begins without it.
+func TestADamagedFileIsLogged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "brakes.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Run(ctx, Options{File: file, Log: slog.New(slog.NewTextHandler(&out, nil))}, nil, func([]problem.Problem) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "event=memory-lost") != 1 || !strings.Contains(got, "file="+file) {
+		t.Errorf("logged: %s", got)
 	}
 }

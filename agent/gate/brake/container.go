@@ -63,7 +63,7 @@ func (b *brake) apply(ctx context.Context, id string, want gate.Brake) error {
 		if err := b.update(ctx, id, container.Resources{CPUShares: leastWeight}); err != nil {
 			return err
 		}
-		b.Log.Info("batch container put below the services", event.Key, event.ContainerBraked, "container", id[:12], "decision", "below the services")
+		b.Log.Info("CPU weight of batch container set to minimum", event.Key, event.ContainerBraked, "container", id[:12], "decision", "below the services")
 	}
 	b.weighted[id] = true
 	if done {
@@ -180,10 +180,14 @@ func (b *brake) setRecord(id string, r record) error {
 	return nil
 }
 
-// readRecords reads what an earlier agent recorded. A file that cannot be read is empty.
-func readRecords(file string) map[string]record {
+// readRecords reads what an earlier agent recorded. A file that cannot be read counts as empty.
+func (o Options) readRecords() map[string]record {
 	records := map[string]record{}
-	if file == "" || atomicfile.ReadJSON(file, &records) != nil {
+	if o.File == "" {
+		return records
+	}
+	if err := atomicfile.ReadJSON(o.File, &records); err != nil {
+		o.Log.Warn("state file could not be read; starting with an empty state", event.Key, event.MemoryLost, "file", o.File, "err", err)
 		return map[string]record{}
 	}
 	maps.DeleteFunc(records, func(id string, _ record) bool { return !cgroup.IsContainerID(id) })

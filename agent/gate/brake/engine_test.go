@@ -216,7 +216,7 @@ func TestContainersAreHeldBack(t *testing.T) {
 	if got := look(t, cli, service); got != "shares 0" {
 		t.Errorf("the service is %q", got)
 	}
-	if held := readRecords(o.File); len(held) != 0 {
+	if held := o.readRecords(); len(held) != 0 {
 		t.Errorf("still written down: %v", held)
 	}
 }
