@@ -37,14 +37,15 @@ type Options struct {
 	CloudEvery time.Duration
 	// EC2 is asked for the credit mode; *ec2.Client satisfies it. Nil means that the mode stays unknown.
 	EC2 CreditSpecifications
-	// ModeEvery is the time between two questions for the mode, 1 h by default.
-	ModeEvery time.Duration
 }
+
+// modeEvery is the time between two questions for the mode.
+const modeEvery = time.Hour
 
 func (o Options) withDefaults() Options {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.Proc, o.Cgroup = cmp.Or(o.Proc, "/proc"), cmp.Or(o.Cgroup, "/sys/fs/cgroup")
-	o.Every, o.CloudEvery, o.ModeEvery = cmp.Or(o.Every, 5*time.Second), cmp.Or(o.CloudEvery, 5*time.Minute), cmp.Or(o.ModeEvery, time.Hour)
+	o.Every, o.CloudEvery = cmp.Or(o.Every, 5*time.Second), cmp.Or(o.CloudEvery, 5*time.Minute)
 	return o
 }
 
@@ -139,7 +140,7 @@ func (m *meter) startQuestions(ctx context.Context, asking *sync.WaitGroup, answ
 	}
 	if m.o.EC2 != nil {
 		q := modeQuestion{api: m.o.EC2, instance: m.instance}
-		asking.Go(func() { repeat(ctx, m.o.ModeEvery, q.ask, answers) })
+		asking.Go(func() { repeat(ctx, modeEvery, q.ask, answers) })
 	}
 }
 

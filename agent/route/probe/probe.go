@@ -22,8 +22,6 @@ type Options struct {
 	// Try makes one attempt: a connection, or a GET where the probe has a path. Nil
 	// means Attempt.
 	Try func(context.Context, route.Probe) Outcome
-	// Repeat is the pause between two GETs of a path that answers. Zero means 5 s.
-	Repeat time.Duration
 	// Slots is how many attempts are made side by side. Zero means 16.
 	Slots int
 }
@@ -41,6 +39,8 @@ const (
 	// againAfter is the pause after the first failure of a path that answered
 	// before; only the second one in a row counts.
 	againAfter = time.Second
+	// repeatAfter is the pause between two GETs of a path that answers.
+	repeatAfter = 5 * time.Second
 	// maxWanted bounds what is probed.
 	maxWanted = 4096
 )
@@ -49,7 +49,6 @@ const (
 // until ctx ends; then it returns nil. No attempt is left running then.
 func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(route.Reach)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Repeat = cmp.Or(o.Repeat, 5*time.Second)
 	o.Slots = cmp.Or(o.Slots, 16)
 	if o.Try == nil {
 		o.Try = Attempt
@@ -123,7 +122,7 @@ func (r *run) repeat(ctx context.Context, p route.Probe) {
 		if t.Reached != was {
 			r.learn(ctx, p, t.Reached)
 		}
-		if p.Path == "" && t.State == route.Reachable || !backoff.Sleep(ctx, t.pause(now, r.Repeat)) {
+		if p.Path == "" && t.State == route.Reachable || !backoff.Sleep(ctx, t.pause(now)) {
 			return
 		}
 	}
@@ -164,13 +163,13 @@ func (t *target) judge(o Outcome) {
 	}
 }
 
-func (t *target) pause(now time.Time, repeat time.Duration) time.Duration {
+func (t *target) pause(now time.Time) time.Duration {
 	age := now.Sub(t.since)
 	switch {
 	case t.answered && t.failures == 1:
-		return min(againAfter, repeat)
+		return againAfter
 	case t.answered:
-		return repeat
+		return repeatAfter
 	case age < firstFor:
 		return firstPause
 	case age < quickFor:
