@@ -127,7 +127,7 @@ release: package sbom ## Make in dist/ what a release publishes: packages, bill 
 	cd $(DIST) && sha256sum $(addprefix *.,$(KINDS)) nagaya.cdx.json >SHA256SUMS
 
 .PHONY: image
-image: build ## Build the container image IMAGE (nagaya:latest) upon BASE, which has nginx in it (nginx:stable).
+image: build ## Build the container image IMAGE (nagaya:latest) on BASE, which has nginx in it (nginx:stable).
 	rm -rf dist/image && mkdir -p dist/image
 	cp bin/nagaya packaging/image/Dockerfile dist/image/
 	docker build --build-arg BASE=$(BASE) -t $(IMAGE) dist/image

@@ -96,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 		return nil
 	})
 	if os.Getpid() == 1 {
-		g.run("orphans", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
+		g.run("reap zombies", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
 	}
 	g.run("configuration", a.watchConfig)
 	g.run("systemd", func(ctx context.Context) error { return a.board.NotifySystemd(ctx, o.Notify, o.Log) })

@@ -74,7 +74,7 @@ type Settings struct {
 	// upstreams together; default 1024.
 	WorkerConnections int
 	// ShutdownTimeout bounds how long an old worker finishes its requests
-	// after a reload; default 240 s. nginx itself would wait for ever.
+	// after a reload; default 240 s. nginx itself would wait without limit.
 	ShutdownTimeout time.Duration
 	// TrustedProxies are the peers whose X-Forwarded-* headers are trusted;
 	// none by default.

@@ -56,7 +56,7 @@ first() {
 		return 0
 	}
 	if [ "$1" = dpkg ] && running && may_start; then
-		# Nobody waits: in user data that could be for ever.
+		# Nobody waits: in user data that could be without end.
 		quietly systemctl start --no-block "$unit"
 		echo "nagaya: enabled and started; 'nagaya doctor' says what is missing"
 	else

@@ -17,7 +17,7 @@ type Policy string
 
 // The policies, from the most patient to the boldest, and by hand.
 const (
-	// Wait takes the address only while nobody holds it.
+	// Wait takes the address only while it is free.
 	Wait Policy = "wait"
 	// Standby also takes it from an instance that is not running any more, or that
 	// says it is leaving.
@@ -93,7 +93,7 @@ const (
 	Service HolderKind = "a service"
 )
 
-// Gone reports whether the holder's state says that it serves nobody any more.
+// Gone reports whether the holder's state says that it serves no client any more.
 // A state that is not known is not gone.
 func (h Holder) Gone() bool {
 	switch h.State {
@@ -228,6 +228,6 @@ type Request struct {
 	// this instance does not take it again until it is asked to; without it the address
 	// is taken now.
 	Release bool `json:"release,omitempty"`
-	// Now lets a release not wait for another instance: nobody holds the address then.
+	// Now lets a release not wait for another instance: the address is free then.
 	Now bool `json:"now,omitempty"`
 }

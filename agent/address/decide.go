@@ -96,7 +96,7 @@ func decideUnbudgeted(in Input) Decision {
 	case in.Policy == Manual:
 		return stay("policy manual: it is taken only by 'nagaya address claim'")
 	case h.Kind == Nobody:
-		return Decision{Action: Take, Reason: "nobody holds it"}
+		return Decision{Action: Take, Reason: "it is free"}
 	case in.Policy == Wait:
 		return stay("policy wait: %s holds it", h.InstanceID)
 	case h.Gone():

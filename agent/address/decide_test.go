@@ -25,7 +25,7 @@ func TestDecide(t *testing.T) {
 	}{
 		"ours":                              {in: Input{Policy: Takeover, Holder: Holder{Kind: Self}}, want: Keep, reason: "holds it"},
 		"ours, policy manual":               {in: Input{Policy: Manual, Holder: Holder{Kind: Self}}, want: Keep},
-		"free, wait":                        {in: Input{Policy: Wait, Holder: Holder{Kind: Nobody}}, want: Take, reason: "nobody"},
+		"free, wait":                        {in: Input{Policy: Wait, Holder: Holder{Kind: Nobody}}, want: Take, reason: "it is free"},
 		"free, standby":                     {in: Input{Policy: Standby, Holder: Holder{Kind: Nobody}}, want: Take},
 		"free, takeover, not ready":         {in: Input{Policy: Takeover, Holder: Holder{Kind: Nobody}}, want: Take},
 		"free, manual":                      {in: Input{Policy: Manual, Holder: Holder{Kind: Nobody}}, want: Stay, reason: "nagaya address claim"},

@@ -9,7 +9,7 @@ import (
 // Profile is what the services are known to need by hour of the day and of the
 // week, in UTC. It forgets exponentially, so that a change of habit is learned in
 // days. The zero Profile has seen nothing and expects the worst that an instance
-// can bear for ever. It is plain data and may be persisted as JSON.
+// can bear without limit. It is plain data and may be persisted as JSON.
 type Profile struct {
 	All  Slot      `json:"all"`
 	Day  [24]Slot  `json:"day"`

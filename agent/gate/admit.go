@@ -10,7 +10,7 @@ import (
 )
 
 // admit goes through the queue, earliest deadline first. A job that does not fit yet holds back the
-// ones behind it, so that smaller jobs cannot use up for ever what it waits for; one that could
+// ones behind it, so that smaller jobs cannot go on using up what it waits for; one that could
 // never fit holds back none.
 func (s *State) admit(in Input, v view, d *Decision) {
 	slices.SortFunc(s.Jobs, compareUrgency)

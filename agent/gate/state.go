@@ -16,7 +16,7 @@ type State struct {
 	// Since is when Open last changed; zero before the first decision.
 	Since time.Time `json:"since,omitzero"`
 	// Known is true once a decision was made with knowledge. Before that the gate
-	// is closed for want of it, which is not a change that must dwell.
+	// is closed for lack of it, which is not a change that must dwell.
 	Known bool  `json:"known,omitempty"`
 	Brake Brake `json:"brake,omitzero"`
 	// At is when the last decision was made.

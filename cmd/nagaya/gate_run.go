@@ -135,7 +135,7 @@ patience is over. The credits that it was promised are set aside for two minutes
 	}
 	c.addRunDir(cmd)
 	f.add(cmd)
-	cmd.Flags().DurationVar(&patience, "patience", 0, "give up after so long; 0 waits for ever")
+	cmd.Flags().DurationVar(&patience, "patience", 0, "maximum wait; 0 means no limit")
 	return cmd
 }
 

@@ -99,8 +99,8 @@ func New(o Options) (r Runtime, done func(), err error) {
 	return nil, nil, fmt.Errorf("mode %q is none of exec, service and container", o.Mode)
 }
 
-// Stop ends an nginx of mode Exec: gently, then at once. The other modes leave it to
-// systemd, Docker or ECS.
+// Stop ends an nginx of mode Exec: SIGQUIT, then SIGTERM, then SIGKILL. The other modes leave
+// it to systemd, Docker or ECS.
 func Stop(ctx context.Context, o Options) error {
 	r, done, err := New(o)
 	if err != nil {

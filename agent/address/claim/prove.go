@@ -121,7 +121,7 @@ func (p *prover) proveClaim(ctx context.Context, s *address.State, at address.Pl
 	_, err := associate(ctx, p.api, a.AllocationID, at, true, true)
 	p.addDryRun("ec2:AssociateAddress", claim, "", err)
 	if a.AssociationID == "" {
-		p.add("ec2:DisassociateAddress", claim, "not tried, because nobody holds the address,", nil)
+		p.add("ec2:DisassociateAddress", claim, "not tried, because the address is free,", nil)
 	} else {
 		p.addDryRun("ec2:DisassociateAddress", claim, ": several standby instances may take the address from each other, and it cannot be released now", disassociate(ctx, p.api, a.AssociationID, true))
 	}

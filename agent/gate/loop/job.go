@@ -44,7 +44,7 @@ func (l *Loop) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 		e, known := decision.Job(asked.ID)
 		switch {
 		case !known && asked.State == gate.Waiting:
-			// An answer at once would be followed by the same question at once, for ever.
+			// An answer at once would be followed by the same question at once, without end.
 			<-ctx.Done()
 			return gate.Entry{Job: asked.Job, Phase: gate.Waiting, Reason: "the gate took no notice of it: too many jobs wait"}, nil
 		case !known:

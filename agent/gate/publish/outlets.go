@@ -103,7 +103,7 @@ func file(path string) outlet {
 	}
 }
 
-var errNoInstance = errors.New("the ECS agent on this host has not told its container instance yet")
+var errNoInstance = errors.New("the ECS agent on this host has not reported its container instance yet")
 
 // attribute sets the attribute of this container instance.
 func attribute(api Attributes) outlet {

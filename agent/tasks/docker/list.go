@@ -119,7 +119,7 @@ func (l *lister) choose(ctx context.Context) (map[string]bool, error) {
 
 // stopBelieved is how long a container that still runs is taken to be about to stop
 // after its stop signal. Beyond it the signal meant something else to it, and it must
-// not be without its routes for ever.
+// not stay without its routes.
 const stopBelieved = 15 * time.Minute
 
 // countsFrom is since when a container's stop signals count.

@@ -33,7 +33,7 @@ import (
 // proxyImage is the project's image, for this run of the tests.
 var proxyImage = fmt.Sprintf("nagaya/image:%d", os.Getpid())
 
-// buildImage makes it from its Dockerfile upon a Debian with nginx, with the classic
+// buildImage makes it from its Dockerfile on a Debian with nginx, with the classic
 // builder, once.
 var buildImage = sync.OnceValue(func() error {
 	if err := importDebian(); err != nil {
