@@ -104,7 +104,7 @@ var specials = map[string]special{
 	"systemctl edit nagaya-batch@report.timer": edited("nagaya-batch@report.timer"),
 
 	"nagaya agent": part("nagaya agent"), "nagaya gate run": part("nagaya gate run"), "nagaya plan": part("nagaya plan"), "nagaya simulate": part("nagaya simulate"),
-	"systemctl stop": part("systemctl stop"), "docker run": part("docker run"), "docker start": part("docker start"), "docker stop": part("docker stop"),
+	"docker run": part("docker run"), "docker start": part("docker start"), "docker stop": part("docker stop"),
 	"docker inspect": part("docker inspect"), "docker logs": part("docker logs"),
 
 	"apt purge":          {as: "apt-get purge --simulate nagaya"},
