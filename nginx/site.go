@@ -100,7 +100,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 			headers(t, site)
 			t.set("add_header", "Retry-After", retryAfter, "always")
 			if !slices.ContainsFunc(locations, overTLS) {
-				t.comment("Nobody took the connection, so nobody has read the request.")
+				t.comment("No container took the connection, so the request has not been read.")
 				t.returnIf(notConnected, "503", downPage)
 			}
 			t.set("return", "502", downPage)
@@ -137,7 +137,7 @@ func serverHead(t *text, site route.Site) {
 	}
 	names := []string{site.Host}
 	if site.CatchAll {
-		t.comment("Also for requests without a name, and for names that nobody has.")
+		t.comment("Also for requests without a name, and for unknown names.")
 		names = append(names, "", "~^")
 	}
 	t.set("server_name", names...)
