@@ -21,6 +21,9 @@ func overHTTP3() scene {
 // offers it to clients.
 func http3Ports(tree Tree) (all []string) {
 	for _, f := range tree.Files() {
+		if f.Path == ManifestFile {
+			continue
+		}
 		for _, port := range []string{"443", "8443"} {
 			listens, offered := strings.Contains(f.Text, "listen "+port+" quic"), strings.Contains(f.Text, `h3=\":`+port+`\"`)
 			if listens != strings.Contains(f.Text, "listen [::]:"+port+" quic") {
@@ -49,6 +52,7 @@ func TestWithoutAPortOfHTTP3(t *testing.T) {
 		{"without 8443", whole.Without("quic:8443"), []string{a, "sites/quic~443.conf 443"}, 1},
 		{"without both", whole.Without("quic:443", "quic:8443"), nil, 0},
 		{"read from a disk", readBack(t, whole.Without("quic:443")), []string{b, "sites/quic~8443.conf 8443"}, 1},
+		{"without 443 after it was read", readBack(t, whole).Without("quic:443"), []string{b, "sites/quic~8443.conf 8443"}, 1},
 	} {
 		if d := cmp.Diff(row.want, http3Ports(row.tree)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", row.name, d)
@@ -67,6 +71,12 @@ func TestWithoutAPortOfHTTP3(t *testing.T) {
 		}
 		if !strings.Contains(row.tree.String(), "listen 8443 ssl") {
 			t.Errorf("%s: not served over TCP", row.name)
+		}
+	}
+	without := overHTTP3().render(func(s *Settings) { s.HTTP3 = false })
+	for _, tree := range []Tree{whole, readBack(t, whole)} {
+		if d := cmp.Diff(without.String(), tree.Without("quic:443", "quic:8443").String()); d != "" {
+			t.Errorf("not as if HTTP/3 were off (-want +got):\n%s", d)
 		}
 	}
 	file, ok := whole.Site("quic:443")

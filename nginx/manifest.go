@@ -18,6 +18,10 @@ type Facts struct {
 	// Listens are the public ports. That of HTTP/3 is noted for the file of the port,
 	// not for the sites that share it.
 	Listens []Listen `json:"listens,omitempty"`
+	// QUIC is the port at which a site offers HTTP/3, and QUICLines what it has for that in
+	// its text, each from the end of the line before.
+	QUIC      uint16   `json:"quic,omitempty"`
+	QUICLines []string `json:"quicLines,omitempty"`
 	// Sockets are the paths of the unix sockets that nginx listens on.
 	Sockets []string `json:"sockets,omitempty"`
 	// Servers are the addresses of upstreams.

@@ -46,11 +46,10 @@ func (t *Tree) write(render func(*text)) (string, Facts) {
 // siteFile writes the files of a site.
 func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 	f := SiteFile{Host: site.Host, Name: fileName(site.Host)}
-	f.Text, f.Facts = t.write(func(x *text) { renderSite(x, site, pools) })
-	if offersHTTP3(t.settings, t.build, site) {
-		f.quicPort, f.withoutQUIC = cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort), f.Text
-		f.Text, f.Facts = t.write(func(x *text) { x.quic = true; renderSite(x, site, pools) })
-	}
+	f.Text, f.Facts = t.write(func(x *text) {
+		x.quic = offersHTTP3(t.settings, t.build, site)
+		renderSite(x, site, pools)
+	})
 	f.Facts.Hosts = []string{site.Host}
 	switch {
 	case site.Passthrough != nil:

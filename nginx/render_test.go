@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -193,7 +193,7 @@ func TestTree(t *testing.T) {
 	if again.Generation != tree.Generation {
 		t.Error("a tree read back has another generation")
 	}
-	if diff := cmp.Diff(tree.Sites, again.Sites, cmpopts.IgnoreUnexported(SiteFile{})); diff != "" {
+	if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]Listen{{Port: 80}, {Port: 443}}, tree.Listens()); diff != "" {
@@ -258,7 +258,7 @@ func TestReadBack(t *testing.T) {
 		if diff := cmp.Diff(tree.MainFacts, again.MainFacts); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}
-		if diff := cmp.Diff(tree.Sites, again.Sites, cmpopts.IgnoreUnexported(SiteFile{})); diff != "" {
+		if diff := cmp.Diff(tree.Sites, again.Sites); diff != "" {
 			t.Errorf("%s: %s", s.name, diff)
 		}
 	}

@@ -133,7 +133,7 @@ func serverHead(t *text, site route.Site) {
 		listenTLS(t, https, isDefault(site.CatchAll)...)
 	}
 	if t.quic {
-		listenQUIC(t, https, isDefault(site.CatchAll)...)
+		t.overQUIC(https, func() { listenQUIC(t, https, isDefault(site.CatchAll)...) })
 	}
 	names := []string{site.Host}
 	if site.CatchAll {
@@ -158,7 +158,8 @@ func serverHead(t *text, site route.Site) {
 // only where a location has none of its own.
 func headers(t *text, site route.Site) {
 	if t.quic {
-		t.set("add_header", "Alt-Svc", `h3=":`+number(cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort))+`"; ma=86400`, "always")
+		port := cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort)
+		t.overQUIC(port, func() { t.set("add_header", "Alt-Svc", `h3=":`+number(port)+`"; ma=86400`, "always") })
 	}
 	if site.TLS && site.Edge.HSTS != "" {
 		t.set("add_header", "Strict-Transport-Security", hstsVariable(site.Edge.HSTS), "always")

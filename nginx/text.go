@@ -36,6 +36,16 @@ func (t *text) server(addr string, args ...string) {
 	t.servers = append(t.servers, [2]int{begin, t.out.Len()})
 }
 
+// overQUIC writes lines of a site for HTTP/3, which the tree may have to do without.
+func (t *text) overQUIC(port uint16, write func()) {
+	begin := t.out.Len() - 1
+	write()
+	lines := t.out.String()[begin : t.out.Len()-1]
+	if t.facts.QUIC = port; !slices.Contains(t.facts.QUICLines, lines) {
+		t.facts.QUICLines = append(t.facts.QUICLines, lines)
+	}
+}
+
 // socket writes a unix socket at which a server listens for other parts of nginx, or for
 // the agent.
 func (t *text) socket(path string, args ...string) {

@@ -45,11 +45,6 @@ type SiteFile struct {
 	Stream string
 	SNI    string
 	Facts  Facts
-
-	// quicPort is the port at which Text offers HTTP/3, 0 for none; withoutQUIC is the
-	// same text without HTTP/3.
-	quicPort    uint16
-	withoutQUIC string
 }
 
 // Equal reports whether two have the same files.
@@ -169,7 +164,7 @@ func (t Tree) withSockets(r *strings.Replacer) Tree {
 	for i := range t.Sites {
 		f := &t.Sites[i]
 		f.Facts = rename(f.Facts)
-		for _, text := range []*string{&f.Text, &f.withoutQUIC, &f.Stream, &f.SNI} {
+		for _, text := range []*string{&f.Text, &f.Stream, &f.SNI} {
 			*text = r.Replace(*text)
 		}
 	}
@@ -238,8 +233,11 @@ func (t Tree) quicPorts() map[string]bool {
 // httpText is what is written of Text. A site is served without HTTP/3 where the tree has
 // no file for its port, which another process may hold: over TCP it is served all the same.
 func (s SiteFile) httpText(ports map[string]bool) string {
-	if s.quicPort != 0 && !ports[portFile("quic", s.quicPort)] {
-		return s.withoutQUIC
+	text := s.Text
+	if !ports[portFile("quic", s.Facts.QUIC)] {
+		for _, lines := range s.Facts.QUICLines {
+			text = strings.ReplaceAll(text, lines, "")
+		}
 	}
-	return s.Text
+	return text
 }

@@ -266,5 +266,22 @@ func TestHTTP3PortHeldByAnotherProcess(t *testing.T) {
 		if got, err := over(r.h3("127.0.0.1", p), r.request("GET", r.https("a.test", "/"), "")); err != nil || got.body != "one" || got.header.Get("Alt-Svc") == "" {
 			t.Errorf("when the port is free: %+v, %v", got, err)
 		}
+
+		// With what is on the disk, where both generations offer HTTP/3, before a tree is wanted.
+		r.serve(r.tree(a))
+		r.crash()
+		r.stopNginx()
+		if l, err = net.ListenPacket("udp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPSPort)); err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		r.run()
+		s := r.await("nginx is started", func(s nginx.Status) bool { return s.Generation != "" })
+		if len(s.Quarantined) != 1 || s.Quarantined[0].Host != file {
+			t.Errorf("after a restart: quarantined %+v", s.Quarantined)
+		}
+		if got := r.get(r.https("a.test", "/")); got.status != 200 || got.body != "one" || got.header.Get("Alt-Svc") != "" {
+			t.Errorf("after a restart: %d %q, Alt-Svc %q, want the page and no offer of HTTP/3", got.status, got.body, got.header.Get("Alt-Svc"))
+		}
 	})
 }
