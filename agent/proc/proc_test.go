@@ -122,6 +122,14 @@ func TestSockets(t *testing.T) {
 		if got := Listeners(Own, local, false); got != nil {
 			t.Errorf("a connection listens: %v", got)
 		}
+		if !Bound(local) {
+			t.Errorf("port %d, which a connection was opened from, can be bound", local)
+		}
+		conn.Close()
+		tcp.Close()
+		if Bound(tcpPort) {
+			t.Errorf("port %d, which nothing listens on any more, cannot be bound", tcpPort)
+		}
 	}
 	path := filepath.Join(t.TempDir(), "a b.sock")
 	unix, err := net.Listen("unix", path)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/prometheus/procfs"
 )
@@ -49,6 +50,31 @@ func inodes[T procfs.NetTCP | procfs.NetUDP](port uint16, state uint64, tables .
 		}
 	}
 	return all
+}
+
+// Bound reports whether no other socket of this process's network can be bound to a TCP port,
+// though none may listen on it: a socket that is only bound has it, or a connection that was
+// opened from it. What listens with SO_REUSEPORT is not looked at.
+func Bound(port uint16) bool {
+	for family, addr := range map[int]syscall.Sockaddr{
+		syscall.AF_INET: &syscall.SockaddrInet4{Port: int(port)}, syscall.AF_INET6: &syscall.SockaddrInet6{Port: int(port)},
+	} {
+		fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			continue // this kernel has no IPv6
+		}
+		// As nginx binds (ngx_open_listening_sockets).
+		_ = syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1)
+		if family == syscall.AF_INET6 {
+			_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IPV6, syscall.IPV6_V6ONLY, 1)
+		}
+		err = syscall.Bind(fd, addr)
+		_ = syscall.Close(fd)
+		if err == syscall.EADDRINUSE {
+			return true
+		}
+	}
+	return false
 }
 
 // UnixSockets returns the inodes of the unix sockets of this path in the network of this

@@ -39,8 +39,8 @@ func masterMessage(dirs nginx.Dirs, master int, since int64) string {
 	for line := range strings.Lines(string(b)) {
 		// ngx_log_error_core: date, [level], process#thread.
 		line = line[min(len(line), len("2006/01/02 15:04:05 ")):]
-		if message, ok := strings.CutPrefix(line, fmt.Sprintf("[emerg] %d#%d: ", master, master)); ok {
-			last = nginx.Printable(strings.TrimSuffix(message, "\n"))
+		if message := nginx.LastEmerg(line); message != "" && strings.HasPrefix(line, fmt.Sprintf("[emerg] %d#%d: ", master, master)) {
+			last = message
 		}
 	}
 	return last

@@ -9,10 +9,11 @@ import (
 )
 
 // holders returns the processes that listen on a port in the network of a /proc/PID/net,
-// as far as they can be seen; held is true if there is any.
+// as far as they can be seen; held is true if nginx could not bind it. Where nginx has the
+// network of this process, a connection from that port or a socket that is only bound count too.
 func holders(net string, l nginx.Listen) (pids []int, held bool) {
 	inodes := proc.Listeners(net, l.Port, l.UDP)
-	return proc.Holders(inodes), len(inodes) > 0
+	return proc.Holders(inodes), len(inodes) > 0 || net == proc.Own && !l.UDP && proc.Bound(l.Port)
 }
 
 // portInUse is the fault of a port that other processes hold. It names the first of them,
@@ -22,7 +23,7 @@ func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
 	if l.UDP {
 		kind = "UDP"
 	}
-	who := "another process"
+	who := "another process or connection"
 	if len(pids) > 0 {
 		who = fmt.Sprintf("process %d %q", pids[0], nginx.Printable(proc.Title(pids[0])))
 	}

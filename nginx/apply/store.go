@@ -199,7 +199,7 @@ func (s *store) read(gen string) (nginx.Tree, error) {
 }
 
 func readFile(p string) (string, error) {
-	b, err := readfile.Any(p, maxFileSize)
+	b, err := readfile.Regular(p, maxFileSize)
 	return string(b), err
 }
 

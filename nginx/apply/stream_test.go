@@ -148,13 +148,27 @@ func testStreams(t *testing.T, r *rig) {
 
 // A port that another process holds affects only the stream that asks for it.
 func TestStreamPortHeldByAnotherProcess(t *testing.T) {
-	r := newRig(t)
 	l, err := net.Listen("tcp", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	busy := netip.MustParseAddrPort(l.Addr().String()).Port()
+	testStreamPortHeld(t, l.Addr())
+}
+
+// So does one that a connection was opened from.
+func TestStreamPortOfAConnection(t *testing.T) {
+	conn, err := net.Dial("tcp", lines(t, "tcp").String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	testStreamPortHeld(t, conn.LocalAddr())
+}
+
+func testStreamPortHeld(t *testing.T, addr net.Addr) {
+	r := newRig(t)
+	busy := netip.MustParseAddrPort(addr.String()).Port()
 	stream := nestedStream{Listen: route.Listen{Protocol: route.TCP, Port: busy}, Family: "git", Pool: pool(lines(t, "tcp"))}
 	tree := r.table(nestedTable{Sites: []nestedSite{site("a.test", backend(t, "one"))}, Streams: []nestedStream{stream}})
 	for _, when := range []string{"at the start", "in a reload"} {
