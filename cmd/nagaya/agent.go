@@ -86,8 +86,7 @@ func (c *cli) settingsVerb(cmd *cobra.Command, do func(context.Context, agent.Op
 		if err != nil {
 			return usage(err)
 		}
-		err = do(cmd.Context(), agent.Options{Config: s, Version: versionText()})
-		if errors.Is(err, agent.ErrConfig) {
+		if err = do(cmd.Context(), agent.Options{Config: s, Version: versionText()}); errors.Is(err, agent.ErrConfig) {
 			return usage(err)
 		}
 		return err
@@ -115,7 +114,7 @@ and 2 when the configuration itself is wrong.`,
 		return c.verdict(*asJSON, struct {
 			Hosts    int               `json:"hosts"`
 			Problems []problem.Problem `json:"problems"`
-		}{len(p.Table.Sites), p.Problems}, func() string { return checkText(p) }, failed)
+		}{len(p.Table.Sites), p.Problems}, checkText(p), failed)
 	})
 }
 
@@ -147,7 +146,7 @@ the agent's own user may not is in the first check, while the agent runs.`,
 		if err != nil {
 			return err
 		}
-		return c.verdict(*asJSON, r, r.Text, r.Count(doctor.Fail) > 0)
+		return c.verdict(*asJSON, r, r.Text(), r.Count(doctor.Fail) > 0)
 	})
 }
 

@@ -222,7 +222,7 @@ func TestWrongUsage(t *testing.T) {
 		{"gate wait --name x --deadline soon", `--deadline "soon"`},
 		{"gate wait --name x --deadline 06:00 --within 1h", "two ways to say the same"},
 		{"gate wait --name x --within -1h", "lies in the past"},
-		{"gate run", "the command to run is missing"},
+		{"gate run", "an argument is missing: the command to run, after --"},
 		{"gate run --deadline soon -- true", `--deadline "soon"`},
 		{"agent --log-level", "needs an argument"},
 		{"agent --config " + file, "nagaya.yaml:1: log-level"},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,11 +14,11 @@ import (
 )
 
 func (c *cli) gateVerb() *cobra.Command {
-	cmd := c.viewVerb("gate", "Show whether batches may start, and which jobs wait",
-		`Gate without a verb shows the decision and the queue. 'gate check' is for scripts,
+	cmd := c.viewVerb(&cobra.Command{
+		Use: "gate", Short: "Show whether batches may start, and which jobs wait",
+		Long: `Gate without a verb shows the decision and the queue. 'gate check' is for scripts,
 'gate wait' holds until a job may start, 'gate run' starts it then.`,
-		func(s report.Status) any { return s.Gate },
-		func(s report.Status) string { return s.Gate.Text(s.At) })
+	}, nil, func(s report.Status) any { return s.Gate }, func(s report.Status) string { return s.Gate.Text(s.At) })
 	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb())
 	return cmd
 }
@@ -34,18 +36,11 @@ systemd units and the beginning of cron lines.`,
 			if err != nil {
 				return err
 			}
-			if !quiet {
-				d := s.Gate.Decision
-				reason := d.Reason
-				if d.At.IsZero() {
-					reason = "nothing has been decided yet"
-				}
-				fmt.Fprintf(c.out, "%s: %s\n", gate.Word(d.Open), reason)
+			d := s.Gate.Decision
+			if quiet {
+				return c.verdict(false, nil, "", !d.Open)
 			}
-			if !s.Gate.Decision.Open {
-				return &exitError{code: exitNo}
-			}
-			return nil
+			return c.verdict(false, nil, fmt.Sprintf("%s: %s\n", gate.Word(d.Open), cmp.Or(d.Reason, "nothing has been decided yet")), !d.Open)
 		},
 	}
 	c.addRunDir(cmd)
@@ -55,43 +50,38 @@ systemd units and the beginning of cron lines.`,
 
 // jobFlags describe a job on the command line.
 type jobFlags struct {
-	name     string
-	need     float64
-	cores    float64
+	gate.Job
 	deadline string
 	within   time.Duration
 	refuse   bool
 }
 
 func (f *jobFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.name, "name", "", "name of the job, by which its cost is learned (required for wait; run takes the command's)")
-	cmd.Flags().Float64Var(&f.need, "need", 0, "CPU credits (minutes of one vCPU) that it will take; 0 lets the agent learn it")
-	cmd.Flags().Float64Var(&f.cores, "cores", 0, "most vCPUs that it uses at once; 0 is all")
+	cmd.Flags().StringVar(&f.Name, "name", "", "name of the job, by which its cost is learned (required for wait; run takes the command's)")
+	cmd.Flags().Float64Var(&f.Need, "need", 0, "CPU credits (minutes of one vCPU) that it will take; 0 lets the agent learn it")
+	cmd.Flags().Float64Var(&f.Cores, "cores", 0, "most vCPUs that it uses at once; 0 is all")
 	cmd.Flags().StringVar(&f.deadline, "deadline", "", "when it must have ended: RFC 3339, or HH:MM today or tomorrow, local time")
 	cmd.Flags().DurationVar(&f.within, "within", 0, "when it must have ended, from now; instead of --deadline")
 	cmd.Flags().BoolVar(&f.refuse, "refuse", false, "when it is too late to wait longer, refuse instead of starting anyway")
 }
 
 // job makes the job that the flags describe.
-func (f *jobFlags) job(now time.Time) (gate.Job, error) {
-	j := gate.Job{Name: f.name, Need: f.need, Cores: f.cores}
+func (f *jobFlags) job(now time.Time) (_ gate.Job, err error) {
+	j := f.Job
 	if f.refuse {
 		j.Late = gate.LateRefuse
 	}
 	switch {
 	case f.deadline != "" && f.within != 0:
-		return j, usage(fmt.Errorf("--deadline and --within are two ways to say the same; give one"))
+		return j, usage(errors.New("--deadline and --within are two ways to say the same; give one"))
 	case f.within < 0:
 		return j, usage(fmt.Errorf("--within %s lies in the past", f.within))
 	case f.within > 0:
 		j.Deadline = now.Add(f.within)
 	case f.deadline != "":
-		var err error
-		if j.Deadline, err = parseDeadline(f.deadline, now); err != nil {
-			return j, usage(err)
-		}
+		j.Deadline, err = parseDeadline(f.deadline, now)
 	}
-	return j, nil
+	return j, err
 }
 
 // parseDeadline reads a moment, or a time of day, which is the next such time.
@@ -102,7 +92,7 @@ func parseDeadline(text string, now time.Time) (time.Time, error) {
 	if t, ok := gate.NextTimeOfDay(text, now); ok {
 		return t, nil
 	}
-	return time.Time{}, fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text)
+	return time.Time{}, usage(fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text))
 }
 
 // printNote prints a line beside the output proper.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -42,6 +44,8 @@ const (
 	reportEvery = 30 * time.Second
 	// reportTimeout bounds a report that does not wait for a change.
 	reportTimeout = 5 * time.Second
+	// noLimit is the patience of a job that has no limit of its own.
+	noLimit = time.Duration(math.MaxInt64)
 )
 
 // jobClient is the client of the gate for one job.
@@ -56,9 +60,14 @@ func (c *cli) jobClient(job gate.Job) *jobClient {
 	return &jobClient{client: c.client(), job: job, errs: c.errs}
 }
 
-// wait waits until the job may start. It outlives restarts of the agent: the
+// wait waits until the job may start, and takes it out of the queue on an error. It outlives restarts of the agent: the
 // same question is asked again.
-func (j *jobClient) wait(ctx context.Context) error {
+func (j *jobClient) wait(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			_ = j.report(gate.Done, 0)
+		}
+	}()
 	last, absent := "", false
 	for {
 		e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Waiting}, waitTimeout)
@@ -109,25 +118,16 @@ patience is over. The credits that it was promised are set aside for two minutes
 'gate run' keeps them for as long as the job runs.`,
 		Example: "  nagaya gate wait --name report --need 12 && /usr/local/bin/report",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.name == "" {
+			if f.Name == "" {
 				return usage(errors.New("--name is missing: the agent learns by it what the job costs"))
 			}
 			job, err := f.job(time.Now())
 			if err != nil {
 				return err
 			}
-			ctx := cmd.Context()
-			if patience > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, patience)
-				defer cancel()
-			}
-			j := c.jobClient(job)
-			err = j.wait(ctx)
-			if err != nil {
-				_ = j.report(gate.Done, 0)
-			}
-			if errors.Is(err, context.DeadlineExceeded) {
+			ctx, cancel := context.WithTimeout(cmd.Context(), cmp.Or(patience, noLimit))
+			defer cancel()
+			if err = c.jobClient(job).wait(ctx); errors.Is(err, context.DeadlineExceeded) {
 				err = fmt.Errorf("the job may not start yet after %s", patience)
 			}
 			return err
@@ -148,16 +148,9 @@ agent what it cost. The command's exit code is its own; 125 means that it was no
 started, 126 and 127 that it could not be, 128 plus N that signal N ended it. The
 command goes on if the agent is restarted meanwhile.`,
 		Example: "  nagaya gate run --name report --need 12 --deadline 06:00 -- /usr/local/bin/report --yesterday",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usage(errors.New("the command to run is missing; give it after --"))
-			}
-			return nil
-		},
+		Args:    takes(1, math.MaxInt, "the command to run, after --"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if f.name == "" {
-				f.name = filepath.Base(args[0])
-			}
+			f.Name = cmp.Or(f.Name, filepath.Base(args[0]))
 			job, err := f.job(time.Now())
 			if err != nil {
 				return err
@@ -168,10 +161,9 @@ command goes on if the agent is restarted meanwhile.`,
 			}
 			j := c.jobClient(job)
 			if err := j.wait(cmd.Context()); err != nil {
-				_ = j.report(gate.Done, 0)
 				return &exitError{code: exitRefused, err: err}
 			}
-			return j.run(c.cgroupDir(), path, args)
+			return j.run(c.agentConfig().Credit.CgroupDir, path, args)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -238,7 +230,7 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 				printNote(j.errs, "the cost of %.2f credits was not recorded: %v", cost, err)
 			}
 			printNote(j.errs, "job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)
-			return commandError(cmd.ProcessState, err)
+			return commandError(err)
 		}
 	}
 }
@@ -313,16 +305,13 @@ func startError(err error) error {
 }
 
 // commandError is the command's own end as an exit code.
-func commandError(state *os.ProcessState, err error) error {
-	if err == nil {
-		return nil
-	}
-	status, ok := state.Sys().(syscall.WaitStatus)
-	switch {
-	case !ok:
+func commandError(err error) error {
+	ended, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
 		return err
-	case status.Signaled():
+	}
+	if status := ended.Sys().(syscall.WaitStatus); status.Signaled() {
 		return &exitError{code: exitSignalled + int(status.Signal())}
 	}
-	return &exitError{code: status.ExitStatus()}
+	return &exitError{code: ended.ExitCode()}
 }

@@ -4,12 +4,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	// Small hosts and containers may have no database of time zones.
 	_ "time/tzdata"
@@ -54,16 +56,20 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
-// usage marks an error as the user's, not the host's.
-func usage(err error) error { return &exitError{code: exitUsage, err: err} }
+// usage marks an error as the user's, not the host's, if it has no exit code yet.
+func usage(err error) error {
+	if _, has := errors.AsType[*exitError](err); has {
+		return err
+	}
+	return &exitError{code: exitUsage, err: err}
+}
 
 // exitCode returns what the process exits with after err.
 func exitCode(err error) int {
-	var e *exitError
-	switch {
-	case err == nil:
+	if err == nil {
 		return exitOK
-	case errors.As(err, &e):
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
 	return exitNo
@@ -79,13 +85,8 @@ func hinted(err error, hint string) error {
 var version string
 
 func versionText() string {
-	info, ok := debug.ReadBuildInfo()
-	v := version
-	if v == "" && ok {
-		v = info.Main.Version
+	if info, ok := debug.ReadBuildInfo(); ok && version == "" {
+		return cmp.Or(strings.Trim(info.Main.Version, "()"), "devel")
 	}
-	if v == "" || v == "(devel)" {
-		v = "devel"
-	}
-	return v
+	return cmp.Or(version, "devel")
 }

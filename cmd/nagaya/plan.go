@@ -47,17 +47,13 @@ in common.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q, err := f.question(cmd.Context(), c.errs)
 			if err != nil {
-				return err
+				return usage(err)
 			}
 			a, err := rehearsal.Consolidate(q)
 			if err != nil {
 				return usage(err)
 			}
-			if f.json {
-				return writeJSON(c.out, a)
-			}
-			_, err = io.WriteString(c.out, a.Text())
-			return err
+			return c.print(f.json, a, a.Text())
 		},
 	}
 	fs := cmd.Flags()
@@ -74,72 +70,8 @@ in common.`,
 	return cmd
 }
 
-func (f planFlags) history() history.Options {
-	return history.Options{Region: f.region, Which: f.cloud, Days: f.days}
-}
-
 // question reads what the flags name, and asks the cloud if they say so. Errors but the cloud's are those of usage.
 func (f planFlags) question(ctx context.Context, errs io.Writer) (rehearsal.Question, error) {
-	q, err := f.written()
-	if err != nil {
-		return q, usage(err)
-	}
-	jobs, err := f.jobFiles()
-	if err != nil {
-		return q, usage(err)
-	}
-	if len(f.cloud) > 0 {
-		if err := f.history().Check(); err != nil {
-			return q, usage(fmt.Errorf("--from-cloudwatch: %w", err))
-		}
-		found, leftOut, err := history.Read(ctx, f.history())
-		for _, why := range leftOut {
-			printNote(errs, "left out: %s", why)
-		}
-		if err != nil {
-			return q, err
-		}
-		for _, t := range found {
-			if hasTenant(q.Tenants, t.Name) {
-				return q, usage(fmt.Errorf("--instance and --from-cloudwatch both have a %q", t.Name))
-			}
-			t.Jobs = jobs[t.Name]
-			delete(jobs, t.Name)
-			q.Tenants = append(q.Tenants, t)
-		}
-	}
-	for name := range jobs {
-		return q, usage(fmt.Errorf("--jobs: there is no %q from CloudWatch", name))
-	}
-	if q.Types, err = f.offers(q.Tenants); err != nil {
-		return q, usage(err)
-	}
-	return q, nil
-}
-
-// jobFiles reads the jobs of instances from CloudWatch.
-func (f planFlags) jobFiles() (map[string][]rehearsal.Job, error) {
-	all := map[string][]rehearsal.Job{}
-	for _, text := range f.jobs {
-		name, file, ok := strings.Cut(text, "=")
-		if !ok || name == "" || file == "" {
-			return nil, fmt.Errorf("--jobs %q is not like mail=mail.yaml", text)
-		}
-		jobs, err := readJobs(file)
-		if err != nil {
-			return nil, err
-		}
-		all[name] = jobs
-	}
-	return all, nil
-}
-
-func hasTenant(all []rehearsal.Tenant, name string) bool {
-	return slices.ContainsFunc(all, func(t rehearsal.Tenant) bool { return t.Name == name })
-}
-
-// written reads what the flags name by themselves.
-func (f planFlags) written() (rehearsal.Question, error) {
 	q := rehearsal.Question{Sure: f.sure / 100, Samples: f.samples}
 	switch {
 	case len(f.instances) == 0 && len(f.cloud) == 0:
@@ -154,17 +86,58 @@ func (f planFlags) written() (rehearsal.Question, error) {
 		if err != nil {
 			return q, fmt.Errorf("--instance %q: %w", text, err)
 		}
-		if hasTenant(q.Tenants, t.Name) {
-			return q, fmt.Errorf("--instance %q: there is a %q already", text, t.Name)
-		}
 		q.Tenants = append(q.Tenants, t)
 	}
-	// What is wrong with the types is said before the cloud is asked.
-	_, err := f.offers(q.Tenants)
-	if len(f.cloud) > 0 && len(f.prices) > 0 {
-		err = nil // a price may be that of an instance which is not known yet
+	recorded, err := f.recorded(ctx, errs)
+	if err != nil {
+		return q, err
 	}
+	q.Tenants = append(q.Tenants, recorded...)
+	seen := map[string]bool{}
+	for _, t := range q.Tenants {
+		if seen[t.Name] {
+			return q, fmt.Errorf("there is an instance %q already", t.Name)
+		}
+		seen[t.Name] = true
+	}
+	q.Types, err = f.offers(q.Tenants)
 	return q, err
+}
+
+// recorded are the instances whose load is read from CloudWatch, with the jobs that the flags name.
+func (f planFlags) recorded(ctx context.Context, errs io.Writer) (found []rehearsal.Tenant, err error) {
+	jobs := map[string][]rehearsal.Job{}
+	for _, text := range f.jobs {
+		name, file, ok := strings.Cut(text, "=")
+		if !ok || name == "" || file == "" {
+			return nil, fmt.Errorf("--jobs %q is not like mail=mail.yaml", text)
+		}
+		if jobs[name], err = readJobs(file); err != nil {
+			return nil, err
+		}
+	}
+	if len(f.cloud) > 0 {
+		o := history.Options{Region: f.region, Which: f.cloud, Days: f.days}
+		if err := o.Check(); err != nil {
+			return nil, fmt.Errorf("--from-cloudwatch: %w", err)
+		}
+		var leftOut []string
+		found, leftOut, err = history.Read(ctx, o)
+		for _, why := range leftOut {
+			printNote(errs, "left out: %s", why)
+		}
+		if err != nil {
+			return nil, &exitError{code: exitNo, err: err}
+		}
+	}
+	for i, t := range found {
+		found[i].Jobs = jobs[t.Name]
+		delete(jobs, t.Name)
+	}
+	for name := range jobs {
+		return nil, fmt.Errorf("--jobs: there is no %q from CloudWatch", name)
+	}
+	return found, nil
 }
 
 // offers are the types to choose from: those of the flags and of today.
@@ -178,11 +151,10 @@ func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, e
 		}
 		prices[name] = p
 	}
-	names := slices.Clone(f.types)
+	names, seen := slices.Clone(f.types), map[string]bool{}
 	for _, t := range tenants {
 		names = append(names, t.Spec.Type)
 	}
-	seen := map[string]bool{}
 	for _, name := range names {
 		o, ok := rehearsal.Offer(name, prices[name])
 		if !ok {
@@ -219,14 +191,10 @@ func readTenant(text string) (t rehearsal.Tenant, err error) {
 	if given["name"] == "" {
 		return t, errors.New("name= is missing")
 	}
-	o, ok := rehearsal.Offer(given["type"], 0)
-	switch {
-	case given["type"] == "":
-		return t, errors.New("type= is missing, e.g. type=t3.micro")
-	case !ok:
-		return t, fmt.Errorf("type %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", given["type"])
+	t.Name = given["name"]
+	if t.Spec, err = burstable("type=", given["type"]); err != nil {
+		return t, err
 	}
-	t.Name, t.Spec = given["name"], o.Spec
 	for key, number := range map[string]*float64{"vcpus": &t.TraceVCPUs, "memory": &t.Memory} {
 		if given[key] == "" {
 			continue

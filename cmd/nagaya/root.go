@@ -1,12 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -41,23 +41,13 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	root.SetErr(errs)
 	fixCobraVerbs(root)
 	err := root.ExecuteContext(ctx)
-	if err != nil && !c.parsed {
-		err = parseError(err)
+	if _, ours := errors.AsType[*exitError](err); err != nil && !c.parsed && !ours { // cobra's own, such as an unknown verb
+		err = usage(hinted(errors.New(strings.TrimSpace(err.Error())), "see --help"))
 	}
 	if err != nil && err.Error() != "" {
 		fmt.Fprintln(errs, "nagaya:", err)
 	}
 	return exitCode(err)
-}
-
-// parseError is the error of a command line that was not understood. Those of cobra
-// itself, such as an unknown verb, have no exit code.
-func parseError(err error) error {
-	var ours *exitError
-	if errors.As(err, &ours) {
-		return err
-	}
-	return usage(hinted(errors.New(strings.TrimSpace(err.Error())), "see --help"))
 }
 
 // fixCobraVerbs makes the verbs that cobra brings along, help and completion,
@@ -100,11 +90,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return usage(hinted(err, "see --help"))
 	})
-	file := os.Getenv("NAGAYA_CONFIG")
-	if file == "" {
-		file = defaultConfig
-	}
-	root.PersistentFlags().StringVar(&c.configFile, "config", file, "configuration file ($NAGAYA_CONFIG)")
+	root.PersistentFlags().StringVar(&c.configFile, "config", cmp.Or(os.Getenv("NAGAYA_CONFIG"), defaultConfig), "configuration file ($NAGAYA_CONFIG)")
 	root.AddCommand(
 		c.agentVerb(), c.statusVerb(), c.routesVerb(), c.creditsVerb(), c.gateVerb(), c.addressVerb(), c.leaveVerb(), c.reloadVerb(), c.simulateVerb(), c.planVerb(),
 		c.checkVerb(), c.doctorVerb(), c.renderVerb(), c.configVerb(), c.manVerb(root), c.versionVerb(),
@@ -112,13 +98,20 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	return root
 }
 
-// noArgs is like cobra's, with the exit code of a usage error.
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage(fmt.Errorf("unexpected argument %q", args[0]))
+// takes makes a check of how many arguments a verb gets; what says which.
+func takes(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usage(fmt.Errorf("an argument is missing: %s", what))
+		case len(args) > most:
+			return usage(fmt.Errorf("unexpected argument %q: takes %s", args[most], what))
+		}
+		return nil
 	}
-	return nil
 }
+
+var noArgs = takes(0, 0, "none")
 
 func (c *cli) versionVerb() *cobra.Command {
 	return &cobra.Command{
@@ -134,12 +127,7 @@ func (c *cli) manVerb(root *cobra.Command) *cobra.Command {
 	return &cobra.Command{
 		Use: "man DIR", Short: "Write the manual pages into a directory",
 		Example: "  nagaya man /usr/local/share/man/man1",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usage(fmt.Errorf("takes the directory to write to"))
-			}
-			return nil
-		},
+		Args:    takes(1, 1, "the directory to write to"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if err := os.MkdirAll(args[0], 0o755); err != nil {
 				return err
@@ -170,15 +158,8 @@ With --default it prints the file that documents every setting.`,
 				return usage(err)
 			}
 			for _, s := range config.Settings {
-				from := r.From[s.Path]
-				if from == "" {
-					from = "default"
-				}
-				value := strings.Join(s.Get(r.Config), ", ")
-				if value == "" {
-					value = `""`
-				}
-				fmt.Fprintf(c.out, "%-34s %-40s %s\n", s.Path, value, from)
+				value := cmp.Or(strings.Join(s.Get(r.Config), ", "), `""`)
+				fmt.Fprintf(c.out, "%-34s %-40s %s\n", s.Path, value, cmp.Or(r.From[s.Path], "default"))
 			}
 			return nil
 		},
@@ -245,31 +226,16 @@ func (c *cli) addRunDir(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&c.runDir, "run-dir", "", "directory of the agent's socket (default: as configured)")
 }
 
-// socketPath returns where the agent listens. A configuration with mistakes in
-// it must not keep an operator from asking the agent about them: the directory of the
-// environment counts even then, and else its default.
-func (c *cli) socketPath() string {
-	dir := c.runDir
-	if dir == "" {
-		r, err := c.resolve()
-		if c.configErr = err; err != nil {
-			r.Config = config.Default()
-			if s, ok := config.Find("run-dir"); ok && filepath.IsAbs(os.Getenv(s.Env())) {
-				r.Config.RunDir = os.Getenv(s.Env())
-			}
-		}
-		dir = r.Config.RunDir
-	}
-	return filepath.Join(dir, "nagaya.sock")
-}
-
-// cgroupDir is where the host's control groups are mounted; as by default where the configuration has mistakes in it.
-func (c *cli) cgroupDir() string {
+// agentConfig is the configuration for verbs that talk to the agent. Mistakes in it must
+// not keep an operator from asking the agent about them: the defaults count then, and the
+// directory of the environment.
+func (c *cli) agentConfig() config.Config {
 	r, err := c.resolve()
-	if err != nil {
-		return config.Default().Credit.CgroupDir
+	if c.configErr = err; err != nil {
+		r.Config = config.Default()
+		r.Config.RunDir = cmp.Or(os.Getenv("NAGAYA_RUN_DIR"), r.Config.RunDir)
 	}
-	return r.Config.Credit.CgroupDir
+	return r.Config
 }
 
 // overlay lays values over the defaults, and over what nginx-proxy's variables say where

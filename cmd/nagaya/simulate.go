@@ -1,12 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,11 +15,11 @@ import (
 
 // simulateFlags are the command line of 'simulate'.
 type simulateFlags struct {
-	kind, mode, trace, jobs, policy string
-	vcpus, balance, threshold       float64
-	days                            float64
-	lag                             time.Duration
-	json, journal                   bool
+	rehearsal.Options
+	kind, mode, trace, jobs string
+	policies                []string
+	percent, days           float64
+	journal                 bool
 }
 
 func (c *cli) simulateVerb() *cobra.Command {
@@ -49,17 +45,13 @@ prints. docs/batches.md describes the file of jobs.`,
 			if err != nil {
 				return usage(err)
 			}
-			if f.json {
-				return writeJSON(c.out, r)
-			}
 			text := r.Text()
 			if f.journal {
 				for _, x := range r.Results {
 					text += fmt.Sprintf("\n%s\n%s", x.Policy, x.Journal())
 				}
 			}
-			_, err = io.WriteString(c.out, text)
-			return err
+			return c.print(f.Steps, r, text)
 		},
 	}
 	words := []string{"all"}
@@ -70,43 +62,38 @@ prints. docs/batches.md describes the file of jobs.`,
 	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required)")
 	fs.StringVar(&f.trace, "trace", "", "`file` with the services' load (required)")
 	fs.StringVar(&f.jobs, "jobs", "", "YAML `file` of the jobs; none if absent")
-	fs.Float64Var(&f.vcpus, "trace-vcpus", 0, "vCPUs of the machine that was recorded; default those of the type")
-	fs.StringVar(&f.policy, "policy", "all", "gate, cron, threshold, clairvoyant, or several with commas between, or all")
+	fs.Float64Var(&f.TraceVCPUs, "trace-vcpus", 0, "vCPUs of the machine that was recorded; default those of the type")
+	fs.StringSliceVar(&f.policies, "policy", []string{"all"}, "gate, cron, threshold, clairvoyant, or several with commas between, or all")
 	fs.StringVar(&f.mode, "mode", "standard", "credit option: standard or unlimited")
-	fs.Float64Var(&f.balance, "balance", 0, "credits at the beginning, besides a T2's launch credits")
+	fs.Float64Var(&f.Balance, "balance", 0, "credits at the beginning, besides a T2's launch credits")
 	fs.Float64Var(&f.days, "days", 0, "how long; default as long as the trace. Its last day repeats")
-	fs.Float64Var(&f.threshold, "threshold", 50, "per cent of the largest balance from which on the policy threshold starts a job")
-	fs.DurationVar(&f.lag, "lag", 10*time.Minute, "how old CloudWatch's points are when they can be read")
+	fs.Float64Var(&f.percent, "threshold", 50, "per cent of the largest balance from which on the policy threshold starts a job")
+	fs.DurationVar(&f.Lag, "lag", 10*time.Minute, "how old CloudWatch's points are when they can be read")
 	fs.BoolVar(&f.journal, "journal", false, "print every decision with its reason, too")
-	fs.BoolVar(&f.json, "json", false, "print JSON, with every run, decision and step")
+	fs.BoolVar(&f.Steps, "json", false, "print JSON, with every run, decision and step")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(credit.Types(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 // rehearse reads what the flags name. Every error is one of usage.
-func (c *cli) rehearse(f simulateFlags) (rehearsal.Options, []rehearsal.Policy, error) {
-	o := rehearsal.Options{
-		TraceVCPUs: f.vcpus, Balance: f.balance, Length: time.Duration(f.days * float64(24*time.Hour)),
-		Lag: f.lag, Threshold: f.threshold / 100, Steps: f.json,
-	}
-	spec, err := burstable(f.kind)
-	if err != nil {
+func (c *cli) rehearse(f simulateFlags) (o rehearsal.Options, policies []rehearsal.Policy, err error) {
+	o = f.Options
+	if o.Spec, err = burstable("--type", f.kind); err != nil {
 		return o, nil, err
 	}
-	o.Spec = spec
-	switch o.Mode = credit.Mode(f.mode); {
+	o.Mode, o.Length, o.Threshold = credit.Mode(f.mode), time.Duration(f.days*float64(24*time.Hour)), f.percent/100
+	switch {
 	case o.Mode != credit.Standard && o.Mode != credit.Unlimited:
 		return o, nil, fmt.Errorf("--mode %q is neither standard nor unlimited", f.mode)
 	case !(f.days >= 0):
 		return o, nil, fmt.Errorf("--days %v is less than none", f.days)
-	case !(f.threshold > 0 && f.threshold <= 100):
-		return o, nil, fmt.Errorf("--threshold %v is not 1 to 100 per cent", f.threshold)
-	case f.lag <= 0 || f.lag > 24*time.Hour:
-		return o, nil, fmt.Errorf("--lag %s is not within a day", f.lag)
+	case !(f.percent > 0 && f.percent <= 100):
+		return o, nil, fmt.Errorf("--threshold %v is not 1 to 100 per cent", f.percent)
+	case o.Lag <= 0 || o.Lag > 24*time.Hour:
+		return o, nil, fmt.Errorf("--lag %s is not within a day", o.Lag)
 	}
-	policies, err := readPolicies(f.policy)
-	if err != nil {
+	if policies, err = readPolicies(f.policies); err != nil {
 		return o, nil, err
 	}
 	if o.Trace, err = readTrace("--trace", f.trace); err != nil {
@@ -123,46 +110,42 @@ func (c *cli) rehearse(f simulateFlags) (rehearsal.Options, []rehearsal.Policy, 
 	return o, policies, err
 }
 
-// burstable looks a type up.
-func burstable(name string) (credit.Spec, error) {
-	if name == "" {
-		return credit.Spec{}, errors.New("--type is missing, e.g. --type t3.micro")
-	}
+// burstable looks up the type that a flag names.
+func burstable(flag, name string) (credit.Spec, error) {
 	spec, ok := credit.Lookup(name)
-	if !ok {
-		return spec, fmt.Errorf("--type %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", name)
+	switch {
+	case name == "":
+		return spec, fmt.Errorf("%s is missing, e.g. t3.micro", flag)
+	case !ok:
+		return spec, fmt.Errorf("%s: %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", flag, name)
 	}
 	return spec, nil
 }
 
-func readPolicies(text string) ([]rehearsal.Policy, error) {
-	if text == "all" {
-		return rehearsal.Policies, nil
-	}
-	var all []rehearsal.Policy
-	for _, word := range strings.Split(text, ",") {
-		p := rehearsal.Policy(strings.TrimSpace(word))
-		if !slices.Contains(rehearsal.Policies, p) {
+func readPolicies(words []string) (all []rehearsal.Policy, err error) {
+	for _, word := range words {
+		p := rehearsal.Policy(word)
+		switch {
+		case word == "all":
+			return rehearsal.Policies, nil
+		case !slices.Contains(rehearsal.Policies, p):
 			return nil, fmt.Errorf("--policy %q is not gate, cron, threshold, clairvoyant or all", word)
 		}
-		if !slices.Contains(all, p) {
-			all = append(all, p)
-		}
+		all = append(all, p)
 	}
 	return all, nil
 }
 
 // readTrace reads the file that a flag names.
-func readTrace(flag, name string) (rehearsal.Trace, error) {
+func readTrace(flag, name string) (t rehearsal.Trace, err error) {
 	if name == "" {
-		return rehearsal.Trace{}, fmt.Errorf("%s is missing: a file with the CPU use in per cent", flag)
+		return t, fmt.Errorf("%s is missing: a file with the CPU use in per cent", flag)
 	}
-	text, err := readBounded(name, rehearsal.MaxTrace)
+	text, err := readBounded(name)
 	if err != nil {
-		return rehearsal.Trace{}, fmt.Errorf("%s: %w", flag, err)
+		return t, fmt.Errorf("%s: %w", flag, err)
 	}
-	t, err := rehearsal.ReadTrace(text)
-	if err != nil {
+	if t, err = rehearsal.ReadTrace(text); err != nil {
 		return t, fmt.Errorf("%s: %s is no trace: %w", flag, name, err)
 	}
 	return t, nil
@@ -173,7 +156,7 @@ func readJobs(name string) ([]rehearsal.Job, error) {
 	if name == "" {
 		return nil, nil
 	}
-	text, err := readBounded(name, rehearsal.MaxTrace)
+	text, err := readBounded(name)
 	if err != nil {
 		return nil, fmt.Errorf("--jobs: %w", err)
 	}
@@ -184,10 +167,10 @@ func readJobs(name string) ([]rehearsal.Job, error) {
 	return jobs, nil
 }
 
-// readBounded reads a file, - for the standard input, up to a number of bytes and one more.
-func readBounded(name string, most int64) ([]byte, error) {
+// readBounded reads a file, - for the standard input.
+func readBounded(name string) ([]byte, error) {
 	if name == "-" {
-		return io.ReadAll(io.LimitReader(os.Stdin, most+1))
+		name = "/dev/stdin"
 	}
-	return readfile.Any(name, most)
+	return readfile.Any(name, rehearsal.MaxTrace)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -14,7 +15,13 @@ import (
 )
 
 // client returns a client of the agent on this host.
-func (c *cli) client() *socket.Client { return socket.Dial(c.socketPath()) }
+func (c *cli) client() *socket.Client {
+	dir := c.runDir
+	if dir == "" {
+		dir = c.agentConfig().RunDir
+	}
+	return socket.Dial(filepath.Join(dir, "nagaya.sock"))
+}
 
 // status asks the agent what it knows.
 func (c *cli) status(cmd *cobra.Command) (report.Status, error) {
@@ -38,26 +45,19 @@ func (c *cli) explain(err error) error {
 	return &exitError{code: exitNoAgent, err: hinted(err, hint)}
 }
 
-// show prints one part of the status, for people or as JSON.
-func (c *cli) show(cmd *cobra.Command, asJSON bool, part func(report.Status) any, text func(report.Status) string) error {
-	s, err := c.status(cmd)
-	if err != nil {
+// print prints v, for people or as JSON.
+func (c *cli) print(asJSON bool, v any, text string) error {
+	if !asJSON {
+		_, err := io.WriteString(c.out, text)
 		return err
 	}
-	return c.print(asJSON, part(s), func() string { return text(s) })
-}
-
-// print prints v, for people or as JSON.
-func (c *cli) print(asJSON bool, v any, text func() string) error {
-	if asJSON {
-		return writeJSON(c.out, v)
-	}
-	_, err := io.WriteString(c.out, text())
-	return err
+	e := json.NewEncoder(c.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // verdict prints v and exits with 1 if it is a failure.
-func (c *cli) verdict(asJSON bool, v any, text func() string, failed bool) error {
+func (c *cli) verdict(asJSON bool, v any, text string, failed bool) error {
 	err := c.print(asJSON, v, text)
 	if err == nil && failed {
 		err = &exitError{code: exitNo}
@@ -70,52 +70,60 @@ func addJSON(cmd *cobra.Command) *bool {
 	return cmd.Flags().Bool("json", false, "print JSON")
 }
 
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
-}
-
-// viewVerb makes a verb that shows one part of the status.
-func (c *cli) viewVerb(use, short, long string, part func(report.Status) any, text func(report.Status) string) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArgs}
+// viewVerb makes a verb that asks something of the agent, where do is not nil, and shows one
+// part of its status.
+func (c *cli) viewVerb(cmd *cobra.Command, do func(cmd *cobra.Command, args []string) error, part func(report.Status) any, text func(report.Status) string) *cobra.Command {
+	if cmd.Args == nil {
+		cmd.Args = noArgs
+	}
 	c.addRunDir(cmd)
 	asJSON := addJSON(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return c.show(cmd, *asJSON, part, text) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if do != nil {
+			if err := do(cmd, args); err != nil {
+				return c.explain(err)
+			}
+		}
+		s, err := c.status(cmd)
+		if err != nil {
+			return err
+		}
+		return c.print(*asJSON, part(s), text(s))
+	}
 	return cmd
 }
 
 func (c *cli) statusVerb() *cobra.Command {
-	return c.viewVerb("status", "Show the state of the agent, and what is wrong",
-		`Status shows one line for each subject, then every standing problem with its
+	return c.viewVerb(&cobra.Command{
+		Use: "status", Short: "Show the state of the agent, and what is wrong",
+		Long: `Status shows one line for each subject, then every standing problem with its
 remedy. It exits with 0 whatever the problems are; scripts read them with --json.`,
-		func(s report.Status) any { return s },
-		report.Status.Text)
+	}, nil, func(s report.Status) any { return s }, report.Status.Text)
 }
 
 func (c *cli) routesVerb() *cobra.Command {
 	explain := false
-	cmd := c.viewVerb("routes", "Show which host goes to which container",
-		`Routes shows one line for each server behind each path of each host, and for each
+	cmd := c.viewVerb(&cobra.Command{
+		Use: "routes", Short: "Show which host goes to which container",
+		Long: `Routes shows one line for each server behind each path of each host, and for each
 container that should be behind one and is not, with the reason.
 
 With --explain it also names the containers that run and have no route at all, and
 why.`,
-		func(s report.Status) any { return s.Routes },
-		func(s report.Status) string {
-			if explain {
-				return s.Routes.Explained()
-			}
-			return s.Routes.Text()
-		})
+	}, nil, func(s report.Status) any { return s.Routes }, func(s report.Status) string {
+		if explain {
+			return s.Routes.Explained()
+		}
+		return s.Routes.Text()
+	})
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
 	return cmd
 }
 
 func (c *cli) creditsVerb() *cobra.Command {
-	return c.viewVerb("credits", "Show the CPU credits: balance, use, and the next day",
-		`Credits shows the balance as AWS keeps it, what services and batches spent, and
+	return c.viewVerb(&cobra.Command{
+		Use: "credits", Short: "Show the CPU credits: balance, use, and the next day",
+		Long: `Credits shows the balance as AWS keeps it, what services and batches spent, and
 the balance of the last 24 hours and that to be expected in the next without further batches.`,
-		func(s report.Status) any { return s.Credit },
-		func(s report.Status) string { return s.Credit.Text(s.At) })
+	}, nil, func(s report.Status) any { return s.Credit }, func(s report.Status) string { return s.Credit.Text(s.At) })
 }
