@@ -5,6 +5,7 @@ package awserror
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/aws/smithy-go"
 )
@@ -12,22 +13,14 @@ import (
 // Denied reports whether AWS refused for want of a permission. The services do
 // not agree on the code.
 func Denied(err error) bool {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError":
-		return true
-	}
-	return false
+	api, ok := errors.AsType[smithy.APIError](err)
+	return ok && slices.Contains([]string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}, api.ErrorCode())
 }
 
 // Sentence says what failed and why; what AWS or the network said is quoted and
 // bounded.
 func Sentence(what string, err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return fmt.Sprintf("%s: %.60q (%.200q)", what, api.ErrorCode(), api.ErrorMessage())
 	}
 	return fmt.Sprintf("%s: %.200q", what, err.Error())

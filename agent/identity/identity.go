@@ -149,19 +149,18 @@ func (id Identity) Leaving() bool { return id.WhyLeaving() != "" }
 // empty when it stays.
 func (id Identity) WhyLeaving() string {
 	for _, n := range id.Notices {
-		switch n.Kind {
-		case SpotInterruption:
-			return "EC2 interrupts this Spot Instance"
-		case AutoScalingTermination:
-			return "Auto Scaling terminates this instance"
-		case Retirement:
-			return "EC2 has scheduled the end of this instance"
-		case Operator:
-			return "the operator announced that this instance leaves"
-		case Rebalance:
-			return "EC2 recommends moving away from this Spot Instance"
-		case Maintenance:
+		if why := leaving[n.Kind]; why != "" {
+			return why
 		}
 	}
 	return ""
+}
+
+// leaving has the notices by which an instance is about to go away.
+var leaving = map[NoticeKind]string{
+	SpotInterruption:       "EC2 interrupts this Spot Instance",
+	AutoScalingTermination: "Auto Scaling terminates this instance",
+	Retirement:             "EC2 has scheduled the end of this instance",
+	Operator:               "the operator announced that this instance leaves",
+	Rebalance:              "EC2 recommends moving away from this Spot Instance",
 }

@@ -46,8 +46,6 @@ type Containers struct {
 // answer; Containers then still holds what it said last, because silence never
 // means "no tasks".
 type Agent struct {
-	// At is when the agent gave this answer for the first time.
-	At       time.Time
 	Complete bool
 	Tasks    int // how many tasks it lists
 	// Containers are those of its tasks, by Docker's id.

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -27,33 +26,24 @@ type Options struct {
 	// off. Nil asks for none: then only the host and the ECS agent are asked.
 	IMDS *imds.Client
 	// Spare is true where nothing needs instance metadata: then its absence is a
-	// warning, and metadata that never answered is asked seldom, up to every ten minutes.
+	// warning.
 	Spare bool
 	// AgentURL is the ECS agent's introspection endpoint; empty asks none.
 	AgentURL string
 	// LocalAddr overrides the automatic choice of the local address.
 	LocalAddr netip.Addr
 	// Every is how often the metadata that may change any moment is read: the public
-	// addresses and, on a Spot Instance, its notices; whether Auto Scaling terminates the
-	// instance is read every third time. The default is 5 s, which is what the
+	// addresses, whether Auto Scaling terminates the instance and, on a Spot Instance, its
+	// notices. The default is 5 s, which is what the
 	// EC2 User Guide advises for notices; so a lost address is noticed within 10 s.
 	Every time.Duration
 	// Slow is how often everything else is read again. Default one minute.
 	Slow time.Duration
 	// Retry is the pause after a failure. It doubles with every further one, up to
-	// 30 times as much. Default one second.
+	// Slow. Default one second.
 	Retry time.Duration
 	Log   *slog.Logger
 }
-
-// every usualEvery-th reading is not brief.
-const usualEvery = 3
-
-// mostRetry is how many times as long as the first pause the longest one is.
-const mostRetry = 30
-
-// spareRetry is the same for an Options.Spare.
-const spareRetry = 600
 
 // Watch reports the identity at once and whenever it changes, until ctx ends.
 // The first report holds what the host knows by itself; the rest follows when it
@@ -63,7 +53,7 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 	o.Slow = cmp.Or(o.Slow, time.Minute)
 	o.Retry = cmp.Or(o.Retry, time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	w := &watcher{o: o, agent: &http.Client{Timeout: 2 * time.Second}, put: put, retry: backoff.Backoff{First: o.Retry}}
+	w := &watcher{o: o, put: put, retry: backoff.Backoff{First: o.Retry, Most: o.Slow}}
 	w.report(identity.Identity{Host: w.host(netip.Addr{})})
 	for backoff.Sleep(ctx, w.update(ctx)) {
 	}
@@ -72,24 +62,18 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 
 type watcher struct {
 	o        Options
-	agent    *http.Client
 	put      func(identity.Identity)
 	last     identity.Identity
 	reported bool // last was put
 	retry    backoff.Backoff
 	slow     time.Time // when everything is read next
-	reads    int
 }
 
 // update reads what is due and reports it if it differs. It returns when to read again.
 func (w *watcher) update(ctx context.Context) time.Duration {
 	id, wait := w.last, w.o.Slow
-	d := brief
-	if w.reads++; w.reads%usualEvery == 0 {
-		d = usual
-	}
-	if w.o.IMDS == nil || !id.Instance.Known || !time.Now().Before(w.slow) {
-		d = full
+	full := w.o.IMDS == nil || !id.Instance.Known || !time.Now().Before(w.slow)
+	if full {
 		w.slow = time.Now().Add(w.o.Slow)
 		if ecs, ok := w.ecs(ctx); ok {
 			id.ECS = ecs
@@ -97,12 +81,12 @@ func (w *watcher) update(ctx context.Context) time.Duration {
 	}
 	id.Problems = nil
 	if w.o.IMDS != nil {
-		id, wait = w.metadata(ctx, id, d)
+		id, wait = w.metadata(ctx, id, full)
 		if ctx.Err() != nil {
 			return 0
 		}
 	}
-	if d == full {
+	if full {
 		id.Host = w.host(id.Instance.Primary.LocalAddr)
 	}
 	if !id.Host.LocalAddr.IsValid() {
@@ -114,16 +98,12 @@ func (w *watcher) update(ctx context.Context) time.Duration {
 
 // metadata adds to id what instance metadata says. What was known stays known while it does
 // not answer: an instance does not change its id because its metadata is slow.
-func (w *watcher) metadata(ctx context.Context, id identity.Identity, d depth) (identity.Identity, time.Duration) {
-	instance, notices, err := readInstance(ctx, w.o.IMDS, id, d)
+func (w *watcher) metadata(ctx context.Context, id identity.Identity, full bool) (identity.Identity, time.Duration) {
+	instance, notices, err := readInstance(ctx, w.o.IMDS, id, full)
 	if id.MetadataSilent = err != nil; err != nil {
 		id.Problems = []problem.Problem{explain(err, id.Instance.Known || w.o.Spare)}
 		if !w.retry.Failing() && ctx.Err() == nil {
 			w.o.Log.Warn("instance metadata does not answer", event.Key, event.MetadataSilent, "err", err)
-		}
-		w.retry.Most = mostRetry * w.o.Retry
-		if w.o.Spare && !id.Instance.Known {
-			w.retry.Most = spareRetry * w.o.Retry
 		}
 		return id, w.retry.Next()
 	}

@@ -451,7 +451,7 @@ func TestStrangeECSAgents(t *testing.T) {
 				_, _ = io.WriteString(w, row.body)
 			}))
 			defer s.Close()
-			w := &watcher{o: Options{AgentURL: s.URL}, agent: s.Client()}
+			w := &watcher{o: Options{AgentURL: s.URL}}
 			got, ok := w.ecs(t.Context())
 			if d := cmp.Diff(row.want, got); d != "" || ok != row.want.Known {
 				t.Errorf("known %v, answer (-want +got):\n%s", ok, d)

@@ -2,15 +2,13 @@ package discover
 
 import (
 	"context"
-	"encoding/json"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"runtime"
 	"slices"
 
+	"github.com/nagaya-ecs/nagaya/agent/ecsapi"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -54,10 +52,8 @@ func ownAddrs() []netip.Addr {
 	}
 	var all []netip.Addr
 	for _, n := range nets {
-		if ip, ok := n.(*net.IPNet); ok {
-			if a, ok := netip.AddrFromSlice(ip.IP); ok {
-				all = append(all, a.Unmap())
-			}
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			all = append(all, p.Addr().Unmap())
 		}
 	}
 	return all
@@ -72,11 +68,11 @@ func routeSource() netip.Addr {
 		return netip.Addr{}
 	}
 	defer c.Close()
-	ap, err := netip.ParseAddrPort(c.LocalAddr().String())
-	if err != nil || ap.Addr().IsLoopback() {
+	from := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+	if from.IsLoopback() {
 		return netip.Addr{}
 	}
-	return ap.Addr().Unmap()
+	return from
 }
 
 func noLocalAddr() problem.Problem {
@@ -93,21 +89,12 @@ func (w *watcher) ecs(ctx context.Context) (identity.ECS, bool) {
 	if w.o.AgentURL == "" {
 		return identity.ECS{}, false
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.o.AgentURL+"/v1/metadata", nil)
-	if err != nil {
-		return identity.ECS{}, false
-	}
-	resp, err := w.agent.Do(req)
-	if err != nil {
-		return identity.ECS{}, false
-	}
-	defer resp.Body.Close()
 	var m struct {
 		Cluster              string
 		ContainerInstanceArn *string // null until the agent has registered
 		Version              string
 	}
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&m) != nil {
+	if (ecsapi.Client{URL: w.o.AgentURL}).Get(ctx, "/v1/metadata", &m) != nil {
 		return identity.ECS{}, false
 	}
 	e := identity.ECS{Known: true, Cluster: printable(m.Cluster), AgentVersion: printable(m.Version)}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -26,46 +27,32 @@ const maxAnswer = 16 << 10
 // maxTags is how many tags an instance may have (EC2 User Guide, tag restrictions: 50).
 const maxTags = 50
 
-// errAbsent is the error of a metadata path that has no value: a fact, not a failure.
-var errAbsent = errors.New("absent")
-
-// depth is how much of the metadata one reading covers.
-type depth int
-
-const (
-	// brief reads what must be noticed within seconds.
-	brief depth = iota
-	// usual also reads whether Auto Scaling terminates the instance, which leaves
-	// at least the time of a life cycle hook, or none at all.
-	usual
-	// full also reads what changes rarely.
-	full
-)
-
-// readInstance reads to the given depth. What cannot change while the
+// readInstance reads what must be noticed within seconds, and in a full reading also what
+// changes rarely. What cannot change while the
 // instance runs is read once; notices that are not read stay.
-func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, d depth) (identity.Instance, []identity.Notice, error) {
+func readInstance(ctx context.Context, c *imds.Client, last identity.Identity, full bool) (identity.Instance, []identity.Notice, error) {
 	r := reader{ctx: ctx, c: c}
 	in := last.Instance
 	if !in.Known {
 		in = r.fixed()
 	}
 	in.Primary.PublicAddr = r.addrs(interfaces + in.Primary.MAC + "/public-ipv4s")
-	in.Others = r.others(in, d)
+	in.Others = r.others(in, full)
 	var notices []identity.Notice
-	if in.LifeCycle == spot {
+	if in.LifeCycle == "spot" {
 		notices = r.spotNotices()
 	}
-	if d >= usual {
-		notices = append(notices, r.autoScaling()...)
-	} else {
-		notices = append(notices, ofKind(last.Notices, identity.AutoScalingTermination)...)
+	if state := r.text("autoscaling/target-lifecycle-state"); state == "Terminated" {
+		notices = append(notices, identity.Notice{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"})
 	}
-	if d == full {
+	if full {
 		in.Tags, in.TagsKnown = r.tags()
-		notices = append(notices, r.maintenance()...)
-	} else {
-		notices = append(notices, ofKind(last.Notices, identity.Maintenance, identity.Retirement)...)
+		return in, append(notices, r.maintenance()...), r.err
+	}
+	for _, n := range last.Notices {
+		if n.Kind == identity.Maintenance || n.Kind == identity.Retirement {
+			notices = append(notices, n)
+		}
 	}
 	return in, notices, r.err
 }
@@ -79,9 +66,9 @@ const maxOthers = 14
 
 // others reads the further interfaces: in a full reading which there are, in between
 // only whether those with a public address still have it.
-func (r *reader) others(in identity.Instance, d depth) []identity.Interface {
+func (r *reader) others(in identity.Instance, full bool) []identity.Interface {
 	all := slices.Clone(in.Others)
-	if d == full {
+	if full {
 		all = nil
 		for _, mac := range strings.Fields(r.text(interfaces)) {
 			if mac = strings.TrimSuffix(mac, "/"); mac != in.Primary.MAC && len(all) < maxOthers {
@@ -90,7 +77,7 @@ func (r *reader) others(in identity.Instance, d depth) []identity.Interface {
 		}
 	}
 	for i, n := range all {
-		if d == full || len(n.PublicAddr) > 0 {
+		if full || len(n.PublicAddr) > 0 {
 			all[i].PublicAddr = r.addrs(interfaces + n.MAC + "/public-ipv4s")
 		}
 	}
@@ -130,40 +117,31 @@ func (r *reader) fixed() identity.Instance {
 	return in
 }
 
-// get reads one path; errAbsent when the metadata has no such value.
-func (r *reader) get(path string) (string, error) {
-	out, err := r.c.GetMetadata(r.ctx, &imds.GetMetadataInput{Path: path})
-	if err != nil {
-		var answer *smithyhttp.ResponseError
-		if errors.As(err, &answer) && answer.HTTPStatusCode() == 404 {
-			return "", errAbsent
-		}
-		return "", fmt.Errorf("reading metadata %s: %w", path, err)
-	}
-	defer out.Content.Close()
-	b, err := io.ReadAll(io.LimitReader(out.Content, maxAnswer))
-	if err != nil {
-		return "", fmt.Errorf("reading metadata %s: %w", path, err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
 // text reads one path; the empty text when it is absent.
 func (r *reader) text(path string) string {
 	s, _ := r.maybe(path)
 	return s
 }
 
-// maybe reads one path and reports whether it is there.
+// maybe reads one path and reports whether it is there: that it is absent is a fact, not a
+// failure.
 func (r *reader) maybe(path string) (string, bool) {
 	if r.err != nil {
 		return "", false
 	}
-	s, err := r.get(path)
-	if err != nil && !errors.Is(err, errAbsent) {
-		r.err = err
+	out, err := r.c.GetMetadata(r.ctx, &imds.GetMetadataInput{Path: path})
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok && answer.HTTPStatusCode() == http.StatusNotFound {
+		return "", false
 	}
-	return s, err == nil
+	var text []byte
+	if err == nil {
+		defer out.Content.Close()
+		text, err = io.ReadAll(io.LimitReader(out.Content, maxAnswer))
+	}
+	if err != nil {
+		r.err = fmt.Errorf("reading metadata %s: %w", path, err)
+	}
+	return strings.TrimSpace(string(text)), err == nil
 }
 
 func (r *reader) addrs(path string) []netip.Addr {
@@ -194,9 +172,6 @@ func (r *reader) tags() (map[string]string, bool) {
 	return tags, r.err == nil
 }
 
-// spot is the life cycle of a Spot Instance.
-const spot identity.LifeCycle = "spot"
-
 // spotNotices are for Spot Instances only (EC2 User Guide, "Spot Instance
 // interruption notices" and "EC2 instance rebalance recommendations").
 func (r *reader) spotNotices() []identity.Notice {
@@ -220,31 +195,12 @@ func (r *reader) spotNotices() []identity.Notice {
 	return all
 }
 
-// autoScaling reads whether the instance's group terminates it.
-func (r *reader) autoScaling() []identity.Notice {
-	if s, ok := r.maybe("autoscaling/target-lifecycle-state"); ok && s == "Terminated" {
-		return []identity.Notice{{Kind: identity.AutoScalingTermination, Text: "Auto Scaling terminates this instance"}}
-	}
-	return nil
-}
-
-func ofKind(all []identity.Notice, kinds ...identity.NoticeKind) []identity.Notice {
-	return slices.DeleteFunc(slices.Clone(all), func(n identity.Notice) bool { return !slices.Contains(kinds, n.Kind) })
-}
-
 // maxEvents bounds the scheduled events that are kept.
 const maxEvents = 10
 
-func (r *reader) maintenance() []identity.Notice {
-	s, ok := r.maybe("events/maintenance/scheduled")
-	if !ok {
-		return nil
-	}
-	var events []struct{ Code, State, Description, NotBefore string }
-	if json.Unmarshal([]byte(s), &events) != nil {
-		return nil
-	}
-	var all []identity.Notice
+func (r *reader) maintenance() (all []identity.Notice) {
+	var events []struct{ Code, State, NotBefore string }
+	_ = json.Unmarshal([]byte(r.text("events/maintenance/scheduled")), &events) // none where there is no text
 	for _, e := range events[:min(len(events), maxEvents)] {
 		if e.State != "active" {
 			continue

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -20,20 +21,11 @@ import (
 
 // fromSummary makes what can be made of a line of the list.
 func fromSummary(s container.Summary, foreign func(string) bool) detail {
-	c := tasks.Container{
-		ID:        s.ID,
-		Image:     bounded(s.Image),
-		State:     state(s.State),
-		CreatedAt: time.Unix(s.Created, 0).UTC(),
-		Task:      tasks.ECSRef(s.Labels),
-	}
-	if len(s.Names) > 0 {
-		c.Name = name(s.Names[0])
-	}
-	c.Network, c.NetworkOf = networkMode(s.HostConfig.NetworkMode)
-	var dropped []string
-	c.Labels, _, dropped = tasks.Keep(s.Labels, nil, foreign)
-	return detail{container: c, stopSignal: int(unix.SIGTERM), problems: droppedWords(c, dropped)}
+	return fromInspect(container.InspectResponse{
+		ID: s.ID, Name: strings.Join(s.Names[:min(1, len(s.Names))], ""), Created: time.Unix(s.Created, 0).Format(time.RFC3339),
+		State: &container.State{Status: s.State}, Config: &container.Config{Image: s.Image, Labels: s.Labels},
+		HostConfig: &container.HostConfig{NetworkMode: container.NetworkMode(s.HostConfig.NetworkMode)},
+	}, foreign)
 }
 
 // fromInspect makes a container of docker inspect's answer. No part of the
@@ -41,7 +33,7 @@ func fromSummary(s container.Summary, foreign func(string) bool) detail {
 func fromInspect(r container.InspectResponse, foreign func(string) bool) detail {
 	c := tasks.Container{
 		ID:        r.ID,
-		Name:      name(r.Name),
+		Name:      nameForm.Only(strings.TrimPrefix(r.Name, "/")),
 		CreatedAt: when(r.Created),
 		Restarts:  r.RestartCount,
 	}
@@ -54,9 +46,7 @@ func fromInspect(r container.InspectResponse, foreign func(string) bool) detail 
 		var dropped []string
 		c.Labels, c.Env, dropped = tasks.Keep(cfg.Labels, cfg.Env, foreign)
 		d.problems = droppedWords(c, dropped)
-		if n := signalNumber(cfg.StopSignal); n != 0 {
-			d.stopSignal = n
-		}
+		d.stopSignal = cmp.Or(signalNumber(cfg.StopSignal), d.stopSignal)
 		exposed = cfg.ExposedPorts
 	}
 	if r.HostConfig != nil {
@@ -104,14 +94,6 @@ func state(s container.ContainerState) tasks.State {
 
 // Docker's own pattern for names (daemon/names).
 var nameForm = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
-
-func name(s string) string {
-	s = strings.TrimPrefix(s, "/")
-	if !nameForm.MatchString(s) {
-		return ""
-	}
-	return s
-}
 
 // when reads Docker's time stamps. The year 1 is Docker's way to say "never".
 func when(s string) time.Time {

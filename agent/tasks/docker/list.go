@@ -54,10 +54,10 @@ type detail struct {
 	problems   []problem.Problem
 }
 
-func (l *lister) list(ctx context.Context) (tasks.Containers, error) {
+// list lists the containers, and inspects those among changed again.
+func (l *lister) list(ctx context.Context, changed map[string]bool) (tasks.Containers, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	changed := l.notes.takeChanged()
 	at := time.Now()
 	got, err := l.cli.ContainerList(ctx, client.ContainerListOptions{All: true})
 	if err != nil {

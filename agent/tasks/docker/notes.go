@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"cmp"
 	"maps"
 	"strconv"
 	"strings"
@@ -72,21 +73,14 @@ func (n *notes) addKill(id, signal string, at time.Time) {
 	n.kills[id][number] = at
 }
 
-// takeChanged returns the containers that were named since the last call. The map is the
-// caller's: later events go into another one.
-func (n *notes) takeChanged() (changed map[string]bool) {
+// take returns the containers that were named since the last call, and whether one was sent
+// a signal. The map is the caller's: later events go into another one.
+func (n *notes) take() (changed map[string]bool, killed bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	changed, n.changed = n.changed, map[string]bool{}
-	return changed
-}
-
-// takeKilled reports whether a container was sent a signal since the last call.
-func (n *notes) takeKilled() (killed bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	killed, n.killed = n.killed, false
-	return killed
+	changed, killed = n.changed, n.killed
+	n.changed, n.killed = map[string]bool{}, false
+	return changed, killed
 }
 
 // newestAt is when the newest event was.
@@ -120,27 +114,19 @@ const (
 // signalNumber reads a signal as Docker writes it: a number, or a name with or
 // without SIG, RTMIN+n and RTMAX-n included. It returns 0 for anything else.
 func signalNumber(s string) int {
-	s = strings.ToUpper(strings.TrimSpace(s))
-	if n, err := strconv.Atoi(s); err == nil {
-		if n < 1 || n > rtMax {
-			return 0
-		}
-		return n
-	}
-	s = strings.TrimPrefix(s, "SIG")
+	s = strings.TrimPrefix(strings.ToUpper(strings.TrimSpace(s)), "SIG")
+	from, offset := 0, s
 	for name, base := range map[string]int{"RTMIN": rtMin, "RTMAX": rtMax} {
-		rest, ok := strings.CutPrefix(s, name)
-		if !ok {
-			continue
+		if rest, ok := strings.CutPrefix(s, name); ok {
+			from, offset = base, cmp.Or(rest, "0")
 		}
-		if rest == "" {
-			return base
-		}
-		n, err := strconv.Atoi(rest) // "+3" and "-14" are numbers to Atoi
-		if err != nil || base+n < rtMin || base+n > rtMax {
-			return 0
-		}
-		return base + n
 	}
-	return int(unix.SignalNum("SIG" + s))
+	n, err := strconv.Atoi(offset) // "+3" and "-14" are numbers to Atoi
+	switch n += from; {
+	case err != nil:
+		return int(unix.SignalNum("SIG" + s))
+	case n < 1 || n > rtMax || from > 0 && n < rtMin:
+		return 0
+	}
+	return n
 }

@@ -11,12 +11,12 @@ import (
 func TestWhatIsNotedDuringAListIsForTheNext(t *testing.T) {
 	s := newNotes()
 	for _, id := range []string{"a", "b"} {
-		taken := s.takeChanged()
+		taken, _ := s.take()
 		s.add(events.Message{Type: events.ContainerEventType, Action: events.ActionDie, Actor: events.Actor{ID: id}})
 		if len(taken) != 0 {
 			t.Errorf("an event for %s changed what had been taken before it: %v", id, taken)
 		}
-		if taken = s.takeChanged(); len(taken) != 1 || !taken[id] {
+		if taken, _ = s.take(); len(taken) != 1 || !taken[id] {
 			t.Errorf("taken after the event for %s: %v", id, taken)
 		}
 	}

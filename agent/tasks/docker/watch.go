@@ -162,10 +162,11 @@ func (w *watch) session(ctx context.Context) (listed bool, err error) {
 	resync := time.NewTicker(w.Resync)
 	defer resync.Stop()
 	for {
-		if w.notes.takeKilled() && listed {
+		changed, killed := w.notes.take()
+		if killed && listed {
 			w.putList(l.listed(time.Now())) // before the list, which takes the longer the more there are
 		}
-		got, err := l.list(ctx)
+		got, err := l.list(ctx, changed)
 		if err != nil {
 			return listed, err
 		}

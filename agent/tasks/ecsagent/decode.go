@@ -1,12 +1,11 @@
 package ecsagent
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/nagaya-ecs/nagaya/agent/ecsapi"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -45,17 +44,13 @@ const (
 	maxAddrs      = 32
 )
 
-// decode reads the agent's answer. What in it does not look like the agent's is left out.
-func decode(body []byte) (map[string]tasks.AgentContainer, int, error) {
-	var a answer
-	if err := json.Unmarshal(body, &a); err != nil {
-		return nil, 0, fmt.Errorf("reading the list of tasks: %w", err)
-	}
+// agent is what the answer says. What in it does not look like the agent's is left out.
+func (a answer) agent() (tasks.Agent, error) {
 	if a.Tasks == nil {
-		return nil, 0, errors.New("the answer has no field Tasks")
+		return tasks.Agent{}, fmt.Errorf("%w: it has no field Tasks", ecsapi.ErrNotAgent)
 	}
 	if len(*a.Tasks) > maxTasks {
-		return nil, 0, fmt.Errorf("the answer has %d tasks, at most %d are read", len(*a.Tasks), maxTasks)
+		return tasks.Agent{}, fmt.Errorf("%w: it has %d tasks, at most %d are read", ecsapi.ErrNotAgent, len(*a.Tasks), maxTasks)
 	}
 	all := map[string]tasks.AgentContainer{}
 	for _, t := range *a.Tasks {
@@ -65,7 +60,7 @@ func decode(body []byte) (map[string]tasks.AgentContainer, int, error) {
 			}
 		}
 	}
-	return all, len(*a.Tasks), nil
+	return tasks.Agent{Complete: true, Tasks: len(*a.Tasks), Containers: all}, nil
 }
 
 func (t task) container(c taskContainer) tasks.AgentContainer {

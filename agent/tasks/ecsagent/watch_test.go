@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/nagaya-ecs/nagaya/agent/ecsapi"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -29,11 +30,17 @@ func recorded(t testing.TB, name string) []byte {
 	return b
 }
 
+// decode reads a whole answer of the agent.
+func decode(body []byte) (tasks.Agent, error) {
+	return ask(context.Background(), ecsapi.Client{URL: "http://agent.test", Transport: agentAt(func(time.Duration) (int, []byte, error) { return http.StatusOK, body, nil }).transport()})
+}
+
 func TestDecode(t *testing.T) {
-	got, n, err := decode(recorded(t, "tasks-mixed.json"))
-	if err != nil || n < 4 {
-		t.Fatal(n, err)
+	said, err := decode(recorded(t, "tasks-mixed.json"))
+	if err != nil || said.Tasks < 4 {
+		t.Fatal(said.Tasks, err)
 	}
+	got := said.Containers
 	const arn = "arn:aws:ecs:ap-northeast-1:123456789012:task/mini/"
 	digits := func(d string, n int) string { return string(bytes.Repeat([]byte(d), n)) }
 	want := map[string]tasks.AgentContainer{
@@ -62,7 +69,7 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefusesWhatIsNotAListOfTasks(t *testing.T) {
 	for _, body := range []string{"", "[]", "{}", `{"Tasks":null}`, `{"Tasks":7}`, string(recorded(t, "task_404.json")), "<html>"} {
-		if got, _, err := decode([]byte(body)); err == nil {
+		if got, err := decode([]byte(body)); err == nil {
 			t.Errorf("decode(%q) = %v, want an error", body, got)
 		}
 	}
@@ -73,11 +80,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(recorded(f, "tasks-mixed.json"))
 	f.Add(recorded(f, "task_404.json"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		all, _, err := decode(b)
+		said, err := decode(b)
 		if err != nil {
 			return
 		}
-		for _, c := range all {
+		for _, c := range said.Containers {
 			if c.Task != c.Task.Checked() {
 				t.Errorf("hostile text got through: %+v", c)
 			}
@@ -91,9 +98,9 @@ func FuzzDecode(f *testing.F) {
 // agentAt is a pretended agent: it answers a request as its time demands.
 type agentAt func(since time.Duration) (status int, body []byte, err error)
 
-func (a agentAt) client() *http.Client {
+func (a agentAt) transport() http.RoundTripper {
 	start := time.Now()
-	return &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Path != "/v1/tasks" {
 			return nil, errors.New("asked for " + r.URL.Path)
 		}
@@ -102,7 +109,7 @@ func (a agentAt) client() *http.Client {
 			return nil, err
 		}
 		return &http.Response{StatusCode: status, Body: io.NopCloser(bytes.NewReader(body)), Request: r}, nil
-	})}
+	})
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
@@ -121,7 +128,7 @@ func watched(t *testing.T, a agentAt, d time.Duration) (values []seen) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), d)
 		defer cancel()
-		err := Watch(ctx, Options{Client: a.client()}, func(v tasks.Agent) {
+		err := Watch(ctx, Options{URL: "http://agent.test", Transport: a.transport()}, func(v tasks.Agent) {
 			s := seen{Complete: v.Complete, Tasks: v.Tasks}
 			if len(v.Problems) > 0 {
 				s.Problem = v.Problems[0].Code
@@ -171,7 +178,7 @@ func TestWatch(t *testing.T) {
 		},
 		{
 			name:  "an endless answer",
-			agent: func(time.Duration) (int, []byte, error) { return 200, make([]byte, maxAnswer+1), nil },
+			agent: func(time.Duration) (int, []byte, error) { return 200, bytes.Repeat([]byte(" "), 9<<20), nil },
 			want:  []seen{{Problem: "ecs-agent-unreadable"}},
 			watch: time.Second,
 		},

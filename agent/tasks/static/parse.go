@@ -3,7 +3,6 @@ package static
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -29,9 +28,6 @@ var (
 // parse reads the text of one file. Everything wrong is in the error, each with
 // its line; no container is returned then.
 func parse(file string, text []byte) (list []tasks.Container, err error) {
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("it is larger than %d bytes", maxFile)
-	}
 	doc, err := yamlmap.Parse(text)
 	if err != nil || doc == nil {
 		return nil, err

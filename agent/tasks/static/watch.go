@@ -17,13 +17,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -62,7 +62,15 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	// Without inotify, whose instances are limited, Recheck finds the changes.
 	notify, _ := dirwatch.New()
 	defer notify.Close()
-	w := &watch{Options: o, put: put, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File}}
+	told := false
+	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File}}
+	w.put = latest.Distinct(func(now tasks.Containers) {
+		if told || len(now.List) > 0 || len(now.Problems) > 0 {
+			o.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", o.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
+		}
+		told = true
+		put(now)
+	})
 	for {
 		_, _ = notify.Only(w.Dir)
 		w.update()
@@ -77,10 +85,9 @@ type watch struct {
 	put  func(tasks.Containers)
 	good map[string][]tasks.Container
 	last tasks.Containers
-	told bool
 }
 
-// update reads the directory and puts what stands there if it differs.
+// update reads the directory and puts what stands there.
 func (w *watch) update() {
 	now := tasks.Containers{Origin: tasks.File, Complete: true}
 	if err := w.read(&now); err != nil {
@@ -92,16 +99,7 @@ func (w *watch) update() {
 		}}
 	}
 	problem.Sort(now.Problems)
-	same := now
-	same.At = w.last.At
-	if w.told && reflect.DeepEqual(same, w.last) {
-		return
-	}
-	now.At = time.Now()
-	if w.told || len(now.List) > 0 || len(now.Problems) > 0 {
-		w.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", w.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
-	}
-	w.last, w.told = now, true
+	w.last = now
 	w.put(now)
 }
 
@@ -122,7 +120,11 @@ func (w *watch) read(now *tasks.Containers) error {
 			break
 		}
 		seen[name] = true
-		list, err := readFile(filepath.Join(w.Dir, name), name)
+		text, err := readfile.Regular(filepath.Join(w.Dir, name), maxFile)
+		var list []tasks.Container
+		if err == nil {
+			list, err = parse(name, text)
+		}
 		if err != nil {
 			now.Problems = append(now.Problems, w.broken(name, err))
 			continue
@@ -146,12 +148,4 @@ func (w *watch) broken(name string, err error) problem.Problem {
 		x.Hint = "correct it; what stood in it before stays in force"
 	}
 	return x
-}
-
-func readFile(path, name string) ([]tasks.Container, error) {
-	text, err := readfile.Regular(path, maxFile)
-	if err != nil {
-		return nil, err
-	}
-	return parse(name, text)
 }

@@ -62,7 +62,6 @@ func TestParseRefuses(t *testing.T) {
 		{"depth", "a: {to: '10.0.0.1:1', host: {b: c}}", "neither a plain value nor a list"},
 		{"not YAML", "a: [", "not YAML"},
 		{"two documents", "a: {to: '10.0.0.1:1'}\n---\nb: {to: '10.0.0.1:1'}\n", "a second document"},
-		{"too large", strings.Repeat("#", maxFile+1), "larger than"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got, err := parse("x.yaml", []byte(row.text))
@@ -131,6 +130,10 @@ func TestWatch(t *testing.T) {
 	if p := broken.Problems[0]; p.Code != "routes-file-invalid" || !strings.Contains(p.Hint, "stays in force") {
 		t.Errorf("problem %+v", p)
 	}
+	write("a.yaml", strings.Repeat("#", maxFile+1))
+	until("a file that is too large", func(v tasks.Containers) bool {
+		return len(v.Problems) == 1 && strings.Contains(v.Problems[0].Text, "larger than") && names("one", "two")(v)
+	})
 	if err := os.Rename(filepath.Join(dir, "b.yml"), filepath.Join(dir, "a.yaml")); err != nil {
 		t.Fatal(err)
 	}

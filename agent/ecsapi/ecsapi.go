@@ -1,0 +1,53 @@
+// Package ecsapi asks the ECS agent of this host (ECS Developer Guide, "Amazon ECS container
+// agent introspection").
+package ecsapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// ErrNotAgent is wrapped by the error of an answer that the agent would not give.
+var ErrNotAgent = errors.New("not the ECS agent's answer")
+
+const (
+	// timeout is how long one answer may take.
+	timeout = 5 * time.Second
+	// maxAnswer bounds one answer in bytes; a task takes about 1 kB.
+	maxAnswer = 8 << 20
+)
+
+// Client asks one agent. Transport is the default one if it is nil.
+type Client struct {
+	URL       string
+	Transport http.RoundTripper
+}
+
+// Get reads the answer to a path as JSON into v. It follows no redirects.
+func (c Client) Get(ctx context.Context, path string, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+path, nil)
+	if err != nil {
+		return err
+	}
+	asks := http.Client{Transport: c.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := asks.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	// The agent's error answers carry an empty task as JSON: only the status tells.
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: status %d, want 200", ErrNotAgent, resp.StatusCode)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(v); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAgent, err)
+	}
+	return nil
+}
