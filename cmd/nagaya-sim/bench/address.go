@@ -45,10 +45,10 @@ func Address(ctx context.Context, o AddressOptions) error {
 
 // What the address may cost.
 const (
-	bootCalls   = 3
-	bootTakes   = 300 * time.Millisecond
-	apiLatency  = 50 * time.Millisecond
-	goneTakes   = 15 * time.Second
+	bootCalls  = 3
+	bootTakes  = 300 * time.Millisecond
+	apiLatency = 50 * time.Millisecond
+	goneTakes  = 15 * time.Second
 )
 
 const (
