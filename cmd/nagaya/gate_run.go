@@ -178,10 +178,8 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	own, err := cgroup.Own("/proc", cgroupDir, os.Getpid())
-	if err != nil {
-		own = nil // its cost is then what the kernel says of the command, and it is held back by signals
-	}
+	// Without a control group its cost is what the kernel says of the command, and it is held back by signals.
+	own, _ := cgroup.Own("/proc", cgroupDir, os.Getpid())
 	cmd := exec.Command(path)
 	cmd.Args = args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -203,12 +201,7 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 	go func() { ended <- cmd.Wait() }()
 	ctx, stopReports := context.WithCancel(context.Background())
 	defer stopReports()
-	spent := func() float64 {
-		if own != nil {
-			return ownCost(own)
-		}
-		return proc.CPUTime(cmd.Process.Pid).Minutes()
-	}
+	spent := func() float64 { return max(proc.CPUTime(cmd.Process.Pid).Minutes(), ownCost(own)) }
 	_ = j.report(gate.Running, spent())
 	entries := j.reportRunning(ctx, spent)
 	for {

@@ -329,7 +329,7 @@ func TestHopLimit(t *testing.T) {
 	r.must(r.cloud.SetMetadata(host, simaws.Metadata{HopLimitBlocked: true}))
 	r.start()
 	id := r.until("the problem", func(id identity.Identity) bool { return len(id.Problems) > 0 })
-	if p := id.Problems[0]; p.Code != "imds-unreachable" || p.Severity.String() != "error" || !strings.Contains(p.Hint, "hop limit") || !strings.HasSuffix(p.Text, "no answer in time") {
+	if p := id.Problems[0]; p.Code != "imds-unreachable" || p.Severity.String() != "error" || !strings.Contains(p.Hint, "hop limit") || !strings.HasSuffix(p.Text, "does not answer") {
 		t.Errorf("problem %+v", p)
 	}
 	if id.Instance.Known || !id.ECS.Known {
@@ -359,7 +359,7 @@ func TestFaultyMetadata(t *testing.T) {
 		fault simaws.Fault
 		text  string
 	}{
-		"cut off":    {simaws.Fault{Service: "imds", Drop: "before"}, "connection was cut"},
+		"cut off":    {simaws.Fault{Service: "imds", Drop: "before"}, "does not answer"},
 		"forbidden":  {simaws.Fault{Service: "imds", Status: http.StatusForbidden}, "status 403"},
 		"broken":     {simaws.Fault{Service: "imds", Status: http.StatusServiceUnavailable}, "status 503"},
 		"only part":  {simaws.Fault{Service: "imds", Action: "GET /meta-data/mac", Status: http.StatusInternalServerError}, "status 500"},

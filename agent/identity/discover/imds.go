@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -229,34 +230,20 @@ var answered = regexp.MustCompile(`StatusCode: ([1-5][0-9][0-9])\b`)
 // The text depends on the cause alone, not on the path or the attempt, so that a
 // problem that lasts is one problem. The whole error is in the journal.
 func explain(err error, known bool) problem.Problem {
-	p := problem.Problem{Code: "imds-unreachable", Severity: problem.Warning, Subject: "identity"}
-	text := err.Error()
-	status := answered.FindStringSubmatch(text)
-	switch {
-	case strings.Contains(text, "access disabled"):
-		p.Code, p.Text = "imds-disabled", "instance metadata is switched off by AWS_EC2_METADATA_DISABLED"
-		p.Hint = "remove the variable; without it there is no Elastic IP, no credit balance and no gate; routes work"
-	case status != nil:
+	p := problem.Problem{
+		Code: "imds-unreachable", Severity: problem.Error, Subject: "identity", Text: "instance metadata does not answer",
+		Hint: "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network",
+	}
+	if known {
+		p.Severity = problem.Warning
+	}
+	if status := answered.FindStringSubmatch(err.Error()); status != nil {
 		p.Text = "instance metadata answered with HTTP status " + status[1]
 		p.Hint = "check that the instance's metadata options allow version 2; routes work meanwhile"
-	default:
-		p.Text = "instance metadata does not answer: " + cause(text)
-		p.Hint = "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network"
 	}
-	if !known {
-		p.Severity = problem.Error
+	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
+		p.Code, p.Text = "imds-disabled", "instance metadata is switched off by AWS_EC2_METADATA_DISABLED"
+		p.Hint = "remove the variable; without it there is no Elastic IP, no credit balance and no gate; routes work"
 	}
 	return p
-}
-
-// cause is the innermost clause of an error of the network; what is the same to an
-// operator has the same words.
-func cause(text string) string {
-	switch {
-	case strings.Contains(text, "deadline exceeded"), strings.Contains(strings.ToLower(text), "timeout"):
-		return "no answer in time"
-	case strings.HasSuffix(text, "EOF"), strings.HasSuffix(text, "connection reset by peer"):
-		return "the connection was cut"
-	}
-	return strings.TrimSpace(printable(text[strings.LastIndex(text, ":")+1:]))
 }
