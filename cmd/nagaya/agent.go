@@ -52,7 +52,7 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 	o.Fields = new(systemd.Fields)
 	lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
 		Level: o.Level, Also: event.Journald(), Fields: o.Fields,
-	}), systemd.RepeatOptions{About: event.Abouts()})
+	}), event.Abouts())
 	defer lines.Flush()
 	o.Log = slog.New(lines)
 	release := time.AfterFunc(startTakes, func() {
