@@ -194,7 +194,7 @@ var Settings = []Setting{
 	one("gate.surplus-period", func(c *Config) *string { return &c.Gate.SurplusPeriod }, word("month", "day"),
 		"For which part of the calendar, in UTC, both limits are."),
 	one("gate.surplus-price", func(c *Config) *float64 { return &c.Gate.SurplusPrice }, amount("US dollars", 0.001, 10),
-		"Price of a vCPU-hour of surplus; auto is AWS's for Linux: 0.05 for T2, T3 and T3a, 0.04 for T4g. Windows costs 0.096."),
+		"Price of a vCPU-hour of surplus; auto is AWS's for Linux: 0.05 for T2, T3 and T3a, 0.04 for T4g, and 0.05 assumed for T8i. Windows costs 0.096."),
 	one("gate.busy", func(c *Config) *float64 { return &c.Gate.Busy }, number(0.01, 1),
 		"On an instance without credits: share of all processors used by services at which the gate closes."),
 	list("gate.windows", func(c *Config) *[]string { return &c.Gate.Windows }, text("[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], such as 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00 UTC; none is always", windowForm.MatchString,

@@ -104,7 +104,13 @@ func (b Bank) Advance(dt time.Duration, demand float64) (Bank, Account) {
 		var used float64
 		var a Account
 		if b.Launch > 0 && demand > 0 && b.Mode != Unlimited {
-			b, a, used = b.pieceLaunch(left, demand)
+			// Launch credits are spent first, while the earned ones grow.
+			lasts := b.Launch / demand
+			b, a, used = b.piece(math.Min(left, lasts), 0)
+			a.Spent = demand * used
+			if b.Launch -= a.Spent; used == lasts {
+				b.Launch = 0
+			}
 		} else {
 			b, a, used = b.piece(left, demand)
 		}
@@ -137,28 +143,6 @@ func (b Bank) piece(left, demand float64) (Bank, Account, float64) {
 		t, b.Surplus = toward(b.Surplus, -net, b.Spec.Max, left)
 	}
 	return b, Account{rate.Earned * t, rate.Spent * t, rate.Discarded * t, rate.Charged * t, rate.Throttled * t}, t
-}
-
-// pieceLaunch spends launch credits while the earned ones grow to their cap.
-func (b Bank) pieceLaunch(left, demand float64) (Bank, Account, float64) {
-	earn := b.Spec.Baseline()
-	full := b.Balance >= b.Spec.Max
-	t := math.Min(left, b.Launch/demand)
-	if !full {
-		t = math.Min(t, (b.Spec.Max-b.Balance)/earn)
-	}
-	a := Account{Earned: earn * t, Spent: demand * t}
-	if full {
-		b.Balance, a.Discarded = b.Spec.Max, earn*t
-	} else if b.Balance += earn * t; t < left && t < b.Launch/demand {
-		b.Balance = b.Spec.Max
-	}
-	if t == b.Launch/demand {
-		b.Launch = 0
-	} else {
-		b.Launch -= demand * t
-	}
-	return b, a, t
 }
 
 // toward moves an amount at a rate per minute until it reaches the limit or the time

@@ -2,6 +2,7 @@ package credit
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -164,24 +165,25 @@ func TestLookup(t *testing.T) {
 		if s.Max != 24*s.EarnPerHour || s.Baseline() >= float64(s.VCPUs) || s.Baseline() <= 0 {
 			t.Errorf("%s: %+v", name, s)
 		}
-		if s.T2() != (s.LaunchCredits > 0) || !Burstable(name) {
+		if strings.HasPrefix(name, "t2.") != (s.LaunchCredits > 0) || !Burstable(name) {
 			t.Errorf("%s: family rules are wrong: %+v", name, s)
 		}
 	}
-	if n := len(Types()); n != 28 {
-		t.Errorf("%d types, want 4 families of 7 sizes", n)
+	if n := len(Types()); n != 32 {
+		t.Errorf("%d types, want 4 families of 7 sizes and t8i of 4", n)
 	}
 	// Spot checks against AWS's table, one a family, and the two that break every formula.
 	for name, want := range map[string][4]float64{
 		"t2.xlarge": {4, 54, 1296, 120}, "t2.2xlarge": {8, 81.6, 1958.4, 240},
 		"t3.small": {2, 24, 576, 0}, "t3a.large": {2, 36, 864, 0}, "t4g.2xlarge": {8, 192, 4608, 0},
+		"t8i.nano": {2, 6, 144, 0}, "t8i.micro": {2, 12, 288, 0}, "t8i.small": {2, 24, 576, 0}, "t8i.medium": {2, 24, 576, 0},
 	} {
 		s := mustLookup(t, name)
 		if got := [4]float64{float64(s.VCPUs), s.EarnPerHour, s.Max, s.LaunchCredits}; !near(got[2], want[2]) || got[0] != want[0] || got[1] != want[1] || got[3] != want[3] {
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
-	for _, name := range []string{"", "m5.large", "t3", "t3.", "t3.metal", "t5g.small", "trn1.2xlarge", "T3.small"} {
+	for _, name := range []string{"", "m5.large", "t3", "t3.", "t3.metal", "t5g.small", "trn1.2xlarge", "T3.small", "t8i.large"} {
 		if _, ok := Lookup(name); ok {
 			t.Errorf("Lookup(%q) = true", name)
 		}

@@ -122,7 +122,7 @@ func (b Bank) start(off time.Duration) (Bank, Account) {
 func (b Bank) stop() (Bank, Account) {
 	a := Account{Charged: b.Surplus}
 	b.Surplus = 0
-	if b.Spec.T2() {
+	if b.Spec.LaunchCredits > 0 { // T2
 		a.Discarded = b.Balance + b.Launch
 		b.Balance, b.Launch = 0, 0
 	}

@@ -65,19 +65,16 @@ func (m *Memory) identify(r Reading) {
 		m.addToHour(r.At, Account{Charged: m.Bank.Surplus}) // what was owed was charged when it stopped
 	}
 	if another || resized || restarted {
-		m.AnchorAt, m.Bank, m.Surprise, m.Blind, m.Rate.From = time.Time{}, Bank{}, 0, 0, Measure{}
+		m.AnchorAt, m.Bank, m.Surprise, m.Blind = time.Time{}, Bank{}, 0, 0
 	}
 	if another || resized {
 		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
-	}
-	if resized {
-		m.Rate = Rate{}
 	}
 	m.InstanceID, m.Type = r.InstanceID, r.Type
 	if !r.StartedAt.IsZero() {
 		m.StartedAt = r.StartedAt
 	}
-	m.Bank.Spec = m.spec(r)
+	m.Bank.Spec, _ = Lookup(r.Type)
 	m.setMode(r)
 	if m.AnchorAt.IsZero() && r.CPU.Known && !r.StartedAt.IsZero() && r.At.Sub(r.StartedAt) <= freshStart {
 		m.Bank.Launch = 0
@@ -86,16 +83,6 @@ func (m *Memory) identify(r Reading) {
 			m.Bank.Launch = max(0, m.Bank.Spec.LaunchCredits-r.CPU.Busy)
 		}
 	}
-}
-
-// spec is the type by AWS's tables, or as CloudWatch shows it.
-func (m *Memory) spec(r Reading) Spec {
-	s, known := Lookup(r.Type)
-	if !known && Burstable(r.Type) {
-		m.Rate.learn(r.Cloud)
-		s, _ = m.Rate.spec(r.Type, max(r.CPU.Online, m.CPU.Online))
-	}
-	return s
 }
 
 // setMode takes the mode that EC2 says; without it, surplus points prove unlimited, and

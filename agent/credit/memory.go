@@ -32,8 +32,6 @@ type Memory struct {
 	Minutes []Minute `json:"minutes,omitempty"`
 	// Hours are the last clock hours, oldest first, the running one last.
 	Hours []Hour `json:"hours,omitempty"`
-	// Rate is what was learned of a type that is in no table.
-	Rate Rate `json:"rate,omitzero"`
 	// Bill is the surplus that this instance was charged.
 	Bill    Bill    `json:"bill,omitzero"`
 	Profile Profile `json:"profile"`
@@ -71,8 +69,6 @@ const (
 func (m Memory) Clone() Memory {
 	m.Minutes = slices.Clone(m.Minutes)
 	m.Hours = slices.Clone(m.Hours)
-	m.Rate.Samples = slices.Clone(m.Rate.Samples)
-	m.Profile = m.Profile.clone()
 	return m
 }
 

@@ -2,7 +2,6 @@ package credit
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -34,8 +33,8 @@ type Slot struct {
 	Weight float64 `json:"weight,omitempty"`
 	Sum    float64 `json:"sum,omitempty"`
 	// Bins is the same weight by demand: bin i ends at binLow·binRatioⁱ vCPUs.
-	Bins []float64 `json:"bins,omitempty"`
-	At   time.Time `json:"at,omitzero"`
+	Bins [binCount]float64 `json:"bins,omitzero"`
+	At   time.Time         `json:"at,omitzero"`
 }
 
 // Demand is what the services are expected to use, in vCPUs.
@@ -154,19 +153,6 @@ func (p *Profile) learned(t time.Time, s Spec) Demand {
 	return p.Week[weekHour(t)].blend(day)
 }
 
-// clone returns a copy that shares nothing.
-func (p *Profile) clone() Profile {
-	c := *p
-	c.All.Bins = slices.Clone(c.All.Bins)
-	for i := range c.Day {
-		c.Day[i].Bins = slices.Clone(c.Day[i].Bins)
-	}
-	for i := range c.Week {
-		c.Week[i].Bins = slices.Clone(c.Week[i].Bins)
-	}
-	return c
-}
-
 func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
 	if !s.At.IsZero() {
 		f := fade(at.Sub(s.At), halfLife)
@@ -179,9 +165,6 @@ func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
 	i := 0
 	if demand > binLow {
 		i = min(int(math.Ceil(math.Log(demand/binLow)/math.Log(binRatio))), binCount-1)
-	}
-	for len(s.Bins) <= i {
-		s.Bins = append(s.Bins, 0)
 	}
 	s.Bins[i]++
 	s.Weight++

@@ -253,7 +253,7 @@ func TestWhatLastsIsExpectedToLast(t *testing.T) {
 		quiet.Observe(at, at.Add(5*time.Minute), 0.1*5)
 	}
 	after := func(demand float64, lasts, then time.Duration) Demand {
-		p := quiet.clone()
+		p := quiet
 		now := at
 		for end := at.Add(lasts); now.Before(end); now = now.Add(5 * time.Minute) {
 			p.Observe(now, now.Add(5*time.Minute), demand*5)

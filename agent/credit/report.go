@@ -108,16 +108,12 @@ func warning(code, subject, text, hint string) problem.Problem {
 // problems are those of the estimate.
 func (m *Memory) problems(r Report) (all []problem.Problem) {
 	s := m.Bank.Spec
-	if _, known := Lookup(m.Type); !known && r.Burstable {
-		p := warning("credit-type-unknown", "instance",
-			fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; by CloudWatch it earns %.1f credits an hour and is taken to hold %.0f", m.Type, s.EarnPerHour, s.Max),
-			"update nagaya, for AWS's own numbers")
-		if s.VCPUs == 0 {
-			p.Severity, p.Hint = problem.Error, "update nagaya; until the rate is known the gate stays closed"
-			p.Text = fmt.Sprintf("the credit rules of instance type %.32q are not known to this version; its rate is being learned from CloudWatch, by %d of %d half hours",
-				m.Type, min(len(m.Rate.Samples), enoughSamples), enoughSamples)
-		}
-		all = append(all, p)
+	if r.Burstable && s.VCPUs == 0 {
+		all = append(all, problem.Problem{
+			Severity: problem.Error, Code: "credit-type-unknown", Subject: "instance",
+			Text: fmt.Sprintf("the credit rules of instance type %.32q are not known to this version", m.Type),
+			Hint: "update nagaya; until then the gate stays closed",
+		})
 	}
 	if d := r.LastDay; r.Burstable && s.VCPUs > 0 && len(m.Hours) >= tooSmallLeastDay && d.Services > d.Earned && d.Earned > 0 {
 		all = append(all, warning("instance-too-small", "instance",

@@ -44,7 +44,7 @@ type size struct {
 // Vendor's tables: EC2 User Guide, "Key concepts for burstable performance
 // instances" (credits earned per hour, maximum earned credits, vCPUs) and
 // "Standard mode concepts" (launch credits). The baselines follow no formula, so
-// they are data. Nano to 2xlarge are all the sizes there are.
+// they are data. Nano to 2xlarge are all the sizes there are, nano to medium of T8i.
 var (
 	sizesT2 = []size{
 		{"nano", 1, 3, 30},
@@ -55,7 +55,7 @@ var (
 		{"xlarge", 4, 54, 120},
 		{"2xlarge", 8, 81.6, 240},
 	}
-	// T3, T3a and T4g share their numbers.
+	// T3, T3a, T4g and T8i share their numbers.
 	sizesT3 = []size{
 		{"nano", 2, 6, 0},
 		{"micro", 2, 12, 0},
@@ -65,18 +65,22 @@ var (
 		{"xlarge", 4, 96, 0},
 		{"2xlarge", 8, 192, 0},
 	}
-	families = map[string][]size{"t2": sizesT2, "t3": sizesT3, "t3a": sizesT3, "t4g": sizesT3}
+	families = []struct {
+		name  string
+		sizes []size
+	}{{"t2", sizesT2}, {"t3", sizesT3}, {"t3a", sizesT3}, {"t4g", sizesT3}, {"t8i", sizesT3[:4]}}
 )
 
 // Lookup returns the numbers of an instance type. False means that the type
 // is not in the table: it is not burstable, or newer than this program (see Burstable).
 func Lookup(instanceType string) (Spec, bool) {
-	family, name, _ := strings.Cut(instanceType, ".")
-	for _, s := range families[family] {
-		if s.name == name {
-			return Spec{
-				Type: instanceType, VCPUs: s.vcpus, EarnPerHour: s.earn, Max: 24 * s.earn, LaunchCredits: s.launch,
-			}, true
+	for _, f := range families {
+		for _, s := range f.sizes {
+			if f.name+"."+s.name == instanceType {
+				return Spec{
+					Type: instanceType, VCPUs: s.vcpus, EarnPerHour: s.earn, Max: 24 * s.earn, LaunchCredits: s.launch,
+				}, true
+			}
 		}
 	}
 	return Spec{}, false
@@ -90,11 +94,10 @@ func Burstable(instanceType string) bool {
 }
 
 // Types returns the names of all known types, family by family and small to large.
-func Types() []string {
-	var names []string
-	for _, f := range []string{"t2", "t3", "t3a", "t4g"} {
-		for _, s := range families[f] {
-			names = append(names, f+"."+s.name)
+func Types() (names []string) {
+	for _, f := range families {
+		for _, s := range f.sizes {
+			names = append(names, f.name+"."+s.name)
 		}
 	}
 	return names
@@ -103,24 +106,12 @@ func Types() []string {
 // Baseline is the demand in vCPUs that earning just pays for.
 func (s Spec) Baseline() float64 { return s.EarnPerHour / 60 }
 
-// T2 reports whether the type is of the T2 family, whose rules differ: launch
-// credits, and a stop that loses the balance.
-func (s Spec) T2() bool { return strings.HasPrefix(s.Type, "t2.") }
-
-// T4g reports whether the type is of the T4g family, whose surplus is cheaper.
-func (s Spec) T4g() bool { return strings.HasPrefix(s.Type, "t4g.") }
-
-// Dollars a vCPU-hour of surplus costs with Linux (EC2 User Guide, "Unlimited mode
-// examples"; EC2 price list for T4g). Windows costs about twice as much.
-const (
-	surplusPrice    = 0.05
-	surplusPriceT4g = 0.04
-)
-
-// SurplusPrice is what a vCPU-hour of surplus costs on the type, in US dollars with Linux.
+// SurplusPrice is what a vCPU-hour of surplus costs on the type, in US dollars with Linux (EC2 User Guide, "Unlimited mode
+// examples"; EC2 price list for T4g). Windows costs about twice as much. AWS has not published it for T8i: it is
+// taken to be T3's.
 func (s Spec) SurplusPrice() float64 {
-	if s.T4g() {
-		return surplusPriceT4g
+	if strings.HasPrefix(s.Type, "t4g.") {
+		return 0.04
 	}
-	return surplusPrice
+	return 0.05
 }

@@ -51,11 +51,11 @@ func newFlow(nodes int) *flow {
 	return f
 }
 
-// arc adds an arc with a flow on it, and returns its number.
-func (f *flow) arc(from, to int, capacity, flowing float64) int {
+// arc adds an arc and returns its number.
+func (f *flow) arc(from, to int, capacity float64) int {
 	n := len(f.to)
 	f.to = append(f.to, int32(to), int32(from))
-	f.cap = append(f.cap, max(0, capacity-flowing), flowing)
+	f.cap = append(f.cap, capacity, 0)
 	f.next = append(f.next, f.head[from], f.head[to])
 	f.head[from], f.head[to] = int32(n), int32(n+1)
 	return n
@@ -85,6 +85,17 @@ func (f *flow) augment(source, sink int) float64 {
 		}
 	}
 	return 0
+}
+
+// fill sends up to so much from node 0 to node 1.
+func (f *flow) fill(wanted float64) {
+	for wanted > tiny {
+		sent := f.augment(0, 1)
+		if sent == 0 {
+			return
+		}
+		wanted -= sent
+	}
 }
 
 func (f *flow) send(source, sink int) float64 {
@@ -128,18 +139,18 @@ func bound(o Options, runs []Run, idle *instance) lowerBound {
 	}
 	earn[0] += opening
 	carryCap := most + credit.Open(o.Spec, o.Mode).Launch
-	supplied, carried := satisfy(earn, services, carryCap)
 
 	// Nodes: 0 source, 1 sink, 2… the pieces with credits, then the processors of each, then the jobs.
 	f := newFlow(2 + 2*n + len(runs))
 	piece, processors := func(i int) int { return 2 + i }, func(i int) int { return 2 + n + i }
 	for i := range n {
-		f.arc(0, piece(i), earn[i], supplied[i])
-		f.arc(piece(i), 1, services[i], services[i])
-		f.arc(piece(i), processors(i), max(0, float64(o.Spec.VCPUs)*span(i).Minutes()-services[i]), 0)
-		if i+1 < n {
-			f.arc(piece(i), piece(i+1), carryCap, carried[i])
+		f.arc(0, piece(i), earn[i])
+		if i > 0 {
+			f.arc(piece(i-1), piece(i), carryCap)
 		}
+		f.arc(piece(i), 1, services[i])
+		f.fill(services[i])
+		f.arc(piece(i), processors(i), max(0, float64(o.Spec.VCPUs)*span(i).Minutes()-services[i]))
 	}
 	type link struct{ arc, piece int }
 	links := make([][]link, len(runs))
@@ -150,20 +161,13 @@ func bound(o Options, runs []Run, idle *instance) lowerBound {
 		for i := int(from / b.piece); i < n && time.Duration(i)*b.piece < to; i++ {
 			at := time.Duration(i) * b.piece
 			within := min(to, at+span(i)) - max(from, at)
-			links[k] = append(links[k], link{f.arc(processors(i), node, r.Cores*within.Minutes(), 0), i})
+			links[k] = append(links[k], link{f.arc(processors(i), node, r.Cores*within.Minutes()), i})
 		}
-		f.arc(node, 1, r.Need, 0)
-		for b.given[k] < r.Need-tiny {
-			more := f.augment(0, 1)
-			if more == 0 {
-				break
-			}
-			b.given[k] += more
-		}
+		f.arc(node, 1, r.Need)
+		f.fill(r.Need)
 		b.needed += r.Need
 	}
 	for k, ls := range links {
-		b.given[k] = 0
 		for _, l := range ls {
 			got := f.cap[l.arc^1]
 			b.given[k] += got
@@ -171,45 +175,6 @@ func bound(o Options, runs []Run, idle *instance) lowerBound {
 		}
 	}
 	return b
-}
-
-// satisfy gives the services their credits from the newest that are there, and returns what is
-// supplied in each piece and carried from it to the next.
-func satisfy(earn, services []float64, most float64) (supplied, carried []float64) {
-	supplied, carried = make([]float64, len(earn)), make([]float64, len(earn))
-	type lot struct {
-		piece  int
-		amount float64
-	}
-	var lots []lot
-	var held float64
-	begins := make([]float64, len(earn)+1) // differences of carried
-	for i := range earn {
-		now := min(earn[i], services[i])
-		supplied[i] += now
-		for wanted := services[i] - now; wanted > tiny && len(lots) > 0; {
-			l := &lots[len(lots)-1]
-			take := min(l.amount, wanted)
-			supplied[l.piece] += take
-			begins[l.piece] += take
-			begins[i] -= take
-			l.amount -= take
-			held -= take
-			if wanted -= take; l.amount <= 0 {
-				lots = lots[:len(lots)-1]
-			}
-		}
-		if keep := min(earn[i]-now, most-held); keep > 0 {
-			lots = append(lots, lot{i, keep})
-			held += keep
-		}
-	}
-	var sum float64
-	for i := range carried {
-		sum += begins[i]
-		carried[i] = max(0, sum)
-	}
-	return supplied, carried
 }
 
 // score is the least that any policy can have.
