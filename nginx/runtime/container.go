@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -52,7 +53,7 @@ type found struct {
 const engineTimeout = 10 * time.Second
 
 func newContainer(o Options) (*container, error) {
-	cli, err := client.New(client.WithHost(o.Docker))
+	cli, err := dockerapi.New(o.Docker)
 	if err != nil {
 		return nil, fmt.Errorf("docker host %q: %w", o.Docker, err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/moby/moby/client"
 
+	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -30,7 +31,7 @@ func Docker(ctx context.Context, host string) doctor.Finding {
 	remedy := "start Docker (systemctl status docker), run this as root, or set docker.host"
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	c, err := client.New(client.WithHost(host))
+	c, err := dockerapi.New(host)
 	if err != nil {
 		return doctor.Bad(check, "the Docker Engine cannot be asked: "+bounded(err), remedy)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
+	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -61,7 +62,7 @@ type brake struct {
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func([]problem.Problem)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.Every, o.Goodbye = cmp.Or(o.Every, 10*time.Second), cmp.Or(o.Goodbye, 5*time.Second)
-	engine, err := client.New(client.WithHost(cmp.Or(o.Host, client.DefaultDockerHost)))
+	engine, err := dockerapi.New(o.Host)
 	if err != nil {
 		return fmt.Errorf("docker.host: %w", err)
 	}

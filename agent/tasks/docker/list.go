@@ -186,25 +186,27 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, changed
 	return now, failed
 }
 
-// inspect asks about one container. An answer that cannot be understood is that
+// inspect asks about one container. An answer that cannot be understood, or is too long, is that
 // container's problem alone; an engine that does not answer is an error.
 func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, error) {
 	r, err := l.cli.ContainerInspect(ctx, s.ID, client.ContainerInspectOptions{})
 	switch {
+	case err == nil && r.Container.Config == nil:
+		err = errors.New("the answer is too long, because labels or variables are")
 	case err == nil:
 		return fromInspect(r.Container, l.foreign), nil
 	case errdefs.IsNotFound(err), client.IsErrConnectionFailed(err), ctx.Err() != nil:
 		return detail{}, fmt.Errorf("inspecting container %.12s: %w", s.ID, err)
 	}
 	d := fromSummary(s, l.foreign)
-	if s.State == container.StateRunning {
+	if s.State == container.StateRunning || s.State == "" {
 		d.container.State = tasks.Dead // never routed on half of the facts
 		d.problems = append(d.problems, problem.Problem{
 			Code:     "container-unreadable",
 			Severity: problem.Error,
 			Subject:  "container " + d.container.Ref(), Container: d.container.Ref(),
 			Text: fmt.Sprintf("docker inspect failed: %q", bounded(err.Error())),
-			Hint: "run docker inspect on the container, and start it anew if that fails too",
+			Hint: "shorten its labels, or run docker inspect on it, and start it anew if that fails too",
 		})
 	}
 	return d, nil

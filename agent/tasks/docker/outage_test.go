@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -35,6 +36,7 @@ type engine struct {
 	filters  string          // what a list was asked for last, but for everything
 	fits     map[string]bool // ids that fit the filters
 	hold     chan struct{}   // lists wait until it is closed; nil is not at all
+	labels   map[string]int  // bytes of a label of the container with that id
 }
 
 func newEngine(t *testing.T) *engine {
@@ -81,14 +83,17 @@ func (e *engine) serveList(w http.ResponseWriter, r *http.Request) {
 	if asked != "" {
 		e.filters = asked
 	}
-	var items []string
+	between := "["
 	for id, state := range e.list {
 		if asked != "" && !e.fits[id] {
 			continue
 		}
-		items = append(items, fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":%q,"Created":1}`, id, id, state))
+		fmt.Fprintf(w, `%s{"Id":%q,"Names":["/%s"],"State":%q,"Created":1,"Labels":{"long":"`, between, id, id, state)
+		writeLong(w, e.labels[id])
+		fmt.Fprint(w, `"}}`)
+		between = ","
 	}
-	fmt.Fprintf(w, "[%s]", strings.Join(items, ","))
+	fmt.Fprint(w, strings.TrimPrefix(between, ",")+"]")
 }
 
 func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
@@ -106,7 +111,9 @@ func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `{"Id":7}`)
 		return
 	}
-	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT","Labels":{"nagaya.host":"a.test","nagaya.batch":"false"},"Env":["VIRTUAL_HOST=b.test"]}}`, id, id, state)
+	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT","Labels":{"nagaya.host":"a.test","nagaya.batch":"false","long":"`, id, id, state)
+	writeLong(w, e.labels[id])
+	fmt.Fprint(w, `"},"Env":["VIRTUAL_HOST=b.test"]}}`)
 }
 
 func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
@@ -120,11 +127,25 @@ func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case line := <-c:
-			fmt.Fprintln(w, line)
+			head, tail, _ := strings.Cut(line, "LONG")
+			fmt.Fprint(w, head)
+			if tail != "" {
+				writeLong(w, 70<<20)
+			}
+			fmt.Fprintln(w, tail)
 			w.(http.Flusher).Flush()
 		}
 	}
 }
+
+// writeLong writes a long word, which takes no memory.
+func writeLong(w io.Writer, n int) {
+	for ; n > 0; n -= len(piece) {
+		_, _ = w.Write(piece[:min(n, len(piece))])
+	}
+}
+
+var piece = bytes.Repeat([]byte("x"), 1<<16)
 
 // set changes a container without an event; an empty state removes it.
 func (e *engine) set(id, state string) {
@@ -137,6 +158,7 @@ func (e *engine) set(id, state string) {
 	e.list[id] = state
 }
 
+// emit sends an event. LONG in the signal stands for 70 MB.
 func (e *engine) emit(action, id, signal string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -22,6 +21,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -65,8 +65,6 @@ const (
 	// time. A deployment stays within the burst.
 	listBurst = 10
 	listEvery = 100 * time.Millisecond
-	// maxAnswer bounds the size of one answer of the engine in bytes.
-	maxAnswer = 64 << 20
 )
 
 // wantedEvents are the events that can change what is routed. The exec_* events,
@@ -212,7 +210,7 @@ func later(a, b time.Time) time.Time {
 // connect makes a client of its own for every session: the engine that comes
 // back may be another version than the one that went.
 func (w *watch) connect(ctx context.Context) (*client.Client, error) {
-	cli, err := client.New(client.WithHost(w.Host), client.WithHTTPResponseHook(boundBody))
+	cli, err := dockerapi.New(w.Host)
 	if err != nil {
 		return nil, fmt.Errorf("docker host %q: %w", w.Host, err)
 	}
@@ -223,17 +221,6 @@ func (w *watch) connect(ctx context.Context) (*client.Client, error) {
 		return nil, fmt.Errorf("asking for the version: %w", err)
 	}
 	return cli, nil
-}
-
-// boundBody limits every answer but the stream of events, which has no end.
-func boundBody(r *http.Response) {
-	if r.Request != nil && strings.HasSuffix(r.Request.URL.Path, "/events") {
-		return
-	}
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(r.Body, maxAnswer), r.Body}
 }
 
 // subscribe returns when the engine has accepted the subscription, so that what
