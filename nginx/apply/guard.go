@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -27,16 +28,10 @@ type guard struct {
 	events  chan struct{} // the files may have changed
 	due     *time.Timer   // when they are compared without an event
 
-	tree *nginx.Tree // what the current generation must be; nil while there is none
-	// workers are those that have loaded the tree; none while that is not certain.
-	workers   []int
-	changed   bool      // a file was different since workers were noted
-	changedAt time.Time // when a file was different last
-	restored  time.Time // when files were restored last
-	problem   *problem.Problem
-	// reported is true while the problem is that files were changed after they had been
-	// restored.
-	reported bool
+	tree     *nginx.Tree // what the current generation must be; nil while there is none
+	workers  []int       // those that have loaded it; none while that is not certain
+	restored time.Time   // when files were restored last
+	problem  *problem.Problem
 }
 
 func newGuard(o Options, s *store) *guard {
@@ -128,100 +123,64 @@ func (g *guard) restore() error {
 	return err
 }
 
-// loaded notes the workers that serve what nginx has just loaded of that generation.
-func (g *guard) loaded(gen string, workers []int) {
-	g.workers, g.changed = workers, false
-	if g.tree != nil && g.tree.Generation == gen && len(g.compare()) > 0 {
-		g.workers = nil // it may have read files that were changed meanwhile
-	}
-}
-
-// replaced reports whether one of the workers that had loaded the tree is gone:
-// the one in its place may have loaded something else.
-func (g *guard) replaced(active []int) bool {
-	return len(active) > 0 && len(g.workers) == 0 || slices.ContainsFunc(g.workers, func(pid int) bool { return !slices.Contains(active, pid) })
-}
-
 // checkFiles compares the files of the current generation with what they must be and
 // restores them, once in a RestorePeriod. It returns true when nginx has to load them,
-// because it may have loaded something else.
+// because it may have loaded what was changed.
 func (a *applier) checkFiles(now time.Time) (load bool) {
 	g := a.guard
 	if g.tree == nil {
 		return false
 	}
-	before, restored := g.problem, a.report.status.Restored
 	left := time.Duration(0) // of the RestorePeriod
 	if age := now.Sub(g.restored); !g.restored.IsZero() && age >= 0 {
-		left = a.o.Limits.RestorePeriod - age
+		left = max(0, a.o.Limits.RestorePeriod-age)
 	}
-	if g.reported && left > 0 {
+	if g.problem != nil && left > 0 {
 		g.due.Reset(left)
 		return false
 	}
 	g.watchDirs()
 	different := g.compare()
-	var active []int
 	var sockets []string
 	if a.master.pid != 0 {
-		active, sockets = a.o.Runtime.Workers(a.master.pid).Active, lostSockets(*g.tree)
+		sockets = lostSockets(*g.tree)
 	}
 	for _, s := range sockets {
 		different = append(different, difference{s, "removed"})
 	}
-	mayBeLoaded := g.replaced(active)
+	g.due.Reset(cmp.Or(left, a.o.Limits.Recheck))
 	switch {
-	case len(different) == 0:
-		load = g.changed && mayBeLoaded
-		g.workers, g.changed = active, false
-		g.endProblem(now)
-	case left > 0:
-		g.report(now, left, different, mayBeLoaded)
+	case len(different) > 0 && left > 0:
+		g.report(now.Add(left), different[0])
+	case len(different) > 0:
+		return a.restoreFiles(now, different) || len(sockets) > 0
+	case g.problem != nil:
+		a.log.Info("the files of nginx are stable", event.Key, event.FilesStable, "dir", g.store.dir)
+		g.problem = nil
 	default:
-		load = a.restoreFiles(now, different, mayBeLoaded) || len(sockets) > 0
+		return false
 	}
-	if g.problem != before || a.report.status.Restored != restored {
-		a.publish()
-	}
-	return load
-}
-
-// endProblem ends the problem a RestorePeriod after the last change.
-func (g *guard) endProblem(now time.Time) {
-	pause := g.o.Limits.Recheck
-	if left := g.changedAt.Add(g.o.Limits.RestorePeriod).Sub(now); g.problem != nil && left > 0 {
-		pause = min(pause, left)
-	} else if g.problem != nil {
-		g.o.Log.Info("the files of nginx are stable", event.Key, event.FilesStable, "dir", g.store.dir)
-		g.problem, g.reported = nil, false
-	}
-	g.due.Reset(pause)
+	a.publish()
+	return false
 }
 
 // report makes a problem of files that were changed again after they had been restored.
 // They stay as they are until the RestorePeriod is over.
-func (g *guard) report(now time.Time, left time.Duration, different []difference, mayBeLoaded bool) {
-	g.changed, g.changedAt = true, now
-	if !g.reported {
-		g.o.Log.Warn("the files of nginx were changed again after they had been restored; they stay as they are for a while", event.Key, event.FilesLeftAlone, "first", different[0].path, "was", different[0].what, "until", now.Add(left).Format(time.TimeOnly))
-	}
+func (g *guard) report(until time.Time, first difference) {
+	g.o.Log.Warn("the files of nginx were changed again after they had been restored; they stay as they are for a while", event.Key, event.FilesLeftAlone, "first", first.path, "was", first.what, "until", until.Format(time.TimeOnly))
 	g.problem = &problem.Problem{
 		Code: "files-changed", Severity: problem.Warning, Subject: "nginx",
-		Text: fmt.Sprintf("another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(different[0].String())),
+		Text: fmt.Sprintf("another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(first.String())),
 		Hint: "find what writes there (e.g. auditctl -w " + g.store.dir + " -p wa) and stop it; put directives of your own into the snippet directory instead; nginx goes on with what it has loaded, and the files are restored again later",
 	}
-	if mayBeLoaded {
-		g.problem.Severity = problem.Error
-		g.problem.Text += ", and nginx may have loaded that"
-	}
-	g.reported = true
-	g.due.Reset(left)
 }
 
-// restoreFiles restores files. It returns true when nginx has to load them.
-func (a *applier) restoreFiles(now time.Time, different []difference, mayBeLoaded bool) (load bool) {
+// restoreFiles restores files. It returns true when nginx has to load them: workers that are
+// gone were replaced by some that may have loaded others, and it makes directories for
+// temporary files when it loads.
+func (a *applier) restoreFiles(now time.Time, different []difference) (load bool) {
 	g := a.guard
-	g.changed, g.changedAt = true, now
+	defer a.publish()
 	temp, _ := os.ReadDir(nginx.TempDir(a.o.Dirs.State))
 	if err := g.restore(); err != nil {
 		p := ProblemOf(err)
@@ -232,15 +191,15 @@ func (a *applier) restoreFiles(now time.Time, different []difference, mayBeLoade
 		g.due.Reset(maxPause)
 		return false
 	}
-	g.restored = now
-	if !g.reported {
-		g.problem = nil
-	}
+	g.restored, g.problem = now, nil
 	a.report.status.Restored++
-	load = mayBeLoaded || len(temp) == 0 // nginx makes the directories in there when it loads
+	if a.master.pid != 0 {
+		active := a.o.Runtime.Workers(a.master.pid).Active
+		replaced := slices.ContainsFunc(g.workers, func(pid int) bool { return !slices.Contains(active, pid) })
+		load = replaced || len(g.workers) == 0 || len(temp) == 0
+	}
 	a.log.Warn("files of nginx were changed by another program and are restored", event.Key, event.FilesRestored, "first", different[0].path, "was", different[0].what, "files", len(different), "reload", load)
 	g.watchDirs()
-	g.due.Reset(g.o.Limits.Recheck)
 	return load
 }
 
@@ -248,7 +207,7 @@ func (a *applier) restoreFiles(now time.Time, different []difference, mayBeLoade
 func (a *applier) restoreBeforeStart() {
 	if a.guard.tree != nil {
 		if different := a.guard.compare(); len(different) > 0 {
-			a.restoreFiles(time.Now(), different, false)
+			a.restoreFiles(time.Now(), different)
 		}
 		return
 	}

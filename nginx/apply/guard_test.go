@@ -218,9 +218,10 @@ func TestFaultFilesChangedWithoutEnd(t *testing.T) {
 	if err := unix.Kill(first.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	r.await("another nginx", func(s nginx.Status) bool { return s.Running && s.PID != first.PID && s.Generation == tree.Generation })
+	s = r.await("another nginx and stable files", func(s nginx.Status) bool {
+		return s.Running && s.PID != first.PID && s.Generation == tree.Generation && !hasProblem(s, "files-changed")
+	})
 	r.expect(r.http("a.test", "/"), 200, "one")
-	s = r.await("stable files", func(s nginx.Status) bool { return !hasProblem(s, "files-changed") })
 	if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "418") {
 		t.Errorf("the file is %q, %v", text, err)
 	}

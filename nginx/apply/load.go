@@ -68,7 +68,7 @@ func (a *applier) loaded(ctx context.Context, message, kind, gen string, began t
 	a.report.status.Reloads++
 	a.report.status.LoadedAt = time.Now()
 	a.stale = false
-	a.guard.loaded(gen, a.o.Runtime.Workers(a.master.pid).Active)
+	a.guard.workers = a.o.Runtime.Workers(a.master.pid).Active
 	a.restrictRunDir(ctx)
 	a.log.Info(message, event.Key, kind, "generation", gen, "pid", a.master.pid, "took", time.Since(began).Round(time.Millisecond).String(), "quarantined", len(a.quarantine.sites))
 }
