@@ -135,18 +135,25 @@ func TestInstanceTags(t *testing.T) {
 	c.wantProblems()
 
 	// A bad one must not keep the others, or the rest, from holding.
-	c.tagged(map[string]string{"nagaya:log-level": "loud", "nagaya:nginx-http-port": "x", "nagaya:what": "y", "nagaya:gate-busy": "0.25"})
+	c.tagged(map[string]string{"nagaya:log-level": "loud", "nagaya:nginx-max-draining": "x", "nagaya:what": "y", "nagaya:gate-busy": "0.25"})
 	if got := c.config.Config(); c.restarts != 2 || got.LogLevel != "info" || got.Gate.Busy != 0.25 || got.Routes.Grace != 5*time.Minute {
 		t.Errorf("%d restarts, log-level %s, busy %g, grace %s", c.restarts, got.LogLevel, got.Gate.Busy, got.Routes.Grace)
 	}
-	c.wantProblems("tag-invalid instance tags", "tag-invalid instance tags log-level", "tag-invalid instance tags nginx.http-port")
+	c.wantProblems("tag-invalid instance tags", "tag-invalid instance tags log-level", "tag-invalid instance tags nginx.max-draining")
 
-	// Tags that are wrong only together are all left out.
-	c.tagged(map[string]string{"nagaya:nginx-http-port": "8080", "nagaya:nginx-https-port": "8080"})
-	if got := c.config.Config(); got.Nginx.HTTPPort != 80 || got.Nginx.HTTPSPort != 443 {
-		t.Errorf("ports %d and %d", got.Nginx.HTTPPort, got.Nginx.HTTPSPort)
+	// What no single setting can judge leaves out all tags.
+	c.tagged(map[string]string{"nagaya:log-level": "warn", "nagaya:gate-windows": "22:00-06:00 Mars/Base"})
+	if got := c.config.Config(); got.LogLevel != "info" || len(got.Gate.Windows) != 0 {
+		t.Errorf("log-level %s, windows %q", got.LogLevel, got.Gate.Windows)
 	}
-	c.wantProblems("tag-invalid instance tags nginx.https-port")
+	c.wantProblems("tag-invalid instance tags gate.windows")
+
+	// Who may tag the instance cannot choose the nginx that is run.
+	c.tagged(map[string]string{"nagaya:nginx-binary": "/tmp/evil", "nagaya:docker-host": "tcp://203.0.113.9:2375"})
+	if got := c.config.Config(); got.Nginx.Binary != "nginx" || got.Docker.Host != "unix:///var/run/docker.sock" {
+		t.Errorf("nginx %s, Docker at %s; want that tags cannot set them", got.Nginx.Binary, got.Docker.Host)
+	}
+	c.wantProblems("tag-invalid instance tags docker.host", "tag-invalid instance tags nginx.binary")
 
 	// What is known stays known while metadata shows none for a moment.
 	c.tagged(map[string]string{"nagaya:log-level": "warn"})

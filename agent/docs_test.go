@@ -163,24 +163,33 @@ wins. A wrong or unknown field is an error that names the file, the line and wha
 allowed. A change of the file is picked up by itself, if it is right; otherwise what was
 in force before stays, and ` + "`nagaya status`" + ` says what is wrong.
 
-For ` + "`nginx.http-port`" + ` the four ways are:
+For ` + "`routes.timeout`" + ` the four ways are:
 
 | where | how |
 |---|---|
-| flag | ` + "`--nginx-http-port 8080`" + ` |
-| environment | ` + "`NAGAYA_NGINX_HTTP_PORT=8080`" + ` |
-| file | ` + "`nginx: {http-port: 8080}`" + ` |
-| instance tag | ` + "`nagaya:nginx-http-port`" + ` with the value ` + "`8080`" + ` (the instance must allow tags in its metadata) |
+| flag | ` + "`--routes-timeout 90s`" + ` |
+| environment | ` + "`NAGAYA_ROUTES_TIMEOUT=90s`" + ` |
+| file | ` + "`routes: {timeout: 90s}`" + ` |
+| instance tag | ` + "`nagaya:routes-timeout`" + ` with the value ` + "`90s`" + ` (the instance must allow tags in its metadata) |
 
-| setting | meaning | allowed | default |
-|---|---|---|---|
+Who can tag an instance may not be trusted with everything. A tag cannot name what is run, read or
+spoken to, weaken what protects a site, send traffic elsewhere, or allow costs: such a tag is
+ignored, with the problem ` + "`tag-invalid`" + `. The column *tag* says which settings a tag may give. Elastic IPs may be
+claimed by a tag; which ones is bounded by the IAM policy, and ` + "`address.claim`" + ` in the file outranks the tag.
+
+| setting | meaning | allowed | default | tag |
+|---|---|---|---|---|
 `)
 	for _, s := range config.Settings {
 		value := strings.Join(s.Get(config.Default()), ", ")
 		if value != "" {
 			value = "`" + value + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.Path, cell(s.Doc), cell(s.Allowed), value)
+		tag := "no"
+		if s.FromTag {
+			tag = "yes"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", s.Path, cell(s.Doc), cell(s.Allowed), value, tag)
 	}
 	return b.String()
 }

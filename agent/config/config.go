@@ -3,10 +3,10 @@
 // tags, flags, messages and documents all follow. It parses and resolves;
 // package load below it reads files and the environment.
 //
-// A setting has one dotted path, e.g. nginx.http-port, and is known by it
-// everywhere: as nested keys in the file, as NAGAYA_NGINX_HTTP_PORT in the
-// environment, as --nginx-http-port on the command line, and as the instance tag
-// nagaya:nginx-http-port.
+// A setting has one dotted path, e.g. routes.timeout, and is known by it
+// everywhere: as nested keys in the file, as NAGAYA_ROUTES_TIMEOUT in the
+// environment, as --routes-timeout on the command line, and, where tags may give it,
+// as the instance tag nagaya:routes-timeout.
 package config
 
 import (

@@ -172,6 +172,46 @@ func TestUnknownNamesOutsideTheFile(t *testing.T) {
 	}
 }
 
+// byTag says for each setting whether a tag may give it: who can tag an
+// instance may not run code, move traffic, take protection away or allow costs.
+var byTag = map[string]bool{
+	"log-level": true, "local-address": false, "imds": false, "nginx-proxy": false, "state-dir": false, "run-dir": false, "log-dir": false,
+	"docker.host": false, "docker.filters": false, "ecs.agent-url": false,
+	"address.claim": true, "address.policy": true, "address.ready": true, "address.every": true,
+	"routes.body-size": true, "routes.timeout": true, "routes.grace": true, "routes.dir": false, "routes.default-host": false,
+	"routes.share-hosts": false, "routes.reserved-ports": false, "routes.https-method": false, "routes.hsts": false, "routes.tls-policy": false,
+	"routes.redirect-code": true, "routes.default-cert": false, "routes.http-without-cert": false,
+	"certs.dir":  false,
+	"nginx.mode": false, "nginx.unit": false, "nginx.container-label": false, "nginx.binary": false, "nginx.http-port": false, "nginx.https-port": false,
+	"nginx.ipv6": false, "nginx.http2": true, "nginx.http3": true, "nginx.proxy-protocol": false, "nginx.upstream-ca": false, "nginx.user": false,
+	"nginx.access-log": false, "nginx.default-root": false, "nginx.log-format": false, "nginx.log-escape": false, "nginx.log-stdout": false,
+	"nginx.snippet-dir": false, "nginx.vhost-dir": false, "nginx.conf-dir": false, "nginx.htpasswd-dir": false, "nginx.host-auth": false,
+	"nginx.trusted-proxies": false, "nginx.shutdown-timeout": true, "nginx.stop-timeout": true, "nginx.max-draining": true, "nginx.stop-on-exit": false,
+	"credit.every": true, "credit.cloudwatch": true, "credit.proc-dir": false, "credit.cgroup-dir": false,
+	"gate.reserve": true, "gate.open-mark": true, "gate.horizon": true, "gate.dwell": true, "gate.stale-after": true,
+	"gate.surplus-limit": false, "gate.surplus-dollars": false, "gate.surplus-period": false, "gate.surplus-price": false,
+	"gate.busy": true, "gate.windows": true, "gate.slow": true, "gate.ecs": true, "gate.batch-compute-environment": false, "gate.on-exit": true,
+	"metrics.listen": false,
+}
+
+func TestTagsSetOnlyWhatTheyMay(t *testing.T) {
+	for _, s := range Settings {
+		may, decided := byTag[s.Path]
+		if !decided {
+			t.Errorf("%s: decide whether an instance tag may give it", s.Path)
+			continue
+		}
+		text := strings.Join(s.Get(Default()), ",")
+		values, err := FromTags(map[string]string{s.Tag(): text})
+		if got := len(values) == 1; got != may || got != (err == nil) {
+			t.Errorf("%s: a tag may give it: %v, %v; want %v", s.Path, got, err, may)
+		}
+		if wrong, ok := errors.AsType[*Error](err); !may && (!ok || wrong.Subject() != s.Path || !strings.Contains(wrong.Where, s.Tag())) {
+			t.Errorf("%s: the error %v does not name it", s.Path, err)
+		}
+	}
+}
+
 func TestNamesAreUnique(t *testing.T) {
 	for _, name := range []func(Setting) string{Setting.Env, Setting.Flag, Setting.Tag} {
 		var all []string

@@ -229,9 +229,16 @@ func FromEnv(environ []string, spare ...string) ([]Value, error) {
 }
 
 // FromTags picks the settings out of instance tags. A tag that begins with
-// "nagaya:" and names no setting is an error.
+// "nagaya:" and names no setting, or one that no tag may give, is an error.
 func FromTags(tags map[string]string) ([]Value, error) {
-	return named(tags, "instance tag", tagPrefix, Setting.Tag)
+	values, err := named(tags, "instance tag", tagPrefix, Setting.Tag)
+	allowed := slices.DeleteFunc(values, func(v Value) bool {
+		if !v.Setting.FromTag {
+			err = errors.Join(err, &Error{Where: v.Where, Field: v.Setting.Path, Reason: "may not be set by an instance tag; use the configuration file"})
+		}
+		return !v.Setting.FromTag
+	})
+	return allowed, err
 }
 
 // named picks out the texts whose names begin with prefix, in the order of the names.

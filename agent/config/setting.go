@@ -27,6 +27,10 @@ type Setting struct {
 	List bool
 	// Bool is true for settings that are true or false.
 	Bool bool
+	// FromTag is true where an instance tag may give it. Who can tag an instance may not be
+	// trusted with it: a tag cannot name what is run, read or spoken to, weaken what protects
+	// a site, send traffic elsewhere or allow costs. Addresses are an exception, which the IAM policy bounds.
+	FromTag bool
 
 	set func(c *Config, values []string) error
 	get func(c Config) []string
@@ -44,6 +48,12 @@ func (s Setting) Env() string {
 // because instance metadata cannot serve tags with such keys (EC2 User Guide,
 // "Work with instance tags in instance metadata").
 func (s Setting) Tag() string { return tagPrefix + s.Flag() }
+
+// byTag is the row with leave for instance tags to give the setting.
+func (s Setting) byTag() Setting {
+	s.FromTag = true
+	return s
+}
 
 const (
 	envPrefix = "NAGAYA_"

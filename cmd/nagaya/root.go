@@ -174,8 +174,8 @@ func defaultFile() string {
 # out; remove the # to change it. A change is picked up when the file is saved;
 # 'nagaya check' reports whether it is right.
 #
-# Each setting may also come from a flag (--nginx-http-port), the environment
-# (NAGAYA_NGINX_HTTP_PORT) or an instance tag (nagaya:nginx-http-port). The order
+# Each setting may also come from a flag (--routes-timeout), the environment
+# (NAGAYA_ROUTES_TIMEOUT) or, for some, an instance tag (nagaya:routes-timeout). The order
 # is: flag, environment, file, tag, default.
 
 ` + config.YAML(config.Default(), true, true)

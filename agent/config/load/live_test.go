@@ -116,7 +116,13 @@ func TestOrderOfSources(t *testing.T) {
 }
 
 func TestTags(t *testing.T) {
-	l, _ := onFile(t, Sources{OtherTags: []string{"nagaya:holder"}}, "routes:\n  grace: 5m\n")
+	check := func(c config.Config) error {
+		if c.Routes.Timeout == time.Second && c.Routes.BodySize == 1 {
+			return &config.Error{Field: "routes.timeout", Reason: "does not go with routes.body-size"}
+		}
+		return nil
+	}
+	l, _ := onFile(t, Sources{OtherTags: []string{"nagaya:holder"}, Check: check}, "routes:\n  grace: 5m\n")
 	for _, row := range []struct {
 		name     string
 		tags     map[string]string
@@ -134,9 +140,15 @@ func TestTags(t *testing.T) {
 		},
 		{
 			"those that are wrong only together are all ignored",
-			map[string]string{"nagaya:log-level": "warn", "nagaya:nginx-http-port": "8080", "nagaya:nginx-https-port": "8080"},
+			map[string]string{"nagaya:log-level": "warn", "nagaya:routes-timeout": "1s", "nagaya:routes-body-size": "1"},
 			"info", 0.5,
-			[]string{"tag-invalid instance tags nginx.https-port"},
+			[]string{"tag-invalid instance tags routes.timeout"},
+		},
+		{
+			"one that no tag may give",
+			map[string]string{"nagaya:log-level": "warn", "nagaya:nginx-http-port": "8080"},
+			"warn", 0.5,
+			[]string{"tag-invalid instance tags nginx.http-port"},
 		},
 		{"none", nil, "info", 0.5, nil},
 	} {
