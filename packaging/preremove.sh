@@ -7,6 +7,10 @@ removed=/var/lib/nagaya/removed
 
 quietly() { "$@" >/dev/null 2>&1 || true; }
 
+# as_agent runs a command as the agent's user: what it works on is that user's, who could
+# have put a link there that leads elsewhere.
+as_agent() { quietly setpriv --reuid=nagaya --regid=nagaya --clear-groups "$@"; }
+
 # stop ends the agent, with whatever would start it again, and then nginx, which
 # outlives it.
 stop() {
@@ -14,17 +18,15 @@ stop() {
 		quietly systemctl stop nagaya.socket nagaya-nginx.path nagaya.service
 		quietly systemctl stop nagaya-nginx.service
 	fi
-	pid=$(cat "$pidfile" 2>/dev/null || true)
 	# An old pid file may name a process that is something else by now, and another user's.
-	if [ "$(cat "/proc/${pid:-none}/comm" 2>/dev/null)" = nginx ]; then
-		quietly setpriv --reuid=nagaya --regid=nagaya --clear-groups sh -c "kill -QUIT $pid"
-	fi
+	# shellcheck disable=SC2016 # expanded by that shell
+	as_agent sh -c 'pid=$(cat "$1") && [ "$(cat "/proc/$pid/comm")" = nginx ] && kill -QUIT "$pid"' sh "$pidfile"
 }
 
 case "$1" in
 remove) # stays enabled, for a dpkg -i later, which starts it; purge forgets it
 	stop
-	quietly touch "$removed"
+	as_agent touch "$removed"
 	;;
 0)
 	stop

@@ -322,7 +322,7 @@ func TestFaultClockJump(t *testing.T) {
 		dir := t.TempDir()
 		a := newApplier(Options{Dirs: nginx.Dirs{State: dir, Run: dir}, Limits: Limits{RestorePeriod: 10 * time.Minute, Recheck: time.Hour}, Log: slog.New(slog.DiscardHandler)}, func(nginx.Status) {})
 		s := a.store
-		if err := errors.Join(s.prepare(), s.stage(tree), s.commit(tree.Generation), s.swap(tree.Generation)); err != nil {
+		if err := errors.Join(s.prepare("", ""), s.stage(tree), s.commit(tree.Generation), s.swap(tree.Generation)); err != nil {
 			t.Fatal(err)
 		}
 		a.setLive(tree)

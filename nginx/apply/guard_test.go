@@ -70,7 +70,7 @@ func TestGuardFindsAndRestores(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s := &store{dir: filepath.Join(t.TempDir(), "state")}
-			if err := errors.Join(s.prepare(), s.stage(tree), s.commit(tree.Generation), s.swap(tree.Generation)); err != nil {
+			if err := errors.Join(s.prepare("", ""), s.stage(tree), s.commit(tree.Generation), s.swap(tree.Generation)); err != nil {
 				t.Fatal(err)
 			}
 			g := newGuard(Options{Log: slog.New(slog.DiscardHandler)}, s)

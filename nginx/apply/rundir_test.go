@@ -3,6 +3,7 @@ package apply
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -54,5 +55,20 @@ func TestRestrictRunDirForNginxInAContainer(t *testing.T) {
 				t.Errorf("group %d and mode %o, want %d and %o", gid, info.Mode().Perm(), row.group, row.mode)
 			}
 		})
+	}
+}
+
+// From the beginning nobody else can connect to the sockets, not only once nginx runs.
+func TestRunDirIsClosedWhenItIsMade(t *testing.T) {
+	dir := t.TempDir()
+	s := &store{dir: filepath.Join(dir, "state")}
+	run := filepath.Join(dir, "run", "nginx")
+	if err := s.prepare(run, filepath.Join(dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]os.FileMode{run: 0o710, filepath.Dir(run): 0o755} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, %v; want %o", path, info.Mode(), err, want)
+		}
 	}
 }

@@ -38,14 +38,18 @@ func (s *store) stagingPath() string { return s.generation(stagingDir) }
 
 func (s *store) link() string { return filepath.Join(s.dir, nginx.CurrentLink) }
 
-// prepare makes the directories that nginx needs; an empty one is none.
-func (s *store) prepare(others ...string) error {
-	for _, d := range append([]string{s.generation(""), nginx.TempDir(s.dir)}, others...) {
-		if d == "" {
+// prepare makes the directories that nginx needs; an empty one is none. That of the sockets
+// is closed to others from the beginning.
+func (s *store) prepare(run, log string) error {
+	for _, d := range []struct {
+		path string
+		mode os.FileMode
+	}{{s.generation(""), 0o755}, {nginx.TempDir(s.dir), 0o755}, {filepath.Dir(run), 0o755}, {run, 0o710}, {log, 0o755}} {
+		if d.path == "" || d.path == "." {
 			continue
 		}
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return diskFault("making "+d, d, err)
+		if err := os.MkdirAll(d.path, d.mode); err != nil {
+			return diskFault("making "+d.path, d.path, err)
 		}
 	}
 	return nil

@@ -65,6 +65,7 @@ func restricted(t *testing.T, i *instance) {
 		t.Errorf("a file that came later is %s", out)
 	}
 	i.do("rm", "/etc/nagaya/certs/late")
+	i.closed("after a reload")
 	if out := i.do("nagaya", "status"); strings.Contains(out, "config-invalid") {
 		t.Errorf("after the reload:\n%s", out)
 	}
@@ -75,4 +76,15 @@ func restricted(t *testing.T, i *instance) {
 	i.do("systemctl", "restart", "--no-block", "nagaya")
 	i.do("nagaya", "status")
 	i.is("nagaya", "active")
+	i.closed("after a restart of the agent")
+	i.do("systemctl", "restart", "nagaya-nginx")
+	i.closed("after a restart of nginx")
+}
+
+// closed checks that nobody but the agent and nginx can connect to nginx's sockets.
+func (i *instance) closed(when string) {
+	i.t.Helper()
+	if out := i.do("stat", "-c", "%U %G %a", "/run/nagaya/nginx"); out != "nagaya nagaya 710" {
+		i.t.Errorf("%s the directory of the sockets is %s", when, out)
+	}
 }
