@@ -124,7 +124,7 @@ func exists(page, target string) bool {
 // connections through a reload, in both languages.
 func TestDocsReadmeSaysWhatAReloadLoses(t *testing.T) {
 	for version, keeps := range map[string]bool{"1.27.3": false, "1.27.4": true} {
-		b, err := nginx.ParseBuild("nginx version: nginx/" + version + "\nconfigure arguments: --with-http_ssl_module\n")
+		b, err := nginx.ParseBuild("nginx version: nginx/" + version + "\nconfigure arguments: --with-http_ssl_module --with-http_realip_module --with-http_stub_status_module\n")
 		if err != nil || b.KeepaliveMinTimeout != keeps {
 			t.Errorf("nginx %s keeps idle connections: %v, %v", version, b.KeepaliveMinTimeout, err)
 		}

@@ -71,7 +71,7 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 			snippets := filepath.Join(dir, "snippets")
 			tree := s.render(func(set *Settings) {
 				if os.Getuid() != 0 {
-					set.HTTPPort, set.HTTPSPort, set.User, set.Group = 18080, 18443, "", ""
+					set.HTTPPort, set.HTTPSPort, set.User = 18080, 18443, ""
 				}
 				if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
 					set.IPv6 = false

@@ -35,20 +35,11 @@ func (v Version) String() string {
 // configure arguments.
 type Build struct {
 	Version Version `json:"version"`
-	// TLS: with the ssl module. ParseBuild refuses a build without it.
-	TLS bool `json:"tls"`
 	// HTTP2 and HTTP3: with the v2 and v3 modules.
 	HTTP2 bool `json:"http2"`
 	HTTP3 bool `json:"http3"`
 	// GRPC: with the grpc module, which needs the v2 module.
 	GRPC bool `json:"grpc"`
-	// RealIP and StubStatus: with the modules of these names.
-	RealIP     bool `json:"real_ip"`
-	StubStatus bool `json:"stub_status"`
-	// FastCGI, UWSGI and SCGI are true unless they were left out.
-	FastCGI bool `json:"fastcgi"`
-	UWSGI   bool `json:"uwsgi"`
-	SCGI    bool `json:"scgi"`
 	// Stream is how the stream module was built: "", "static" or "dynamic".
 	Stream string `json:"stream"`
 	// StreamRealIP and StreamPreread: with these parts of the stream module.
@@ -94,15 +85,9 @@ func ParseBuild(text string) (Build, error) {
 	for word := range strings.FieldsSeq(arguments) {
 		has[word] = true
 	}
-	b.TLS = has["--with-http_ssl_module"]
 	b.HTTP2 = has["--with-http_v2_module"]
 	b.HTTP3 = has["--with-http_v3_module"]
 	b.GRPC = b.HTTP2 && !has["--without-http_grpc_module"]
-	b.RealIP = has["--with-http_realip_module"]
-	b.StubStatus = has["--with-http_stub_status_module"]
-	b.FastCGI = !has["--without-http_fastcgi_module"]
-	b.UWSGI = !has["--without-http_uwsgi_module"]
-	b.SCGI = !has["--without-http_scgi_module"]
 	switch {
 	case has["--with-stream=dynamic"]:
 		b.Stream = "dynamic"
@@ -116,24 +101,15 @@ func ParseBuild(text string) (Build, error) {
 	b.ProtocolsBySite = b.Version.AtLeast(Version{1, 29, 2})
 	b.RequestPort = b.Version.AtLeast(Version{1, 29, 3})
 	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
-	if !b.TLS {
-		return b, fmt.Errorf("nginx %v was built without --with-http_ssl_module; install a build that has it, e.g. the distribution's package", b.Version)
+	for _, module := range []string{"ssl", "realip", "stub_status"} {
+		if argument := "--with-http_" + module + "_module"; !has[argument] {
+			return b, fmt.Errorf("nginx %v was built without %s; install a build that has it, e.g. the distribution's package", b.Version, argument)
+		}
+	}
+	for _, module := range []string{"fastcgi", "uwsgi", "scgi"} {
+		if argument := "--without-http_" + module + "_module"; has[argument] {
+			return b, fmt.Errorf("nginx %v was built with %s; install a build without that, e.g. the distribution's package", b.Version, argument)
+		}
 	}
 	return b, nil
-}
-
-// has reports whether the build has one of nginx's modules that pass requests on, by the
-// name that its directives begin with.
-func (b Build) has(module string) bool {
-	switch module {
-	case "fastcgi":
-		return b.FastCGI
-	case "uwsgi":
-		return b.UWSGI
-	case "scgi":
-		return b.SCGI
-	case "grpc":
-		return b.GRPC
-	}
-	return true
 }

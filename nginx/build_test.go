@@ -35,25 +35,31 @@ func TestParseBuild(t *testing.T) {
 		old        bool
 	}{
 		{"Debian 12", debian122, Build{
-			Version: Version{1, 22, 1}, TLS: true, HTTP2: true, GRPC: true, RealIP: true, StubStatus: true,
-			FastCGI: true, UWSGI: true, SCGI: true, Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
+			Version: Version{1, 22, 1}, HTTP2: true, GRPC: true,
+			Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
 		}, "", false},
 		{"nginx.org 1.28", upstream128, Build{
-			Version: Version{1, 28, 0}, TLS: true, HTTP2: true, HTTP3: true, GRPC: true, RealIP: true, StubStatus: true,
-			FastCGI: true, UWSGI: true, SCGI: true, Stream: "static", StreamTLS: true, HTTP2Directive: true, KeepaliveMinTimeout: true,
+			Version: Version{1, 28, 0}, HTTP2: true, HTTP3: true, GRPC: true,
+			Stream: "static", StreamTLS: true, HTTP2Directive: true, KeepaliveMinTimeout: true,
 		}, "", false},
 		{"Debian unstable", debian130, Build{
-			Version: Version{1, 30, 6}, TLS: true, HTTP2: true, HTTP3: true, GRPC: true, RealIP: true, StubStatus: true,
-			FastCGI: true, UWSGI: true, SCGI: true, Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
+			Version: Version{1, 30, 6}, HTTP2: true, HTTP3: true, GRPC: true,
+			Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
 			HTTP2Directive: true, KeepaliveMinTimeout: true, RequestPort: true, ProtocolsBySite: true,
 		}, "", false},
-		{"a small build", "nginx version: nginx/1.27.3 (small)\nconfigure arguments: --with-http_ssl_module --without-http_uwsgi_module --without-http_fastcgi_module\n", Build{
-			Version: Version{1, 27, 3}, TLS: true, SCGI: true,
+		{"a small build", "nginx version: nginx/1.27.3 (small)\nconfigure arguments: --with-http_ssl_module --with-http_realip_module --with-http_stub_status_module\n", Build{
+			Version: Version{1, 27, 3},
 		}, "", false},
+		{"without FastCGI", strings.Replace(debian122, "--with-stream=dynamic", "--without-http_fastcgi_module", 1), Build{
+			Version: Version{1, 22, 1}, HTTP2: true, GRPC: true,
+		}, "--without-http_fastcgi_module", false},
+		{"without the address of clients", strings.Replace(debian122, "--with-http_realip_module", "", 1), Build{
+			Version: Version{1, 22, 1}, HTTP2: true, GRPC: true, Stream: "dynamic", StreamRealIP: true, StreamPreread: true, StreamTLS: true,
+		}, "--with-http_realip_module", false},
 		{"too old", strings.Replace(debian122, "1.22.1", "1.18.0", 1), Build{Version: Version{1, 18, 0}}, "it is 1.18.0, needed is 1.19.5", true},
 		{"just too old", strings.Replace(debian122, "1.22.1", "1.19.4", 1), Build{Version: Version{1, 19, 4}}, "needed is 1.19.5", true},
 		{"without TLS", "nginx version: nginx/1.24.0\nconfigure arguments: --with-http_v2_module\n", Build{
-			Version: Version{1, 24, 0}, HTTP2: true, GRPC: true, FastCGI: true, UWSGI: true, SCGI: true,
+			Version: Version{1, 24, 0}, HTTP2: true, GRPC: true,
 		}, "--with-http_ssl_module", false},
 		{"another program", "bash: nginx: command not found", Build{}, "has no line", false},
 		{"nothing", "", Build{}, "has no line", false},

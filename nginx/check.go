@@ -31,8 +31,8 @@ func checkSite(s route.Site, b Build) error {
 	switch {
 	case !usableHost(s.Host):
 		return errors.New("the host is neither a lower-case DNS name nor an expression that nginx could read")
-	case s.Passthrough != nil && (!b.StreamPreread || !b.StreamRealIP || !b.RealIP):
-		return errors.New("passthrough needs nginx's realip module and the parts ssl_preread and realip of its stream module, which this build does not have")
+	case s.Passthrough != nil && (!b.StreamPreread || !b.StreamRealIP):
+		return errors.New("passthrough needs the parts ssl_preread and realip of nginx's stream module, which this build does not have")
 	case len(s.Edge.HSTS) > 200 || strings.ContainsFunc(s.Edge.HSTS, func(r rune) bool { return r < ' ' || r > '~' || r == '$' }):
 		return fmt.Errorf("the value %q of Strict-Transport-Security cannot be written", truncated(s.Edge.HSTS))
 	}
@@ -62,8 +62,8 @@ func checkLocation(l route.Location, b Build) error {
 		return fmt.Errorf("%q is not a plain path", truncated(l.Root))
 	case l.ServerName != "" && !hostPattern.MatchString(l.ServerName):
 		return errors.New("the server name is not a DNS name")
-	case !b.has(module(l.Scheme)):
-		return fmt.Errorf("scheme %s needs nginx's %s module, which this build does not have", l.Scheme, module(l.Scheme))
+	case !b.GRPC && module(l.Scheme) == "grpc":
+		return fmt.Errorf("scheme %s needs nginx's grpc module, which this build does not have", l.Scheme)
 	case l.Auth != "" && !authPattern.MatchString(l.Auth):
 		return errors.New("auth is not the base name of a file")
 	}

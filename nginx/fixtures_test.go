@@ -111,8 +111,8 @@ var scenes = []scene{
 	}},
 	{name: "settings", build: debian122, settings: func(s *Settings) {
 		s.HTTPPort, s.HTTPSPort, s.IPv6, s.HTTP2 = 8080, 8443, true, false
-		s.User, s.Group = "www-data", "adm"
-		s.WorkerProcesses, s.WorkerConnections, s.ShutdownTimeout = 2, 512, 90*time.Second
+		s.User = "www-data"
+		s.WorkerProcesses, s.ShutdownTimeout = 2, 90*time.Second
 		s.AccessLog = "off"
 		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 	}, sites: []nestedSite{

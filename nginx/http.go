@@ -123,9 +123,7 @@ func tlsPolicy(t *text, name string) {
 // even when no site uses them.
 func tempPaths(t *text) {
 	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		if t.build.has(module) {
-			t.set(module+"_temp_path", path.Join(TempDir(t.settings.StateDir), module))
-		}
+		t.set(module+"_temp_path", path.Join(TempDir(t.settings.StateDir), module))
 	}
 	t.blank()
 }
@@ -133,8 +131,8 @@ func tempPaths(t *text) {
 // trustsForwarded reports whether X-Forwarded headers of trusted proxies count.
 // Behind the PROXY protocol the address comes from there, and the headers are a
 // client's own.
-func trustsForwarded(s Settings, b Build) bool {
-	return len(s.TrustedProxies) > 0 && !s.ProxyProtocol && b.RealIP
+func trustsForwarded(s Settings) bool {
+	return len(s.TrustedProxies) > 0 && !s.ProxyProtocol
 }
 
 // realIP writes from where nginx takes the address of a client that is behind another peer:
@@ -143,7 +141,7 @@ func trustsForwarded(s Settings, b Build) bool {
 func realIP(t *text) {
 	trusted := sortedPrefixes(t.settings.TrustedProxies)
 	switch {
-	case t.needs.passthrough, t.settings.ProxyProtocol && t.build.RealIP:
+	case t.needs.passthrough, t.settings.ProxyProtocol:
 		t.set("real_ip_header", "proxy_protocol")
 		if t.needs.passthrough {
 			t.set("set_real_ip_from", "unix:")
@@ -151,12 +149,12 @@ func realIP(t *text) {
 		if t.settings.ProxyProtocol {
 			t.setEach("set_real_ip_from", trusted)
 		}
-	case trustsForwarded(t.settings, t.build):
+	case trustsForwarded(t.settings):
 		t.set("real_ip_header", "X-Forwarded-For")
 		t.set("real_ip_recursive", "on")
 		t.setEach("set_real_ip_from", trusted)
 	}
-	if !trustsForwarded(t.settings, t.build) {
+	if !trustsForwarded(t.settings) {
 		return
 	}
 	t.block("geo", []string{peerAddress(t), "$nagaya_trusted"}, func() {
@@ -212,7 +210,7 @@ func variables(t *text) {
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
-	if trustsForwarded(t.settings, t.build) {
+	if trustsForwarded(t.settings) {
 		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+peerAddress(t))
 		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
 		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")

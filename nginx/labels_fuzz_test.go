@@ -81,7 +81,7 @@ func tableWith(name string, share bool, pair certs.Pair, others ...string) (all,
 func builds() []Build {
 	newer := mustBuild(upstream128)
 	newer.StreamPreread, newer.StreamRealIP = true, true
-	return []Build{mustBuild(debian122), newer, {Version: MinVersion, TLS: true}}
+	return []Build{mustBuild(debian122), newer, {Version: MinVersion}}
 }
 
 // For all labels and variables of a container: the text for nginx, as an independent

@@ -125,9 +125,7 @@ func statusServer(t *text) {
 		t.socket(Socket(t.settings.RunDir))
 		t.set("access_log", "off")
 		t.block("location", []string{"=", "/generation"}, func() { t.set("include", GenerationFile) })
-		if t.build.StubStatus {
-			t.block("location", []string{"=", "/status"}, func() { t.set("stub_status") })
-		}
+		t.block("location", []string{"=", "/status"}, func() { t.set("stub_status") })
 		t.block("location", []string{"/"}, func() { t.set("return", "404") })
 	})
 	t.blank()

@@ -13,8 +13,6 @@ import (
 // Facts are what is in one file of a tree, or in the files of one site. They are noted
 // while the text is written, and kept in the manifest beside the files.
 type Facts struct {
-	// Hosts are the names of the servers, those of unknown names excepted.
-	Hosts []string `json:"hosts,omitempty"`
 	// Listens are the public ports. That of HTTP/3 is noted for the file of the port,
 	// not for the sites that share it.
 	Listens []Listen `json:"listens,omitempty"`
@@ -26,12 +24,8 @@ type Facts struct {
 	Sockets []string `json:"sockets,omitempty"`
 	// Servers are the addresses of upstreams.
 	Servers []string `json:"servers,omitempty"`
-	// Certificates are the files of certificates.
-	Certificates []string `json:"certificates,omitempty"`
 	// Snippets are the operator's files that are included, as "PATH FINGERPRINT".
 	Snippets []string `json:"snippets,omitempty"`
-	// Shape is a hash of everything but the lines of servers.
-	Shape string `json:"shape,omitempty"`
 }
 
 // Listen is one public port of a tree.

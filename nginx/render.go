@@ -40,7 +40,7 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 func (t *Tree) write(render func(*text)) (string, Facts) {
 	x := &text{settings: t.settings, build: t.build, needs: t.needs}
 	render(x)
-	return x.finished()
+	return x.out.String(), x.facts
 }
 
 // siteFile writes the files of a site.
@@ -50,7 +50,6 @@ func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 		x.quic = offersHTTP3(t.settings, t.build, site)
 		renderSite(x, site, pools)
 	})
-	f.Facts.Hosts = []string{site.Host}
 	switch {
 	case site.Passthrough != nil:
 		f.Stream, f.Facts = t.write(func(x *text) {
@@ -143,6 +142,9 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 	return n
 }
 
+// workerConnections is how many connections a worker has, clients and upstreams together.
+const workerConnections = 1024
+
 // renderMain writes the main file.
 func renderMain(t *text) {
 	s, b, n := t.settings, t.build, t.needs
@@ -151,16 +153,14 @@ func renderMain(t *text) {
 	if n.stream && b.Stream == "dynamic" {
 		t.set("load_module", b.StreamModule)
 	}
-	if s.User != "" {
-		t.set("user", strings.Fields(s.User+" "+s.Group)...)
-	}
+	t.setGiven("user", s.User)
 	workers := "auto"
 	if s.WorkerProcesses > 0 {
 		workers = number(s.WorkerProcesses)
 	}
 	t.set("worker_processes", workers)
 	t.comment("A proxied request holds two connections; some more files are logs and temporary files.")
-	t.set("worker_rlimit_nofile", number(2*s.WorkerConnections+512))
+	t.set("worker_rlimit_nofile", number(2*workerConnections+512))
 	t.set("worker_shutdown_timeout", seconds(s.ShutdownTimeout))
 	t.set("pid", PIDFile(s.RunDir))
 	errors := ErrorLog(s.LogDir)
@@ -169,7 +169,7 @@ func renderMain(t *text) {
 	}
 	t.set("error_log", errors, "warn")
 	t.blank()
-	t.block("events", nil, func() { t.set("worker_connections", number(s.WorkerConnections)) })
+	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections)) })
 	t.blank()
 	t.block("http", nil, func() {
 		connections(t)

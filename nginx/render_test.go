@@ -110,57 +110,6 @@ func TestSameAddressNeedsNoReload(t *testing.T) {
 	}
 }
 
-// sameShape reports whether two trees differ in nothing but the servers of upstreams.
-func sameShape(t, o Tree) bool {
-	return t.Main == o.Main && slices.EqualFunc(t.Sites, o.Sites, func(a, b SiteFile) bool {
-		return a.Host == b.Host && a.Name == b.Name && a.Facts.Shape == b.Facts.Shape
-	})
-}
-
-// Where a site had servers and has none, or the other way round, its shape is another.
-func TestShape(t *testing.T) {
-	b := mustBuild(debian122)
-	render := func(change func(*nestedSite)) Tree {
-		s := nestedSite{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
-			spot("/", server("10.0.0.1:80", 1), server("[2001:db8::1]:80", 1)), spot("/empty"),
-		}}
-		change(&s)
-		shape, pools := flat([]nestedSite{s}, []nestedStream{
-			{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Family: "git", Pool: pool(s.Locations[0].Servers...)},
-		})
-		return Render(Settings{}, b, shape, pools)
-	}
-	first := render(func(*nestedSite) {})
-	for _, c := range []struct {
-		name   string
-		change func(*nestedSite)
-		same   bool
-	}{
-		{"nothing", func(*nestedSite) {}, true},
-		{"an address", func(s *nestedSite) { s.Locations[0].Servers[0] = server("10.0.0.2:81", 1) }, true},
-		{"a weight", func(s *nestedSite) { s.Locations[0].Servers[1].Weight = 1000 }, true},
-		{"one more", func(s *nestedSite) { s.Locations[0].Servers = append(s.Locations[0].Servers, server("10.0.0.3:80", 1)) }, true},
-		{"one less", func(s *nestedSite) { s.Locations[0].Servers = s.Locations[0].Servers[:1] }, true},
-		{"none", func(s *nestedSite) { s.Locations[0].Servers = nil }, false},
-		{"some where none was", func(s *nestedSite) { s.Locations[1].Servers = s.Locations[0].Servers }, false},
-		{"the balance", func(s *nestedSite) { s.Locations[0].Balance = route.IPHash }, false},
-		{"a limit", func(s *nestedSite) { s.Locations[0].BodySize = 2 }, false},
-		{"the host", func(s *nestedSite) { s.Host = "b.example.com" }, false},
-		{"a family that looks like a server", func(s *nestedSite) { s.Family = "\n    server 10.0.0.1:80;\n" }, false},
-	} {
-		tree := render(c.change)
-		if got := sameShape(tree, first); got != c.same || sameShape(first, tree) != c.same {
-			t.Errorf("%s: %v, want %v", c.name, got, c.same)
-		}
-	}
-	if sameShape(first.Without("a.example.com"), first) {
-		t.Error("without a site it is the same")
-	}
-	if sameShape(Render(Settings{HTTPPort: 81}, b, route.Shape{}, nil), Render(Settings{}, b, route.Shape{}, nil)) {
-		t.Error("with another main file it is the same")
-	}
-}
-
 func TestTree(t *testing.T) {
 	tree := scenes[2].render(nil)
 	var hosts []string

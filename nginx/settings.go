@@ -28,11 +28,9 @@ type Settings struct {
 	// certificates are verified, for the routes that ask for it; default
 	// /etc/ssl/certs/ca-certificates.crt.
 	UpstreamCA string
-	// User and Group are the account of the workers; empty means nginx's compiled
-	// default. Without a Group, nginx takes the one with the name of User. The
-	// user must be able to enter StateDir and to read the files in HtpasswdDir.
-	User  string
-	Group string
+	// User is the account of the workers; empty means nginx's compiled default. It
+	// must be able to enter StateDir and to read the files in HtpasswdDir.
+	User string
 	// StateDir holds the generations and temporary files, default
 	// /var/lib/nagaya/nginx; RunDir the pid file and the unix sockets,
 	// default /run/nagaya/nginx.
@@ -70,9 +68,6 @@ type Settings struct {
 	TLSPolicy string
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int
-	// WorkerConnections is the number of connections of one worker, clients and
-	// upstreams together; default 1024.
-	WorkerConnections int
 	// ShutdownTimeout bounds how long an old worker finishes its requests
 	// after a reload; default 240 s. nginx itself would wait without limit.
 	ShutdownTimeout time.Duration
@@ -106,7 +101,6 @@ func (s Settings) withDefaults() Settings {
 	s.SnippetDir = cmp.Or(s.SnippetDir, "/etc/nagaya/nginx")
 	s.HtpasswdDir = cmp.Or(s.HtpasswdDir, "/etc/nagaya/htpasswd")
 	s.UpstreamCA = cmp.Or(s.UpstreamCA, "/etc/ssl/certs/ca-certificates.crt")
-	s.WorkerConnections = cmp.Or(s.WorkerConnections, 1024)
 	s.ShutdownTimeout = cmp.Or(s.ShutdownTimeout, 240*time.Second)
 	if s.AccessLog == "" {
 		s.AccessLog = "off"

@@ -1,9 +1,6 @@
 package nginx
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,16 +21,12 @@ type text struct {
 	out   strings.Builder
 	depth int
 	facts Facts
-	// servers are where lines of servers begin and end in out.
-	servers [][2]int
 }
 
 // server writes one server of an upstream.
 func (t *text) server(addr string, args ...string) {
-	begin := t.out.Len()
 	t.set("server", append([]string{addr}, args...)...)
 	t.facts.Servers = append(t.facts.Servers, addr)
-	t.servers = append(t.servers, [2]int{begin, t.out.Len()})
 }
 
 // overQUIC writes lines of a site for HTTP/3, which the tree may have to do without.
@@ -58,20 +51,6 @@ func (t *text) certificate(c certs.Pair) {
 	t.comment("Certificate " + truncated(c.Name) + ", SHA-256 " + c.Fingerprint)
 	t.set("ssl_certificate", c.CertFile)
 	t.set("ssl_certificate_key", c.KeyFile)
-	t.facts.Certificates = append(t.facts.Certificates, c.CertFile)
-}
-
-// finished returns the text and the facts of it, to whose Shape that of the text is added.
-func (t *text) finished() (string, Facts) {
-	all, from := t.out.String(), 0
-	h := sha256.New()
-	for _, s := range t.servers {
-		io.WriteString(h, all[from:s[0]])
-		from = s[1]
-	}
-	io.WriteString(h, all[from:])
-	t.facts.Shape += hex.EncodeToString(h.Sum(nil)[:8])
-	return all, t.facts
 }
 
 // set writes a directive.

@@ -1,13 +1,15 @@
 package nginx
 
 import (
-	"slices"
 	"strings"
 )
 
 // upstreamDefaults writes the directives for requests to containers, for all sites.
 func upstreamDefaults(t *text) {
-	modules := slices.DeleteFunc([]string{"proxy", "fastcgi", "uwsgi", "grpc"}, func(m string) bool { return !t.build.has(m) })
+	modules := []string{"proxy", "fastcgi", "uwsgi"}
+	if t.build.GRPC {
+		modules = append(modules, "grpc")
+	}
 	t.comment("Only what was not sent, or may be sent twice, goes to another container. A container's")
 	t.comment("certificate is its own: it is asked for the site's name, and verified only where a route says so.")
 	for _, k := range modules {

@@ -21,16 +21,11 @@ func (t *Tree) problem(severity problem.Severity, code, host, text, hint string)
 
 // warn adds the problems of what is rendered, and not as it was asked for.
 func (t *Tree) warn(sites []route.Site) {
-	s, b := t.settings, t.build
-	if (len(s.TrustedProxies) > 0 || s.ProxyProtocol) && !b.RealIP {
-		t.problem(problem.Warning, "nginx-without-realip", "",
-			"trusted proxies or the PROXY protocol are set, but this nginx was built without its realip module, so the addresses of clients that they send are ignored",
-			"install a build of nginx with --with-http_realip_module, or remove the setting")
-	}
+	s := t.settings
 	for _, site := range sites {
 		t.warnOfSite(site)
 	}
-	if t.needs.passthrough && trustsForwarded(s, b) {
+	if t.needs.passthrough && trustsForwarded(s) {
 		t.problem(problem.Warning, "trusted-proxies-unseen", "",
 			"some site's TLS is passed through, so port "+number(s.HTTPSPort)+" is shared and nginx takes the address of a trusted proxy itself for the client's: "+
 				"nagaya.allow and X-Real-IP see the proxy, X-Forwarded-For is right",

@@ -184,7 +184,6 @@ var Problems = []string{
 	"http2-not-by-site",
 	"http3-not-offered",
 	"tls-protocols-not-by-site",
-	"nginx-without-realip",
 	"trusted-proxies-unseen",
 	"credit-type-unknown",
 	"credit-anchor-old",

@@ -94,7 +94,7 @@ func TestFaultSocketsRemoved(t *testing.T) {
 func TestSocketsAreForNginxOnly(t *testing.T) {
 	testenv.NeedRoot(t)
 	r := newRig(t)
-	r.settings.User, r.settings.Group = "www-data", "www-data"
+	r.settings.User = "www-data"
 	open(t, filepath.Dir(r.o.StateDir))
 	r.run()
 	r.serve(r.tree(

@@ -119,7 +119,7 @@ func (d *fixture) known() {
 	d.after(0)
 	d.certs.Put(certs.Inventory{Complete: true})
 	d.after(0)
-	d.build.Put(nginx.Build{Version: nginx.Version{Major: 1, Minor: 22, Patch: 1}, TLS: true, RealIP: true, StubStatus: true})
+	d.build.Put(nginx.Build{Version: nginx.Version{Major: 1, Minor: 22, Patch: 1}})
 	d.after(0)
 	d.files.Put(nginx.OperatorFiles{Passwords: []string{}})
 	d.after(0)
@@ -212,7 +212,7 @@ func TestNoTreeWithoutEveryInput(t *testing.T) {
 				}
 				d.after(0)
 				if missing != "nginx" {
-					d.build.Put(nginx.Build{Version: nginx.MinVersion, TLS: true})
+					d.build.Put(nginx.Build{Version: nginx.MinVersion})
 				}
 				d.after(0)
 				if missing != "files" {
