@@ -65,6 +65,8 @@ type agent struct {
 	mu      sync.Mutex
 	restart func() // ends the running flow, so that the next one begins
 
+	// reopen asks nginx to open its logs again.
+	reopen *latest.Slot[struct{}]
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
 
@@ -81,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := proc.Protect(); err != nil {
 		return err
 	}
-	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container]()}
+	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container](), reopen: latest.New[struct{}]()}
 	var err error
 	if a.config, err = startConfig(o); err != nil {
 		return err
@@ -197,8 +199,9 @@ func (a *agent) notify(err error) {
 	}
 }
 
-// reload is reconfigure with notifications for systemd.
+// reload is reconfigure with notifications for systemd, after which nginx opens its logs again.
 func (a *agent) reload() error {
+	a.reopen.Put(struct{}{})
 	a.notify(a.o.Notify.Reloading())
 	defer func() { a.notify(a.o.Notify.Ready()) }()
 	return a.reconfigure()

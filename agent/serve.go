@@ -38,6 +38,7 @@ func (a *agent) serve(ctx context.Context, c config.Config, r *routing, wanted <
 		return err
 	}
 	defer done()
+	how.Reopen = a.reopen.C()
 	return apply.Run(ctx, how, wanted, func(s nginx.Status) {
 		if s.Container != "" { // where it was, while it is looked for
 			r.container.Put(s.Container)

@@ -60,4 +60,6 @@ const (
 	Retire
 	// End ends a worker at once.
 	End
+	// Reopen has the master and its workers open their logs again.
+	Reopen
 )

@@ -44,6 +44,7 @@ const (
 	NginxStopping      = "nginx-stopping"
 	NginxLeftRunning   = "nginx-left-running"
 	NginxNotStopped    = "nginx-not-stopped"
+	NginxLogsKept      = "nginx-logs-kept"
 	WorkerEnded        = "worker-ended"
 	WorkerStuck        = "worker-stuck"
 	WorkerOrphaned     = "worker-orphaned"

@@ -55,6 +55,7 @@ var Kinds = []Kind{
 	{"nginx-stopping", 1},
 	{"nginx-left-running", 2},
 	{"nginx-not-stopped", 0},
+	{"nginx-logs-kept", 0},
 	{"worker-ended", 0},
 	{"worker-stuck", 0},
 	{"worker-orphaned", 0},

@@ -13,8 +13,8 @@ func (c *cli) reloadVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "reload", Short: "Reload the configuration of the agent, and report whether it is right", Args: noArgs,
 		Long: `Reload reports at once whether the configuration is right; without it a change of the
-file is noticed too. When it ends the configuration is in force; nginx goes on serving. A
-wrong one is refused, and what is wrong with it is printed.
+file is noticed too. When it ends the configuration is in force; nginx goes on serving,
+and opens its logs again. A wrong one is refused, and what is wrong with it is printed.
 
 It exits with 0 when the configuration is in force, 2 when it is wrong, and 3 when no
 agent answers. 'systemctl reload nagaya' does the same.`,

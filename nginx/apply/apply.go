@@ -33,6 +33,8 @@ type Options struct {
 	Pacer Pacer
 	// Limits bound times and numbers.
 	Limits Limits
+	// Reopen delivers requests that nginx opens its logs again. May be nil.
+	Reopen <-chan struct{}
 	// Log gets one line per decision; nil discards them.
 	Log *slog.Logger
 }

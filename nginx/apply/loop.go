@@ -98,6 +98,8 @@ func (a *applier) loop(ctx context.Context, wanted <-chan nginx.Wanted) {
 		case w := <-wanted:
 			a.setWanted(w)
 			due.Reset(a.o.Pacer.Wait(time.Now()))
+		case <-a.o.Reopen:
+			a.reopenLogs(ctx)
 		case <-a.master.ended:
 			due.Reset(a.masterEnded())
 		case <-a.drain.C:

@@ -58,3 +58,13 @@ func (a *applier) reopenSockets(ctx context.Context) error {
 	a.store.sweep(gen)
 	return nil
 }
+
+// reopenLogs has nginx open its logs again, after they were moved.
+func (a *applier) reopenLogs(ctx context.Context) {
+	if a.master.pid == 0 {
+		return // it opens them when it starts
+	}
+	if err := a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reopen); err != nil {
+		a.log.Warn("nginx goes on with its old logs", event.Key, event.NginxLogsKept, "err", err)
+	}
+}

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +13,9 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -135,5 +138,39 @@ func open(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Logs that were moved are opened again when that is asked for.
+func TestLogsAreOpenedAgain(t *testing.T) {
+	r := newRig(t)
+	r.o.Reopen = make(chan struct{})
+	r.run()
+	pid := r.serve(r.tree(site("a.test", backend(t, "one")))).PID
+	file := filepath.Join(r.o.LogDir, "error.log")
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	notify, err := dirwatch.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notify.Close()
+	if _, err := notify.Only(r.o.LogDir); err != nil {
+		t.Fatal(err)
+	}
+	r.o.Reopen <- struct{}{}
+	late, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for {
+		if _, err := os.Stat(file); err == nil {
+			break
+		}
+		if !notify.Wait(late, time.Second, time.Millisecond) {
+			t.Fatal("there is no new log")
+		}
+	}
+	if now := r.find(); now != pid {
+		t.Errorf("nginx is process %d, want %d as before", now, pid)
 	}
 }

@@ -53,6 +53,7 @@ type options struct {
 	Limits
 	Build                    nginx.Build
 	StateDir, RunDir, LogDir string
+	Reopen                   chan struct{}
 }
 
 // runtime returns what runs the nginx of these options.
@@ -69,7 +70,7 @@ func (o options) runtime(t testing.TB) Runtime {
 
 // forRun are the options of Run.
 func (o options) forRun(t testing.TB) Options {
-	return Options{Runtime: o.runtime(t), Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Log: o.Log}
+	return Options{Runtime: o.runtime(t), Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
 }
 
 // atOnce is the Pacer that never waits.

@@ -182,22 +182,26 @@ func (c *container) Workers(master int) nginx.Workers {
 var errNotVisible = errors.New("nginx's processes cannot be seen from here: let the agent share the host's process numbers (--pid=host), or wait for nginx.shutdown-timeout")
 
 // Signal signals visible processes. Where the agent may not, or the master is not visible,
-// it runs nginx -s reload in the container; workers that are not visible get no signal.
+// it runs nginx -s in the container; workers that are not visible get no signal.
 func (c *container) Signal(ctx context.Context, pid int, s nginx.Signal) error {
 	if c.found.visible {
-		if err := c.process.Signal(ctx, pid, s); s != nginx.Reload || !errors.Is(err, unix.EPERM) {
+		if err := c.process.Signal(ctx, pid, s); !toMaster(s) || !errors.Is(err, unix.EPERM) {
 			return err
 		}
-	} else if s != nginx.Reload {
+	} else if !toMaster(s) {
 		return errNotVisible
 	}
+	word := "reload"
+	if s == nginx.Reopen {
+		word = "reopen"
+	}
 	c.listedAt = time.Time{}
-	output, exit, err := c.Command(ctx, "-c", c.o.Dirs.MainFile(), "-e", "stderr", "-s", "reload")
+	output, exit, err := c.Command(ctx, "-c", c.o.Dirs.MainFile(), "-e", "stderr", "-s", word)
 	if err == nil && exit != 0 {
 		err = errors.New(nginx.Printable(strings.TrimSpace(output)))
 	}
 	if err != nil {
-		return fmt.Errorf("reloading nginx in container %s: %w", c.found.name, err)
+		return fmt.Errorf("nginx -s %s in container %s: %w", word, c.found.name, err)
 	}
 	return nil
 }

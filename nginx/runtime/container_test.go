@@ -1,10 +1,14 @@
 package runtime
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -94,5 +98,58 @@ func TestInvisibleProcessesAreCached(t *testing.T) {
 	list()
 	if asked.Load() == before {
 		t.Error("the list before a reload is used after it")
+	}
+}
+
+// Whoever may start a container may give it the label of nginx's. Only one that has this
+// host's directory counts; the others neither stand in its way nor get commands.
+func TestAStrangersLabelIsNotNginx(t *testing.T) {
+	state := t.TempDir()
+	bind := func(source string) string {
+		return fmt.Sprintf(`[{"Type":"bind","Source":%q,"Destination":%q,"RW":true}]`, source, state)
+	}
+	ours, volume, none := bind(state), bind(t.TempDir()), "[]"
+	for name, row := range map[string]struct {
+		label, other map[string]string // mounts by container
+		want, fault  string
+	}{
+		"beside nginx":                  {map[string]string{"stranger": none, "nginx": ours, "third": volume}, nil, "nginx", ""},
+		"beside one with another label": {map[string]string{"stranger": volume}, map[string]string{"nginx": ours}, "nginx", ""},
+		"alone":                         {map[string]string{"stranger": none}, nil, "", "does not see"},
+		"alone, with a volume":          {map[string]string{"stranger": volume}, nil, "", "is not this host's directory"},
+		"two that are nginx":            {map[string]string{"a": ours, "b": ours}, nil, "", "only one can be"},
+		"two strangers":                 {map[string]string{"a": volume, "b": none}, nil, "", "is not this host's directory"},
+	} {
+		engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Api-Version", "1.41")
+			w.Header().Set("Content-Type", "application/json")
+			all := row.label
+			if strings.Contains(r.URL.RawQuery, "second") {
+				all = row.other
+			}
+			switch parts := strings.Split(r.URL.Path, "/"); {
+			case strings.HasSuffix(r.URL.Path, "/containers/json"):
+				var items []string
+				for _, id := range slices.Sorted(maps.Keys(all)) {
+					items = append(items, fmt.Sprintf(`{"Id":%q,"Names":["/%s"],"State":"running","Mounts":%s}`, id, id, all[id]))
+				}
+				fmt.Fprintf(w, "[%s]", strings.Join(items, ","))
+			case r.Method == http.MethodGet && len(parts) > 3:
+				id := parts[3]
+				fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Running":true,"Pid":1},"Config":{},"Mounts":%s}`, id, id, cmp.Or(row.label[id], row.other[id]))
+			case r.Method != http.MethodHead:
+				t.Errorf("%s: %s %s", name, r.Method, r.URL)
+			}
+		}))
+		c, err := newContainer(Options{Docker: "tcp://" + engine.Listener.Addr().String(), Labels: []string{"first", "second"}, Dirs: nginx.Dirs{State: state}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.locate(t.Context())
+		if (err == nil) != (row.fault == "") || err != nil && !strings.Contains(err.Error(), row.fault) || row.want != "" && c.found.id != row.want {
+			t.Errorf("%s: found %q, error %v; want %q, %q", name, c.found.id, err, row.want, row.fault)
+		}
+		c.cli.Close()
+		engine.Close()
 	}
 }

@@ -1,11 +1,13 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -46,11 +48,13 @@ func (c *container) locate(ctx context.Context) error {
 	return c.checkMounts(in.Mounts)
 }
 
-// runningID returns the id of the only running container with one of the labels. The
+// runningID returns the id of the only running container with one of the labels that has this
+// host's directory of generations: whoever starts a container chooses its labels. The
 // labels are tried one after the other, so that an nginx-proxy may run
-// beside until it is replaced.
+// beside until it is replaced. Where none has the directory it is one that lacks it.
 func (c *container) runningID(ctx context.Context) (string, error) {
 	var stopped []apicontainer.Summary
+	var lacking string
 	for _, label := range c.o.Labels {
 		got, err := c.cli.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
 		if err != nil {
@@ -58,10 +62,12 @@ func (c *container) runningID(ctx context.Context) (string, error) {
 		}
 		var ids, names []string
 		for _, s := range got.Items {
-			if s.State == apicontainer.StateRunning || s.State == apicontainer.StatePaused {
-				ids, names = append(ids, s.ID), append(names, strconv.Quote(nginx.Printable(nameOf(s))))
-			} else {
+			if s.State != apicontainer.StateRunning && s.State != apicontainer.StatePaused {
 				stopped = append(stopped, s)
+			} else if !isHostDir(innermost(s.Mounts, c.o.Dirs.State), c.o.Dirs.State) {
+				lacking = cmp.Or(lacking, s.ID)
+			} else {
+				ids, names = append(ids, s.ID), append(names, strconv.Quote(nginx.Printable(nameOf(s))))
 			}
 		}
 		switch {
@@ -73,6 +79,9 @@ func (c *container) runningID(ctx context.Context) (string, error) {
 				fmt.Sprintf("the containers %s all have the label %s, and only one can be nagaya's nginx", strings.Join(names, " and "), label),
 				"stop all but one of them, or take the label from the others; none was touched")
 		}
+	}
+	if lacking != "" {
+		return lacking, nil
 	}
 	if len(stopped) > 0 {
 		return "", stoppedFault(nameOf(stopped[0]), stopped[0].Status)
@@ -116,7 +125,7 @@ func engineFault(err error) error {
 }
 
 // checkMounts checks that the container sees the directories of this host that nginx needs.
-// A wrong directory at the right path is found by the first test of a configuration.
+// A wrong directory but that of the generations is found by the first test of a configuration.
 func (c *container) checkMounts(mounts []apicontainer.MountPoint) error {
 	written := c.writable()
 	for i, dir := range slices.Concat(written, c.o.Shared) {
@@ -130,6 +139,8 @@ func (c *container) checkMounts(mounts []apicontainer.MountPoint) error {
 		switch m := innermost(mounts, dir); {
 		case m == nil:
 			return c.mountFault(dir, fmt.Sprintf("nginx's container does not see %s of this host", dir), option)
+		case dir == c.o.Dirs.State && !isHostDir(m, dir):
+			return c.mountFault(dir, fmt.Sprintf("what nginx's container has at %s is not this host's directory", dir), option)
 		case write && !m.RW:
 			return c.mountFault(dir, fmt.Sprintf("nginx's container sees %s read-only", dir), option)
 		}
@@ -157,6 +168,17 @@ func innermost(mounts []apicontainer.MountPoint, dir string) (best *apicontainer
 		}
 	}
 	return best
+}
+
+// isHostDir reports whether a mount shows the directory of this host at the same path.
+func isHostDir(m *apicontainer.MountPoint, dir string) bool {
+	if m == nil {
+		return false
+	}
+	shown := filepath.Join(m.Source, strings.TrimPrefix(dir, path.Clean(m.Destination)))
+	a, err := os.Stat(shown)
+	b, err2 := os.Stat(dir)
+	return shown == dir || err == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // withoutMaster is the fault of a running container in which nagaya's nginx does not run.

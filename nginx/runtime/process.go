@@ -162,17 +162,20 @@ func (p *process) addChild(w *nginx.Workers, pid int, title string) {
 }
 
 // signals are nginx's own (nginx.org, "Controlling nginx").
-var signals = map[nginx.Signal]unix.Signal{nginx.Reload: unix.SIGHUP, nginx.Retire: unix.SIGQUIT, nginx.End: unix.SIGTERM}
+var signals = map[nginx.Signal]unix.Signal{nginx.Reload: unix.SIGHUP, nginx.Retire: unix.SIGQUIT, nginx.End: unix.SIGTERM, nginx.Reopen: unix.SIGUSR1}
+
+// toMaster reports whether a signal is for the master, which nginx -s can send too.
+func toMaster(s nginx.Signal) bool { return s == nginx.Reload || s == nginx.Reopen }
 
 // Signal checks the number of a master again right before, as it may be another process's
 // by now.
 func (p *process) Signal(_ context.Context, pid int, s nginx.Signal) error {
-	if s == nginx.Reload && !p.isMaster(pid) {
+	if toMaster(s) && !p.isMaster(pid) {
 		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
 	}
 	err := unix.Kill(pid, signals[s])
 	switch {
-	case err == nil, errors.Is(err, unix.ESRCH) && s != nginx.Reload:
+	case err == nil, errors.Is(err, unix.ESRCH) && !toMaster(s):
 		return nil
 	case errors.Is(err, unix.EPERM):
 		return nginx.NewFault(err, "nginx-of-another-user", fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot signal it", pid),

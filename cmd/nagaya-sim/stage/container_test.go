@@ -274,8 +274,8 @@ func rotated(t *testing.T, s *Stage) {
 	}
 	file := s.Path("log", "access.log")
 	must(t, os.Rename(file, file+".1"))
-	do := exec.Command("sh", "-c", strings.ReplaceAll(strings.ReplaceAll(script, "/var/lib/nagaya/", s.Path("state")+"/"), "/run/nagaya/", s.Path("run")+"/"))
-	do.Env = append(os.Environ(), "DOCKER_HOST="+s.dockerH)
+	do := exec.Command("sh", "-c", strings.ReplaceAll(script, "/run/nagaya/", s.Path("run")+"/"))
+	do.Env = append(os.Environ(), "PATH="+s.Bin+":"+os.Getenv("PATH"), "NAGAYA_CONFIG="+s.ConfigFile())
 	if out, err := do.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("the script says %v: %s", err, out)
 	}
