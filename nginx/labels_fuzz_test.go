@@ -70,7 +70,7 @@ func tableWith(name string, share bool, pair certs.Pair, others ...string) (all,
 		Certs:    certs.Inventory{Complete: true, Pairs: []certs.Pair{pair}},
 		Nginx:    route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: now,
 		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
-		Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(share)),
+		Requests: labels.Requests(list, labels.Defaults{Expressions: true}, nginxproxy.Reader(share)),
 	}
 	all = route.Build(in)
 	in.Snapshot.Containers = list[:1]
@@ -214,7 +214,7 @@ func randomLabels(random *rand.Rand) string {
 		"allow": {"10.0.0.0/8", "::1,192.0.2.7", "all"}, "balance": {"round-robin", "least-conn", "ip-hash"}, "weight": {"1", "1000"},
 		"listen": {"tcp:2222", "udp:5353", "tls:8883", "tcp:80"}, "proxy-protocol": {"true"}, "hsts": {"off", "max-age=1; includeSubDomains; preload"},
 		"http2": {"on", "off"}, "http3": {"on"}, "verify": {"true"}, "server-name": {"inner.test"}, "cert": {"default", "../x"}, "health": {"/up?x=1"},
-		"VIRTUAL_HOST": {"a.test", "~^(a|b{1,2})\\.test$", "www.example.*", "~[[:alpha:]]+\\.w\\.test", "a.test,b.a.test:8080"},
+		"VIRTUAL_HOST": {"a.test", "~^(a|b{1,2})\\.test$", "www.example.*", "~^[a-z0-9_]+\\.w\\.test", "a.test,b.a.test:8080"},
 		"VIRTUAL_PATH": {"/", "/app/", "~^/(a|b)/", "~* \\.php$", "= /x", "/a'b"}, "VIRTUAL_DEST": {"/", "/x", "/x/", "/$uri"},
 		"VIRTUAL_PROTO": {"http", "https", "fastcgi", "grpc", "uwsgi"}, "VIRTUAL_PORT": {"8080", "x"}, "VIRTUAL_ROOT": {"/srv/www", "srv"},
 		"HTTPS_METHOD": {"redirect", "noredirect", "nohttp", "nohttps"}, "SSL_POLICY": {"Mozilla-Modern", "AWS-2016-08"}, "NETWORK_ACCESS": {"internal", "external"},

@@ -67,7 +67,9 @@ type Routes struct {
 	Dir         string
 	DefaultHost string
 	// ShareHosts lets containers of several families serve one host.
-	ShareHosts    bool
+	ShareHosts bool
+	// Expressions lets containers use regular expressions for hosts and paths.
+	Expressions   bool
 	ReservedPorts []uint16
 
 	// These hold for sites whose containers do not set them.

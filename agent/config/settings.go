@@ -98,6 +98,8 @@ var Settings = []Setting{
 		"Default (catch-all) host: it also answers for names that no site has; none: they get an error."),
 	flag("routes.share-hosts", func(c *Config) *bool { return &c.Routes.ShareHosts },
 		"Let containers with nginx-proxy's variables share a host, by path or as replicas, whatever their task family, service or name; false: the first keeps it."),
+	flag("routes.expressions", func(c *Config) *bool { return &c.Routes.Expressions },
+		"Let containers with nginx-proxy's variables use regular expressions for paths, and for hosts that cannot be written as names; only those that cost nginx time linear in the request's length."),
 	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,
 		"Ports of this host that no label nagaya.listen may ask for."),
 

@@ -12,7 +12,7 @@ import (
 func Configured(c config.Routes) Defaults {
 	d := Defaults{
 		BodySize: c.BodySize, Timeout: c.Timeout, TLS: HTTPSMethods[c.HTTPSMethod], HSTS: c.HSTS, TLSPolicy: c.TLSPolicy,
-		OwnCertOnly: !c.DefaultCert, HTTPSOnly: !c.HTTPWithoutCert,
+		OwnCertOnly: !c.DefaultCert, HTTPSOnly: !c.HTTPWithoutCert, Expressions: c.Expressions,
 	}
 	if d.BodySize == 0 {
 		d.BodySize = -1

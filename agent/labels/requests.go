@@ -54,6 +54,8 @@ type Defaults struct {
 	OwnCertOnly bool
 	// HTTPSOnly refuses plain HTTP also where there is no certificate.
 	HTTPSOnly bool
+	// Expressions lets containers use regular expressions.
+	Expressions bool
 }
 
 // HTTPSMethods are the words of the setting routes.https-method.

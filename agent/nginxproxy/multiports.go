@@ -29,7 +29,7 @@ func parseMultiports(v string, base route.Spec) (all []route.Spec, err error) {
 		if err != nil {
 			return fmt.Errorf("host %s: %w", problem.Quoted(host), err)
 		}
-		base.Hosts = []string{h}
+		base.Hosts = h
 		if yamlmap.IsNull(paths) {
 			all = append(all, base)
 			return nil

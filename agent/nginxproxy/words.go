@@ -123,12 +123,31 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 	if values[multiports] != "" {
 		routes, _ = parseMultiports(values[multiports], s) // without an error, which was reported above
 	}
+	for _, r := range routes {
+		if expr := expressionOf(r); expr != "" && !d.Expressions {
+			return nil, append(problems, labels.Problem(ref, "", problem.Error, "label-invalid",
+				"name the hosts and paths, *.example.com for all below one, or allow expressions with the setting routes.expressions",
+				"it asks for the regular expression %s, which containers may not use; its routes are left out", problem.Quoted(expr)))
+		}
+	}
 	for i, r := range routes {
 		if r.Scheme == route.FastCGI {
 			routes[i].Root = cmp.Or(r.Root, fastCGIRoot)
 		}
 	}
 	return routes, problems
+}
+
+// expressionOf is the first regular expression of a route; empty if it has none.
+func expressionOf(s route.Spec) string {
+	if s.Match == route.Regex || s.Match == route.RegexFold {
+		return s.Path
+	}
+	i := slices.IndexFunc(s.Hosts, func(h string) bool { return h[0] == '~' })
+	if i < 0 {
+		return ""
+	}
+	return s.Hosts[i]
 }
 
 // as is the setter of a word that means what a word of nagaya does.
@@ -138,7 +157,7 @@ func as(word string) func(*route.Spec, string) error {
 
 // words is nginx-proxy's vocabulary with its meaning and defaults.
 var words = []labels.Word{
-	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or spaces between them; *.example.com, www.example.* and ~ with a regular expression too", "none",
+	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or spaces between them; *.example.com, www.example.* and ~ with a regular expression [too](#regular-expressions)", "none",
 		labels.Into(parseVirtualHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
 	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST and VIRTUAL_PROTO", "YAML or JSON: host, path, then port, proto and dest", "none",
 		func(_ *route.Spec, v string) error { _, err := parseMultiports(v, route.Spec{}); return err }),
@@ -146,7 +165,7 @@ var words = []labels.Word{
 		as("port")),
 	labels.NewWord("VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi, uwsgi", "as nagaya.scheme",
 		as("scheme")),
-	labels.NewWord("VIRTUAL_PATH", "location: a prefix as nginx compares it (/app covers /apple), = and a path, or ~ or ~* and a regular expression", "a path", "/",
+	labels.NewWord("VIRTUAL_PATH", "location: a prefix as nginx compares it (/app covers /apple), = and a path, or ~ or ~* and a regular expression, if the operator [allows it](#regular-expressions)", "a path", "/",
 		setVirtualPath),
 	labels.NewWord("VIRTUAL_DEST", "what replaces the path prefix", "a path", "the request's path stays",
 		labels.Into(parseDest, func(s *route.Spec) *string { return &s.Dest })),
@@ -194,13 +213,33 @@ var words = []labels.Word{
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
 func parseVirtualHosts(v string) ([]string, error) {
-	return labels.List(v, ", \t", labels.MaxHosts, parseVirtualHost, strings.Compare)
+	parts, err := labels.List(v, ", \t", labels.MaxHosts, parseVirtualHost, slices.Compare)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Concat(parts...)
+	slices.Sort(all)
+	if all = slices.Compact(all); len(all) > labels.MaxHosts {
+		return nil, fmt.Errorf("more than %d names", labels.MaxHosts)
+	}
+	return all, nil
 }
 
-func parseVirtualHost(h string) (string, error) {
-	if expr, ok := strings.CutPrefix(h, "~"); ok {
-		return h, checkExpression(expr)
+// parseVirtualHost reads one name, or the names that a regular expression stands for.
+func parseVirtualHost(h string) ([]string, error) {
+	expr, ok := strings.CutPrefix(h, "~")
+	if !ok {
+		name, err := plainHost(h)
+		return []string{name}, err
 	}
+	if all, ok := names(expr); ok {
+		return all, nil
+	}
+	return []string{h}, checkExpression(expr)
+}
+
+// plainHost reads a name that may have *. in front or .* behind.
+func plainHost(h string) (string, error) {
 	h = strings.ToLower(strings.TrimSuffix(h, "."))
 	plain, open := strings.CutSuffix(h, ".*")
 	if !pattern.Host(plain) || open && plain[0] == '*' {

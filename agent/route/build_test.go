@@ -91,7 +91,7 @@ func input(cs ...tasks.Container) Input {
 func build(in Input) Table { return buildSharing(in, false) }
 
 func buildSharing(in Input, share bool) Table {
-	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Defaults{}, nginxproxy.Reader(share))
+	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Defaults{Expressions: true}, nginxproxy.Reader(share))
 	return Build(in)
 }
 
@@ -379,8 +379,8 @@ func TestBuild(t *testing.T) {
 		},
 		{
 			"a regular expression of nginx-proxy",
-			[]tasks.Container{web("a", env("VIRTUAL_HOST", `~^www\..*`))},
-			"~^www\\..*/ http 10.0.0.5:32768\n",
+			[]tasks.Container{web("a", env("VIRTUAL_HOST", `~^www[0-9]+\.`))},
+			"~^www[0-9]+\\./ http 10.0.0.5:32768\n",
 		},
 		{
 			"labels before nginx-proxy's words",

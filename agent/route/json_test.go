@@ -40,7 +40,7 @@ func everyRoute() Table {
 			"nagaya.buffering", "off", "nagaya.auth", "staff", "nagaya.allow", "10.0.0.0/8", "nagaya.hsts", "max-age=60", "nagaya.http2", "off", "nagaya.http3", "on")),
 		web("shop2", labels("nagaya.host", "shop.example.com"), hostPort(32769), healthIs(tasks.Unhealthy)),
 		web("shop3", labels("nagaya.host", "shop.example.com"), hostPort(32770), healthIs(tasks.Starting)),
-		web("php", env("VIRTUAL_HOST", "~^php\\.", "VIRTUAL_PATH", "~ ^/x", "VIRTUAL_PROTO", "fastcgi", "VIRTUAL_ROOT", "/srv", "EXTERNAL_HTTP_PORT", "8081",
+		web("php", env("VIRTUAL_HOST", "~^php[0-9]+\\.", "VIRTUAL_PATH", "~ ^/x", "VIRTUAL_PROTO", "fastcgi", "VIRTUAL_ROOT", "/srv", "EXTERNAL_HTTP_PORT", "8081",
 			"EXTERNAL_HTTPS_PORT", "8444", "SSL_POLICY", "Mozilla-Modern", "SERVER_TOKENS", "on", "NETWORK_ACCESS", "internal",
 			proxyLabel+"non-get-redirect", "307", proxyLabel+"keepalive", "16"), of("php"), hostPort(32771)),
 		web("dest", env("VIRTUAL_HOST", "dest.example.com", proxyLabel+"keepalive", "auto", "VIRTUAL_PATH", "/app/", "VIRTUAL_DEST", "/"), of("dest"), hostPort(32772)),

@@ -57,7 +57,7 @@ func TestEveryKindOfRoute(t *testing.T) {
 	}))
 	t.Cleanup(elsewhere.Close)
 	routes := t.TempDir()
-	s, nginx := household(t, Options{Config: "routes: {dir: " + routes + "}\n"})
+	s, nginx := household(t, Options{Config: "routes: {dir: " + routes + ", expressions: true}\n"})
 	_, end := unbroken(t, s, "a.test", 25)
 	tcp, udp, err := FreePorts()
 	must(t, err)
