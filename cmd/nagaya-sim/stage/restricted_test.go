@@ -77,8 +77,6 @@ func restricted(t *testing.T, i *instance) {
 	i.do("nagaya", "status")
 	i.is("nagaya", "active")
 	i.closed("after a restart of the agent")
-	i.do("systemctl", "restart", "nagaya-nginx")
-	i.closed("after a restart of nginx")
 }
 
 // closed checks that nobody but the agent and nginx can connect to nginx's sockets.

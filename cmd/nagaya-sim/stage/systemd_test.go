@@ -226,6 +226,7 @@ func TestNginxAsAUnit(t *testing.T) {
 		return nil
 	})
 	i.served("since nginx was killed without an agent")
+	i.closed("after nginx was killed")
 
 	// After a reboot the routes are served before the agent runs.
 	i.do("systemctl", "disable", "nagaya")
@@ -233,6 +234,7 @@ func TestNginxAsAUnit(t *testing.T) {
 	_, err := s.Docker.ContainerRestart(t.Context(), i.id, client.ContainerRestartOptions{Timeout: &patience})
 	must(t, err)
 	i.served("since the reboot")
+	i.closed("after a reboot")
 	if out, _ := i.try("systemctl", "is-active", "nagaya"); out != "inactive" {
 		t.Errorf("the agent is %q", out)
 	}
