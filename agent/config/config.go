@@ -72,6 +72,12 @@ type Routes struct {
 	Expressions   bool
 	ReservedPorts []uint16
 
+	// These are the most that labels may ask for.
+
+	MaxBodySize  int64
+	MaxTimeout   time.Duration
+	MaxKeepalive int
+
 	// These hold for sites whose containers do not set them.
 
 	HTTPSMethod string

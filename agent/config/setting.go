@@ -302,6 +302,9 @@ func parsePrefix(v string) (netip.Prefix, error) {
 	return one.Masked(), nil
 }
 
+// size is a number of bytes.
+var size = kind[int64]{allowed: "bytes, or a number with k, m or g; 0 is no limit", parse: ParseSize, format: FormatSize}
+
 // sizeUnits are powers of 1024, the largest first.
 var sizeUnits = []struct {
 	shift int

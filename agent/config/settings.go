@@ -25,6 +25,7 @@ func Default() Config {
 		Address: Address{Policy: "takeover", Every: 14580 * time.Millisecond},
 		Routes: Routes{
 			BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute, Dir: "/etc/nagaya/routes.d",
+			MaxBodySize: 1 << 30, MaxTimeout: time.Hour, MaxKeepalive: 64,
 			// ssh, Docker's API and the ECS agent.
 			ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679, 51680},
 			HTTPSMethod:   "redirect", TLSPolicy: "Mozilla-Intermediate", RedirectCode: "308", DefaultCert: true, HTTPWithoutCert: true,
@@ -85,10 +86,16 @@ var Settings = []Setting{
 	one("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, duration(time.Second, time.Hour),
 		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does.").byTag(),
 
-	one("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize }, kind[int64]{allowed: "bytes, or a number with k, m or g; 0 is no limit", parse: ParseSize, format: FormatSize},
-		"Largest request body of a route without the label nagaya.body-size.").byTag(),
+	one("routes.body-size", func(c *Config) *int64 { return &c.Routes.BodySize }, size,
+		"Largest request body of a route without the label nagaya.body-size."),
+	one("routes.max-body-size", func(c *Config) *int64 { return &c.Routes.MaxBodySize }, size,
+		"Largest request body that the label nagaya.body-size may ask for, where nginx stores it on the disk before the container gets it."),
 	one("routes.timeout", func(c *Config) *time.Duration { return &c.Routes.Timeout }, duration(time.Second, 24*time.Hour),
 		"How long nginx waits for a container between two reads or writes, without the label nagaya.timeout.").byTag(),
+	one("routes.max-timeout", func(c *Config) *time.Duration { return &c.Routes.MaxTimeout }, duration(time.Second, 24*time.Hour),
+		"Longest time that the label nagaya.timeout may ask for."),
+	one("routes.max-keepalive", func(c *Config) *int { return &c.Routes.MaxKeepalive }, whole(1, 1024),
+		"Largest number of idle connections that nginx-proxy's label keepalive may ask for."),
 	one("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, duration(0, 7*24*time.Hour),
 		"How long a host whose last container went away answers 503 before it is unknown.").byTag(),
 

@@ -129,6 +129,7 @@ var Problems = []string{
 	"container-no-address",
 	"label-dropped",
 	"label-invalid",
+	"label-limited",
 	"label-unknown",
 	"label-unsupported",
 	"label-without-effect",

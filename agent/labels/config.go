@@ -13,6 +13,7 @@ func Configured(c config.Routes) Defaults {
 	d := Defaults{
 		BodySize: c.BodySize, Timeout: c.Timeout, TLS: HTTPSMethods[c.HTTPSMethod], HSTS: c.HSTS, TLSPolicy: c.TLSPolicy,
 		OwnCertOnly: !c.DefaultCert, HTTPSOnly: !c.HTTPWithoutCert, Expressions: c.Expressions,
+		MaxBodySize: c.MaxBodySize, MaxTimeout: c.MaxTimeout, MaxKeepalive: c.MaxKeepalive,
 	}
 	if d.BodySize == 0 {
 		d.BodySize = -1

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -56,6 +58,13 @@ type Defaults struct {
 	HTTPSOnly bool
 	// Expressions lets containers use regular expressions.
 	Expressions bool
+
+	// These are the most that labels may ask for; zero is no ceiling. MaxBodySize, in bytes,
+	// holds for bodies that nginx stores before it passes them on.
+
+	MaxBodySize  int64
+	MaxTimeout   time.Duration
+	MaxKeepalive int
 }
 
 // HTTPSMethods are the words of the setting routes.https-method.
@@ -257,6 +266,7 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 			good = false
 		}
 	}
+	r.limit(&s, values)
 	r.defaults.complete(&s)
 	switch good = r.checkEffect(s, at, values) && good; {
 	case !good:
@@ -265,6 +275,40 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 	default:
 		r.Routes = append(r.Routes, s)
 	}
+}
+
+// limit lowers what is asked for to what the operator allows, and says so.
+func (r *reader) limit(s *route.Spec, values map[string]string) {
+	d := r.defaults
+	if _, asked := values["body-size"]; asked && storesBodies(*s) && d.MaxBodySize > 0 && (s.BodySize == 0 || s.BodySize > d.MaxBodySize) {
+		s.BodySize = d.MaxBodySize
+		r.limited("bodies of requests", config.FormatSize(d.MaxBodySize), "routes.max-body-size", "; over http, https and grpc nagaya.buffering=off stores no bodies, and they may have any size")
+	}
+	if d.MaxTimeout > 0 && s.Timeout > d.MaxTimeout {
+		s.Timeout = d.MaxTimeout
+		r.limited("a timeout", d.MaxTimeout.String(), "routes.max-timeout", "")
+	}
+	if d.MaxKeepalive > 0 && s.Keepalive > d.MaxKeepalive {
+		s.Keepalive = d.MaxKeepalive
+		r.limited("idle connections", strconv.Itoa(d.MaxKeepalive), "routes.max-keepalive", "")
+	}
+}
+
+// storesBodies reports whether nginx stores a body before it passes it on. It cannot pass on
+// at once what has no length over FastCGI and uwsgi (nginx.org, fastcgi_request_buffering),
+// and does for gRPC always.
+func storesBodies(s route.Spec) bool {
+	switch s.Scheme {
+	case route.GRPC, route.GRPCS:
+		return false
+	case route.FastCGI, route.UWSGI:
+		return true
+	}
+	return s.Buffering && !s.IsStream()
+}
+
+func (r *reader) limited(what, most, setting, more string) {
+	r.report("", problem.Warning, "label-limited", "ask for less, or raise the setting "+setting+more, "it asks for %s beyond %s, the most that is allowed here, which holds", what, most)
 }
 
 // onlyHTTP are the words that nginx has no use for where it does not see HTTP.

@@ -66,3 +66,12 @@ func TestDocsAreComplete(t *testing.T) {
 		}
 	}
 }
+
+func TestKeepaliveHasACeiling(t *testing.T) {
+	for word, limited := range map[string]int{"64": 0, "1024": 1, "auto": 0} {
+		routes, problems := routesOf(labels.Defaults{MaxKeepalive: 64}, "VIRTUAL_HOST", "a.test", labelPrefix+"keepalive", word)
+		if len(routes) != 1 || routes[0].Keepalive > 64 || len(problems) != limited {
+			t.Errorf("%s: %+v, %+v", word, routes, problems)
+		}
+	}
+}

@@ -117,8 +117,8 @@ func TestOrderOfSources(t *testing.T) {
 
 func TestTags(t *testing.T) {
 	check := func(c config.Config) error {
-		if c.Routes.Timeout == time.Second && c.Routes.BodySize == 1 {
-			return &config.Error{Field: "routes.timeout", Reason: "does not go with routes.body-size"}
+		if c.Routes.Timeout == time.Second && c.Credit.Every == time.Second {
+			return &config.Error{Field: "routes.timeout", Reason: "does not go with credit.every"}
 		}
 		return nil
 	}
@@ -140,7 +140,7 @@ func TestTags(t *testing.T) {
 		},
 		{
 			"those that are wrong only together are all ignored",
-			map[string]string{"nagaya:log-level": "warn", "nagaya:routes-timeout": "1s", "nagaya:routes-body-size": "1"},
+			map[string]string{"nagaya:log-level": "warn", "nagaya:routes-timeout": "1s", "nagaya:credit-every": "1s"},
 			"info", 0.5,
 			[]string{"tag-invalid instance tags routes.timeout"},
 		},
