@@ -71,6 +71,8 @@ type Routes struct {
 	// Expressions lets containers use regular expressions for hosts and paths.
 	Expressions   bool
 	ReservedPorts []uint16
+	// OpenWildcards are the wildcard hosts under which any family may claim names.
+	OpenWildcards []string
 
 	// These are the most that labels may ask for.
 

@@ -107,8 +107,10 @@ var Settings = []Setting{
 		"Let containers with nginx-proxy's variables share a host, by path or as replicas, whatever their task family, service or name; false: the first keeps it."),
 	flag("routes.expressions", func(c *Config) *bool { return &c.Routes.Expressions },
 		"Let containers with nginx-proxy's variables use regular expressions for paths, and for hosts that cannot be written as names; only those that cost nginx time linear in the request's length."),
+	list("routes.open-wildcards", func(c *Config) *[]string { return &c.Routes.OpenWildcards }, text("wildcard hosts, as *.example.com", func(v string) bool { return pattern.Host(v) && v[0] == '*' }, "is no wildcard host"),
+		"Wildcard hosts under which containers of any family may have names; under others only the family that has the wildcard may."),
 	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,
-		"Ports of this host that no label nagaya.listen may ask for."),
+		"Ports of this host that no label nagaya.listen may ask for, and no nagaya.port of a container in the host's network."),
 
 	one("routes.https-method", func(c *Config) *string { return &c.Routes.HTTPSMethod }, word("redirect", "noredirect", "nohttp", "nohttps"),
 		"What a site with a certificate does about plain HTTP, unless its containers set it: redirect it to HTTPS, serve both, refuse it, or serve nothing else."),

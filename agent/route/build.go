@@ -45,9 +45,11 @@ type Options struct {
 	// Stream is false where nginx has no stream module: then routes that need it are
 	// problems.
 	Stream bool
-	// Reserved are ports of this host that no label may ask nginx to listen on,
-	// besides those in Listen: the agent's own and what the operator names.
+	// Reserved are ports of this host that no label may ask nginx to listen on or to
+	// connect to, besides those in Listen: the agent's own and what the operator names.
 	Reserved []uint16
+	// OpenWildcards are the wildcard hosts under which any family may claim names.
+	OpenWildcards []string
 }
 
 // crowdPatience is how long a container that was created is expected to be started: with

@@ -91,8 +91,12 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		return nil
 	}
 	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.Nginx.Container {
-		b.report(x.problem("port-is-nginx", "let the application listen on another port and set nagaya.port to it",
-			"it uses the host's network, where port %d is nginx's own", port))
+		b.reportNginxPort(x, port)
+		return nil
+	}
+	if c.Network == tasks.Host && c.Origin == tasks.Local && slices.Contains(b.o.Reserved, port) {
+		b.report(x.problem("port-reserved", "set nagaya.port to the port of the application; which ones are kept is the setting routes.reserved-ports",
+			"it uses the host's network, where port %d is not a container's, so the route is left out", port))
 		return nil
 	}
 	if x.Scheme == "" {

@@ -18,49 +18,100 @@ func byHost(all []candidate) map[string][]candidate {
 	return groups
 }
 
+// hold is who had a host or port in the table before, and whether that is still answered
+// for although no container asks for it any more.
+type hold struct {
+	family string
+	kept   bool
+}
+
+// heldBefore lists the hosts and ports of the table before.
+func (b *builder) heldBefore() map[string]hold {
+	held := map[string]hold{}
+	for _, s := range b.in.Prev.Sites {
+		held[s.Host] = hold{s.Family, slices.ContainsFunc(s.poolKeys(), b.kept)}
+	}
+	for _, s := range b.in.Prev.Streams {
+		held[s.Listen.String()] = hold{s.Family, b.kept(s.PoolKey())}
+	}
+	return held
+}
+
 // ofHolders leaves the candidates of the family that holds the host, with all its paths: a
 // path of another family's host may be where that one takes passwords. The others wait, and
-// are problems.
+// are problems. So do those of a name that another family's wildcard covers: whoever visits
+// such a name is shown that one's certificate.
 func (b *builder) ofHolders(all []candidate) []candidate {
-	holders := map[string]string{}
-	for host, cs := range byHost(all) {
-		holders[host] = b.holder(host, cs)
+	before, groups := b.heldBefore(), byHost(all)
+	holders := map[string]hold{}
+	for host, h := range before {
+		if h.kept {
+			holders[host] = h
+		}
+	}
+	for host, cs := range groups {
+		holders[host] = hold{family: holder(before[host], cs)}
+	}
+	covered := map[string]string{}
+	for host := range groups {
+		if before[host].family != holders[host].family {
+			covered[host] = b.coveredBy(host, before, holders, groups)
+		}
 	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
-		holder := holders[c.key.Host]
-		if c.family == holder {
+		host, by := c.key.Host, covered[c.key.Host]
+		switch {
+		case c.family != holders[host].family:
+			b.report(c.problem("host-taken", "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
+				"%s belongs to %s, so the route %s%s of %s is left out", host, problem.Quoted(holders[host].family), host, c.key.Path, problem.Quoted(c.family)))
+		case by != "":
+			b.report(c.problem("host-taken", fmt.Sprintf("give it another nagaya.host; or allow names of other families under %s (routes.open-wildcards)", by),
+				"%s is covered by %s of %s, so the route %s%s of %s is left out", host, by, problem.Quoted(holders[by].family), host, c.key.Path, problem.Quoted(c.family)))
+		default:
 			return false
 		}
 		b.wait(c, "taken")
-		b.report(c.problem("host-taken", "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
-			"%s belongs to %s, so the route %s%s of %s is left out", c.key.Host, problem.Quoted(holder), c.key.Host, c.key.Path, problem.Quoted(c.family)))
 		return true
 	})
 }
 
 // holder is the family that holds a host: the one that had it in the table before, as long
 // as it asks for it or the site is kept; else the one that came first.
-func (b *builder) holder(host string, cs []candidate) string {
-	if family, kept := b.heldBefore(host); kept || slices.ContainsFunc(cs, func(c candidate) bool { return c.family == family }) {
-		return family
+func holder(was hold, cs []candidate) string {
+	if was.kept || slices.ContainsFunc(cs, func(c candidate) bool { return c.family == was.family }) {
+		return was.family
 	}
 	return cs[len(cs)-1].family
 }
 
-// heldBefore is the family that had a host or port in the table before, and whether that is
-// still answered for; empty for none.
-func (b *builder) heldBefore(host string) (family string, kept bool) {
-	for _, s := range b.in.Prev.Sites {
-		if s.Host == host {
-			return s.Family, slices.ContainsFunc(s.poolKeys(), b.kept)
+// coveredBy is the wildcard of another family that covers a host and is older, or was in the
+// table before; empty for none, and for one that the operator has opened.
+func (b *builder) coveredBy(host string, before, holders map[string]hold, groups map[string][]candidate) string {
+	first := func(of string) (c candidate, ok bool) {
+		for _, c := range slices.Backward(groups[of]) {
+			if c.family == holders[of].family {
+				return c, true
+			}
+		}
+		return c, false
+	}
+	for i, r := range host {
+		if r != '.' || host[0] == '~' {
+			continue
+		}
+		for _, w := range []string{"*" + host[i:], host[:i] + ".*"} {
+			h, ok := holders[w]
+			if !ok || w == host || h.family == holders[host].family || slices.Contains(b.o.OpenWildcards, w) {
+				continue
+			}
+			theirs, asked := first(w)
+			own, _ := first(host)
+			if before[w].family == h.family || asked && newer(own, theirs) < 0 {
+				return w
+			}
 		}
 	}
-	for _, s := range b.in.Prev.Streams {
-		if s.Listen.String() == host {
-			return s.Family, b.kept(s.PoolKey())
-		}
-	}
-	return "", false
+	return ""
 }
 
 // opening is a port of this host that nginx is asked to listen on besides its usual
@@ -157,18 +208,35 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 			asked[o] = append(asked[o], tenant{speaks, c.family})
 		}
 	}
-	tenants := map[opening]tenant{}
+	tenants, opened := map[opening]tenant{}, map[opening]bool{}
 	for o, askers := range asked {
 		tenants[o] = askers[0]
 		was, kept := b.tenantBefore(o)
+		opened[o] = was != tenant{}
 		goesOn := slices.ContainsFunc(askers, func(t tenant) bool { return t.speaks == was.speaks })
 		moved := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == was.family && t.speaks != was.speaks })
 		if goesOn || kept && !moved {
 			tenants[o] = was
 		}
 	}
+	inUse := map[opening]string{} // ports where containers in the host's network are expected
+	for _, c := range slices.Backward(all) {
+		if o := c.upstreamPort(); c.onHost() && inUse[o] == "" {
+			inUse[o] = c.ref
+		}
+	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
+		// nginx would be its own upstream, without end.
+		if o := c.upstreamPort(); c.onHost() && opened[o] && !b.in.Nginx.Container {
+			b.reportNginxPort(c, o.port)
+			return true
+		}
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
+			if by := inUse[o]; by != "" && !opened[o] && !b.in.Nginx.Container {
+				b.report(c.problem("host-port-taken", "ask for another port",
+					"it asks for %s:%d, and container %s is expected at that port of this host, so the route is left out", speaks, o.port, by))
+				return true
+			}
 			if t := tenants[o]; t.speaks != speaks {
 				b.wait(c, "taken")
 				b.report(c.problem("port-taken", "ask for another port; or stop the other one, whose port is free when routes.grace is over",
@@ -178,6 +246,18 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 		}
 		return false
 	})
+}
+
+// onHost reports whether the container has the host's network and an address.
+func (c candidate) onHost() bool { return c.container.Network == tasks.Host && c.addr.IsValid() }
+
+// upstreamPort is where nginx connects to the container.
+func (c candidate) upstreamPort() opening { return opening{c.Listen.Protocol == UDP, c.addr.Port()} }
+
+// reportNginxPort reports a container in the host's network that names a port of nginx's.
+func (b *builder) reportNginxPort(c candidate, port uint16) {
+	b.report(c.problem("port-is-nginx", "let the application listen on another port and set nagaya.port to it",
+		"it uses the host's network, where port %d is nginx's own", port))
 }
 
 // tenantBefore is what was spoken at a port in the table before, and whether that is still
