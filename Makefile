@@ -107,6 +107,10 @@ fuzz: ## Fuzz each target for FUZZTIME (30s).
 		go test -run '^$$' -fuzz "^$${target#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \
 	done
 
+.PHONY: fuzz-families
+fuzz-families: ## A million random inputs of three families: none changes what is served for another's hosts (10 minutes).
+	go test -timeout 2h -run 'TestFamilies$$' -v ./nginx -families 1000000
+
 .PHONY: package
 package: $(NFPM) share ## Build the .deb and .rpm for amd64 and arm64 into dist/, the same bytes each time.
 	rm -f $(DIST)/*.deb $(DIST)/*.rpm

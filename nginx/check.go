@@ -27,12 +27,15 @@ var (
 const pathMax = 1024
 
 // checkSite returns why a site cannot be rendered.
-func checkSite(s route.Site, b Build) error {
+func checkSite(s route.Site, b Build, set Settings) error {
 	switch {
 	case !usableHost(s.Host):
 		return errors.New("the host is neither a lower-case DNS name nor an expression that nginx could read")
 	case s.Passthrough != nil && (!b.StreamPreread || !b.StreamRealIP):
 		return errors.New("passthrough needs the parts ssl_preread and realip of nginx's stream module, which this build does not have")
+	case s.Passthrough != nil && trustsForwarded(set):
+		// nginx would take the proxy's address for the client's at all sites, and nagaya.allow too.
+		return errors.New("its TLS cannot be passed through beside nginx.trusted-proxies, unless these speak the PROXY protocol (nginx.proxy-protocol)")
 	case len(s.Edge.HSTS) > 200 || strings.ContainsFunc(s.Edge.HSTS, func(r rune) bool { return r < ' ' || r > '~' || r == '$' }):
 		return fmt.Errorf("the value %q of Strict-Transport-Security cannot be written", truncated(s.Edge.HSTS))
 	}

@@ -140,9 +140,7 @@ var scenes = []scene{
 		s.LogFormat, s.LogEscape = `$host "$request" it's; \ {`, "none"
 	}},
 	{name: "log-json", build: debian122, settings: func(s *Settings) { s.LogFormat = "json" }},
-	{name: "passthrough", build: debian122, settings: func(s *Settings) {
-		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	}, sites: []nestedSite{
+	{name: "passthrough", build: debian122, sites: []nestedSite{
 		{Host: "*.gone.example.com", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool()}},
 		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "p.example.com", Family: "own", Plain: route.Serve, Passthrough: &nestedPassthrough{Pool: pool(server("10.0.0.2:443", 1))}, Locations: []nestedLocation{spot("/", server("10.0.0.2:80", 1))}},

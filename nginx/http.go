@@ -157,7 +157,7 @@ func realIP(t *text) {
 	if !trustsForwarded(t.settings) {
 		return
 	}
-	t.block("geo", []string{peerAddress(t), "$nagaya_trusted"}, func() {
+	t.block("geo", []string{"$realip_remote_addr", "$nagaya_trusted"}, func() {
 		if slices.Contains(trusted, "0.0.0.0/0") && slices.Contains(trusted, "::/0") {
 			t.set("default", "1") // beside a default nginx warns of the same networks
 			return
@@ -169,14 +169,8 @@ func realIP(t *text) {
 	})
 }
 
-// peerAddress is the variable with the address of the peer that trusted proxies are known
-// by. Behind the stream section the peer itself is always the socket.
-func peerAddress(t *text) string {
-	if t.needs.passthrough {
-		return "$remote_addr"
-	}
-	return "$realip_remote_addr"
-}
+// portNumber is an expression for 1 to 65535.
+const portNumber = `([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])`
 
 // variables writes the variables that the sites' files use, so that those do not depend on
 // the trusted proxies. Headers in which a client describes itself are passed on
@@ -206,15 +200,15 @@ func variables(t *text) {
 	if t.build.RequestPort {
 		host = "$is_request_port$request_port"
 	}
-	choose(host, "port", "", `~(?<nagaya_written>:[0-9]{1,5})$`, "$nagaya_written")
+	choose(host, "port", "", `~(?<nagaya_written>:`+portNumber+`)$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
 	if trustsForwarded(t.settings) {
-		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, "+peerAddress(t))
+		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
 		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
 		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
-		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>[0-9]{1,5})$", "$nagaya_said")
+		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
 		choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
 	} else {
 		choose("", "for", "$remote_addr")

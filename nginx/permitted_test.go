@@ -173,7 +173,7 @@ func (w *permitted) inLocation(d directive, one string) bool {
 	case d.in != "server/location":
 		return false
 	case d.name == "auth_basic":
-		return one == w.host || strings.HasPrefix(w.host, "~") && regexp.MustCompile(`^site [0-9a-f]{16}$`).MatchString(one)
+		return one == "site "+w.host || strings.HasPrefix(w.host, "~") && regexp.MustCompile(`^site [0-9a-f]{16}$`).MatchString(one)
 	case d.name == "auth_basic_user_file":
 		return any(func(l route.Location) bool {
 			return l.Auth != "" && !strings.Contains(l.Auth, "/") && one == w.s.HtpasswdDir+"/"+l.Auth
@@ -288,7 +288,7 @@ func checkPermitted(t *testing.T, s Settings, table route.Table, tree Tree) {
 		}
 		if f.SNI != "" {
 			ds, err := readTokens(f.SNI)
-			if err != nil || len(ds) != 1 || ds[0].name != f.Host || len(ds[0].args) != 1 || !strings.HasPrefix(ds[0].args[0], "unix:"+s.RunDir+"/") {
+			if err != nil || len(ds) != 1 || strings.TrimPrefix(ds[0].name, `\`) != f.Host || len(ds[0].args) != 1 || !strings.HasPrefix(ds[0].args[0], "unix:"+s.RunDir+"/") {
 				t.Errorf("line of the map for %s: %q, %v", f.Host, f.SNI, err)
 			}
 		}
@@ -317,7 +317,7 @@ func TestPermittedFindsMore(t *testing.T) {
 		{"a.example.com", s.HtpasswdDir + "/staff", "/etc/shadow"},
 		{"a.example.com", "location = /api", "location = /other"},
 		{"a.example.com", "location /api/", "location ~ /api/"},
-		{"a.example.com", `proxy_pass http://nagaya_a.example.com`, "proxy_pass http://nagaya_victim.test"},
+		{"a.example.com", `proxy_pass http://nagaya_http_a.example.com`, "proxy_pass http://nagaya_http_victim.test"},
 		{"a.example.com", "proxy_read_timeout 60s", "proxy_read_timeout 61s"},
 		{"a.example.com", "client_max_body_size 1048576", "client_max_body_size 0"},
 		{"a.example.com", `X-Forwarded-Prefix /api`, "X-Forwarded-Prefix $http_cookie"},

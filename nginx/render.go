@@ -67,7 +67,7 @@ func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 func (t *Tree) usableSites(all []route.Site) []route.Site {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(slices.Clone(all), func(site route.Site) bool {
-		err := checkSite(site, t.build)
+		err := checkSite(site, t.build, t.settings)
 		if err == nil && seen[site.Host] {
 			err = errors.New("the host is there twice")
 		}

@@ -49,17 +49,19 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// upstreamName returns the name of the servers behind one path of a host. A
-// path may hold what a name may not, so its digest stands for it.
+// upstreamName returns the name of the servers behind one path of a host. A path or an
+// expression may hold what a name may not, so its digest stands for it. The names of
+// upstreams begin with their kind, so that no two can meet.
 func upstreamName(host string, l route.Location) string {
+	kind := "nagaya_http_"
 	if strings.HasPrefix(host, "~") {
-		host = digest(host)
+		kind, host = "nagaya_regex_", digest(host)
 	}
 	at := l.Path
 	if l.Match != route.Segments {
 		at = string(l.Match) + " " + l.Path
 	}
-	return "nagaya_" + strings.ReplaceAll(host, "*", "_") + "_" + digest(at)
+	return kind + strings.ReplaceAll(host, "*", "_") + "_" + digest(at)
 }
 
 // renderSite writes the part of a site that is in the http section.
@@ -366,13 +368,13 @@ func rewrite(t *text, at, to string) {
 	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", to+"$1", "break")
 }
 
-// realm is the name under which browsers keep a password. An expression could hold what
-// nginx takes for a variable, so its digest stands for it.
+// realm is the name under which browsers keep a password. "off" alone would ask for none.
+// An expression could hold what nginx takes for a variable, so its digest stands for it.
 func realm(host string) string {
 	if strings.HasPrefix(host, "~") {
-		return "site " + digest(host)
+		host = digest(host)
 	}
-	return host
+	return "site " + host
 }
 
 // vacant writes the answer of a location without a container.

@@ -75,7 +75,9 @@ func include(t *text, sn Snippet) {
 // includeForSite includes the operator's snippets for the server of a host.
 func includeForSite(t *text, site route.Site) {
 	includeFirst(t, siteSnippets, fileName(site.Host))
-	includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site.Host)...)
+	if !strings.HasSuffix(site.Host, "_location") && !strings.HasSuffix(site.Host, "_override") { // files for paths of other hosts
+		includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site.Host)...)
+	}
 }
 
 // includeForLocation includes the operator's snippets for a location.

@@ -60,7 +60,7 @@ func sniServer(t *text) {
 // through.
 func renderPassthrough(t *text, site route.Site, p route.Pool) {
 	t.comment("TLS of " + site.Host + " for " + truncated(site.Family) + ", written by nagaya.")
-	proxyServer(t, streamUpstream("tls", site.Host), *site.Passthrough, p, func() {
+	proxyServer(t, "nagaya_pass_"+digest(site.Host), *site.Passthrough, p, func() {
 		t.socket(passthroughSocket(t.settings.RunDir, site.Host), "proxy_protocol")
 		t.set("set_real_ip_from", "unix:")
 	})
@@ -70,6 +70,9 @@ func renderPassthrough(t *text, site route.Site, p route.Pool) {
 // not passed through have one too: otherwise a wildcard that is would get theirs.
 func sniLine(host, socket string) string {
 	var t text
+	if !strings.HasPrefix(host, "~") {
+		host = `\` + host // a map has words of its own, such as default (nginx.org, ngx_stream_map_module)
+	}
 	t.set(quote(host), "unix:"+socket)
 	return t.out.String()
 }
@@ -77,7 +80,7 @@ func sniLine(host, socket string) string {
 // renderStream writes the server of a port of its own.
 func renderStream(t *text, st route.Stream, p route.Pool) {
 	t.comment("Port " + st.Listen.String() + " of " + truncated(st.Family) + ", written by nagaya.")
-	proxyServer(t, streamUpstream(string(st.Listen.Protocol), number(st.Listen.Port)), st.StreamOptions, p, func() {
+	proxyServer(t, "nagaya_"+string(st.Listen.Protocol)+"_"+number(st.Listen.Port), st.StreamOptions, p, func() {
 		// The PROXY protocol is for the public ports of HTTP and HTTPS.
 		t.facts.Listens = append(t.facts.Listens, Listen{Port: st.Listen.Port, UDP: st.Listen.Protocol == route.UDP})
 		switch st.Listen.Protocol {
@@ -91,14 +94,6 @@ func renderStream(t *text, st route.Stream, p route.Pool) {
 			listenDirect(t, st.Listen.Port)
 		}
 	})
-}
-
-// streamUpstream returns the name of the upstream of a stream or a passthrough.
-func streamUpstream(kind, of string) string {
-	if strings.ContainsAny(of, "~*") {
-		of = digest(of)
-	}
-	return "nagaya_" + kind + "_" + of
 }
 
 // proxyServer writes a server of the stream section with its upstream.

@@ -21,15 +21,8 @@ func (t *Tree) problem(severity problem.Severity, code, host, text, hint string)
 
 // warn adds the problems of what is rendered, and not as it was asked for.
 func (t *Tree) warn(sites []route.Site) {
-	s := t.settings
 	for _, site := range sites {
 		t.warnOfSite(site)
-	}
-	if t.needs.passthrough && trustsForwarded(s) {
-		t.problem(problem.Warning, "trusted-proxies-unseen", "",
-			"some site's TLS is passed through, so port "+number(s.HTTPSPort)+" is shared and nginx takes the address of a trusted proxy itself for the client's: "+
-				"nagaya.allow and X-Real-IP see the proxy, X-Forwarded-For is right",
-			"let trusted proxies speak the PROXY protocol (nginx.proxy-protocol), or have no passthrough beside them")
 	}
 }
 

@@ -47,7 +47,6 @@ func TestWarnings(t *testing.T) {
 		{"HTTP/3 where no site has TLS 1.3", debian130, func(s *Settings) { s.TLSPolicy = "AWS-TLS-1-2-2017-01" }, secure(func(e *route.Edge) { e.HTTP3, e.TLSPolicy = route.On, "Mozilla-Modern" }), []string{"http3-not-offered site a.test"}},
 		{"HTTP/3 of a container's own TLS", debian130, nil, nestedSite{Host: "p.test", Family: "own", Plain: route.Redirect, Edge: route.Edge{HTTP3: route.On}, Passthrough: passed.Passthrough}, []string{"http3-not-offered site p.test"}},
 		{"HTTP/3 for all, and one container's own TLS", debian130, func(s *Settings) { s.HTTP3 = true }, passed, nil},
-		{"trusted proxies beside passthrough", debian122, trusting, passed, []string{"trusted-proxies-unseen nginx"}},
 		{"trusted proxies that speak the PROXY protocol", debian122, func(s *Settings) { trusting(s); s.ProxyProtocol = true }, passed, nil},
 	} {
 		tree := scene{build: row.build, settings: row.settings, sites: []nestedSite{row.site}}.render(nil)

@@ -186,7 +186,6 @@ var Problems = []string{
 	"http2-not-by-site",
 	"http3-not-offered",
 	"tls-protocols-not-by-site",
-	"trusted-proxies-unseen",
 	"credit-type-unknown",
 	"credit-anchor-old",
 	"credit-mode-failed",

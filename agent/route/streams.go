@@ -79,6 +79,12 @@ func (b *builder) secureStream(s *Stream, lead candidate) (ok bool) {
 		})
 		return false
 	}
+	held := func(was Stream) bool {
+		return was.Listen == s.Listen && was.Family == lead.family && was.Host == s.Host
+	}
+	if slices.ContainsFunc(b.in.Prev.Streams, held) {
+		return true // it was first, and a newcomer's site of that name takes nothing away
+	}
 	names := s.Cert.DNSNames
 	if _, covered := (certs.Inventory{Pairs: []certs.Pair{s.Cert}}).For(s.Host); covered {
 		names = []string{s.Host}

@@ -1,0 +1,315 @@
+package nginx
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
+)
+
+var (
+	familyInputs = flag.Int("families", 3000, "how many random inputs of three families TestFamilies makes")
+	familySeed   = flag.Uint64("families-seed", 1, "the first of their seeds")
+)
+
+// familyWords are values for the words of a family, most of them good ones. The words of
+// nginx itself are among the hosts.
+var familyWords = map[string][]string{
+	"nagaya.host": {
+		"a.test", "b.a.test", "*.a.test", "a.example.com", "*.example.com", "www.example.*", "default", "include", "hostnames", "volatile", "off", "on", "all", "none",
+		"unix", "8883", "2222", "tls", "tcp", "nagaya", "nagaya_down", "_", "localhost", "shop.test_location", "a.test,b.test", "c.test, default", "xn--4gq.test", "A.test", "a.test.",
+	},
+	"nagaya.path":           {"/", "/api", "/a.b/c~d", "/it's(only)*this", "/a;b=c", "/x%20y", "api", "/api/v1", "/$host", "/@nagaya_down", "/a,b", "/a/b"},
+	"nagaya.strip-prefix":   {"true", "false"},
+	"nagaya.scheme":         {"http", "https", "grpc", "grpcs", "fastcgi", "uwsgi", "h2c"},
+	"nagaya.tls":            {"auto", "terminate", "off", "passthrough", "noredirect"},
+	"nagaya.timeout":        {"1s", "90s", "1500ms", "0"},
+	"nagaya.body-size":      {"0", "1g", "512k", "-1"},
+	"nagaya.buffering":      {"on", "off"},
+	"nagaya.allow":          {"10.0.0.0/8", "::1,192.0.2.7", "0.0.0.0/0", "all"},
+	"nagaya.auth":           {"alpha", "beta", "gamma", "../x", "a.test"},
+	"nagaya.balance":        {"round-robin", "least-conn", "ip-hash"},
+	"nagaya.weight":         {"1", "1000"},
+	"nagaya.hsts":           {"off", "max-age=1; includeSubDomains"},
+	"nagaya.http2":          {"on", "off"},
+	"nagaya.http3":          {"on", "off"},
+	"nagaya.verify":         {"true"},
+	"nagaya.server-name":    {"inner.test", "$host"},
+	"nagaya.cert":           {"alpha", "beta", "gamma", "default", "../x"},
+	"nagaya.s.listen":       {"tcp:2222", "udp:5353", "tls:8883", "tcp:80", "udp:443", "tls:8443"},
+	"nagaya.s.allow":        {"10.0.0.0/8", "::/0"},
+	"nagaya.s.host":         {"a.test", "8883", "b.test"},
+	"nagaya.port":           {"8080", "53", "x"},
+	"nagaya.proxy-protocol": {"true"},
+	"VIRTUAL_HOST":          {"a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$"},
+	"VIRTUAL_PATH":          {"/", "/app/", "~^/(a|b)/", "= /x", "/a'b", "~* \\.php$", "~\\x{100}"},
+	"VIRTUAL_DEST":          {"/", "/x", "/$uri"},
+	"VIRTUAL_PROTO":         {"http", "https", "fastcgi", "grpc", "uwsgi"},
+	"VIRTUAL_PORT":          {"8080", "53"},
+	"VIRTUAL_ROOT":          {"/srv/www", "srv"},
+	"HTTPS_METHOD":          {"redirect", "noredirect", "nohttp", "nohttps"},
+	"SSL_POLICY":            {"Mozilla-Modern", "AWS-2016-08"},
+	"NETWORK_ACCESS":        {"internal", "external"},
+	"CERT_NAME":             {"alpha", "beta", "gamma"},
+	"HSTS":                  {"off", "max-age=31536000", "max-age=1\"; x"},
+	"SERVER_TOKENS":         {"on"},
+	"EXTERNAL_HTTP_PORT":    {"8081"},
+	"EXTERNAL_HTTPS_PORT":   {"8444"},
+	"VIRTUAL_HOST_MULTIPORTS": {
+		`{"m.test": {"/": {"port": 8080, "dest": "/d"}, "~ ^/r": {"proto": "https"}}}`, `{"a.test": {"/b": {}}}`, `{"default": {}}`, `{`,
+	},
+}
+
+var familyKeys = slices.Sorted(maps.Keys(familyWords))
+
+// familyInput returns the labels, or variables, of one container.
+func familyInput(r *rand.Rand) (set map[string]string, env []string) {
+	set = map[string]string{}
+	ours := r.IntN(3) > 0
+	for _, key := range familyKeys {
+		must := key == "nagaya.host" || key == "VIRTUAL_HOST"
+		if ours != strings.HasPrefix(key, "nagaya.") || !must && r.IntN(4) > 0 {
+			continue
+		}
+		value := familyWords[key][r.IntN(len(familyWords[key]))]
+		if r.IntN(24) == 0 { // bytes that mean something to nginx
+			at, more := r.IntN(len(value)+1), []string{"\"", "\n", ";", "}", "{", "$", "\\", "#", "'", " ", "~", "*", "\x00", "é", "/", ":", "%0a", ","}
+			value = value[:at] + more[r.IntN(len(more))] + value[at:]
+		}
+		if ours {
+			set[key] = value
+		} else {
+			env = append(env, key+"="+value)
+		}
+	}
+	return set, env
+}
+
+// families are the containers of three families, by their names.
+type families map[string][]tasks.Container
+
+var familyStart = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+func randomFamilies(seed uint64) families {
+	r := rand.New(rand.NewPCG(seed, 77))
+	all := families{}
+	for i, name := range []string{"alpha", "beta", "gamma"} {
+		for n := range 1 + r.IntN(2) {
+			set, env := familyInput(r)
+			at := byte(10*i + n + 2)
+			c := tasks.Container{
+				ID: fmt.Sprintf("%064x", at), Name: name, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
+				CreatedAt: familyStart.Add(-time.Duration(r.IntN(3600)) * time.Second), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, at})},
+				Ports: []tasks.Port{{Container: 8080, Protocol: "tcp", Host: 32000 + uint16(at)}, {Container: 53, Protocol: "udp", Host: 33000 + uint16(at)}},
+			}
+			c.StartedAt = c.CreatedAt
+			c.Labels, c.Env, _ = tasks.Keep(set, env, nginxproxy.Knows)
+			all[name] = append(all[name], c)
+		}
+	}
+	return all
+}
+
+// table builds the table of some of the families, after another.
+func (f families) table(previous route.Table, pairs []certs.Pair, names ...string) route.Table {
+	var list []tasks.Container
+	for _, name := range names {
+		list = append(list, f[name]...)
+	}
+	return route.Build(route.Input{
+		Snapshot: tasks.Snapshot{Complete: true, Heard: true, Containers: list},
+		Certs:    certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
+		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart,
+		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
+		Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
+	})
+}
+
+// familyCerts are a certificate of each family.
+func familyCerts(crt, key string) (pairs []certs.Pair) {
+	for name, dns := range map[string][]string{
+		"alpha": {"a.test", "*.a.test"}, "beta": {"b.test", "a.example.com", "*.example.com"}, "gamma": {"default", "8883", "c.test"},
+	} {
+		pairs = append(pairs, certs.Pair{Name: name, CertFile: crt, KeyFile: key, Fingerprint: strings.Repeat(name[:1], 64), DNSNames: dns})
+	}
+	slices.SortFunc(pairs, func(a, b certs.Pair) int { return strings.Compare(a.Name, b.Name) })
+	return pairs
+}
+
+// familySettings are the settings for a seed.
+func familySettings(seed uint64) Settings {
+	s := defaults()
+	s.IPv6, s.HTTP3 = seed&1 != 0, seed&2 != 0
+	if seed&4 != 0 {
+		s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		s.ProxyProtocol = seed&8 != 0
+	}
+	s.Passwords = []string{"alpha", "beta", "gamma", "a.test"}
+	if seed&16 != 0 {
+		s.HostAuth = s.Passwords
+	}
+	return s
+}
+
+// served are the files of the hosts and ports of a tree.
+func served(tree Tree) map[string]SiteFile {
+	all := map[string]SiteFile{}
+	for _, f := range tree.Sites {
+		if kind, _, ok := strings.Cut(f.Host, ":"); ok && slices.Contains([]string{"http", "https", "quic"}, kind) && f.Stream == "" {
+			continue // the answer to unknown names at a port
+		}
+		all[f.Host] = f
+	}
+	return all
+}
+
+// said is what a file says: its directives, as an independent reader sees them. Where it
+// listens is left out: that is a socket while some site's TLS is passed through.
+func said(t testing.TB, f SiteFile) string {
+	var all []string
+	for _, text := range []string{f.Text, f.Stream} {
+		ds, err := readTokens(text)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, text)
+		}
+		for _, d := range ds {
+			if d.name != "listen" {
+				all = append(all, fmt.Sprintf("%s/%s %q", d.in, d.name, d.args))
+			}
+		}
+	}
+	return strings.Join(all, "\n")
+}
+
+// mainServed is what the main file says for all sites, without the sizes of hashes and the
+// parts that exist only while some site's TLS is passed through or there are streams.
+func mainServed(t testing.TB, tree Tree) string {
+	ds, err := readTokens(tree.Main)
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, tree.Main)
+	}
+	var said []string
+	for _, d := range ds {
+		if strings.Contains(d.name, "_hash_") || d.name == "listen" || d.name == "load_module" || d.name == "stream" || strings.HasPrefix(d.in, "stream") {
+			continue
+		}
+		said = append(said, fmt.Sprintf("%s/%s %q", d.in, d.name, d.args))
+	}
+	return strings.Join(said, "\n")
+}
+
+// familyFault says what the third family changes for the other two.
+func familyFault(t testing.TB, f families, seed uint64, pairs []certs.Pair, b Build) string {
+	names := []string{"alpha", "beta", "gamma"}
+	stranger := names[seed%3]
+	others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == stranger })
+	alone := f.table(route.Table{}, pairs, others...)
+	all := f.table(alone, pairs, names...)
+	s := familySettings(seed)
+	before, after := Render(s, b, alone.Shape, alone.Pools), Render(s, b, all.Shape, all.Pools)
+	is := served(after)
+	for host, was := range served(before) {
+		if was.Text == is[host].Text && was.Stream == is[host].Stream {
+			continue
+		}
+		if a, b := said(t, was), said(t, is[host]); a != b {
+			return fmt.Sprintf("with %s, %s is served\n%s\nand was\n%s\n%v", stranger, host, b, a, all.Problems)
+		}
+	}
+	if before.Main != after.Main && before.needs.passthrough == after.needs.passthrough {
+		if a, b := mainServed(t, before), mainServed(t, after); a != b {
+			return fmt.Sprintf("with %s, the main file is\n%s\nand was\n%s", stranger, b, a)
+		}
+	}
+	seen := map[string]string{}
+	for _, site := range after.Sites {
+		if other, ok := seen[site.Name]; ok {
+			return fmt.Sprintf("%s and %s have one file", other, site.Host)
+		}
+		seen[site.Name] = site.Host
+		ds, _ := readTokens(site.Text + site.Stream)
+		for _, d := range ds {
+			if d.name != "upstream" {
+				continue
+			}
+			if other, ok := seen[d.args[0]]; ok {
+				return fmt.Sprintf("%s and %s have one upstream", other, site.Host)
+			}
+			seen[d.args[0]] = site.Host
+		}
+	}
+	return ""
+}
+
+// For labels and variables of three families, with a password, a list of networks and a
+// certificate each: what the third asks for changes nothing of what is served for the hosts
+// and ports of the other two. The inputs follow from seeds, so that a failure can be
+// repeated: "make fuzz-families" tries a million.
+func TestFamilies(t *testing.T) {
+	pairs, builds := familyCerts("/etc/nagaya/certs/a.crt", "/etc/nagaya/certs/a.key"), builds()
+	work, end := make(chan uint64), *familySeed+uint64(*familyInputs)
+	var wg sync.WaitGroup
+	var lock sync.Mutex
+	faults := 0
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for first := range work {
+				for seed := first; seed < min(first+100, end); seed++ {
+					if fault := familyFault(t, randomFamilies(seed), seed, pairs, builds[seed/3%3]); fault != "" {
+						lock.Lock()
+						if faults++; faults <= 5 {
+							t.Errorf("-families-seed %d: %s", seed, fault)
+						}
+						lock.Unlock()
+					}
+				}
+			}
+		})
+	}
+	for seed := *familySeed; seed < end; seed += 100 {
+		work <- seed
+	}
+	close(work)
+	wg.Wait()
+	t.Logf("%d inputs, %d faults", *familyInputs, faults)
+}
+
+// nginx accepts the tree of three families whole.
+func TestFamiliesAreAccepted(t *testing.T) { nginxtest.Each(t, testFamiliesAreAccepted) }
+
+func testFamiliesAreAccepted(t *testing.T, n nginxtest.Nginx) {
+	crt, key := writePair(t)
+	b := mustBuild(n.Version)
+	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
+	for seed := uint64(1); seed <= 40; seed++ {
+		f := randomFamilies(seed)
+		all := f.table(route.Table{}, familyCerts(crt, key), "alpha", "beta", "gamma")
+		dir := t.TempDir()
+		s := familySettings(seed)
+		s.IPv6, s.HTTPPort, s.HTTPSPort, s.HtpasswdDir, s.SnippetDir, s.UpstreamCA, s.Stderr = false, 18080, 18443, dir, dir, crt, true
+		if s.User = ""; os.Getuid() == 0 {
+			s.User = "root"
+		}
+		tree := Render(s, b, all.Shape, all.Pools).Under(dir)
+		if out, err := accepts(t, n.Binary, dir, tree.Files()); err != nil {
+			t.Errorf("seed %d: nginx -t: %v\n%s\n%s", seed, err, out, tree)
+		}
+		os.RemoveAll(filepath.Join(dir, SitesDir))
+	}
+}
