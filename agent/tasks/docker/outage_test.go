@@ -188,7 +188,7 @@ func watching(t *testing.T, o Options) (until func(what string, fits func(tasks.
 	})
 	return func(what string, fits func(tasks.Containers) bool) tasks.Containers {
 		t.Helper()
-		deadline := time.After(30 * time.Second)
+		deadline := time.After(2 * time.Minute)
 		var last tasks.Containers
 		for {
 			select {
