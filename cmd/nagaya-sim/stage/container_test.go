@@ -104,8 +104,8 @@ func TestNginxInAContainer(t *testing.T) {
 	next := nginxContainer(t, s, s.id+"-nginx-2")
 	back(t, s, "replaced", next)
 
-	// A second one with the label.
-	other := debian(t, s, s.id+"-other", container.Config{Cmd: []string{"sleep", "100"}, Labels: map[string]string{"nagaya.nginx": ""}}, container.HostConfig{})
+	// A second one with the label and this host's directories.
+	other := debian(t, s, s.id+"-other", container.Config{Cmd: []string{"sleep", "100"}, Labels: map[string]string{"nagaya.nginx": ""}}, container.HostConfig{Binds: s.binds()})
 	restarted(t, s)
 	if p := told(t, s, "nginx-container-ambiguous", "nginx"); !strings.Contains(p.Text, s.id+"-other") || !strings.Contains(p.Text, s.id+"-nginx-2") {
 		t.Errorf("the problem does not name both: %q", p.Text)

@@ -343,7 +343,7 @@ func TestImageInThePlaceOfNginxProxy(t *testing.T) {
 			t.Logf("the proxy's log:\n%s", containerLog(p.s, p.id))
 		}
 	}()
-	p.run(append(documentedRun(t), "-e", "DEFAULT_HOST=exact.np.test", "-e", "DHPARAM_BITS=2048")...)
+	p.run(append(documentedRun(t), "-e", "DEFAULT_HOST=exact.np.test", "-e", "DHPARAM_BITS=2048", "-e", "NAGAYA_ROUTES_EXPRESSIONS=true")...)
 
 	env := func(kv ...string) Container { return Container{Env: kv} }
 	p.beside("exact", Container{Args: []string{"-listen", ":80"}, Env: []string{"VIRTUAL_HOST=exact.np.test"}})
