@@ -15,7 +15,8 @@ var (
 	sizeOrder = []string{"nano", "micro", "small", "medium", "large", "xlarge", "2xlarge"}
 )
 
-// Offer returns a type with its price and memory; price, if more than 0, is taken instead of the list's.
+// Offer returns a type with its price and memory; price, if more than 0, is taken instead of the list's. T8i is in no list
+// yet: its price is 0 unless it is given.
 func Offer(name string, price float64) (Type, bool) {
 	spec, ok := credit.Lookup(name)
 	if !ok {

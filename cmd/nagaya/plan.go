@@ -160,6 +160,9 @@ func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, e
 		if !ok {
 			return nil, fmt.Errorf("--types: %q is not burstable or not known", name)
 		}
+		if o.Price <= 0 {
+			return nil, fmt.Errorf("what %s costs is not known; give it, as in --price %s=0.01", name, name)
+		}
 		if !seen[name] {
 			types = append(types, o)
 		}

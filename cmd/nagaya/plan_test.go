@@ -47,6 +47,7 @@ func TestPlan(t *testing.T) {
 		{append(args[1:], "--price", "cheap"), "--price"},
 		{append(args[1:], "--price", "t3.nano=1"), "not among"},
 		{append(args[1:], "--types", "m5.large"), "--types"},
+		{append(args[1:], "--types", "t8i.micro"), "--price t8i.micro="},
 	} {
 		got := nagaya(t, append([]string{"plan"}, row.args...)...)
 		if got.code != exitUsage || !strings.Contains(got.errs, row.want) {

@@ -117,7 +117,7 @@ func burstable(flag, name string) (credit.Spec, error) {
 	case name == "":
 		return spec, fmt.Errorf("%s is missing, e.g. t3.micro", flag)
 	case !ok:
-		return spec, fmt.Errorf("%s: %q is not burstable or not known; known are the sizes of t2, t3, t3a and t4g", flag, name)
+		return spec, fmt.Errorf("%s: %q is not burstable or not known; known are the sizes of t2, t3, t3a, t4g and t8i", flag, name)
 	}
 	return spec, nil
 }
