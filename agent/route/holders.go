@@ -203,38 +203,40 @@ type tenant struct{ speaks, family string }
 // one family is settled before.
 func (b *builder) ofPorts(all []candidate) []candidate {
 	asked := map[opening][]tenant{} // oldest first
+	first, onHost := map[opening]candidate{}, map[opening]candidate{}
 	for _, c := range slices.Backward(all) {
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
-			asked[o] = append(asked[o], tenant{speaks, c.family})
+			if asked[o] = append(asked[o], tenant{speaks, c.family}); len(asked[o]) == 1 {
+				first[o] = c
+			}
+		}
+		if _, older := onHost[c.upstreamPort()]; !older && c.onHost() && !b.in.Nginx.Container {
+			onHost[c.upstreamPort()] = c
 		}
 	}
-	tenants, opened := map[opening]tenant{}, map[opening]bool{}
+	// Where a container in the host's network is expected, nginx cannot listen, and would be
+	// its own upstream: who was served before has the port, else the older one.
+	tenants, free := map[opening]tenant{}, map[opening]bool{}
 	for o, askers := range asked {
 		tenants[o] = askers[0]
 		was, kept := b.tenantBefore(o)
-		opened[o] = was != tenant{}
+		user, used := onHost[o]
+		free[o] = was != tenant{} || !used || !b.served(user) && newer(user, first[o]) < 0
 		goesOn := slices.ContainsFunc(askers, func(t tenant) bool { return t.speaks == was.speaks })
 		moved := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == was.family && t.speaks != was.speaks })
 		if goesOn || kept && !moved {
 			tenants[o] = was
 		}
 	}
-	inUse := map[opening]string{} // ports where containers in the host's network are expected
-	for _, c := range slices.Backward(all) {
-		if o := c.upstreamPort(); c.onHost() && inUse[o] == "" {
-			inUse[o] = c.ref
-		}
-	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
-		// nginx would be its own upstream, without end.
-		if o := c.upstreamPort(); c.onHost() && opened[o] && !b.in.Nginx.Container {
+		if o := c.upstreamPort(); c.onHost() && free[o] && !b.in.Nginx.Container {
 			b.reportNginxPort(c, o.port)
 			return true
 		}
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
-			if by := inUse[o]; by != "" && !opened[o] && !b.in.Nginx.Container {
+			if !free[o] {
 				b.report(c.problem("host-port-taken", "ask for another port",
-					"it asks for %s:%d, and container %s is expected at that port of this host, so the route is left out", speaks, o.port, by))
+					"it asks for %s:%d, and container %s is expected at that port of this host, so the route is left out", speaks, o.port, onHost[o].ref))
 				return true
 			}
 			if t := tenants[o]; t.speaks != speaks {
@@ -246,6 +248,11 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 		}
 		return false
 	})
+}
+
+// served reports whether the container was behind its key in the table before.
+func (b *builder) served(c candidate) bool {
+	return slices.ContainsFunc(b.in.Prev.Pools[c.key].Servers, func(s Server) bool { return s.Container == c.container.ID })
 }
 
 // onHost reports whether the container has the host's network and an address.

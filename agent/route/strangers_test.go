@@ -95,6 +95,10 @@ func TestHostPortsAreNoUpstreams(t *testing.T) {
 			t.Errorf("port %s: the others are %v and %v", port, table.Streams, sitesOf(table))
 		}
 	}
+	// Without a table before, the older one keeps the port.
+	if table := built(Table{}, o, stream, ask("2222")); len(table.Streams) != 1 || !hasCode(table, "port-is-nginx") {
+		t.Errorf("streams %v, problems %v", table.Streams, table.Problems)
+	}
 	// A port that a container of the host's network serves already is not taken from it.
 	before := built(Table{}, o, ask("2222"))
 	table := built(before, o, ask("2222"), stream)
