@@ -100,6 +100,8 @@ type builder struct {
 	in Input
 	o  Options
 	t  Table
+	// families are who holds each host and port, whether or not it is served already.
+	families map[string]string
 }
 
 // routesOf are the routes that a container asks for.

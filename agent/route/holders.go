@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -58,6 +59,12 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 			covered[host] = b.coveredBy(host, before, holders, groups)
 		}
 	}
+	b.families = map[string]string{}
+	for host, h := range holders {
+		if covered[host] == "" {
+			b.families[host] = h.family
+		}
+	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
 		host, by := c.key.Host, covered[c.key.Host]
 		switch {
@@ -95,23 +102,31 @@ func (b *builder) coveredBy(host string, before, holders map[string]hold, groups
 		}
 		return c, false
 	}
-	for i, r := range host {
-		if r != '.' || host[0] == '~' {
+	for _, w := range wildcardsOver(host) {
+		h, ok := holders[w]
+		if !ok || w == host || h.family == holders[host].family || slices.Contains(b.o.OpenWildcards, w) {
 			continue
 		}
-		for _, w := range []string{"*" + host[i:], host[:i] + ".*"} {
-			h, ok := holders[w]
-			if !ok || w == host || h.family == holders[host].family || slices.Contains(b.o.OpenWildcards, w) {
-				continue
-			}
-			theirs, asked := first(w)
-			own, _ := first(host)
-			if before[w].family == h.family || asked && newer(own, theirs) < 0 {
-				return w
-			}
+		theirs, asked := first(w)
+		own, _ := first(host)
+		if before[w].family == h.family || asked && newer(own, theirs) < 0 {
+			return w
 		}
 	}
 	return ""
+}
+
+// wildcardsOver are the wildcard hosts that cover a name, itself included if it is one of them.
+func wildcardsOver(name string) (all []string) {
+	if strings.HasPrefix(name, "~") {
+		return nil
+	}
+	for i, r := range name {
+		if r == '.' {
+			all = append(all, "*"+name[i:], name[:i]+".*")
+		}
+	}
+	return all
 }
 
 // opening is a port of this host that nginx is asked to listen on besides its usual

@@ -27,7 +27,9 @@ func everyRoute() Table {
 		web("gone3", labels("nagaya.host", "vacantpass.example.com", "nagaya.tls", "passthrough"), of("vacantpass"), hostPort(40003)),
 		web("half", labels("nagaya.host", "half.example.com", "nagaya.path", "/old"), of("half"), hostPort(40004)),
 	}
-	in := input(leaving...)
+	// It was there before shop.example.com, which its certificate names too.
+	mq := web("mq", labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com"), of("mq"), hostPort(32775))
+	in := input(append(leaving, mq)...)
 	in.Options = Options{Stream: true, DefaultHost: "shop.example.com"}
 	in.Certs.Pairs = []certs.Pair{{
 		Name: "example.com", CertFile: "/c/example.com.crt", KeyFile: "/c/example.com.key",
@@ -46,7 +48,7 @@ func everyRoute() Table {
 		web("dest", env("VIRTUAL_HOST", "dest.example.com", proxyLabel+"keepalive", "auto", "VIRTUAL_PATH", "/app/", "VIRTUAL_DEST", "/"), of("dest"), hostPort(32772)),
 		web("pass", labels("nagaya.host", "pass.example.com", "nagaya.tls", "passthrough", "nagaya.proxy-protocol", "true"), of("pass"), hostPort(32773)),
 		web("git", labels("nagaya.listen", "tcp:2222", "nagaya.allow", "192.0.2.0/24"), of("git"), hostPort(32774)),
-		web("mq", labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com"), of("mq"), hostPort(32775)),
+		mq,
 		web("half", labels("nagaya.host", "half.example.com", "nagaya.path", "/new"), of("half"), hostPort(40004)),
 		web("silent", labels(), of("silent"), hostPort(32776)),
 	}

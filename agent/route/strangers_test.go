@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
@@ -104,5 +105,88 @@ func TestHostPortsAreNoUpstreams(t *testing.T) {
 	table := built(before, o, ask("2222"), stream)
 	if len(table.Streams) != 0 || sitesOf(table)["b.example.com"] == "" || !hasCode(table, "host-port-taken") {
 		t.Errorf("streams %v, sites %v, problems %v", table.Streams, sitesOf(table), table.Problems)
+	}
+}
+
+// A port of its own with TLS shows its certificate to whoever asks, whatever the name: so no
+// name of it may be another family's.
+func TestCertificatesOfOthersAtPorts(t *testing.T) {
+	pairs := []certs.Pair{
+		{Name: "wild", DNSNames: []string{"*.example.com"}},
+		{Name: "san", DNSNames: []string{"own.test", "shop.example.com"}},
+		{Name: "own", DNSNames: []string{"own.test"}},
+		{Name: "login", DNSNames: []string{"login.example.com"}},
+	}
+	host := func(name string) tasks.Container {
+		return web("shop", of("shop"), labels("nagaya.host", name), age(time.Hour))
+	}
+	ask := func(words ...string) tasks.Container {
+		return web("stranger", of("stranger"), labels(append([]string{"nagaya.listen", "tls:8443"}, words...)...), age(time.Minute))
+	}
+	alsoSite := func(host string) tasks.Container {
+		return web("site", of("stranger"), labels("nagaya.host", host), age(2*time.Hour))
+	}
+	starting := host("shop.example.com")
+	starting.Health = tasks.Starting
+	for _, row := range []struct {
+		name      string
+		prev, now []tasks.Container
+		o         Options
+		listens   bool
+	}{
+		{name: "a wildcard certificate over another's host", now: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "wild")}},
+		{name: "the same, with a name of its own", now: []tasks.Container{host("shop.example.com"), ask("nagaya.host", "mine.example.com")}},
+		{name: "the same, while the other one starts", now: []tasks.Container{starting, ask("nagaya.cert", "wild")}},
+		{name: "one of several names", now: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "san")}},
+		{name: "one of several names, and the port's is its own", now: []tasks.Container{host("shop.example.com"), ask("nagaya.host", "own.test", "nagaya.cert", "san")}},
+		{name: "another's wildcard host", now: []tasks.Container{host("*.example.com"), ask("nagaya.cert", "wild")}},
+		{name: "a name under another's wildcard host", now: []tasks.Container{host("*.example.com"), ask("nagaya.cert", "login")}},
+		{name: "a name under another's www.example.*", now: []tasks.Container{web("shop", of("shop"), env("VIRTUAL_HOST", "login.example.*")), ask("nagaya.cert", "login")}},
+		{name: "a wildcard certificate and another's www.example.*", now: []tasks.Container{web("shop", of("shop"), env("VIRTUAL_HOST", "login.example.*")), ask("nagaya.cert", "wild")}},
+		{
+			name: "another certificate at a port that it had before",
+			prev: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "own")},
+			now:  []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "wild")},
+		},
+		{name: "a certificate of its own", now: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "own")}, listens: true},
+		{name: "a wildcard certificate over nobody's host", now: []tasks.Container{host("a.b.example.com"), ask("nagaya.cert", "wild")}, listens: true},
+		{name: "a wildcard certificate and another's host beside its domain", now: []tasks.Container{host("other.com"), ask("nagaya.cert", "wild")}, listens: true},
+		{name: "its own wildcard host and another's www.example.*", now: []tasks.Container{web("shop", of("shop"), env("VIRTUAL_HOST", "login.example.*")), alsoSite("*.example.com"), ask("nagaya.cert", "wild")}},
+		{
+			name: "a newcomer's host under a certificate that was there first",
+			prev: []tasks.Container{ask("nagaya.cert", "wild")},
+			now:  []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "wild")}, listens: true,
+		},
+		{
+			name: "a host of its own under another's wildcard host",
+			now:  []tasks.Container{host("*.example.com"), alsoSite("login.example.com"), ask("nagaya.cert", "login")}, listens: true,
+		},
+		{
+			name: "a name under a wildcard host that the operator has opened", o: Options{OpenWildcards: []string{"*.example.com"}},
+			now: []tasks.Container{host("*.example.com"), ask("nagaya.cert", "login")}, listens: true,
+		},
+		{
+			name: "a refused claim under its own wildcard host",
+			now: []tasks.Container{
+				web("port", of("stranger"), labels("nagaya.listen", "tls:8443", "nagaya.cert", "wild")), alsoSite("*.example.com"),
+				web("shop", of("shop"), labels("nagaya.host", "shop.example.com")),
+			}, listens: true,
+		},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			row.o.Stream = true
+			table := Table{}
+			for _, list := range [][]tasks.Container{row.prev, row.now} {
+				in := input(list...)
+				in.Prev, in.Options, in.Certs.Pairs = table, row.o, pairs
+				table = build(in)
+			}
+			if listens := len(table.Streams) == 1; listens != row.listens {
+				t.Errorf("it listens: %v, want %v; problems %v", listens, row.listens, table.Problems)
+			}
+			if !row.listens && !hasCode(table, "host-taken") {
+				t.Errorf("no host-taken; problems %v", table.Problems)
+			}
+		})
 	}
 }

@@ -3,9 +3,10 @@ package route
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -26,8 +27,9 @@ func (b *builder) makeStreams(all []candidate) {
 			listens[c.Listen] = append(listens[c.Listen], c)
 		}
 	}
+	below := b.hostsBelow()
 	for l, cs := range listens {
-		b.addStream(l, cs)
+		b.addStream(l, cs, below)
 	}
 	for _, s := range b.in.Prev.Streams {
 		reused := slices.ContainsFunc(all, func(c candidate) bool {
@@ -46,7 +48,7 @@ func compareStreams(x, y Stream) int {
 
 // addStream makes the stream of the candidates of a port's holder, newest first, or keeps
 // the holder's from the table before while none of them serves.
-func (b *builder) addStream(l Listen, cs []candidate) {
+func (b *builder) addStream(l Listen, cs []candidate, below map[string][]string) {
 	s := Stream{Listen: l, Family: cs[0].family}
 	if lead, serves := b.pool(s.PoolKey(), cs); serves {
 		s.StreamOptions = lead.streamOptions()
@@ -58,16 +60,16 @@ func (b *builder) addStream(l Listen, cs []candidate) {
 		s = b.in.Prev.Streams[i]
 		b.vacate(s.PoolKey())
 	}
-	if lead, _ := leadOf(cs); l.Protocol == TLS && !b.secureStream(&s, lead) {
+	if lead, _ := leadOf(cs); l.Protocol == TLS && !b.secureStream(&s, lead, below) {
 		delete(b.t.Pools, s.PoolKey())
 		return
 	}
 	b.t.Streams = append(b.t.Streams, s)
 }
 
-// secureStream chooses the certificate of a stream; false if there is none, or if it is in
-// the name of a host that another family has.
-func (b *builder) secureStream(s *Stream, lead candidate) (ok bool) {
+// secureStream chooses the certificate of a stream; false if there is none, or if it is valid
+// for a host that another family has. Clients are shown it whatever name they ask for.
+func (b *builder) secureStream(s *Stream, lead candidate, below map[string][]string) (ok bool) {
 	if s.Host = ""; len(lead.Hosts) > 0 {
 		s.Host = lead.Hosts[0]
 	}
@@ -79,25 +81,59 @@ func (b *builder) secureStream(s *Stream, lead candidate) (ok bool) {
 		})
 		return false
 	}
-	held := func(was Stream) bool {
-		return was.Listen == s.Listen && was.Family == lead.family && was.Host == s.Host
+	host := b.takenName(s, lead.family, below)
+	if host == "" {
+		return true
 	}
-	if slices.ContainsFunc(b.in.Prev.Streams, held) {
-		return true // it was first, and a newcomer's site of that name takes nothing away
-	}
-	names := s.Cert.DNSNames
-	if _, covered := (certs.Inventory{Pairs: []certs.Pair{s.Cert}}).For(s.Host); covered {
-		names = []string{s.Host}
-	}
-	for _, site := range b.t.Sites {
-		if site.Family != lead.family && slices.Contains(names, site.Host) {
-			b.wait(lead, "taken")
-			b.report(lead.problem("host-taken", "set nagaya.host to a name of its own, or give both the same nagaya.upstream",
-				"%s belongs to %s, so %s may not show its certificate at %s", site.Host, problem.Quoted(site.Family), problem.Quoted(lead.family), s.Listen))
-			return false
+	b.wait(lead, "taken")
+	b.report(lead.problem("host-taken", "set nagaya.cert to a certificate whose names are no other family's hosts",
+		"%s belongs to %s, and certificate %s of %s covers it, so nothing listens at %s",
+		host, problem.Quoted(b.families[host]), problem.Quoted(s.Cert.Name), problem.Quoted(lead.family), s.Listen))
+	return false
+}
+
+// takenName is a host of another family that the stream's certificate is valid for; empty for
+// none. What the family's certificate named at that port in the table before is not looked at
+// again: a newcomer's host takes no port away.
+func (b *builder) takenName(s *Stream, family string, below map[string][]string) string {
+	for _, name := range s.Cert.DNSNames {
+		named := func(was Stream) bool {
+			return was.Listen == s.Listen && was.Family == family && slices.Contains(was.Cert.DNSNames, name)
+		}
+		if slices.ContainsFunc(b.in.Prev.Streams, named) {
+			continue
+		}
+		hosts := append([]string{name}, below[name]...)
+		for _, w := range wildcardsOver(name) {
+			if b.families[name] != family && !slices.Contains(b.o.OpenWildcards, w) {
+				hosts = append(hosts, w)
+			}
+			if strings.HasPrefix(name, "*") && strings.HasSuffix(w, ".*") { // both cover www.example.com
+				hosts = append(hosts, below[w]...)
+			}
+		}
+		for _, h := range hosts {
+			if by, held := b.families[h]; held && by != family {
+				return h
+			}
 		}
 	}
-	return true
+	return ""
+}
+
+// hostsBelow lists under the wildcard names of certificates the hosts that they are valid
+// for: the first of each of two families, which is enough to find another family's.
+func (b *builder) hostsBelow() map[string][]string {
+	below := map[string][]string{}
+	for _, host := range slices.Sorted(maps.Keys(b.families)) {
+		label, parent, _ := strings.Cut(host, ".")
+		name := "*." + parent
+		same := func(other string) bool { return b.families[other] == b.families[host] }
+		if label != "*" && !strings.HasPrefix(host, "~") && len(below[name]) < 2 && !slices.ContainsFunc(below[name], same) {
+			below[name] = append(below[name], host)
+		}
+	}
+	return below
 }
 
 // streamOptions is how connections reach a stream's or a passthrough's containers.
