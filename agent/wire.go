@@ -31,11 +31,15 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 	// Both were checked when the configuration was read.
 	what, _ := address.ParseClaims(c.Address.Claim)
 	policy, _ := address.ParsePolicy(c.Address.Policy)
-	return claim.Options{
-		Claims: what, Policy: policy, Every: c.Address.Every,
+	o := claim.Options{
+		Claims: what, Policy: policy, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
 		API:   func(region string) claim.EC2 { return a.cloud.EC2(region) },
 		Moved: a.cloud.DropConnections, Log: a.o.Log,
 	}
+	if c.Address.Unreachable > 0 {
+		o.Reach = claim.Dial(uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort))
+	}
+	return o
 }
 
 // saveClaims returns the function that saves what a restart must not forget.

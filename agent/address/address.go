@@ -50,6 +50,9 @@ type Address struct {
 	InstanceID    string     `json:"instance_id,omitempty"`
 	// PrivateAddr is the private address of the interface that it leads to.
 	PrivateAddr netip.Addr `json:"private_addr,omitzero"`
+	// BorderGroup is the network border group that advertises it; it cannot be
+	// associated with an interface of another one.
+	BorderGroup string `json:"border_group,omitempty"`
 	// ServiceManaged names the service of AWS that manages it, e.g. "alb".
 	ServiceManaged string `json:"service_managed,omitempty"`
 	// HolderTag is the value of the tag TagKey.

@@ -121,3 +121,19 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 }
+
+func TestBorderGroups(t *testing.T) {
+	for _, row := range [][3]string{
+		{"us-west-2", "us-west-2a", "us-west-2"},
+		{"us-west-2", "us-west-2-lax-1a", "us-west-2-lax-1"},
+		{"us-east-1", "us-east-1-wl1-bos-wlz-1", "us-east-1-wl1-bos-wlz-1"},
+		{"eu-west-1", "us-west-2a", ""},
+		{"eu-west-1", "", ""},
+		{"", "", ""},
+		{"eu-west-1", "eu-west-1", ""},
+	} {
+		if got := BorderGroup(row[0], row[1]); got != row[2] {
+			t.Errorf("%s in %s: %q, want %q", row[1], row[0], got, row[2])
+		}
+	}
+}

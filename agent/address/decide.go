@@ -30,8 +30,11 @@ type Input struct {
 	// HolderLeavingFor how long this instance has known that.
 	HolderLeaving    bool
 	HolderLeavingFor time.Duration
-	Budget           Budget
-	Now              time.Time
+	// Silent is true when the holder, which used to answer this instance, has not
+	// answered for as long as the operator lets pass.
+	Silent bool
+	Budget Budget
+	Now    time.Time
 }
 
 // coverPatience is how long an instance that is ready, but serves less than the
@@ -100,6 +103,10 @@ func decideUnbudgeted(in Input) Decision {
 		return takeFrom("its holder %s is %s", h.InstanceID, h.State)
 	case in.HolderLeaving:
 		return decideLeaving(in)
+	case in.Silent && in.Ready:
+		return takeFrom("its holder %s does not answer any more, and this instance is ready", h.InstanceID)
+	case in.Silent:
+		return stay("its holder %s does not answer any more, but this instance is not ready: %s", h.InstanceID, in.Unready)
 	case in.Policy == Standby:
 		return stay("policy standby: %s holds it and is %s", h.InstanceID, cmp.Or(h.State, "in a state that EC2 did not tell"))
 	}

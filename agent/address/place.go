@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Place is where an address goes on this instance.
@@ -111,4 +112,24 @@ func findPlace(at Place, own []Interface) Placed {
 		return Placed{Reason: fmt.Sprintf("this instance has no network interface %s with a free private IPv4 address", at.InterfaceID)}
 	}
 	return Placed{Reason: fmt.Sprintf("no network interface of this instance has the private address %s free", at.PrivateAddr)}
+}
+
+// BorderGroup is the network border group of a zone of a Region: the Region for
+// its own zones, the zone without its last letter for a Local Zone, and the zone
+// itself for a Wavelength Zone (EC2 User Guide, "Regions and Zones"). It is empty
+// when that cannot be told.
+func BorderGroup(region, zone string) string {
+	rest, ok := strings.CutPrefix(zone, region)
+	last := len(zone) - 1
+	switch {
+	case region == "" || !ok || rest == "":
+		return ""
+	case len(rest) == 1:
+		return region
+	case strings.Contains(rest, "-wlz-"):
+		return zone
+	case zone[last] >= 'a' && zone[last] <= 'z':
+		return zone[:last]
+	}
+	return ""
 }

@@ -19,17 +19,17 @@ func space(f func(Input)) int {
 	for _, h := range holders {
 		for _, p := range []Policy{Wait, Standby, Takeover, Manual} {
 			for _, launched := range []time.Time{ours, {}} {
-				for bits := range 1 << 7 {
+				for bits := range 1 << 8 {
 					bit := func(i int) bool { return bits>>i&1 == 1 }
 					for _, b := range budgets {
 						in := Input{
 							Policy: p, Holder: h, LaunchedAt: launched, Ready: bit(0), Leaving: bit(1), Asked: bit(2), Released: bit(3),
-							HolderLeaving: bit(4), Budget: b, Now: noon,
+							HolderLeaving: bit(4), Silent: bit(6), Budget: b, Now: noon,
 						}
 						if bit(5) {
 							in.HolderLeavingFor = coverPatience
 						}
-						if bit(6) {
+						if bit(7) {
 							in.Uncovered = "it serves more"
 						}
 						n++
@@ -81,12 +81,12 @@ var rules = []rule{
 	{"a running holder is relieved only by who is ready", func(in Input, d Decision) bool {
 		return implies(in.Holder.Kind == Other && !in.Holder.Gone() && !in.Asked && !in.Ready, d.Action == Stay)
 	}},
-	{"standby takes from a running holder only if that leaves", func(in Input, d Decision) bool {
-		return implies(in.Policy == Standby && in.Holder.Kind == Other && !in.Holder.Gone() && !in.Asked && !in.HolderLeaving, d.Action == Stay)
+	{"standby takes from a running holder only if that leaves or is silent", func(in Input, d Decision) bool {
+		return implies(in.Policy == Standby && in.Holder.Kind == Other && !in.Holder.Gone() && !in.Asked && !in.HolderLeaving && !in.Silent, d.Action == Stay)
 	}},
 	{"takeover takes from a staying holder only if that is older", func(in Input, d Decision) bool {
 		older := !in.LaunchedAt.IsZero() && !in.Holder.LaunchedAt.IsZero() && in.LaunchedAt.After(in.Holder.LaunchedAt)
-		return implies(in.Policy == Takeover && in.Holder.Kind == Other && !in.Holder.Gone() && !in.Asked && !in.HolderLeaving && d.Action == Take,
+		return implies(in.Policy == Takeover && in.Holder.Kind == Other && !in.Holder.Gone() && !in.Asked && !in.HolderLeaving && !in.Silent && d.Action == Take,
 			older && in.Uncovered == "")
 	}},
 	{"a newer, ready, covering instance takes over", func(in Input, d Decision) bool {
@@ -120,7 +120,7 @@ func TestEveryDecisionKeepsTheRules(t *testing.T) {
 			}
 		}
 	})
-	if n != 31*4*2*128*2 || taken == 0 || taken == n {
+	if n != 31*4*2*256*2 || taken == 0 || taken == n {
 		t.Errorf("%d states, of which %d take", n, taken)
 	}
 }

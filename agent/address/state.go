@@ -42,6 +42,10 @@ type Peer struct {
 	// HintedAt is when its hint tag was seen to change, and LeavingSince since when its
 	// holder tag says that it leaves.
 	HintedAt, LeavingSince time.Time
+	// AnsweredAt is when it last answered over the network, and Silent is true when that
+	// is too long ago.
+	AnsweredAt time.Time
+	Silent     bool
 }
 
 // Instance is what EC2 says about one instance; the zero Instance is one that EC2 does
@@ -90,6 +94,12 @@ func (s *State) Want() Want {
 		w.Here = Place{InterfaceID: s.Report.Address.InterfaceID, PrivateAddr: s.Report.Address.PrivateAddr}
 	}
 	return w
+}
+
+// Misplaced reports whether the address is held here, but not where its claim says.
+func (s *State) Misplaced() bool {
+	a, at := s.Report.Address, s.Claim.Place
+	return s.Report.Held() && (at.InterfaceID != "" && at.InterfaceID != a.InterfaceID || at.PrivateAddr.IsValid() && at.PrivateAddr != a.PrivateAddr)
 }
 
 // KindOfHolder says who holds the address, seen from this instance.
@@ -143,7 +153,7 @@ func (s *State) Record(a Address, h Holder, now time.Time) {
 	r := &s.Report
 	if !r.Known || r.Holder.Kind != h.Kind || r.Holder.InstanceID != h.InstanceID {
 		r.Since = now
-		s.Peer.LeavingSince = time.Time{}
+		s.Peer.LeavingSince, s.Peer.AnsweredAt, s.Peer.Silent = time.Time{}, time.Time{}, false
 		if h.Kind == Self {
 			s.Written.Tag, s.Written.SeenAt = HolderTagOf(a, h), now
 		}
@@ -182,6 +192,20 @@ func (s *State) HolderChanged(is Instance) bool {
 	return is.ID == "" || is.State != s.Report.Holder.State || is.HintTag != s.Peer.Instance.HintTag || !slices.Contains(is.PublicAddrs, s.Report.Address.PublicIP)
 }
 
+// Answered takes whether the holder answered over the network, and reports whether it has
+// just become silent. One that never answered this instance is not silent, because a
+// firewall may lie between the two.
+func (s *State) Answered(yes bool, patience time.Duration, now time.Time) bool {
+	p := &s.Peer
+	if yes {
+		p.AnsweredAt, p.Silent = now, false
+		return false
+	}
+	was := p.Silent
+	p.Silent = p.Silent || !p.AnsweredAt.IsZero() && now.Sub(p.AnsweredAt) >= patience
+	return p.Silent && !was
+}
+
 // Uncovered says, as one clause, what the holder serves and this instance does not.
 // Where the operator named the hosts that matter, nothing else does.
 func (s *State) Uncovered(x Situation) string {
@@ -197,7 +221,7 @@ func (s *State) Input(x Situation, launched, now time.Time) Input {
 		Policy: s.Report.Policy, Holder: s.Report.Holder, LaunchedAt: launched,
 		Ready: x.Ready, Unready: x.Unready, Uncovered: s.Uncovered(x),
 		Leaving: x.Identity.Leaving(), Asked: s.Requested, Released: s.Report.Released,
-		HolderLeaving: s.Report.HolderLeaving, Budget: s.Report.Spent, Now: now,
+		HolderLeaving: s.Report.HolderLeaving, Silent: s.Peer.Silent, Budget: s.Report.Spent, Now: now,
 	}
 	if !s.Peer.LeavingSince.IsZero() {
 		in.HolderLeavingFor = now.Sub(s.Peer.LeavingSince)

@@ -52,10 +52,11 @@ type ECS struct {
 
 // Address says which Elastic IPs are claimed, and how.
 type Address struct {
-	Claim  []string
-	Policy string
-	Ready  []string
-	Every  time.Duration
+	Claim       []string
+	Policy      string
+	Ready       []string
+	Unreachable time.Duration
+	Every       time.Duration
 }
 
 // Routes holds the defaults of routes and what happens around them.

@@ -83,6 +83,8 @@ var Settings = []Setting{
 		"Which holder an address may be taken from: none, only a free address (wait); one that is gone or leaving (standby); also an older instance (takeover); only on request (manual).").byTag(),
 	list("address.ready", func(c *Config) *[]string { return &c.Address.Ready }, host("host names"),
 		"Hosts that must have a live container here before an address is taken from a running instance; default: at least one host, and every host in the holder tag.").byTag(),
+	one("address.unreachable", func(c *Config) *time.Duration { return &c.Address.Unreachable }, duration(0, 24*time.Hour),
+		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is never."),
 	one("address.every", func(c *Config) *time.Duration { return &c.Address.Every }, duration(time.Second, time.Hour),
 		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does.").byTag(),
 

@@ -21,6 +21,7 @@ const (
 	AddressLost        = "address-lost"
 	AddressReleased    = "address-released"
 	AddressTagWritten  = "address-tag-written"
+	HolderSilent       = "holder-silent"
 	AddressUnsettled   = "address-unsettled"
 	DockerAnswers      = "docker-answers"
 	DockerSilent       = "docker-silent"

@@ -45,7 +45,7 @@ of it. It prints what was measured and whether what must hold does, and fails if
 something does not.
 
 The parts: a a host boots, b planned moves under load, c the holder is powered off,
-e days, outages and crowds on a virtual clock.`,
+d the holder is cut off, e days, outages and crowds on a virtual clock.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,7 +39,15 @@ type Options struct {
 	Requests <-chan Request
 	// Memory is the one of the last report of a former Run.
 	Memory address.Memory
-	Log    *slog.Logger
+	// Reach asks, at no cost in EC2, whether the holder of the public address answers at
+	// all; see Dial. It is called every ten seconds while another running instance holds
+	// the address. May be nil.
+	Reach func(ctx context.Context, public netip.Addr) error
+	// Unreachable is for how long a running holder that used to answer must not have
+	// answered before a ready instance with policy standby or takeover takes the
+	// address. Zero is never.
+	Unreachable time.Duration
+	Log         *slog.Logger
 }
 
 // Request is one of an operator, and where to answer it.
@@ -52,6 +61,7 @@ type Request struct {
 // address stays with a stopped instance until another instance takes it.
 func Run(ctx context.Context, o Options, situations <-chan address.Situation, put func(address.Report)) error {
 	c := newClaimer(o, put)
+	defer c.reach.running.Wait()
 	c.report()
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
@@ -70,6 +80,8 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 			err := c.carryOut(ctx, r)
 			c.report() // the operator looks at it next
 			r.Reply <- err
+		case round := <-c.reach.rounds:
+			c.takeAnswers(round)
 		case <-timer.C:
 		}
 		if c.active() {
@@ -107,6 +119,7 @@ type claimer struct {
 	problems  map[string]problem.Problem // see setProblem
 	unfreed   map[string]string          // by claim: the association that could not be ended, and why
 	tags      tagWriter
+	reach     reacher
 }
 
 func newClaimer(o Options, put func(address.Report)) *claimer {
@@ -121,6 +134,7 @@ func newClaimer(o Options, put func(address.Report)) *claimer {
 	}
 	c := &claimer{
 		o: o, put: put, started: time.Now(), retry: backoff.Backoff{First: time.Second, Most: time.Minute}, problems: map[string]problem.Problem{}, unfreed: map[string]string{},
+		reach: reacher{rounds: make(chan []answer, 1)},
 	}
 	for _, one := range o.Claims {
 		c.states = append(c.states, address.NewState(one, o.Policy, o.Memory))
@@ -184,8 +198,10 @@ func (c *claimer) follow(x address.Situation) {
 // next is when there is something to do.
 func (c *claimer) next() time.Time {
 	next := c.schedule.Next()
-	if t := c.tags.at; !t.IsZero() && t.Before(next) {
-		return t
+	for _, t := range []time.Time{c.tags.at, c.reach.at} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
 	}
 	return next
 }
@@ -200,6 +216,9 @@ func (c *claimer) doDue(ctx context.Context) {
 	}
 	if address.Due(c.tags.at, time.Now()) {
 		c.writeTags(ctx)
+	}
+	if address.Due(c.reach.at, time.Now()) {
+		c.reachHolders(ctx)
 	}
 }
 

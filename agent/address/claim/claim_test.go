@@ -827,6 +827,14 @@ func TestClaimThatNamesItsPlace(t *testing.T) {
 		if got := w.addresses["eipalloc-1"].now().privateIP; got != "10.0.0.6" {
 			t.Errorf("it is on %s", got)
 		}
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		w.give("eipalloc-1", "i-self", "10.0.0.5") // somebody moved it
+		b.after(10 * time.Minute)
+		b.wantProblem("address-misplaced", "address.claim")
+		if n := b.count("DescribeAddresses"); n > 6 {
+			t.Errorf("%d looks", n)
+		}
 	})
 }
 
@@ -870,15 +878,55 @@ func TestLossOnAnotherInterface(t *testing.T) {
 	})
 }
 
-func TestAddressThatEC2CannotPutHere(t *testing.T) {
+func TestBorderGroupsAreCompared(t *testing.T) {
 	in(t, func(t *testing.T) {
 		w := small()
 		w.addresses["eipalloc-1"].border = "us-west-2-lax-1"
 		b := start(t, w, Options{Policy: address.Takeover})
 		b.in.Put(b.now(true))
 		b.after(time.Minute)
-		b.wantProblem("address-misfit", "network border group")
+		b.wantProblem("address-border-group", "network border group")
+		if b.count("AssociateAddress") != 0 {
+			t.Error("it was tried nevertheless")
+		}
 	})
+}
+
+func TestSilentHolder(t *testing.T) {
+	for name, row := range map[string]struct {
+		policy   address.Policy
+		patience time.Duration
+		answered bool // before it fell silent
+		want     bool
+	}{
+		"standby":            {address.Standby, 40 * time.Second, true, true},
+		"takeover":           {address.Takeover, 40 * time.Second, true, true},
+		"wait":               {address.Wait, 40 * time.Second, true, false},
+		"never":              {address.Standby, 0, true, false},
+		"a firewall between": {address.Standby, 40 * time.Second, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in(t, func(t *testing.T) {
+				w := small()
+				w.machines["i-other"].launched = time.Now()
+				w.give("eipalloc-1", "i-other", "10.0.0.15")
+				begin := time.Now()
+				b := start(t, w, Options{Policy: row.policy, Unreachable: row.patience, Reach: func(_ context.Context, ip netip.Addr) error {
+					if ip != netip.MustParseAddr("203.0.113.7") {
+						t.Errorf("asked %s", ip)
+					}
+					if row.answered && time.Since(begin) < 10*time.Minute {
+						return nil
+					}
+					time.Sleep(reachTimeout)
+					return context.DeadlineExceeded
+				}})
+				b.in.Put(b.now(true))
+				b.after(10*time.Minute + 60*time.Second)
+				b.wantHeld(row.want)
+			})
+		})
+	}
 }
 
 func TestOutagesGiveNothingUp(t *testing.T) {
@@ -1066,4 +1114,24 @@ func TestProve(t *testing.T) {
 			t.Error("a dry run moved the address")
 		}
 	})
+}
+
+func TestDialCountsEveryAnswer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.MustParseAddrPort(l.Addr().String())
+	if err := Dial(at.Port())(t.Context(), at.Addr()); err != nil {
+		t.Errorf("a listening host: %v", err)
+	}
+	_ = l.Close()
+	if err := Dial(at.Port())(t.Context(), at.Addr()); err != nil {
+		t.Errorf("a host that refuses: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Dial(at.Port(), 9)(ctx, at.Addr()); err == nil {
+		t.Error("no answer counts as one")
+	}
 }

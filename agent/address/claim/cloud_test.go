@@ -143,7 +143,7 @@ func TestFreeAddressOfACloud(t *testing.T) {
 	a, _ := s.cloud.State().Address(eip)
 	want := address.Address{
 		AllocationID: eip, AssociationID: a.AssociationID, PublicIP: netip.MustParseAddr(simaws.DefaultPublicIP),
-		InterfaceID: a.InterfaceID, InstanceID: host, PrivateAddr: netip.MustParseAddr(a.PrivateIP),
+		InterfaceID: a.InterfaceID, InstanceID: host, PrivateAddr: netip.MustParseAddr(a.PrivateIP), BorderGroup: s.cloud.Region(),
 	}
 	if got.Address != want || got.Moves != 1 || len(got.Problems) != 0 {
 		t.Errorf("report %+v, want the address %+v", got, want)

@@ -60,7 +60,7 @@ func addresses(ctx context.Context, api EC2) ([]tagged, error) {
 		one := tagged{tags: tagsOf(a.Tags), Address: address.Address{
 			AllocationID: *a.AllocationId, AssociationID: aws.ToString(a.AssociationId), PublicIP: ip,
 			InterfaceID: aws.ToString(a.NetworkInterfaceId), InstanceID: aws.ToString(a.InstanceId),
-			ServiceManaged: string(a.ServiceManaged),
+			BorderGroup: aws.ToString(a.NetworkBorderGroup), ServiceManaged: string(a.ServiceManaged),
 		}}
 		one.PrivateAddr, _ = netip.ParseAddr(aws.ToString(a.PrivateIpAddress))
 		one.HolderTag = one.tags[address.TagKey]

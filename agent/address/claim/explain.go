@@ -28,7 +28,12 @@ func newFault(code string, severity problem.Severity, hint, format string, args 
 
 // placeError says why the address cannot come to its place on this instance; nil if it can.
 func placeError(a address.Address, at address.Placed, self identity.Instance) error {
-	if at.Reason != "" {
+	group := address.BorderGroup(self.Region, self.Zone)
+	switch {
+	case group != "" && a.BorderGroup != "" && group != a.BorderGroup:
+		return newFault("address-border-group", problem.Error, "allocate an address in the network border group of this instance; the two cannot be joined",
+			"the address is of network border group %s, this instance of %s", a.BorderGroup, group)
+	case at.Reason != "":
 		return newFault("address-no-private-ip", problem.Error, "assign another private IPv4 address to the interface (aws ec2 assign-private-ip-addresses --secondary-private-ip-address-count 1 --network-interface-id "+
 			self.Primary.ID+") and to the host, or correct the place behind @ in address.claim", "%s", at.Reason)
 	}
@@ -75,7 +80,6 @@ func (c *claimer) explain(err error, claim string) problem.Problem {
 var apiProblems = map[string]problem.Problem{
 	"AuthFailure":                {Code: "address-not-ours", Severity: problem.Error, Hint: "normal for a minute after the first boot; if it stays, the address belongs to another account or service"},
 	"Resource.AlreadyAssociated": {Code: "address-lost-race", Hint: "another instance was quicker; who holds it is looked up again"},
-	"InvalidParameterValue":      {Code: "address-misfit", Severity: problem.Error, Hint: "let address.claim name an address of the network border group of this instance, and behind @ a place that this instance has"},
 	"RequestLimitExceeded":       {Code: "ec2-throttled", Hint: "the account calls EC2 too often; it is tried again by itself"},
 	"Throttling":                 {Code: "ec2-throttled", Hint: "the account calls EC2 too often; it is tried again by itself"},
 	"RequestExpired":             {Code: "clock-wrong", Severity: problem.Error, Hint: "the clock of this host is wrong: let it follow 169.254.169.123 (chrony)"},

@@ -67,6 +67,10 @@ func (c *claimer) lookAtAddresses(ctx context.Context, described map[string]addr
 			errs[i] = c.act(ctx, s, at)
 		}
 		s.Failed = errs[i] != nil
+		if !s.Failed && s.Misplaced() {
+			errs[i] = newFault("address-misplaced", problem.Warning, "correct the place in address.claim, or run 'nagaya address release --now' and 'nagaya address claim'",
+				"it is held on %s of %s, where the claim does not put it", s.Report.Address.PrivateAddr, s.Report.Address.InterfaceID)
+		}
 		if err := errs[i]; err != nil {
 			c.setProblem(s.Report.Claim, c.explain(err, s.Report.Claim), err)
 		} else {
@@ -153,6 +157,9 @@ func (c *claimer) observe(s *address.State, see func()) {
 		c.o.Log.Warn("address lost", event.Key, event.AddressLost, "address", r.Address.PublicIP, "holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID)
 		c.o.Moved()
 	}
+	if s.Contested() && c.o.Reach != nil && c.o.Unreachable > 0 {
+		c.reach.start()
+	}
 }
 
 // decide writes one line with everything the decision was made of, when it differs from
@@ -168,7 +175,7 @@ func (c *claimer) decide(s *address.State) address.Decision {
 	c.o.Log.Info("address decision", event.Key, event.AddressDecided, "decision", d.Action, "reason", d.Reason, "reassociate", d.Reassociate,
 		"address", r.Address.PublicIP, "allocation_id", r.Address.AllocationID, "policy", c.o.Policy,
 		"holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID, "holder_state", r.Holder.State, "holder_launched", r.Holder.LaunchedAt,
-		"holder_leaving", in.HolderLeaving, "holder_leaving_for", in.HolderLeavingFor.String(),
+		"holder_leaving", in.HolderLeaving, "holder_leaving_for", in.HolderLeavingFor.String(), "holder_silent", in.Silent,
 		"launched", in.LaunchedAt, "ready", in.Ready, "unready", in.Unready,
 		"uncovered", in.Uncovered, "leaving", in.Leaving, "asked", in.Asked, "released", in.Released, "budget_at", in.Budget.Next(in.Now))
 	return d

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -106,7 +107,11 @@ func (c *crowd) launch() *one {
 	}}
 	o := Options{
 		Claims: []address.Claim{{AllocationID: "eipalloc-1"}}, Policy: a.policy, Requests: a.requests,
-		API: func(string) EC2 { return api },
+		API:   func(string) EC2 { return api },
+		Reach: func(context.Context, netip.Addr) error { return c.reach(a) },
+	}
+	if c.r.IntN(2) == 0 {
+		o.Unreachable = 30 * time.Second
 	}
 	go func() {
 		a.ended <- Run(ctx, o, a.slot.C(), func(r address.Report) {
@@ -117,6 +122,19 @@ func (c *crowd) launch() *one {
 	}()
 	c.tell(a)
 	return a
+}
+
+// reach asks the address for an answer.
+func (c *crowd) reach(from *one) error {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	holder := c.w.addresses["eipalloc-1"].now().instance
+	for _, a := range c.agents {
+		if a.id == holder && a.alive && !a.cut && !from.cut {
+			return nil
+		}
+	}
+	return errors.New("no answer")
 }
 
 // tell gives an agent its situation, as seen by its metadata.

@@ -257,9 +257,6 @@ func (c *client) AssociateAddress(_ context.Context, in *ec2.AssociateAddressInp
 	if in.PrivateIpAddress != nil {
 		private = *in.PrivateIpAddress
 	}
-	if border := c.w.addresses[*in.AllocationId].border; border != "" {
-		return nil, refusal("AssociateAddress", "InvalidParameterValue", "the address is of the network border group "+border)
-	}
 	if !slices.Contains(m.private, private) {
 		return nil, refusal("AssociateAddress", "InvalidParameterValue", "not an address of the interface")
 	}

@@ -33,6 +33,7 @@ func addressParts() []part {
 		{"a", "a host boots", (*bench).addressAtBoot},
 		{"b", "the address moves while it is asked", (*bench).addressMoves},
 		{"c", "its holder dies", (*bench).holderDies},
+		{"d", "its holder cannot be reached", (*bench).holderIsSilent},
 		{"e", "days, outages and crowds on a virtual clock", (*bench).onVirtualClock},
 	}
 }
@@ -45,10 +46,13 @@ func Address(ctx context.Context, o AddressOptions) error {
 
 // What the address may cost.
 const (
-	bootCalls  = 3
-	bootTakes  = 300 * time.Millisecond
-	apiLatency = 50 * time.Millisecond
-	goneTakes  = 15 * time.Second
+	bootCalls   = 3
+	bootTakes   = 300 * time.Millisecond
+	apiLatency  = 50 * time.Millisecond
+	goneTakes   = 15 * time.Second
+	silentTakes = 60 * time.Second
+	// silence is the setting address.unreachable with which the last is measured.
+	silence = 30 * time.Second
 )
 
 const (
@@ -315,8 +319,8 @@ func (s *timeline) add(at time.Time, what string) {
 }
 
 // pair is a holder and a stand-by that both serve, and the household of the latter.
-func (t *region) pair(ctx context.Context) (holder, standby *stage.Instance, name string, err error) {
-	if holder, err = t.settle(ctx, "standby", ""); err != nil {
+func (t *region) pair(ctx context.Context, more string) (holder, standby *stage.Instance, name string, err error) {
+	if holder, err = t.settle(ctx, "standby", more); err != nil {
 		return nil, nil, "", err
 	}
 	if name, err = t.startContainers(ctx, holder); err != nil {
@@ -325,7 +329,7 @@ func (t *region) pair(ctx context.Context) (holder, standby *stage.Instance, nam
 	if err := t.waitUntilServed(ctx, name); err != nil {
 		return nil, nil, "", err
 	}
-	if standby, err = t.settle(ctx, "standby", ""); err != nil {
+	if standby, err = t.settle(ctx, "standby", more); err != nil {
 		return nil, nil, "", err
 	}
 	if name, err = t.startContainers(ctx, standby); err != nil {
@@ -374,7 +378,7 @@ func (b *bench) killHolder(ctx context.Context, unknown time.Duration) (s timeli
 		return s, 0, err
 	}
 	defer closeRegion(t, &err)
-	holder, standby, name, err := t.pair(ctx)
+	holder, standby, name, err := t.pair(ctx, "")
 	if err != nil {
 		return s, 0, err
 	}
@@ -395,7 +399,7 @@ func (b *bench) killHolder(ctx context.Context, unknown time.Duration) (s timeli
 
 // recordTakeover waits for the move and the first answer, and tells both.
 func (t *region) recordTakeover(ctx context.Context, s *timeline, took *time.Duration, since time.Time, standby *stage.Instance, name string) error {
-	at, err := t.waitUntilHeld(ctx, standby, 2*time.Minute)
+	at, err := t.waitUntilHeld(ctx, standby, 2*silentTakes)
 	if err != nil {
 		return err
 	}
@@ -405,6 +409,38 @@ func (t *region) recordTakeover(ctx context.Context, s *timeline, took *time.Dur
 		return err
 	}
 	s.add(time.Now(), "a new connection is answered by the stand-by")
+	return nil
+}
+
+// holderIsSilent takes the holder off the network; EC2 goes on calling it running.
+func (b *bench) holderIsSilent(ctx context.Context) (err error) {
+	t, err := b.newRegion(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeRegion(t, &err)
+	holder, standby, name, err := t.pair(ctx, ", unreachable: "+silence.String())
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, 12*time.Second); err != nil { // it must have answered once
+		return err
+	}
+	var s timeline
+	var took time.Duration
+	cut := time.Now()
+	s.add(cut, "the holder is cut off; EC2 calls it running")
+	if err := holder.Unplug(); err != nil {
+		return err
+	}
+	if err := t.recordTakeover(ctx, &s, &took, cut, standby, name); err != nil {
+		return err
+	}
+	b.notes = append(b.notes, fmt.Sprintf("The holder is cut off, address.unreachable is %s:\n", silence)+s.String())
+	b.add(Row{
+		What: fmt.Sprintf("the holder is cut off while EC2 calls it running; address.unreachable: %s", silence), Got: fmt.Sprintf("moved after %s", ms(took)),
+		Bound: "≤ " + ms(silentTakes), Missed: took > silentTakes, Figures: map[string]float64{"took": millis(took)},
+	})
 	return nil
 }
 

@@ -141,10 +141,13 @@ func (r *Region) Client(public string) (*http.Client, error) {
 	})
 }
 
+// Unplug takes the instance off the network; EC2 is not told.
+func (i *Instance) Unplug() error { return i.host.Unplug() }
+
 // PowerOff takes the instance off the network and ends everything on it at once;
 // EC2 is not told.
 func (i *Instance) PowerOff(ctx context.Context) error {
-	err := i.host.Unplug()
+	err := i.Unplug()
 	i.KillAgent()
 	return errors.Join(err, i.endNginx(), i.removeContainers(ctx))
 }
