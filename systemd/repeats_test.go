@@ -45,6 +45,13 @@ func repeatsTo(about ...string) (h *Repeats, written func() []string) {
 	return NewRepeats(newText(&out, slog.LevelInfo, false), about), out.lines
 }
 
+// remembered returns how many lines are remembered.
+func (h *Repeats) remembered() int {
+	h.seen.mu.Lock()
+	defer h.seen.mu.Unlock()
+	return len(h.seen.lines)
+}
+
 func expect(t *testing.T, when string, got []string, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -105,7 +112,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			l.Info(fmt.Sprint("line ", i))
 		}
 		l.Info(fmt.Sprint("line ", 2*repeatLines-1)) // not remembered, so it appears again
-		if got := len(h.seen.lines); got != repeatLines {
+		if got := h.remembered(); got != repeatLines {
 			t.Errorf("%d lines remembered, want %d", got, repeatLines)
 		}
 		if got, want := len(written()), 1+2*repeatLines+1; got != want {
@@ -115,7 +122,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		expect(t, "what was held back is not lost", written(), "level=INFO msg=first repeated=1")
 		time.Sleep(time.Hour)
 		l.Info("late")
-		if got := len(h.seen.lines); got != 1 {
+		if got := h.remembered(); got != 1 {
 			t.Errorf("%d lines remembered after an hour, want only the new one", got)
 		}
 	})
