@@ -87,20 +87,24 @@ func households() []household {
 		{"overload", func(r *rand.Rand, at time.Time, _ int) float64 {
 			return (0.5 + 0.4*busyHours(at)) * noise(r, 0.3)
 		}, nightly, []float64{1.5, 2, 3}},
-		{"many small jobs", dayPeak, func(r *rand.Rand, day time.Time) (all []share) {
-			for i := range 24 {
-				all = append(all, share{fmt.Sprintf("small%d", i%6), day.Add(time.Duration(i) * time.Hour), 4 * time.Hour, 1.0 / 24, 1})
-			}
-			return all
-		}, ordinary},
-		{"ad-hoc jobs by day", dayPeak, func(r *rand.Rand, day time.Time) (all []share) {
-			for i := range 3 {
-				due := day.Add(time.Duration(9*60+r.IntN(8*60)) * time.Minute)
-				all = append(all, share{fmt.Sprintf("adhoc%d", i), due, time.Duration(4+r.IntN(16)) * time.Hour, 0.2 + 0.25*r.Float64(), 2})
-			}
-			return all
-		}, ordinary},
+		{"many small jobs", dayPeak, manySmall, ordinary},
+		{"ad-hoc jobs by day", dayPeak, adHoc, ordinary},
 	}
+}
+
+func manySmall(_ *rand.Rand, day time.Time) (all []share) {
+	for i := range 24 {
+		all = append(all, share{fmt.Sprintf("small%d", i%6), day.Add(time.Duration(i) * time.Hour), 4 * time.Hour, 1.0 / 24, 1})
+	}
+	return all
+}
+
+func adHoc(r *rand.Rand, day time.Time) (all []share) {
+	for i := range 3 {
+		due := day.Add(time.Duration(9*60+r.IntN(8*60)) * time.Minute)
+		all = append(all, share{fmt.Sprintf("adhoc%d", i), due, time.Duration(4+r.IntN(16)) * time.Hour, 0.2 + 0.25*r.Float64(), 2})
+	}
+	return all
 }
 
 // bursts come at any time, about four a day, and take all that one vCPU can give.
@@ -184,16 +188,8 @@ func try(t testing.TB, name string, tr Trace, vcpus float64, jobs func(*rand.Ran
 	first := tr.Start.Truncate(day)
 	for d := range days {
 		for _, x := range jobs(r, first.Add(time.Duration(d)*day)) {
-			o.Jobs = append(o.Jobs, Job{
-				Name: x.name, Need: max(perDay*x.part, 0.1), Estimate: max(perDay*x.part, 0.1) * estimate, Cores: x.cores, Late: gate.LateRefuse,
-				Starts: func(from, to time.Time) []time.Time {
-					if x.due.Before(from) || !x.due.Before(to) {
-						return nil
-					}
-					return []time.Time{x.due}
-				},
-				Deadline: func(due time.Time) time.Time { return due.Add(x.deadline) },
-			})
+			need := max(perDay*x.part, 0.1)
+			o.Jobs = append(o.Jobs, once(x, need, need*estimate, gate.LateRefuse))
 		}
 	}
 	if len(policies) == 0 {
@@ -204,6 +200,20 @@ func try(t testing.TB, name string, tr Trace, vcpus float64, jobs func(*rand.Ran
 		t.Fatal(err)
 	}
 	return trial{name, kind, part, estimate, rep}, true
+}
+
+// once is a job of one run.
+func once(x share, need, estimate float64, late gate.Late) Job {
+	return Job{
+		Name: x.name, Need: need, Estimate: estimate, Cores: x.cores, Late: late,
+		Starts: func(from, to time.Time) []time.Time {
+			if x.due.Before(from) || !x.due.Before(to) {
+				return nil
+			}
+			return []time.Time{x.due}
+		},
+		Deadline: func(due time.Time) time.Time { return due.Add(x.deadline) },
+	}
 }
 
 // TestTheGateIsWorthIt judges the gate beside the other policies: by a few cases always, with -full by all, and

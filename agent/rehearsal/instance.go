@@ -71,6 +71,7 @@ func (w *instance) work(wanted float64) {
 		services += serviceRate * minutes
 		jobs += jobRate * minutes
 		w.throttled += (wanted - serviceRate) * minutes
+		w.cpu.Steal += w.withheld(wanted, serviceRate+jobRate) * minutes
 		w.now, left = w.now.Add(dt), left-dt
 		w.spend(minutes)
 	}
@@ -99,6 +100,16 @@ func (w *instance) share(wanted float64) (services, jobs float64) {
 	}
 	services = min(wanted, base)
 	return services, w.pour(base - services)
+}
+
+// withheld is what an empty bank keeps from services and jobs that want to run, in vCPUs: the guest counts it as steal.
+func (w *instance) withheld(wanted, given float64) float64 {
+	for _, i := range w.due {
+		if w.runs[i].State == gate.Running {
+			wanted += w.runs[i].Cores
+		}
+	}
+	return max(0, min(wanted, float64(w.o.Spec.VCPUs))-given)
 }
 
 // pour gives the running jobs their parts of what is free.

@@ -16,8 +16,18 @@ func starter(p Policy, o Options) func(*instance) {
 	switch p {
 	case Cron:
 		return startAtOnce
+	case Timeout:
+		return func(w *instance) {
+			w.stopLate()
+			startAtOnce(w)
+		}
 	case Threshold:
-		return func(w *instance) { startAboveThreshold(w, o.Threshold*o.Spec.Max) }
+		return func(w *instance) { startOneByOne(w, func(*Run) float64 { return o.Threshold * o.Spec.Max }) }
+	case Script:
+		return func(w *instance) {
+			w.stopLate()
+			startOneByOne(w, func(r *Run) float64 { return r.Estimate })
+		}
 	default:
 		return (&gatePolicy{o: o, estimator: credit.Resume(credit.Memory{})}).step
 	}
@@ -33,8 +43,26 @@ func startAtOnce(w *instance) {
 	}
 }
 
-// startAboveThreshold is what a script does that looks at CloudWatch.
-func startAboveThreshold(w *instance, mark float64) {
+// stopLate ends what runs at its deadline, as timeout(1) does, and starts nothing that is late.
+func (w *instance) stopLate() {
+	for _, i := range w.due {
+		r := &w.runs[i]
+		if r.until(never).After(w.now) {
+			continue
+		}
+		switch r.State {
+		case gate.Running:
+			r.Ended = w.now
+			w.setState(r, gate.Done, Decision{Reason: "stopped at its deadline", Balance: w.bank.Position()})
+		case gate.Waiting:
+			w.setState(r, gate.Refused, Decision{Reason: "its deadline has passed", Balance: w.bank.Position()})
+		}
+	}
+}
+
+// startOneByOne is what a script does that looks at CloudWatch: of what waits it starts the most urgent
+// while nothing runs and the balance is at least the run's mark.
+func startOneByOne(w *instance, mark func(*Run) float64) {
 	w.dropEnded()
 	if len(w.due) == 0 {
 		return
@@ -49,8 +77,8 @@ func startAboveThreshold(w *instance, mark float64) {
 			first = i
 		}
 	}
-	if c.Known && c.Value >= mark {
-		w.setState(&w.runs[first], gate.Running, Decision{Reason: fmt.Sprintf("CloudWatch's balance of %.1f is at least %.1f", c.Value, mark), Balance: c.Value})
+	if r := &w.runs[first]; c.Known && c.Value >= mark(r) {
+		w.setState(r, gate.Running, Decision{Reason: fmt.Sprintf("CloudWatch's balance of %.1f is at least %.1f", c.Value, mark(r)), Balance: c.Value})
 	}
 }
 

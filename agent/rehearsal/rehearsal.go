@@ -49,18 +49,21 @@ type Options struct {
 // Policy is a way to say when a job starts.
 type Policy string
 
-// The policies. Cron starts every job when its time comes. Threshold starts one job after another, the
-// most urgent first, while CloudWatch's newest balance is at least Options.Threshold of
-// the largest. Clairvoyant is no policy but a bound, see Bound.
+// The policies. Cron starts every job when its time comes, and Timeout also stops it at its deadline. Threshold starts one
+// job after another, the most urgent first, while CloudWatch's newest balance is at least Options.Threshold of
+// the largest. Script does so while that balance is at least the declared need, and stops jobs at their
+// deadline. Clairvoyant is no policy but a bound, see Bound.
 const (
 	Gate        Policy = "gate"
 	Cron        Policy = "cron"
+	Timeout     Policy = "timeout"
 	Threshold   Policy = "threshold"
+	Script      Policy = "script"
 	Clairvoyant Policy = "clairvoyant"
 )
 
 // Policies are all of them, in the order in which they are shown.
-var Policies = []Policy{Gate, Cron, Threshold, Clairvoyant}
+var Policies = []Policy{Gate, Cron, Timeout, Threshold, Script, Clairvoyant}
 
 // Result is what came of a rehearsal with one policy. Amounts are credits.
 type Result struct {

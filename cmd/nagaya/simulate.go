@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,7 +29,7 @@ func (c *cli) simulateVerb() *cobra.Command {
 		Use: "simulate", Short: "Show what the gate would have done with recorded load and assumed jobs", Args: noArgs,
 		Long: `Simulate passes the services' recorded load and a list of jobs through the program's
 own estimator, forecast and gate on a virtual clock, and prints the result
-beside cron, a threshold, and a bound that knows the future. The gate is configured
+beside cron, a threshold, scripts, and a bound that knows the future. The gate is configured
 as for the agent (gate.*). It needs neither the agent nor AWS.
 
 The trace is the CPU use in per cent, at any regular step: CSV with a time and a value in
@@ -54,16 +55,12 @@ prints. docs/batches.md describes the file of jobs.`,
 			return c.print(f.Steps, r, text)
 		},
 	}
-	words := []string{"all"}
-	for _, p := range rehearsal.Policies {
-		words = append(words, string(p))
-	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required)")
 	fs.StringVar(&f.trace, "trace", "", "`file` with the services' load (required)")
 	fs.StringVar(&f.jobs, "jobs", "", "YAML `file` of the jobs; none if absent")
 	fs.Float64Var(&f.TraceVCPUs, "trace-vcpus", 0, "vCPUs of the machine that was recorded; default those of the type")
-	fs.StringSliceVar(&f.policies, "policy", []string{"all"}, "gate, cron, threshold, clairvoyant, or several with commas between, or all")
+	fs.StringSliceVar(&f.policies, "policy", []string{"all"}, policyWords()+", or several with commas between, or all")
 	fs.StringVar(&f.mode, "mode", "standard", "credit option: standard or unlimited")
 	fs.Float64Var(&f.Balance, "balance", 0, "credits at the beginning, besides a T2's launch credits")
 	fs.Float64Var(&f.days, "days", 0, "how long; default as long as the trace. Its last day repeats")
@@ -72,7 +69,7 @@ prints. docs/batches.md describes the file of jobs.`,
 	fs.BoolVar(&f.journal, "journal", false, "print every decision with its reason, too")
 	fs.BoolVar(&f.Steps, "json", false, "print JSON, with every run, decision and step")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(credit.Types(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(append(strings.Split(policyWords(), ", "), "all"), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -122,6 +119,11 @@ func burstable(flag, name string) (credit.Spec, error) {
 	return spec, nil
 }
 
+// policyWords are all policies, for people.
+func policyWords() string {
+	return strings.Trim(strings.ReplaceAll(fmt.Sprint(rehearsal.Policies), " ", ", "), "[]")
+}
+
 func readPolicies(words []string) (all []rehearsal.Policy, err error) {
 	for _, word := range words {
 		p := rehearsal.Policy(word)
@@ -129,7 +131,7 @@ func readPolicies(words []string) (all []rehearsal.Policy, err error) {
 		case word == "all":
 			return rehearsal.Policies, nil
 		case !slices.Contains(rehearsal.Policies, p):
-			return nil, fmt.Errorf("--policy %q is not gate, cron, threshold, clairvoyant or all", word)
+			return nil, fmt.Errorf("--policy %q is not %s or all", word, policyWords())
 		}
 		all = append(all, p)
 	}

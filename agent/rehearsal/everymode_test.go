@@ -1,0 +1,321 @@
+package rehearsal
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+)
+
+var update = flag.Bool("update", false, "record the table of TestTheGateInEveryMode")
+
+// setting is one case of that table: everything that may be otherwise elsewhere.
+type setting struct {
+	kind  string
+	mode  credit.Mode
+	trace Trace
+	// scale is the services' mean as a part of the baseline; 0 is as recorded.
+	scale float64
+	jobs  func(*rand.Rand, time.Time) []share
+	// vary says how many times the declared need a run takes, when a part of the time has passed.
+	vary func(r *rand.Rand, passed float64) float64
+	// part is the jobs' credits as a part of what is spare.
+	part float64
+}
+
+var needs = []struct {
+	name string
+	of   func(r *rand.Rand, f float64) float64
+}{
+	{"constant needs", func(*rand.Rand, float64) float64 { return 1 }},
+	{"needs vary (sigma 0.25)", func(r *rand.Rand, _ float64) float64 { return math.Exp(0.25 * r.NormFloat64()) }},
+	{"needs vary (sigma 0.5)", func(r *rand.Rand, _ float64) float64 { return math.Exp(0.5 * r.NormFloat64()) }},
+	{"needs grow", func(_ *rand.Rand, f float64) float64 { return 0.7 + 0.8*f }},
+}
+
+var loads = []struct {
+	name  string
+	scale float64
+}{{"as recorded", 0}, {"60 % of the baseline", 0.6}, {"90 % of the baseline", 0.9}, {"nothing to spare", 1.05}}
+
+// exclusive are two jobs of one window in which the processors suffice for one of them.
+func exclusive(_ *rand.Rand, day time.Time) []share {
+	return []share{{"first", day.Add(22 * time.Hour), 0, 0.5, 2}, {"second", day.Add(22 * time.Hour), 0, 0.5, 2}}
+}
+
+// tight is the window of exclusive jobs as a multiple of the time that one of them needs alone.
+const tight = 1.5
+
+var schedules = []struct {
+	name string
+	jobs func(*rand.Rand, time.Time) []share
+}{
+	{"nightly", nightly},
+	{"ad hoc", adHoc},
+	{"many small", manySmall},
+	{"mutually exclusive", exclusive},
+}
+
+// scaled multiplies a trace such that its mean is a part of the type's baseline.
+func (tr Trace) scaled(s credit.Spec, part float64) Trace {
+	want := part * 100 * s.Baseline() / float64(s.VCPUs)
+	at := func(f float64) (vs []float64, mean float64) {
+		for _, v := range tr.Values {
+			vs = append(vs, min(100, f*v))
+			mean += vs[len(vs)-1] / float64(len(tr.Values))
+		}
+		return vs, mean
+	}
+	low, high := 0.0, 1e4
+	for range 60 {
+		if _, mean := at((low + high) / 2); mean < want {
+			low = (low + high) / 2
+		} else {
+			high = (low + high) / 2
+		}
+	}
+	tr.Values, _ = at(high)
+	return tr
+}
+
+// play lets all policies loose on the case, with jobs that run when they are late and with jobs that are refused. Of the
+// policies only the gate looks at that. Jobs are given a part of what is spare, but of a tenth of what is earned at
+// least: where nothing is spare is where the most can be broken.
+func (x setting) play(t testing.TB) (run, refuse Report) {
+	t.Helper()
+	s := spec(t, x.kind)
+	o := Options{Spec: s, Mode: x.mode, Trace: x.trace, Balance: s.Max / 2}
+	if x.scale > 0 {
+		o.Trace = o.Trace.scaled(s, x.scale)
+	}
+	idle, o, err := withoutJobs(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	days := int(o.Trace.Length() / day)
+	perDay := x.part * max(idle.sums.Account.Discarded, idle.sums.Account.Earned/10) / float64(days)
+	jobs := func(late gate.Late) (all []Job) {
+		r := rand.New(rand.NewPCG(3, 4))
+		for d := range days {
+			for _, j := range x.jobs(r, o.Trace.Start.Truncate(day).Add(time.Duration(d)*day)) {
+				declared := max(perDay*j.part, 0.1)
+				if j.deadline == 0 {
+					j.deadline = max(15*time.Minute, minutes(tight*declared/min(j.cores, float64(s.VCPUs))))
+				}
+				all = append(all, once(j, declared*x.vary(r, float64(d)/float64(days)), declared, late))
+			}
+		}
+		return all
+	}
+	o.Jobs = jobs(gate.LateRun)
+	if run, err = Play(o, Policies...); err != nil {
+		t.Fatal(err)
+	}
+	o.Jobs = jobs(gate.LateRefuse)
+	runs, err := o.runs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newInstance(o, runs)
+	w.play(starter(Gate, o))
+	refuse = run
+	refuse.Results = slices.Clone(run.Results)
+	refuse.Results[slices.Index(Policies, Gate)] = w.result(Gate, idle)
+	return run, refuse
+}
+
+func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
+
+// line sums the cases of one line of the table.
+type line struct {
+	name    string
+	cases   int
+	broken  int     // cases in which the gate is worse than the better of cron and threshold by more than 2 % of the jobs' credits
+	charged float64 // for jobs, by the gate
+	score   map[Policy]float64
+	ratios  []float64 // of the gate's score to the bound, where something is at stake
+}
+
+// atStake is the share of the jobs' credits by which the worst policy must differ from the bound for a case to say something.
+const atStake = 0.01
+
+func (l *line) add(rep Report) {
+	l.cases++
+	if l.score == nil {
+		l.score = map[Policy]float64{}
+	}
+	score, worst := map[Policy]float64{}, 0.0
+	for _, r := range rep.Results {
+		score[r.Policy] = r.Score
+		l.score[r.Policy] += r.Score
+		worst = max(worst, r.Score)
+		if r.Policy == Gate {
+			l.charged += r.ChargedForJobs
+		}
+	}
+	if score[Gate]-min(score[Cron], score[Threshold]) > 0.02*rep.Needed {
+		l.broken++
+	}
+	if least := score[Clairvoyant]; worst-least > atStake*rep.Needed {
+		l.ratios = append(l.ratios, (score[Gate]+atStake*rep.Needed)/(least+atStake*rep.Needed))
+	}
+}
+
+// way is the mode and what happens to late jobs.
+func (l *line) way() string { return l.name[:strings.Index(l.name, ":")] }
+
+// lines are the lines of the table in their order.
+type lines []*line
+
+func (ls *lines) add(name string, rep Report) {
+	for _, l := range *ls {
+		if l.name == name {
+			l.add(rep)
+			return
+		}
+	}
+	*ls = append(*ls, &line{name: name})
+	(*ls)[len(*ls)-1].add(rep)
+}
+
+func (ls lines) print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "cases of\tnumber\tbroken\tcharged\t")
+	for _, p := range Policies {
+		fmt.Fprintf(w, "%s\t", p)
+	}
+	fmt.Fprintln(w, "gate/bound\t")
+	for _, l := range ls {
+		fmt.Fprintf(w, "%s\t%d\t%d\t%.0f\t", l.name, l.cases, l.broken, l.charged)
+		for _, p := range Policies {
+			fmt.Fprintf(w, "%.0f\t", l.score[p])
+		}
+		ratio := "-"
+		if len(l.ratios) > 0 {
+			ratio = fmt.Sprintf("%.2f", median(l.ratios))
+		}
+		fmt.Fprintf(w, "%s\t\n", ratio)
+	}
+	w.Flush()
+}
+
+// recorded reads the table that was recorded: by the name of a line its broken cases, what was charged, and the gate's score.
+func recorded(t *testing.T, file string) map[string][3]float64 {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][3]float64{}
+	for row := range strings.Lines(string(text)) {
+		columns := slices.DeleteFunc(strings.Split(row, "  "), func(s string) bool { return strings.TrimSpace(s) == "" })
+		if len(columns) < 5 {
+			continue
+		}
+		var x [3]float64
+		for i := range x {
+			if x[i], err = strconv.ParseFloat(strings.TrimSpace(columns[2+i]), 64); err != nil {
+				break
+			}
+		}
+		if err == nil {
+			all[strings.TrimSpace(columns[0])] = x
+		}
+	}
+	return all
+}
+
+// TestTheGateInEveryMode plays the gate beside what else an operator could do, in both credit modes, with jobs that run when
+// they are late and jobs that are refused, and with needs, loads and jobs of many kinds. It prints the sums, also
+// where the gate loses, and holds the gate to what was recorded: no line may become worse. With -full it plays more
+// types and shares, and the traces of -traces, and only prints.
+func TestTheGateInEveryMode(t *testing.T) {
+	kinds, parts, all := []string{"t3.micro"}, []float64{1}, []Trace{services(t)}
+	if *full {
+		kinds, parts = []string{"t3.nano", "t3.small"}, []float64{0.5, 1, 1.5}
+		for _, x := range recordedTraces(t) {
+			all = append(all, x.trace)
+		}
+	}
+	var byNeeds, byLoad, byJobs lines
+	add := func(way, needs, load, jobs string, rep Report) {
+		byNeeds.add(way+needs, rep)
+		byLoad.add(way+load, rep)
+		byJobs.add(way+jobs, rep)
+	}
+	for _, mode := range []credit.Mode{credit.Standard, credit.Unlimited} {
+		for i, n := range needs {
+			for j, load := range loads {
+				for k, jobs := range schedules {
+					if !*full && (i+j+k)%2 == 1 {
+						continue // every pair of the three is played all the same
+					}
+					for _, kind := range kinds {
+						for _, part := range parts {
+							for _, tr := range all {
+								run, refuse := setting{kind, mode, tr, load.scale, jobs.jobs, n.of, part}.play(t)
+								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, run)
+								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, refuse)
+							}
+						}
+					}
+				}
+			}
+		}
+	}
+	table := slices.Concat(byNeeds, byLoad, byJobs)
+	slices.SortStableFunc(table, func(a, b *line) int { return strings.Compare(a.way(), b.way()) })
+	var out strings.Builder
+	table.print(&out)
+	t.Log("\n" + out.String())
+	const file = "testdata/every-mode.txt"
+	if *full {
+		return
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	was := recorded(t, file)
+	for _, l := range table {
+		w, ok := was[l.name]
+		switch {
+		case !ok:
+			t.Errorf("%q is not in %s: record it with -update", l.name, file)
+		case float64(l.broken) > w[0] || l.charged > 1.01*w[1]+1 || l.score[Gate] > 1.01*w[2]+1:
+			t.Errorf("%s: the gate is worse than recorded: %d broken (%.0f), %.0f charged (%.0f), score %.0f (%.0f)",
+				l.name, l.broken, w[0], l.charged, w[1], l.score[Gate], w[2])
+		}
+	}
+}
+
+// services is the recorded load of real services that the gate's own test plays, too: five days, and the first two once more.
+func services(t testing.TB) Trace {
+	t.Helper()
+	text, err := os.ReadFile("../gate/testdata/services-cpu.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := Trace{Start: start, Step: credit.Period}
+	for line := range strings.FieldsSeq(string(text)) {
+		v, err := strconv.ParseFloat(line, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr.Values = append(tr.Values, v)
+	}
+	tr.Values = append(tr.Values, tr.Values[:2*288]...)
+	return tr
+}
