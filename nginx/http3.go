@@ -43,13 +43,16 @@ func (t *Tree) checkHTTP3(sites []route.Site, streams []route.Stream) {
 		t.problem(problem.Warning, "http3-not-offered", "", fmt.Sprintf("nginx.http3 is on, and nginx %v was built without HTTP/3", t.build.Version),
 			"install nginx 1.25 or newer with --with-http_v3_module, or set nginx.http3 to false")
 	}
+	taken := map[uint16]bool{}
+	for _, st := range streams {
+		taken[st.Listen.Port] = taken[st.Listen.Port] || st.Listen.Protocol == route.UDP
+	}
 	for i, site := range sites {
 		port := cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)
-		taken := func(st route.Stream) bool { return st.Listen == route.Listen{Protocol: route.UDP, Port: port} }
 		why, hint := withoutHTTP3(s, t.build, site), "remove nagaya.http3, or what is in its way"
 		switch {
 		case why != "" && site.Edge.HTTP3 == route.On && (site.TLS || site.Passthrough != nil):
-		case offersHTTP3(s, t.build, site) && slices.ContainsFunc(streams, taken):
+		case offersHTTP3(s, t.build, site) && taken[port]:
 			sites[i].Edge.HTTP3 = route.Off
 			why, hint = fmt.Sprintf("UDP port %d is a stream's", port), "ask for another port with nagaya.listen, or set nagaya.http3 to off"
 		default:

@@ -44,11 +44,19 @@ func (t *Tree) portFiles(sites []route.Site) (files []SiteFile) {
 	s := t.settings
 	// The ports, and whether a site is their default.
 	plain, tls, quic := map[uint16]bool{}, map[uint16]bool{}, map[uint16]bool{}
+	families := map[uint16]string{} // the only one at a port; empty for several
 	for _, site := range sites {
+		p := cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)
+		for _, at := range []uint16{site.Edge.HTTPPort, p} {
+			if was, found := families[at]; !found || was == site.Family {
+				families[at] = site.Family
+			} else {
+				families[at] = ""
+			}
+		}
 		if p := site.Edge.HTTPPort; p != 0 && p != s.HTTPPort {
 			plain[p] = false
 		}
-		p := cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)
 		if p != s.HTTPSPort && site.TLS {
 			tls[p] = tls[p] || site.CatchAll
 		}
@@ -59,7 +67,7 @@ func (t *Tree) portFiles(sites []route.Site) (files []SiteFile) {
 	add := func(kind string, ports map[uint16]bool, listen func(x *text, port uint16, with ...string)) {
 		for port, taken := range ports {
 			at := portFile(kind, port)
-			f := SiteFile{Host: at, Name: fileName(at)}
+			f := SiteFile{Host: at, Name: fileName(at), Family: families[port]}
 			f.Text, f.Facts = t.write(func(x *text) {
 				x.comment("Unknown names at port " + number(port) + ", written by nagaya.")
 				if kind == "quic" {

@@ -52,6 +52,8 @@ type manifest struct {
 type siteManifest struct {
 	Host string `json:"host"`
 	Name string `json:"name"`
+	// Family is that of the SiteFile.
+	Family string `json:"family,omitempty"`
 	// Files are the directories in which the site has a file.
 	Files []string `json:"files"`
 	Facts
@@ -62,7 +64,7 @@ func (t Tree) Manifest() string {
 	m := manifest{Generation: t.Generation, Main: t.MainFacts, Sites: []siteManifest{}}
 	ports := t.quicPorts()
 	for _, s := range t.Sites {
-		site := siteManifest{Host: s.Host, Name: s.Name, Facts: s.Facts}
+		site := siteManifest{Host: s.Host, Name: s.Name, Family: s.Family, Facts: s.Facts}
 		for _, f := range s.files(ports) {
 			site.Files = append(site.Files, path.Dir(f.Path))
 		}
@@ -95,7 +97,7 @@ func ReadTree(read func(path string) (string, error)) (Tree, error) {
 		return Tree{}, err
 	}
 	for _, site := range m.Sites {
-		s := SiteFile{Host: site.Host, Name: site.Name, Facts: site.Facts}
+		s := SiteFile{Host: site.Host, Name: site.Name, Family: site.Family, Facts: site.Facts}
 		if path.Base(s.Name) != s.Name {
 			return Tree{}, errors.New(ManifestFile + " names a file outside the tree")
 		}

@@ -27,7 +27,7 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	}
 	for _, stream := range streams {
 		at := stream.Listen.String()
-		f := SiteFile{Host: at, Name: fileName(at)}
+		f := SiteFile{Host: at, Name: fileName(at), Family: stream.Family}
 		f.Stream, f.Facts = t.write(func(x *text) { renderStream(x, stream, pools[stream.PoolKey()]) })
 		t.Sites = append(t.Sites, f)
 	}
@@ -45,7 +45,7 @@ func (t *Tree) write(render func(*text)) (string, Facts) {
 
 // siteFile writes the files of a site.
 func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
-	f := SiteFile{Host: site.Host, Name: fileName(site.Host)}
+	f := SiteFile{Host: site.Host, Name: fileName(site.Host), Family: site.Family}
 	f.Text, f.Facts = t.write(func(x *text) {
 		x.quic = offersHTTP3(t.settings, t.build, site)
 		renderSite(x, site, pools)

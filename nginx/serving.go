@@ -29,9 +29,12 @@ func (s *Serving) Table(n Status) route.Table {
 		s.confirmed = t
 		return t
 	}
-	live, ports := s.confirmed.LiveHosts(), s.confirmed.LivePorts()
-	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !slices.Contains(live, site.Host) })
-	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(s route.Stream) bool { return !slices.Contains(ports, s.Listen.String()) })
+	live := map[string]bool{}
+	for _, h := range slices.Concat(s.confirmed.LiveHosts(), s.confirmed.LivePorts()) {
+		live[h] = true // no host looks like a port
+	}
+	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !live[site.Host] })
+	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(s route.Stream) bool { return !live[s.Listen.String()] })
 	return t
 }
 
@@ -42,9 +45,11 @@ func LiveHosts(t route.Table, n Status) []string {
 		return nil
 	}
 	all := append(append([]string{}, t.LiveHosts()...), t.LivePorts()...)
-	return slices.DeleteFunc(all, func(h string) bool {
-		return slices.ContainsFunc(n.Quarantined, func(q Quarantine) bool { return q.Host == h && !q.LastGood })
-	})
+	missing := map[string]bool{}
+	for _, q := range n.Quarantined {
+		missing[q.Host] = !q.LastGood
+	}
+	return slices.DeleteFunc(all, func(h string) bool { return missing[h] })
 }
 
 // NotReady returns, as one clause, why nginx does not serve one of the named hosts, or no host

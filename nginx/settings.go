@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -86,6 +87,8 @@ type Snippet struct {
 	Fingerprint string
 }
 
+func (s Snippet) compare(name string) int { return strings.Compare(s.Name, name) }
+
 // OperatorFiles are the operator's files that a rendering depends on.
 type OperatorFiles struct {
 	Snippets []Snippet
@@ -108,6 +111,12 @@ func (s Settings) withDefaults() Settings {
 			s.AccessLog = path.Join(s.LogDir, "access.log")
 		}
 	}
+	// Sorted, so that a file is found without looking at all.
+	s.Snippets = slices.Clone(s.Snippets)
+	slices.SortStableFunc(s.Snippets, func(a, b Snippet) int { return cmp.Or(a.compare(b.Name), cmp.Compare(a.Path, b.Path)) })
+	s.HostAuth, s.Passwords = slices.Clone(s.HostAuth), slices.Clone(s.Passwords)
+	slices.Sort(s.HostAuth)
+	slices.Sort(s.Passwords)
 	return s
 }
 

@@ -53,8 +53,8 @@ func includeAll(t *text, dir string) {
 // includeFirst includes the first snippet of a directory that exists, of these names.
 func includeFirst(t *text, dir string, names ...string) bool {
 	for _, name := range names {
-		i := slices.IndexFunc(t.settings.Snippets, func(sn Snippet) bool { return sn.Name == dir+"/"+name })
-		if i >= 0 && snippetName(dir+"/"+name) {
+		name = dir + "/" + name
+		if i, found := slices.BinarySearchFunc(t.settings.Snippets, name, Snippet.compare); found && snippetName(name) {
 			include(t, t.settings.Snippets[i])
 			return true
 		}
@@ -102,7 +102,7 @@ func authFile(s Settings, site route.Site, l route.Location) string {
 		return l.Auth
 	}
 	for _, name := range nginxproxy.PasswordFiles(site.Host, l.Path) {
-		if slices.Contains(s.HostAuth, name) && snippetName(vhostSnippets+"/"+name) {
+		if _, found := slices.BinarySearch(s.HostAuth, name); found && snippetName(vhostSnippets+"/"+name) {
 			return name
 		}
 	}

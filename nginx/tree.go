@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -45,11 +46,37 @@ type SiteFile struct {
 	Stream string
 	SNI    string
 	Facts  Facts
+	// Family is the one that the site belongs to; empty for a port that sites of several
+	// families share, and for a file that an older version of nagaya wrote.
+	Family string
 }
 
 // Equal reports whether two have the same files.
 func (s SiteFile) Equal(o SiteFile) bool {
 	return s.Host == o.Host && s.Name == o.Name && s.Text == o.Text && s.Stream == o.Stream && s.SNI == o.SNI
+}
+
+// ChangedFamilies lists the families that have other files in b than in a, sorted. A file of
+// several families is left out, unless no other has changed: it follows from those.
+func ChangedFamilies(a, b Tree) []string {
+	changed := map[string]bool{}
+	was := make(map[string]SiteFile, len(a.Sites))
+	for _, s := range a.Sites {
+		was[s.Host] = s
+	}
+	for _, s := range b.Sites {
+		if !s.Equal(was[s.Host]) {
+			changed[s.Family] = true
+		}
+		delete(was, s.Host)
+	}
+	for _, s := range was {
+		changed[s.Family] = true
+	}
+	if len(changed) > 1 {
+		delete(changed, "")
+	}
+	return slices.Sorted(maps.Keys(changed))
 }
 
 // Wanted is the tree that nginx should serve.
@@ -107,24 +134,28 @@ func (t Tree) finished() Tree {
 
 // Without returns the tree without the sites of these hosts.
 func (t Tree) Without(hosts ...string) Tree {
-	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(s SiteFile) bool { return slices.Contains(hosts, s.Host) })
+	gone := make(map[string]bool, len(hosts))
+	for _, h := range hosts {
+		gone[h] = true
+	}
+	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(s SiteFile) bool { return gone[s.Host] })
 	return t.finished()
 }
 
 // With returns the tree with these sites, in place of those of the same hosts.
 func (t Tree) With(sites ...SiteFile) Tree {
-	hosts := make(map[string]bool, len(sites))
-	for _, s := range sites {
-		hosts[s.Host] = true
+	all := make(map[string]SiteFile, len(t.Sites)+len(sites))
+	for _, s := range slices.Concat(t.Sites, sites) {
+		all[s.Host] = s
 	}
-	t.Sites = append(slices.DeleteFunc(slices.Clone(t.Sites), func(s SiteFile) bool { return hosts[s.Host] }), sites...)
+	t.Sites = slices.Collect(maps.Values(all)) // finished sorts them
 	return t.finished()
 }
 
 // Site returns the file of a host.
 func (t Tree) Site(host string) (SiteFile, bool) {
-	i := slices.IndexFunc(t.Sites, func(s SiteFile) bool { return s.Host == host })
-	if i < 0 {
+	i, found := slices.BinarySearchFunc(t.Sites, host, func(s SiteFile, host string) int { return strings.Compare(s.Host, host) })
+	if !found {
 		return SiteFile{}, false
 	}
 	return t.Sites[i], true

@@ -41,7 +41,10 @@ func (t *Tree) warnOfSite(site route.Site) {
 				site.Host, strings.Join(all.Protocols, " and "), strings.Join(own.Protocols, " and "), own.Name, b.Version),
 			"install nginx 1.29.2 or newer, or choose a policy with these protocols, or set routes.tls-policy for all")
 	}
-	missing := func(l route.Location) bool { return l.Auth != "" && !slices.Contains(s.Passwords, l.Auth) }
+	missing := func(l route.Location) bool {
+		_, found := slices.BinarySearch(s.Passwords, l.Auth)
+		return l.Auth != "" && !found
+	}
 	if i := slices.IndexFunc(site.Locations, missing); i >= 0 && s.Passwords != nil {
 		l := site.Locations[i]
 		t.problem(problem.Error, "auth-file-missing", site.Host,

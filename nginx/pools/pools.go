@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// burst is how many reloads a site may cause at once, and every how often it may cause
+	// burst is how many reloads a family may cause at once, and every how often it may cause
 	// one in the long run. A reload of a hundred sites costs about 0.2 s of CPU time:
 	// harmless once, and more than a t4g.nano earns if a container that crashes causes
 	// one every second. So everyLow takes the place of every while credits are low.
@@ -23,28 +23,38 @@ const (
 	// settle is how long a change waits in a series of starts for the next container: one that
 	// is started after the other is created some 200 ms after the last is ready.
 	settle = 220 * time.Millisecond
-	// calm is how long after the last tree a series of starts is over.
+	// calm is how long after its last family a series of starts is over.
 	calm = 5 * time.Second
 )
 
-// Reloads decides when nginx is reloaded. Each site has a budget of its own, so that one
-// that flaps delays no other. While containers are starting, each pause is twice the
-// one before. It is for one goroutine.
+// Reloads decides when nginx is reloaded. Each family has a budget of its own, however many
+// sites it has, so that one that flaps delays no other. While one family after the other
+// is starting, each pause is twice the one before. It is for one goroutine.
 type Reloads struct {
-	every time.Duration
-	sites map[string]*bucket
+	every    time.Duration
+	families map[string]*bucket
 
-	changed []string // sites that differ from those that are served
+	wanted, last nginx.Tree // the newest, and the one of the last reload
+
+	changed []string // families whose sites differ from those of the last reload
 	urgent  bool     // a server is removed
 	more    bool     // containers are starting
-	newest  string   // the wanted generation
-	asked   time.Time
 	loaded  time.Time
-	streak  int // reloads in this series of starts; a removed server ends it
+
+	// series are the families that have come in this series of starts, asked is when the last
+	// one came, started whether that was after the last reload, and streak how many reloads
+	// the series took. A family counts once, so that one alone makes no series. A removed
+	// server ends it.
+	series  map[string]bool
+	asked   time.Time
+	started bool
+	streak  int
 }
 
 // NewReloads returns a Reloads before the first reload.
-func NewReloads() *Reloads { return &Reloads{every: every, sites: map[string]*bucket{}} }
+func NewReloads() *Reloads {
+	return &Reloads{every: every, families: map[string]*bucket{}, series: map[string]bool{}}
+}
 
 // Want sets the wanted tree; live is the one that nginx serves.
 func (r *Reloads) Want(now time.Time, live nginx.Tree, wanted nginx.Wanted) {
@@ -52,38 +62,28 @@ func (r *Reloads) Want(now time.Time, live nginx.Tree, wanted nginx.Wanted) {
 	if wanted.LowCredits {
 		r.every = everyLow
 	}
-	r.changed = changedSites(live, wanted.Tree)
+	if r.last.Generation == "" {
+		r.last = live
+	}
+	if wanted.Tree.Generation == r.wanted.Generation {
+		return
+	}
+	r.wanted = wanted.Tree
+	r.changed = nginx.ChangedFamilies(r.last, wanted.Tree)
 	servers := wanted.Tree.Servers()
-	r.urgent = slices.ContainsFunc(live.Servers(), func(s string) bool {
+	r.urgent = slices.ContainsFunc(r.last.Servers(), func(s string) bool {
 		_, found := slices.BinarySearch(servers, s)
 		return !found
 	})
-	if wanted.Tree.Generation == r.newest {
-		return
-	}
-	r.newest = wanted.Tree.Generation
 	if r.urgent || now.Sub(r.asked) > calm {
 		r.streak = 0
+		clear(r.series)
 	}
-	r.asked = now
-}
-
-// changedSites lists the names of the files that differ.
-func changedSites(a, b nginx.Tree) (names []string) {
-	before := map[string]nginx.SiteFile{}
-	for _, s := range a.Sites {
-		before[s.Name] = s
-	}
-	for _, s := range b.Sites {
-		if was, ok := before[s.Name]; !ok || !was.Equal(s) {
-			names = append(names, s.Name)
+	for _, family := range r.changed {
+		if !r.series[family] {
+			r.series[family], r.started, r.asked = true, true, now
 		}
-		delete(before, s.Name)
 	}
-	for name := range before {
-		names = append(names, name)
-	}
-	return names
 }
 
 // Wait returns how long from now on the next reload must wait.
@@ -110,11 +110,11 @@ func (r *Reloads) Wait(now time.Time) time.Duration {
 	return max(wait, till.Sub(now))
 }
 
-// least returns the least wait of the changed sites.
+// least returns the least wait of the changed families.
 func (r *Reloads) least(now time.Time, wait func(*bucket) time.Duration) time.Duration {
 	least := time.Duration(-1)
-	for _, name := range r.changed {
-		b := r.sites[name]
+	for _, family := range r.changed {
+		b := r.families[family]
 		if b == nil {
 			return 0
 		}
@@ -126,26 +126,28 @@ func (r *Reloads) least(now time.Time, wait func(*bucket) time.Duration) time.Du
 	return max(0, least)
 }
 
-// Loaded takes a reload from the budgets of the changed sites, which may overdraw them.
+// Loaded takes a reload from the budgets of the changed families, which may overdraw them.
 func (r *Reloads) Loaded(now time.Time) {
-	for name, b := range r.sites {
+	for family, b := range r.families {
 		if b.fill(now, r.every); b.level >= burst {
-			delete(r.sites, name)
+			delete(r.families, family)
 		}
 	}
-	for _, name := range r.changed {
-		b := r.sites[name]
+	if r.started {
+		r.streak++
+	}
+	for _, family := range r.changed {
+		b := r.families[family]
 		if b == nil {
 			b = &bucket{level: burst, at: now}
-			r.sites[name] = b
+			r.families[family] = b
 		}
 		b.level = max(-burst, b.level-1)
 	}
-	r.changed, r.urgent, r.loaded = nil, false, now
-	r.streak++
+	r.changed, r.urgent, r.started, r.loaded, r.last = nil, false, false, now, r.wanted
 }
 
-// bucket is a token bucket for the reloads of one site.
+// bucket is a token bucket for the reloads of one family.
 type bucket struct {
 	level float64
 	at    time.Time

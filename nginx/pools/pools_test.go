@@ -3,6 +3,7 @@ package pools
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,9 +20,11 @@ type fixture struct {
 
 func newFixture() *fixture { return &fixture{Reloads: NewReloads()} }
 
-// site is a site with that many servers; each version of it is another file.
+// site is a site with that many servers; each version of it is another file. Its family is
+// its name, up to a dot.
 func site(name string, version, servers int) nginx.SiteFile {
-	s := nginx.SiteFile{Host: name, Name: name, Text: fmt.Sprint(version)}
+	family, _, _ := strings.Cut(name, ".")
+	s := nginx.SiteFile{Host: name, Name: name, Family: family, Text: fmt.Sprint(version)}
 	for i := range servers {
 		s.Facts.Servers = append(s.Facts.Servers, fmt.Sprint(i))
 	}
@@ -94,6 +97,53 @@ func TestASiteThatFlapsDelaysNoOther(t *testing.T) {
 	}
 	if d := w.change(now, "other", 1); d > settle {
 		t.Errorf("another site waits %v", d)
+	}
+}
+
+// A family with hundreds of sites, of which another one flaps each time, has one budget and
+// makes no series of starts: a new family is served at once, also while its containers are
+// always starting, and also after others have started.
+func TestAFamilyOfManySitesHasOneBudget(t *testing.T) {
+	w := newFixture()
+	now := time.Unix(1000, 0)
+	for i := range 50 { // a host that has started
+		now = now.Add(w.change(now, fmt.Sprint(i), 1))
+		w.load(now)
+	}
+	w.more = true
+	reloads := 0
+	for i := range 1200 {
+		if w.change(now, fmt.Sprintf("flap.%d", i%200), 1) == 0 {
+			w.load(now)
+			reloads++
+		}
+		if i%80 == 79 { // longer than a series of starts is calm
+			if d := w.change(now, fmt.Sprintf("new%d", i), 1); d > 0 {
+				t.Errorf("after %d: another's new site waits %v", i, d)
+			}
+			w.load(now)
+		}
+		now = now.Add(100 * time.Millisecond)
+	}
+	if reloads < 60 || reloads > 130 {
+		t.Errorf("%d reloads in two minutes", reloads)
+	}
+}
+
+// A site that is wanted, and that nginx does not serve, because it refuses it, takes nothing
+// from its family's budget while others change.
+func TestWhatIsNotServedCostsNothing(t *testing.T) {
+	w := newFixture()
+	now := time.Unix(1000, 0)
+	w.change(now, "a.refused", 1)
+	w.Loaded(now) // and w.live stays without it
+	for range 20 {
+		now = now.Add(time.Second)
+		w.change(now, "b", 1)
+		w.Loaded(now)
+	}
+	if d := w.change(now, "a.refused", 1); d != 0 {
+		t.Errorf("its next change waits %v", d)
 	}
 }
 
