@@ -100,6 +100,7 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 		defer mu.Unlock()
 		change()
 	}
+	r.preview = true
 	r.build.Put(build)
 	if container != "" {
 		r.container.Put(container)

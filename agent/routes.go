@@ -30,6 +30,8 @@ type routing struct {
 	build      *latest.Slot[nginx.Build]
 	container  *latest.Slot[string]
 	lowCredits *latest.Slot[bool]
+	// preview is true where nothing may be changed.
+	preview bool
 
 	// What it makes.
 	snapshot func(tasks.Snapshot)
@@ -54,6 +56,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		ecs       = latest.New[tasks.Agent]()
 		snapshots = latest.New[tasks.Snapshot]()
 		pairs     = latest.New[certs.Inventory]()
+		used      = latest.New[[]string]()
 		own       = latest.New[nginx.OperatorFiles]()
 		probes    = latest.New[[]route.Probe]()
 		reach     = latest.New[route.Reach]()
@@ -67,7 +70,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		return join.Run(ctx, sources, latest.Tee(r.snapshot, snapshots.Put))
 	})
 	g.run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.CopiesDir(c), ReadOnly: r.preview, Used: used.C(), Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
 	})
 	g.run("snippets", func(ctx context.Context) error {
 		o := snippetOptions(c)
@@ -77,11 +80,16 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 	g.run("probe", func(ctx context.Context) error {
 		return probe.Run(ctx, probe.Options{Log: a.o.Log}, probes.C(), reach.Put)
 	})
+	offer := latest.Tee(r.offer, func(o nginx.Offer) {
+		if o.Table.Complete {
+			used.Put(o.Table.Certificates())
+		}
+	})
 	g.run("plan", func(ctx context.Context) error {
 		return plan.Run(ctx, planOptions(c, before), plan.Inputs{
 			Snapshots: snapshots.C(), Identity: r.identity.C(), Certs: pairs.C(), Reach: reach.C(),
 			Build: r.build.C(), Container: r.container.C(), Files: own.C(), LowCredits: r.lowCredits.C(),
-		}, plan.Outputs{Probes: probes.Put, Offer: r.offer, Wanted: r.wanted, Problems: r.problems, Alive: r.alive})
+		}, plan.Outputs{Probes: probes.Put, Offer: offer, Wanted: r.wanted, Problems: r.problems, Alive: r.alive})
 	})
 }
 

@@ -151,6 +151,8 @@ var Problems = []string{
 	"cert-duplicate",
 	"cert-key-mismatch",
 	"cert-unreadable",
+	"cert-gone",
+	"cert-not-copied",
 	"cert-expired",
 	"cert-expiring",
 	"cert-not-yet-valid",

@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -738,8 +739,65 @@ func TestVacantSiteKeepsItsHTTPS(t *testing.T) {
 		t.Errorf("vacant site = %+v, want HTTPS with the renewed certificate", s)
 	}
 	in.Certs.Pairs = nil
-	if s := build(in).Sites[0]; s.TLS || s.Plain != Serve {
-		t.Errorf("vacant site whose certificate is gone = %+v, want plain HTTP", s)
+	in.Prev = build(in)
+	if s := in.Prev.Sites[0]; s.TLS || s.Plain != Refuse {
+		t.Errorf("vacant site whose certificate is gone = %+v, want that plain HTTP is refused", s)
+	}
+	in.Snapshot.Containers = []tasks.Container{web("b")}
+	if s := build(in).Sites[0]; s.TLS || s.Plain != Refuse {
+		t.Errorf("the site when it is back = %+v, want that plain HTTP is refused", s)
+	}
+}
+
+// A site that had HTTPS is not opened over plain HTTP, unless its containers or the
+// operator ask for that.
+func TestSiteThatHadHTTPSKeepsIt(t *testing.T) {
+	host, pair := []string{"nagaya.host", "a.example.com"}, certs.Pair{Name: "a", DNSNames: []string{"a.example.com"}, Fingerprint: "1"}
+	for _, row := range []struct {
+		name   string
+		labels []string
+		pairs  []certs.Pair
+		cert   string
+		plain  Plain
+		said   string
+	}{
+		{"its certificate is gone", nil, nil, "", Refuse, "error no-certificate"},
+		{"it names other hosts now", nil, []certs.Pair{{Name: "a", DNSNames: []string{"b.test"}, Fingerprint: "2"}}, "", Refuse, "error no-certificate"},
+		{"a label names one that is not there", []string{"nagaya.cert", "typo"}, []certs.Pair{pair}, "a", Redirect, "warning no-certificate"},
+		{"a label names one that is not there, and its own is gone", []string{"nagaya.cert", "typo"}, nil, "", Refuse, "error no-certificate"},
+		{"HTTPS is not wanted any more", []string{"nagaya.tls", "off"}, nil, "", Serve, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			in := input(web("a", labels(host...)))
+			in.Certs.Pairs = []certs.Pair{pair}
+			in.Prev = build(in)
+			in.Snapshot.Containers = []tasks.Container{web("b", labels(slices.Concat(host, row.labels)...))}
+			in.Certs.Pairs = row.pairs
+			for range 3 { // it is remembered, a restart included
+				text, err := json.Marshal(build(in))
+				if err != nil {
+					t.Fatal(err)
+				}
+				in.Prev = Table{}
+				if err := json.Unmarshal(text, &in.Prev); err != nil {
+					t.Fatal(err)
+				}
+			}
+			said := ""
+			for _, p := range build(in).Problems {
+				said = p.Severity.String() + " " + p.Code
+			}
+			s := build(in).Sites[0]
+			if s.Cert.Name != row.cert || s.TLS != (row.cert != "") || s.Plain != row.plain || said != row.said {
+				t.Errorf("certificate %q, plain HTTP %q, problem %q; want %q, %q, %q", s.Cert.Name, s.Plain, said, row.cert, row.plain, row.said)
+			}
+			if row.plain == Serve { // and forgotten, too
+				in.Prev, in.Snapshot.Containers = build(in), []tasks.Container{web("c", labels(host...))}
+				if s := build(in).Sites[0]; s.Plain != Serve {
+					t.Errorf("plain HTTP %q after nagaya.tls=off", s.Plain)
+				}
+			}
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ package route
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
@@ -73,7 +74,11 @@ type Site struct {
 	TLS  bool       `json:"tls"`
 	Cert certs.Pair `json:"cert,omitzero"`
 	// Plain says what plain HTTP gets.
-	Plain     Plain      `json:"plain"`
+	Plain Plain `json:"plain"`
+	// Secured is true from when plain HTTP was redirected or refused for the sake of a
+	// certificate, until the containers ask for no HTTPS: the site is not opened over plain
+	// HTTP because that certificate cannot be used.
+	Secured   bool       `json:"secured,omitempty"`
 	Locations []Location `json:"locations"` // longest path first
 	// Passthrough, if not nil, says how the TLS connections that name this host are
 	// passed on unopened; TLS is then false. Locations are then for plain HTTP only, and
@@ -83,6 +88,19 @@ type Site struct {
 	// (Options.DefaultHost).
 	CatchAll bool `json:"catch_all,omitempty"`
 	Edge     Edge `json:"edge,omitzero"`
+}
+
+// Certificates are the names of the certificates that sites and streams have, sorted.
+func (s Shape) Certificates() []string {
+	names := []string{}
+	for _, site := range s.Sites {
+		names = append(names, site.Cert.Name)
+	}
+	for _, stream := range s.Streams {
+		names = append(names, stream.Cert.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Edge is what a site's clients meet, where its containers asked for other than

@@ -37,7 +37,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Plain: was.Plain, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	byKey := map[PoolKey][]candidate{}
 	var web []candidate
 	for _, c := range cs {
@@ -86,7 +86,7 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 		s.Family, s.Edge, s.Plain = cs[0].family, Edge{}, Redirect
 	default:
 		s.Family, s.Edge = lead.family, lead.Edge
-		b.secure(&s, lead)
+		b.secure(&s, was, lead)
 	}
 	return s
 }
@@ -101,11 +101,12 @@ func leadOf(cs []candidate) (candidate, bool) {
 }
 
 // secure decides what a site does about HTTPS.
-func (b *builder) secure(s *Site, lead candidate) {
+func (b *builder) secure(s *Site, was Site, lead candidate) {
 	asked := s.Edge.ClientCert
 	s.Plain, s.Edge.ClientCert = Serve, ""
 	switch {
 	case lead.TLS == TLSOff:
+		s.Secured = false
 		return
 	case s.Passthrough != nil:
 		s.Plain = Redirect
@@ -113,8 +114,13 @@ func (b *builder) secure(s *Site, lead candidate) {
 	}
 	var ok bool
 	if s.Cert, ok = b.certFor(s.Host, lead.Cert); !ok {
-		b.withoutCertificate(s, lead)
-		return
+		// A container that names another one, by mistake perhaps, does not end it.
+		if s.Cert, ok = b.in.Certs.Named(was.Cert.Name); !ok || !was.TLS || s.Cert.Fingerprint != was.Cert.Fingerprint {
+			s.Cert = certs.Pair{}
+			b.withoutCertificate(s, lead)
+			return
+		}
+		b.reportCertificate(s, lead, problem.Warning, "so the site keeps the one that it has")
 	}
 	s.TLS = true
 	// Where the operator has put an authority for clients beside the certificate, clients
@@ -128,6 +134,7 @@ func (b *builder) secure(s *Site, lead candidate) {
 	case TLSAuto:
 		s.Plain = Redirect
 	}
+	s.Secured = s.Plain != Serve
 }
 
 // certFor is the certificate for a host.
@@ -145,28 +152,36 @@ func (b *builder) certFor(host string, c CertChoice) (certs.Pair, bool) {
 	return pair, ok
 }
 
-// withoutCertificate reports that there is none. Where nothing is kept in the directory at
-// all, HTTPS is not wanted, and silence is right.
+// withoutCertificate decides what plain HTTP gets where there is none, and reports it. Where
+// nothing is kept in the directory at all, HTTPS is not wanted, and silence is right.
 func (b *builder) withoutCertificate(s *Site, lead candidate) {
+	s.Secured = s.Secured && lead.TLS != TLSNoRedirect
+	switch {
+	case lead.TLS == TLSTerminate:
+		s.Plain = Refuse
+		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused because nagaya.tls is terminate")
+	case lead.HTTPSOnly:
+		s.Plain = Refuse
+		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused without one (routes.http-without-cert)")
+	case s.Secured:
+		s.Plain = Refuse
+		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused, because the site had HTTPS before")
+	case len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
+	default:
+		b.reportCertificate(s, lead, problem.Warning, "so it is served without HTTPS")
+	}
+}
+
+// reportCertificate reports that the certificate which a site should have is not there.
+func (b *builder) reportCertificate(s *Site, lead candidate, how problem.Severity, outcome string) {
 	p := problem.Problem{
-		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + s.Host, Host: s.Host,
-		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", s.Host),
+		Code: "no-certificate", Severity: how, Subject: "site " + s.Host, Host: s.Host,
+		Text: fmt.Sprintf("no certificate covers %s, %s", s.Host, outcome),
 		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
 	}
 	if lead.Cert.Name != "" {
-		p.Text = fmt.Sprintf("%s of %s names %s, which is not among the usable certificates, so %s is served without HTTPS", lead.Cert.Word, lead.ref, problem.Quoted(lead.Cert.Name), s.Host)
+		p.Text = fmt.Sprintf("%s of %s names %s, which is not among the usable certificates, %s", lead.Cert.Word, lead.ref, problem.Quoted(lead.Cert.Name), outcome)
 		p.Hint = "put that certificate into the certificate directory, or remove " + lead.Cert.Word
-	}
-	switch {
-	case lead.TLS == TLSTerminate:
-		s.Plain, p.Severity = Refuse, problem.Error
-		p.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused because nagaya.tls is terminate", s.Host)
-		p.Hint = "put a certificate for it into the certificate directory"
-	case lead.HTTPSOnly:
-		s.Plain, p.Severity = Refuse, problem.Error
-		p.Text = fmt.Sprintf("no certificate covers %s, and plain HTTP is refused without one (routes.http-without-cert)", s.Host)
-	case len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
-		return
 	}
 	b.report(p)
 }
@@ -180,7 +195,7 @@ func (b *builder) stillSecure(s *Site, was Site) {
 		s.Cert, s.TLS = b.in.Certs.For(s.Host)
 	}
 	if !s.TLS && s.Plain == Redirect {
-		s.Plain = Serve
+		s.Plain = Refuse
 	}
 }
 

@@ -159,7 +159,7 @@ func TestScan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			tt.files(t, dir)
-			inv, _, err := scan(dir, now)
+			inv, _, err := scan(dir, copies{}, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +190,7 @@ func TestFilesBesideACertificate(t *testing.T) {
 	c, ca := good(t, "a.test"), good(t)
 	pair := func() certs.Pair {
 		t.Helper()
-		inv, _, err := scan(dir, now)
+		inv, _, err := scan(dir, copies{}, now)
 		if err != nil || len(inv.Pairs) != 1 || len(inv.Problems) != 0 {
 			t.Fatalf("%+v, %v", inv, err)
 		}
@@ -230,7 +230,7 @@ func TestFilesBesideACertificate(t *testing.T) {
 
 	// A site must not be open to everybody because its authority cannot be used.
 	write(t, dir+"/a.ca.crt", []byte("none"))
-	inv, _, err := scan(dir, now)
+	inv, _, err := scan(dir, copies{}, now)
 	if err != nil || len(inv.Pairs) != 0 || len(inv.Problems) != 1 || inv.Problems[0].Code != "cert-unreadable" || inv.Problems[0].File != dir+"/a.ca.crt" {
 		t.Errorf("with an authority that is none: %+v, %v", inv, err)
 	}
@@ -305,6 +305,24 @@ func TestWatchFollowsTheDirectory(t *testing.T) {
 	write(t, dir+"/a.crt", renewed.cert)
 	write(t, dir+"/a.key", renewed.key)
 	until("the renewed pair", func(v certs.Inventory) bool { return len(v.Pairs) == 2 && len(v.Problems) == 0 })
+}
+
+// The operator gives a certificate up by removing its copy; that is seen at once.
+func TestWatchSeesThatACopyIsRemoved(t *testing.T) {
+	dir, kept := t.TempDir(), filepath.Join(t.TempDir(), "copies")
+	a := current(t, "a.test")
+	write(t, dir+"/a.pem", append(a.cert, a.key...))
+	used := make(chan []string, 1)
+	used <- []string{"a"}
+	until := watching(t, Options{Dir: dir, Copies: kept, Used: used, Settle: 10 * time.Millisecond})
+	until("the pair", func(v certs.Inventory) bool { return len(v.Pairs) == 1 })
+	remove(t, dir+"/a.pem")
+	v := until("its copy", func(v certs.Inventory) bool { return len(v.Problems) == 1 })
+	if len(v.Pairs) != 1 || v.Problems[0].Code != "cert-gone" {
+		t.Errorf("%+v", v)
+	}
+	remove(t, kept+"/a")
+	until("nothing", func(v certs.Inventory) bool { return len(v.Pairs) == 0 && len(v.Problems) == 0 })
 }
 
 func TestWatchSeesTheTargetOfALinkChange(t *testing.T) {

@@ -50,21 +50,24 @@ type candidate struct {
 const clientCA, revoked, parameters = ".ca.crt", ".crl.pem", ".dhparam.pem"
 
 // Base names that are usable: what a host, a wildcard or a label would be called.
-var baseName = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
+// They are the names of directories, too, and of files with an end of 12 bytes.
+var baseName = pattern.Of(240, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
 
-// scan reads the directory. It returns an error only when the directory itself
-// cannot be read; one that is not there is an empty inventory. dirs are the
+// scan reads the directory, and makes a copy of each pair in it. It returns an error only
+// when the directory itself cannot be read; one that is not there is empty. dirs are the
 // directories whose change can change the result.
-func scan(dir string, now time.Time) (inv certs.Inventory, dirs []string, err error) {
+func scan(dir string, k copies, now time.Time) (inv certs.Inventory, dirs []string, err error) {
 	inv = certs.Inventory{At: now, Complete: true, Pairs: []certs.Pair{}}
 	entries, err := readDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return inv, nil, nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return certs.Inventory{}, nil, err
 	}
-	dirs = []string{dir}
+	if err == nil {
+		dirs = []string{dir}
+	}
+	if k.dir != "" {
+		dirs = append(dirs, k.dir)
+	}
 	var found []candidate
 	for _, e := range entries {
 		path := filepath.Join(dir, e)
@@ -77,9 +80,14 @@ func scan(dir string, now time.Time) (inv certs.Inventory, dirs []string, err er
 	}
 	found = append(found, flat(dir, entries)...)
 	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.name, b.name) })
+	wrong := map[string]problem.Problem{} // by the name of the pair that cannot be used
 	for _, c := range found {
 		dirs = append(dirs, targets(c)...)
-		inv = add(inv, c, now)
+		inv = add(inv, wrong, k, c, now)
+	}
+	inv = k.fallBack(inv, wrong)
+	for _, p := range wrong {
+		inv.Problems = append(inv.Problems, p)
 	}
 	problem.Sort(inv.Problems)
 	slices.Sort(dirs)
@@ -147,20 +155,21 @@ func targets(c candidate) []string {
 	return dirs
 }
 
-func add(inv certs.Inventory, c candidate, now time.Time) certs.Inventory {
+// add reads the pair of a candidate, and adds it to the inventory, or what is wrong.
+func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c candidate, now time.Time) certs.Inventory {
 	if !baseName.MatchString(c.name) {
-		inv.Problems = append(inv.Problems, unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -", "rename the file"))
+		inv.Problems = append(inv.Problems, unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -, or more than 240", "rename the file"))
 		return inv
 	}
-	pair, leaf, p := read(c)
+	l, p := read(c)
 	switch {
-	case p == nil && leaf == nil: // no certificate of a server, and none was promised
+	case p == nil && l.leaf == nil: // no certificate of a server, and none was promised
 		return inv
 	case p != nil:
-		inv.Problems = append(inv.Problems, *p)
+		wrong[c.name] = *p
 		return inv
 	}
-	if slices.ContainsFunc(inv.Pairs, func(o certs.Pair) bool { return o.Name == pair.Name }) {
+	if slices.ContainsFunc(inv.Pairs, func(o certs.Pair) bool { return o.Name == c.name }) {
 		inv.Problems = append(inv.Problems, problem.Problem{
 			Code: "cert-duplicate", Severity: problem.Warning, Subject: "certificate " + c.certFile, File: c.certFile,
 			Text: fmt.Sprintf("another pair is called %q too; this one is not used", c.name),
@@ -168,29 +177,44 @@ func add(inv certs.Inventory, c candidate, now time.Time) certs.Inventory {
 		})
 		return inv
 	}
-	use, p := dates(c, leaf, now)
+	use, p := dates(c, l.leaf, now)
+	if !use {
+		wrong[c.name] = *p
+		return inv
+	}
 	if p != nil {
 		inv.Problems = append(inv.Problems, *p)
 	}
-	if use {
-		inv.Pairs = append(inv.Pairs, pair)
+	pair, err := k.copied(l)
+	if err != nil {
+		inv.Problems = append(inv.Problems, problem.Problem{
+			Code: "cert-not-copied", Severity: problem.Warning, Subject: "certificate " + c.certFile, File: c.certFile,
+			Text: fmt.Sprintf("no copy of the pair %q can be kept (%q), so nginx reads the files themselves, and loses them with their next change for the worse", c.name, bounded(err.Error())),
+			Hint: "let the agent write to the directory " + k.dir,
+		})
 	}
+	inv.Pairs = append(inv.Pairs, pair)
 	return inv
+}
+
+// loaded is a pair that was read, and the files of its copy by their names.
+type loaded struct {
+	pair  certs.Pair
+	leaf  *x509.Certificate
+	files map[string][]byte
 }
 
 // read loads and checks one pair. It returns neither a leaf nor a problem for a
 // file that need not have been a pair and is none.
-func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
-	fail := func(p problem.Problem) (certs.Pair, *x509.Certificate, *problem.Problem) {
-		return certs.Pair{}, nil, &p
-	}
+func read(c candidate) (l loaded, p *problem.Problem) {
+	fail := func(p problem.Problem) (loaded, *problem.Problem) { return loaded{}, &p }
 	certPEM, err := readfile.Regular(c.certFile, maxFile)
 	if err != nil {
 		return fail(unreadable(c.certFile, err.Error(), fileRemedy(err)))
 	}
 	leaf, err := firstCertificate(certPEM)
 	if c.maybe && (err != nil || leaf.IsCA) {
-		return certs.Pair{}, nil, nil
+		return loaded{}, nil
 	}
 	if err != nil {
 		return fail(unreadable(c.certFile, err.Error(), "put the certificate there as PEM, the host's own first and then its chain"))
@@ -206,11 +230,11 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	if len(names) == 0 {
 		return fail(unreadable(c.certFile, "the certificate names no host (no DNS name among its subject alternative names)", "order it again with the host names as subject alternative names"))
 	}
-	pair := certs.Pair{
+	l = loaded{leaf: leaf, files: map[string][]byte{copiedPair: onlyPair(certPEM, keyPEM)}, pair: certs.Pair{
 		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
 		DNSNames:  names,
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-	}
+	}}
 	sum := sha256.New()
 	for block := range blocks(certPEM) {
 		if block.Type == "CERTIFICATE" {
@@ -220,7 +244,7 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 	for _, one := range []struct {
 		end  string
 		file *string
-	}{{clientCA, &pair.ClientCAFile}, {revoked, &pair.CRLFile}, {parameters, &pair.DHParamFile}} {
+	}{{clientCA, &l.pair.ClientCAFile}, {revoked, &l.pair.CRLFile}, {parameters, &l.pair.DHParamFile}} {
 		text, err := readfile.Regular(c.beside+one.end, maxFile)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -232,10 +256,27 @@ func read(c candidate) (certs.Pair, *x509.Certificate, *problem.Problem) {
 			return fail(unreadable(c.beside+one.end, err.Error(), "correct or remove it; until then the certificate is not used"))
 		}
 		*one.file = c.beside + one.end
+		l.files[copied+one.end] = text
 		fmt.Fprintf(sum, "%s %d\n%s", one.end, len(text), text)
 	}
-	pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
-	return pair, leaf, nil
+	l.pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
+	return l, nil
+}
+
+// onlyPair is one file with the certificates and the key.
+func onlyPair(certPEM, keyPEM []byte) []byte {
+	var text []byte
+	for block := range blocks(certPEM) {
+		if block.Type == "CERTIFICATE" {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	for block := range blocks(keyPEM) {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return append(text, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
+		}
+	}
+	return text
 }
 
 // blocks are the PEM blocks of a file.
@@ -340,13 +381,18 @@ func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *pro
 }
 
 func unreadable(file, why, hint string) problem.Problem {
-	if len(why) > 200 {
-		why = why[:200] + "…"
-	}
+	why = bounded(why)
 	return problem.Problem{
 		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file, File: file,
 		Text: fmt.Sprintf("%q cannot be used: %q", file, why), Hint: hint,
 	}
+}
+
+func bounded(why string) string {
+	if len(why) > 200 {
+		return why[:200] + "…"
+	}
+	return why
 }
 
 func fileRemedy(err error) string {

@@ -24,6 +24,13 @@ type Options struct {
 	// with both, or <name>/fullchain.pem and <name>/privkey.pem. Symbolic links
 	// are followed. Empty means that there are no certificates.
 	Dir string
+	// Copies is where the copies are that nginx reads (type copies). Empty makes
+	// none: nginx then reads the files in Dir. With ReadOnly none is made or removed.
+	Copies   string
+	ReadOnly bool
+	// Used gives the names of the certificates of all sites. Without it no copy is removed
+	// because its pair has gone.
+	Used <-chan []string
 	// Log receives one line for every new inventory; nil discards.
 	Log *slog.Logger
 	// Recheck is how often the files are read without a sign of change, for
@@ -60,7 +67,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 		return fmt.Errorf("certificate directory %q: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	w := &watch{Options: o, put: put}
+	w := &watch{Options: o, copies: copies{dir: o.Copies, readOnly: o.ReadOnly}, put: put}
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
@@ -77,6 +84,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 
 type watch struct {
 	Options
+	copies copies
 	put    func(certs.Inventory)
 	notify *dirwatch.Watcher
 	blind  error // why there is no inotify, whose instances are limited
@@ -86,11 +94,15 @@ type watch struct {
 
 // update reads the directory and puts the inventory if it differs from the last.
 func (w *watch) update() {
-	inv, dirs, err := scan(w.Dir, time.Now())
+	select {
+	case w.copies.used = <-w.Used:
+	default:
+	}
+	inv, dirs, err := scan(w.Dir, w.copies, time.Now())
 	added, blind := w.notify.Only(dirs...)
 	if added {
 		// What changed before the watch began gave no sign.
-		inv, _, err = scan(w.Dir, time.Now())
+		inv, _, err = scan(w.Dir, w.copies, time.Now())
 	}
 	blind = cmp.Or(w.blind, blind)
 	switch {

@@ -53,11 +53,17 @@ func TestBadCertificates(t *testing.T) {
 			must(t, os.Remove(crt))
 			must(t, os.Mkdir(crt, 0o755))
 		}},
+		{"an empty key", "cert-unreadable", func() { must(t, os.WriteFile(key, nil, 0o600)) }},
+		{"no files at all", "cert-gone", func() {
+			must(t, os.Remove(crt))
+			must(t, os.Remove(key))
+		}},
 	} {
 		row.spoil()
 		told(t, s, row.code, "b.test")
 		settled(t, s)
 		answers(t, s, "a.test", "alpha 1")
+		answers(t, s, "b.test", "beta 1")
 		must(t, os.RemoveAll(crt))
 		swapFile(t, crt, goodCrt)
 		swapFile(t, key, goodKey)
@@ -66,6 +72,26 @@ func TestBadCertificates(t *testing.T) {
 	}
 	end()
 	sameNginx(t, s, nginx)
+
+	// After the end of agent and nginx too, b.test is served over HTTPS, and over nothing else.
+	must(t, os.WriteFile(key, nil, 0o600))
+	told(t, s, "cert-unreadable", "b.test")
+	must(t, s.StopAgent())
+	must(t, s.StartAgent())
+	answers(t, s, "a.test", "alpha 1")
+	answers(t, s, "b.test", "beta 1")
+	if code, _, err := s.GetPlain(t.Context(), "b.test"); err != nil || code != 301 {
+		t.Errorf("plain HTTP gets %d, %v, want 301", code, err)
+	}
+	// Without the copy it is not opened either.
+	must(t, os.RemoveAll(s.Path("state", "nginx", "certs", "b.test")))
+	told(t, s, "no-certificate", "b.test")
+	settled(t, s)
+	code, _, err := s.GetPlain(t.Context(), "b.test")
+	must(t, err)
+	if code != 403 {
+		t.Errorf("plain HTTP gets %d, want 403", code)
+	}
 }
 
 func TestGarbageInLabels(t *testing.T) {

@@ -1,0 +1,279 @@
+package files
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
+)
+
+// look scans a directory whose copies are in another.
+func look(t *testing.T, dir string, k copies) certs.Inventory {
+	t.Helper()
+	inv, _, err := scan(dir, k, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+func codes(inv certs.Inventory) (all []string) {
+	for _, p := range inv.Problems {
+		all = append(all, p.Code)
+	}
+	return all
+}
+
+// What nginx reads stays a whole pair, whatever becomes of the operator's files.
+func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		spoil func(t *testing.T, d string)
+		code  string
+	}{
+		{"the key is emptied", func(t *testing.T, d string) { write(t, d+"/a.key", nil) }, "cert-unreadable"},
+		{"the certificate is emptied", func(t *testing.T, d string) { write(t, d+"/a.crt", nil) }, "cert-unreadable"},
+		{"the certificate comes before its key", func(t *testing.T, d string) { write(t, d+"/a.crt", good(t, "a.test").cert) }, "cert-key-mismatch"},
+		{"the key goes", func(t *testing.T, d string) { remove(t, d+"/a.key") }, "cert-unreadable"},
+		{"the certificate goes", func(t *testing.T, d string) { remove(t, d+"/a.crt") }, "cert-gone"},
+		{"both go", func(t *testing.T, d string) { remove(t, d+"/a.crt"); remove(t, d+"/a.key") }, "cert-gone"},
+		{"the directory goes", func(t *testing.T, d string) { remove(t, d) }, "cert-gone"},
+		{"it is renewed for a time that is still to come", func(t *testing.T, d string) {
+			c := makeCert(t, days(1), days(90), "a.test")
+			write(t, d+"/a.crt", c.cert)
+			write(t, d+"/a.key", c.key)
+		}, "cert-not-yet-valid"},
+		{"the authority for clients is spoilt", func(t *testing.T, d string) { write(t, d+"/a.ca.crt", nil) }, "cert-unreadable"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies")}
+			c, ca := good(t, "a.test"), good(t)
+			write(t, dir+"/a.crt", append(c.cert, ca.cert...))
+			write(t, dir+"/a.key", c.key)
+			write(t, dir+"/a.ca.crt", ca.cert)
+			first := look(t, dir, k)
+			if len(first.Pairs) != 1 || len(first.Problems) != 0 {
+				t.Fatalf("%+v", first)
+			}
+			p := first.Pairs[0]
+			for _, file := range []string{p.CertFile, p.KeyFile, p.ClientCAFile} {
+				if !strings.HasPrefix(file, k.dir+"/a/") {
+					t.Errorf("nginx would read %s", file)
+				}
+			}
+			row.spoil(t, dir)
+			for range 2 { // and after a restart
+				inv := look(t, dir, k)
+				if d := cmp.Diff(first.Pairs, inv.Pairs); d != "" {
+					t.Errorf("pairs (-before +now):\n%s", d)
+				}
+				if d := cmp.Diff([]string{row.code}, codes(inv)); d != "" {
+					t.Errorf("problems: %s", d)
+				}
+				for _, p := range inv.Problems {
+					if !strings.Contains(p.Text, "a copy is served, of the pair as it was at 20") || p.Hint == "" {
+						t.Errorf("problem %+v", p)
+					}
+				}
+			}
+			// A whole pair ends it.
+			whole := good(t, "a.test")
+			write(t, dir+"/a.crt", whole.cert)
+			write(t, dir+"/a.key", whole.key)
+			write(t, dir+"/a.ca.crt", ca.cert)
+			inv := look(t, dir, k)
+			if len(inv.Pairs) != 1 || inv.Pairs[0].Fingerprint == p.Fingerprint || len(inv.Problems) != 0 {
+				t.Errorf("after its renewal: %+v", inv)
+			}
+			// nginx may go on with the one before.
+			if _, err := os.Stat(p.KeyFile); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The newest whole pair is served, even where an older one has come back since.
+func TestTheCopyOfThePairThatWasThereLast(t *testing.T) {
+	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	old, renewed := good(t, "a.test"), good(t, "a.test")
+	var want string
+	for _, c := range []made{old, renewed, old} {
+		write(t, dir+"/a.pem", append(c.cert, c.key...))
+		want = look(t, dir, k).Pairs[0].Fingerprint
+	}
+	remove(t, dir+"/a.pem")
+	if got := look(t, dir, k).Pairs; len(got) != 1 || got[0].Fingerprint != want {
+		t.Errorf("pairs %+v, want the one with %s", got, want)
+	}
+}
+
+// A copy that was changed is none, and is made anew.
+func TestACopyThatIsSpoilt(t *testing.T) {
+	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	c := good(t, "a.test")
+	write(t, dir+"/a.pem", append(c.cert, c.key...))
+	p := look(t, dir, k).Pairs[0]
+	other := good(t, "a.test")
+	for _, text := range [][]byte{nil, append(other.cert, other.key...)} {
+		if err := os.WriteFile(p.CertFile, text, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		inv := look(t, dir, k)
+		if d := cmp.Diff([]certs.Pair{p}, inv.Pairs); d != "" || len(inv.Problems) != 0 {
+			t.Errorf("pairs (-want +got):\n%s%+v", d, inv.Problems)
+		}
+	}
+	if err := os.WriteFile(p.CertFile, nil, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, dir+"/a.pem")
+	if inv := look(t, dir, k); len(inv.Pairs) != 0 {
+		t.Errorf("a copy with nothing in it: %+v", inv.Pairs)
+	}
+}
+
+// Nobody reads the copies but the agent, and who may read the keys themselves.
+func TestWhoMayReadACopy(t *testing.T) {
+	testenv.NeedRoot(t) // to give files away
+	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies")}
+	c := good(t, "a.test")
+	write(t, dir+"/a.pem", append(c.cert, c.key...))
+	for _, row := range []struct {
+		group     int
+		mode, now os.FileMode
+		owner     int
+	}{{0, 0o600, 0o640, 0}, {4321, 0o640, 0o640, 4321}, {4321, 0o600, 0o640, 0}, {4321, 0o644, 0o644, 4321}} {
+		if err := os.Chown(dir+"/a.pem", 0, row.group); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir+"/a.pem", row.mode); err != nil {
+			t.Fatal(err)
+		}
+		p := look(t, dir, k).Pairs[0]
+		info, err := os.Stat(p.KeyFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gid := int(info.Sys().(*syscall.Stat_t).Gid); info.Mode() != row.now || gid != row.owner {
+			t.Errorf("of %o and group %d: %o and group %d, want %o and %d", row.mode, row.group, info.Mode(), gid, row.now, row.owner)
+		}
+		for at := filepath.Dir(p.KeyFile); strings.HasPrefix(at, k.dir); at = filepath.Dir(at) {
+			if info, err := os.Stat(at); err != nil || info.Mode().Perm() != 0o711 {
+				t.Errorf("%s: %v, %v", at, info.Mode(), err)
+			}
+		}
+	}
+}
+
+// What only looks leaves no trace, and names what is there.
+func TestLookingMakesNoCopies(t *testing.T) {
+	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies"), readOnly: true}
+	c := good(t, "a.test")
+	write(t, dir+"/a.pem", append(c.cert, c.key...))
+	if got := look(t, dir, k).Pairs[0].CertFile; got != dir+"/a.pem" {
+		t.Errorf("without a copy: %s", got)
+	}
+	if _, err := os.Stat(k.dir); err == nil {
+		t.Error("there is a directory of copies now")
+	}
+	made := look(t, dir, copies{dir: k.dir}).Pairs
+	if d := cmp.Diff(made, look(t, dir, k).Pairs); d != "" {
+		t.Errorf("with a copy (-want +got):\n%s", d)
+	}
+}
+
+// A copy that cannot be made costs no site its HTTPS.
+func TestNoPlaceForCopies(t *testing.T) {
+	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "file", "copies")}
+	write(t, filepath.Dir(k.dir), []byte("in the way"))
+	c := good(t, "a.test")
+	write(t, dir+"/a.pem", append(c.cert, c.key...))
+	inv := look(t, dir, k)
+	if len(inv.Pairs) != 1 || inv.Pairs[0].CertFile != dir+"/a.pem" {
+		t.Errorf("pairs %+v", inv.Pairs)
+	}
+	if d := cmp.Diff([]string{"cert-not-copied"}, codes(inv)); d != "" {
+		t.Errorf("problems: %s", d)
+	}
+}
+
+// Copies are bounded in number, and those that nobody needs go away.
+func TestCopiesAreRemoved(t *testing.T) {
+	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	pem := func(names ...string) []byte { c := good(t, names...); return append(c.cert, c.key...) }
+	for range maxVersions + 2 {
+		write(t, dir+"/often.pem", pem("often.test"))
+		look(t, dir, k)
+	}
+	if n := len(k.versions("often")); n != maxVersions {
+		t.Errorf("%d copies of one name, want %d", n, maxVersions)
+	}
+	for _, name := range []string{"gone", "used", "fresh", "there"} {
+		write(t, dir+"/"+name+".pem", pem(name+".test"))
+	}
+	look(t, dir, k)
+	for _, name := range []string{"gone", "used", "fresh"} {
+		remove(t, dir+"/"+name+".pem")
+	}
+	long := time.Now().Add(-goneFor - time.Hour)
+	for _, name := range []string{"gone", "used", "there"} {
+		if err := os.Chtimes(filepath.Join(k.dir, name), long, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func(v certs.Inventory) (all []string) {
+		for _, p := range v.Pairs {
+			all = append(all, p.Name)
+		}
+		return all
+	}
+	if d := cmp.Diff([]string{"fresh", "gone", "often", "there", "used"}, names(look(t, dir, k))); d != "" {
+		t.Errorf("while it is not known which are used (-want +got):\n%s", d)
+	}
+	k.used = []string{"used"}
+	for range 2 {
+		if d := cmp.Diff([]string{"fresh", "often", "there", "used"}, names(look(t, dir, k))); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+	}
+	k.used = []string{}
+	look(t, dir, k)
+	if _, err := os.Stat(k.dir + "/used"); err != nil {
+		t.Errorf("it was used a moment ago: %v", err)
+	}
+
+	ages := map[string]time.Duration{}
+	for i := range maxGone + 10 {
+		ages[fmt.Sprintf("many%d", i)] = time.Duration(i) * time.Minute
+	}
+	for name, age := range ages {
+		if err := os.CopyFS(filepath.Join(k.dir, name), os.DirFS(filepath.Join(k.dir, "fresh"))); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-time.Hour - age)
+		if err := os.Chtimes(filepath.Join(k.dir, name), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := names(look(t, dir, k))
+	if len(left) != maxGone+2 || !slices.Contains(left, "many0") || slices.Contains(left, fmt.Sprintf("many%d", maxGone)) {
+		t.Errorf("%d of %d copies are left, or others than the newest", len(left), len(ages))
+	}
+}
