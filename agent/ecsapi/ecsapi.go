@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 )
 
@@ -28,10 +30,14 @@ type Client struct {
 	Transport http.RoundTripper
 }
 
-// Get reads the answer to a path as JSON into v. It follows no redirects.
+// Get reads the answer to a path as JSON into v. It follows no redirects. At a loopback
+// address every user can listen while no agent does, so there only an answer of root's or
+// of this process's user is believed.
 func (c Client) Get(ctx context.Context, path string, v any) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	var conn net.Conn // of the last attempt
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { conn = i.Conn }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.URL+path, nil)
 	if err != nil {
 		return err
@@ -42,6 +48,9 @@ func (c Client) Get(ctx context.Context, path string, v any) error {
 		return err
 	}
 	defer resp.Body.Close()
+	if err := trusted(conn); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAgent, err)
+	}
 	// The agent's error answers carry an empty task as JSON: only the status tells.
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%w: status %d, want 200", ErrNotAgent, resp.StatusCode)

@@ -1,6 +1,8 @@
 package proc
 
 import (
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,11 +25,11 @@ const Own = "/proc/self/net"
 
 // Listeners returns the inodes of the sockets that listen on a port in a network: a
 // directory /proc/PID/net of any process in it. An empty one has none.
-func Listeners(net string, port uint16, udp bool) []uint64 {
-	if net == "" {
+func Listeners(network string, port uint16, udp bool) []uint64 {
+	if network == "" {
 		return nil
 	}
-	fs, err := procfs.NewFS(filepath.Dir(net))
+	fs, err := procfs.NewFS(filepath.Dir(network))
 	if err != nil {
 		return nil
 	}
@@ -50,6 +52,17 @@ func inodes[T procfs.NetTCP | procfs.NetUDP](port uint16, state uint64, tables .
 		}
 	}
 	return all
+}
+
+// Addrs returns the addresses of this process's network.
+func Addrs() (all []netip.Addr, err error) {
+	nets, err := net.InterfaceAddrs()
+	for _, n := range nets {
+		if p, err := netip.ParsePrefix(n.String()); err == nil {
+			all = append(all, p.Addr().Unmap())
+		}
+	}
+	return all, err
 }
 
 // Bound reports whether no other socket of this process's network can be bound to a TCP port,

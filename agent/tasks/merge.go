@@ -45,9 +45,10 @@ func withAgent(c Container, a AgentContainer) Container {
 		ContainerName: cmp.Or(c.Task.ContainerName, a.Task.ContainerName), Cluster: c.Task.Cluster,
 	}
 	c.Stopping = c.Stopping || a.Stopping
-	if a.TaskNetwork {
+	if a.TaskNetwork && c.NetworkOf != "" {
 		// Docker knows nothing of a task's own interface: it only sees a shared
-		// network namespace without networks. Nothing is published on the host.
+		// network namespace without networks. Nothing is published on the host. A
+		// container with a network of its own from Docker is in no task's.
 		c.Network = AWSVPC
 		if len(a.Addrs) > 0 {
 			c.Addrs = IPv4First(a.Addrs)

@@ -67,6 +67,12 @@ func TestMerge(t *testing.T) {
 				c.Addrs = []netip.Addr{addr("10.0.12.34"), addr("fd00::1")}
 			})},
 		},
+		{
+			name:  "no awsvpc where Docker has given the container a network",
+			list:  []Container{web},
+			agent: Agent{Complete: true, Containers: map[string]AgentContainer{"aa": {TaskNetwork: true, Addrs: []netip.Addr{addr("10.0.12.34")}}}},
+			want:  []Container{web},
+		},
 		{name: "awsvpc before the agent answers has no address", list: []Container{vpc, vpcPause}, want: []Container{vpc}},
 		{
 			name: "the pause container's network is the task's",

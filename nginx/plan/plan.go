@@ -4,7 +4,6 @@ package plan
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -219,7 +219,7 @@ func (p *planner) findOwnContainer(s tasks.Snapshot) []problem.Problem {
 	if p.in.container, ok = route.OwnContainer(p.o.Own, s.Containers); ok {
 		return nil
 	}
-	if addrs, err := interfaceAddrs(); err != nil || route.BesideEngine(s.Containers, addrs) {
+	if addrs, err := proc.Addrs(); err != nil || route.BesideEngine(s.Containers, addrs) {
 		return nil
 	}
 	return []problem.Problem{{
@@ -227,17 +227,6 @@ func (p *planner) findOwnContainer(s tasks.Snapshot) []problem.Problem {
 		Text: "this agent seems to be in a container that the Docker Engine at " + p.o.Engine + " does not have, so the others are looked for where the host itself would reach them",
 		Hint: "mount the socket of the engine that runs this container, or let it use the host's network (--network host)",
 	}}
-}
-
-// interfaceAddrs are the addresses of this network namespace.
-func interfaceAddrs() (addrs []netip.Addr, err error) {
-	all, err := net.InterfaceAddrs()
-	for _, a := range all {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			addrs = append(addrs, p.Addr().Unmap())
-		}
-	}
-	return addrs, err
 }
 
 // held reports whether the first table and tree are still held back: until every container

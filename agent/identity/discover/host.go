@@ -11,6 +11,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/ecsapi"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 )
 
 // host is what the machine knows about itself. primary is the address that EC2
@@ -22,7 +23,8 @@ func (w *watcher) host(primary netip.Addr) identity.Host {
 	}
 	h := identity.Host{Name: name, CPUs: runtime.NumCPU(), LocalAddr: w.o.LocalAddr}
 	if !h.LocalAddr.IsValid() {
-		h.LocalAddr = localAddr(primary, ownAddrs(), routeSource())
+		own, _ := proc.Addrs()
+		h.LocalAddr = localAddr(primary, own, routeSource())
 	}
 	return h
 }
@@ -43,20 +45,6 @@ func localAddr(primary netip.Addr, own []netip.Addr, route netip.Addr) netip.Add
 		}
 	}
 	return netip.Addr{}
-}
-
-func ownAddrs() []netip.Addr {
-	nets, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	var all []netip.Addr
-	for _, n := range nets {
-		if p, err := netip.ParsePrefix(n.String()); err == nil {
-			all = append(all, p.Addr().Unmap())
-		}
-	}
-	return all
 }
 
 // routeSource asks the kernel which source address it would use for a far

@@ -45,7 +45,8 @@ const (
 )
 
 // agent is what the answer says. What in it does not look like the agent's is left out.
-func (a answer) agent() (tasks.Agent, error) {
+// own are the addresses of this host.
+func (a answer) agent(own []netip.Addr) (tasks.Agent, error) {
 	if a.Tasks == nil {
 		return tasks.Agent{}, fmt.Errorf("%w: it has no field Tasks", ecsapi.ErrNotAgent)
 	}
@@ -56,14 +57,14 @@ func (a answer) agent() (tasks.Agent, error) {
 	for _, t := range *a.Tasks {
 		for _, c := range t.Containers[:min(len(t.Containers), maxContainers)] {
 			if c.DockerID != "" {
-				all[c.DockerID] = t.container(c)
+				all[c.DockerID] = t.container(c, own)
 			}
 		}
 	}
 	return tasks.Agent{Complete: true, Tasks: len(*a.Tasks), Containers: all}, nil
 }
 
-func (t task) container(c taskContainer) tasks.AgentContainer {
+func (t task) container(c taskContainer, own []netip.Addr) tasks.AgentContainer {
 	out := tasks.AgentContainer{
 		Task:     tasks.TaskRef{ARN: t.Arn, Family: t.Family, Revision: t.Version, ContainerName: c.Name}.Checked(),
 		Stopping: t.DesiredStatus == "STOPPED",
@@ -77,10 +78,22 @@ func (t task) container(c taskContainer) tasks.AgentContainer {
 	for _, n := range c.Networks {
 		out.TaskNetwork = out.TaskNetwork || n.NetworkMode == "awsvpc"
 		for _, text := range slices.Concat(n.IPv4Addresses, n.IPv6Addresses) {
-			if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" && !a.IsUnspecified() && len(out.Addrs) < maxAddrs {
+			if a, ok := taskAddr(text); ok && !slices.Contains(own, a) && len(out.Addrs) < maxAddrs {
 				out.Addrs = append(out.Addrs, a)
 			}
 		}
 	}
 	return out
+}
+
+// aws is where AWS's own services answer on every instance, instance metadata too, besides
+// the link-local addresses (EC2 User Guide, "Link-local addresses").
+var aws = netip.MustParsePrefix("fd00:ec2::/32")
+
+// taskAddr reads an address that a task can have in its network: none of loopback, a link or
+// a group, and none of AWS's own.
+func taskAddr(text string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(text)
+	a = a.Unmap()
+	return a, err == nil && a.Zone() == "" && a.IsGlobalUnicast() && !aws.Contains(a)
 }

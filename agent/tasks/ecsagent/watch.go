@@ -17,6 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -77,7 +78,11 @@ func ask(ctx context.Context, api ecsapi.Client) (tasks.Agent, error) {
 	if err := api.Get(ctx, "/v1/tasks", &a); err != nil {
 		return tasks.Agent{}, err
 	}
-	return a.agent()
+	own, err := proc.Addrs()
+	if err != nil {
+		return tasks.Agent{}, err
+	}
+	return a.agent(own)
 }
 
 // unreadable is the problem of an answer that is not the agent's.

@@ -5,6 +5,7 @@ import (
 	stdcmp "cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nagaya-ecs/nagaya/agent/ecsapi"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -71,6 +73,30 @@ func TestDecodeRefusesWhatIsNotAListOfTasks(t *testing.T) {
 	for _, body := range []string{"", "[]", "{}", `{"Tasks":null}`, `{"Tasks":7}`, string(recorded(t, "task_404.json")), "<html>"} {
 		if got, err := decode([]byte(body)); err == nil {
 			t.Errorf("decode(%q) = %v, want an error", body, got)
+		}
+	}
+}
+
+func TestAddressesThatNoTaskHas(t *testing.T) {
+	own, err := proc.Addrs()
+	if err != nil || len(own) == 0 {
+		t.Fatal(own, err)
+	}
+	named := []string{
+		"127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "169.254.169.254", "::ffff:169.254.169.254", "169.254.170.2",
+		"fe80::1", "fe80::1%eth0", "fd00:ec2::254", "224.0.0.1", "ff02::1", "255.255.255.255", "", "localhost",
+	}
+	for _, a := range own {
+		named = append(named, a.String())
+	}
+	for _, text := range append(named, "10.0.12.34") {
+		body := fmt.Sprintf(`{"Tasks":[{"Containers":[{"DockerId":"a","Networks":[{"NetworkMode":"awsvpc","IPv4Addresses":[%q]},{"IPv6Addresses":[%q]}]}]}]}`, text, text)
+		said, err := decode([]byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := said.Containers["a"].Addrs; (len(got) > 0) != (text == "10.0.12.34") {
+			t.Errorf("%q: addresses %v", text, got)
 		}
 	}
 }
