@@ -2,6 +2,7 @@ package address
 
 import (
 	"crypto/sha256"
+	"encoding/base32"
 	"fmt"
 	"regexp"
 	"slices"
@@ -27,11 +28,13 @@ type HolderTag struct {
 	// At is when it was written, by the writer's clock, in whole seconds.
 	At      time.Time
 	Leaving bool
-	// Hosts are what the holder serves, sorted. When they are too long for a tag,
-	// there are only Sum and Count instead. All are empty when it did not say.
-	Hosts []string
-	Sum   string
-	Count int
+	// Hosts are what the holder serves, sorted. When they are too long for a tag, there
+	// are only their Hashes instead, sorted, and when those are too long too, only Sum and
+	// Count. All are empty when it did not say.
+	Hosts  []string
+	Hashes []string
+	Sum    string
+	Count  int
 }
 
 const (
@@ -39,13 +42,23 @@ const (
 	servingWord = "serving"
 	noHosts     = "-"
 	sumPrefix   = "sha256:"
+	// hashPrefix is in front of hashes. To an agent that does not know them they are one
+	// host, which it does not serve: it does not take the address for them.
+	hashPrefix = "hashes:"
+	// hashLen is how many characters of five bits a hash has: one of 50 hosts here is mistaken for one
+	// that the holder serves with a probability of 1 in 20,000.
+	hashLen = 4
 )
 
 // NewHolderTag says what the instance serves.
 func NewHolderTag(instance string, at time.Time, leaving bool, hosts []string) HolderTag {
 	t := HolderTag{InstanceID: instance, At: at.Truncate(time.Second), Leaving: leaving, Hosts: normalizeHosts(hosts)}
 	if len(t.String()) > maxTag || slices.ContainsFunc(t.Hosts, unlistable) {
-		t.Sum, t.Count, t.Hosts = sum(t.Hosts), len(t.Hosts), nil
+		all := t.Hosts
+		t.Hosts, t.Hashes = nil, hashes(all)
+		if len(t.String()) > maxTag {
+			t.Hashes, t.Sum, t.Count = nil, sum(all), len(all)
+		}
 	}
 	return t
 }
@@ -65,12 +78,26 @@ func normalizeHosts(hosts []string) []string {
 // unlistable reports whether the text cannot stand in a list: a host name by a
 // regular expression may have commas and spaces.
 func unlistable(h string) bool {
-	return h == "" || h == noHosts || len(h) > 253 || strings.HasPrefix(h, sumPrefix) ||
+	return h == "" || h == noHosts || len(h) > 253 || strings.HasPrefix(h, sumPrefix) || strings.HasPrefix(h, hashPrefix) ||
 		strings.Trim(h, "abcdefghijklmnopqrstuvwxyz0123456789.-_*:[]") != ""
 }
 
 func sum(hosts []string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(hosts, "\n"))))[:16]
+}
+
+// hashes returns one of each host, sorted.
+func hashes(hosts []string) (all []string) {
+	for _, h := range hosts {
+		all = append(all, hash(h))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func hash(host string) string {
+	s := sha256.Sum256([]byte(host))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(s[:])[:hashLen])
 }
 
 // Equal reports whether both say the same, whenever they were written.
@@ -85,6 +112,8 @@ func (t HolderTag) hosts() string {
 	switch {
 	case len(t.Hosts) > 0:
 		return strings.Join(t.Hosts, ",")
+	case len(t.Hashes) > 0:
+		return hashPrefix + strings.Join(t.Hashes, "")
 	case t.Sum != "":
 		return sumPrefix + t.Sum + " " + strconv.Itoa(t.Count)
 	}
@@ -100,8 +129,8 @@ func (t HolderTag) String() string {
 	return fmt.Sprintf("%s %d %s %s", t.InstanceID, t.At.Unix(), word, t.hosts())
 }
 
-// tagForm is the form of a tag's value: id, seconds, word, and a sum with a count or a list.
-var tagForm = regexp.MustCompile(`^(i-[0-9a-z-]{1,32}) (0|[1-9][0-9]{0,10}) (leaving|serving) (?:-|sha256:([0-9a-f]{16}) ([1-9][0-9]{0,8})|([^ ]+))$`)
+// tagForm is the form of a tag's value: id, seconds, word, and a sum with a count, hashes or a list.
+var tagForm = regexp.MustCompile(`^(i-[0-9a-z-]{1,32}) (0|[1-9][0-9]{0,10}) (leaving|serving) (?:-|sha256:([0-9a-f]{16}) ([1-9][0-9]{0,8})|hashes:((?:[a-z2-7]{4})+)|([^ ]+))$`)
 
 // ParseHolderTag reads a tag's value. Anything but exactly what String writes is
 // refused as a whole.
@@ -109,9 +138,14 @@ func ParseHolderTag(text string) (HolderTag, error) {
 	var t HolderTag
 	if m := tagForm.FindStringSubmatch(text); m != nil {
 		seconds, _ := strconv.ParseInt(m[2], 10, 64) // digits only
-		t = NewHolderTag(m[1], time.Unix(seconds, 0), m[3] == leavingWord, strings.Split(m[6], ","))
+		t = NewHolderTag(m[1], time.Unix(seconds, 0), m[3] == leavingWord, strings.Split(m[7], ","))
 		t.Sum = m[4]
 		t.Count, _ = strconv.Atoi(m[5])
+		for group := range slices.Chunk([]byte(m[6]), hashLen) {
+			t.Hashes = append(t.Hashes, string(group))
+		}
+		slices.Sort(t.Hashes)
+		t.Hashes = slices.Compact(t.Hashes)
 	}
 	if len(text) > maxTag || t.String() != text {
 		return HolderTag{}, fmt.Errorf("the tag %.300q is not '<instance> <seconds> <leaving|serving> <hosts>'", text)
@@ -131,16 +165,19 @@ func HolderTagOf(a Address, h Holder) HolderTag {
 
 // Missing says, as one clause, which host of the tag is not among the live hosts; it
 // is empty when none is missing. Of hosts that are known only by their sum it can be
-// told that they are the same, or that there are more here.
+// told only whether they are exactly those.
 func (t HolderTag) Missing(live []string) string {
-	if t.Sum != "" {
-		if all := normalizeHosts(live); sum(all) != t.Sum && len(all) <= t.Count {
-			return fmt.Sprintf("its %d hosts are not the same as the %d that are live here", t.Count, len(all))
-		}
-		return ""
+	all := normalizeHosts(live)
+	if t.Sum != "" && sum(all) != t.Sum {
+		return fmt.Sprintf("its %d hosts, which are too many for its tag, are not exactly the %d that are live here", t.Count, len(all))
+	}
+	here := hashes(all)
+	there := slices.DeleteFunc(slices.Clone(t.Hashes), func(h string) bool { return slices.Contains(here, h) })
+	if len(there) > 0 {
+		return fmt.Sprintf("it serves %d hosts, of which %d have no live container here", len(t.Hashes), len(there))
 	}
 	for _, h := range t.Hosts {
-		if !slices.ContainsFunc(live, func(l string) bool { return strings.EqualFold(l, h) }) {
+		if !slices.Contains(all, h) {
 			return fmt.Sprintf("it serves %q, which has no live container here", h)
 		}
 	}

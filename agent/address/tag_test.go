@@ -24,10 +24,12 @@ func TestHolderTagIsReadAsItWasWritten(t *testing.T) {
 		"hosts":         {NewHolderTag("i-1a", noon, false, []string{"B.test", "a.test", "a.test", ""}), "i-1a 1767355200 serving a.test,b.test"},
 		"leaving":       {NewHolderTag("i-1a", noon.Add(900*time.Millisecond), true, []string{"*.a.test"}), "i-1a 1767355200 leaving *.a.test"},
 		"none":          {NewHolderTag("i-1a", noon, true, nil), "i-1a 1767355200 leaving -"},
-		"not plain":     {NewHolderTag("i-1a", noon, false, []string{"~^a,b .*$"}), "i-1a 1767355200 serving sha256:" + sum([]string{"~^a,b .*$"}) + " 1"},
-		"a dash":        {NewHolderTag("i-1a", noon, false, []string{"-"}), "i-1a 1767355200 serving sha256:" + sum([]string{"-"}) + " 1"},
-		"like a digest": {NewHolderTag("i-1a", noon, false, []string{"sha256:0123456789abcdef"}), "i-1a 1767355200 serving sha256:" + sum([]string{"sha256:0123456789abcdef"}) + " 1"},
-		"too long":      {NewHolderTag("i-0123456789abcdef0", noon, false, hosts(40)), "i-0123456789abcdef0 1767355200 serving sha256:" + sum(hosts(40)) + " 40"},
+		"not plain":     {NewHolderTag("i-1a", noon, false, []string{"~^a,b .*$"}), "i-1a 1767355200 serving hashes:" + hash("~^a,b .*$")},
+		"a dash":        {NewHolderTag("i-1a", noon, false, []string{"-"}), "i-1a 1767355200 serving hashes:" + hash("-")},
+		"like a digest": {NewHolderTag("i-1a", noon, false, []string{"sha256:0123456789abcdef"}), "i-1a 1767355200 serving hashes:" + hash("sha256:0123456789abcdef")},
+		"like a hash":   {NewHolderTag("i-1a", noon, false, []string{"hashes:aaaa"}), "i-1a 1767355200 serving hashes:" + hash("hashes:aaaa")},
+		"long":          {NewHolderTag("i-0123456789abcdef0", noon, false, hosts(50)), "i-0123456789abcdef0 1767355200 serving hashes:" + strings.Join(hashes(hosts(50)), "")},
+		"too long":      {NewHolderTag("i-0123456789abcdef0", noon, false, hosts(60)), "i-0123456789abcdef0 1767355200 serving sha256:" + sum(hosts(60)) + " 60"},
 	} {
 		if got := row.s.String(); got != row.want {
 			t.Errorf("%s is written %q, want %q", name, got, row.want)
@@ -48,6 +50,8 @@ func TestInvalidHolderTags(t *testing.T) {
 		"", "i-1", "i-1 0 serving", "i-1 0 sleeping -", "x 0 serving -", "i- 0 serving -", "i-1 -1 serving -", "i-1 x serving -", "i-1 00 serving -",
 		"i-1 0 serving b,a", "i-1 0 serving a,a", "i-1 0 serving A", "i-1 0 serving a b", "i-1 0 serving ", "i-1 0 serving a,", "i-1  0 serving -",
 		"i-1 0 serving sha256:0123456789abcdef", "i-1 0 serving sha256:xyz 3", "i-1 0 serving sha256:0123456789abcdef 0", "i-1 0 serving sha256:0123456789abcdef 03",
+		"i-1 0 serving hashes:", "i-1 0 serving hashes:abc", "i-1 0 serving hashes:bbbbaaaa", "i-1 0 serving hashes:aaaaaaaa", "i-1 0 serving hashes:AAAA",
+		"i-1 0 serving hashes:aaa1", "i-1 0 serving hashes:aaaa,b.test", "i-1 0 serving hashes:" + strings.Repeat("a", 300),
 		"i-1 0 serving " + strings.Repeat("a", 300), "i-1 0 serving a\x1b[2J", "i-1 99999999999999 serving -",
 	} {
 		if s, err := ParseHolderTag(text); err == nil {
@@ -69,6 +73,12 @@ func TestInvalidHolderTags(t *testing.T) {
 func TestWhatIsMissing(t *testing.T) {
 	list := NewHolderTag("i-1", noon, false, []string{"a.test", "b.test"})
 	long := NewHolderTag("i-1", noon, false, hosts(40))
+	tooMany := NewHolderTag("i-1", noon, false, hosts(80))
+	// As an agent before this one wrote it.
+	before, err := ParseHolderTag("i-1 1767355200 serving sha256:" + sum(hosts(40)) + " 40")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, row := range map[string]struct {
 		s    HolderTag
 		live []string
@@ -80,8 +90,14 @@ func TestWhatIsMissing(t *testing.T) {
 		"nothing said":      {HolderTag{}, nil, ""},
 		"the same many":     {long, hosts(40), ""},
 		"many and one more": {long, hosts(41), ""},
-		"as many others":    {long, append(hosts(39), "x.test"), "40 hosts"},
-		"fewer":             {long, hosts(39), "the 39"},
+		"as many others":    {long, append(hosts(39), "x.test"), "40 hosts, of which 1 have"},
+		"fewer":             {long, hosts(39), "of which 1 have"},
+		"more, but others":  {long, hosts(140)[50:], "of which 40 have"},
+		"too many, all":     {tooMany, hosts(80), ""},
+		"too many, more":    {tooMany, hosts(81), "80 hosts, which are too many for its tag, are not exactly the 81"},
+		"more others":       {tooMany, hosts(200)[90:], "not exactly the 110"},
+		"a digest, all":     {before, hosts(40), ""},
+		"a digest, others":  {before, hosts(140)[50:], "not exactly the 90"},
 	} {
 		if got := row.s.Missing(row.live); (got == "") != (row.want == "") || !strings.Contains(got, row.want) {
 			t.Errorf("%s: %q, want %q", name, got, row.want)
@@ -94,6 +110,7 @@ func FuzzParseHolderTag(f *testing.F) {
 		f.Add(s.String())
 	}
 	f.Add("i-1 0 serving sha256:0123456789abcdef 1")
+	f.Add("i-1 0 serving hashes:aaaabbbb")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseHolderTag(text)
 		if err != nil {
@@ -102,7 +119,7 @@ func FuzzParseHolderTag(f *testing.F) {
 		if s.String() != text || len(text) > maxTag {
 			t.Errorf("%q is read as %+v", text, s)
 		}
-		if s.Missing(s.Hosts) != "" && s.Sum == "" {
+		if s.Missing(s.Hosts) != "" && s.Sum == "" && len(s.Hashes) == 0 {
 			t.Errorf("%q does not cover itself", text)
 		}
 	})
