@@ -203,6 +203,7 @@ func variables(t *text) {
 	choose(host, "port", "", `~(?<nagaya_written>:`+portNumber+`)$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
 	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
+	choose("$https:$ssl_server_name", "nameless", "0", "on:", "1")
 	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
 	if trustsForwarded(t.settings) {
 		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")

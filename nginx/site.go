@@ -16,6 +16,7 @@ const (
 	misdirectedPage = "This connection was made for another name.\n"
 	vacantPage      = "The service behind this site has no running container at the moment. Try again in a few seconds.\n"
 	downPage        = "The service behind this site does not answer at the moment. Try again in a few seconds.\n"
+	crookedPage     = "This path can be read in two ways.\n"
 	plainPage       = "This site is served over HTTPS only.\n"
 	nothingPage     = "Nothing is served at this path.\n"
 	retryAfter      = "5" // seconds
@@ -27,6 +28,11 @@ const (
 	// TLS handshake with the container failed, which is no 503 (nginx.org,
 	// ngx_http_upstream_module).
 	notConnected = `$upstream_connect_time ~ "^[-,: ]+$"`
+
+	// crooked is a request's path, as the client wrote it, that nginx and a container may
+	// take for different ones: with a backslash, a segment of dots, or one that is only
+	// parameters, which Java's servers drop; each also as an escape.
+	crooked = `^[^?]*(?:\\|%5c|(?:/|%2f)(?:;|%3b|(?:\.|%2e){1,2}(?:/|%2f|;|%3b|[?#]|\z)))`
 )
 
 // fileName returns the name of the file of a host or a stream. A wildcard's star
@@ -151,9 +157,31 @@ func serverHead(t *text, site route.Site) {
 	}
 	headers(t, site)
 	plainHTTP(t, site, https)
+	straight(t, site)
 	allow(t, e.Allow)
 	t.set("error_page", "502", "=", downLocation) // which decides about the status
 	t.set("error_page", "504", downLocation)
+}
+
+// straight writes the refusal of paths that a container may take for a guarded one although
+// nginx does not: a location for other paths would pass them on as the client wrote them.
+func straight(t *text, site route.Site) {
+	guarded := slices.DeleteFunc(slices.Clone(site.Locations), func(l route.Location) bool {
+		return strings.Trim(l.Path, "/") == "" || len(l.Allow) == 0 && authFile(t.settings, site, l) == ""
+	})
+	if len(guarded) == 0 {
+		return
+	}
+	t.comment("No other path leads to one with a password or an allow list.")
+	t.returnIf("$request_uri ~* "+quote(crooked), "400", crookedPage)
+	for _, l := range guarded {
+		if l.Match == route.Regex || l.Match == route.RegexFold {
+			continue
+		}
+		const parameters, end = `(?:;[^/]*)?`, `(?:/|\z)`
+		plain := strings.Split(regexp.QuoteMeta(strings.Trim(l.Path, "/")), "/")
+		t.returnIf("$uri ~ "+quote("^/(?!"+strings.Join(plain, "/")+end+")"+strings.Join(plain, parameters+"/")+parameters+end), "400", crookedPage)
+	}
 }
 
 // headers writes the headers of every answer. nginx inherits these lines
@@ -184,6 +212,12 @@ func tlsServer(t *text, site route.Site) {
 		t.set("ssl_client_certificate", c.ClientCAFile)
 		t.set("ssl_verify_client", e.ClientCert)
 		t.setGiven("ssl_crl", c.CRLFile)
+		t.comment("A certificate that another site has checked counts for nothing here: neither in a")
+		t.comment("session that was begun there, nor on a connection without a name.")
+		t.set("ssl_session_cache", "off")
+		if !site.CatchAll {
+			t.returnIf("$nagaya_nameless", "421", misdirectedPage)
+		}
 	}
 	if t.build.HTTP2Directive {
 		t.setGiven("http2", string(e.HTTP2))

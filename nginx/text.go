@@ -91,7 +91,8 @@ func (t *text) block(name string, args []string, body func()) {
 	t.out.WriteString("}\n")
 }
 
-// returnIf writes an if with a return in it; the condition is a constant of this package.
+// returnIf writes an if with a return in it; the condition is a constant of this package, or
+// has been through quote.
 func (t *text) returnIf(condition string, args ...string) {
 	t.block("if ("+condition+")", nil, func() { t.set("return", args...) })
 }

@@ -52,6 +52,8 @@ func clientHeaders(prefix string) [][2]string {
 		{"X-Forwarded-Port", "$nagaya_public_port"},
 		{"X-Forwarded-Prefix", prefix},
 		{"X-Original-URI", "$request_uri"},
+		{"X-Original-URL", ""}, // some frameworks take the path from there, past a path's password
+		{"X-Rewrite-URL", ""},
 		{"Forwarded", "$nagaya_forwarded"},
 		{"Proxy", ""},
 	}
