@@ -75,6 +75,7 @@ func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
 	b := &builder{in: in, o: in.Options.withDefaults()}
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
+	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
 	candidates = b.ofHolders(candidates)
@@ -102,6 +103,10 @@ type builder struct {
 	t  Table
 	// families are who holds each host and port, whether or not it is served already.
 	families map[string]string
+	// publishers are the containers that publish ports of this host.
+	publishers map[opening]string
+	// started is when a container of each family was started last.
+	started map[string]time.Time
 }
 
 // routesOf are the routes that a container asks for.

@@ -3,6 +3,7 @@ package route
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -244,14 +245,15 @@ func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 		return candidate{}, false
 	}
 	lead = serving[0]
-	servers := []Server{}
+	servers, seen := []Server{}, map[netip.AddrPort]bool{}
 	for _, c := range serving {
 		switch {
 		case !c.compatible(lead):
 			b.wait(c, "other-version")
-		case slices.ContainsFunc(servers, func(s Server) bool { return s.Addr == c.addr }):
+		case seen[c.addr]:
 			// Two containers behind one address are one server; the newest is named.
 		default:
+			seen[c.addr] = true
 			servers = append(servers, Server{Addr: c.addr, Weight: c.Weight, Container: c.container.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
 		}
 	}

@@ -76,9 +76,15 @@ func (b *builder) checkCreated(c tasks.Container) {
 
 // isFollowed reports whether a container of the same family was started after that.
 func (b *builder) isFollowed(c tasks.Container, after time.Time) bool {
-	return slices.ContainsFunc(b.in.Snapshot.Containers, func(o tasks.Container) bool {
-		return b.familyOf(o) == b.familyOf(c) && active(o) && o.StartedAt.After(after)
-	})
+	if b.started == nil {
+		b.started = map[string]time.Time{}
+		for _, o := range b.in.Snapshot.Containers {
+			if f := b.familyOf(o); active(o) && o.StartedAt.After(b.started[f]) {
+				b.started[f] = o.StartedAt
+			}
+		}
+	}
+	return b.started[b.familyOf(c)].After(after)
 }
 
 // Exit codes of a container that obeyed SIGTERM or was killed after it: how

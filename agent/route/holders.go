@@ -53,10 +53,19 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 	for host, cs := range groups {
 		holders[host] = hold{family: holder(before[host], cs)}
 	}
+	oldest := map[string]candidate{} // of the holder's
+	for host, cs := range groups {
+		for _, c := range slices.Backward(cs) {
+			if c.family == holders[host].family {
+				oldest[host] = c
+				break
+			}
+		}
+	}
 	covered := map[string]string{}
 	for host := range groups {
 		if before[host].family != holders[host].family {
-			covered[host] = b.coveredBy(host, before, holders, groups)
+			covered[host] = b.coveredBy(host, before, holders, oldest)
 		}
 	}
 	b.families = map[string]string{}
@@ -93,23 +102,14 @@ func holder(was hold, cs []candidate) string {
 
 // coveredBy is the wildcard of another family that covers a host and is older, or was in the
 // table before; empty for none, and for one that the operator has opened.
-func (b *builder) coveredBy(host string, before, holders map[string]hold, groups map[string][]candidate) string {
-	first := func(of string) (c candidate, ok bool) {
-		for _, c := range slices.Backward(groups[of]) {
-			if c.family == holders[of].family {
-				return c, true
-			}
-		}
-		return c, false
-	}
+func (b *builder) coveredBy(host string, before, holders map[string]hold, oldest map[string]candidate) string {
 	for _, w := range wildcardsOver(host) {
 		h, ok := holders[w]
 		if !ok || w == host || h.family == holders[host].family || slices.Contains(b.o.OpenWildcards, w) {
 			continue
 		}
-		theirs, asked := first(w)
-		own, _ := first(host)
-		if before[w].family == h.family || asked && newer(own, theirs) < 0 {
+		theirs, asked := oldest[w]
+		if before[w].family == h.family || asked && newer(oldest[host], theirs) < 0 {
 			return w
 		}
 	}
@@ -137,11 +137,13 @@ type opening struct {
 	port uint16
 }
 
+func (l Listen) opening() opening { return opening{l.Protocol == UDP, l.Port} }
+
 // openings lists the ports that a route asks for, each with what is spoken there.
 func (b *builder) openings(l Listen, e Edge) map[opening]string {
 	all := map[opening]string{}
 	if l.Port != 0 {
-		all[opening{l.Protocol == UDP, l.Port}] = string(l.Protocol)
+		all[l.opening()] = string(l.Protocol)
 	}
 	for i, port := range []uint16{e.HTTPPort, e.HTTPSPort} {
 		usual := i < len(b.o.Listen) && b.o.Listen[i] == port
@@ -163,7 +165,7 @@ func (b *builder) mayListen(c candidate) bool {
 				"it asks for %s, and that port is not for containers, so the route is left out", at))
 			return false
 		}
-		if by := b.publisher(o); by != "" {
+		if by := b.publishers[o]; by != "" {
 			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
 				"it asks for %s, and container %s publishes that port of this host itself, so the route is left out", at, by))
 			return false
@@ -172,20 +174,20 @@ func (b *builder) mayListen(c candidate) bool {
 	return true
 }
 
-// publisher names a container that publishes a port of this host.
-func (b *builder) publisher(o opening) string {
-	transport := "tcp"
-	if o.udp {
-		transport = "udp"
-	}
-	for _, c := range b.in.Snapshot.Containers {
+// publishersOf names for each port of this host that is published a container that does.
+func publishersOf(list []tasks.Container) map[opening]string {
+	all := map[opening]string{}
+	for _, c := range slices.Backward(list) {
+		if c.Origin != tasks.Local || !active(c) {
+			continue
+		}
 		for _, p := range c.Ports {
-			if c.Origin == tasks.Local && p.Host == o.port && p.Protocol == transport && active(c) && !p.HostIP.IsLoopback() {
-				return Ref(c)
+			if (p.Protocol == "tcp" || p.Protocol == "udp") && !p.HostIP.IsLoopback() {
+				all[opening{p.Protocol == "udp", p.Host}] = Ref(c)
 			}
 		}
 	}
-	return ""
+	return all
 }
 
 // checkPublished reports a container that publishes a port which nginx needs. The ports of
@@ -232,14 +234,15 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 	// Where a container in the host's network is expected, nginx cannot listen, and would be
 	// its own upstream: who was served before has the port, else the older one.
 	tenants, free := map[opening]tenant{}, map[opening]bool{}
+	before, kept := b.tenantsBefore()
 	for o, askers := range asked {
 		tenants[o] = askers[0]
-		was, kept := b.tenantBefore(o)
+		was := before[o]
 		user, used := onHost[o]
 		free[o] = was != tenant{} || !used || !b.served(user) && newer(user, first[o]) < 0
 		goesOn := slices.ContainsFunc(askers, func(t tenant) bool { return t.speaks == was.speaks })
 		moved := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == was.family && t.speaks != was.speaks })
-		if goesOn || kept && !moved {
+		if goesOn || kept[o] && !moved {
 			tenants[o] = was
 		}
 	}
@@ -282,18 +285,21 @@ func (b *builder) reportNginxPort(c candidate, port uint16) {
 		"it uses the host's network, where port %d is nginx's own", port))
 }
 
-// tenantBefore is what was spoken at a port in the table before, and whether that is still
-// answered for.
-func (b *builder) tenantBefore(o opening) (t tenant, kept bool) {
+// tenantsBefore are what was spoken at ports in the table before, and which of them are
+// still answered for.
+func (b *builder) tenantsBefore() (tenants map[opening]tenant, kept map[opening]bool) {
+	tenants, kept = map[opening]tenant{}, map[opening]bool{}
 	for _, s := range b.in.Prev.Sites {
-		if speaks, ok := b.openings(Listen{}, s.Edge)[o]; ok && !kept {
-			t, kept = tenant{speaks, s.Family}, slices.ContainsFunc(s.poolKeys(), b.kept)
+		for o, speaks := range b.openings(Listen{}, s.Edge) {
+			if !kept[o] {
+				tenants[o], kept[o] = tenant{speaks, s.Family}, slices.ContainsFunc(s.poolKeys(), b.kept)
+			}
 		}
 	}
 	for _, s := range b.in.Prev.Streams {
-		if speaks, ok := b.openings(s.Listen, Edge{})[o]; ok {
-			t, kept = tenant{speaks, s.Family}, b.kept(s.PoolKey())
+		for o, speaks := range b.openings(s.Listen, Edge{}) {
+			tenants[o], kept[o] = tenant{speaks, s.Family}, b.kept(s.PoolKey())
 		}
 	}
-	return t, kept
+	return tenants, kept
 }

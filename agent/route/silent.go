@@ -14,24 +14,31 @@ func (b *builder) keepSilent() {
 			return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
 		})
 	}
+	sites, streams := map[string]Site{}, map[opening]Stream{}
 	for _, was := range b.in.Prev.Sites {
-		if !slices.ContainsFunc(was.poolKeys(), kept) {
-			continue
+		if slices.ContainsFunc(was.poolKeys(), kept) {
+			was.CatchAll = was.Host == b.o.DefaultHost
+			sites[was.Host] = was
 		}
-		b.t.Sites = slices.DeleteFunc(b.t.Sites, func(s Site) bool {
-			return s.Host == was.Host && b.dropPools(s.poolKeys())
-		})
-		was.CatchAll = was.Host == b.o.DefaultHost
+	}
+	for _, was := range b.in.Prev.Streams {
+		if kept(was.PoolKey()) {
+			streams[was.Listen.opening()] = was
+		}
+	}
+	b.t.Sites = slices.DeleteFunc(b.t.Sites, func(s Site) bool {
+		_, again := sites[s.Host]
+		return again && b.dropPools(s.poolKeys())
+	})
+	b.t.Streams = slices.DeleteFunc(b.t.Streams, func(s Stream) bool {
+		_, again := streams[s.Listen.opening()]
+		return again && b.dropPools([]PoolKey{s.PoolKey()})
+	})
+	for _, was := range sites {
 		b.t.Sites = append(b.t.Sites, was)
 		b.keepPools(was.poolKeys())
 	}
-	for _, was := range b.in.Prev.Streams {
-		if !kept(was.PoolKey()) {
-			continue
-		}
-		b.t.Streams = slices.DeleteFunc(b.t.Streams, func(s Stream) bool {
-			return s.Listen.Port == was.Listen.Port && s.Listen.transport() == was.Listen.transport() && b.dropPools([]PoolKey{s.PoolKey()})
-		})
+	for _, was := range streams {
 		b.t.Streams = append(b.t.Streams, was)
 		b.keepPools([]PoolKey{was.PoolKey()})
 	}

@@ -27,15 +27,16 @@ func (b *builder) makeStreams(all []candidate) {
 			listens[c.Listen] = append(listens[c.Listen], c)
 		}
 	}
-	below := b.hostsBelow()
+	before, below, reused := map[Listen]Stream{}, b.hostsBelow(), map[opening]bool{}
+	for _, s := range b.in.Prev.Streams {
+		before[s.Listen] = s
+	}
 	for l, cs := range listens {
-		b.addStream(l, cs, below)
+		b.addStream(l, before[l], cs, below)
+		reused[l.opening()] = true
 	}
 	for _, s := range b.in.Prev.Streams {
-		reused := slices.ContainsFunc(all, func(c candidate) bool {
-			return c.Listen.Port == s.Listen.Port && c.Listen.transport() == s.Listen.transport()
-		})
-		if !reused && b.abandon(s.PoolKey()) {
+		if !reused[s.Listen.opening()] && b.abandon(s.PoolKey()) {
 			b.t.Streams = append(b.t.Streams, s)
 		}
 	}
@@ -47,20 +48,22 @@ func compareStreams(x, y Stream) int {
 }
 
 // addStream makes the stream of the candidates of a port's holder, newest first, or keeps
-// the holder's from the table before while none of them serves.
-func (b *builder) addStream(l Listen, cs []candidate, below map[string][]string) {
+// the holder's from the table before, was, while none of them serves.
+func (b *builder) addStream(l Listen, was Stream, cs []candidate, below map[string][]string) {
 	s := Stream{Listen: l, Family: cs[0].family}
+	if was.Family != s.Family {
+		was = Stream{} // another family begins anew
+	}
 	if lead, serves := b.pool(s.PoolKey(), cs); serves {
 		s.StreamOptions = lead.streamOptions()
 	} else {
-		i := slices.IndexFunc(b.in.Prev.Streams, func(was Stream) bool { return was.Listen == l && was.Family == s.Family })
-		if i < 0 {
+		if was.Family == "" {
 			return
 		}
-		s = b.in.Prev.Streams[i]
+		s = was
 		b.vacate(s.PoolKey())
 	}
-	if lead, _ := leadOf(cs); l.Protocol == TLS && !b.secureStream(&s, lead, below) {
+	if lead, _ := leadOf(cs); l.Protocol == TLS && !b.secureStream(&s, was, lead, below) {
 		delete(b.t.Pools, s.PoolKey())
 		return
 	}
@@ -69,7 +72,7 @@ func (b *builder) addStream(l Listen, cs []candidate, below map[string][]string)
 
 // secureStream chooses the certificate of a stream; false if there is none, or if it is valid
 // for a host that another family has. Clients are shown it whatever name they ask for.
-func (b *builder) secureStream(s *Stream, lead candidate, below map[string][]string) (ok bool) {
+func (b *builder) secureStream(s *Stream, was Stream, lead candidate, below map[string][]string) (ok bool) {
 	if s.Host = ""; len(lead.Hosts) > 0 {
 		s.Host = lead.Hosts[0]
 	}
@@ -81,7 +84,7 @@ func (b *builder) secureStream(s *Stream, lead candidate, below map[string][]str
 		})
 		return false
 	}
-	host := b.takenName(s, lead.family, below)
+	host := b.takenName(s, was, lead.family, below)
 	if host == "" {
 		return true
 	}
@@ -95,12 +98,9 @@ func (b *builder) secureStream(s *Stream, lead candidate, below map[string][]str
 // takenName is a host of another family that the stream's certificate is valid for; empty for
 // none. What the family's certificate named at that port in the table before is not looked at
 // again: a newcomer's host takes no port away.
-func (b *builder) takenName(s *Stream, family string, below map[string][]string) string {
+func (b *builder) takenName(s *Stream, was Stream, family string, below map[string][]string) string {
 	for _, name := range s.Cert.DNSNames {
-		named := func(was Stream) bool {
-			return was.Listen == s.Listen && was.Family == family && slices.Contains(was.Cert.DNSNames, name)
-		}
-		if slices.ContainsFunc(b.in.Prev.Streams, named) {
+		if slices.Contains(was.Cert.DNSNames, name) {
 			continue
 		}
 		hosts := append([]string{name}, below[name]...)

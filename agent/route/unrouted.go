@@ -18,8 +18,12 @@ type Unrouted struct {
 
 // listUnrouted lists the containers that run and are neither behind a route nor waiting.
 func (b *builder) listUnrouted(candidates []candidate) {
+	routed := map[string]bool{}
+	for _, c := range candidates {
+		routed[c.container.ID] = true
+	}
 	for _, c := range b.in.Snapshot.Containers {
-		if active(c) && !slices.ContainsFunc(candidates, func(x candidate) bool { return x.container.ID == c.ID }) {
+		if active(c) && !routed[c.ID] {
 			b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref: Ref(c), Why: b.whyUnrouted(c)})
 		}
 	}
