@@ -3,6 +3,7 @@
 package certs
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -35,18 +36,23 @@ func (v Inventory) For(host string) (Pair, bool) {
 	return Pair{}, false
 }
 
-// NamedLike returns the pair whose base name is the host, or its parent domain,
-// or that one's, which is how nginx-proxy chooses; a name has two labels at least. A
-// wildcard counts as what it stands below.
+// NamedLike returns the pair whose base name is the host, or its parent domain, which is
+// how nginx-proxy chooses. A wildcard counts as what it stands below.
 func (v Inventory) NamedLike(host string) (Pair, bool) {
 	name := strings.TrimPrefix(strings.ToLower(host), "*.")
-	for strings.Contains(name, ".") {
-		if p, ok := v.Named(name); ok {
-			return p, true
-		}
-		_, name, _ = strings.Cut(name, ".")
+	if p, ok := v.Named(name); ok {
+		return p, true
+	}
+	if _, parent, _ := strings.Cut(name, "."); strings.Contains(parent, ".") {
+		return v.Named(parent)
 	}
 	return Pair{}, false
+}
+
+// Without returns the inventory without the pair of that base name.
+func (v Inventory) Without(name string) Inventory {
+	v.Pairs = slices.DeleteFunc(slices.Clone(v.Pairs), func(p Pair) bool { return p.Name == name })
+	return v
 }
 
 // Named returns the pair that was found under the base name.
@@ -95,10 +101,14 @@ type Pair struct {
 	ClientCAFile string `json:"client_ca_file,omitempty"`
 	CRLFile      string `json:"crl_file,omitempty"`
 	DHParamFile  string `json:"dhparam_file,omitempty"`
-	// DNSNames are the names in the certificate, lower case, wildcards included.
-	DNSNames  []string  `json:"dns_names"`
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
+	// DNSNames are the names in the certificate, lower case, wildcards included. One without
+	// names serves where its base name is chosen.
+	DNSNames []string `json:"dns_names"`
+	// CommonName is the subject's, in lower case, of a certificate without names: some
+	// clients take it for one.
+	CommonName string    `json:"common_name,omitempty"`
+	NotBefore  time.Time `json:"not_before"`
+	NotAfter   time.Time `json:"not_after"`
 	// Fingerprint is a SHA-256 in hex over the certificates in the file, that of the host
 	// first, and the files beside it: it changes when the content of any does, and so makes
 	// nginx reload it.

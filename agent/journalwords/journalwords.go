@@ -153,6 +153,7 @@ var Problems = []string{
 	"cert-unreadable",
 	"cert-gone",
 	"cert-not-copied",
+	"cert-without-names",
 	"cert-expired",
 	"cert-expiring",
 	"cert-not-yet-valid",

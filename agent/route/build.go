@@ -107,6 +107,8 @@ type builder struct {
 	publishers map[opening]string
 	// started is when a container of each family was started last.
 	started map[string]time.Time
+	// plain are the hosts that are served without HTTPS for want of a certificate.
+	plain []string
 }
 
 // routesOf are the routes that a container asks for.

@@ -692,6 +692,8 @@ func TestTLS(t *testing.T) {
 		{"terminate without", labels("nagaya.host", "a.example.com", "nagaya.tls", "terminate"), none, "", Refuse, "error no-certificate"},
 		{"noredirect", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "noredirect"), some, "a", Serve, ""},
 		{"nohttp", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttp"), some, "a", Refuse, ""},
+		{"nohttp without", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttp"), other, "", Serve, "warning no-certificate"},
+		{"nohttp without, and no plain HTTP", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttp", "ENABLE_HTTP_ON_MISSING_CERT", "false"), other, "", Refuse, "error no-certificate"},
 		{"nohttps", env("VIRTUAL_HOST", "a.example.com", "HTTPS_METHOD", "nohttps"), some, "", Serve, ""},
 		{"CERT_NAME", env("VIRTUAL_HOST", "a.example.com", "CERT_NAME", "other"), some, "other", Redirect, ""},
 		{"CERT_NAME of none", env("VIRTUAL_HOST", "a.example.com", "CERT_NAME", "gone"), some, "", Serve, "warning no-certificate"},
@@ -717,6 +719,23 @@ func TestTLS(t *testing.T) {
 				t.Errorf("problem %q, want %q", said, tt.problem)
 			}
 		})
+	}
+}
+
+// Sites without a certificate are one problem in all, however many they are.
+func TestManySitesWithoutACertificate(t *testing.T) {
+	in := input()
+	in.Certs.Pairs = []certs.Pair{{Name: "other", DNSNames: []string{"x.test"}}}
+	for i := range 40 {
+		in.Snapshot.Containers = append(in.Snapshot.Containers, web(fmt.Sprint("c", i), of(fmt.Sprint("f", i)), labels("nagaya.host", fmt.Sprintf("h%02d.test", i)), hostPort(uint16(2000+i))))
+	}
+	got := build(in)
+	if len(got.Sites) != 40 || len(got.Problems) != 1 {
+		t.Fatalf("%d sites, problems %+v", len(got.Sites), got.Problems)
+	}
+	want := "no certificate covers 40 hosts, so they are served without HTTPS: h00.test, h01.test, h02.test, h03.test, h04.test, h05.test, h06.test, h07.test, h08.test, h09.test and 30 more"
+	if p := got.Problems[0]; p.Code != "no-certificate" || p.Severity != problem.Warning || p.Text != want {
+		t.Errorf("%+v", p)
 	}
 }
 
@@ -765,6 +784,7 @@ func TestSiteThatHadHTTPSKeepsIt(t *testing.T) {
 		{"it names other hosts now", nil, []certs.Pair{{Name: "a", DNSNames: []string{"b.test"}, Fingerprint: "2"}}, "", Refuse, "error no-certificate"},
 		{"a label names one that is not there", []string{"nagaya.cert", "typo"}, []certs.Pair{pair}, "a", Redirect, "warning no-certificate"},
 		{"a label names one that is not there, and its own is gone", []string{"nagaya.cert", "typo"}, nil, "", Refuse, "error no-certificate"},
+		{"it was for HTTPS alone", []string{"nagaya.tls", "terminate"}, nil, "", Refuse, "error no-certificate"},
 		{"HTTPS is not wanted any more", []string{"nagaya.tls", "off"}, nil, "", Serve, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {

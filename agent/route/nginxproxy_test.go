@@ -138,7 +138,9 @@ b.test:
 // nginx-proxy chooses a certificate by the name of its file.
 func TestCertificatesByTheirFiles(t *testing.T) {
 	all := []certs.Pair{
-		{Name: "default", DNSNames: []string{"old.test"}},
+		{Name: "cn.test", CommonName: "subject.test"},
+		{Name: "com", DNSNames: []string{"old.test"}},
+		{Name: "default", DNSNames: []string{"fits.test"}},
 		{Name: "example.com", DNSNames: []string{"old.test"}},
 		{Name: "named", DNSNames: []string{"x.sub.test"}, ClientCAFile: "/c/named.ca.crt"},
 	}
@@ -147,7 +149,16 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 		words []string
 		want  string // name of the certificate and what clients need
 	}{
-		{"of the parent domain", []string{"VIRTUAL_HOST", "a.b.example.com"}, "example.com "},
+		{"of the parent domain", []string{"VIRTUAL_HOST", "b.example.com"}, "example.com "},
+		{"one level only", []string{"VIRTUAL_HOST", "a.b.example.com"}, "default "},
+		{"no top-level domain's", []string{"VIRTUAL_HOST", "else.com"}, "default "},
+		{"one without names, by the name of its file", []string{"VIRTUAL_HOST", "cn.test"}, "cn.test  cert-without-names"},
+		{"the same, for nagaya's own words", []string{"nagaya.host", "cn.test"}, "cn.test  cert-without-names"},
+		{"one without names, by its base name", []string{"nagaya.host", "any.test", "nagaya.cert", "cn.test"}, "cn.test  cert-without-names"},
+		{"one without names is not for what its subject says", []string{"nagaya.host", "subject.test"}, " "},
+		{"nagaya's own words: one with other names is not for the name of its file", []string{"nagaya.host", "example.com"}, " "},
+		{"not the default, although it has the name", []string{"VIRTUAL_HOST", "fits.test", proxyLabel + "trust-default-cert", "false"}, " "},
+		{"the default, which has the name", []string{"VIRTUAL_HOST", "fits.test"}, "default "},
 		{"the names in it come first", []string{"VIRTUAL_HOST", "x.sub.test"}, "named on"},
 		{"clients' certificates optional", []string{"VIRTUAL_HOST", "x.sub.test", proxyLabel + "ssl_verify_client", "optional"}, "named optional"},
 		{"default", []string{"VIRTUAL_HOST", "else.test"}, "default "},
@@ -158,8 +169,15 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 	} {
 		in := input(web("a", labels(row.words...)))
 		in.Certs.Pairs = all
-		s := build(in).Sites[0]
-		if got := s.Cert.Name + " " + s.Edge.ClientCert; got != row.want || s.TLS != (s.Cert.Name != "") {
+		table := build(in)
+		s := table.Sites[0]
+		got := s.Cert.Name + " " + s.Edge.ClientCert
+		for _, p := range table.Problems {
+			if p.Code != "no-certificate" {
+				got += " " + p.Code
+			}
+		}
+		if got != row.want || s.TLS != (s.Cert.Name != "") {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -30,6 +31,7 @@ func (b *builder) makeSites(all []candidate) {
 		}
 	}
 	slices.SortFunc(b.t.Sites, compareSites)
+	b.reportPlain()
 }
 
 func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
@@ -137,17 +139,30 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 	s.Secured = s.Plain != Serve
 }
 
-// certFor is the certificate for a host.
-func (b *builder) certFor(host string, c CertChoice) (certs.Pair, bool) {
-	if c.Name != "" {
-		return b.in.Certs.Named(c.Name)
+// certFor is the certificate for a host. One without names is there for the name of its file.
+func (b *builder) certFor(host string, c CertChoice) (pair certs.Pair, ok bool) {
+	all := b.in.Certs
+	if c.ByFile && c.OwnOnly {
+		all = all.Without("default")
 	}
-	pair, ok := b.in.Certs.For(host)
-	if !ok && c.ByFile {
-		pair, ok = b.in.Certs.NamedLike(host)
-		if !ok && !c.OwnOnly {
-			pair, ok = b.in.Certs.Named("default")
+	switch pair, ok = all.For(host); {
+	case c.Name != "":
+		pair, ok = b.in.Certs.Named(c.Name)
+	case ok:
+	case c.ByFile:
+		if pair, ok = all.NamedLike(host); !ok {
+			pair, ok = all.Named("default")
 		}
+	default:
+		pair, ok = all.Named(host)
+		ok = ok && len(pair.DNSNames) == 0
+	}
+	if ok && len(pair.DNSNames) == 0 {
+		b.report(problem.Problem{
+			Code: "cert-without-names", Severity: problem.Warning, Subject: "certificate " + pair.Name, File: pair.CertFile,
+			Text: fmt.Sprintf("the certificate %s names no host (no DNS name among its subject alternative names), and is served because of the name of its file", problem.Quoted(pair.Name)),
+			Hint: "order it again with the host names as subject alternative names: browsers refuse it",
+		})
 	}
 	return pair, ok
 }
@@ -157,7 +172,7 @@ func (b *builder) certFor(host string, c CertChoice) (certs.Pair, bool) {
 func (b *builder) withoutCertificate(s *Site, lead candidate) {
 	s.Secured = s.Secured && lead.TLS != TLSNoRedirect
 	switch {
-	case lead.TLS == TLSTerminate:
+	case lead.TLS == TLSTerminate && !lead.Cert.ByFile:
 		s.Plain = Refuse
 		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused because nagaya.tls is terminate")
 	case lead.HTTPSOnly:
@@ -167,9 +182,36 @@ func (b *builder) withoutCertificate(s *Site, lead candidate) {
 		s.Plain = Refuse
 		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused, because the site had HTTPS before")
 	case len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
-	default:
+	case lead.Cert.Name != "":
 		b.reportCertificate(s, lead, problem.Warning, "so it is served without HTTPS")
+	default:
+		b.plain = append(b.plain, s.Host)
 	}
+}
+
+// maxListed bounds the hosts that one problem lists.
+const maxListed = 10
+
+// reportPlain reports the sites without HTTPS, for which no certificate is there.
+func (b *builder) reportPlain() {
+	if len(b.plain) == 0 {
+		return
+	}
+	slices.Sort(b.plain)
+	p := problem.Problem{
+		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + b.plain[0], Host: b.plain[0],
+		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", b.plain[0]),
+		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
+	}
+	if n := len(b.plain); n > 1 {
+		p.Subject, p.Host = "sites without HTTPS", ""
+		p.Text = fmt.Sprintf("no certificate covers %d hosts, so they are served without HTTPS: %s", n, strings.Join(b.plain[:min(n, maxListed)], ", "))
+		p.Hint = "put certificates for them into the certificate directory, or set nagaya.tls=off"
+		if n > maxListed {
+			p.Text += fmt.Sprintf(" and %d more", n-maxListed)
+		}
+	}
+	b.report(p)
 }
 
 // reportCertificate reports that the certificate which a site should have is not there.

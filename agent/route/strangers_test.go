@@ -116,6 +116,7 @@ func TestCertificatesOfOthersAtPorts(t *testing.T) {
 		{Name: "san", DNSNames: []string{"own.test", "shop.example.com"}},
 		{Name: "own", DNSNames: []string{"own.test"}},
 		{Name: "login", DNSNames: []string{"login.example.com"}},
+		{Name: "subject", CommonName: "shop.example.com"},
 	}
 	host := func(name string) tasks.Container {
 		return web("shop", of("shop"), labels("nagaya.host", name), age(time.Hour))
@@ -139,6 +140,7 @@ func TestCertificatesOfOthersAtPorts(t *testing.T) {
 		{name: "the same, while the other one starts", now: []tasks.Container{starting, ask("nagaya.cert", "wild")}},
 		{name: "one of several names", now: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "san")}},
 		{name: "one of several names, and the port's is its own", now: []tasks.Container{host("shop.example.com"), ask("nagaya.host", "own.test", "nagaya.cert", "san")}},
+		{name: "the subject of a certificate without names", now: []tasks.Container{host("shop.example.com"), ask("nagaya.cert", "subject")}},
 		{name: "another's wildcard host", now: []tasks.Container{host("*.example.com"), ask("nagaya.cert", "wild")}},
 		{name: "a name under another's wildcard host", now: []tasks.Container{host("*.example.com"), ask("nagaya.cert", "login")}},
 		{name: "a name under another's www.example.*", now: []tasks.Container{web("shop", of("shop"), env("VIRTUAL_HOST", "login.example.*")), ask("nagaya.cert", "login")}},

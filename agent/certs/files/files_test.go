@@ -110,6 +110,44 @@ func TestScan(t *testing.T) {
 			write(t, d+"/dhparam.pem", []byte("x"))
 			write(t, d+"/README", []byte("x"))
 		}},
+		{name: "a certificate of a host that could sign others, without its key", files: func(t *testing.T, d string) {
+			write(t, d+"/a.test.crt", good(t).cert)
+		}, problems: []string{"cert-unreadable"}},
+		{name: "the same with its key, beside it and in one file", files: func(t *testing.T, d string) {
+			c := good(t)
+			write(t, d+"/a.test.crt", c.cert)
+			write(t, d+"/a.test.key", c.key)
+			write(t, d+"/b.test.pem", append(c.cert, c.key...))
+		}, pairs: []string{"a.test", "b.test"}},
+		{name: "acme-companion's directories", files: func(t *testing.T, d string) {
+			for _, host := range []string{"a.test", "_test_a.test", "old.test"} {
+				c := good(t, "a.test", "b.test")
+				write(t, d+"/"+host+"/fullchain.pem", c.cert)
+				write(t, d+"/"+host+"/cert.pem", c.cert)
+				write(t, d+"/"+host+"/chain.pem", c.cert)
+				write(t, d+"/"+host+"/key.pem", c.key)
+			}
+			write(t, d+"/accounts/acme-v02.api.letsencrypt.org/account.key", []byte("x"))
+			write(t, d+"/dhparam.pem", []byte("x"))
+			for _, host := range []string{"a.test", "b.test"} {
+				link(t, "./a.test/fullchain.pem", d+"/"+host+".crt")
+				link(t, "./a.test/key.pem", d+"/"+host+".key")
+				link(t, "./a.test/chain.pem", d+"/"+host+".chain.pem")
+				link(t, "dhparam.pem", d+"/"+host+".dhparam.pem")
+			}
+			c := good(t)
+			write(t, d+"/default.crt", c.cert)
+			write(t, d+"/default.key", c.key)
+		}, pairs: []string{"a.test", "b.test", "default"}},
+		{name: "certbot's directories", files: func(t *testing.T, d string) {
+			c := good(t, "a.test")
+			write(t, d+"/README", []byte("x"))
+			write(t, d+"/archive/a.test/fullchain1.pem", c.cert)
+			write(t, d+"/archive/a.test/privkey1.pem", c.key)
+			write(t, d+"/a.test/cert.pem", c.cert)
+			link(t, "../archive/a.test/fullchain1.pem", d+"/a.test/fullchain.pem")
+			link(t, "../archive/a.test/privkey1.pem", d+"/a.test/privkey.pem")
+		}, pairs: []string{"a.test"}},
 		{name: "mismatch harms no other", files: func(t *testing.T, d string) {
 			a, b := good(t, "a.test"), good(t, "b.test")
 			write(t, d+"/a.crt", a.cert)

@@ -71,11 +71,14 @@ func scan(dir string, k copies, now time.Time) (inv certs.Inventory, dirs []stri
 	var found []candidate
 	for _, e := range entries {
 		path := filepath.Join(dir, e)
-		if info, err := os.Stat(path); err == nil && info.IsDir() {
-			dirs = append(dirs, path)
-			if exists(filepath.Join(path, "fullchain.pem")) || exists(filepath.Join(path, "privkey.pem")) {
-				found = append(found, candidate{name: e, certFile: filepath.Join(path, "fullchain.pem"), keyFile: filepath.Join(path, "privkey.pem"), beside: path})
-			}
+		if info, err := os.Stat(path); err != nil || !info.IsDir() {
+			continue
+		}
+		dirs = append(dirs, path)
+		has := func(name string) bool { return exists(filepath.Join(path, name)) }
+		// With key.pem it is acme-companion's, who links to it what is to be served.
+		if has("privkey.pem") || has("fullchain.pem") && !has("key.pem") {
+			found = append(found, candidate{name: e, certFile: filepath.Join(path, "fullchain.pem"), keyFile: filepath.Join(path, "privkey.pem"), beside: path})
 		}
 	}
 	found = append(found, flat(dir, entries)...)
@@ -213,7 +216,7 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 		return fail(unreadable(c.certFile, err.Error(), fileRemedy(err)))
 	}
 	leaf, err := firstCertificate(certPEM)
-	if c.maybe && (err != nil || leaf.IsCA) {
+	if c.maybe && (err != nil || isAuthority(c.name, leaf) && !hasKey(certPEM)) {
 		return loaded{}, nil
 	}
 	if err != nil {
@@ -226,15 +229,14 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	if p := checkKey(c, certPEM, keyPEM); p != nil {
 		return fail(*p)
 	}
-	names := dnsNames(leaf)
-	if len(names) == 0 {
-		return fail(unreadable(c.certFile, "the certificate names no host (no DNS name among its subject alternative names)", "order it again with the host names as subject alternative names"))
-	}
 	l = loaded{leaf: leaf, files: map[string][]byte{copiedPair: onlyPair(certPEM, keyPEM)}, pair: certs.Pair{
 		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
-		DNSNames:  names,
+		DNSNames:  dnsNames(leaf),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}}
+	if cn := leaf.Subject.CommonName; len(l.pair.DNSNames) == 0 && len(cn) <= 253 {
+		l.pair.CommonName = strings.ToLower(cn)
+	}
 	sum := sha256.New()
 	for block := range blocks(certPEM) {
 		if block.Type == "CERTIFICATE" {
@@ -261,6 +263,12 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	}
 	l.pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	return l, nil
+}
+
+// isAuthority reports whether a certificate is for signing others. Those that openssl makes
+// for a host in one step say so too, without being meant for it.
+func isAuthority(name string, leaf *x509.Certificate) bool {
+	return leaf.IsCA && len(leaf.DNSNames) == 0 && (leaf.KeyUsage&x509.KeyUsageCertSign != 0 || !strings.Contains(name, "."))
 }
 
 // onlyPair is one file with the certificates and the key.
@@ -400,7 +408,7 @@ func fileRemedy(err error) string {
 	case errors.Is(err, os.ErrNotExist):
 		return "put the missing file there, or remove its other half"
 	case errors.Is(err, os.ErrPermission):
-		return "let the agent's user read the file, e.g. chgrp nagaya and chmod 640, and search the directories above it"
+		return "let the agent read it: systemctl reload nagaya gives what is in /etc/nagaya/certs to its group; elsewhere chgrp nagaya and chmod 640, and make the directories above it searchable"
 	}
 	return "replace it by a regular PEM file"
 }
