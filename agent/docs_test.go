@@ -96,7 +96,7 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 		}}
 		got := route.Build(route.Input{
 			Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
-			Certs: certs.Inventory{Complete: true}, Options: route.Options{Stream: true, Reserved: config.Default().Routes.ReservedPorts},
+			Certs: certs.Inventory{Complete: true}, Options: route.Options{Stream: true, Reserved: config.Default().Routes.ReservedPorts, Shared: map[string][]string{"example": nil}},
 		})
 		if len(got.Problems) > 0 || len(got.Sites)+len(got.Streams) == 0 {
 			t.Errorf("%s: %d sites, %d streams, problems %+v", m[1], len(got.Sites), len(got.Streams), got.Problems)

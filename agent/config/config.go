@@ -74,6 +74,8 @@ type Routes struct {
 	ReservedPorts []uint16
 	// OpenWildcards are the wildcard hosts under which any family may claim names.
 	OpenWildcards []string
+	// SharedUpstreams are the words of nagaya.upstream that several families may share.
+	SharedUpstreams []string
 
 	// These are the most that labels may ask for.
 

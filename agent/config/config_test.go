@@ -179,7 +179,7 @@ var byTag = map[string]bool{
 	"docker.host": false, "docker.filters": false, "ecs.agent-url": false,
 	"address.claim": true, "address.unreachable": false, "address.policy": true, "address.ready": true, "address.every": true,
 	"routes.body-size": false, "routes.max-body-size": false, "routes.max-timeout": false, "routes.max-keepalive": false, "routes.timeout": true, "routes.grace": true, "routes.dir": false, "routes.default-host": false,
-	"routes.share-hosts": false, "routes.expressions": false, "routes.open-wildcards": false, "routes.reserved-ports": false, "routes.https-method": false, "routes.hsts": false, "routes.tls-policy": false,
+	"routes.share-hosts": false, "routes.expressions": false, "routes.open-wildcards": false, "routes.shared-upstreams": false, "routes.reserved-ports": false, "routes.https-method": false, "routes.hsts": false, "routes.tls-policy": false,
 	"routes.redirect-code": true, "routes.default-cert": false, "routes.http-without-cert": false,
 	"certs.dir":  false,
 	"nginx.mode": false, "nginx.unit": false, "nginx.container-label": false, "nginx.binary": false, "nginx.http-port": false, "nginx.https-port": false,

@@ -111,6 +111,8 @@ var Settings = []Setting{
 		"Let containers with nginx-proxy's variables use regular expressions for paths, and for hosts that cannot be written as names; only those that cost nginx time linear in the request's length."),
 	list("routes.open-wildcards", func(c *Config) *[]string { return &c.Routes.OpenWildcards }, text("wildcard hosts, as *.example.com", func(v string) bool { return pattern.Host(v) && v[0] == '*' }, "is no wildcard host"),
 		"Wildcard hosts under which containers of any family may have names; under others only the family that has the wildcard may."),
+	list("routes.shared-upstreams", func(c *Config) *[]string { return &c.Routes.SharedUpstreams }, text("WORD=FAMILY once for each family, as example=ecs:shop; WORD alone for all families", sharedForm.MatchString, "is neither WORD=FAMILY nor WORD; a family begins with ecs:, compose:, name: or file:"),
+		"Words of the label nagaya.upstream by which containers of several families stand behind one host, and the families that may. With other words a container shares with its own family alone; the problem upstream-not-shared names it."),
 	list("routes.reserved-ports", func(c *Config) *[]uint16 { return &c.Routes.ReservedPorts }, port,
 		"Ports of this host that no label nagaya.listen may ask for, and no nagaya.port of a container in the host's network."),
 
@@ -239,6 +241,7 @@ var (
 	// Package gate reads it, and knows days, times and zones.
 	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
 	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	sharedForm = pattern.Of(400, `[A-Za-z0-9][A-Za-z0-9._-]*(=(ecs|compose|name|file):[A-Za-z0-9_][A-Za-z0-9_./-]*)?`)
 	// Docker refuses filters with other values, and after a refused list nothing changes any more.
 	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
 	// A wrong one would end the agent that reads it, so it is checked here.

@@ -124,7 +124,7 @@ var words = []Word{
 		Into(parseBool, func(s *route.Spec) *bool { return &s.Verify })),
 	NewWord("server-name", "name that the container is asked for over TLS", "a DNS name", "the name that the client used",
 		Into(parseServerName, func(s *route.Spec) *string { return &s.ServerName })),
-	NewWord("upstream", "a name that containers of different task families share, so that they stand behind the same hosts", "letters, digits and . _ -", "the task family, the Compose service, or the container's name",
+	NewWord("upstream", "a word of routes.shared-upstreams, by which several families stand behind the same hosts", "letters, digits and . _ -", "none: the family has its hosts alone",
 		checked(parseFile)),
 	NewWord("batch", "this is a batch container: kept out of routes, its CPU counted apart", "true, false", "true where AWS_BATCH_JOB_ID is in its environment",
 		checked(parseBool)),

@@ -32,9 +32,8 @@ const (
 	defaultHSTS = "max-age=31536000"
 	// fastCGIRoot is where nginx-proxy takes a FastCGI container's documents to be.
 	fastCGIRoot = "/var/www/public"
-	// sharedFamily is the family of all whose hosts are shared: as if they all named one
-	// nagaya.upstream.
-	sharedFamily = "upstream:nginx-proxy"
+	// sharedFamily is the family of all whose hosts are shared. No label names it.
+	sharedFamily = route.SharedKind + "nginx-proxy"
 )
 
 // Docs documents the words that are understood, in a container's environment or as
@@ -64,7 +63,7 @@ func Reader(share bool) labels.Foreign {
 		}
 		routes, problems := read(route.Ref(c), values, d)
 		for i := range routes {
-			if share && c.Labels[tasks.LabelPrefix+"upstream"] == "" {
+			if share {
 				routes[i].Family = sharedFamily
 			}
 		}

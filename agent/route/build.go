@@ -50,6 +50,9 @@ type Options struct {
 	Reserved []uint16
 	// OpenWildcards are the wildcard hosts under which any family may claim names.
 	OpenWildcards []string
+	// Shared are the words of nagaya.upstream that containers of several families may share,
+	// each with those families; none stands for all.
+	Shared map[string][]string
 }
 
 // crowdPatience is how long a container that was created is expected to be started: with
@@ -78,8 +81,10 @@ func Build(in Input) Table {
 	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
+	b.carry(candidates)
 	candidates = b.ofHolders(candidates)
 	candidates = b.ofPorts(candidates)
+	candidates = b.ofMembers(candidates)
 	b.makeSites(candidates)
 	b.makeStreams(candidates)
 	b.keepSilent()

@@ -424,7 +424,7 @@ func TestLocationOfAllLabels(t *testing.T) {
 		"nagaya.timeout", "5m", "nagaya.buffering", "off", "nagaya.auth", "team", "nagaya.allow", "10.1.2.3/8, 192.0.2.1",
 	))
 	want := Table{Complete: true, Shape: Shape{Sites: []Site{{
-		Host: "a.example.com", Family: "web", Plain: Serve,
+		Host: "a.example.com", Family: "ecs:web", Plain: Serve,
 		Locations: []Location{{
 			Path: "/api", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
 			BodySize: 10 << 20, Timeout: 5 * time.Minute, Auth: "team",
@@ -503,7 +503,7 @@ func TestHolderKeepsItsHost(t *testing.T) {
 	in.Prev = build(in)
 	in.Now = noon.Add(9 * time.Minute)
 	got := build(in)
-	if d := cmp.Diff("a.example.com/ http \n"+taken, lines(got)); d != "" || got.Sites[0].Family != "web" {
+	if d := cmp.Diff("a.example.com/ http \n"+taken, lines(got)); d != "" || got.Sites[0].Family != "ecs:web" {
 		t.Errorf("within the grace period of %s (-want +got):\n%s", got.Sites[0].Family, d)
 	}
 	if !got.Next.Equal(noon.Add(10 * time.Minute)) {
@@ -518,7 +518,7 @@ func TestHolderKeepsItsHost(t *testing.T) {
 
 	in.Prev, in.Now = got, noon.Add(11*time.Minute)
 	got = build(in)
-	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\n", lines(got)); d != "" || got.Sites[0].Family != "evil" {
+	if d := cmp.Diff("a.example.com/login http 10.0.0.5:2\n", lines(got)); d != "" || got.Sites[0].Family != "ecs:evil" {
 		t.Errorf("after the grace period (-want +got):\n%s", d)
 	}
 

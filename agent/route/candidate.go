@@ -18,7 +18,11 @@ type candidate struct {
 	key       PoolKey
 	container tasks.Container
 	ref       string
-	family    string
+	// family is who claims the key; base is the same without what several families share.
+	family, base string
+	// siteOwner is the family whose restrictions hold for a host that several share; empty
+	// where none is shared.
+	siteOwner string
 	endpoint
 	// why is empty when the container is ready; otherwise one of the words of
 	// Waiting.Why.
@@ -61,6 +65,7 @@ func (b *builder) candidates() []candidate {
 			continue
 		}
 		b.t.Problems = append(b.t.Problems, b.in.Requests[c.ID].Problems...)
+		b.checkUpstream(c)
 		for _, s := range b.routesOf(c) {
 			all = append(all, b.candidatesOf(c, s)...)
 		}
@@ -77,7 +82,8 @@ func active(c tasks.Container) bool {
 // candidatesOf makes a candidate for each key of one route of one container.
 func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 	keys := s.Keys()
-	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), family: cmp.Or(s.Family, b.familyOf(c))}
+	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), base: baseFamily(c)}
+	x.family = b.familyOf(c, s, x.base)
 	if s.IsStream() && !b.o.Stream {
 		b.report(x.problem("nginx-without-stream", "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
 			"it needs nginx's stream module, which this nginx does not have, so the route is left out"))
@@ -245,7 +251,7 @@ func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 		return candidate{}, false
 	}
 	lead = serving[0]
-	servers, seen := []Server{}, map[netip.AddrPort]bool{}
+	servers, seen, bases := []Server{}, map[netip.AddrPort]bool{}, map[string]string{}
 	for _, c := range serving {
 		switch {
 		case !c.compatible(lead):
@@ -253,10 +259,11 @@ func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 		case seen[c.addr]:
 			// Two containers behind one address are one server; the newest is named.
 		default:
-			seen[c.addr] = true
+			seen[c.addr], bases[c.container.ID] = true, c.base
 			servers = append(servers, Server{Addr: c.addr, Weight: c.Weight, Container: c.container.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
 		}
 	}
+	spread(servers, bases, lead.Owner)
 	slices.SortFunc(servers, func(x, y Server) int { return x.Addr.Compare(y.Addr) })
 	b.t.Pools[key] = Pool{Servers: servers}
 	return lead, true
@@ -300,31 +307,11 @@ func (b *builder) abandon(key PoolKey) bool {
 
 // What may stand in a table besides what package labels lets in.
 var (
-	familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
-	refForm    = pattern.Of(512, `[A-Za-z0-9_][A-Za-z0-9_.:/~-]*`)
-	idForm     = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
+	refForm = pattern.Of(512, `[A-Za-z0-9_][A-Za-z0-9_.:/~-]*`)
+	idForm  = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9_.-]*`)
 )
 
 // Ref names a container for people, in a form that may stand anywhere.
 func Ref(c tasks.Container) string {
 	return cmp.Or(refForm.Only(c.Ref()), idForm.Only(c.ID[:min(len(c.ID), 12)]), "unnamed")
-}
-
-// familyOf says which containers belong together: those of one ECS task family,
-// of one Compose service, or with one name. Those that name the same upstream are one
-// family, to which no container belongs that does not name it; and no container of Docker is of the
-// family of an operator's file.
-func (b *builder) familyOf(c tasks.Container) string {
-	project, service := c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService]
-	composed := ""
-	if project != "" && service != "" {
-		composed = familyForm.Only(project + "/" + service)
-	}
-	switch upstream := b.in.Requests[c.ID].Upstream; {
-	case upstream != "":
-		return "upstream:" + upstream
-	case c.File != "":
-		return "file:" + c.Name
-	}
-	return cmp.Or(familyForm.Only(c.Task.Family), composed, familyForm.Only(c.Name), c.ID)
 }

@@ -42,7 +42,7 @@ func checkTable(t *testing.T, got Table) {
 	}
 	for _, s := range got.Sites {
 		must(hostOK(s.Host), "host", s.Host)
-		must(familyOK(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
+		must(familyOK(s.Family), "family", s.Family)
 		for _, l := range s.Locations {
 			must(pathOK(l), "path", l.Path)
 			must(l.Dest == "" || destOK(l.Dest), "dest", l.Dest)
@@ -69,7 +69,7 @@ func checkTable(t *testing.T, got Table) {
 	for _, s := range got.Streams {
 		must(listenForm.MatchString(s.Listen.String()), "listen", s.Listen.String())
 		must(s.Host == "" || hostOK(s.Host), "host", s.Host)
-		must(familyOK(s.Family) || idForm.MatchString(s.Family), "family", s.Family)
+		must(familyOK(s.Family), "family", s.Family)
 		checkPool(must, got, s.PoolKey())
 	}
 	for _, w := range got.Waiting {
@@ -102,7 +102,8 @@ func hostOK(h string) bool {
 }
 
 func familyOK(f string) bool {
-	return familyForm.MatchString(strings.TrimPrefix(strings.TrimPrefix(f, "upstream:"), "file:"))
+	kind, name, _ := strings.Cut(f, ":")
+	return slices.Contains([]string{"ecs", "compose", "name", "id", "file", "upstream", "shared"}, kind) && familyForm.MatchString(name)
 }
 
 func destOK(p string) bool {

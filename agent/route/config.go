@@ -3,6 +3,7 @@ package route
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -14,7 +15,7 @@ func Configured(c config.Config) Options {
 	o := Options{
 		Grace: c.Routes.Grace, Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
 		DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
-		OpenWildcards: c.Routes.OpenWildcards,
+		OpenWildcards: c.Routes.OpenWildcards, Shared: sharedBy(c.Routes.SharedUpstreams),
 	}
 	if metrics, err := netip.ParseAddrPort(c.Metrics.Listen); err == nil {
 		o.Reserved = append(slices.Clone(o.Reserved), metrics.Port())
@@ -23,4 +24,19 @@ func Configured(c config.Config) Options {
 		o.Grace = -time.Nanosecond
 	}
 	return o
+}
+
+// sharedBy reads the words WORD and WORD=FAMILY of the setting routes.shared-upstreams.
+func sharedBy(words []string) map[string][]string {
+	by := map[string][]string{}
+	for _, w := range words {
+		word, family, named := strings.Cut(w, "=")
+		switch families, listed := by[word]; {
+		case !named:
+			by[word] = nil
+		case !listed || families != nil:
+			by[word] = append(families, family)
+		}
+	}
+	return by
 }

@@ -79,12 +79,12 @@ func (b *builder) isFollowed(c tasks.Container, after time.Time) bool {
 	if b.started == nil {
 		b.started = map[string]time.Time{}
 		for _, o := range b.in.Snapshot.Containers {
-			if f := b.familyOf(o); active(o) && o.StartedAt.After(b.started[f]) {
+			if f := baseFamily(o); active(o) && o.StartedAt.After(b.started[f]) {
 				b.started[f] = o.StartedAt
 			}
 		}
 	}
-	return b.started[b.familyOf(c)].After(after)
+	return b.started[baseFamily(c)].After(after)
 }
 
 // Exit codes of a container that obeyed SIGTERM or was killed after it: how

@@ -17,7 +17,7 @@ func TestNginxProxysWords(t *testing.T) {
 	const host = "a.example.com"
 	site := func(change ...func(*Site)) Site {
 		s := Site{
-			Host: host, Family: "web", Plain: Serve, Edge: Edge{HSTS: proxyHSTS},
+			Host: host, Family: "ecs:web", Plain: Serve, Edge: Edge{HSTS: proxyHSTS},
 			Locations: []Location{{
 				Path: "/", Scheme: HTTP, Balance: RoundRobin, BodySize: 1 << 20, Timeout: 60e9, Buffering: true,
 			}},

@@ -57,7 +57,8 @@ type Waiting struct {
 	Addr netip.AddrPort `json:"addr,omitzero"`
 	// Why is one of "starting", "unhealthy", "not-listening", "stopping", "paused",
 	// "restarting", "no-address", "other-version" (it speaks another scheme or
-	// path than the newest one) and "taken" (another family holds the host).
+	// path than the newest one), "taken" (another family holds the host) and "differs" (its
+	// restrictions are not those of the families that it shares the host with).
 	Why string `json:"why"`
 	Ref string `json:"ref"`
 }
@@ -67,9 +68,12 @@ type Site struct {
 	// Host is a lower-case DNS name, a wildcard "*.example.com" or "www.example.*",
 	// or "~" and a regular expression (PCRE, without named groups).
 	Host string `json:"host"`
-	// Family is who holds the host name, with all its paths: an ECS task family, a
-	// Compose service as "project/service", or a container name.
+	// Family is who holds the host name, with all its paths: an ECS task family as
+	// "ecs:shop", a Compose service as "compose:project/service", a container as "name:web",
+	// what stands in a file as "file:web", or those that share "upstream:word".
 	Family string `json:"family"`
+	// Owner is, where several families share the host, the one whose restrictions hold.
+	Owner string `json:"owner,omitempty"`
 	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
 	TLS  bool       `json:"tls"`
 	Cert certs.Pair `json:"cert,omitzero"`
@@ -223,6 +227,8 @@ type Location struct {
 	Auth string `json:"auth,omitempty"`
 	// Allow lists who may come; empty means everybody.
 	Allow []netip.Prefix `json:"allow,omitempty"`
+	// Owner is, where several families share the host, the one whose Auth and Allow hold.
+	Owner string `json:"owner,omitempty"`
 }
 
 // KeepaliveAuto asks for two idle connections for each server.

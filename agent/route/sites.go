@@ -39,7 +39,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	byKey := map[PoolKey][]candidate{}
 	var web []candidate
 	for _, c := range cs {
@@ -85,19 +85,22 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	case len(cs) == 0:
 		b.stillSecure(&s, was)
 	case !ok:
-		s.Family, s.Edge, s.Plain = cs[0].family, Edge{}, Redirect
+		s.Family, s.Owner, s.Edge, s.Plain = cs[0].family, cs[0].siteOwner, Edge{}, Redirect
 	default:
-		s.Family, s.Edge = lead.family, lead.Edge
+		s.Family, s.Owner, s.Edge = lead.family, lead.siteOwner, lead.Edge
 		b.secure(&s, was, lead)
 	}
 	return s
 }
 
 // leadOf is the candidate whose labels about TLS count: the newest that serves, else the
-// newest.
+// newest; of a host that several families share, only its owner's if there are any.
 func leadOf(cs []candidate) (candidate, bool) {
 	if len(cs) == 0 {
 		return candidate{}, false
+	}
+	if own := slices.IndexFunc(cs, func(c candidate) bool { return c.base == c.siteOwner }); own >= 0 {
+		cs = slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != c.siteOwner })
 	}
 	return cs[max(0, slices.IndexFunc(cs, candidate.ready))], true
 }

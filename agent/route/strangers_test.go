@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -16,11 +17,11 @@ func built(prev Table, o Options, cs ...tasks.Container) Table {
 	return build(in)
 }
 
-// sitesOf are the families of the sites, by host.
+// sitesOf are the names of the families of the sites, by host.
 func sitesOf(t Table) map[string]string {
 	all := map[string]string{}
 	for _, s := range t.Sites {
-		all[s.Host] = s.Family
+		all[s.Host] = strings.TrimPrefix(s.Family, "ecs:")
 	}
 	return all
 }

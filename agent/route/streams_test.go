@@ -40,7 +40,7 @@ func TestStreams(t *testing.T) {
 		{"a port that a container publishes", []tasks.Container{web("a", labels("nagaya.listen", "tcp:2222"), publishing)}, "error host-port-taken\n"},
 		{"a port of another family", []tasks.Container{web("a", labels("nagaya.listen", "tcp:2222"), age(time.Hour)), web("b", labels("nagaya.listen", "tcp:2222"), family2)}, "tcp:2222 10.0.0.5:32768\nwaits tcp:2222 other:/app taken\nerror host-taken\n"},
 		{"a shared upstream", []tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.upstream", "pair")), web("b", hostPort(7), labels("nagaya.host", "a.example.com", "nagaya.upstream", "pair"), family2)}, "a.example.com/ http 10.0.0.5:7 10.0.0.5:32768\nwarning no-certificate\n"},
-		{"joining an upstream that did not ask for it", []tasks.Container{web("a", age(time.Hour)), web("b", labels("nagaya.host", "a.example.com", "nagaya.upstream", "web"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ other:/app taken\nerror host-taken\nwarning no-certificate\n"},
+		{"joining an upstream that did not ask for it", []tasks.Container{web("a", age(time.Hour)), web("b", labels("nagaya.host", "a.example.com", "nagaya.upstream", "web"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ other:/app taken\nerror host-taken\nwarning no-certificate\nwarning upstream-not-shared\n"},
 		{"a container that is named as an operator's file names something", []tasks.Container{web("web", age(time.Hour), func(c *tasks.Container) { c.File, c.Task = "x.yaml", tasks.TaskRef{} }), web("b", hostPort(7), func(c *tasks.Container) { c.Name, c.Task = "web", tasks.TaskRef{} })}, "a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web taken\nerror host-taken\nwarning no-certificate\n"},
 		{"a port where another family speaks something else", []tasks.Container{web("a", labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com"), age(time.Hour)), web("b", labels("nagaya.listen", "tcp:8883"), family2)}, "tls:8883 10.0.0.5:32768\nwaits tcp:8883 other:/app taken\nerror port-taken\n"},
 		{"a port that another family's site has", []tasks.Container{web("a", env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTP_PORT", "8080"), age(time.Hour)), web("b", labels("nagaya.listen", "tcp:8080"), family2)}, "a.example.com/ http 10.0.0.5:32768\nwaits tcp:8080 other:/app taken\nerror port-taken\nwarning no-certificate\n"},
@@ -64,7 +64,7 @@ func TestStreams(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			in := input(row.list...)
-			in.Options = Options{Stream: true, Reserved: []uint16{22}}
+			in.Options = Options{Stream: true, Reserved: []uint16{22}, Shared: map[string][]string{"pair": nil}}
 			in.Certs.Pairs = []certs.Pair{{Name: "mq", DNSNames: []string{"mq.example.com"}}}
 			got := build(in)
 			if d := cmp.Diff(row.want, lines(got)); d != "" {

@@ -316,7 +316,7 @@ func TestHostsKeepTheirFamilyAcrossFlows(t *testing.T) {
 		next.reach.Put(next.answers(route.Reachable))
 		next.after(0)
 		next.wantTrees(1, "in the next flow")
-		if got := next.plans[len(next.plans)-1].Table.Sites[0].Family; got != "a.test" {
+		if got := next.plans[len(next.plans)-1].Table.Sites[0].Family; got != "name:a.test" {
 			d.t.Errorf("a.test is the host of %s now", got)
 		}
 	})

@@ -1,0 +1,120 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+)
+
+// The kinds of families, which stand in front of their names: no name of one kind is a name
+// of another.
+const (
+	ecsKind      = "ecs:"      // the containers of an ECS task family
+	composeKind  = "compose:"  // those of a Compose service, as project/service
+	nameKind     = "name:"     // the container of that name
+	idKind       = "id:"       // a container without a name
+	fileKind     = "file:"     // what an operator's files say under that name
+	upstreamKind = "upstream:" // families that share a word of routes.shared-upstreams
+	// SharedKind is for families that share without a word of their own.
+	SharedKind = "shared:"
+)
+
+var familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
+
+// baseFamily says which containers belong together: those of one ECS task family, of one
+// Compose service, or with one name. No container of Docker is of the family of an operator's
+// file.
+func baseFamily(c tasks.Container) string {
+	composed := c.Labels[tasks.LabelComposeProject] + "/" + c.Labels[tasks.LabelComposeService]
+	switch {
+	case c.File != "":
+		return fileKind + c.Name
+	case familyForm.MatchString(c.Task.Family):
+		return ecsKind + c.Task.Family
+	case familyForm.MatchString(composed) && !strings.HasSuffix(composed, "/"):
+		return composeKind + composed
+	case familyForm.MatchString(c.Name):
+		return nameKind + c.Name
+	}
+	return idKind + c.ID
+}
+
+// familyOf is the family under which a container claims a route: its own, unless the operator
+// lets several families share its hosts. A port of its own is never shared.
+func (b *builder) familyOf(c tasks.Container, s Spec, base string) string {
+	switch word := b.in.Requests[c.ID].Upstream; {
+	case s.Listen.Port != 0:
+		return base
+	case word != "" && b.o.shares(word, base):
+		return upstreamKind + word
+	}
+	return cmp.Or(s.Family, base)
+}
+
+// shares reports whether the operator lets the family use the word.
+func (o Options) shares(word, family string) bool {
+	families, ok := o.Shared[word]
+	return ok && (families == nil || slices.Contains(families, family))
+}
+
+// checkUpstream reports a container whose word for a shared upstream is not its family's.
+func (b *builder) checkUpstream(c tasks.Container) {
+	word, base := b.in.Requests[c.ID].Upstream, baseFamily(c)
+	if word == "" || b.o.shares(word, base) {
+		return
+	}
+	p := containerProblem(Ref(c), "upstream-not-shared",
+		fmt.Sprintf("add %s=%s to the setting routes.shared-upstreams, and the same for the families that it shares hosts with; else remove nagaya.upstream", word, base),
+		"nagaya.upstream is %s, which %s may not use, so it shares hosts with its own family alone", word, problem.Quoted(base))
+	p.Severity, p.Subject = problem.Warning, p.Subject+" label nagaya.upstream"
+	b.report(p)
+}
+
+// carry gives what the table before has to the families that its containers are of now: who
+// has a host is its containers, and a container that is renamed keeps what it serves.
+func (b *builder) carry(all []candidate) {
+	groups := byHost(all)
+	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
+	for i, s := range b.in.Prev.Sites {
+		b.in.Prev.Sites[i].Family = b.heir(s.Family, s.poolKeys(), groups[s.Host])
+	}
+	for i, s := range b.in.Prev.Streams {
+		b.in.Prev.Streams[i].Family = b.heir(s.Family, []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
+	}
+}
+
+// heir is the family of the containers that were behind these keys and still ask for the same
+// host or port: the one that they were of, as long as one is, else the oldest one's. Where none
+// of them is left, the family goes by its name. cs are all that ask, newest first.
+func (b *builder) heir(family string, keys []PoolKey, cs []candidate) string {
+	were := map[string]bool{}
+	for _, k := range keys {
+		for _, s := range b.in.Prev.Pools[k].Servers {
+			were[s.Container] = true
+		}
+	}
+	var heir, named string
+	for _, c := range slices.Backward(cs) {
+		switch served := were[c.container.ID]; {
+		case served && c.family == family:
+			return family
+		case served:
+			heir = cmp.Or(heir, c.family)
+		case c.family == family || named == "" && wasNamed(family, c.family):
+			named = c.family
+		}
+	}
+	return cmp.Or(heir, named, family)
+}
+
+// wasNamed reports whether a family had that name in version 0.1, where kinds were no part of
+// the names of most.
+func wasNamed(name, family string) bool {
+	_, bare, _ := strings.Cut(family, ":")
+	return name == bare || name == upstreamKind+"nginx-proxy" && family == SharedKind+"nginx-proxy"
+}

@@ -1,0 +1,211 @@
+package route
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// ofMembers leaves, where several families share a host, the candidates whose restrictions
+// are those in force. For each host and each path the family that came first, its owner, says
+// which; the others wait as long as theirs differ, since only one can hold and none may be
+// lost. Of an owner's candidates the newest counts, as in a family that shares with no other.
+func (b *builder) ofMembers(all []candidate) []candidate {
+	before := map[string]Site{}
+	for _, s := range b.in.Prev.Sites {
+		before[s.Host] = s
+	}
+	var left, shared []candidate
+	for _, c := range all {
+		if c.family == c.base {
+			left = append(left, c)
+		} else {
+			shared = append(shared, c)
+		}
+	}
+	for host, cs := range byHost(shared) {
+		was := before[host]
+		if was.Family != cs[0].family {
+			was = Site{}
+		}
+		left = append(left, b.members(was, cs)...)
+	}
+	return left
+}
+
+// members leaves such candidates of one host, newest first as cs are, but those of a path's
+// owner before the others. was is the site in the table before.
+func (b *builder) members(was Site, cs []candidate) []candidate {
+	owner := b.owner(was.Owner, cs)
+	lead, _ := leadOf(slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != owner }))
+	places, byKey := map[PoolKey]Location{}, map[PoolKey][]candidate{}
+	for _, c := range cs {
+		byKey[c.key] = append(byKey[c.key], c)
+	}
+	for _, l := range was.Locations {
+		l.Owner = cmp.Or(b.owner(l.Owner, byKey[was.PoolKey(l)]), l.Owner)
+		places[was.PoolKey(l)] = l
+	}
+	var left []candidate
+	for _, c := range slices.Backward(split(cs, func(c candidate) bool { return c.base != places[c.key].Owner })) {
+		word, by := "", lead.base
+		switch {
+		case owner == "":
+			word, by = "its family", was.Owner
+		case c.base != owner:
+			word = c.edgeDiffers(lead)
+		}
+		switch {
+		case word != "":
+		case c.TLS != TLSPass:
+			word, by = c.accessDiffers(places)
+		case c.base != owner:
+			word = accessDiffer(c.Location, lead.Location)
+		}
+		if word != "" {
+			b.wait(c, "differs")
+			b.report(c.problem("upstream-differs", "let both ask for the same, or give it a host of its own",
+				"several families share %s, and %s of %s differs from what %s has set there, so the route is left out",
+				c.key.Host+c.key.Path, word, problem.Quoted(c.base), problem.Quoted(by)))
+			continue
+		}
+		at, there := places[c.key]
+		if c.siteOwner, c.Owner = owner, cmp.Or(at.Owner, c.base); c.TLS == TLSPass {
+			c.Owner = owner
+		} else if !there || c.base == at.Owner {
+			places[c.key] = c.Location
+		}
+		left = append(left, c)
+	}
+	slices.Reverse(left)
+	return split(left, func(c candidate) bool { return c.base == c.Owner })
+}
+
+// split returns those for which first is true before the others, and else their order.
+func split(cs []candidate, first func(candidate) bool) []candidate {
+	head := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return !first(c) })
+	return append(head, slices.DeleteFunc(slices.Clone(cs), first)...)
+}
+
+// owner is who goes on as the owner: the one before as long as it asks, else the oldest that
+// was served before, else, where there was none, the oldest. cs are those that ask, newest first.
+func (b *builder) owner(was string, cs []candidate) string {
+	var served, oldest string
+	for _, c := range slices.Backward(cs) {
+		if c.base == was {
+			return was
+		}
+		if oldest = cmp.Or(oldest, c.base); b.served(c) {
+			served = cmp.Or(served, c.base)
+		}
+	}
+	if was == "" {
+		return cmp.Or(served, oldest)
+	}
+	return served
+}
+
+// edgeDiffers names what two candidates ask for differently that a whole site has once and
+// that keeps clients out; empty for nothing.
+func (c candidate) edgeDiffers(o candidate) string {
+	switch {
+	case c.TLS != o.TLS || c.HTTPSOnly != o.HTTPSOnly:
+		return "the TLS mode (nagaya.tls, HTTPS_METHOD)"
+	case c.Edge.TLSPolicy != o.Edge.TLSPolicy:
+		return "the TLS policy (SSL_POLICY)"
+	case c.Edge.ClientCert != o.Edge.ClientCert:
+		return "the use of client certificates"
+	case !slices.Equal(c.Edge.Allow, o.Edge.Allow):
+		return "the list of networks (NETWORK_ACCESS)"
+	}
+	return ""
+}
+
+// accessDiffers names what keeps clients out of the candidate's path and is not what is in
+// force there, and who has set that: at the path itself its owner, else at the nearest path
+// above it another family, where that keeps clients out. What an owner does not change goes on,
+// and so does what it has at a nearer path of its own. Empty for nothing.
+func (c candidate) accessDiffers(places map[PoolKey]Location) (word, by string) {
+	at, there := places[c.key]
+	if there && (at.Owner != c.base || accessDiffer(c.Location, at) == "") {
+		return accessDiffer(c.Location, at), at.Owner
+	}
+	var over, own Location
+	for _, l := range places {
+		near := &over
+		if l.Owner == c.base {
+			near = &own
+		}
+		switch restricts := l.Auth != "" || len(l.Allow) > 0; {
+		case !l.covers(c.Location):
+		case l.Owner != c.base && c.isExpression():
+			if word = accessDiffer(c.Location, l); restricts && word != "" {
+				return word, l.Owner
+			}
+		case cmp.Or(cmp.Compare(len(l.Path), len(near.Path)), cmp.Compare(l.Match, near.Match)) > 0:
+			*near = l
+		}
+	}
+	if over.Auth == "" && len(over.Allow) == 0 || len(own.Path) > len(over.Path) && accessDiffer(c.Location, own) == "" {
+		return "", ""
+	}
+	return accessDiffer(c.Location, over), over.Owner
+}
+
+func accessDiffer(x, y Location) string {
+	switch {
+	case x.Auth != y.Auth:
+		return "the password file (nagaya.auth)"
+	case !slices.Equal(x.Allow, y.Allow):
+		return "the list of clients (nagaya.allow)"
+	}
+	return ""
+}
+
+func (l Location) isExpression() bool { return l.Match == Regex || l.Match == RegexFold }
+
+// covers reports whether requests that l would get go to the other location instead.
+func (l Location) covers(o Location) bool {
+	switch {
+	case o.isExpression():
+		return true
+	case l.isExpression() || l.Match == Exact:
+		return false
+	case l.Match == Prefix || l.Path == "/" || l.Path == o.Path:
+		return strings.HasPrefix(o.Path, l.Path)
+	}
+	return strings.HasPrefix(o.Path, l.Path+"/")
+}
+
+// maxWeight is the largest weight of a server.
+const maxWeight = 1000
+
+// spread lowers the weights of families that share a path with its owner, so that none of
+// them gets more requests than the owner does. bases are the servers' families, by container.
+func spread(servers []Server, bases map[string]string, owner string) {
+	sums := map[string]int{}
+	for _, s := range servers {
+		sums[bases[s.Container]] += s.Weight
+	}
+	most, heaviest := sums[owner], 0
+	for base, sum := range sums {
+		if base != owner {
+			heaviest = max(heaviest, sum)
+		}
+	}
+	if most == 0 || heaviest <= most {
+		return
+	}
+	largest := 0.0
+	share := func(s Server) float64 {
+		return float64(s.Weight) * min(1, float64(most)/float64(sums[bases[s.Container]]))
+	}
+	for _, s := range servers {
+		largest = max(largest, share(s))
+	}
+	for i, s := range servers {
+		servers[i].Weight = max(1, int(share(s)*maxWeight/largest))
+	}
+}
