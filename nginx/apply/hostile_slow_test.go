@@ -1,0 +1,92 @@
+package apply
+
+import (
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
+)
+
+// A client that says nothing, or goes on saying it, holds its connection for a minute at most,
+// and no path keeps a worker busy.
+func TestHostileClientsAreBounded(t *testing.T) {
+	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) {
+		t.Parallel() // it waits for a minute
+		r := newRigOf(t, n)
+		r.run()
+		c := &court{}
+		r.serve(r.hostileTable(t, c))
+		body := "POST /p HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 9\r\n\r\nx"
+		var slow sync.WaitGroup
+		for name, row := range map[string]struct{ over, sent, again string }{
+			"nothing":                       {"", "", ""},
+			"a header that goes on":         {"", "GET /h HTTP/1.1\r\nHost: plain.test\r\nX: ", "x"},
+			"half a handshake":              {":tls", "\x16\x03\x01\x02\x00\x01", ""},
+			"nothing where TLS is":          {":tls", "", ""},
+			"a header that goes on, in TLS": {"tls.test", "GET /h HTTP/1.1\r\nHost: tls.test\r\nX: ", "x"},
+			"a body that stops":             {"", body, ""},
+		} {
+			conn := r.dial(t, row.over, "http/1.1")
+			io.WriteString(conn, row.sent)
+			slow.Go(func() {
+				defer conn.Close()
+				trickle := time.NewTicker(time.Second)
+				defer trickle.Stop()
+				over := make(chan string, 1)
+				go func() { over <- answers(t, conn) }()
+				for {
+					select {
+					case said := <-over:
+						if said != "" && said != "408" {
+							t.Errorf("%s: ends with %s", name, said)
+						}
+						return
+					case <-trickle.C:
+						io.WriteString(conn, row.again)
+					}
+				}
+			})
+		}
+		r.busy(t)
+		slow.Wait()
+		got, _ := c.heard()
+		for _, what := range got {
+			if strings.HasSuffix(what, " /h") || strings.HasSuffix(what, " /p") {
+				t.Errorf("a request that has no end reached a container: %s", what)
+			}
+		}
+	})
+}
+
+// busy sends paths that expressions could stumble over, and looks at the CPU time of the workers.
+func (r *rig) busy(t *testing.T) {
+	t.Helper()
+	const most = 20 * time.Millisecond // of a request; a few hundred microseconds is usual
+	cpu := func() (took time.Duration) {
+		for _, pid := range proc.Children(r.last.PID) {
+			took += proc.CPUTime(pid)
+		}
+		return took
+	}
+	before, requests := cpu(), 0
+	for _, piece := range []string{"/.;", "%2f%2e", ";", "/admin;", "/admin/..", "//", "%5c.", "x", "x;", "/."} {
+		target := "/" + strings.Repeat(piece, 7900/len(piece))
+		conn := r.dial(t, "", "")
+		io.WriteString(conn, strings.Repeat(request("plain.test", target)+request("locked.test", target), 20)+ended("locked.test", target))
+		said := answers(t, conn)
+		conn.Close()
+		if said == "" {
+			t.Errorf("%s…: no answer", target[:10])
+		}
+		requests += len(strings.Fields(said))
+	}
+	if took := cpu() - before; took > time.Duration(requests)*most {
+		t.Errorf("%d requests took %s of CPU time", requests, took)
+	} else {
+		t.Logf("%d requests took %s of CPU time", requests, took)
+	}
+}
