@@ -83,6 +83,11 @@ type Routes struct {
 	MaxTimeout   time.Duration
 	MaxKeepalive int
 
+	// MaxOfFamily and Max bound the paths of hosts, and the ports, of one family and of all.
+
+	MaxOfFamily int
+	Max         int
+
 	// These hold for sites whose containers do not set them.
 
 	HTTPSMethod string

@@ -25,7 +25,7 @@ func Default() Config {
 		Address: Address{Policy: "takeover", Every: 14580 * time.Millisecond},
 		Routes: Routes{
 			BodySize: 1 << 20, Timeout: time.Minute, Grace: 10 * time.Minute, Dir: "/etc/nagaya/routes.d",
-			MaxBodySize: 1 << 30, MaxTimeout: time.Hour, MaxKeepalive: 64,
+			MaxBodySize: 1 << 30, MaxTimeout: time.Hour, MaxKeepalive: 64, MaxOfFamily: 256, Max: 2048,
 			// ssh, Docker's API and the ECS agent.
 			ReservedPorts: []uint16{22, 2375, 2376, 51678, 51679, 51680},
 			HTTPSMethod:   "redirect", TLSPolicy: "Mozilla-Intermediate", RedirectCode: "308", DefaultCert: true, HTTPWithoutCert: true,
@@ -98,6 +98,10 @@ var Settings = []Setting{
 		"Longest time that the label nagaya.timeout may ask for."),
 	one("routes.max-keepalive", func(c *Config) *int { return &c.Routes.MaxKeepalive }, whole(1, 1024),
 		"Largest number of idle connections that nginx-proxy's label keepalive may ask for."),
+	one("routes.max-per-family", func(c *Config) *int { return &c.Routes.MaxOfFamily }, whole(1, 65535),
+		"Largest number of paths of hosts, and of ports, that one task family, service or name may have, those in routes.grace included; beyond it the newest are left out."),
+	one("routes.max", func(c *Config) *int { return &c.Routes.Max }, whole(1, 65535),
+		"The same for all together; beyond it those that ask for most give way. A thousand take about 35 MB in nginx."),
 	one("routes.grace", func(c *Config) *time.Duration { return &c.Routes.Grace }, duration(0, 7*24*time.Hour),
 		"How long a host whose last container went away answers 503 before it is unknown.").byTag(),
 

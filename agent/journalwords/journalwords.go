@@ -136,6 +136,8 @@ var Problems = []string{
 	"label-unsupported",
 	"label-without-effect",
 	"route-without-host",
+	"routes-limited",
+	"probes-limited",
 	"host-taken",
 	"upstream-not-shared",
 	"upstream-differs",

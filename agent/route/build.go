@@ -53,6 +53,9 @@ type Options struct {
 	// Shared are the words of nagaya.upstream that containers of several families may share,
 	// each with those families; none stands for all.
 	Shared map[string][]string
+	// MaxOfFamily and Max bound the paths of hosts, and the ports, of one family and of all.
+	// Zero means 256 and 2048.
+	MaxOfFamily, Max int
 }
 
 // crowdPatience is how long a container that was created is expected to be started: with
@@ -63,6 +66,8 @@ func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
 	o.Patience = cmp.Or(o.Patience, 10*time.Second)
 	o.ExitedFor = cmp.Or(o.ExitedFor, 10*time.Minute)
+	o.MaxOfFamily = cmp.Or(o.MaxOfFamily, maxOfFamily)
+	o.Max = cmp.Or(o.Max, maxOfAll)
 	if o.Listen == nil {
 		o.Listen = []uint16{80, 443}
 	}
@@ -76,12 +81,14 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults()}
+	b := &builder{in: in, o: in.Options.withDefaults(), forgotten: map[PoolKey]bool{}}
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
 	b.carry(candidates)
+	candidates = b.ofBounds(candidates)
+	b.judge(candidates)
 	candidates = b.ofHolders(candidates)
 	candidates = b.ofPorts(candidates)
 	candidates = b.ofMembers(candidates)
@@ -98,6 +105,7 @@ func Build(in Input) Table {
 			b.checkCreated(c)
 		}
 	}
+	b.boundProbes()
 	b.sort()
 	return b.t
 }
@@ -108,6 +116,10 @@ type builder struct {
 	t  Table
 	// families are who holds each host and port, whether or not it is served already.
 	families map[string]string
+	// forgotten are the keys without a container for which there is no room (bounds.go).
+	forgotten map[PoolKey]bool
+	// probes are what whoever waits needs to know.
+	probes []claim
 	// publishers are the containers that publish ports of this host.
 	publishers map[opening]string
 	// started is when a container of each family was started last.
@@ -125,8 +137,6 @@ func (b *builder) sort() {
 	slices.SortFunc(b.t.Waiting, func(x, y Waiting) int {
 		return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Ref, y.Ref), x.Addr.Compare(y.Addr), cmp.Compare(x.Why, y.Why))
 	})
-	slices.SortFunc(b.t.Probes, compareProbes)
-	b.t.Probes = slices.Compact(b.t.Probes)
 	problem.Sort(b.t.Problems)
 	seen := map[[2]string]bool{}
 	b.t.Problems = slices.DeleteFunc(b.t.Problems, func(p problem.Problem) bool {

@@ -124,17 +124,24 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		b.report(p)
 	}
 	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport())
-	x.why = b.whyNotReady(x)
-	if (x.why == "starting" || x.why == "no-address") && b.in.Now.Before(c.StartedAt.Add(b.o.Patience)) {
-		b.t.StartsExpected = true
-	}
-	b.checkRestarts(x)
 	all := make([]candidate, len(keys))
 	for i, key := range keys {
 		x.key = key
 		all[i] = x
 	}
 	return all
+}
+
+// judge finds out which candidates are ready.
+func (b *builder) judge(all []candidate) {
+	for i, c := range all {
+		c.why = b.whyNotReady(c)
+		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(b.o.Patience)) {
+			b.t.StartsExpected = true
+		}
+		b.checkRestarts(c)
+		all[i] = c
+	}
 }
 
 // whyNotReady says why the container does not serve, empty if it does, and requests
@@ -169,8 +176,9 @@ func (b *builder) whyNotReady(c candidate) string {
 
 // whyNotReached requests a probe and says what it has found so far.
 func (b *builder) whyNotReached(c candidate) string {
-	b.t.Probes = append(b.t.Probes, c.probeOf())
-	r := b.in.Reach[c.probeOf()]
+	probe := c.probeOf()
+	r := b.in.Reach[probe]
+	b.probes = append(b.probes, claim{part: part{c.base, "", r.State != Unknown}, probe: probe, n: 1, at: c.container.CreatedAt, id: c.container.ID})
 	switch {
 	case r.State == Reachable:
 		return ""
@@ -279,7 +287,9 @@ func (c candidate) compatible(lead candidate) bool {
 
 // kept reports whether what was there before is still answered for, although no container
 // asks for it any more: until the grace period after its last server is over.
-func (b *builder) kept(key PoolKey) bool { return b.in.Now.Before(b.vacantSince(key).Add(b.o.Grace)) }
+func (b *builder) kept(key PoolKey) bool {
+	return !b.forgotten[key] && b.in.Now.Before(b.vacantSince(key).Add(b.o.Grace))
+}
 
 // vacantSince is since when a pool has no server, if it has none now.
 func (b *builder) vacantSince(key PoolKey) time.Time {

@@ -57,8 +57,9 @@ type Waiting struct {
 	Addr netip.AddrPort `json:"addr,omitzero"`
 	// Why is one of "starting", "unhealthy", "not-listening", "stopping", "paused",
 	// "restarting", "no-address", "other-version" (it speaks another scheme or
-	// path than the newest one), "taken" (another family holds the host) and "differs" (its
-	// restrictions are not those of the families that it shares the host with).
+	// path than the newest one), "taken" (another family holds the host), "differs" (its
+	// restrictions are not those of the families that it shares the host with) and "too-many"
+	// (there is no room for it).
 	Why string `json:"why"`
 	Ref string `json:"ref"`
 }

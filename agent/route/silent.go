@@ -9,20 +9,15 @@ import (
 // keepSilent leaves the sites and streams as they were in which a source that is silent has a
 // server: whether it still lists that server is unknown.
 func (b *builder) keepSilent() {
-	kept := func(at PoolKey) bool {
-		return slices.ContainsFunc(b.in.Prev.Pools[at].Servers, func(s Server) bool {
-			return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
-		})
-	}
 	sites, streams := map[string]Site{}, map[opening]Stream{}
 	for _, was := range b.in.Prev.Sites {
-		if slices.ContainsFunc(was.poolKeys(), kept) {
+		if slices.ContainsFunc(was.poolKeys(), b.silent) {
 			was.CatchAll = was.Host == b.o.DefaultHost
 			sites[was.Host] = was
 		}
 	}
 	for _, was := range b.in.Prev.Streams {
-		if kept(was.PoolKey()) {
+		if b.silent(was.PoolKey()) {
 			streams[was.Listen.opening()] = was
 		}
 	}
@@ -44,6 +39,13 @@ func (b *builder) keepSilent() {
 	}
 	slices.SortFunc(b.t.Sites, compareSites)
 	slices.SortFunc(b.t.Streams, compareStreams)
+}
+
+// silent reports whether a source that is silent has a server of that pool.
+func (b *builder) silent(at PoolKey) bool {
+	return slices.ContainsFunc(b.in.Prev.Pools[at].Servers, func(s Server) bool {
+		return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
+	})
 }
 
 // dropPools forgets pools of this table; it returns true.

@@ -41,8 +41,6 @@ const (
 	againAfter = time.Second
 	// repeatAfter is the pause between two GETs of a path that answers.
 	repeatAfter = 5 * time.Second
-	// maxWanted bounds what is probed.
-	maxWanted = 4096
 )
 
 // Run probes what was wanted last and puts what it found whenever that changed,
@@ -67,7 +65,7 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 		case ps := <-wanted:
 			before := cancels
 			cancels = map[route.Probe]context.CancelFunc{}
-			for _, p := range ps[:min(len(ps), maxWanted)] {
+			for _, p := range ps {
 				if cancels[p] = before[p]; cancels[p] == nil {
 					probing, cancel := context.WithCancel(ctx)
 					cancels[p] = cancel
