@@ -33,7 +33,7 @@ var (
 var familyWords = map[string][]string{
 	"nagaya.host": {
 		"a.test", "b.a.test", "*.a.test", "a.example.com", "*.example.com", "www.example.*", "default", "include", "hostnames", "volatile", "off", "on", "all", "none",
-		"unix", "8883", "2222", "tls", "tcp", "nagaya", "nagaya_down", "_", "localhost", "shop.test_location", "a.test,b.test", "c.test, default", "xn--4gq.test", "A.test", "a.test.",
+		"*.b.a.test", "*.com", "*.test", "*.test", "a.*", "www.*", "x.b.a.test", "unix", "8883", "2222", "tls", "tcp", "nagaya", "nagaya_down", "_", "localhost", "shop.test_location", "a.test,b.test", "c.test, default", "xn--4gq.test", "A.test", "a.test.",
 	},
 	"nagaya.path":           {"/", "/api", "/a.b/c~d", "/it's(only)*this", "/a;b=c", "/x%20y", "api", "/api/v1", "/$host", "/@nagaya_down", "/a,b", "/a/b"},
 	"nagaya.strip-prefix":   {"true", "false"},
@@ -57,7 +57,7 @@ var familyWords = map[string][]string{
 	"nagaya.s.host":         {"a.test", "8883", "b.test"},
 	"nagaya.port":           {"8080", "53", "x"},
 	"nagaya.proxy-protocol": {"true"},
-	"VIRTUAL_HOST":          {"a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$"},
+	"VIRTUAL_HOST":          {"a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$", "~^[a-z]+.a.test$", "~^x[.](b[.])?a[.]test|y$", "~t$", "*.com", "a.*", "www.*"},
 	"VIRTUAL_PATH":          {"/", "/app/", "~^/(a|b)/", "= /x", "/a'b", "~* \\.php$", "~\\x{100}"},
 	"VIRTUAL_DEST":          {"/", "/x", "/$uri"},
 	"VIRTUAL_PROTO":         {"http", "https", "fastcgi", "grpc", "uwsgi"},
@@ -126,8 +126,8 @@ func randomFamilies(seed uint64) families {
 	return all
 }
 
-// table builds the table of some of the families, after another.
-func (f families) table(previous route.Table, pairs []certs.Pair, names ...string) route.Table {
+// table builds the table of some of the families, after another. expressions allows them.
+func (f families) table(previous route.Table, pairs []certs.Pair, expressions bool, names ...string) route.Table {
 	var list []tasks.Container
 	for _, name := range names {
 		list = append(list, f[name]...)
@@ -137,7 +137,7 @@ func (f families) table(previous route.Table, pairs []certs.Pair, names ...strin
 		Certs:    certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
 		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart,
 		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
-		Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(list, labels.Defaults{Expressions: expressions}, nginxproxy.Reader(false)),
 	})
 }
 
@@ -219,8 +219,8 @@ func familyFault(t testing.TB, f families, seed uint64, pairs []certs.Pair, b Bu
 	names := []string{"alpha", "beta", "gamma"}
 	stranger := names[seed%3]
 	others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == stranger })
-	alone := f.table(route.Table{}, pairs, others...)
-	all := f.table(alone, pairs, names...)
+	alone := f.table(route.Table{}, pairs, seed&32 != 0, others...)
+	all := f.table(alone, pairs, seed&32 != 0, names...)
 	s := familySettings(seed)
 	before, after := Render(s, b, alone.Shape, alone.Pools), Render(s, b, all.Shape, all.Pools)
 	is := served(after)
@@ -235,6 +235,12 @@ func familyFault(t testing.TB, f families, seed uint64, pairs []certs.Pair, b Bu
 	if before.Main != after.Main && before.needs.passthrough == after.needs.passthrough {
 		if a, b := mainServed(t, before), mainServed(t, after); a != b {
 			return fmt.Sprintf("with %s, the main file is\n%s\nand was\n%s", stranger, b, a)
+		}
+	}
+	was := answering(t, before)
+	for at, now := range answering(t, after) {
+		if w := was[at]; w != "" && now != w && (!strings.HasPrefix(w, "~") || strings.HasPrefix(now, "~")) {
+			return fmt.Sprintf("with %s, %s is answered by %s and was by %s", stranger, at, now, w)
 		}
 	}
 	seen := map[string]string{}
@@ -299,7 +305,7 @@ func testFamiliesAreAccepted(t *testing.T, n nginxtest.Nginx) {
 	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	for seed := uint64(1); seed <= 40; seed++ {
 		f := randomFamilies(seed)
-		all := f.table(route.Table{}, familyCerts(crt, key), "alpha", "beta", "gamma")
+		all := f.table(route.Table{}, familyCerts(crt, key), seed&1 != 0, "alpha", "beta", "gamma")
 		dir := t.TempDir()
 		s := familySettings(seed)
 		s.IPv6, s.HTTPPort, s.HTTPSPort, s.HtpasswdDir, s.SnippetDir, s.UpstreamCA, s.Stderr = false, 18080, 18443, dir, dir, crt, true

@@ -45,7 +45,7 @@ func (t *Tree) write(render func(*text)) (string, Facts) {
 
 // siteFile writes the files of a site.
 func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
-	f := SiteFile{Host: site.Host, Name: fileName(site.Host), Family: site.Family}
+	f := SiteFile{Host: site.Host, Name: siteName(site), Family: site.Family}
 	f.Text, f.Facts = t.write(func(x *text) {
 		x.quic = offersHTTP3(t.settings, t.build, site)
 		renderSite(x, site, pools)

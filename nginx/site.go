@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -35,9 +36,19 @@ const (
 	crooked = `^[^?]*(?:\\|%5c|(?:/|%2f)(?:;|%3b|(?:\.|%2e){1,2}(?:/|%2f|;|%3b|[?#]|\z)))`
 )
 
+// siteName returns the name of the file of a site. nginx reads files in the order of their
+// names and tries expressions in the order in which it read them: they come before all else, so
+// that the expression of the default site is the last, and the oldest of them is the first.
+func siteName(site route.Site) string {
+	name := fileName(site.Host)
+	if expression, ok := strings.CutPrefix(name, "+"); ok {
+		return fmt.Sprintf("+%012x-%s", max(0, site.Since.UnixMilli()), expression)
+	}
+	return name
+}
+
 // fileName returns the name of the file of a host or a stream. A wildcard's star
-// becomes '_', which no checked host has. Expressions come first, so that the
-// expression of the default site is the last that nginx tries. A name near
+// becomes '_', which no checked host has. A name near
 // the limit of 255 bytes that file systems have is shortened.
 func fileName(host string) string {
 	if strings.HasPrefix(host, "~") {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -62,10 +63,15 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 			}
 		}
 	}
+	behind := b.starsBehind(before, holders, oldest)
 	covered := map[string]string{}
 	for host := range groups {
+		over := wildcardsOver(host)
+		if strings.HasPrefix(host, "*") {
+			over = append(over, behind...)
+		}
 		if before[host].family != holders[host].family {
-			covered[host] = b.coveredBy(host, before, holders, oldest)
+			covered[host] = b.coveredBy(host, over, before, holders, oldest)
 		}
 	}
 	b.families = map[string]string{}
@@ -82,7 +88,7 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 				"%s belongs to %s, so the route %s%s of %s is left out", host, problem.Quoted(holders[host].family), host, c.key.Path, problem.Quoted(c.family)))
 		case by != "":
 			b.report(c.problem("host-taken", fmt.Sprintf("give it another nagaya.host; or allow names of other families under %s (routes.open-wildcards)", by),
-				"%s is covered by %s of %s, so the route %s%s of %s is left out", host, by, problem.Quoted(holders[by].family), host, c.key.Path, problem.Quoted(c.family)))
+				"%s has names that %s of %s covers, so the route %s%s of %s is left out", host, by, problem.Quoted(holders[by].family), host, c.key.Path, problem.Quoted(c.family)))
 		default:
 			return false
 		}
@@ -100,10 +106,10 @@ func holder(was hold, cs []candidate) string {
 	return cs[len(cs)-1].family
 }
 
-// coveredBy is the wildcard of another family that covers a host and is older, or was in the
-// table before; empty for none, and for one that the operator has opened.
-func (b *builder) coveredBy(host string, before, holders map[string]hold, oldest map[string]candidate) string {
-	for _, w := range wildcardsOver(host) {
+// coveredBy is the wildcard of another family, of those over a host, that is older, or was in
+// the table before; empty for none, and for one that the operator has opened.
+func (b *builder) coveredBy(host string, over []string, before, holders map[string]hold, oldest map[string]candidate) string {
+	for _, w := range over {
 		h, ok := holders[w]
 		if !ok || w == host || h.family == holders[host].family || slices.Contains(b.o.OpenWildcards, w) {
 			continue
@@ -114,6 +120,33 @@ func (b *builder) coveredBy(host string, before, holders map[string]hold, oldest
 		}
 	}
 	return ""
+}
+
+// starsBehind are the wildcards such as www.example.*, of which each other family's *.com takes
+// a name: both match www.example.com, and nginx prefers the star in front. They are the one that
+// is there first, and the first of another family, which is enough to find another family's.
+func (b *builder) starsBehind(before, holders map[string]hold, oldest map[string]candidate) (all []string) {
+	for w := range holders {
+		if strings.HasSuffix(w, ".*") && !slices.Contains(b.o.OpenWildcards, w) {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, func(x, y string) int {
+		heldX, heldY := before[x].family == holders[x].family, before[y].family == holders[y].family
+		switch {
+		case heldX && !heldY:
+			return -1
+		case heldY && !heldX:
+			return 1
+		}
+		return cmp.Or(newer(oldest[y], oldest[x]), cmp.Compare(x, y))
+	})
+	for _, w := range all {
+		if holders[w].family != holders[all[0]].family {
+			return []string{all[0], w}
+		}
+	}
+	return all[:min(1, len(all))]
 }
 
 // wildcardsOver are the wildcard hosts that cover a name, itself included if it is one of them.

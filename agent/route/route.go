@@ -75,6 +75,9 @@ type Site struct {
 	Family string `json:"family"`
 	// Owner is, where several families share the host, the one whose restrictions hold.
 	Owner string `json:"owner,omitempty"`
+	// Since orders the hosts that are expressions: of those that match a name, the one that
+	// its family has had for longest answers. It is zero for other hosts.
+	Since time.Time `json:"since,omitzero"`
 	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
 	TLS  bool       `json:"tls"`
 	Cert certs.Pair `json:"cert,omitzero"`

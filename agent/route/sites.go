@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -17,6 +18,7 @@ func (b *builder) makeSites(all []candidate) {
 	before := map[string]Site{}
 	for _, s := range b.in.Prev.Sites {
 		before[s.Host] = s
+		b.since = latest(b.since, s.Since)
 		if _, ok := hosts[s.Host]; !ok {
 			hosts[s.Host] = nil
 		}
@@ -40,6 +42,9 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
 	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
+		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
+	}
 	byKey := map[PoolKey][]candidate{}
 	var web []candidate
 	for _, c := range cs {
@@ -91,6 +96,13 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 		b.secure(&s, was, lead)
 	}
 	return s
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // leadOf is the candidate whose labels about TLS count: the newest that serves, else the

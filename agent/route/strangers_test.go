@@ -1,6 +1,8 @@
 package route_test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,7 @@ func TestNamesUnderAWildcardOfOthers(t *testing.T) {
 	narrower := web("narrower", of("stranger"), labels("nagaya.host", "*.login.example.com"), age(time.Minute))
 	suffix := web("suffix", of("shop"), env("VIRTUAL_HOST", "www.example.*"), age(time.Hour))
 	www := web("www", of("stranger"), labels("nagaya.host", "www.example.org"), age(time.Minute))
+	org := web("org", of("stranger"), labels("nagaya.host", "*.org"), age(time.Minute))
 	for _, row := range []struct {
 		name string
 		prev []tasks.Container
@@ -47,6 +50,11 @@ func TestNamesUnderAWildcardOfOthers(t *testing.T) {
 		{name: "a stranger's name", now: []tasks.Container{shop, login}, host: "login.example.com"},
 		{name: "a stranger's wildcard in it", now: []tasks.Container{shop, narrower}, host: "*.login.example.com"},
 		{name: "a stranger's name under www.example.*", now: []tasks.Container{suffix, www}, host: "www.example.org"},
+		{name: "a stranger's *.org, which nginx prefers to www.example.*", now: []tasks.Container{suffix, org}, host: "*.org"},
+		{name: "the same, of two with a star behind", now: []tasks.Container{suffix, web("other", of("stranger"), env("VIRTUAL_HOST", "a.*"), age(2*time.Hour)), org}, host: "*.org"},
+		{name: "a *.org that was there first", prev: []tasks.Container{org}, now: []tasks.Container{suffix, org}, host: "*.org", want: "stranger"},
+		{name: "*.org beside an opened www.example.*", o: Options{OpenWildcards: []string{"www.example.*"}}, now: []tasks.Container{suffix, org}, host: "*.org", want: "stranger"},
+		{name: "the family's own *.org", now: []tasks.Container{suffix, web("own", of("shop"), labels("nagaya.host", "*.org"), age(time.Minute))}, host: "*.org", want: "shop"},
 		{name: "the family's own name", now: []tasks.Container{shop, own}, host: "login.example.com", want: "shop"},
 		{name: "a name that was there first", now: []tasks.Container{shop, older}, host: "login.example.com", want: "stranger"},
 		{name: "a wildcard that had it before, by a newer container", prev: []tasks.Container{shop}, now: []tasks.Container{web("new", of("shop"), labels("nagaya.host", "*.example.com"), age(time.Second)), login}, host: "login.example.com"},
@@ -63,6 +71,41 @@ func TestNamesUnderAWildcardOfOthers(t *testing.T) {
 				t.Errorf("host-taken is %v; problems %v", taken, table.Problems)
 			}
 		})
+	}
+}
+
+// Of expressions that match one name nginx takes the first that it has read.
+func TestTheOldestExpressionIsFirst(t *testing.T) {
+	ask := func(family, expression string, since time.Duration) tasks.Container {
+		return web(family, of(family), env("VIRTUAL_HOST", "~"+expression), age(since))
+	}
+	first, second := ask("first", `^[a-z]+\.test$`, time.Hour), ask("second", `^[a-y]+\.test$`, 2*time.Hour)
+	// A container that was created before all others, and started only now.
+	late := ask("late", `^[a-x]+\.test$`, 9*time.Hour)
+	order := func(t Table) (families []string) {
+		sites := slices.Clone(t.Sites)
+		slices.SortStableFunc(sites, func(a, b Site) int { return a.Since.Compare(b.Since) })
+		for _, s := range sites {
+			families = append(families, s.Family)
+		}
+		return families
+	}
+	table := built(Table{}, Options{}, first)
+	for _, row := range []struct {
+		now  []tasks.Container
+		want string
+	}{
+		{[]tasks.Container{first, second}, "[ecs:first ecs:second]"},
+		{[]tasks.Container{first, second, late}, "[ecs:first ecs:second ecs:late]"},
+		{[]tasks.Container{second, late, ask("first", `^[a-z]+\.test$`, time.Second)}, "[ecs:first ecs:second ecs:late]"},
+	} {
+		table = built(table, Options{}, row.now...)
+		if got := fmt.Sprint(order(table)); got != row.want {
+			t.Errorf("the order is %s, want %s; problems %v", got, row.want, table.Problems)
+		}
+	}
+	if got := fmt.Sprint(order(built(Table{}, Options{}, first, second, late))); got != "[ecs:late ecs:second ecs:first]" {
+		t.Errorf("without a table before, the order is %s", got)
 	}
 }
 

@@ -1,6 +1,8 @@
 package apply
 
 import (
+	"time"
+
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -10,6 +12,7 @@ import (
 // behind.
 type nestedSite struct {
 	Host, Family string
+	Since        time.Time
 	TLS          bool
 	Cert         certs.Pair
 	Plain        route.Plain
@@ -43,7 +46,7 @@ func flat(sites []nestedSite, streams []nestedStream) (route.Shape, route.Pools)
 	var shape route.Shape
 	pools := route.Pools{}
 	for _, n := range sites {
-		s := route.Site{Host: n.Host, Family: n.Family, TLS: n.TLS, Cert: n.Cert, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
+		s := route.Site{Host: n.Host, Family: n.Family, Since: n.Since, TLS: n.TLS, Cert: n.Cert, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
 		for _, l := range n.Locations {
 			s.Locations = append(s.Locations, l.Location)
 			pools[s.PoolKey(l.Location)] = route.Pool{Servers: l.Servers}
