@@ -67,6 +67,10 @@ bench-routes: prepare build ## Measure what following containers takes and loses
 	.ci/with-docker sh -c 'bin/nagaya-sim bench routes --peers "$$2"; first=$$?; \
 		bin/nagaya-sim bench routes --peers "$$2" --only a,e,j,k --nginx "$$1"; exit $$((first | $$?))' sh "$$newer" "$$peers"
 
+.PHONY: bench-hostile
+bench-hostile: prepare build ## Measure what one hostile family of containers costs fifty others (ten minutes; QUICK=1: less).
+	@.ci/with-docker bin/nagaya-sim bench hostile $(if $(QUICK),--quick)
+
 .PHONY: bench-address
 bench-address: prepare build ## Measure what claiming and handing over an Elastic IP takes and loses, in network namespaces.
 	go test $(STATIC) -c -o bin/claim.test ./agent/address/claim

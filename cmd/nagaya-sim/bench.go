@@ -29,7 +29,7 @@ func benchVerb() *cobra.Command {
 	idle.Flags().DurationVar(&o.Span, "span", time.Minute, "how long it is measured")
 	idle.Flags().StringVar(&o.Peers, "peers", "", "the `directory` with the peers that are measured beside; default none")
 	idle.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
-	c.AddCommand(idle, benchRoutesVerb(), benchAddressVerb())
+	c.AddCommand(idle, benchRoutesVerb(), benchAddressVerb(), benchHostileVerb())
 	return c
 }
 
@@ -58,6 +58,31 @@ d the holder is cut off, e days, outages and crowds on a virtual clock.`,
 	c.Flags().StringSliceVar(&o.Only, "only", nil, "measure only these `parts`, e.g. a,b")
 	c.Flags().BoolVar(&o.Quick, "quick", false, "take fewer samples")
 	c.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
+	return c
+}
+
+func benchHostileVerb() *cobra.Command {
+	o := bench.RoutesOptions{}
+	c := &cobra.Command{
+		Use: "hostile", Short: "What one hostile family of containers costs others", Args: cobra.NoArgs,
+		Long: `Hostile asks fifty sites of as many families 200 times a second in all, and deploys one
+hostile family beside them again and again, each time with something else that a
+container should not get or do: hosts, certificates and ports of others, words of
+nginx, large labels, endless answers and more. It prints what the others lost, how long another's
+change took with the attack and without it, and what agent and nginx used, and fails
+if the others lost anything. It takes ten minutes, with --quick a minute and a half.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			o.Bin, o.Out, o.Progress = filepath.Dir(self), c.OutOrStdout(), c.ErrOrStderr()
+			return bench.Hostile(c.Context(), o)
+		},
+	}
+	c.Flags().BoolVar(&o.Quick, "quick", false, "take a minute and a half")
+	c.Flags().BoolVar(&o.JSON, "json", false, "print the result as JSON")
+	c.Flags().StringVar(&o.Nginx, "nginx", "", "the nginx `binary` to measure with; default the one in PATH")
 	return c
 }
 
