@@ -116,6 +116,7 @@ func printable(s string) string {
 // needs is what the main file must have for the sites and streams beside it.
 type needs struct {
 	names []string // host names that are not expressions
+	named []string // hosts that the operator has files for
 	// passthrough: some site's TLS is passed through, so the public port of HTTPS is the
 	// stream section's, and the http section listens on a socket behind it.
 	passthrough bool
@@ -125,7 +126,7 @@ type needs struct {
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
-	n := needs{stream: len(streams) > 0}
+	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
 	for _, site := range sites {
 		if !strings.HasPrefix(site.Host, "~") {
 			n.names = append(n.names, site.Host)
@@ -178,6 +179,7 @@ func renderMain(t *text) {
 		tempPaths(t)
 		realIP(t)
 		variables(t)
+		mapNamed(t)
 		upstreamDefaults(t)
 		defaultServers(t)
 		statusServer(t)

@@ -20,6 +20,7 @@ const (
 	crookedPage     = "This path can be read in two ways.\n"
 	plainPage       = "This site is served over HTTPS only.\n"
 	nothingPage     = "Nothing is served at this path.\n"
+	othersPage      = "The rules for this name are not in force here.\n"
 	retryAfter      = "5" // seconds
 	downLocation    = "@nagaya_down"
 	noName          = "_" // a server_name that no client can ask for
@@ -102,6 +103,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 			t.set("https", site.Edge.HSTS)
 		})
 	}
+	mapOthersNames(t, site)
 	t.block("server", nil, func() {
 		serverHead(t, site)
 		root := false
@@ -167,6 +169,7 @@ func serverHead(t *text, site route.Site) {
 		tlsServer(t, site)
 	}
 	headers(t, site)
+	refuseOthersNames(t, site)
 	plainHTTP(t, site, https)
 	straight(t, site)
 	allow(t, e.Allow)

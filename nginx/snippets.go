@@ -96,15 +96,92 @@ func includeOverride(t *text, site route.Site, l route.Location) bool {
 	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFile(site.Host, l.Path))
 }
 
-// authFile returns the name of the password file of a location; empty for none.
+// authFile returns the name of the password file of a location; empty for none. The operator's
+// for the host comes before what a label names.
 func authFile(s Settings, site route.Site, l route.Location) string {
-	if l.Auth != "" {
-		return l.Auth
-	}
 	for _, name := range nginxproxy.PasswordFiles(site.Host, l.Path) {
 		if _, found := slices.BinarySearch(s.HostAuth, name); found && snippetName(vhostSnippets+"/"+name) {
 			return name
 		}
 	}
-	return ""
+	return l.Auth
+}
+
+// hasPassword reports whether there is a password file of the host, or of one of its paths.
+func hasPassword(s Settings, host string) bool {
+	i, _ := slices.BinarySearch(s.HostAuth, host)
+	for ; i < len(s.HostAuth) && strings.HasPrefix(s.HostAuth[i], host); i++ {
+		if nginxproxy.HostOf(s.HostAuth[i]) == host {
+			return true
+		}
+	}
+	return false
+}
+
+// namedHosts are the hosts that the operator has files for, password files and snippets, sorted.
+func namedHosts(s Settings) (all []string) {
+	for _, file := range s.HostAuth {
+		all = append(all, nginxproxy.HostOf(file))
+	}
+	star := strings.NewReplacer("_.", "*.", "._", ".*")
+	for _, sn := range s.Snippets {
+		switch dir, base, _ := strings.Cut(sn.Name, "/"); dir {
+		case siteSnippets, locationSnippets:
+			host, _, _ := strings.Cut(strings.TrimSuffix(base, ".conf"), ",")
+			all = append(all, star.Replace(host))
+		case vhostSnippets:
+			all = append(all, nginxproxy.HostOf(base))
+		}
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(h string) bool { return h == "default" || strings.HasPrefix(h, "~") || !usableHost(h) })
+}
+
+// namedVariable is, for a request's host, the one of namedHosts that covers it.
+const namedVariable = "$nagaya_named"
+
+// mapNamed writes that variable.
+func mapNamed(t *text) {
+	if len(t.needs.named) == 0 {
+		return
+	}
+	if slices.ContainsFunc(t.needs.named, func(h string) bool { return len(h) > 40 }) {
+		hashSizes(t, "map", t.needs.named)
+	}
+	t.comment("The host that you have files for, if the request is for one.")
+	t.block("map", []string{"$host", namedVariable}, func() {
+		t.set("hostnames")
+		t.set("default", "")
+		for _, h := range t.needs.named {
+			t.set(quote(`\`+h), h)
+		}
+	})
+}
+
+// othersNames reports whether a site answers for names besides its own host for which the
+// operator may have files.
+func othersNames(t *text, site route.Site) bool {
+	return len(t.needs.named) > 0 && (site.CatchAll || strings.ContainsAny(site.Host, "~*"))
+}
+
+// mapOthersNames writes the variable of refuseOthersNames.
+func mapOthersNames(t *text, site route.Site) {
+	if !othersNames(t, site) {
+		return
+	}
+	t.block("map", []string{namedVariable, "$nagaya_others_" + digest(site.Host)}, func() {
+		t.set("default", "1")
+		t.set(`""`, "0")
+		if slices.Contains(t.needs.named, site.Host) {
+			t.set(quote(`\`+site.Host), "0")
+		}
+	})
+}
+
+// refuseOthersNames refuses requests for hosts that the operator has files for: the passwords and
+// rules in them are not in force at this site, which answers only for want of their own.
+func refuseOthersNames(t *text, site route.Site) {
+	if othersNames(t, site) {
+		t.returnIf("$nagaya_others_"+digest(site.Host), "403", othersPage)
+	}
 }

@@ -36,10 +36,15 @@ func renderStreams(t *text) {
 // passes each connection to the socket for the name that the client asks for, which is read
 // without opening the connection, and with the client's address by the PROXY protocol.
 func sniServer(t *text) {
-	hashSizes(t, "map", t.needs.names)
+	hashSizes(t, "map", slices.Concat(t.needs.names, t.needs.named))
 	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
 		t.set("hostnames")
 		t.set("default", "unix:"+TLSSocket(t.settings.RunDir))
+		for _, h := range t.needs.named {
+			if !slices.Contains(t.needs.names, h) { // whose own rules no container gets round
+				t.set(quote(`\`+h), "unix:"+TLSSocket(t.settings.RunDir))
+			}
+		}
 		t.set("include", SNIDir+"/*.conf")
 	})
 	t.block("server", nil, func() {

@@ -42,8 +42,9 @@ func (t *Tree) warnOfSite(site route.Site) {
 			"install nginx 1.29.2 or newer, or choose a policy with these protocols, or set routes.tls-policy for all")
 	}
 	missing := func(l route.Location) bool {
-		_, found := slices.BinarySearch(s.Passwords, l.Auth)
-		return l.Auth != "" && !found
+		file := authFile(s, site, l)
+		_, found := slices.BinarySearch(s.Passwords, file)
+		return file != "" && !found
 	}
 	if i := slices.IndexFunc(site.Locations, missing); i >= 0 && s.Passwords != nil {
 		l := site.Locations[i]

@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -53,6 +54,16 @@ func OverrideFile(host, path string) string { return host + "_" + pathSum(path) 
 // PasswordFiles names the files in the htpasswd directory for a location; the first that
 // exists counts.
 func PasswordFiles(host, path string) []string { return []string{host + "_" + pathSum(path), host} }
+
+// HostOf is the host in the name of a file that one of these functions returns; it may be any
+// other text for another file.
+func HostOf(file string) string {
+	file = strings.TrimSuffix(strings.TrimSuffix(file, "_override"), "_location")
+	if i := len(file) - sha1.Size*2 - 1; i > 0 && file[i] == '_' && strings.Trim(file[i+1:], "0123456789abcdef") == "" {
+		file = file[:i]
+	}
+	return file
+}
 
 // pathSum is the SHA-1 of a path.
 func pathSum(path string) string {
