@@ -46,6 +46,9 @@ type Quarantine struct {
 	Host string `json:"host"`
 	// Reason is nginx's own message, bounded.
 	Reason string `json:"reason"`
+	// Waiting is true where another site of its family may be the one that is refused: it
+	// is tried once the others are served.
+	Waiting bool `json:"waiting,omitempty"`
 	// LastGood is true when the site's last accepted file is served instead;
 	// otherwise the site is left out.
 	LastGood bool `json:"last_good"`

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -50,6 +51,9 @@ type SiteFile struct {
 	// families share, and for a file that an older version of nagaya wrote.
 	Family string
 }
+
+// Owner returns the family, or the host where that is not known.
+func (s SiteFile) Owner() string { return cmp.Or(s.Family, s.Host) }
 
 // Equal reports whether two have the same files.
 func (s SiteFile) Equal(o SiteFile) bool {

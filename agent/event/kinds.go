@@ -50,6 +50,7 @@ const (
 	WorkerStuck        = "worker-stuck"
 	WorkerOrphaned     = "worker-orphaned"
 	SiteRefused        = "site-refused"
+	ChangeRefused      = "change-refused"
 	QuarantineRetried  = "quarantine-retried"
 	FilesRestored      = "files-restored"
 	FilesNotRestored   = "files-not-restored"

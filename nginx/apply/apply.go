@@ -59,7 +59,8 @@ type Limits struct {
 	Recheck, RestorePeriod time.Duration
 }
 
-// Runtime runs nginx; package runtime has one for each mode, and its documentation.
+// Runtime runs nginx; package runtime has one for each mode, and its documentation. Command
+// may be called while another method runs; the others are for one goroutine.
 type Runtime interface {
 	Find(ctx context.Context) nginx.Instance
 	Start(ctx context.Context) (master int, err error)
@@ -128,6 +129,7 @@ func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(ng
 	watching.Go(func() { a.guard.watch(ctx) })
 	a.store.clean()
 	removeOldChecks(o.Dirs.State)
+	defer a.endTrial(0)
 	a.adopt(ctx)
 	a.loop(ctx, wanted)
 	return nil

@@ -45,15 +45,15 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 		unbound = unbound || forbidden
 		return forbidden
 	}}
-	none := func(nginx.SiteFile) (nginx.SiteFile, bool) { return nginx.SiteFile{}, false }
-	proved, err := prover{try: t.try, lastGood: none}.prove(ctx, tree.Under(scratch))
+	without, sites := bySite(tree.Under(scratch))
+	proved, err := prover{t.try}.prove(ctx, without, sites, nil)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		problems = append(problems, ProblemOf(refusalFault(no.reason, o.Dirs.State)))
 	} else if err != nil {
 		return problems, fmt.Errorf("nginx check: %w", err)
 	}
-	for _, q := range proved.refused {
-		problems = append(problems, quarantineProblem(q))
+	for _, g := range proved.refused {
+		problems = append(problems, quarantineProblem(refused{site: g.sites[0], reason: g.reason}))
 	}
 	if unbound {
 		problems = append(problems, problem.Problem{

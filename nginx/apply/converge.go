@@ -85,13 +85,10 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 // with the one before if it refuses it. So a tree is loaded without nginx -t before,
 // which would read the same twice, unless the operator's own files in it have
 // changed, whose directives may do anything. A tree that is refused is tested then, to
-// find the site at fault.
+// find what is at fault.
 func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
-	quarantined := len(a.quarantine.sites)
-	a.retryQuarantine(time.Now())
-	tree := a.quarantine.apply(wanted)
-	retried := len(a.quarantine.sites) < quarantined
-	tree = a.withoutBlocked(tree)
+	a.quarantine.forget(time.Now(), a.o.Limits.RetryQuarantine)
+	tree := a.withoutBlocked(a.held(wanted))
 	serving := ""
 	if a.master.pid != 0 {
 		serving = a.client.generation(ctx)
@@ -101,25 +98,27 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	defer a.store.unstage()
-	if !retried && a.mayLoad(serving, tree) {
-		if err := a.load(ctx, tree); !errors.Is(err, errRefused) {
+	var no *refusal
+	if a.mayLoad(serving, tree) {
+		err := a.load(ctx, tree)
+		var refused bool
+		if no, refused = errors.AsType[*refusal](err); !refused {
 			return err
 		}
 	}
-	proved, err := prover{try: a.tester().try, lastGood: a.lastGood}.prove(ctx, tree)
+	tree, err := a.accepted(ctx, tree, no)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		return refusalFault(no.reason, a.o.Dirs.State)
 	}
 	if err != nil {
 		return err
 	}
-	a.refuse(proved.refused...)
-	if a.serves(serving, proved.tree) {
+	if a.serves(serving, tree) {
 		a.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", serving, "quarantined", len(a.quarantine.sites))
 		a.report.status.Settled = true
 		return nil
 	}
-	return a.load(ctx, proved.tree)
+	return a.load(ctx, tree)
 }
 
 // mayLoad reports whether a tree may be loaded without a test: the master runs and serves
@@ -189,16 +188,6 @@ func (a *applier) rollBack(ctx context.Context, before string) error {
 	}
 	a.master.unconfirmed = true
 	return a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload)
-}
-
-// lastGood returns the file of a site in the current generation, if that is another one.
-func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
-	tree, err := a.treeOf(a.store.current())
-	if err != nil {
-		return nginx.SiteFile{}, false
-	}
-	good, ok := tree.Site(site.Host)
-	return good, ok && !good.Equal(site)
 }
 
 // treeOf returns the tree of a generation. It reads it from the disk only where it is not

@@ -26,13 +26,10 @@ func ProblemOf(err error) problem.Problem {
 // errPortInUse is wrapped by the Fault of a port that another process holds.
 var errPortInUse = errors.New("the port is in use")
 
-// errRefused is wrapped by the Fault of a configuration that nginx refuses.
-var errRefused = errors.New("nginx refuses the configuration")
-
 // refusalFault is the fault of a configuration that nginx refuses as a whole: reason is its
-// own message, dir the state directory.
+// own message, dir the state directory. It wraps a refusal.
 func refusalFault(reason, dir string) *nginx.Fault {
-	f := nginx.NewFault(errRefused, "nginx-config-refused", "nginx refuses the configuration: "+reason,
+	f := nginx.NewFault(&refusal{reason}, "nginx-config-refused", "nginx refuses the configuration: "+reason,
 		"the cause is outside the sites: look at the file that is named, or remove your snippets in http.d one by one; nginx goes on with what it has")
 	switch {
 	case strings.Contains(reason, "No space left on device"):

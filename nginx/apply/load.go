@@ -78,13 +78,15 @@ type loading struct {
 	gen      string
 	tree     *nginx.Tree // nil for a start: an nginx that runs has accepted it
 	logSize  int64       // of the error log before
+	tested   bool        // nginx -t was asked
 	old      []int       // workers that must stop accepting
 	newSince time.Time   // when the first new worker was seen
 	answered time.Time   // when the new generation answered first
 }
 
 // confirm waits until nginx serves the generation. A signal has no answer: where the
-// generation does not answer in time, nginx -t is asked whether nginx refuses it.
+// generation does not answer in time, or the master has logged something, nginx -t is asked
+// whether nginx refuses it.
 func (a *applier) confirm(ctx context.Context, l *loading) error {
 	began := time.Now()
 	limit := time.NewTimer(a.o.Limits.Confirm)
@@ -102,15 +104,17 @@ func (a *applier) confirm(ctx context.Context, l *loading) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-test.C:
-			if l.tree == nil {
-				continue
-			}
-			if err := a.refusal(ctx, l.gen); err != nil {
+			if err := a.testOnce(ctx, l); err != nil {
 				return err
 			}
 			continue
 		case <-poll.C:
 			poll.Reset(pollEvery)
+			if masterMessage(a.o.Dirs, a.master.pid, l.logSize) != "" {
+				if err := a.testOnce(ctx, l); err != nil {
+					return err
+				}
+			}
 		}
 		if a.oldWorkersAccept(l) || a.client.generation(ctx) != l.gen {
 			continue
@@ -123,6 +127,16 @@ func (a *applier) confirm(ctx context.Context, l *loading) error {
 			return nil
 		}
 	}
+}
+
+// testOnce returns the fault of a generation that nginx -t refuses. It asks once, and not at a
+// start: an nginx that runs has accepted what it started with.
+func (a *applier) testOnce(ctx context.Context, l *loading) error {
+	if l.tree == nil || l.tested {
+		return nil
+	}
+	l.tested = true
+	return a.refusal(ctx, l.gen)
 }
 
 // refusal returns the fault of a generation that nginx -t refuses; nil if it does not.

@@ -38,6 +38,7 @@ type applier struct {
 	// stale is true when nginx may have loaded other files than those of live.
 	stale      bool
 	quarantine quarantine
+	trial      *trial // nil while none runs
 	backoff    backoff.Backoff
 	drain      *time.Timer // when draining workers are counted
 }
@@ -48,7 +49,7 @@ func newApplier(o Options, put func(nginx.Status)) *applier {
 		o: o, log: o.Log, store: st, client: statusClient(nginx.Socket(o.Dirs.Run)),
 		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(o, st),
 		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
-		quarantine: quarantine{sites: map[string]refused{}}, backoff: pauses(), drain: time.NewTimer(never),
+		quarantine: quarantine{sites: map[string]refused{}, suspects: map[string]*suspect{}}, backoff: pauses(), drain: time.NewTimer(never),
 	}
 }
 
@@ -106,7 +107,11 @@ func (a *applier) loop(ctx context.Context, wanted <-chan nginx.Wanted) {
 			if a.countDraining() {
 				a.publish()
 			}
+		case r := <-a.trial.ended():
+			a.trialEnded(r)
+			due.Reset(0)
 		case <-due.C:
+			a.endTrial(trialGrace)
 			due.Reset(a.pass(ctx))
 		}
 	}
@@ -147,10 +152,7 @@ func (a *applier) pass(ctx context.Context) time.Duration {
 	a.backoff.Reset()
 	a.report.succeed()
 	a.publish()
-	if len(a.quarantine.sites) > 0 {
-		return max(0, time.Until(a.quarantine.retryAt))
-	}
-	return never
+	return a.beginTrial(ctx)
 }
 
 // observe updates the status with what nginx answers.

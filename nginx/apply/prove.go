@@ -18,174 +18,164 @@ type prover struct {
 	// try returns nil when nginx accepts the tree, a *refusal when it does not, and
 	// any other error when it could not be asked.
 	try func(context.Context, nginx.Tree) error
-	// lastGood returns a site's file that was accepted before.
-	lastGood func(nginx.SiteFile) (nginx.SiteFile, bool)
 }
 
-// proof is the result: a tree that nginx accepts. Every site of refused is missing in tree,
-// or there with its last good file.
+// siteGroup is some sites that are tried together: those of a family that have changed, or one.
+type siteGroup struct {
+	sites  []nginx.SiteFile
+	reason string // nginx's message when it refused them
+}
+
+// proof is a tree that nginx accepts, and the groups that are not in it because nginx accepts
+// it without them, and not with them.
 type proof struct {
 	tree    nginx.Tree
-	refused []refused
+	refused []siteGroup
 }
 
-// refused is a site that nginx refuses.
-type refused struct {
-	site   nginx.SiteFile
-	reason string
-	// good is the file that is served instead; its Host is empty if there is none.
-	good nginx.SiteFile
+func sitesOf(groups ...siteGroup) (sites []nginx.SiteFile) {
+	for _, g := range groups {
+		sites = append(sites, g.sites...)
+	}
+	return sites
 }
 
-// prove tries the whole tree and, when it is refused, finds the sites at fault: those
-// without which nginx accepts it, and with which it does not. A site that nginx's message
-// names is tried first; the message alone is no proof, as text from containers is in it.
-func (p prover) prove(ctx context.Context, wanted nginx.Tree) (proof, error) {
-	out := proof{tree: wanted}
-	named, err := p.withoutNamed(ctx, &out)
-	no, isRefusal := errors.AsType[*refusal](err)
-	switch {
-	case err == nil && len(named) == 1:
-		out.refused = named
-	case err == nil:
-		for _, r := range named {
-			if err := p.add(ctx, &out, []nginx.SiteFile{r.site}); err != nil {
-				return proof{}, err
+// prove adds to a tree the groups that nginx accepts with it; no is nginx's refusal of them
+// all, nil where that has not been asked yet. A group that nginx's message names is tried
+// first; the message alone is no proof, as text from containers is in it. The error is a
+// *refusal if nginx refuses the tree without any group, or a snippet that many share.
+// With an error, the proof has what was found before.
+func (p prover) prove(ctx context.Context, base nginx.Tree, groups []siteGroup, no *refusal) (proof, error) {
+	out := proof{tree: base}
+	var err error
+	accepted := func(tree nginx.Tree) bool {
+		if no, err = p.ask(ctx, tree); no != nil || err != nil {
+			return false
+		}
+		out.tree = tree
+		return true
+	}
+	if no == nil && (accepted(base.With(sitesOf(groups...)...)) || err != nil) {
+		return out, err
+	}
+	reason := no.reason
+	var named []siteGroup
+	rest := slices.Clone(groups)
+	for err == nil {
+		at := namedGroups(rest, no)
+		if len(at) != 1 {
+			break
+		}
+		named = append(named, siteGroup{rest[at[0]].sites, no.reason})
+		rest = slices.Delete(rest, at[0], at[0]+1)
+		switch {
+		case !accepted(base.With(sitesOf(rest...)...)):
+		case len(named) == 1:
+			out.refused = named
+			return out, nil
+		default:
+			for i := 0; i < len(named) && err == nil; i++ {
+				err = p.add(ctx, &out, named[i:i+1])
 			}
-		}
-	case !isRefusal:
-		return proof{}, err
-	default:
-		// The sites that were named are searched like all others.
-		out = proof{tree: wanted.Without(hostsOf(wanted.Sites)...)}
-		if len(wanted.Sites) > 0 {
-			err = p.try(ctx, out.tree)
-		}
-		if err == nil {
-			err = p.shared(ctx, out.tree, no)
-		}
-		if err == nil {
-			err = p.search(ctx, &out, wanted.Sites, no.reason)
-		}
-		if err != nil {
-			return proof{}, err
+			return out, err
 		}
 	}
-	return out, p.restore(ctx, &out)
+	// The groups that were named are searched like all others.
+	if err == nil && len(groups) == 0 {
+		err = no
+	}
+	if err == nil {
+		err = p.try(ctx, base)
+	}
+	if err == nil {
+		err = p.shared(ctx, base, groups, no)
+	}
+	if err == nil {
+		err = p.search(ctx, &out, groups, reason)
+	}
+	return out, err
 }
 
-// withoutNamed tries the tree without the sites that nginx's messages name, one after
-// the other, until nginx accepts it or names none.
-func (p prover) withoutNamed(ctx context.Context, out *proof) (named []refused, err error) {
-	for {
-		err = p.try(ctx, out.tree)
-		no, ok := errors.AsType[*refusal](err)
-		if !ok {
-			return named, err
-		}
-		no.named = namedSites(out.tree, no.reason)
-		if len(no.named) != 1 {
-			return named, no
-		}
-		named = append(named, refused{site: no.named[0], reason: no.reason})
-		out.tree = out.tree.Without(no.named[0].Host)
+// ask tries a tree, and tells a refusal from other errors.
+func (p prover) ask(ctx context.Context, tree nginx.Tree) (*refusal, error) {
+	err := p.try(ctx, tree)
+	if no, ok := errors.AsType[*refusal](err); ok {
+		return no, nil
 	}
+	return nil, err
 }
 
 // shared returns the refusal again where a snippet that it names is at fault, which many
-// sites share: then nginx accepts none of them, of which a few are tried alone. No site is
+// groups share: then nginx accepts none of them, of which a few are tried alone. No site is
 // to go for that.
-func (p prover) shared(ctx context.Context, without nginx.Tree, no *refusal) error {
-	if len(no.named) == 0 {
+func (p prover) shared(ctx context.Context, base nginx.Tree, groups []siteGroup, no *refusal) error {
+	named := namedGroups(groups, no)
+	if len(named) < 2 {
 		return nil
 	}
-	for _, s := range no.named[:min(len(no.named), 8)] {
-		err := p.try(ctx, without.With(s))
-		if _, ok := errors.AsType[*refusal](err); !ok {
+	for _, i := range named[:min(len(named), 8)] {
+		if accepts, err := p.ask(ctx, base.With(groups[i].sites...)); accepts == nil {
 			return err
 		}
 	}
 	return no
 }
 
-func hostsOf(sites []nginx.SiteFile) (hosts []string) {
-	for _, s := range sites {
-		hosts = append(hosts, s.Host)
-	}
-	return hosts
-}
-
-// add adds those sites to the tree that nginx accepts together with what is there.
-func (p prover) add(ctx context.Context, out *proof, sites []nginx.SiteFile) error {
-	if len(sites) == 0 {
+// add adds those groups to the tree that nginx accepts together with what is there.
+func (p prover) add(ctx context.Context, out *proof, groups []siteGroup) error {
+	if len(groups) == 0 {
 		return nil
 	}
-	more := out.tree.With(sites...)
-	err := p.try(ctx, more)
-	if no, ok := errors.AsType[*refusal](err); ok {
-		return p.search(ctx, out, sites, no.reason)
-	}
-	if err == nil {
+	more := out.tree.With(sitesOf(groups...)...)
+	no, err := p.ask(ctx, more)
+	switch {
+	case no != nil:
+		return p.search(ctx, out, groups, no.reason)
+	case err == nil:
 		out.tree = more
 	}
 	return err
 }
 
-// search finds the sites at fault among those that nginx refuses together, by trying
+// search finds the groups at fault among those that nginx refuses together, by trying
 // halves of them. reason is its refusal of them all.
-func (p prover) search(ctx context.Context, out *proof, sites []nginx.SiteFile, reason string) error {
-	if len(sites) == 1 {
-		out.refused = append(out.refused, refused{site: sites[0], reason: reason})
+func (p prover) search(ctx context.Context, out *proof, groups []siteGroup, reason string) error {
+	if len(groups) == 1 {
+		out.refused = append(out.refused, siteGroup{groups[0].sites, reason})
 		return nil
 	}
-	half := len(sites) / 2
-	if err := p.add(ctx, out, sites[:half]); err != nil {
+	half := len(groups) / 2
+	if err := p.add(ctx, out, groups[:half]); err != nil {
 		return err
 	}
-	return p.add(ctx, out, sites[half:])
-}
-
-// restore puts the last good files of refused sites in, where nginx still
-// accepts them.
-func (p prover) restore(ctx context.Context, out *proof) error {
-	for i, r := range out.refused {
-		good, ok := p.lastGood(r.site)
-		if !ok {
-			continue
-		}
-		better := out.tree.With(good)
-		err := p.try(ctx, better)
-		if err == nil {
-			out.tree, out.refused[i].good = better, good
-		} else if _, ok := errors.AsType[*refusal](err); !ok {
-			return err
-		}
-	}
-	return nil
+	return p.add(ctx, out, groups[half:])
 }
 
 // fileInMessage is the file that nginx's message is about.
 var fileInMessage = regexp.MustCompile(` in (\S+):\d+`)
 
-// namedSites are the sites of the file that nginx's message names last, which is where it
-// says what it read: a file of a site, or a snippet that the operator wrote for some.
-func namedSites(t nginx.Tree, reason string) (sites []nginx.SiteFile) {
-	for _, m := range fileInMessage.FindAllStringSubmatch(reason, -1) {
-		dir, name := filepath.Split(m[1])
-		own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
-		sites = slices.DeleteFunc(slices.Clone(t.Sites), func(s nginx.SiteFile) bool {
-			return !(own && s.Name == name || s.Facts.Includes(m[1]))
-		})
+// namedGroups are the groups, by their index, of the file that nginx's message names last,
+// which is where it says what it read: a file of a site, or a snippet that the operator wrote
+// for some.
+func namedGroups(groups []siteGroup, no *refusal) (named []int) {
+	all := fileInMessage.FindAllStringSubmatch(no.reason, -1)
+	if len(all) == 0 {
+		return nil
 	}
-	return sites
+	file := all[len(all)-1][1]
+	dir, name := filepath.Split(file)
+	own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
+	isNamed := func(s nginx.SiteFile) bool { return own && s.Name == name || s.Facts.Includes(file) }
+	for i, g := range groups {
+		if slices.ContainsFunc(g.sites, isNamed) {
+			named = append(named, i)
+		}
+	}
+	return named
 }
 
-// refusal is the error of a tree that nginx -t refuses, with nginx's message and the sites
-// that it names.
-type refusal struct {
-	reason string
-	named  []nginx.SiteFile
-}
+// refusal is the error of a tree that nginx refuses, with nginx's message.
+type refusal struct{ reason string }
 
 func (r *refusal) Error() string { return r.reason }
 

@@ -68,17 +68,15 @@ func TestProve(t *testing.T) {
 		name    string
 		tree    nginx.Tree
 		try     func(nginx.Tree) error
-		good    bool // there is a last good file for every site
 		refused []string
-		served  []string // last good files that are served
 		err     string
 		tries   int // at most
 	}{
-		{"all good", sites(3), vague, true, nil, nil, "", 1},
-		{"no sites", sites(0), vague, true, nil, nil, "", 1},
-		{"named", sites(100, 7), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test"}, nil, "", 2},
-		{"two named", sites(100, 7, 50), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), false, []string{"s007.test", "s050.test"}, nil, "", 5},
-		{"another one named by text of a container", sites(100, 50), anyBad(func(string) string { return "oops in sites/s007.test.conf:3" }), false, []string{"s050.test"}, nil, "", 20},
+		{"all good", sites(3), vague, nil, "", 1},
+		{"no sites", sites(0), vague, nil, "", 1},
+		{"named", sites(100, 7), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), []string{"s007.test"}, "", 2},
+		{"two named", sites(100, 7, 50), anyBad(func(h string) string { return "oops in sites/" + h + ".conf:3" }), []string{"s007.test", "s050.test"}, "", 5},
+		{"another one named by text of a container", sites(100, 50), anyBad(func(string) string { return "oops in sites/s007.test.conf:3" }), []string{"s050.test"}, "", 20},
 		{"two others named before the one at fault", sites(8, 5), func(tree nginx.Tree) error {
 			if _, bad := tree.Site("s005.test"); !bad {
 				return nil
@@ -89,46 +87,40 @@ func TestProve(t *testing.T) {
 				}
 			}
 			return nil
-		}, false, []string{"s005.test"}, nil, "", 7},
-		{"named by its snippet", including("s001.test"), anyIncluding, false, []string{"s001.test"}, nil, "", 2},
-		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, true, nil, nil, "mine.conf:3", 4},
-		{"a snippet of two sites named by text of a container", including("s001.test", "s002.test").With(nginx.SiteFile{Host: "s001.test", Name: "s001.test.conf", Text: "bad", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}), anyBad(func(string) string { return "oops in /etc/x/mine.conf:3" }), false, []string{"s001.test"}, nil, "", 8},
-		{"a snippet of the main file named by text of a container", mainIncluding(sites(8, 5), "/etc/x/http.d/x.conf"), anyBad(func(string) string { return "oops in /etc/x/http.d/x.conf:3" }), false, []string{"s005.test"}, nil, "", 10},
-		{"a snippet of the main file", mainIncluding(sites(1), "/etc/x/mine.conf"), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, true, nil, nil, "mine.conf:3", 2},
-		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), false, []string{"s001.test"}, nil, "", 5},
-		{"searched", sites(100, 7, 50), vague, false, []string{"s007.test", "s050.test"}, nil, "", 30},
-		{"the only one", sites(1, 0), vague, false, []string{"s000.test"}, nil, "", 2},
-		{"all bad", sites(4, 0, 1, 2, 3), vague, false, []string{"s000.test", "s001.test", "s002.test", "s003.test"}, nil, "", 8},
-		{"last good", sites(8, 3), vague, true, []string{"s003.test"}, []string{"s003.test"}, "", 12},
+		}, []string{"s005.test"}, "", 7},
+		{"named by its snippet", including("s001.test"), anyIncluding, []string{"s001.test"}, "", 2},
+		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, nil, "mine.conf:3", 4},
+		{"a snippet of two sites named by text of a container", including("s001.test", "s002.test").With(nginx.SiteFile{Host: "s001.test", Name: "s001.test.conf", Text: "bad", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}), anyBad(func(string) string { return "oops in /etc/x/mine.conf:3" }), []string{"s001.test"}, "", 8},
+		{"a snippet of the main file named by text of a container", mainIncluding(sites(8, 5), "/etc/x/http.d/x.conf"), anyBad(func(string) string { return "oops in /etc/x/http.d/x.conf:3" }), []string{"s005.test"}, "", 10},
+		{"a snippet of the main file", mainIncluding(sites(1), "/etc/x/mine.conf"), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, nil, "mine.conf:3", 2},
+		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), []string{"s001.test"}, "", 5},
+		{"searched", sites(100, 7, 50), vague, []string{"s007.test", "s050.test"}, "", 30},
+		{"the only one", sites(1, 0), vague, []string{"s000.test"}, "", 2},
+		{"all bad", sites(4, 0, 1, 2, 3), vague, []string{"s000.test", "s001.test", "s002.test", "s003.test"}, "", 8},
 		{"two that do not go together", sites(8), func(tree nginx.Tree) error {
 			_, a := tree.Site("s001.test")
 			if _, b := tree.Site("s006.test"); a && b {
 				return &refusal{reason: "duplicate zone"}
 			}
 			return nil
-		}, false, []string{"s006.test"}, nil, "", 12},
-		{"the main file", sites(8), func(nginx.Tree) error { return &refusal{reason: "main"} }, true, nil, nil, "main", 2},
-		{"nginx cannot be asked", sites(8), func(nginx.Tree) error { return disk }, true, nil, nil, "disk", 1},
+		}, []string{"s006.test"}, "", 12},
+		{"the main file", sites(8), func(nginx.Tree) error { return &refusal{reason: "main"} }, nil, "main", 2},
+		{"nginx cannot be asked", sites(8), func(nginx.Tree) error { return disk }, nil, "disk", 1},
 		{"nginx cannot be asked any more", sites(8, 1), func(tree nginx.Tree) error {
 			if len(tree.Sites) == 4 {
 				return disk
 			}
 			return vague(tree)
-		}, true, nil, nil, "disk", 4},
+		}, nil, "disk", 4},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			tries := 0
-			p := prover{
-				try: func(_ context.Context, tree nginx.Tree) error {
-					tries++
-					return row.try(tree)
-				},
-				lastGood: func(s nginx.SiteFile) (nginx.SiteFile, bool) {
-					s.Text = "older"
-					return s, row.good
-				},
-			}
-			got, err := p.prove(t.Context(), row.tree)
+			p := prover{func(_ context.Context, tree nginx.Tree) error {
+				tries++
+				return row.try(tree)
+			}}
+			without, sites := bySite(row.tree)
+			got, err := p.prove(t.Context(), without, sites, nil)
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) {
 					t.Fatalf("got %v, want %q", err, row.err)
@@ -144,16 +136,13 @@ func TestProve(t *testing.T) {
 			}
 			var refusedHosts []string
 			for _, q := range got.refused {
-				refusedHosts = append(refusedHosts, q.site.Host)
+				refusedHosts = append(refusedHosts, q.sites[0].Host)
 			}
 			slices.Sort(refusedHosts)
 			if diff := cmp.Diff(row.refused, refusedHosts); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(row.served, holds(got.tree, "older")); diff != "" {
-				t.Error(diff)
-			}
-			if want := len(row.tree.Sites) - len(row.refused) + len(row.served); len(got.tree.Sites) != want {
+			if want := len(row.tree.Sites) - len(row.refused); len(got.tree.Sites) != want {
 				t.Errorf("%d sites, want %d", len(got.tree.Sites), want)
 			}
 			if row.try(got.tree) != nil {

@@ -39,6 +39,16 @@ func (a *applier) publish() {
 		s.Quarantined = append(s.Quarantined, nginx.Quarantine{Host: q.site.Host, Reason: q.reason, LastGood: q.good.Host != ""})
 		s.Problems = append(s.Problems, quarantineProblem(q))
 	}
+	for family, q := range a.quarantine.suspects {
+		if len(q.waiting) == 0 {
+			continue
+		}
+		for _, site := range q.waiting {
+			_, good := a.live.Site(site.Host)
+			s.Quarantined = append(s.Quarantined, nginx.Quarantine{Host: site.Host, Reason: q.reason, LastGood: good, Waiting: true})
+		}
+		s.Problems = append(s.Problems, waitingProblem(family, q))
+	}
 	slices.SortFunc(s.Quarantined, func(a, b nginx.Quarantine) int { return strings.Compare(a.Host, b.Host) })
 	if a.report.err != nil {
 		s.Problems = append(s.Problems, ProblemOf(a.report.err))
@@ -64,4 +74,12 @@ func quarantineProblem(q refused) problem.Problem {
 		p.Text = fmt.Sprintf("nginx refuses the site's new configuration (%s), so its last accepted one is served", q.reason)
 	}
 	return p
+}
+
+func waitingProblem(family string, s *suspect) problem.Problem {
+	return problem.Problem{
+		Code: "sites-waiting", Severity: problem.Warning, Subject: "family " + nginx.Printable(family),
+		Text: fmt.Sprintf("nginx refused a change of this family (%s), so its %d changed sites, e.g. %s, are tried after the others are served", s.reason, len(s.waiting), s.waiting[0].Host),
+		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); until then their last accepted configuration is served, if there is one",
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,6 +55,7 @@ type options struct {
 	Build                    nginx.Build
 	StateDir, RunDir, LogDir string
 	Reopen                   chan struct{}
+	note                     *notes // may be nil
 }
 
 // runtime returns what runs the nginx of these options.
@@ -70,7 +72,11 @@ func (o options) runtime(t testing.TB) Runtime {
 
 // forRun are the options of Run.
 func (o options) forRun(t testing.TB) Options {
-	return Options{Runtime: o.runtime(t), Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
+	run := o.runtime(t)
+	if o.note != nil {
+		o.note.Runtime, o.note.dirs, run = run, o.dirs(), o.note
+	}
+	return Options{Runtime: run, Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
 }
 
 // atOnce is the Pacer that never waits.
@@ -230,7 +236,7 @@ func (r *rig) crash() {
 // await reads statuses until is returns true for one.
 func (r *rig) await(what string, is func(nginx.Status) bool) nginx.Status {
 	r.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		select {
 		case r.last = <-r.statuses:
@@ -245,13 +251,18 @@ func (r *rig) await(what string, is func(nginx.Status) bool) nginx.Status {
 	}
 }
 
-// serve puts a wanted tree and waits until it is served.
+// serve puts a wanted tree and waits until it is served, and all of it has been tried.
 func (r *rig) serve(tree nginx.Tree) nginx.Status {
 	r.t.Helper()
 	r.wanted.Put(tree)
 	return r.await("generation "+tree.Generation, func(s nginx.Status) bool {
-		return s.Wanted == tree.Generation && s.Settled
+		return s.Wanted == tree.Generation && s.Settled && !waits(s)
 	})
+}
+
+// waits reports whether sites are still to be tried.
+func waits(s nginx.Status) bool {
+	return slices.ContainsFunc(s.Quarantined, func(q nginx.Quarantine) bool { return q.Waiting })
 }
 
 func (r *rig) tree(sites ...nestedSite) nginx.Tree {
@@ -340,7 +351,7 @@ func addrOf(s *httptest.Server) netip.AddrPort {
 }
 
 func site(host string, addrs ...netip.AddrPort) nestedSite {
-	return nestedSite{Host: host, Family: "web", Plain: route.Serve, Locations: []nestedLocation{spot("/", addrs...)}}
+	return nestedSite{Host: host, Family: host, Plain: route.Serve, Locations: []nestedLocation{spot("/", addrs...)}}
 }
 
 func spot(path string, addrs ...netip.AddrPort) nestedLocation {

@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -18,6 +19,7 @@ const (
 	generationsDir = "generations"
 	stagingDir     = "staging.tmp"  // inside generations: a tree that is written
 	replacedDir    = "replaced.tmp" // inside generations: one that is removed
+	trialDir       = "trial.tmp"    // inside generations: a tree of a trial
 )
 
 // maxFileSize bounds what is read back from the state directory, in bytes.
@@ -25,16 +27,17 @@ const maxFileSize = 8 << 20
 
 // store is the state directory: generations, and which of them is current.
 type store struct {
-	dir    string
-	lock   *lock.Lock
-	fresh  []string // files that may not be on the disk yet, by their paths in a tree
-	staged string   // the generation that is staged, "" for none
+	dir     string
+	lock    *lock.Lock
+	staging string   // the name of the directory where trees are staged; default stagingDir
+	fresh   []string // files that may not be on the disk yet, by their paths in a tree
+	staged  string   // the generation that is staged, "" for none
 }
 
 func (s *store) generation(gen string) string { return filepath.Join(s.dir, generationsDir, gen) }
 
 // stagingPath is where trees are staged.
-func (s *store) stagingPath() string { return s.generation(stagingDir) }
+func (s *store) stagingPath() string { return s.generation(cmp.Or(s.staging, stagingDir)) }
 
 func (s *store) link() string { return filepath.Join(s.dir, nginx.CurrentLink) }
 

@@ -273,12 +273,14 @@ func (c *container) stop(context.Context) error {
 	return nil
 }
 
-// Command runs the binary in the running container.
+// Command runs the binary in the running container. It finds that for itself: another method may
+// run at the same time.
 func (c *container) Command(ctx context.Context, args ...string) (output string, exit int, err error) {
-	if err := c.locate(ctx); err != nil {
+	in := &container{process: c.process, cli: c.cli}
+	if err := in.locate(ctx); err != nil {
 		return "", 0, err
 	}
-	made, err := c.cli.ExecCreate(ctx, c.found.id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: append([]string{c.o.Binary}, args...)})
+	made, err := c.cli.ExecCreate(ctx, in.found.id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: append([]string{c.o.Binary}, args...)})
 	if err != nil {
 		return "", 0, engineFault(err)
 	}
@@ -300,7 +302,7 @@ func (c *container) Command(ctx context.Context, args ...string) (output string,
 		return out.String(), 0, engineFault(err)
 	}
 	output = out.String()
-	return output, got.ExitCode, c.commandFault(ctx, args, output, got.ExitCode)
+	return output, got.ExitCode, in.commandFault(ctx, args, output, got.ExitCode)
 }
 
 // hasFile reports whether there is such a file in the container.
