@@ -107,7 +107,7 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 	}
 	r.snapshot = func(s tasks.Snapshot) {
 		set(func() { running = s.Problems })
-		if !s.Complete && len(s.Problems) > 0 {
+		if !s.Complete && s.Heard && len(s.Problems) > 0 {
 			done()
 		}
 	}

@@ -60,14 +60,16 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		own       = latest.New[nginx.OperatorFiles]()
 		probes    = latest.New[[]route.Probe]()
 		reach     = latest.New[route.Reach]()
+		unlisted  = latest.New[[]string]()
 		sources   = join.Inputs{Lists: lists.C()}
 	)
 	if c.ECS.AgentURL != "" {
 		sources.Agent = ecs.C()
 	}
-	runSources(g, c, a.o.Log, ecs.Put, lists.Put)
+	runSources(g, c, a.o.Log, unlisted.C(), ecs.Put, lists.Put)
 	g.run("tasks", func(ctx context.Context) error {
-		return join.Run(ctx, sources, latest.Tee(r.snapshot, snapshots.Put))
+		o := join.Options{File: statePath(c, join.FileName), ReadOnly: r.preview, TrustLabels: c.ECS.TrustLabels, Unlisted: unlisted.Put, Log: a.o.Log}
+		return join.Run(ctx, o, sources, latest.Tee(r.snapshot, snapshots.Put))
 	})
 	g.run("certificates", func(ctx context.Context) error {
 		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.CopiesDir(c), ReadOnly: r.preview, Used: used.C(), Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))

@@ -16,12 +16,13 @@ import (
 )
 
 // ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
-// the agent adds what Docker does not know, and says the rest a little earlier.
+// the agent adds what Docker does not know, and says the rest a little earlier. Whether it has
+// started a container it is asked at once.
 const ecsEvery = 15 * time.Second
 
 // runSources starts everything that lists containers, and the ECS agent's watch. put gets the
 // newest list of each source, that of the local Docker Engine first.
-func runSources(g *group, c config.Config, log *slog.Logger, putAgent func(tasks.Agent), put func([]tasks.Containers)) {
+func runSources(g *group, c config.Config, log *slog.Logger, unlisted <-chan []string, putAgent func(tasks.Agent), put func([]tasks.Containers)) {
 	sources := []struct {
 		name  string
 		watch func(context.Context, func(tasks.Containers)) error
@@ -39,7 +40,7 @@ func runSources(g *group, c config.Config, log *slog.Logger, putAgent func(tasks
 	}
 	if c.ECS.AgentURL != "" {
 		g.run("ecsagent", func(ctx context.Context) error {
-			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Log: log}, putAgent)
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Again: unlisted, Log: log}, putAgent)
 		})
 	}
 }

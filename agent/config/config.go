@@ -48,6 +48,8 @@ type Docker struct {
 // ECS says where the ECS agent is.
 type ECS struct {
 	AgentURL string
+	// TrustLabels is true where only ECS starts containers with ECS's labels.
+	TrustLabels bool
 }
 
 // Address says which Elastic IPs are claimed, and how.

@@ -176,7 +176,7 @@ func TestUnknownNamesOutsideTheFile(t *testing.T) {
 // instance may not run code, move traffic, take protection away or allow costs.
 var byTag = map[string]bool{
 	"log-level": true, "local-address": false, "imds": false, "nginx-proxy": false, "state-dir": false, "run-dir": false, "log-dir": false,
-	"docker.host": false, "docker.filters": false, "ecs.agent-url": false,
+	"docker.host": false, "docker.filters": false, "ecs.agent-url": false, "ecs.trust-labels": false,
 	"address.claim": true, "address.unreachable": false, "address.policy": true, "address.ready": true, "address.every": true,
 	"routes.body-size": false, "routes.max-body-size": false, "routes.max-timeout": false, "routes.max-keepalive": false, "routes.max-per-family": false, "routes.max": false, "routes.timeout": true, "routes.grace": true, "routes.dir": false, "routes.default-host": false,
 	"routes.share-hosts": false, "routes.expressions": false, "routes.open-wildcards": false, "routes.shared-upstreams": false, "routes.reserved-ports": false, "routes.https-method": false, "routes.hsts": false, "routes.tls-policy": false,

@@ -76,6 +76,8 @@ var Settings = []Setting{
 		"Which containers may be routed, e.g. label=zone=public, or network=front; others are ignored. Empty is all."),
 	one("ecs.agent-url", func(c *Config) *string { return &c.ECS.AgentURL }, text("an http URL", func(v string) bool { return strings.HasPrefix(v, "http://") }, "does not begin with http://").orEmpty("none"),
 		"The ECS agent's introspection endpoint on this host."),
+	flag("ecs.trust-labels", func(c *Config) *bool { return &c.ECS.TrustLabels },
+		"Believe labels that name a container's ECS task without the ECS agent's word, where it cannot be asked; whoever starts a container can set them."),
 
 	list("address.claim", func(c *Config) *[]string { return &c.Address.Claim }, checkedText("eipalloc-…, a public IPv4 address or tag:KEY=VALUE, each with @ and a private IPv4 address or eni-… behind it if wanted; none claims nothing", claimText),
 		"The Elastic IPs that belong to this instance, one or several; behind @ is where on this instance one goes, else the next free private address of the primary interface.").byTag(),

@@ -66,6 +66,10 @@ func (b *builder) candidates() []candidate {
 		}
 		b.t.Problems = append(b.t.Problems, b.in.Requests[c.ID].Problems...)
 		b.checkUpstream(c)
+		if c.Unlisted {
+			b.waitForECS(c)
+			continue
+		}
 		for _, s := range b.routesOf(c) {
 			all = append(all, b.candidatesOf(c, s)...)
 		}

@@ -75,6 +75,24 @@ func (b *builder) checkUpstream(c tasks.Container) {
 	b.report(p)
 }
 
+// waitForECS leaves out a container whose labels name a task that the ECS agent does not know.
+func (b *builder) waitForECS(c tasks.Container) {
+	for _, s := range b.routesOf(c) {
+		for _, key := range s.Keys() {
+			b.wait(candidate{Spec: s, key: key, ref: Ref(c)}, "unlisted")
+		}
+	}
+	switch {
+	case len(b.routesOf(c)) == 0:
+	case b.isBefore(c.StartedAt.Add(b.o.Patience)):
+		b.t.StartsExpected = true
+	default:
+		b.report(containerProblem(Ref(c), "container-not-listed",
+			"see that the ECS agent runs (systemctl status ecs); remove the labels com.amazonaws.ecs.* where ECS did not start the container",
+			"its labels name a task of ECS, and the ECS agent does not list the container, so it is not routed"))
+	}
+}
+
 // carry gives what the table before has to the families that its containers are of now: who
 // has a host is its containers, and a container that is renamed keeps what it serves.
 func (b *builder) carry(all []candidate) {

@@ -257,3 +257,17 @@ func TestTablesOfTheVersionBefore(t *testing.T) {
 		t.Errorf("back: %s is of %s", got.Sites[0].Host, got.Sites[0].Family)
 	}
 }
+
+// A container whose labels name a task that the ECS agent does not list waits, and takes nothing.
+func TestUnlisted(t *testing.T) {
+	unlisted := func(d time.Duration) tasks.Container {
+		return web("x", called("ecs-shop-8"), age(d), func(c *tasks.Container) { c.Unlisted = true })
+	}
+	young, old := built(Table{}, Options{}, unlisted(time.Second)), built(Table{}, Options{}, unlisted(time.Minute))
+	if d := cmp.Diff("waits a.example.com/ ecs-shop-8 unlisted\n", lines(young)); d != "" || !young.StartsExpected || !young.Next.Equal(noon.Add(9*time.Second)) {
+		t.Errorf("just started (-want +got):\n%s\n%+v", d, young)
+	}
+	if d := cmp.Diff("waits a.example.com/ ecs-shop-8 unlisted\nerror container-not-listed\n", lines(old)); d != "" || len(old.Unrouted) > 0 {
+		t.Errorf("later (-want +got):\n%s\n%v", d, old.Unrouted)
+	}
+}

@@ -58,8 +58,9 @@ type Waiting struct {
 	// Why is one of "starting", "unhealthy", "not-listening", "stopping", "paused",
 	// "restarting", "no-address", "other-version" (it speaks another scheme or
 	// path than the newest one), "taken" (another family holds the host), "differs" (its
-	// restrictions are not those of the families that it shares the host with) and "too-many"
-	// (there is no room for it).
+	// restrictions are not those of the families that it shares the host with), "too-many"
+	// (there is no room for it) and "unlisted" (its labels name a task that the ECS agent does
+	// not list).
 	Why string `json:"why"`
 	Ref string `json:"ref"`
 }

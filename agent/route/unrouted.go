@@ -23,7 +23,7 @@ func (b *builder) listUnrouted(candidates []candidate) {
 		routed[c.container.ID] = true
 	}
 	for _, c := range b.in.Snapshot.Containers {
-		if active(c) && !routed[c.ID] {
+		if active(c) && !routed[c.ID] && !(c.Unlisted && len(b.routesOf(c)) > 0) {
 			b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref: Ref(c), Why: b.whyUnrouted(c)})
 		}
 	}

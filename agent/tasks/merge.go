@@ -2,6 +2,8 @@ package tasks
 
 import (
 	"cmp"
+	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,22 +11,67 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
+// Known is what the ECS agent has said of the containers that exist.
+type Known struct {
+	// Answered is true once it has answered.
+	Answered   bool                      `json:"answered"`
+	Containers map[string]AgentContainer `json:"containers,omitempty"`
+}
+
+// Next is what is known when the agent and Docker say that. What was known of a container
+// stays known as long as it exists: it cannot leave its task, and an id is never used again.
+func (k Known) Next(docker Containers, agent Agent) Known {
+	next := Known{Answered: k.Answered || agent.Complete, Containers: map[string]AgentContainer{}}
+	maps.Copy(next.Containers, k.Containers)
+	for _, c := range docker.List {
+		if a, listed := agent.Containers[c.ID]; listed {
+			next.Containers[c.ID] = a
+		}
+	}
+	if docker.Complete {
+		exists := map[string]bool{}
+		for _, c := range docker.List {
+			exists[c.ID] = true
+		}
+		maps.DeleteFunc(next.Containers, func(id string, _ AgentContainer) bool { return !exists[id] })
+	}
+	return next
+}
+
 // Merge makes one snapshot of what all sources list. The local Docker Engine alone decides
 // which local containers exist and what they do; the ECS agent adds the task a container
 // belongs to, the addresses of a task's own network interface, and that a task is about to
-// be stopped. Where the agent says nothing, nothing changes. A source that fails keeps what
+// be stopped. Labels that name a task count for a container that the agent lists alone:
+// whoever starts a container can give it any. A source that fails keeps what
 // it listed last; one that failed from the start is silent. Either freezes its own part only.
 //
 // A container that shares another one's network gets that one's ports and
 // addresses. The pause containers of ECS exist only for that and are left out.
 func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
-	s := Snapshot{At: docker.At, Complete: docker.Complete, Containers: []Container{}, Problems: slices.Concat(docker.Problems, agent.Problems)}
+	s := Snapshot{
+		At: docker.At, Complete: docker.Complete && agent.Heard, Heard: agent.Heard, ECSAgent: agent.Complete,
+		Containers: []Container{}, Problems: slices.Concat(docker.Problems, agent.Problems),
+	}
+	unproven := 0
 	owners := ownersOf(docker.List)
 	for _, c := range docker.List {
 		if c.IsPause() {
 			continue
 		}
-		s.Containers = append(s.Containers, withAgent(shareNetwork(c, owners), agent.Containers[c.ID]))
+		c = shareNetwork(c, owners)
+		a, listed := agent.Containers[c.ID]
+		if c.Task != (TaskRef{}) && !listed && !agent.TrustLabels {
+			c.Task, c.Unlisted = TaskRef{}, agent.Answered
+			unproven++
+		}
+		s.Containers = append(s.Containers, withAgent(c, a))
+	}
+	if unproven > 0 && agent.Heard && !agent.Answered {
+		s.Problems = append(s.Problems, problem.Problem{
+			Code: "ecs-agent-unknown", Severity: problem.Warning, Subject: "ecs agent",
+			Text: fmt.Sprintf("%d containers have labels of ECS, and no ECS agent has answered yet that could confirm them, so each counts by its own name, not its task family", unproven),
+			Hint: "let ecs.agent-url be where the ECS agent answers (systemctl status ecs); if only ECS starts containers with such labels here, set ecs.trust-labels to true",
+		})
 	}
 	for _, o := range others {
 		s.Complete = s.Complete && (o.Complete || len(o.Problems) > 0)
@@ -41,8 +88,8 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 // withAgent adds what the ECS agent says of the container.
 func withAgent(c Container, a AgentContainer) Container {
 	c.Task = TaskRef{
-		ARN: cmp.Or(c.Task.ARN, a.Task.ARN), Family: cmp.Or(c.Task.Family, a.Task.Family), Revision: cmp.Or(c.Task.Revision, a.Task.Revision),
-		ContainerName: cmp.Or(c.Task.ContainerName, a.Task.ContainerName), Cluster: c.Task.Cluster,
+		ARN: cmp.Or(a.Task.ARN, c.Task.ARN), Family: cmp.Or(a.Task.Family, c.Task.Family), Revision: cmp.Or(a.Task.Revision, c.Task.Revision),
+		ContainerName: cmp.Or(a.Task.ContainerName, c.Task.ContainerName), Cluster: c.Task.Cluster,
 	}
 	c.Stopping = c.Stopping || a.Stopping
 	if a.TaskNetwork && c.NetworkOf != "" {

@@ -1,6 +1,7 @@
 package tasks
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -92,8 +93,9 @@ func TestMerge(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			before := slices.Clone(tt.list)
+			tt.agent.Heard = true
 			got := Merge(Containers{At: time.Unix(9, 0), Complete: true, List: tt.list}, tt.agent, Containers{Complete: true})
-			want := Snapshot{At: time.Unix(9, 0), Complete: true, Containers: tt.want}
+			want := Snapshot{At: time.Unix(9, 0), Complete: true, Heard: true, ECSAgent: tt.agent.Complete, Containers: tt.want}
 			if d := cmp.Diff(want, got, equalValues); d != "" {
 				t.Errorf("Merge (-want +got):\n%s", d)
 			}
@@ -118,6 +120,82 @@ func TestMergeUnknown(t *testing.T) {
 	}
 	if d := cmp.Diff([]problem.Problem{q, p}, got.Problems); d != "" {
 		t.Errorf("problems (-want +got):\n%s", d)
+	}
+}
+
+// Labels of ECS count for a container that the ECS agent lists, or listed before: whoever
+// starts a container can set them.
+func TestLabelsOfECS(t *testing.T) {
+	task := TaskRef{ARN: "arn:aws:ecs:x", Family: "shop", Revision: "7", ContainerName: "web"}
+	docker := Containers{Complete: true, List: []Container{{ID: "aa", Name: "ecs-shop-7", State: Running, Task: task}}}
+	listed := map[string]AgentContainer{"aa": {Task: TaskRef{Family: "shop", Revision: "7"}, Stopping: true}}
+	for _, row := range []struct {
+		name     string
+		agent    Agent
+		task     TaskRef
+		unlisted bool
+		code     string
+	}{
+		{name: "not asked yet", agent: Agent{}},
+		{name: "never answered", agent: Agent{Heard: true}, code: "ecs-agent-unknown"},
+		{name: "answers, and does not list it", agent: Agent{Heard: true, Complete: true, Answered: true}, unlisted: true},
+		{name: "silent, and did not list it", agent: Agent{Heard: true, Answered: true}, unlisted: true},
+		{name: "lists it", agent: Agent{Heard: true, Complete: true, Answered: true, Containers: listed}, task: task},
+		{name: "listed it before", agent: Agent{Heard: true, Answered: true, Containers: listed}, task: task},
+		{name: "the operator trusts labels", agent: Agent{Heard: true, TrustLabels: true}, task: task},
+		{name: "the agent says another family", agent: Agent{Heard: true, Answered: true, Containers: map[string]AgentContainer{"aa": {Task: TaskRef{Family: "blog"}}}}, task: TaskRef{ARN: task.ARN, Family: "blog", Revision: "7", ContainerName: "web"}},
+	} {
+		s := Merge(docker, row.agent)
+		code := ""
+		if len(s.Problems) > 0 {
+			code = s.Problems[0].Code
+		}
+		if c := s.Containers[0]; c.Task != row.task || c.Unlisted != row.unlisted || code != row.code || s.Complete != row.agent.Heard {
+			t.Errorf("%s: task %+v, unlisted %v, problems %v, complete %v", row.name, c.Task, c.Unlisted, s.Problems, s.Complete)
+		}
+	}
+}
+
+// What the agent said of a container is known as long as Docker has that.
+func TestKnown(t *testing.T) {
+	docker := func(complete bool, ids ...string) Containers {
+		c := Containers{Complete: complete}
+		for _, id := range ids {
+			c.List = append(c.List, Container{ID: id})
+		}
+		return c
+	}
+	says := func(family string, ids ...string) Agent {
+		a := Agent{Complete: true, Containers: map[string]AgentContainer{}}
+		for _, id := range ids {
+			a.Containers[id] = AgentContainer{Task: TaskRef{Family: family}}
+		}
+		return a
+	}
+	k := Known{}
+	for _, step := range []struct {
+		name     string
+		docker   Containers
+		agent    Agent
+		want     string
+		answered bool
+	}{
+		{name: "nobody says anything", docker: docker(false), want: "map[]"},
+		{name: "no agent", docker: docker(true, "a"), want: "map[]"},
+		{name: "an agent", docker: docker(true, "a", "b"), agent: says("shop", "a", "gone"), want: "map[a:shop]", answered: true},
+		{name: "one that has lost its state", docker: docker(true, "a", "b"), agent: says("blog", "b"), want: "map[a:shop b:blog]", answered: true},
+		{name: "a silent one", docker: docker(true, "a", "b"), want: "map[a:shop b:blog]", answered: true},
+		{name: "Docker is not heard", docker: docker(false), want: "map[a:shop b:blog]", answered: true},
+		{name: "one that is removed", docker: docker(true, "b"), want: "map[b:blog]", answered: true},
+	} {
+		k = k.Next(step.docker, step.agent)
+		families := map[string]string{}
+		for id, c := range k.Containers {
+			families[id] = c.Task.Family
+		}
+		if got := fmt.Sprint(families); got != step.want || k.Answered != step.answered {
+			t.Errorf("%s: %s, answered %v", step.name, got, k.Answered)
+		}
 	}
 }
 
@@ -194,7 +272,7 @@ func TestECSRefTakesOnlyTheAgentsForm(t *testing.T) {
 func TestMergeWithFiles(t *testing.T) {
 	docker := Containers{Complete: true, List: []Container{{ID: "zz"}, {ID: "aa"}}}
 	files := Containers{Complete: true, List: []Container{{ID: "static-1", Origin: File, File: "x.yaml"}}, Problems: []problem.Problem{{Code: "c"}}}
-	got := Merge(docker, Agent{}, files)
+	got := Merge(docker, Agent{Heard: true}, files)
 	var ids []string
 	for _, c := range got.Containers {
 		ids = append(ids, c.ID)
@@ -202,15 +280,15 @@ func TestMergeWithFiles(t *testing.T) {
 	if d := cmp.Diff([]string{"aa", "static-1", "zz"}, ids); d != "" || !got.Complete || len(got.Problems) != 1 {
 		t.Errorf("complete %v, problems %v, ids (-want +got):\n%s", got.Complete, got.Problems, d)
 	}
-	if Merge(docker, Agent{}, Containers{}).Complete {
+	if Merge(docker, Agent{Heard: true}, Containers{}).Complete {
 		t.Error("complete although the files were not read")
 	}
 	failed := Containers{Origin: File, Problems: files.Problems}
 	other := Containers{Complete: true, List: []Container{{ID: "bb"}}}
-	if got := Merge(docker, Agent{}, failed, other); !got.Complete || len(got.Containers) != 3 || !slices.Equal(got.Silent, []Origin{File}) {
+	if got := Merge(docker, Agent{Heard: true}, failed, other); !got.Complete || len(got.Containers) != 3 || !slices.Equal(got.Silent, []Origin{File}) {
 		t.Errorf("of three sources, one of which failed from the start: %+v", got)
 	}
-	if got := Merge(docker, Agent{}); !got.Complete || len(got.Containers) != 2 {
+	if got := Merge(docker, Agent{Heard: true}); !got.Complete || len(got.Containers) != 2 {
 		t.Errorf("of Docker alone: %+v", got)
 	}
 }

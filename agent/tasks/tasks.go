@@ -16,8 +16,8 @@ import (
 type Snapshot struct {
 	// At is when Docker's list was read.
 	At time.Time `json:"at,omitzero"`
-	// Complete is false until Docker has listed once and every other source has listed or
-	// failed: then "no containers" means "unknown", and nothing may be taken away because of it.
+	// Complete is false until Docker has listed once and every other source, the ECS agent
+	// too, has listed or failed: then "no containers" means "unknown", and nothing may be taken away because of it.
 	Complete bool `json:"complete"`
 	// Silent are the other sources that have not listed since the start. What they listed
 	// before it is unknown.
@@ -47,7 +47,12 @@ type Containers struct {
 // means "no tasks".
 type Agent struct {
 	Complete bool
-	Tasks    int // how many tasks it lists
+	// Heard is true once it has been asked, or where there is none to ask.
+	Heard bool
+	// Answered is true once it has answered, this process or one before. TrustLabels is true
+	// where the operator says that only ECS starts containers with ECS's labels.
+	Answered, TrustLabels bool
+	Tasks                 int // how many tasks it lists
 	// Containers are those of its tasks, by Docker's id.
 	Containers map[string]AgentContainer
 	Problems   []problem.Problem
@@ -55,14 +60,14 @@ type Agent struct {
 
 // AgentContainer is what the ECS agent says of one container.
 type AgentContainer struct {
-	Task TaskRef
+	Task TaskRef `json:"task"`
 	// Stopping is true when the agent wants the task stopped.
-	Stopping bool
+	Stopping bool `json:"stopping,omitempty"`
 	// TaskNetwork is true when the task has a network interface of its own (awsvpc), with
 	// these addresses and ports.
-	TaskNetwork bool
-	Addrs       []netip.Addr
-	Ports       []Port
+	TaskNetwork bool         `json:"task_network,omitempty"`
+	Addrs       []netip.Addr `json:"addrs,omitempty"`
+	Ports       []Port       `json:"ports,omitempty"`
 }
 
 // Container is one Docker container.
@@ -108,8 +113,10 @@ type Container struct {
 	NetworkOf string `json:"network_of,omitempty"`
 
 	// Task is the ECS task the container belongs to; its zero value when it is
-	// not an ECS container.
-	Task TaskRef `json:"task"`
+	// not an ECS container. Unlisted is true where labels name a task and the ECS agent
+	// does not list the container.
+	Task     TaskRef `json:"task"`
+	Unlisted bool    `json:"unlisted,omitempty"`
 }
 
 // Origin says what lists a container.

@@ -94,7 +94,7 @@ func (d *fixture) start() {
 
 // list puts a list of Docker's, beside no other source of containers.
 func (d *fixture) list(v tasks.Containers) {
-	s := tasks.Merge(v, tasks.Agent{}, tasks.Containers{Complete: true})
+	s := tasks.Merge(v, tasks.Agent{Heard: true}, tasks.Containers{Complete: true})
 	s.Heard = d.heard
 	d.snapshots.Put(s)
 }

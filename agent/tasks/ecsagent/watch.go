@@ -27,6 +27,9 @@ type Options struct {
 	URL string
 	// Every is the pause between two questions. Zero means 5 s.
 	Every time.Duration
+	// Again receives a value when there is reason to ask at once: a container that the agent may
+	// have started meanwhile. Nil is never.
+	Again <-chan []string
 	// Log receives one line when the agent starts or ceases to answer; nil discards.
 	Log *slog.Logger
 	// Transport carries the requests. Nil means the default one.
@@ -35,6 +38,10 @@ type Options struct {
 
 // retryMax is the longest pause while no agent answers.
 const retryMax = 30 * time.Second
+
+// soon is the pause between two questions after a value of Again: it doubles with each one up to
+// the usual pause. It is also the shortest.
+const soon = 100 * time.Millisecond
 
 // Watch puts what the agent says whenever it changed, until ctx ends; then it
 // returns nil. The first value comes after the first attempt, answered or not.
@@ -47,8 +54,9 @@ func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 	put = latest.Distinct(put)
 	var last tasks.Agent
 	api, failed := ecsapi.Client{URL: o.URL, Transport: o.Transport}, backoff.Backoff{First: 2 * o.Every, Most: retryMax}
+	hurry := backoff.Backoff{First: o.Every, Most: o.Every}
 	for {
-		pause := backoff.Jitter(o.Every, o.Every/16)
+		pause := hurry.Next()
 		now, err := ask(ctx, api)
 		switch {
 		case ctx.Err() != nil:
@@ -67,8 +75,16 @@ func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 			failed.Reset()
 		}
 		put(last)
-		if !backoff.Sleep(ctx, pause) {
+		wake := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-wake.C:
+		case <-o.Again:
+			hurry = backoff.Backoff{First: soon, Most: o.Every}
+			if !backoff.Sleep(ctx, hurry.Next()) {
+				return nil
+			}
 		}
 	}
 }

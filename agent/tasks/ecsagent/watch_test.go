@@ -229,3 +229,42 @@ func TestBackoff(t *testing.T) {
 		t.Errorf("asked %d times in ten minutes of silence, want about one in 30 s", asked)
 	}
 }
+
+// A container that the agent may have started is asked about at once, and a few times more.
+func TestAskedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked []time.Duration
+		start := time.Now()
+		agent := agentAt(func(since time.Duration) (int, []byte, error) {
+			asked = append(asked, since)
+			return 200, recorded(t, "tasks.json"), nil
+		})
+		again := make(chan []string, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() {
+			time.Sleep(20 * time.Second)
+			again <- []string{"a"}
+		}()
+		if err := Watch(ctx, Options{URL: "http://agent.test", Every: 15 * time.Second, Again: again, Transport: agent.transport()}, func(tasks.Agent) {}); err != nil {
+			t.Error(err)
+		}
+		late := func(from, to time.Duration) (n int) {
+			for _, at := range asked {
+				if at >= from && at < to {
+					n++
+				}
+			}
+			return n
+		}
+		if n := late(20*time.Second, 20*time.Second+200*time.Millisecond); n != 1 {
+			t.Errorf("asked %d times at once: %v", n, asked)
+		}
+		if n := late(20*time.Second, 24*time.Second); n < 4 || n > 6 {
+			t.Errorf("asked %d times in four seconds: %v after %v", n, asked, start)
+		}
+		if n := late(40*time.Second, time.Minute); n > 2 {
+			t.Errorf("asked %d times later: %v", n, asked)
+		}
+	})
+}

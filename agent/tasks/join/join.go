@@ -3,9 +3,16 @@ package join
 
 import (
 	"context"
+	"log/slog"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
+
+// FileName is the name of the file in the state directory that keeps what the ECS agent said.
+const FileName = "ecs.json"
 
 // Inputs are what the sources say, the newest of each.
 type Inputs struct {
@@ -13,13 +20,33 @@ type Inputs struct {
 	Agent <-chan tasks.Agent        // nil where there is no ECS agent
 }
 
+// Options are the options of Run.
+type Options struct {
+	// File keeps what the ECS agent said for the next start; ReadOnly only reads it.
+	File     string
+	ReadOnly bool
+	// TrustLabels is true where the labels of ECS count without the ECS agent's word.
+	TrustLabels bool
+	// Unlisted is called with the ids of containers that the agent does not list although
+	// their labels say so, when they change: it may have started them since it was asked.
+	Unlisted func([]string)
+	Log      *slog.Logger
+}
+
 // Run puts a snapshot whenever a source says something, until ctx ends; then it returns nil.
-func Run(ctx context.Context, in Inputs, put func(tasks.Snapshot)) error {
+func Run(ctx context.Context, o Options, in Inputs, put func(tasks.Snapshot)) error {
 	var (
-		lists = make([]tasks.Containers, 1)
-		agent tasks.Agent
-		heard = in.Agent == nil
+		lists    = make([]tasks.Containers, 1)
+		agent    tasks.Agent
+		heard    = in.Agent == nil
+		known    tasks.Known
+		keep     = latest.Distinct(o.keep)
+		unlisted = latest.Distinct(o.Unlisted)
 	)
+	if err := atomicfile.ReadJSON(o.File, &known); err != nil {
+		o.Log.Warn("what the ECS agent said before is lost; it is asked again", event.Key, event.MemoryLost, "file", o.File, "err", err)
+		known = tasks.Known{}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,8 +55,30 @@ func Run(ctx context.Context, in Inputs, put func(tasks.Snapshot)) error {
 		case agent = <-in.Agent:
 			heard = true
 		}
-		s := tasks.Merge(lists[0], agent, lists[1:]...)
-		s.Heard, s.ECSAgent = heard, agent.Complete
+		known = known.Next(lists[0], agent)
+		now := agent
+		now.Heard, now.Answered, now.TrustLabels, now.Containers = heard, known.Answered, o.TrustLabels, known.Containers
+		s := tasks.Merge(lists[0], now, lists[1:]...)
 		put(s)
+		if known.Answered {
+			keep(known)
+		}
+		ids := []string{}
+		for _, c := range s.Containers {
+			if c.Unlisted {
+				ids = append(ids, c.ID)
+			}
+		}
+		unlisted(ids)
+	}
+}
+
+// keep writes the file. After an error it is tried again when something changes.
+func (o Options) keep(known tasks.Known) {
+	if o.ReadOnly {
+		return
+	}
+	if err := atomicfile.WriteJSON(o.File, known); err != nil {
+		o.Log.Warn("what the ECS agent says could not be saved", event.Key, event.MemoryUnkept, "file", o.File, "err", err)
 	}
 }

@@ -22,7 +22,7 @@ func TestDirectoryThatCannotBeReadFromTheStart(t *testing.T) {
 	if v.Complete || v.Origin != tasks.File || len(v.Problems) != 1 || v.Problems[0].Code != "routes-unreadable" {
 		t.Fatalf("%+v", v)
 	}
-	if s := tasks.Merge(tasks.Containers{Complete: true}, tasks.Agent{}, v); !s.Complete {
+	if s := tasks.Merge(tasks.Containers{Complete: true}, tasks.Agent{Heard: true}, v); !s.Complete {
 		t.Error("Docker's containers are not served because the directory of routes cannot be read")
 	}
 	if err := os.Remove(dir); err != nil {
@@ -33,7 +33,7 @@ func TestDirectoryThatCannotBeReadFromTheStart(t *testing.T) {
 			break
 		}
 	}
-	if s := tasks.Merge(tasks.Containers{Complete: true}, tasks.Agent{}, v); len(s.Silent) > 0 {
+	if s := tasks.Merge(tasks.Containers{Complete: true}, tasks.Agent{Heard: true}, v); len(s.Silent) > 0 {
 		t.Errorf("the directory is not there, and silent: %+v", s)
 	}
 }

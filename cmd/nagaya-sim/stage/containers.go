@@ -135,7 +135,7 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("creating container %s: %w", c.Name, err)
 	}
-	return made.ID, nil
+	return made.ID, s.list(ctx, made.ID, c.Labels)
 }
 
 // Stop stops a container as the ECS agent does: its stop signal, then, after the

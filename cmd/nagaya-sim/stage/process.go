@@ -149,8 +149,9 @@ func (s *Stage) StartAgent() error {
 func (s *Stage) agentEnv() []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir}
 	if s.Env == nil {
-		// No cloud: without this the agent would ask the real metadata address.
-		return append(env, "AWS_EC2_METADATA_DISABLED=true")
+		// No cloud: without the first the agent would ask the real metadata address, and
+		// there is no ECS agent that could confirm whose task a container is.
+		return append(env, "AWS_EC2_METADATA_DISABLED=true", "NAGAYA_ECS_TRUST_LABELS=true")
 	}
 	return append(env, s.Env...)
 }

@@ -2,6 +2,7 @@ package stage
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -122,6 +123,13 @@ func (r *Region) Launch(ctx context.Context, l Launch) (*Instance, error) {
 	}
 	i := &Instance{Stage: s}
 	i.InstanceID = id
+	i.ecs.set = func(document any) error {
+		text, err := json.Marshal(document)
+		if err == nil {
+			err = r.Cloud.SetTasks(id, text)
+		}
+		return err
+	}
 	i.Env = []string{"NAGAYA_ECS_AGENT_URL=" + r.Cloud.Endpoints().ECSAgent[id]}
 	for k, v := range r.Cloud.Env(id) {
 		i.Env = append(i.Env, k+"="+v)

@@ -70,6 +70,7 @@ type Stage struct {
 	agentDocker string // the engine that the agent is told of
 	own         bool   // Dir was made here
 	id          string
+	ecs         ecsTasks
 	cloud       *process
 	agent       *process
 }

@@ -52,7 +52,7 @@ func boot(t *testing.T, s *Stage) *instance {
 	neighbour, err := s.Docker.ContainerInspect(t.Context(), "alpha-1", client.ContainerInspectOptions{})
 	must(t, err)
 	must(t, os.WriteFile(s.Path("nagaya.yaml"), fmt.Appendf(nil,
-		"imds: false\necs: {agent-url: ''}\nlocal-address: %s\ndocker: {host: 'unix:///mnt/docker.sock'}\n",
+		"imds: false\necs: {agent-url: '', trust-labels: true}\nlocal-address: %s\ndocker: {host: 'unix:///mnt/docker.sock'}\n",
 		neighbour.Container.NetworkSettings.Networks["bridge"].Gateway), 0o644))
 	h := container.HostConfig{
 		// SYS_PTRACE is for who looks into another's mounts.
