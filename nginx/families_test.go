@@ -56,6 +56,7 @@ var familyWords = map[string][]string{
 	"nagaya.s.allow":        {"10.0.0.0/8", "::/0"},
 	"nagaya.s.host":         {"a.test", "8883", "b.test"},
 	"nagaya.port":           {"8080", "53", "x"},
+	"nagaya.upstream":       {"pair", "pair", "open", "open", "open", "nginx-proxy", "alpha", "shared:nginx-proxy", "name:alpha"},
 	"nagaya.proxy-protocol": {"true"},
 	"VIRTUAL_HOST":          {"a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$", "~^[a-z]+.a.test$", "~^x[.](b[.])?a[.]test|y$", "~t$", "*.com", "a.*", "www.*"},
 	"VIRTUAL_PATH":          {"/", "/app/", "~^/(a|b)/", "= /x", "/a'b", "~* \\.php$", "~\\x{100}"},
@@ -78,10 +79,24 @@ var familyWords = map[string][]string{
 
 var familyKeys = slices.Sorted(maps.Keys(familyWords))
 
-// familyInput returns the labels, or variables, of one container.
-func familyInput(r *rand.Rand) (set map[string]string, env []string) {
+// familyInput returns the labels, or variables, of one container. Those of a crowd are often
+// about the same host.
+func familyInput(r *rand.Rand, crowd bool) (set map[string]string, env []string) {
 	set = map[string]string{}
-	ours := r.IntN(3) > 0
+	ours := r.IntN(3) > 0 || crowd
+	defer func() {
+		if !crowd {
+			return
+		}
+		set["nagaya.host"] = "a.test"
+		if r.IntN(2) == 0 {
+			set["nagaya.upstream"] = "open"
+		}
+		if r.IntN(2) == 0 {
+			delete(set, "nagaya.path")
+			delete(set, "nagaya.tls")
+		}
+	}()
 	for _, key := range familyKeys {
 		must := key == "nagaya.host" || key == "VIRTUAL_HOST"
 		if ours != strings.HasPrefix(key, "nagaya.") || !must && r.IntN(4) > 0 {
@@ -101,44 +116,157 @@ func familyInput(r *rand.Rand) (set map[string]string, env []string) {
 	return set, env
 }
 
-// families are the containers of three families, by their names.
+// families are the containers of three families, by their names, as the sources list them.
 type families map[string][]tasks.Container
+
+var familyNames = []string{"alpha", "beta", "gamma"}
+
+// familyKind is the kind of a family: ECS tasks, a Compose service or a container's name.
+func familyKind(name string, seed uint64) string {
+	return []string{"ecs", "compose", "name"}[(seed/27+uint64(slices.Index(familyNames, name)))%4%3]
+}
+
+// familyName is a family's name with its kind.
+func familyName(name string, seed uint64) string {
+	if kind := familyKind(name, seed); kind != "compose" {
+		return kind + ":" + name
+	}
+	return "compose:" + name + "/web"
+}
+
+// identify gives a container what makes it one of a family of that kind. Only a task of ECS
+// is listed by the ECS agent.
+func identify(c *tasks.Container, name, kind string) {
+	switch kind {
+	case "ecs":
+		c.Task = tasks.ECSRef(map[string]string{
+			"com.amazonaws.ecs.task-definition-family": name, "com.amazonaws.ecs.task-definition-version": "1", "com.amazonaws.ecs.container-name": "web",
+		})
+	case "compose":
+		c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService] = name, "web"
+	case "name":
+		c.Name = name
+	}
+}
+
+// disguise gives a container of the stranger what would make it one of another family, as far as
+// who runs it can choose: a name that is free, Compose's labels where the other is none of
+// Compose's, and ECS's labels.
+func disguise(r *rand.Rand, c *tasks.Container, other string, seed uint64) {
+	for _, kind := range []string{"ecs", "compose", "name"} {
+		if (kind == "ecs" || kind != familyKind(other, seed)) && r.IntN(2) == 0 {
+			identify(c, other, kind)
+		}
+	}
+}
 
 var familyStart = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func randomFamilies(seed uint64) families {
 	r := rand.New(rand.NewPCG(seed, 77))
 	all := families{}
-	for i, name := range []string{"alpha", "beta", "gamma"} {
+	for i, name := range familyNames {
 		for n := range 1 + r.IntN(2) {
-			set, env := familyInput(r)
+			set, env := familyInput(r, seed/3%3 == 0)
 			at := byte(10*i + n + 2)
 			c := tasks.Container{
-				ID: fmt.Sprintf("%064x", at), Name: name, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
+				ID: fmt.Sprintf("%064x", at), Name: fmt.Sprintf("%s-%d", name, at), State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
 				CreatedAt: familyStart.Add(-time.Duration(r.IntN(3600)) * time.Second), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, at})},
 				Ports: []tasks.Port{{Container: 8080, Protocol: "tcp", Host: 32000 + uint16(at)}, {Container: 53, Protocol: "udp", Host: 33000 + uint16(at)}},
 			}
 			c.StartedAt = c.CreatedAt
-			c.Labels, c.Env, _ = tasks.Keep(set, env, nginxproxy.Knows)
+			if c.Labels, c.Env, _ = tasks.Keep(set, env, nginxproxy.Knows); c.Labels == nil {
+				c.Labels = map[string]string{}
+			}
+			identify(&c, name, familyKind(name, seed))
+			if uint64(i) == seed%3 {
+				disguise(r, &c, familyNames[(i+1+r.IntN(2))%3], seed)
+			}
 			all[name] = append(all[name], c)
 		}
 	}
 	return all
 }
 
-// table builds the table of some of the families, after another. expressions allows them.
-func (f families) table(previous route.Table, pairs []certs.Pair, expressions bool, names ...string) route.Table {
+// table builds the table of some of the families, after another. The ECS agent lists the
+// containers of those that are ECS's. The word pair is for those that are no stranger;
+// expressions allows these.
+func (f families) table(previous route.Table, seed uint64, pairs []certs.Pair, expressions bool, names ...string) route.Table {
 	var list []tasks.Container
+	agent := tasks.Agent{Heard: true, Containers: map[string]tasks.AgentContainer{}}
 	for _, name := range names {
 		list = append(list, f[name]...)
+		for _, c := range f[name] {
+			if familyKind(name, seed) == "ecs" {
+				agent.Answered, agent.Containers[c.ID] = true, tasks.AgentContainer{Task: tasks.TaskRef{Family: name}}
+			}
+		}
 	}
+	var friends []string
+	for i, name := range familyNames {
+		if uint64(i) != seed%3 {
+			friends = append(friends, familyName(name, seed))
+		}
+	}
+	s := tasks.Merge(tasks.Containers{Complete: true, List: list}, agent)
 	return route.Build(route.Input{
-		Snapshot: tasks.Snapshot{Complete: true, Heard: true, Containers: list},
-		Certs:    certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
+		Snapshot: s, Certs: certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
 		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart,
-		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
-		Requests: labels.Requests(list, labels.Defaults{Expressions: expressions}, nginxproxy.Reader(false)),
+		Options:  route.Options{Stream: true, Reserved: []uint16{22}, Shared: map[string][]string{"pair": friends, "open": nil}},
+		Requests: labels.Requests(s.Containers, labels.Defaults{Expressions: expressions}, nginxproxy.Reader(false)),
 	})
+}
+
+// shareFault says what the stranger loosens at the hosts that it shares by a word for all: what
+// keeps clients out of a path that was there, or that a path above it kept them out of.
+func shareFault(before, after route.Table) string {
+	is := map[string]route.Site{}
+	for _, s := range after.Sites {
+		is[s.Host] = s
+	}
+	for _, was := range before.Sites {
+		if was.Family != "upstream:open" {
+			continue
+		}
+		now := is[was.Host]
+		if now.TLS != was.TLS || now.Plain != was.Plain || now.Cert.Name != was.Cert.Name || fmt.Sprint(now.Edge) != fmt.Sprint(was.Edge) || (now.Passthrough == nil) != (was.Passthrough == nil) {
+			return fmt.Sprintf("%s was %+v and is %+v", was.Host, was, now)
+		}
+		paths := map[route.PoolKey]route.Location{}
+		for _, l := range was.Locations {
+			paths[was.PoolKey(l)] = l
+		}
+		for _, l := range now.Locations {
+			at, there := paths[was.PoolKey(l)]
+			for _, o := range was.Locations {
+				over := o.Path == "/" || o.Path == l.Path || strings.HasPrefix(l.Path, strings.TrimSuffix(o.Path, "/")+"/")
+				if !there && (o.Match == route.Segments || o.Match == route.Prefix) && over && len(o.Path) >= len(at.Path) {
+					at = o
+				}
+			}
+			if there && (l.Auth != at.Auth || fmt.Sprint(l.Allow) != fmt.Sprint(at.Allow)) || at.Auth != "" && l.Auth != at.Auth || len(at.Allow) > 0 && fmt.Sprint(l.Allow) != fmt.Sprint(at.Allow) {
+				return fmt.Sprintf("%s%s asks for %q and %v, and %s for %q and %v", was.Host, l.Path, l.Auth, l.Allow, at.Path, at.Auth, at.Allow)
+			}
+			if !there {
+				continue
+			}
+			olds, theirs, ours, n := map[string]bool{}, 0, 0, 0
+			for _, s := range before.Pools[was.PoolKey(l)].Servers {
+				olds[s.Container] = true
+			}
+			for _, s := range after.Pools[was.PoolKey(l)].Servers {
+				if olds[s.Container] {
+					ours += s.Weight
+				} else {
+					theirs, n = theirs+s.Weight, n+1
+				}
+			}
+			if theirs > n*ours { // each may be a family of its own
+				return fmt.Sprintf("%s%s: the stranger has %d, the others %d", was.Host, l.Path, theirs, ours)
+			}
+		}
+	}
+	return ""
 }
 
 // familyCerts are a certificate of each family.
@@ -216,16 +344,23 @@ func mainServed(t testing.TB, tree Tree) string {
 
 // familyFault says what the third family changes for the other two.
 func familyFault(t testing.TB, f families, seed uint64, pairs []certs.Pair, b Build) string {
-	names := []string{"alpha", "beta", "gamma"}
+	names := familyNames
 	stranger := names[seed%3]
 	others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == stranger })
-	alone := f.table(route.Table{}, pairs, seed&32 != 0, others...)
-	all := f.table(alone, pairs, seed&32 != 0, names...)
+	alone := f.table(route.Table{}, seed, pairs, seed&32 != 0, others...)
+	all := f.table(alone, seed, pairs, seed&32 != 0, names...)
+	if fault := shareFault(alone, all); fault != "" {
+		return fmt.Sprintf("with %s, %s\n%v", stranger, fault, all.Problems)
+	}
+	open := map[string]bool{}
+	for _, site := range alone.Sites {
+		open[site.Host] = site.Family == "upstream:open"
+	}
 	s := familySettings(seed)
 	before, after := Render(s, b, alone.Shape, alone.Pools), Render(s, b, all.Shape, all.Pools)
 	is := served(after)
 	for host, was := range served(before) {
-		if was.Text == is[host].Text && was.Stream == is[host].Stream {
+		if open[host] || was.Text == is[host].Text && was.Stream == is[host].Stream {
 			continue
 		}
 		if a, b := said(t, was), said(t, is[host]); a != b {
@@ -305,7 +440,7 @@ func testFamiliesAreAccepted(t *testing.T, n nginxtest.Nginx) {
 	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	for seed := uint64(1); seed <= 40; seed++ {
 		f := randomFamilies(seed)
-		all := f.table(route.Table{}, familyCerts(crt, key), seed&1 != 0, "alpha", "beta", "gamma")
+		all := f.table(route.Table{}, seed, familyCerts(crt, key), seed&1 != 0, familyNames...)
 		dir := t.TempDir()
 		s := familySettings(seed)
 		s.IPv6, s.HTTPPort, s.HTTPSPort, s.HtpasswdDir, s.SnippetDir, s.UpstreamCA, s.Stderr = false, 18080, 18443, dir, dir, crt, true
