@@ -1,10 +1,14 @@
 package nginx
 
 import (
+	"crypto/x509"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // visited are names that clients may ask for, some of which several hosts of familyWords match.
@@ -85,4 +89,47 @@ func matches(serverName, name string) int {
 		return 1
 	}
 	return 0
+}
+
+// portFault says which name a port with TLS answers for that is another family's, or does not
+// answer for although it is no other's.
+func portFault(t testing.TB, tree Tree, shape route.Shape) string {
+	files := served(tree)
+	for _, st := range shape.Streams {
+		f, ok := files[st.Listen.String()]
+		if !ok || st.Listen.Protocol != route.TLS || !strings.Contains(f.Stream, "proxy_pass") {
+			continue
+		}
+		ds, err := readTokens(f.Stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		certificate := x509.Certificate{DNSNames: st.Cert.DNSNames}
+		for _, name := range visited {
+			if certificate.VerifyHostname(name) != nil {
+				continue
+			}
+			family, best := st.Family, 0
+			for _, site := range shape.Sites {
+				if r := matches(site.Host, name); r > best && !strings.HasPrefix(site.Host, "~") {
+					family, best = site.Family, r
+				}
+			}
+			to, rank := "", 0
+			for _, d := range ds {
+				key, isName := strings.CutPrefix(d.name, `\`)
+				switch r := matches(key, name); {
+				case d.in != "map":
+				case isName && r > rank:
+					to, rank = d.args[0], r
+				case d.name == "default" && rank == 0:
+					to = d.args[0]
+				}
+			}
+			if want := family == st.Family || name == st.Host; (to != "") != want {
+				return fmt.Sprintf("%s of %s passes %s, which is of %s, to %q\n%s", st.Listen, st.Family, name, family, to, f.Stream)
+			}
+		}
+	}
+	return ""
 }

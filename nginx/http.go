@@ -76,6 +76,9 @@ func jsonFormat() string {
 	return "{" + b.String()[1:] + "}"
 }
 
+// longName reports whether a name needs larger buckets than nginx's own default.
+func longName(name string) bool { return len(name) > 40 }
+
 // hashSizes writes the sizes of a hash of host names: nginx refuses a configuration whose
 // longest name does not fit its bucket. A bucket holds per name a pointer, a length of
 // two bytes and the name, aligned to pointers, and one pointer at its end

@@ -28,7 +28,11 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	for _, stream := range streams {
 		at := stream.Listen.String()
 		f := SiteFile{Host: at, Name: fileName(at), Family: stream.Family}
-		f.Stream, f.Facts = t.write(func(x *text) { renderStream(x, stream, pools[stream.PoolKey()]) })
+		var others, own []string
+		if stream.Listen.Protocol == route.TLS {
+			others, own = namesAt(stream, sites)
+		}
+		f.Stream, f.Facts = t.write(func(x *text) { renderStream(x, stream, pools[stream.PoolKey()], others, own) })
 		t.Sites = append(t.Sites, f)
 	}
 	t.Main, t.MainFacts = t.write(renderMain)
@@ -121,12 +125,16 @@ type needs struct {
 	// stream section's, and the http section listens on a socket behind it.
 	passthrough bool
 	stream      bool // the stream section
+	tlsPort     bool // a stream that is a port with TLS
 	// catchAll: a site is the default of the public port of HTTPS.
 	catchAll bool
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
 	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
+	for _, stream := range streams {
+		n.tlsPort = n.tlsPort || stream.Listen.Protocol == route.TLS
+	}
 	for _, site := range sites {
 		if !strings.HasPrefix(site.Host, "~") {
 			n.names = append(n.names, site.Host)

@@ -145,7 +145,7 @@ func mapNamed(t *text) {
 	if len(t.needs.named) == 0 {
 		return
 	}
-	if slices.ContainsFunc(t.needs.named, func(h string) bool { return len(h) > 40 }) {
+	if slices.ContainsFunc(t.needs.named, longName) {
 		hashSizes(t, "map", t.needs.named)
 	}
 	t.comment("The host that you have files for, if the request is for one.")

@@ -25,6 +25,9 @@ func renderStreams(t *text) {
 		t.set("access_log", path.Join(path.Dir(t.settings.AccessLog), "stream.log"), "nagaya")
 	}
 	tlsDefaults(t, "nagaya_stream_tls")
+	if names := slices.Concat(t.needs.names, t.needs.named); t.needs.passthrough || t.needs.tlsPort && slices.ContainsFunc(names, longName) {
+		hashSizes(t, "map", names)
+	}
 	if t.needs.passthrough {
 		sniServer(t)
 	}
@@ -36,7 +39,6 @@ func renderStreams(t *text) {
 // passes each connection to the socket for the name that the client asks for, which is read
 // without opening the connection, and with the client's address by the PROXY protocol.
 func sniServer(t *text) {
-	hashSizes(t, "map", slices.Concat(t.needs.names, t.needs.named))
 	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
 		t.set("hostnames")
 		t.set("default", "unix:"+TLSSocket(t.settings.RunDir))
@@ -65,7 +67,8 @@ func sniServer(t *text) {
 // through.
 func renderPassthrough(t *text, site route.Site, p route.Pool) {
 	t.comment("TLS of " + site.Host + " for " + truncated(site.Family) + ", written by nagaya.")
-	proxyServer(t, "nagaya_pass_"+digest(site.Host), *site.Passthrough, p, func() {
+	name := "nagaya_pass_" + digest(site.Host)
+	proxyServer(t, name, name, *site.Passthrough, p, func() {
 		t.socket(passthroughSocket(t.settings.RunDir, site.Host), "proxy_protocol")
 		t.set("set_real_ip_from", "unix:")
 	})
@@ -82,10 +85,26 @@ func sniLine(host, socket string) string {
 	return t.out.String()
 }
 
-// renderStream writes the server of a port of its own.
-func renderStream(t *text, st route.Stream, p route.Pool) {
+// renderStream writes the server of a port of its own. others are the names that it does not
+// answer for, although its certificate is valid for them, and own are exceptions from them.
+func renderStream(t *text, st route.Stream, p route.Pool, others, own []string) {
 	t.comment("Port " + st.Listen.String() + " of " + truncated(st.Family) + ", written by nagaya.")
-	proxyServer(t, "nagaya_"+string(st.Listen.Protocol)+"_"+number(st.Listen.Port), st.StreamOptions, p, func() {
+	name, pass := streamUpstream(st), streamUpstream(st)
+	if st.Listen.Protocol == route.TLS && len(p.Servers) > 0 {
+		pass = "$" + name
+		t.comment("The name of another family's host gets nothing, although the certificate is valid for it.")
+		t.block("map", []string{"$ssl_server_name", pass}, func() {
+			t.set("hostnames")
+			t.set("default", name)
+			for _, h := range own {
+				t.set(quote(`\`+h), name)
+			}
+			for _, h := range others {
+				t.set(quote(`\`+h), "")
+			}
+		})
+	}
+	proxyServer(t, name, pass, st.StreamOptions, p, func() {
 		// The PROXY protocol is for the public ports of HTTP and HTTPS.
 		t.facts.Listens = append(t.facts.Listens, Listen{Port: st.Listen.Port, UDP: st.Listen.Protocol == route.UDP})
 		switch st.Listen.Protocol {
@@ -101,8 +120,52 @@ func renderStream(t *text, st route.Stream, p route.Pool) {
 	})
 }
 
-// proxyServer writes a server of the stream section with its upstream.
-func proxyServer(t *text, name string, o route.StreamOptions, p route.Pool, listen func()) {
+// streamUpstream is the name of the servers behind a port.
+func streamUpstream(st route.Stream) string {
+	return "nagaya_" + string(st.Listen.Protocol) + "_" + number(st.Listen.Port)
+}
+
+// namesAt are the hosts of other families that the certificate of a stream is valid for, and,
+// where wildcards are among them, those of its own family.
+func namesAt(st route.Stream, sites []route.Site) (others, own []string) {
+	wild, names := false, st.Cert.DNSNames
+	if len(names) == 0 {
+		names = []string{st.Cert.CommonName}
+	}
+	for _, site := range sites {
+		covered := slices.ContainsFunc(names, func(name string) bool { return valid(name, site.Host) })
+		switch {
+		case !covered || strings.HasPrefix(site.Host, "~") || site.Host == st.Host:
+		case site.Family == st.Family || site.Owner == st.Family:
+			own = append(own, site.Host)
+		default:
+			others = append(others, site.Host)
+			wild = wild || strings.Contains(site.Host, "*")
+		}
+	}
+	if !wild {
+		return others, nil
+	}
+	if st.Host != "" {
+		own = append(own, st.Host)
+	}
+	return others, own
+}
+
+// valid reports whether a name of a certificate is valid for a host, or for a name that a
+// wildcard host stands for.
+func valid(name, host string) bool {
+	if label, _, _ := strings.Cut(host, "."); strings.HasPrefix(name, "*") {
+		name = label + name[1:]
+	}
+	front, isFront := strings.CutPrefix(host, "*")
+	behind, isBehind := strings.CutSuffix(host, "*")
+	return name == host || isFront && strings.HasSuffix(name, front) || isBehind && strings.HasPrefix(name, behind)
+}
+
+// proxyServer writes a server of the stream section with its upstream of that name. pass is the
+// name too, or a variable with it.
+func proxyServer(t *text, name, pass string, o route.StreamOptions, p route.Pool, listen func()) {
 	upstream(t, name, o.Balance, p, 0, "hash", "$remote_addr", "consistent")
 	t.block("server", nil, func() {
 		listen()
@@ -118,7 +181,7 @@ func proxyServer(t *text, name string, o route.StreamOptions, p route.Pool, list
 		if o.ProxyProtocol {
 			t.set("proxy_protocol", "on")
 		}
-		t.set("proxy_pass", name)
+		t.set("proxy_pass", pass)
 	})
 }
 

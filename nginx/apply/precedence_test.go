@@ -1,6 +1,8 @@
 package apply
 
 import (
+	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -93,6 +95,49 @@ func testTheOperatorsFilesHold(t *testing.T, r *rig) {
 	for _, host := range []string{"lock.test", "path.test"} {
 		if tree := render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{through(host)}}); len(tree.Problems) == 0 {
 			t.Errorf("TLS of %s, which has a password file, is passed through", host)
+		}
+	}
+}
+
+// At a port with TLS a client that asks for the name of another family's host gets nothing.
+func TestOthersNamesAtAPortWithTLS(t *testing.T) { each(t, testOthersNamesAtAPortWithTLS) }
+
+func testOthersNamesAtAPortWithTLS(t *testing.T, r *rig) {
+	r.run()
+	p := writePair(t, "*.a.test", "a.test")
+	port := freePort(t)
+	mq := nestedStream{Listen: route.Listen{Protocol: route.TLS, Port: port}, Family: "mq", Host: "mq.a.test", Cert: p, Pool: pool(lines(t, "mq"))}
+	up := backend(t, "site")
+	of := func(family, host string) nestedSite {
+		s := site(host, up)
+		s.Family = family
+		return s
+	}
+	said := func(name string) string {
+		c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), &tls.Config{ServerName: name, InsecureSkipVerify: true})
+		if err != nil {
+			return err.Error()
+		}
+		defer c.Close()
+		return ask(c, "hello")
+	}
+	for _, row := range []struct {
+		sites  []nestedSite
+		served map[string]bool
+	}{
+		{nil, map[string]bool{"": true, "mq.a.test": true, "shop.a.test": true}},
+		{
+			[]nestedSite{of("shop", "shop.a.test"), of("mq", "own.a.test"), of("shop", "else.test"), of("shop", "mq.a.test")},
+			map[string]bool{"": true, "mq.a.test": true, "a.test": true, "own.a.test": true, "free.a.test": true, "shop.a.test": false, "SHOP.a.test": false},
+		},
+		{[]nestedSite{of("shop", "*.a.test"), of("mq", "own.a.test")}, map[string]bool{"": true, "mq.a.test": true, "own.a.test": true, "a.test": true, "x.a.test": false}},
+		{[]nestedSite{of("shop", strings.Repeat("x", 60)+".a.test")}, map[string]bool{"y.a.test": true, strings.Repeat("x", 60) + ".a.test": false}},
+	} {
+		r.serve(r.table(nestedTable{Sites: row.sites, Streams: []nestedStream{mq}}))
+		for name, served := range row.served {
+			if got := said(name); (got == "mq: hello") != served {
+				t.Errorf("a client that asks for %q gets %q, served should be %v", name, got, served)
+			}
 		}
 	}
 }
