@@ -212,6 +212,28 @@ func testHostileClients(t *testing.T, r *rig) {
 		})
 	}
 	r.goodLog(t, answers)
+	// Where bodies are passed on as they come, a container may see half of a bad one, but no
+	// other request.
+	for _, a := range smuggling {
+		t.Run(a.name+", unbuffered", func(t *testing.T) {
+			a.sent = strings.ReplaceAll(a.sent, "plain.test", "unbuffered.test")
+			status := r.attack(t, a)
+			got, faults := c.heard()
+			if strings.HasPrefix(a.status, "4") && strings.HasPrefix(status, "2") {
+				t.Errorf("answered with %q, want %q", status, a.status)
+			}
+			for _, what := range got {
+				if !slices.Contains([]string{"unbuffered POST /p", "unbuffered GET /g", "unbuffered GET /1", "other GET /2", "unbuffered GET /3", "unbuffered GET /end", "open GET /x", "open GET /refuse"}, what) {
+					t.Errorf("a container got %s", what)
+				}
+			}
+			for _, f := range faults {
+				if !strings.Contains(f, ": body: ") {
+					t.Error(f)
+				}
+			}
+		})
+	}
 }
 
 // hostileTable has sites of each kind. Who gets a request of closed.test or without a
@@ -231,8 +253,11 @@ func (r *rig) hostileTable(t *testing.T, c *court) nginx.Tree {
 	known.ClientCAFile = ca
 	cert := withTLS(site("cert.test", c.witness(t, "cert", "cert.test", "")), known, route.Redirect)
 	cert.Edge.ClientCert = "on"
+	unbuffered := site("unbuffered.test", c.witness(t, "unbuffered", "unbuffered.test", ""))
+	unbuffered.Locations[0].Buffering = false
 	return r.table(nestedTable{
 		Sites: []nestedSite{
+			unbuffered,
 			site("plain.test", c.witness(t, "plain", "plain.test", "")), site("other.test", c.witness(t, "other", "other.test", "")),
 			withTLS(site("tls.test", c.witness(t, "tls", "tls.test", "")), p, route.Redirect), closed, cert, locked,
 			{Host: "pass.test", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(c.witness(t, "pass", "pass.test", ""))}},
