@@ -31,7 +31,7 @@ const (
 	hostileName    = "mallory"
 	hostileHost    = "mallory.test"
 	victimProject  = "victims"
-	compositeEvery = 5 // each so many sites are a Compose service
+	compositeEvery = 5 // of so many sites one is a Compose service and one a task of ECS
 )
 
 // assaults are all of them; those whom they are meant for have the hosts.
@@ -64,7 +64,7 @@ func assaults(p *agentStage, hosts []string) []assault {
 		{name: "the default host", env: virtual("default")},
 		{name: "another's upstream", labels: map[string]string{"nagaya.host": one, "nagaya.upstream": p.familyName(siteName(0))}},
 		{name: "another's service", labels: map[string]string{"nagaya.host": one, "com.docker.compose.project": victimProject, "com.docker.compose.service": siteName(1)}},
-		{name: "another's ECS family", labels: map[string]string{"nagaya.host": one, "com.amazonaws.ecs.task-definition-family": p.familyName(siteName(0)), "com.amazonaws.ecs.task-arn": "arn:aws:ecs:eu-west-1:123456789012:task/default/0123456789abcdef0123456789abcdef"}},
+		{name: "another's ECS family", labels: map[string]string{"nagaya.host": hosts[2], "com.amazonaws.ecs.task-definition-family": p.familyName(siteName(2)), "com.amazonaws.ecs.task-arn": "arn:aws:ecs:eu-west-1:123456789012:task/default/0123456789abcdef0123456789abcdef"}},
 		{name: "nginx's words as hosts", labels: host("default,include,hostnames,volatile,off,localhost,_")},
 		{name: "many hosts", labels: host(strings.Join(names("m%04d.test", 600), ","))},
 		{name: "many routes", labels: own(manyRoutes(100)...)},
@@ -150,7 +150,7 @@ func (p *agentStage) named(name string, labels map[string]string) stage.Containe
 // whether Docker took it.
 func (a assault) deploy(ctx context.Context, p *agentStage, span time.Duration) bool {
 	c := p.named(hostileName, a.labels)
-	c.Env, c.Args, c.HostNetwork = a.env, append(c.Args, a.args...), a.host
+	c.Env, c.Args, c.HostNetwork, c.NotByECS = a.env, append(c.Args, a.args...), a.host, true
 	if a.env != nil {
 		c.Env = append(c.Env, "VIRTUAL_PORT=8080")
 	}

@@ -59,8 +59,11 @@ func (b *bench) hostileFamily(ctx context.Context) (err error) {
 	defer closeInto(p, &err)
 	for i, h := range hosts {
 		l := map[string]string{"nagaya.host": h}
-		if i%compositeEvery == 1 {
+		switch i % compositeEvery {
+		case 1:
 			l["com.docker.compose.project"], l["com.docker.compose.service"] = victimProject, siteName(i)
+		case 2:
+			l["com.amazonaws.ecs.task-definition-family"] = p.familyName(siteName(i))
 		}
 		if _, err := p.Run(ctx, p.named(siteName(i), l)); err != nil {
 			return err

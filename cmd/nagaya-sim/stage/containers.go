@@ -41,6 +41,8 @@ type Container struct {
 	Network string
 	// Restart starts it again whenever it ends.
 	Restart bool
+	// NotByECS keeps it from the simulated ECS agent's list, whatever its labels say.
+	NotByECS bool
 }
 
 func (s *Stage) image() string { return "nagaya/household:" + s.id }
@@ -134,6 +136,9 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 	})
 	if err != nil {
 		return "", fmt.Errorf("creating container %s: %w", c.Name, err)
+	}
+	if c.NotByECS {
+		return made.ID, nil
 	}
 	return made.ID, s.list(ctx, made.ID, c.Labels)
 }

@@ -154,3 +154,28 @@ func TestWhatTheECSAgentKnows(t *testing.T) {
 	}
 	sameNginx(t, s, nginx)
 }
+
+// A container with the labels of a task family that the ECS agent does not list takes nothing
+// of that family; and what the ECS agent has said holds after a restart in which it is silent.
+func TestContainerThatECSDidNotStart(t *testing.T) {
+	s, nginx := household(t, Options{})
+	thief := service("alpha", "9", "a.test")
+	thief.Name, thief.NotByECS, thief.Labels["nagaya.weight"] = "thief-"+s.id, true, "1000"
+	run(t, s, thief)
+	alone := func() {
+		t.Helper()
+		told(t, s, "container-not-listed", thief.Name)
+		st := shows(t, s, "the thief waits, and alpha serves", func(st report.Status) bool {
+			return len(st.Routes.Waiting) == 1 && st.Routes.Waiting[0].Why == "unlisted" && len(st.Routes.LiveHosts()) == 1
+		})
+		if site := st.Routes.Sites[0]; site.Family != "ecs:alpha" || len(st.Routes.Pools[site.PoolKey(site.Locations[0])].Servers) != 1 {
+			t.Errorf("%+v", site)
+		}
+		answers(t, s, "a.test", "alpha 1")
+	}
+	alone()
+	must(t, s.Control(t.Context(), http.MethodPost, "/faults", map[string]any{"service": "ecs-agent", "drop": "before"}, nil))
+	restarted(t, s)
+	alone()
+	sameNginx(t, s, nginx)
+}
