@@ -36,7 +36,7 @@ func baseFamily(c tasks.Container) string {
 		return fileKind + c.Name
 	case familyForm.MatchString(c.Task.Family):
 		return ecsKind + c.Task.Family
-	case familyForm.MatchString(composed) && !strings.HasSuffix(composed, "/"):
+	case familyForm.MatchString(composed) && !strings.HasSuffix(composed, "/") && strings.Count(composed, "/") == 1:
 		return composeKind + composed
 	case familyForm.MatchString(c.Name):
 		return nameKind + c.Name
@@ -78,9 +78,7 @@ func (b *builder) checkUpstream(c tasks.Container) {
 // waitForECS leaves out a container whose labels name a task that the ECS agent does not know.
 func (b *builder) waitForECS(c tasks.Container) {
 	for _, s := range b.routesOf(c) {
-		for _, key := range s.Keys() {
-			b.wait(candidate{Spec: s, key: key, ref: Ref(c)}, "unlisted")
-		}
+		b.wait(candidate{Spec: s, key: s.Keys()[0], ref: Ref(c)}, "unlisted")
 	}
 	switch {
 	case len(b.routesOf(c)) == 0:

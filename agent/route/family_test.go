@@ -26,10 +26,13 @@ func TestKindsOfFamilies(t *testing.T) {
 		first, second tasks.Container
 		want          string
 	}{
-		"a name":       {shop, web("thief", called("shop")), "ecs:shop"},
-		"a file":       {shop, web("static-1", called("shop"), func(c *tasks.Container) { c.Origin, c.File = tasks.File, "a.yaml" }), "ecs:shop"},
-		"a project":    {web("shop", called("shop"), age(time.Hour)), web("thief", called("x"), func(c *tasks.Container) { c.Labels[tasks.LabelComposeProject] = "shop" }), "name:shop"},
-		"a service":    {composed("a", "shop", 1), web("thief", called("shop"), age(time.Second)), "compose:shop/web"},
+		"a name":    {shop, web("thief", called("shop")), "ecs:shop"},
+		"a file":    {shop, web("static-1", called("shop"), func(c *tasks.Container) { c.Origin, c.File = tasks.File, "a.yaml" }), "ecs:shop"},
+		"a project": {web("shop", called("shop"), age(time.Hour)), web("thief", called("x"), func(c *tasks.Container) { c.Labels[tasks.LabelComposeProject] = "shop" }), "name:shop"},
+		"a service": {composed("a", "shop", 1), web("thief", called("shop"), age(time.Second)), "compose:shop/web"},
+		"a slash": {composed("a", "shop", 1), web("thief", called("x"), age(time.Second), func(c *tasks.Container) {
+			c.Labels[tasks.LabelComposeProject], c.Labels[tasks.LabelComposeService] = "shop/web/", "x"
+		}), "compose:shop/web"},
 		"a task":       {web("shop", called("shop"), age(time.Hour)), web("thief", of("shop")), "name:shop"},
 		"an upstream":  {web("shop", called("shop"), age(time.Hour)), web("thief", of("evil"), func(c *tasks.Container) { c.Labels["nagaya.upstream"] = "shop" }), "name:shop"},
 		"nothing else": {web("shop", called(""), age(time.Hour)), web("thief", called("")), "id:shop"},
