@@ -18,6 +18,7 @@ if [ "$1" = purge ]; then
 	for dir in /etc/nagaya/certs /etc/nagaya; do
 		[ ! -d "$dir" ] || rmdir --ignore-fail-on-non-empty "$dir"
 	done
+	quietly userdel nagaya-nginx
 	quietly userdel nagaya
 	quietly groupdel nagaya
 fi

@@ -15,7 +15,7 @@ as_agent() { quietly setpriv --reuid=nagaya --regid=nagaya --clear-groups "$@"; 
 # outlives it.
 stop() {
 	if [ -d /run/systemd/system ]; then
-		quietly systemctl stop nagaya.socket nagaya-nginx.path nagaya.service
+		quietly systemctl stop nagaya.socket nagaya-nginx-test.socket nagaya-nginx.path nagaya.service
 		quietly systemctl stop nagaya-nginx.service
 	fi
 	# An old pid file may name a process that is something else by now, and another user's.

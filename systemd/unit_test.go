@@ -12,14 +12,18 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/unit"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // units are what the package installs, and how much each service may be exposed in
-// tenths, of 100: what is left to the agent is the network, the Docker socket and the
-// ports below 1024, and to nginx the same without Docker.
-var units = map[string]string{"nagaya.service": "20", "nagaya-nginx.service": "20", "nagaya.socket": "", "nagaya-nginx.path": ""}
+// tenths, of 100: what is left to the agent is the network, the Docker socket, signals and
+// the ports below 1024, and to nginx the network and these ports.
+var units = map[string]string{
+	"nagaya.service": "20", "nagaya-nginx.service": "20", "nagaya-nginx-test@.service": "20",
+	"nagaya.socket": "", "nagaya-nginx.path": "", "nagaya-nginx-test.socket": "",
+}
 
 // analyze runs systemd-analyze on copies of the units whose commands exist here.
 func analyze(t *testing.T, name string, args ...string) (string, error) {
@@ -126,18 +130,49 @@ func TestNginxUnitWaitsForNobody(t *testing.T) {
 	}
 }
 
-// Neither unit is root or could become so, and only the agent may use Docker: nginx
-// faces the Internet.
+// No unit is root or could become so, nginx has a user of its own, and only the agent may use
+// Docker and signal others: nginx faces the Internet.
 func TestUnitsAreNotRoot(t *testing.T) {
-	for name, groups := range map[string][]string{"nagaya.service": {"docker"}, "nagaya-nginx.service": nil} {
+	nginx := map[string][]string{
+		"User": {"nagaya-nginx"}, "Group": {"nagaya"}, "SupplementaryGroups": nil, "NoNewPrivileges": {"yes"},
+		"AmbientCapabilities": {"CAP_NET_BIND_SERVICE"}, "CapabilityBoundingSet": {"CAP_NET_BIND_SERVICE"},
+	}
+	for name, want := range map[string]map[string][]string{
+		"nagaya-nginx.service": nginx, "nagaya-nginx-test@.service": nginx,
+		"nagaya.service": {
+			"User": {"nagaya"}, "Group": {"nagaya"}, "SupplementaryGroups": {"docker"}, "NoNewPrivileges": {"yes"},
+			"AmbientCapabilities": {"CAP_KILL", "CAP_NET_BIND_SERVICE"}, "CapabilityBoundingSet": {"CAP_KILL", "CAP_NET_BIND_SERVICE"},
+		},
+	} {
 		words := options(t, name)
-		for option, want := range map[string][]string{
-			"User": {"nagaya"}, "Group": {"nagaya"}, "SupplementaryGroups": groups, "NoNewPrivileges": {"yes"},
-			"AmbientCapabilities": {"CAP_NET_BIND_SERVICE"}, "CapabilityBoundingSet": {"CAP_NET_BIND_SERVICE"},
-		} {
+		for option, want := range want {
 			if !slices.Equal(words[option], want) {
 				t.Errorf("%s: %s=%v, want %v", name, option, words[option], want)
 			}
 		}
+	}
+}
+
+// A configuration is tested with nginx's user, directories and restrictions: otherwise the
+// test finds what nginx would not, or leaves files that nginx cannot open.
+func TestTestsRunAsNginxDoes(t *testing.T) {
+	nginx, test := options(t, "nagaya-nginx.service"), options(t, "nagaya-nginx-test@.service")
+	// What begins, ends and feeds a service.
+	own := map[string]bool{
+		"Description": true, "Documentation": true, "After": true, "WantedBy": true, "ConditionPathExists": true, "StartLimitIntervalSec": true,
+		"Environment": true, "ExecStart": true, "ExecStartPre": true, "ExecReload": true, "ExecStop": true, "TimeoutStopSec": true,
+		"Restart": true, "RestartSec": true, "OOMPolicy": true, "OOMScoreAdjust": true,
+		"CollectMode": true, "RuntimeMaxSec": true, "LogLevelMax": true, "StandardInput": true, "StandardOutput": true, "StandardError": true,
+	}
+	for option := range own {
+		delete(nginx, option)
+		delete(test, option)
+	}
+	if diff := cmp.Diff(nginx, test); diff != "" {
+		t.Errorf("of nginx (-) and of its tests (+):\n%s", diff)
+	}
+	socket := options(t, "nagaya-nginx-test.socket")
+	if !slices.Equal(socket["SocketUser"], []string{"nagaya"}) || !slices.Equal(socket["SocketMode"], []string{"0600"}) {
+		t.Errorf("others than the agent may have configurations tested: %v", socket)
 	}
 }

@@ -32,6 +32,8 @@ type Unit struct {
 	// MainPID is the number of the main process, or 0. Restarts counts how often
 	// systemd has started it again by itself.
 	MainPID, Restarts int
+	// User is what User= says; empty is root.
+	User string
 	// Command is the command line of ExecStart, the binary's path first; nil without one.
 	Command []string
 }
@@ -48,7 +50,7 @@ func LookUnit(ctx context.Context, name string) (Unit, error) {
 		return Unit{}, fmt.Errorf("asking systemd for %s: %w", name, err)
 	}
 	u := Unit{MainPID: number(p["MainPID"]), Restarts: number(p["NRestarts"]), Command: command(p["ExecStart"])}
-	for key, to := range map[string]*string{"LoadState": &u.Load, "ActiveState": &u.Active, "SubState": &u.Sub} {
+	for key, to := range map[string]*string{"LoadState": &u.Load, "ActiveState": &u.Active, "SubState": &u.Sub, "User": &u.User} {
 		*to, _ = p[key].(string)
 	}
 	if e, ok := p["LoadError"].([]any); ok && len(e) == 2 { // its name and its text

@@ -178,6 +178,7 @@ var Problems = []string{
 	"nginx-unit-masked",
 	"nginx-start-denied",
 	"nginx-of-another-user",
+	"nginx-shares-user",
 	"nginx-unit-wrong",
 	"systemd-unreachable",
 	"nginx-container-missing",

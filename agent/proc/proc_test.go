@@ -105,8 +105,9 @@ func TestSockets(t *testing.T) {
 			port uint16
 			udp  bool
 		}{{tcpPort, false}, {udpPort, true}} {
-			inodes := Listeners(Own, row.port, row.udp)
-			if len(inodes) != 1 || !slices.Equal(Holders(inodes), []int{self}) {
+			sockets := Listeners(Own, row.port, row.udp)
+			inodes := Inodes(sockets)
+			if len(inodes) != 1 || sockets[0].UID != os.Geteuid() || !slices.Equal(Holders(inodes), []int{self}) {
 				t.Errorf("%s, %+v: inodes %v, held by %v", host, row, inodes, Holders(inodes))
 			}
 			if got := Listeners("", row.port, row.udp); got != nil {

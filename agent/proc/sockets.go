@@ -23,9 +23,15 @@ const (
 // Own is the network of this process, for Listeners.
 const Own = "/proc/self/net"
 
-// Listeners returns the inodes of the sockets that listen on a port in a network: a
+// Socket is a socket by its inode, and the user that has made it.
+type Socket struct {
+	Inode uint64
+	UID   int
+}
+
+// Listeners returns the sockets that listen on a port in a network: a
 // directory /proc/PID/net of any process in it. An empty one has none.
-func Listeners(network string, port uint16, udp bool) []uint64 {
+func Listeners(network string, port uint16, udp bool) []Socket {
 	if network == "" {
 		return nil
 	}
@@ -34,20 +40,19 @@ func Listeners(network string, port uint16, udp bool) []uint64 {
 		return nil
 	}
 	if udp {
-		return inodes(port, udpOpen, fs.NetUDP, fs.NetUDP6)
+		return sockets(port, udpOpen, fs.NetUDP, fs.NetUDP6)
 	}
 	//lint:ignore SA1019 netlink asks the kernel the same with a module more, and not about another process's network
-	return inodes(port, tcpListen, fs.NetTCP, fs.NetTCP6)
+	return sockets(port, tcpListen, fs.NetTCP, fs.NetTCP6)
 }
 
-// inodes are those of the sockets of a port that have this state. A kernel without IPv6 has
-// no table of it.
-func inodes[T procfs.NetTCP | procfs.NetUDP](port uint16, state uint64, tables ...func() (T, error)) (all []uint64) {
+// sockets are those of a port that have this state. A kernel without IPv6 has no table of it.
+func sockets[T procfs.NetTCP | procfs.NetUDP](port uint16, state uint64, tables ...func() (T, error)) (all []Socket) {
 	for _, table := range tables {
-		sockets, _ := table()
-		for _, s := range procfs.NetIPSocket(sockets) {
+		listed, _ := table()
+		for _, s := range procfs.NetIPSocket(listed) {
 			if s.LocalPort == uint64(port) && s.St == state {
-				all = append(all, s.Inode)
+				all = append(all, Socket{s.Inode, int(s.UID)})
 			}
 		}
 	}
@@ -100,6 +105,14 @@ func UnixSockets(path string) []uint64 {
 			inode, _ := strconv.ParseUint(f[6], 10, 64) // 0 is nobody's
 			inodes = append(inodes, inode)
 		}
+	}
+	return inodes
+}
+
+// Inodes are those of sockets.
+func Inodes(sockets []Socket) (inodes []uint64) {
+	for _, s := range sockets {
+		inodes = append(inodes, s.Inode)
 	}
 	return inodes
 }

@@ -80,11 +80,11 @@ func removeOldChecks(dir string) {
 // portProblems returns the problems of the ports that other processes than nginx hold.
 func portProblems(i nginx.Instance, tree nginx.Tree) (out []problem.Problem) {
 	for _, l := range tree.Listens() {
-		pids, held := holders(i.Net, l)
+		found := listening(i.Net, l)
 		// Without root only the user's own sockets can be seen.
-		unseen := len(pids) == 0 && i.Master != 0
-		if held && !unseen && !slices.Contains(pids, i.Master) {
-			out = append(out, ProblemOf(portInUse(l, pids)))
+		unseen := len(found.pids) == 0 && i.Master != 0
+		if !unseen && found.heldByOthers(i.Master, i.MasterAccount) {
+			out = append(out, ProblemOf(portInUse(l, found.pids)))
 		}
 	}
 	return out

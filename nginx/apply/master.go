@@ -17,6 +17,7 @@ type master struct {
 	pid     int // 0 while none runs
 	// container and net are those of the nginx.Instance that was found last.
 	container, net string
+	account        *nginx.Account // nil where it cannot be seen
 	startedAt      time.Time
 	ended          <-chan struct{} // nil when nothing is watched
 	unwatch        func()
@@ -34,8 +35,13 @@ type master struct {
 // find finds nginx and notes where it is.
 func (m *master) find(ctx context.Context) nginx.Instance {
 	i := m.runtime.Find(ctx)
-	m.container, m.net = i.Container, i.Net
+	m.container, m.net, m.account = i.Container, i.Net, i.MasterAccount
 	return i
+}
+
+// sharesUser reports whether the master runs on this host as this user, who is not root.
+func (m *master) sharesUser(user int) bool {
+	return m.pid != 0 && m.container == "" && m.account != nil && m.account.UID == user && user != 0
 }
 
 // follow watches a master process.

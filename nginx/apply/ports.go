@@ -8,12 +8,35 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// holders returns the processes that listen on a port in the network of a /proc/PID/net,
-// as far as they can be seen; held is true if nginx could not bind it. Where nginx has the
-// network of this process, a connection from that port or a socket that is only bound count too.
-func holders(net string, l nginx.Listen) (pids []int, held bool) {
-	inodes := proc.Listeners(net, l.Port, l.UDP)
-	return proc.Holders(inodes), len(inodes) > 0 || net == proc.Own && !l.UDP && proc.Bound(l.Port)
+// listener is what listens on a port.
+type listener struct {
+	// held is true if nginx could not bind the port; pids are the processes that hold it, as
+	// far as they can be seen, and uids the users that have made the sockets.
+	held bool
+	pids []int
+	uids []int
+}
+
+// listening returns what listens on a port in the network of a /proc/PID/net. Where that is the
+// network of this process, a connection from that port or a socket that is only bound hold it
+// too.
+func listening(net string, l nginx.Listen) (found listener) {
+	sockets := proc.Listeners(net, l.Port, l.UDP)
+	for _, s := range sockets {
+		found.uids = append(found.uids, s.UID)
+	}
+	found.pids = proc.Holders(proc.Inodes(sockets))
+	found.held = len(sockets) > 0 || net == proc.Own && !l.UDP && proc.Bound(l.Port)
+	return found
+}
+
+// heldByOthers reports whether others than our nginx hold the port. Which process does
+// cannot be seen of another user's: then a socket of nginx's user is nginx's.
+func (l listener) heldByOthers(master int, account *nginx.Account) bool {
+	if len(l.pids) > 0 || account == nil || len(l.uids) == 0 {
+		return l.held && !slices.Contains(l.pids, master)
+	}
+	return slices.ContainsFunc(l.uids, func(uid int) bool { return uid != account.UID })
 }
 
 // portInUse is the fault of a port that other processes hold. It names the first of them,
@@ -43,8 +66,8 @@ func (a *applier) inUse(listens []nginx.Listen) map[string]*nginx.Fault {
 		if faults[l.Site] != nil {
 			continue
 		}
-		if pids, held := holders(a.master.net, l); held && !slices.Contains(pids, a.master.pid) {
-			faults[l.Site] = portInUse(l, pids)
+		if found := listening(a.master.net, l); found.heldByOthers(a.master.pid, a.master.account) {
+			faults[l.Site] = portInUse(l, found.pids)
 		}
 	}
 	return faults

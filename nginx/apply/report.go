@@ -3,6 +3,7 @@ package apply
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -53,6 +54,9 @@ func (a *applier) publish() {
 	if a.report.err != nil {
 		s.Problems = append(s.Problems, ProblemOf(a.report.err))
 	}
+	if a.o.Supervised && a.master.sharesUser(os.Geteuid()) {
+		s.Problems = append(s.Problems, sharedUser(a.master.pid))
+	}
 	if a.guard.problem != nil {
 		s.Problems = append(s.Problems, *a.guard.problem)
 	}
@@ -61,6 +65,15 @@ func (a *applier) publish() {
 	}
 	problem.Sort(s.Problems)
 	a.report.put(s)
+}
+
+// sharedUser is the problem of a unit's nginx that runs as the agent's user.
+func sharedUser(master int) problem.Problem {
+	return problem.Problem{
+		Code: "nginx-shares-user", Severity: problem.Warning, Subject: "nginx",
+		Text: fmt.Sprintf("nginx (process %d) runs as the agent's user, so whoever takes it over could take over what the agent runs, and by that this host", master),
+		Hint: "systemctl restart nagaya-nginx, once after an upgrade from nagaya 0.1; or take User= out of the drop-ins of nagaya-nginx.service",
+	}
 }
 
 func quarantineProblem(q refused) problem.Problem {

@@ -6,12 +6,12 @@ import (
 	"syscall"
 )
 
-// restrictRunDir gives Dirs.Run the group of nginx's workers and mode 0710, so that only its
+// restrictRunDir gives Dirs.Run the group of nginx's workers and mode 0750, so that only its
 // owner and nginx can connect to the sockets in it. nginx makes them for everybody, and
 // trusts the address of a client that a peer there names. The group is read from a running
 // worker: it may be one that only nginx knows, or its container. A master that is neither
 // root nor the owner, as in a container with a user of its own, makes the sockets by the
-// right of that group, for which the mode is 0730. Where the directory is another user's, or
+// right of that group, for which the mode is 0770. Where the directory is another user's, or
 // no worker can be seen, it stays as it is.
 func (a *applier) restrictRunDir(ctx context.Context) {
 	dir := a.o.Dirs.Run
@@ -23,7 +23,7 @@ func (a *applier) restrictRunDir(ctx context.Context) {
 	if i.WorkerAccount == nil || i.MasterAccount == nil {
 		return
 	}
-	mode := os.FileMode(0o710)
+	mode := os.FileMode(0o750)
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		if i.MasterAccount.UID != 0 && i.MasterAccount.UID != int(st.Uid) {
 			mode |= 0o020

@@ -33,9 +33,9 @@ func TestRestrictRunDirForNginxInAContainer(t *testing.T) {
 		mode           os.FileMode
 		group          uint32
 	}{
-		{name: "root's, with workers of a user", master: 0, worker: 101, mode: 0o710, group: 4321},
-		{name: "a user's, whose directory it is", owner: 101, master: 101, worker: 101, mode: 0o710, group: 4321},
-		{name: "a user's, whose group may write", master: 101, worker: 101, mode: 0o730, group: 4321},
+		{name: "root's, with workers of a user", master: 0, worker: 101, mode: 0o750, group: 4321},
+		{name: "a user's, whose directory it is", owner: 101, master: 101, worker: 101, mode: 0o750, group: 4321},
+		{name: "a user's, whose group may write", master: 101, worker: 101, mode: 0o770, group: 4321},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			o := Options{Dirs: nginx.Dirs{State: "/state", Run: t.TempDir()}}
@@ -66,7 +66,7 @@ func TestRunDirIsClosedWhenItIsMade(t *testing.T) {
 	if err := s.prepare(run, filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]os.FileMode{run: 0o710, filepath.Dir(run): 0o755} {
+	for path, want := range map[string]os.FileMode{run: 0o750, filepath.Dir(run): 0o755} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has mode %v, %v; want %o", path, info.Mode(), err, want)
 		}

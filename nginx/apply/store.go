@@ -47,7 +47,7 @@ func (s *store) prepare(run, log string) error {
 	for _, d := range []struct {
 		path string
 		mode os.FileMode
-	}{{s.generation(""), 0o755}, {nginx.TempDir(s.dir), 0o755}, {filepath.Dir(run), 0o755}, {run, 0o710}, {log, 0o755}} {
+	}{{s.generation(""), 0o755}, {nginx.TempDir(s.dir), 0o755}, {filepath.Dir(run), 0o755}, {run, 0o750}, {log, 0o755}} {
 		if d.path == "" || d.path == "." {
 			continue
 		}

@@ -116,6 +116,9 @@ func (d *daemon) stop(ctx context.Context) error {
 		if !d.isMaster(pid) {
 			return nil
 		}
+		if !d.maySignal(pid) {
+			return otherUserFault(unix.EPERM, pid)
+		}
 		d.o.Log.Info("stopping nginx", event.Key, event.NginxStopping, "pid", pid, "signal", step.sig.String())
 		if err := unix.Kill(pid, step.sig); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("stopping nginx (%d): %w", pid, err)

@@ -167,21 +167,58 @@ var signals = map[nginx.Signal]unix.Signal{nginx.Reload: unix.SIGHUP, nginx.Reti
 // toMaster reports whether a signal is for the master, which nginx -s can send too.
 func toMaster(s nginx.Signal) bool { return s == nginx.Reload || s == nginx.Reopen }
 
-// Signal checks the number of a master again right before, as it may be another process's
+// Signal holds the process, checks it and signals it, as its number may be another process's
 // by now.
 func (p *process) Signal(_ context.Context, pid int, s nginx.Signal) error {
-	if toMaster(s) && !p.isMaster(pid) {
-		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
+	held, err := os.FindProcess(pid) // by a pidfd, where the kernel has it
+	if err != nil {
+		return fmt.Errorf("nginx (%d): %w", pid, err)
 	}
-	err := unix.Kill(pid, signals[s])
+	defer held.Release()
 	switch {
-	case err == nil, errors.Is(err, unix.ESRCH) && !toMaster(s):
+	case toMaster(s) && !p.isMaster(pid):
+		return fmt.Errorf("process %d is not nagaya's nginx any more", pid)
+	case !toMaster(s) && !strings.HasPrefix(proc.Title(pid), workerTitle):
+		return nil // it has ended
+	case !p.maySignal(pid):
+		return otherUserFault(unix.EPERM, pid)
+	}
+	err = held.Signal(signals[s])
+	switch {
+	case err == nil, errors.Is(err, os.ErrProcessDone) && !toMaster(s):
 		return nil
 	case errors.Is(err, unix.EPERM):
-		return nginx.NewFault(err, "nginx-of-another-user", fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot signal it", pid),
-			"run both as the same user: systemctl restart nagaya-nginx, or see User= in the drop-ins of nagaya.service and nagaya-nginx.service")
+		return otherUserFault(err, pid)
 	}
 	return fmt.Errorf("sending %v to nginx (%d): %w", signals[s], pid, err)
+}
+
+// maySignal reports whether a process may be signalled: one of this user, any by root, and
+// in mode Unit one that systemd has started for the unit, by the kernel's word. The
+// capability of the agent's unit (CAP_KILL) would reach all others.
+func (p *process) maySignal(pid int) bool {
+	own := os.Geteuid()
+	if a := account(pid); own == 0 || a != nil && a.UID == own {
+		return true
+	}
+	groups, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	return err == nil && p.o.Mode == Unit && inUnit(string(groups), p.o.Unit)
+}
+
+// inUnit reports whether a process with this /proc/PID/cgroup belongs to a unit (cgroups(7)).
+func inUnit(groups, unit string) bool {
+	for line := range strings.Lines(groups) {
+		if strings.Contains(strings.TrimSuffix(line, "\n")+"/", "/"+unit+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// otherUserFault is the fault of an nginx that the agent may not signal, or cannot test for.
+func otherUserFault(err error, pid int) error {
+	return nginx.NewFault(err, "nginx-of-another-user", fmt.Sprintf("nginx (process %d) runs as another user, so the agent cannot signal it", pid),
+		"systemctl restart nagaya nagaya-nginx; if that does not help, see User= and AmbientCapabilities= in the drop-ins of nagaya.service and nagaya-nginx.service")
 }
 
 func (*process) Watch(master int) (ended <-chan struct{}, stop func()) { return proc.Watch(master) }

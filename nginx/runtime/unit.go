@@ -24,7 +24,8 @@ import (
 // report no more than that the signal was sent.
 type unit struct{ process }
 
-// Command runs the binary that the unit runs: another one could have other modules.
+// Command runs the binary that the unit runs: another one could have other modules. A test
+// is run by a unit as well.
 func (u *unit) Command(ctx context.Context, args ...string) (output string, exit int, err error) {
 	found, err := u.query(ctx)
 	if err != nil {
@@ -33,6 +34,16 @@ func (u *unit) Command(ctx context.Context, args ...string) (output string, exit
 	p := u.process
 	if len(found.Command) > 0 && strings.Contains(filepath.Base(found.Command[0]), "nginx") {
 		p.o.Binary = found.Command[0]
+	}
+	if config, ok := u.testedAsNginx(args, found.User); ok {
+		output, exit, err = u.test(ctx, p.o.Binary, config)
+		if err == nil || !errors.Is(err, errNoTester) {
+			return output, exit, err
+		}
+		if u.master() != 0 && os.Geteuid() != 0 {
+			return "", 0, nginx.NewFault(err, "nginx-of-another-user", "nginx runs as another user, so the agent cannot test a configuration itself, and "+nginx.Printable(err.Error()),
+				"systemctl restart "+u.testSocket()+", which comes with nagaya's package; or see User= in the drop-ins of nagaya.service and "+u.o.Unit)
+		}
 	}
 	return p.Command(ctx, args...)
 }
@@ -109,8 +120,8 @@ func (u *unit) Start(ctx context.Context) (master int, err error) {
 	return master, err
 }
 
-// startFile is the file in the run directory for which nagaya-nginx.path starts nginx.
-const startFile = "start"
+// startFile is the file beside nginx's run directory for which nagaya-nginx.path starts nginx.
+const startFile = "start-nginx"
 
 // startUnit starts the unit over D-Bus or, where the agent may not do
 // that, by the path unit beside the service, which root has enabled.
@@ -127,7 +138,7 @@ func (u *unit) startUnit(ctx context.Context) error {
 		return u.fault(err, "nginx-start-denied", nginx.Printable(err.Error()),
 			"systemctl enable --now "+path+", which starts it for the agent; or install polkit, for which nagaya's package has a rule")
 	}
-	if err := os.WriteFile(filepath.Join(u.o.Dirs.Run, startFile), nil, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(filepath.Dir(u.o.Dirs.Run), startFile), nil, 0o644); err != nil {
 		return u.fault(err, "nginx-start-denied", "asking for "+u.o.Unit+" failed: "+nginx.Printable(err.Error()), "make run-dir writable for nagaya; it is tried again")
 	}
 	return nil

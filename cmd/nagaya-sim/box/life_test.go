@@ -44,6 +44,7 @@ func TestLife(t *testing.T) {
 		t.FailNow() // nothing else can be tested
 	}
 	m.sub("journal", journal)
+	m.sub("nginx is taken over", takenOver)
 	m.sub("healthy day", healthyDay)
 	m.sub("watchdog", func(m *machine) {
 		m.dropIn("nagaya.service", "Service", "WatchdogSec=2", "RestartSec=100ms")
@@ -72,12 +73,15 @@ done`)
 		}
 	})
 	m.sub("restart and upgrade", func(m *machine) {
-		m.do("rm", "-r", "/etc/systemd/system/nagaya.service.d")
+		m.do("rm", "-rf", "/etc/systemd/system/nagaya.service.d")
 		m.do("systemctl", "daemon-reload")
 		m.sh("echo 'log-level: debug' >>/etc/nagaya/nagaya.yaml")
+		withUsers := beforeUsers(m)
+		back(m, "a.test", "b.test")
 		end := load(m.t, s, "a.test")
 		m.do("systemctl", "restart", "nagaya")
 		agent := m.pid("nagaya")
+		withUsers()
 		m.do("dpkg", "-i", "/root/newer.deb")
 		m.replaced(agent)
 		m.shows("the new version runs", func(st report.Status) bool {
@@ -87,6 +91,7 @@ done`)
 		if out := m.do("tail", "-n", "1", "/etc/nagaya/nagaya.yaml"); out != "log-level: debug" {
 			m.t.Errorf("the configuration ends with %q", out)
 		}
+		newUsers(m)
 	})
 	m.sub("reboot without Docker", func(m *machine) {
 		m.do("systemctl", "mask", "docker.service", "docker.socket")

@@ -321,7 +321,7 @@ func TestAgentAndNginxInContainers(t *testing.T) {
 
 	info, err := os.Stat(s.Path("run", "nginx"))
 	must(t, err)
-	if group := info.Sys().(*syscall.Stat_t).Gid; info.Mode().Perm() != 0o710 || group == 0 {
+	if group := info.Sys().(*syscall.Stat_t).Gid; info.Mode().Perm() != 0o750 || group == 0 {
 		t.Errorf("the directory of nginx's sockets has group %d and mode %o", group, info.Mode().Perm())
 	}
 	_, err = s.Docker.ContainerRestart(t.Context(), nginx, client.ContainerRestartOptions{})

@@ -10,16 +10,21 @@ import (
 // restricted tries what the units forbid and what works all the same, on a machine
 // whose agent and nginx serve.
 func restricted(t *testing.T, i *instance) {
-	for unit, tenths := range map[string]string{"nagaya.service": "20", "nagaya-nginx.service": "30"} {
+	for unit, tenths := range map[string]string{"nagaya.service": "20", "nagaya-nginx.service": "20"} {
 		i.do("systemd-analyze", "security", "--no-pager", "--threshold="+tenths, unit)
 	}
 	agent, nginx := strconv.Itoa(i.mainPID("nagaya")), strconv.Itoa(i.mainPID("nagaya-nginx"))
-	user := i.do("id", "-u", "nagaya")
-	for name, pid := range map[string]string{"the agent": agent, "nginx": nginx} {
+	nginxUser := i.do("id", "-u", "nagaya-nginx")
+	// CAP_KILL is the bit 5, CAP_NET_BIND_SERVICE the bit 10.
+	for pid, want := range map[string][2]string{agent: {i.do("id", "-u", "nagaya"), "0000000000000420"}, nginx: {nginxUser, "0000000000000400"}} {
 		status := i.do("cat", "/proc/"+pid+"/status")
-		if !strings.Contains(status, "\nUid:\t"+user+"\t"+user+"\t") || !strings.Contains(status, "\nCapEff:\t0000000000000400\n") {
-			t.Errorf("%s has more than the ports below 1024:\n%s", name, status)
+		if !strings.Contains(status, "\nUid:\t"+want[0]+"\t"+want[0]+"\t") || !strings.Contains(status, "\nCapEff:\t"+want[1]+"\n") {
+			t.Errorf("process %s is not user %s with the capabilities %s:\n%s", pid, want[0], want[1], status)
 		}
+	}
+	// What the agent starts does not get the right to signal others.
+	if status := i.do("cat", "/proc/"+agent+"/status"); !strings.Contains(status, "\nCapAmb:\t0000000000000400\n") {
+		t.Errorf("the agent's children get more than the ports below 1024:\n%s", status)
 	}
 
 	// What both need, they have.
@@ -30,7 +35,7 @@ func restricted(t *testing.T, i *instance) {
 		t.Errorf("gate file: %s", out)
 	}
 
-	// Whoever takes nginx over is the agent's user, and still not the agent.
+	// Whoever takes nginx over has nothing of the agent's.
 	for what, command := range map[string]string{
 		"the agent's environment": "cat /proc/" + agent + "/environ",
 		"the agent's files":       "ls /proc/" + agent + "/fd",
@@ -38,7 +43,7 @@ func restricted(t *testing.T, i *instance) {
 		"the Docker socket":       "curl -sS --unix-socket /mnt/docker.sock http://docker/version",
 		"a start of its own unit": "systemctl start nagaya.service",
 	} {
-		if out, code := i.try("setpriv", "--reuid=nagaya", "--regid=nagaya", "--clear-groups", "sh", "-c", command); code == 0 {
+		if out, code := i.try("setpriv", "--reuid=nagaya-nginx", "--regid=nagaya", "--clear-groups", "sh", "-c", command); code == 0 {
 			t.Errorf("%s is open to nginx:\n%s", what, out)
 		}
 	}
@@ -82,7 +87,7 @@ func restricted(t *testing.T, i *instance) {
 // closed checks that nobody but the agent and nginx can connect to nginx's sockets.
 func (i *instance) closed(when string) {
 	i.t.Helper()
-	if out := i.do("stat", "-c", "%U %G %a", "/run/nagaya/nginx"); out != "nagaya nagaya 710" {
+	if out := i.do("stat", "-c", "%U %G %a", "/run/nagaya/nginx"); out != "nagaya-nginx nagaya 750" {
 		i.t.Errorf("%s the directory of the sockets is %s", when, out)
 	}
 }
