@@ -1,12 +1,9 @@
 package nginx
 
 import (
-	"cmp"
-	"fmt"
 	"net/netip"
 	"path"
 	"slices"
-	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -32,48 +29,11 @@ func connections(t *text) {
 	if t.settings.AccessLog == "off" {
 		t.set("access_log", "off")
 	} else {
+		logVariables(t)
 		logFormat(t)
 		t.set("access_log", t.settings.AccessLog, "nagaya")
 	}
 	t.blank()
-}
-
-// logFormat writes the format of the access log.
-func logFormat(t *text) {
-	format := []string{"nagaya"}
-	switch t.settings.LogFormat {
-	case "":
-		format = append(format, `$remote_addr - $remote_user [$time_local] $host "$request" $status $body_bytes_sent `+
-			`"$http_referer" "$http_user_agent" $request_time $upstream_addr $upstream_response_time`)
-	case "json":
-		format = append(format, "escape=json", jsonFormat())
-	default:
-		format = append(format, "escape="+cmp.Or(t.settings.LogEscape, "default"), t.settings.LogFormat)
-	}
-	t.set("log_format", format...)
-}
-
-// jsonFormat has the names that nginx-proxy gives the same values, and $host.
-func jsonFormat() string {
-	var b strings.Builder
-	for _, f := range [][2]string{
-		{"time_local", "$time_iso8601"},
-		{"client_ip", "$http_x_forwarded_for"},
-		{"remote_addr", "$remote_addr"},
-		{"host", "$host"},
-		{"request", "$request"},
-		{"status", "$status"},
-		{"body_bytes_sent", "$body_bytes_sent"},
-		{"request_time", "$request_time"},
-		{"upstream_response_time", "$upstream_response_time"},
-		{"upstream_addr", "$upstream_addr"},
-		{"http_referrer", "$http_referer"},
-		{"http_user_agent", "$http_user_agent"},
-		{"request_id", "$request_id"},
-	} {
-		fmt.Fprintf(&b, `,"%s":"%s"`, f[0], f[1])
-	}
-	return "{" + b.String()[1:] + "}"
 }
 
 // longName reports whether a name needs larger buckets than nginx's own default.
@@ -179,51 +139,43 @@ const portNumber = `([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2
 // the trusted proxies. Headers in which a client describes itself are passed on
 // from trusted proxies only.
 func variables(t *text) {
-	choose := func(of, name, otherwise string, cases ...string) {
-		t.block("map", []string{of, "$nagaya_" + name}, func() {
-			t.set("default", otherwise)
-			for i := 0; i+1 < len(cases); i += 2 {
-				t.set(quote(cases[i]), cases[i+1])
-			}
-		})
-	}
 	if t.needs.passthrough {
 		t.comment("Behind the stream section the client came to another address and port than nginx sees.")
-		choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
-		choose("$proxy_protocol_server_addr", "server_addr", "$proxy_protocol_server_addr", "", "$server_addr")
+		t.choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
+		t.choose("$proxy_protocol_server_addr", "server_addr", "$proxy_protocol_server_addr", "", "$server_addr")
 	} else {
-		choose("", "server_port", "$server_port")
-		choose("", "server_addr", "$server_addr")
+		t.choose("", "server_port", "$server_port")
+		t.choose("", "server_addr", "$server_addr")
 	}
 	t.comment("Over h2c a client would speak past nginx, and past whom it lets in.")
-	choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
-	choose("$nagaya_upgrade", "connection", "upgrade", "", "")
+	t.choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
+	t.choose("$nagaya_upgrade", "connection", "upgrade", "", "")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
 	host := "$http_host"
 	if t.build.RequestPort {
 		host = "$is_request_port$request_port"
 	}
-	choose(host, "port", "", `~(?<nagaya_written>:`+portNumber+`)$`, "$nagaya_written")
+	t.choose(host, "port", "", `~(?<nagaya_written>:`+portNumber+`)$`, "$nagaya_written")
 	t.comment("A request over TLS whose Host is not the name that the connection was made for.")
-	choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
-	choose("$https:$ssl_server_name", "nameless", "0", "on:", "1")
-	choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
+	t.choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
+	t.choose("$https:$ssl_server_name", "nameless", "0", "on:", "1")
+	t.choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
 	if trustsForwarded(t.settings) {
-		choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
-		choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
-		choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
-		choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
-		choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
+		t.choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
+		t.choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
+		t.choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
+		t.choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
+		t.choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
 	} else {
-		choose("", "for", "$remote_addr")
-		choose("", "proto", "$scheme")
-		choose("", "host", "$host$nagaya_port")
-		choose("", "public_port", "$nagaya_server_port")
-		choose("", "forwarded", "")
+		t.choose("", "for", "$remote_addr")
+		t.choose("", "proto", "$scheme")
+		t.choose("", "host", "$host$nagaya_port")
+		t.choose("", "public_port", "$nagaya_server_port")
+		t.choose("", "forwarded", "")
 	}
-	choose("$nagaya_proto", "https", "", "https", "on")
-	choose("$nagaya_https", "ssl", "off", "on", "on")
-	choose("$nagaya_proto $nagaya_get", "plain", "", "http 1", "get", "http 0", "other")
+	t.choose("$nagaya_proto", "https", "", "https", "on")
+	t.choose("$nagaya_https", "ssl", "off", "on", "on")
+	t.choose("$nagaya_proto $nagaya_get", "plain", "", "http 1", "get", "http 0", "other")
 	t.blank()
 }
 

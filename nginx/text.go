@@ -97,6 +97,16 @@ func (t *text) returnIf(condition string, args ...string) {
 	t.block("if ("+condition+")", nil, func() { t.set("return", args...) })
 }
 
+// choose writes the map of the variable $nagaya_NAME: of is looked up in cases, which are pairs.
+func (t *text) choose(of, name, otherwise string, cases ...string) {
+	t.block("map", []string{of, "$nagaya_" + name}, func() {
+		t.set("default", otherwise)
+		for i := 0; i+1 < len(cases); i += 2 {
+			t.set(quote(cases[i]), cases[i+1])
+		}
+	})
+}
+
 func (t *text) words(name string, args []string) {
 	t.indent()
 	t.out.WriteString(name)

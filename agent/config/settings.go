@@ -165,7 +165,7 @@ var Settings = []Setting{
 		"is neither none, nor a status, nor a status and an address").orEmpty("404 with a line of text"),
 		"Answer to the paths of a host that no container serves, as nginx's directive return takes it; none leaves them to your snippets."),
 	one("nginx.log-format", func(c *Config) *string { return &c.Nginx.LogFormat }, text("json, or text with variables of nginx in it", func(string) bool { return true }, "").orEmpty("nagaya's own"),
-		"The line that is logged for a request."),
+		"The line that is logged for a request. In one of your own, $nagaya_log_request, _referer, _user_agent, _user, _host and _forwarded_for are what clients say, cut so that a line stays below 4 KiB; nginx's own variables may have tens of KiB."),
 	one("nginx.log-escape", func(c *Config) *string { return &c.Nginx.LogEscape }, word("default", "json", "none"),
 		"How values from clients are escaped in a nginx.log-format of your own."),
 	flag("nginx.log-stdout", func(c *Config) *bool { return &c.Nginx.LogStdout },
