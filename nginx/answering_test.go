@@ -109,10 +109,10 @@ func portFault(t testing.TB, tree Tree, shape route.Shape) string {
 			if certificate.VerifyHostname(name) != nil {
 				continue
 			}
-			family, best := st.Family, 0
+			family, owner, best := st.Family, "", 0
 			for _, site := range shape.Sites {
 				if r := matches(site.Host, name); r > best && !strings.HasPrefix(site.Host, "~") {
-					family, best = site.Family, r
+					family, owner, best = site.Family, site.Owner, r
 				}
 			}
 			to, rank := "", 0
@@ -126,7 +126,7 @@ func portFault(t testing.TB, tree Tree, shape route.Shape) string {
 					to = d.args[0]
 				}
 			}
-			if want := family == st.Family || name == st.Host; (to != "") != want {
+			if want := st.Family == family || st.Family == owner || name == st.Host; (to != "") != want {
 				return fmt.Sprintf("%s of %s passes %s, which is of %s, to %q\n%s", st.Listen, st.Family, name, family, to, f.Stream)
 			}
 		}

@@ -30,7 +30,7 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 		f := SiteFile{Host: at, Name: fileName(at), Family: stream.Family}
 		var others, own []string
 		if stream.Listen.Protocol == route.TLS {
-			others, own = namesAt(stream, sites)
+			others, own = namesAt(stream, shape.Sites) // those that are not rendered too
 		}
 		f.Stream, f.Facts = t.write(func(x *text) { renderStream(x, stream, pools[stream.PoolKey()], others, own) })
 		t.Sites = append(t.Sites, f)

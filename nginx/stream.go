@@ -135,7 +135,7 @@ func namesAt(st route.Stream, sites []route.Site) (others, own []string) {
 	for _, site := range sites {
 		covered := slices.ContainsFunc(names, func(name string) bool { return valid(name, site.Host) })
 		switch {
-		case !covered || strings.HasPrefix(site.Host, "~") || site.Host == st.Host:
+		case !covered || strings.HasPrefix(site.Host, "~") || site.Host == st.Host || !usableHost(site.Host):
 		case site.Family == st.Family || site.Owner == st.Family:
 			own = append(own, site.Host)
 		default:
