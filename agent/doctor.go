@@ -83,7 +83,7 @@ func (a *agent) examined(c config.Config) examine.Parts {
 		Certificates: func(ctx context.Context, c config.Config) (v certs.Inventory, err error) {
 			ctx, done := context.WithCancel(ctx)
 			defer done()
-			err = files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.CopiesDir(c), ReadOnly: true}, func(i certs.Inventory) { v = i; done() })
+			err = files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: true}, func(i certs.Inventory) { v = i; done() })
 			return v, err
 		},
 		Claims: func(ctx context.Context, c config.Config, id identity.Identity) (all []examine.Proof) {

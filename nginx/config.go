@@ -18,11 +18,9 @@ type Host struct {
 	Stdout string
 }
 
-// StateDir returns the directory of nginx's generations, which is in nagaya's.
+// StateDir returns the directory of nginx's generations, and of the copies of certificates,
+// which is in nagaya's.
 func StateDir(c config.Config) string { return path.Join(c.StateDir, "nginx") }
-
-// CopiesDir returns the directory of the copies of certificates that nginx reads.
-func CopiesDir(c config.Config) string { return path.Join(StateDir(c), "certs") }
 
 // Configured returns the settings of a configuration. Snippets and password files are
 // not among them.

@@ -64,17 +64,19 @@ func hashSizes(t *text, of string, hosts []string) {
 // because their keys would live as long as the process; the cache of sessions
 // cannot be shared between http and stream.
 func tlsDefaults(t *text, cache string) {
-	tlsPolicy(t, t.settings.TLSPolicy)
+	tlsPolicy(t, t.settings.TLSPolicy, false)
 	t.set("ssl_session_cache", "shared:"+cache+":1m")
 	t.set("ssl_session_timeout", "4h")
 	t.set("ssl_session_tickets", "off")
 	t.blank()
 }
 
-func tlsPolicy(t *text, name string) {
+// tlsPolicy writes protocols and ciphers. parameters is true where there are those that some
+// ciphers need.
+func tlsPolicy(t *text, name string, parameters bool) {
 	p, _ := route.PolicyNamed(name) // labels and settings name no other
 	t.set("ssl_protocols", p.Protocols...)
-	t.setGiven("ssl_ciphers", p.Ciphers)
+	t.setGiven("ssl_ciphers", p.CiphersWith(parameters))
 	prefer := "off"
 	if p.PreferServer {
 		prefer = "on"

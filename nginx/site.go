@@ -219,8 +219,8 @@ func tlsServer(t *text, site route.Site) {
 	e, c := site.Edge, site.Cert
 	t.certificate(c)
 	t.setGiven("ssl_dhparam", c.DHParamFile)
-	if e.TLSPolicy != "" {
-		tlsPolicy(t, e.TLSPolicy)
+	if e.TLSPolicy != "" || c.DHParamFile != "" {
+		tlsPolicy(t, cmp.Or(e.TLSPolicy, t.settings.TLSPolicy), c.DHParamFile != "")
 	}
 	if e.ClientCert != "" && c.ClientCAFile != "" {
 		t.set("ssl_client_certificate", c.ClientCAFile)

@@ -49,6 +49,9 @@ func (t *text) socket(path string, args ...string) {
 // certificate writes the files of a certificate and its key.
 func (t *text) certificate(c certs.Pair) {
 	t.comment("Certificate " + truncated(c.Name) + ", SHA-256 " + c.Fingerprint)
+	if c.ClientFingerprint != "" {
+		t.comment("Authority for clients, SHA-256 " + c.ClientFingerprint)
+	}
 	t.set("ssl_certificate", c.CertFile)
 	t.set("ssl_certificate_key", c.KeyFile)
 }

@@ -3,6 +3,8 @@
 package certs
 
 import (
+	"crypto/sha1"
+	"encoding/hex"
 	"slices"
 	"strings"
 	"time"
@@ -17,8 +19,10 @@ type Inventory struct {
 	// once: then "no certificate" means "unknown".
 	Complete bool `json:"complete"`
 	// Pairs are sorted by Name.
-	Pairs    []Pair            `json:"pairs"`
-	Problems []problem.Problem `json:"problems,omitempty"`
+	Pairs []Pair `json:"pairs"`
+	// Authorities are sorted by Name.
+	Authorities []Authority       `json:"authorities,omitempty"`
+	Problems    []problem.Problem `json:"problems,omitempty"`
 }
 
 // For returns the certificate that serves host: one that names it, else one
@@ -95,12 +99,13 @@ type Pair struct {
 	// than it takes to check that it matches.
 	CertFile string `json:"cert_file"`
 	KeyFile  string `json:"key_file"`
-	// ClientCAFile and CRLFile, where they are there, are what clients'
-	// certificates are verified by; DHParamFile is read by nginx if it is there. All are
-	// absolute paths or empty.
-	ClientCAFile string `json:"client_ca_file,omitempty"`
-	CRLFile      string `json:"crl_file,omitempty"`
-	DHParamFile  string `json:"dhparam_file,omitempty"`
+	// ClientCAFile, CRLFile and ClientFingerprint are those of the Authority that verifies
+	// clients' certificates; they are set where the pair is a site's.
+	ClientCAFile      string `json:"client_ca_file,omitempty"`
+	CRLFile           string `json:"crl_file,omitempty"`
+	ClientFingerprint string `json:"client_fingerprint,omitempty"`
+	// DHParamFile is read by nginx if it is there: an absolute path or empty.
+	DHParamFile string `json:"dhparam_file,omitempty"`
 	// DNSNames are the names in the certificate, lower case, wildcards included. One without
 	// names serves where its base name is chosen.
 	DNSNames []string `json:"dns_names"`
@@ -110,7 +115,47 @@ type Pair struct {
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
 	// Fingerprint is a SHA-256 in hex over the certificates in the file, that of the host
-	// first, and the files beside it: it changes when the content of any does, and so makes
+	// first, and the file beside it: it changes when the content of any does, and so makes
 	// nginx reload it.
 	Fingerprint string `json:"fingerprint"`
+}
+
+// Authority is what clients' certificates are verified by.
+type Authority struct {
+	// Name is that of the host or the certificate that it is for, with what FileName makes of
+	// it, or GlobalAuthority.
+	Name string `json:"name"`
+	// CAFile and CRLFile are absolute paths; CRLFile has what was revoked, and is empty if
+	// there is no such file.
+	CAFile  string `json:"ca_file,omitempty"`
+	CRLFile string `json:"crl_file,omitempty"`
+	// Fingerprint changes when the content of the files does.
+	Fingerprint string `json:"fingerprint,omitempty"`
+	// Unusable is true where the files are there and cannot be used.
+	Unusable bool `json:"unusable,omitempty"`
+}
+
+// GlobalAuthority is the name of the authority for all hosts of nginx-proxy's words.
+const GlobalAuthority = "ca"
+
+// AuthorityOf returns the authority of the first of these names that has one.
+func (v Inventory) AuthorityOf(names ...string) (Authority, bool) {
+	for _, name := range names {
+		for _, a := range v.Authorities {
+			if a.Name == name {
+				return a, true
+			}
+		}
+	}
+	return Authority{}, false
+}
+
+// FileName is how nginx-proxy begins the names of a host's files: for a regular expression,
+// which begins with ~, with its SHA-1.
+func FileName(host string) string {
+	if !strings.HasPrefix(host, "~") {
+		return host
+	}
+	sum := sha1.Sum([]byte(host))
+	return hex.EncodeToString(sum[:])
 }

@@ -161,6 +161,7 @@ var Problems = []string{
 	"cert-gone",
 	"cert-not-copied",
 	"cert-without-names",
+	"client-authority-missing",
 	"cert-expired",
 	"cert-expiring",
 	"cert-not-yet-valid",

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -118,6 +119,7 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 			s.Edge.HSTS = "off"
 		}
 	}
+	s.Cert.Sums = sumsOf(values[virtualHost])
 	routes = []route.Spec{s}
 	if values[multiports] != "" {
 		routes, _ = parseMultiports(values[multiports], s) // without an error, which was reported above
@@ -203,7 +205,7 @@ var words = []labels.Word{
 		labels.Into(meaning(map[string]int{"301": 301, "307": 307, "308": 308}), func(s *route.Spec) *int { return &s.Edge.RedirectCode })),
 	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.Cert.OwnOnly })),
-	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, where an authority for them (NAME.ca.crt) is beside the host's", "on, optional, off", "on where the authority is there",
+	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, by an authority for them (HOST.ca.crt, else ca.crt)", "on, optional, off", "on where the authority is there",
 		func(s *route.Spec, v string) (err error) {
 			s.Edge.ClientCert, err = labels.OneOf(v, "on", "optional", "off")
 			return err
@@ -235,6 +237,20 @@ func parseVirtualHost(h string) ([]string, error) {
 		return all, nil
 	}
 	return []string{h}, checkExpression(expr)
+}
+
+// sumsOf are, by host, the names of files for the regular expressions that hosts are written as.
+func sumsOf(v string) map[string]string {
+	sums := map[string]string{}
+	for _, h := range strings.FieldsFunc(v, func(r rune) bool { return strings.ContainsRune(", \t", r) }) {
+		all, _ := parseVirtualHost(h)
+		for _, host := range all {
+			if sum := certs.FileName(h); sum != h {
+				sums[host] = sum
+			}
+		}
+	}
+	return sums
 }
 
 // plainHost reads a name that may have *. in front or .* behind.

@@ -31,9 +31,10 @@ func everyRoute() Table {
 	mq := web("mq", labels("nagaya.listen", "tls:8883", "nagaya.host", "mq.example.com"), of("mq"), hostPort(32775))
 	in := input(append(leaving, mq)...)
 	in.Options = Options{Stream: true, DefaultHost: "shop.example.com"}
+	in.Certs.Authorities = []certs.Authority{{Name: "example.com", CAFile: "/c/example.com.ca.crt"}}
 	in.Certs.Pairs = []certs.Pair{{
 		Name: "example.com", CertFile: "/c/example.com.crt", KeyFile: "/c/example.com.key",
-		DNSNames: []string{"shop.example.com", "mq.example.com"}, Fingerprint: "abcd", ClientCAFile: "/c/example.com.ca.crt",
+		DNSNames: []string{"shop.example.com", "mq.example.com"}, Fingerprint: "abcd",
 	}}
 	in.Prev, in.Now = build(in), noon.Add(time.Minute)
 	in.Snapshot.Containers = []tasks.Container{

@@ -1,7 +1,9 @@
 package route_test
 
 import (
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,7 +144,7 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 		{Name: "com", DNSNames: []string{"old.test"}},
 		{Name: "default", DNSNames: []string{"fits.test"}},
 		{Name: "example.com", DNSNames: []string{"old.test"}},
-		{Name: "named", DNSNames: []string{"x.sub.test"}, ClientCAFile: "/c/named.ca.crt"},
+		{Name: "named", DNSNames: []string{"x.sub.test"}},
 	}
 	for _, row := range []struct {
 		name  string
@@ -168,7 +170,7 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 		{"not for nagaya's own words", []string{"nagaya.host", "else.test"}, " "},
 	} {
 		in := input(web("a", labels(row.words...)))
-		in.Certs.Pairs = all
+		in.Certs.Pairs, in.Certs.Authorities = all, []certs.Authority{{Name: "named", CAFile: "/c/named.ca.crt"}}
 		table := build(in)
 		s := table.Sites[0]
 		got := s.Cert.Name + " " + s.Edge.ClientCert
@@ -179,6 +181,65 @@ func TestCertificatesByTheirFiles(t *testing.T) {
 		}
 		if got != row.want || s.TLS != (s.Cert.Name != "") {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+// Clients need a certificate where there is an authority for the host, by the name of the host,
+// of its certificate, or for all; and where that cannot be used, nobody is let in.
+func TestAuthoritiesForClients(t *testing.T) {
+	const expr = `~^(www|shop)\.re\.test$`
+	verify := func(how string) []string { return []string{proxyLabel + "ssl_verify_client", how} }
+	all := []string{"a.test", "b.test", "re.test", "*.re.test", "spoilt.test"}
+	for _, row := range []struct {
+		name   string
+		words  []string
+		labels []string
+		global bool
+		want   string // what clients need, by what, what plain HTTP gets, and the problem
+	}{
+		{"by the host", []string{"VIRTUAL_HOST", "a.test"}, nil, false, "on a.test redirect"},
+		{"by the host, for nagaya's own words", []string{"nagaya.host", "a.test"}, nil, false, "on a.test redirect"},
+		{"optional", []string{"VIRTUAL_HOST", "a.test"}, verify("optional"), false, "optional a.test redirect"},
+		{"off", []string{"VIRTUAL_HOST", "a.test"}, verify("off"), false, "  redirect"},
+		{"by the expression", []string{"VIRTUAL_HOST", expr}, nil, false, "on " + certs.FileName(expr) + " redirect"},
+		{"of none", []string{"VIRTUAL_HOST", "b.test"}, nil, false, "  redirect"},
+		{"for all", []string{"VIRTUAL_HOST", "b.test"}, nil, true, "on ca redirect"},
+		{"for all, optional", []string{"VIRTUAL_HOST", "b.test"}, verify("optional"), true, "optional ca redirect"},
+		{"the host's own before that for all", []string{"VIRTUAL_HOST", "a.test"}, nil, true, "on a.test redirect"},
+		{"that for all is not for nagaya's own words", []string{"nagaya.host", "b.test"}, nil, true, "  redirect"},
+		{"unusable", []string{"VIRTUAL_HOST", "spoilt.test"}, nil, true, "  refuse client-authority-missing"},
+		{"unusable, and asked for", []string{"VIRTUAL_HOST", "spoilt.test"}, verify("optional"), true, "  refuse client-authority-missing"},
+		{"unusable, and not asked for", []string{"VIRTUAL_HOST", "spoilt.test"}, verify("off"), true, "  redirect"},
+		{"asked for, and none is there", []string{"VIRTUAL_HOST", "b.test"}, verify("on"), false, "  refuse client-authority-missing"},
+		{"optional, and none is there", []string{"VIRTUAL_HOST", "b.test"}, verify("optional"), false, "  redirect"},
+		{"without a certificate of the host", []string{"VIRTUAL_HOST", "plain.test"}, nil, false, "  refuse no-certificate"},
+		{"without a certificate of the host, and optional", []string{"VIRTUAL_HOST", "plain.test"}, verify("optional"), false, "  serve no-certificate"},
+	} {
+		in := input(web("a", labels(append(row.words, row.labels...)...)))
+		in.Certs.Pairs = []certs.Pair{{Name: "x", DNSNames: all}}
+		for _, name := range []string{"a.test", certs.FileName(expr), "plain.test"} {
+			in.Certs.Authorities = append(in.Certs.Authorities, certs.Authority{Name: name, CAFile: name, CRLFile: "crl", Fingerprint: "1"})
+		}
+		in.Certs.Authorities = append(in.Certs.Authorities, certs.Authority{Name: "spoilt.test", Unusable: true})
+		if row.global {
+			in.Certs.Authorities = append(in.Certs.Authorities, certs.Authority{Name: "ca", CAFile: "ca", CRLFile: "crl", Fingerprint: "1"})
+		}
+		table := build(in)
+		for range 2 { // and while the last container is away
+			s := table.Sites[0]
+			got := fmt.Sprint(s.Edge.ClientCert, " ", s.Cert.ClientCAFile, " ", s.Plain)
+			for _, p := range table.Problems {
+				got += " " + p.Code
+			}
+			if got != row.want || (s.Cert.ClientCAFile == "") != (s.Cert.CRLFile == "") || (s.Cert.CRLFile == "") != (s.Cert.ClientFingerprint == "") {
+				t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+			}
+			if !strings.Contains(row.want, "redirect") {
+				break
+			}
+			in.Prev, in.Snapshot.Containers = table, nil
+			table = build(in)
 		}
 	}
 }

@@ -19,6 +19,15 @@ type TLSPolicy struct {
 // DefaultTLSPolicy is the name of the policy where none is named.
 const DefaultTLSPolicy = "Mozilla-Intermediate"
 
+// CiphersWith are the Ciphers where there are Diffie-Hellman parameters or not: Mozilla's
+// intermediate policy has ciphers that need them.
+func (p TLSPolicy) CiphersWith(parameters bool) string {
+	if parameters && p.Name == DefaultTLSPolicy {
+		return ciphers([]string{p.Ciphers}, dheGCM)
+	}
+	return p.Ciphers
+}
+
 // The building blocks of the policies, strongest first.
 var (
 	gcm128  = []string{"ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"}

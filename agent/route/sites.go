@@ -134,17 +134,19 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 		// A container that names another one, by mistake perhaps, does not end it.
 		if s.Cert, ok = b.in.Certs.Named(was.Cert.Name); !ok || !was.TLS || s.Cert.Fingerprint != was.Cert.Fingerprint {
 			s.Cert = certs.Pair{}
+			// Where clients need certificates nobody comes in without.
+			_, closed := b.authorityOf(s, lead)
+			s.Secured = s.Secured || closed && asked != "off" && asked != "optional"
 			b.withoutCertificate(s, lead)
 			return
 		}
 		b.reportCertificate(s, lead, problem.Warning, "so the site keeps the one that it has")
 	}
-	s.TLS = true
-	// Where the operator has put an authority for clients beside the certificate, clients
-	// need one of it, unless the containers ask for less.
-	if s.Cert.ClientCAFile != "" && asked != "off" {
-		s.Edge.ClientCert = cmp.Or(asked, "on")
+	if !b.askClients(s, lead, asked) {
+		s.Cert, s.Plain = certs.Pair{}, Refuse
+		return
 	}
+	s.TLS = true
 	switch lead.TLS {
 	case TLSTerminate:
 		s.Plain = Refuse
@@ -152,6 +154,41 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 		s.Plain = Redirect
 	}
 	s.Secured = s.Plain != Serve
+}
+
+// authorityOf is the authority for the certificates of a site's clients, by the name of the
+// host or of its certificate. own is false for the one for all hosts.
+func (b *builder) authorityOf(s *Site, lead candidate) (a certs.Authority, own bool) {
+	names := []string{certs.FileName(s.Host), cmp.Or(lead.Cert.Sums[s.Host], s.Cert.Name), s.Cert.Name}
+	if a, own = b.in.Certs.AuthorityOf(names...); !own && lead.Cert.ByFile {
+		a, _ = b.in.Certs.AuthorityOf(certs.GlobalAuthority)
+	}
+	return a, own
+}
+
+// askClients has a site's clients asked for certificates where the operator has put an
+// authority there, unless the containers ask for less. It returns false where that is
+// demanded and cannot be done.
+func (b *builder) askClients(s *Site, lead candidate, asked string) bool {
+	a, _ := b.authorityOf(s, lead)
+	switch {
+	case asked == "off", a.Name == "" && asked != "on":
+		return true
+	case a.CAFile == "":
+		why := "there is none"
+		if a.Unusable {
+			why = "it cannot be used"
+		}
+		b.report(problem.Problem{
+			Code: "client-authority-missing", Severity: problem.Error, Subject: "site " + s.Host, Host: s.Host,
+			Text: fmt.Sprintf("clients of %s need a certificate by an authority, and %s, so nobody is let in", s.Host, why),
+			Hint: "put " + cmp.Or(a.Name, certs.FileName(s.Host)) + ".ca.crt into the certificate directory, as PEM",
+		})
+		return false
+	}
+	s.Edge.ClientCert = cmp.Or(asked, "on")
+	s.Cert.ClientCAFile, s.Cert.CRLFile, s.Cert.ClientFingerprint = a.CAFile, a.CRLFile, a.Fingerprint
+	return true
 }
 
 // certFor is the certificate for a host. One without names is there for the name of its file.
@@ -254,6 +291,8 @@ func (b *builder) stillSecure(s *Site, was Site) {
 	if !s.TLS && s.Plain == Redirect {
 		s.Plain = Refuse
 	}
+	// A snippet of the operator's may serve something all the same.
+	s.Cert.ClientCAFile, s.Cert.CRLFile, s.Cert.ClientFingerprint = was.Cert.ClientCAFile, was.Cert.CRLFile, was.Cert.ClientFingerprint
 }
 
 // checkDefaultHost reports that the host which should answer for unknown names is not there.

@@ -51,6 +51,9 @@ type CertChoice struct {
 	// ByFile lets the name of the file decide where no certificate covers the host, and
 	// the certificate "default" stand in unless OwnOnly.
 	ByFile, OwnOnly bool
+	// Sums are, by host, how nginx-proxy names the files of an expression that stands for the
+	// host (certs.FileName).
+	Sums map[string]string
 }
 
 // TLSMode is what a route asks for about HTTPS.

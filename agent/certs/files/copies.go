@@ -1,91 +1,102 @@
 package files
 
 import (
-	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
-// copies is the directory of what nginx reads: of each pair a copy that never changes,
-// DIR/NAME/FINGERPRINT with copiedPair and what lies beside it. So nginx never sees half of
-// a renewal, a pair that is spoilt or taken away goes on being served, and nginx starts with
-// it after a reboot.
+// copies is a directory of what nginx reads: of each name copies that never change,
+// DIR/NAME/SUM, where SUM is that of the files in it. So nginx never sees half of a renewal,
+// what is spoilt or taken away goes on being served, and nginx starts with it after a reboot.
 type copies struct {
-	dir string // empty: nginx reads the pairs where they are
+	dir string // empty: nginx reads the files where they are
+	// what has the copies: the subject of problems. giveUp says when somebody may remove one.
+	what, giveUp string
 	// readOnly makes no copies and removes none: a copy is named where it is there already.
 	readOnly bool
-	// used are the names of the pairs of all sites; nil while that is not known.
+	// used are the names that are not forgotten; nil while that is not known.
 	used []string
 }
 
 const (
-	// copied begins the names of the files of a copy; copiedPair has the certificates and the key.
-	copied, copiedPair = "pair", "pair.pem"
 	// maxVersions bounds the copies of one name: an older one is what nginx goes on with
 	// when it refuses a newer one.
 	maxVersions = 4
-	// maxGone bounds the names that are copies only, whose pair has gone.
+	// maxGone bounds the names that are copies only, whose files have gone.
 	maxGone = 500
-	// goneFor is how long the copy of a pair that has gone is kept while no site uses it.
+	// goneFor is how long the copy of files that have gone is kept while no site uses it.
 	goneFor = 30 * 24 * time.Hour
 	// touchAfter is how old the time of a copy gets before it is renewed.
 	touchAfter = time.Hour
 )
 
-// version is the directory of one copy.
-func (k copies) version(name, fingerprint string) string {
-	return filepath.Join(k.dir, name, fingerprint[:16])
+// original is what is copied.
+type original struct {
+	name  string
+	files map[string][]byte // by their names in the copy
+	like  string            // the file whose readers may read the copy
 }
 
-// copied returns the pair with the paths of its copy, which it makes if it is not there. With
-// an error it returns the pair as it is.
-func (k copies) copied(l loaded) (certs.Pair, error) {
+// sumOf names a copy.
+func sumOf(files map[string][]byte) string {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(files[name]), files[name])
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:8])
+}
+
+// keep returns the directory of the copy, which it makes if it is not there; "" for none.
+func (k copies) keep(o original) (version string, err error) {
 	if k.dir == "" {
-		return l.pair, nil
+		return "", nil
 	}
-	to := k.version(l.pair.Name, l.pair.Fingerprint)
-	if pair, ok := k.read(l.pair.Name, to); ok && pair.Fingerprint == l.pair.Fingerprint {
-		if !k.readOnly {
-			give(to, l)
-			touch(to, k.versions(l.pair.Name)[0] != to)
-			touch(filepath.Dir(to), false)
+	version = filepath.Join(k.dir, o.name, sumOf(o.files))
+	switch whole := isWhole(version); {
+	case whole && !k.readOnly:
+		give(version, o)
+		touch(version, k.versions(o.name)[0] != version)
+		touch(filepath.Dir(version), false)
+	case whole:
+	case k.readOnly:
+		return "", nil
+	default:
+		if err := k.write(version, o); err != nil {
+			return "", err
 		}
-		return pair, nil
+		k.dropVersions(o.name)
 	}
-	if k.readOnly {
-		return l.pair, nil
-	}
-	if err := k.write(to, l); err != nil {
-		return l.pair, err
-	}
-	pair, ok := k.read(l.pair.Name, to)
-	if !ok {
-		return l.pair, errors.New("it cannot be read back")
-	}
-	k.dropVersions(l.pair.Name)
-	return pair, nil
+	return version, nil
 }
 
-// read reads a copy. One that is not what its name says is none.
-func (k copies) read(name, version string) (certs.Pair, bool) {
-	pair := filepath.Join(version, copiedPair)
-	l, p := read(candidate{name: name, certFile: pair, keyFile: pair, beside: filepath.Join(version, copied)})
-	if p != nil || len(l.pair.Fingerprint) < 16 || l.pair.Fingerprint[:16] != filepath.Base(version) {
-		return certs.Pair{}, false
+// isWhole reports whether a copy is what its name says.
+func isWhole(version string) bool {
+	entries, err := os.ReadDir(version)
+	if err != nil || len(entries) == 0 || len(entries) > 8 {
+		return false
 	}
-	return l.pair, true
+	files := map[string][]byte{}
+	for _, e := range entries {
+		if files[e.Name()], err = readfile.Regular(filepath.Join(version, e.Name()), 2*maxFile); err != nil {
+			return false
+		}
+	}
+	return sumOf(files) == filepath.Base(version)
 }
 
 // write makes a copy in one step, and returns when it is on the disk.
-func (k copies) write(to string, l loaded) error {
+func (k copies) write(to string, o original) error {
 	name := filepath.Dir(to)
 	for _, dir := range []string{k.dir, name} {
 		// Whoever reads a file here has to know its name.
@@ -110,12 +121,12 @@ func (k copies) write(to string, l loaded) error {
 	if err := os.Mkdir(next, 0o711); err != nil {
 		return err
 	}
-	for file, text := range l.files {
+	for file, text := range o.files {
 		if err := writeSynced(filepath.Join(next, file), text); err != nil {
 			return err
 		}
 	}
-	give(next, l)
+	give(next, o)
 	return errors.Join(os.Chmod(next, 0o711), syncDir(next), os.Rename(next, to), syncDir(name), syncDir(k.dir))
 }
 
@@ -136,18 +147,18 @@ func syncDir(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// give lets those read a copy who may read the key, and the group of the agent: nginx need
+// give lets those read a copy who may read the file that it is like, and the group of the agent: nginx need
 // not run as the agent's user. Where the agent may not give files away, its own group reads
 // them.
-func give(version string, l loaded) {
+func give(version string, o original) {
 	mode, group := os.FileMode(0o640), os.Getegid()
-	if info, err := os.Stat(l.pair.KeyFile); err == nil {
+	if info, err := os.Stat(o.like); err == nil {
 		mode |= info.Mode().Perm() & 0o004
 		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode()&0o040 != 0 {
 			group = int(st.Gid)
 		}
 	}
-	for file := range l.files {
+	for file := range o.files {
 		path := filepath.Join(version, file)
 		info, err := os.Lstat(path)
 		if err != nil {
@@ -178,39 +189,39 @@ func modified(path string) time.Time {
 	return info.ModTime()
 }
 
-// fallBack adds the copies of pairs that cannot be used or have gone, and says so.
-func (k copies) fallBack(inv certs.Inventory, wrong map[string]problem.Problem) certs.Inventory {
+// fallBack has the copies added of what cannot be used or has gone, and says so. found are the
+// names that need none; wrong has the problems by name.
+func (k copies) fallBack(found func(name string) bool, wrong map[string]problem.Problem, add func(name, version string)) (problems []problem.Problem) {
 	var gone []string
 	for _, name := range k.names() {
-		if _, ok := inv.Named(name); ok {
-			continue
-		}
 		p, spoilt := wrong[name]
-		if !spoilt {
-			gone = append(gone, name)
-			continue
-		}
-		if pair, seen, ok := k.newest(name); ok {
-			inv.Pairs = append(inv.Pairs, pair)
-			p.Text += ", so a copy is served, of the pair as it was at " + seen
+		version, seen, ok := k.newest(name)
+		switch {
+		case found(name) || !ok:
+		case spoilt:
+			add(name, version)
+			p.Text += ", so a copy is served, of what it was at " + seen
 			wrong[name] = p
+		default:
+			gone = append(gone, name)
 		}
 	}
 	for _, name := range k.drop(gone) {
-		if pair, seen, ok := k.newest(name); ok {
-			inv.Pairs = append(inv.Pairs, pair)
-			inv.Problems = append(inv.Problems, problem.Problem{
-				Code: "cert-gone", Severity: problem.Error, Subject: "certificate " + name, File: pair.CertFile,
-				Text: fmt.Sprintf("the files of the certificate %q have gone, so a copy is served, of the pair as it was at %s", name, seen),
-				Hint: "put them back; or, to give the certificate up, rm -r " + filepath.Join(k.dir, name) + ", and set nagaya.tls=off where its hosts shall be served over plain HTTP",
-			})
+		version, seen, ok := k.newest(name)
+		if !ok {
+			continue
 		}
+		add(name, version)
+		problems = append(problems, problem.Problem{
+			Code: "cert-gone", Severity: problem.Error, Subject: k.what + " " + name, File: version,
+			Text: fmt.Sprintf("the files of the %s %q have gone, so a copy is served, of what it was at %s", k.what, name, seen),
+			Hint: fmt.Sprintf("put them back; or, %s, rm -r %s", k.giveUp, filepath.Join(k.dir, name)),
+		})
 	}
-	slices.SortStableFunc(inv.Pairs, func(a, b certs.Pair) int { return cmp.Compare(a.Name, b.Name) })
-	return inv
+	return problems
 }
 
-// drop removes copies of pairs that have gone: what no site has used for long, and the oldest
+// drop removes copies of what has gone: what no site has used for long, and the oldest
 // where there are too many. It returns the names that are left.
 func (k copies) drop(gone []string) (left []string) {
 	if k.readOnly || k.used == nil {
@@ -262,14 +273,14 @@ func (k copies) versions(name string) []string {
 	return entries
 }
 
-// newest is the newest copy of a name that can be used, and when its pair was last seen.
-func (k copies) newest(name string) (pair certs.Pair, seen string, ok bool) {
+// newest is the newest whole copy of a name, and when its files were last seen.
+func (k copies) newest(name string) (version, seen string, ok bool) {
 	for _, v := range k.versions(name) {
-		if pair, ok := k.read(name, v); ok {
-			return pair, modified(v).UTC().Format(time.RFC3339), true
+		if isWhole(v) {
+			return v, modified(v).UTC().Format(time.RFC3339), true
 		}
 	}
-	return certs.Pair{}, "", false
+	return "", "", false
 }
 
 // dropVersions removes the oldest copies of a name.

@@ -17,7 +17,7 @@ import (
 )
 
 // look scans a directory whose copies are in another.
-func look(t *testing.T, dir string, k copies) certs.Inventory {
+func look(t *testing.T, dir string, k kept) certs.Inventory {
 	t.Helper()
 	inv, _, err := scan(dir, k, now)
 	if err != nil {
@@ -38,35 +38,39 @@ func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
 	for _, row := range []struct {
 		name  string
 		spoil func(t *testing.T, d string)
-		code  string
+		codes []string
 	}{
-		{"the key is emptied", func(t *testing.T, d string) { write(t, d+"/a.key", nil) }, "cert-unreadable"},
-		{"the certificate is emptied", func(t *testing.T, d string) { write(t, d+"/a.crt", nil) }, "cert-unreadable"},
-		{"the certificate comes before its key", func(t *testing.T, d string) { write(t, d+"/a.crt", good(t, "a.test").cert) }, "cert-key-mismatch"},
-		{"the key goes", func(t *testing.T, d string) { remove(t, d+"/a.key") }, "cert-unreadable"},
-		{"the certificate goes", func(t *testing.T, d string) { remove(t, d+"/a.crt") }, "cert-gone"},
-		{"both go", func(t *testing.T, d string) { remove(t, d+"/a.crt"); remove(t, d+"/a.key") }, "cert-gone"},
-		{"the directory goes", func(t *testing.T, d string) { remove(t, d) }, "cert-gone"},
+		{"the key is emptied", func(t *testing.T, d string) { write(t, d+"/a.key", nil) }, []string{"cert-unreadable"}},
+		{"the certificate is emptied", func(t *testing.T, d string) { write(t, d+"/a.crt", nil) }, []string{"cert-unreadable"}},
+		{"the certificate comes before its key", func(t *testing.T, d string) { write(t, d+"/a.crt", good(t, "a.test").cert) }, []string{"cert-key-mismatch"}},
+		{"the key goes", func(t *testing.T, d string) { remove(t, d+"/a.key") }, []string{"cert-unreadable"}},
+		{"the certificate goes", func(t *testing.T, d string) { remove(t, d+"/a.crt") }, []string{"cert-gone"}},
+		{"both go", func(t *testing.T, d string) { remove(t, d+"/a.crt"); remove(t, d+"/a.key") }, []string{"cert-gone"}},
+		{"the directory goes", func(t *testing.T, d string) { remove(t, d) }, []string{"cert-gone", "cert-gone"}},
 		{"it is renewed for a time that is still to come", func(t *testing.T, d string) {
 			c := makeCert(t, days(1), days(90), "a.test")
 			write(t, d+"/a.crt", c.cert)
 			write(t, d+"/a.key", c.key)
-		}, "cert-not-yet-valid"},
-		{"the authority for clients is spoilt", func(t *testing.T, d string) { write(t, d+"/a.ca.crt", nil) }, "cert-unreadable"},
+		}, []string{"cert-not-yet-valid"}},
+		{"the authority for clients is spoilt", func(t *testing.T, d string) { write(t, d+"/a.ca.crt", nil) }, []string{"cert-unreadable"}},
+		{"the authority for clients goes", func(t *testing.T, d string) { remove(t, d+"/a.ca.crt") }, []string{"cert-gone"}},
+		{"what it has revoked is spoilt", func(t *testing.T, d string) { write(t, d+"/a.crl.pem", nil) }, []string{"cert-unreadable"}},
+		{"what it has revoked goes", func(t *testing.T, d string) { remove(t, d+"/a.crl.pem") }, []string{"cert-unreadable"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies")}
-			c, ca := good(t, "a.test"), good(t)
+			dir, k := t.TempDir(), keptIn(filepath.Join(t.TempDir(), "copies"), false)
+			c, ca, revoked := good(t, "a.test"), good(t), revocations(t, 1)
 			write(t, dir+"/a.crt", append(c.cert, ca.cert...))
 			write(t, dir+"/a.key", c.key)
 			write(t, dir+"/a.ca.crt", ca.cert)
+			write(t, dir+"/a.crl.pem", revoked)
 			first := look(t, dir, k)
 			if len(first.Pairs) != 1 || len(first.Problems) != 0 {
 				t.Fatalf("%+v", first)
 			}
 			p := first.Pairs[0]
-			for _, file := range []string{p.CertFile, p.KeyFile, p.ClientCAFile} {
-				if !strings.HasPrefix(file, k.dir+"/a/") {
+			for _, file := range []string{p.CertFile, p.KeyFile} {
+				if !strings.HasPrefix(file, k.pairs.dir+"/a/") {
 					t.Errorf("nginx would read %s", file)
 				}
 			}
@@ -76,11 +80,14 @@ func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
 				if d := cmp.Diff(first.Pairs, inv.Pairs); d != "" {
 					t.Errorf("pairs (-before +now):\n%s", d)
 				}
-				if d := cmp.Diff([]string{row.code}, codes(inv)); d != "" {
+				if d := cmp.Diff(first.Authorities, inv.Authorities); d != "" || len(inv.Authorities) != 1 {
+					t.Errorf("authorities (-before +now):\n%s", d)
+				}
+				if d := cmp.Diff(row.codes, codes(inv)); d != "" {
 					t.Errorf("problems: %s", d)
 				}
 				for _, p := range inv.Problems {
-					if !strings.Contains(p.Text, "a copy is served, of the pair as it was at 20") || p.Hint == "" {
+					if !strings.Contains(p.Text, "a copy is served, of what it was at 20") || p.Hint == "" {
 						t.Errorf("problem %+v", p)
 					}
 				}
@@ -90,6 +97,7 @@ func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
 			write(t, dir+"/a.crt", whole.cert)
 			write(t, dir+"/a.key", whole.key)
 			write(t, dir+"/a.ca.crt", ca.cert)
+			write(t, dir+"/a.crl.pem", revoked)
 			inv := look(t, dir, k)
 			if len(inv.Pairs) != 1 || inv.Pairs[0].Fingerprint == p.Fingerprint || len(inv.Problems) != 0 {
 				t.Errorf("after its renewal: %+v", inv)
@@ -111,7 +119,7 @@ func remove(t *testing.T, path string) {
 
 // The newest whole pair is served, even where an older one has come back since.
 func TestTheCopyOfThePairThatWasThereLast(t *testing.T) {
-	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	dir, k := t.TempDir(), keptIn(t.TempDir(), false)
 	old, renewed := good(t, "a.test"), good(t, "a.test")
 	var want string
 	for _, c := range []made{old, renewed, old} {
@@ -126,7 +134,7 @@ func TestTheCopyOfThePairThatWasThereLast(t *testing.T) {
 
 // A copy that was changed is none, and is made anew.
 func TestACopyThatIsSpoilt(t *testing.T) {
-	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	dir, k := t.TempDir(), keptIn(t.TempDir(), false)
 	c := good(t, "a.test")
 	write(t, dir+"/a.pem", append(c.cert, c.key...))
 	p := look(t, dir, k).Pairs[0]
@@ -152,7 +160,7 @@ func TestACopyThatIsSpoilt(t *testing.T) {
 // Nobody reads the copies but the agent, and who may read the keys themselves.
 func TestWhoMayReadACopy(t *testing.T) {
 	testenv.NeedRoot(t) // to give files away
-	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies")}
+	dir, k := t.TempDir(), keptIn(filepath.Join(t.TempDir(), "copies"), false)
 	c := good(t, "a.test")
 	write(t, dir+"/a.pem", append(c.cert, c.key...))
 	for _, row := range []struct {
@@ -174,7 +182,7 @@ func TestWhoMayReadACopy(t *testing.T) {
 		if gid := int(info.Sys().(*syscall.Stat_t).Gid); info.Mode() != row.now || gid != row.owner {
 			t.Errorf("of %o and group %d: %o and group %d, want %o and %d", row.mode, row.group, info.Mode(), gid, row.now, row.owner)
 		}
-		for at := filepath.Dir(p.KeyFile); strings.HasPrefix(at, k.dir); at = filepath.Dir(at) {
+		for at := filepath.Dir(p.KeyFile); strings.HasPrefix(at, k.pairs.dir); at = filepath.Dir(at) {
 			if info, err := os.Stat(at); err != nil || info.Mode().Perm() != 0o711 {
 				t.Errorf("%s: %v, %v", at, info.Mode(), err)
 			}
@@ -184,16 +192,16 @@ func TestWhoMayReadACopy(t *testing.T) {
 
 // What only looks leaves no trace, and names what is there.
 func TestLookingMakesNoCopies(t *testing.T) {
-	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "copies"), readOnly: true}
+	dir, k := t.TempDir(), keptIn(filepath.Join(t.TempDir(), "copies"), true)
 	c := good(t, "a.test")
 	write(t, dir+"/a.pem", append(c.cert, c.key...))
 	if got := look(t, dir, k).Pairs[0].CertFile; got != dir+"/a.pem" {
 		t.Errorf("without a copy: %s", got)
 	}
-	if _, err := os.Stat(k.dir); err == nil {
+	if _, err := os.Stat(k.pairs.dir); err == nil {
 		t.Error("there is a directory of copies now")
 	}
-	made := look(t, dir, copies{dir: k.dir}).Pairs
+	made := look(t, dir, keptIn(filepath.Dir(k.pairs.dir), false)).Pairs
 	if d := cmp.Diff(made, look(t, dir, k).Pairs); d != "" {
 		t.Errorf("with a copy (-want +got):\n%s", d)
 	}
@@ -201,8 +209,8 @@ func TestLookingMakesNoCopies(t *testing.T) {
 
 // A copy that cannot be made costs no site its HTTPS.
 func TestNoPlaceForCopies(t *testing.T) {
-	dir, k := t.TempDir(), copies{dir: filepath.Join(t.TempDir(), "file", "copies")}
-	write(t, filepath.Dir(k.dir), []byte("in the way"))
+	dir, k := t.TempDir(), keptIn(filepath.Join(t.TempDir(), "file", "copies"), false)
+	write(t, filepath.Dir(filepath.Dir(k.pairs.dir)), []byte("in the way"))
 	c := good(t, "a.test")
 	write(t, dir+"/a.pem", append(c.cert, c.key...))
 	inv := look(t, dir, k)
@@ -216,13 +224,13 @@ func TestNoPlaceForCopies(t *testing.T) {
 
 // Copies are bounded in number, and those that nobody needs go away.
 func TestCopiesAreRemoved(t *testing.T) {
-	dir, k := t.TempDir(), copies{dir: t.TempDir()}
+	dir, k := t.TempDir(), keptIn(t.TempDir(), false)
 	pem := func(names ...string) []byte { c := good(t, names...); return append(c.cert, c.key...) }
 	for range maxVersions + 2 {
 		write(t, dir+"/often.pem", pem("often.test"))
 		look(t, dir, k)
 	}
-	if n := len(k.versions("often")); n != maxVersions {
+	if n := len(k.pairs.versions("often")); n != maxVersions {
 		t.Errorf("%d copies of one name, want %d", n, maxVersions)
 	}
 	for _, name := range []string{"gone", "used", "fresh", "there"} {
@@ -234,7 +242,7 @@ func TestCopiesAreRemoved(t *testing.T) {
 	}
 	long := time.Now().Add(-goneFor - time.Hour)
 	for _, name := range []string{"gone", "used", "there"} {
-		if err := os.Chtimes(filepath.Join(k.dir, name), long, long); err != nil {
+		if err := os.Chtimes(filepath.Join(k.pairs.dir, name), long, long); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -247,15 +255,15 @@ func TestCopiesAreRemoved(t *testing.T) {
 	if d := cmp.Diff([]string{"fresh", "gone", "often", "there", "used"}, names(look(t, dir, k))); d != "" {
 		t.Errorf("while it is not known which are used (-want +got):\n%s", d)
 	}
-	k.used = []string{"used"}
+	k.pairs.used = []string{"used"}
 	for range 2 {
 		if d := cmp.Diff([]string{"fresh", "often", "there", "used"}, names(look(t, dir, k))); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
 	}
-	k.used = []string{}
+	k.pairs.used = []string{}
 	look(t, dir, k)
-	if _, err := os.Stat(k.dir + "/used"); err != nil {
+	if _, err := os.Stat(k.pairs.dir + "/used"); err != nil {
 		t.Errorf("it was used a moment ago: %v", err)
 	}
 
@@ -264,11 +272,11 @@ func TestCopiesAreRemoved(t *testing.T) {
 		ages[fmt.Sprintf("many%d", i)] = time.Duration(i) * time.Minute
 	}
 	for name, age := range ages {
-		if err := os.CopyFS(filepath.Join(k.dir, name), os.DirFS(filepath.Join(k.dir, "fresh"))); err != nil {
+		if err := os.CopyFS(filepath.Join(k.pairs.dir, name), os.DirFS(filepath.Join(k.pairs.dir, "fresh"))); err != nil {
 			t.Fatal(err)
 		}
 		at := time.Now().Add(-time.Hour - age)
-		if err := os.Chtimes(filepath.Join(k.dir, name), at, at); err != nil {
+		if err := os.Chtimes(filepath.Join(k.pairs.dir, name), at, at); err != nil {
 			t.Fatal(err)
 		}
 	}

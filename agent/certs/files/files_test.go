@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -128,7 +130,7 @@ func TestScan(t *testing.T) {
 				write(t, d+"/"+host+"/key.pem", c.key)
 			}
 			write(t, d+"/accounts/acme-v02.api.letsencrypt.org/account.key", []byte("x"))
-			write(t, d+"/dhparam.pem", []byte("x"))
+			write(t, d+"/dhparam.pem", dhParameters(t, 2048))
 			for _, host := range []string{"a.test", "b.test"} {
 				link(t, "./a.test/fullchain.pem", d+"/"+host+".crt")
 				link(t, "./a.test/key.pem", d+"/"+host+".key")
@@ -197,7 +199,7 @@ func TestScan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
 			tt.files(t, dir)
-			inv, _, err := scan(dir, copies{}, now)
+			inv, _, err := scan(dir, kept{}, now)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -226,52 +228,111 @@ func TestScan(t *testing.T) {
 func TestFilesBesideACertificate(t *testing.T) {
 	dir := t.TempDir()
 	c, ca := good(t, "a.test"), good(t)
-	pair := func() certs.Pair {
+	seen := map[string]string{}
+	note := func(what string, authorities int) (certs.Pair, certs.Authority) {
 		t.Helper()
-		inv, _, err := scan(dir, copies{}, now)
-		if err != nil || len(inv.Pairs) != 1 || len(inv.Problems) != 0 {
-			t.Fatalf("%+v, %v", inv, err)
+		inv, _, err := scan(dir, kept{}, now)
+		if err != nil || len(inv.Pairs) != 1 || len(inv.Problems) != 0 || len(inv.Authorities) != authorities {
+			t.Fatalf("%s: %+v, %v", what, inv, err)
 		}
-		return inv.Pairs[0]
+		p, a := inv.Pairs[0], certs.Authority{}
+		if authorities > 0 {
+			a = inv.Authorities[0]
+		}
+		if sum := p.Fingerprint + a.Fingerprint; seen[sum] != "" {
+			t.Errorf("%s has the fingerprint of %s", what, seen[sum])
+		} else {
+			seen[sum] = what
+		}
+		return p, a
 	}
 	write(t, dir+"/a.crt", c.cert)
 	write(t, dir+"/a.key", c.key)
-	seen := map[string]string{}
-	note := func(what string) certs.Pair {
-		t.Helper()
-		p := pair()
-		if seen[p.Fingerprint] != "" {
-			t.Errorf("%s has the fingerprint of %s", what, seen[p.Fingerprint])
-		}
-		seen[p.Fingerprint] = what
-		return p
-	}
-	if p := note("the certificate alone"); p.ClientCAFile != "" || p.CRLFile != "" || p.DHParamFile != "" {
+	if p, _ := note("the certificate alone", 0); p.DHParamFile != "" {
 		t.Errorf("alone: %+v", p)
 	}
 	write(t, dir+"/a.crt", append(c.cert, ca.cert...))
-	note("with a chain")
-	write(t, dir+"/a.crl.pem", []byte("crl"))
-	if p := note("with revocations"); p.CRLFile != dir+"/a.crl.pem" || p.ClientCAFile != "" {
-		t.Errorf("with revocations: %+v", p)
-	}
-	write(t, dir+"/a.dhparam.pem", []byte("parameters"))
-	if p := note("with parameters"); p.DHParamFile != dir+"/a.dhparam.pem" {
+	note("with a chain", 0)
+	write(t, dir+"/a.dhparam.pem", dhParameters(t, 2048))
+	if p, _ := note("with parameters", 0); p.DHParamFile != dir+"/a.dhparam.pem" {
 		t.Errorf("with parameters: %+v", p)
 	}
 	write(t, dir+"/a.ca.crt", ca.cert)
-	if p := note("with an authority"); p.ClientCAFile != dir+"/a.ca.crt" {
-		t.Errorf("with an authority: %+v", p)
+	if _, a := note("with an authority", 1); a.Name != "a" || a.CAFile != dir+"/a.ca.crt" || a.CRLFile != "" {
+		t.Errorf("with an authority: %+v", a)
 	}
 	write(t, dir+"/a.ca.crt", good(t).cert)
-	note("with another authority")
+	note("with another authority", 1)
+	write(t, dir+"/a.crl.pem", revocations(t, 1))
+	if _, a := note("with revocations", 1); a.CRLFile != dir+"/a.crl.pem" {
+		t.Errorf("with revocations: %+v", a)
+	}
+	write(t, dir+"/a.crl.pem", revocations(t, 2))
+	note("with other revocations", 1)
+	write(t, dir+"/ca.crt", ca.cert)
+	write(t, dir+"/ca.crl.pem", revocations(t, 3))
+	write(t, dir+"/0123456789abcdef0123456789abcdef01234567.ca.crt", ca.cert)
+	inv, _, err := scan(dir, kept{}, now)
+	if err != nil || len(inv.Authorities) != 3 || len(inv.Problems) != 0 {
+		t.Fatalf("with one for all: %+v, %v", inv, err)
+	}
+	if a, ok := inv.AuthorityOf("none", certs.GlobalAuthority); !ok || a.CAFile != dir+"/ca.crt" || a.CRLFile != dir+"/ca.crl.pem" {
+		t.Errorf("the one for all: %+v", a)
+	}
 
 	// A site must not be open to everybody because its authority cannot be used.
-	write(t, dir+"/a.ca.crt", []byte("none"))
-	inv, _, err := scan(dir, copies{}, now)
-	if err != nil || len(inv.Pairs) != 0 || len(inv.Problems) != 1 || inv.Problems[0].Code != "cert-unreadable" || inv.Problems[0].File != dir+"/a.ca.crt" {
-		t.Errorf("with an authority that is none: %+v, %v", inv, err)
+	for file, text := range map[string][]byte{"a.ca.crt": []byte("none"), "a.crl.pem": []byte("none"), "ca.crl.pem": pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("x")})} {
+		before, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, file), text)
+		inv, _, err := scan(dir, kept{}, now)
+		a, ok := inv.AuthorityOf(strings.TrimSuffix(strings.TrimSuffix(file, ".ca.crt"), ".crl.pem"))
+		if err != nil || !ok || !a.Unusable || a.CAFile != "" || len(inv.Problems) != 1 || inv.Problems[0].Code != "cert-unreadable" || inv.Problems[0].File != filepath.Join(dir, file) {
+			t.Errorf("with %s that is none: %+v, %v", file, inv, err)
+		}
+		write(t, filepath.Join(dir, file), before)
 	}
+}
+
+// Parameters that nginx would refuse cost no site its certificate.
+func TestParametersThatCannotBeUsed(t *testing.T) {
+	for name, text := range map[string][]byte{"weak": dhParameters(t, 1024), "none": []byte("x"), "no numbers": pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: []byte("x")})} {
+		dir, c := t.TempDir(), good(t, "a.test")
+		write(t, dir+"/a.pem", append(c.cert, c.key...))
+		write(t, dir+"/a.dhparam.pem", text)
+		inv, _, err := scan(dir, kept{}, now)
+		if err != nil || len(inv.Pairs) != 1 || inv.Pairs[0].DHParamFile != "" || len(inv.Problems) != 1 || inv.Problems[0].File != dir+"/a.dhparam.pem" {
+			t.Errorf("%s: %+v, %v", name, inv, err)
+		}
+	}
+}
+
+// dhParameters are as long as real ones.
+func dhParameters(t *testing.T, bits uint) []byte {
+	t.Helper()
+	p := new(big.Int).Lsh(big.NewInt(1), bits-1)
+	der, err := asn1.Marshal(struct{ P, G *big.Int }{p.Add(p, big.NewInt(1)), big.NewInt(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "DH PARAMETERS", Bytes: der})
+}
+
+// revocations is a list of revoked certificates.
+func revocations(t *testing.T, number int64) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := &x509.Certificate{KeyUsage: x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}, Subject: pkix.Name{CommonName: "test"}}
+	der, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: days(-1), NextUpdate: days(1)}, issuer, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der})
 }
 
 func link(t *testing.T, to, at string) {
@@ -347,19 +408,19 @@ func TestWatchFollowsTheDirectory(t *testing.T) {
 
 // The operator gives a certificate up by removing its copy; that is seen at once.
 func TestWatchSeesThatACopyIsRemoved(t *testing.T) {
-	dir, kept := t.TempDir(), filepath.Join(t.TempDir(), "copies")
+	dir, made := t.TempDir(), filepath.Join(t.TempDir(), "copies")
 	a := current(t, "a.test")
 	write(t, dir+"/a.pem", append(a.cert, a.key...))
 	used := make(chan []string, 1)
 	used <- []string{"a"}
-	until := watching(t, Options{Dir: dir, Copies: kept, Used: used, Settle: 10 * time.Millisecond})
+	until := watching(t, Options{Dir: dir, Copies: made, Used: used, Settle: 10 * time.Millisecond})
 	until("the pair", func(v certs.Inventory) bool { return len(v.Pairs) == 1 })
 	remove(t, dir+"/a.pem")
 	v := until("its copy", func(v certs.Inventory) bool { return len(v.Problems) == 1 })
 	if len(v.Pairs) != 1 || v.Problems[0].Code != "cert-gone" {
 		t.Errorf("%+v", v)
 	}
-	remove(t, kept+"/a")
+	remove(t, made+"/certs/a")
 	until("nothing", func(v certs.Inventory) bool { return len(v.Pairs) == 0 && len(v.Problems) == 0 })
 }
 

@@ -5,12 +5,15 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,9 +48,15 @@ type candidate struct {
 	maybe bool
 }
 
-// The ends of the names of what lies beside a certificate, as nginx-proxy has them: the authority
-// for clients' certificates, those that it has revoked, and Diffie-Hellman parameters.
-const clientCA, revoked, parameters = ".ca.crt", ".crl.pem", ".dhparam.pem"
+// parameters ends the name of the file beside a certificate with Diffie-Hellman parameters,
+// as nginx-proxy has it.
+const parameters = ".dhparam.pem"
+
+// The names of the files of a copy.
+const (
+	copied     = "pair"
+	copiedPair = copied + ".pem" // the certificates and the key
+)
 
 // Base names that are usable: what a host, a wildcard or a label would be called.
 // They are the names of directories, too, and of files with an end of 12 bytes.
@@ -56,7 +65,7 @@ var baseName = pattern.Of(240, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
 // scan reads the directory, and makes a copy of each pair in it. It returns an error only
 // when the directory itself cannot be read; one that is not there is empty. dirs are the
 // directories whose change can change the result.
-func scan(dir string, k copies, now time.Time) (inv certs.Inventory, dirs []string, err error) {
+func scan(dir string, k kept, now time.Time) (inv certs.Inventory, dirs []string, err error) {
 	inv = certs.Inventory{At: now, Complete: true, Pairs: []certs.Pair{}}
 	entries, err := readDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -65,8 +74,8 @@ func scan(dir string, k copies, now time.Time) (inv certs.Inventory, dirs []stri
 	if err == nil {
 		dirs = []string{dir}
 	}
-	if k.dir != "" {
-		dirs = append(dirs, k.dir)
+	if k.pairs.dir != "" {
+		dirs = append(dirs, k.pairs.dir, k.clients.dir)
 	}
 	var found []candidate
 	for _, e := range entries {
@@ -85,13 +94,19 @@ func scan(dir string, k copies, now time.Time) (inv certs.Inventory, dirs []stri
 	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.name, b.name) })
 	wrong := map[string]problem.Problem{} // by the name of the pair that cannot be used
 	for _, c := range found {
-		dirs = append(dirs, targets(c)...)
-		inv = add(inv, wrong, k, c, now)
+		dirs = append(dirs, targets(c.certFile, c.keyFile, c.beside+parameters)...)
+		inv = add(inv, wrong, k.pairs, c, now)
 	}
-	inv = k.fallBack(inv, wrong)
-	for _, p := range wrong {
-		inv.Problems = append(inv.Problems, p)
-	}
+	named := func(name string) bool { _, ok := inv.Named(name); return ok }
+	gone := k.pairs.fallBack(named, wrong, func(name, version string) {
+		if pair, ok := pairIn(name, version); ok {
+			inv.Pairs = append(inv.Pairs, pair)
+		}
+	})
+	slices.SortStableFunc(inv.Pairs, func(a, b certs.Pair) int { return cmp.Compare(a.Name, b.Name) })
+	var more []problem.Problem
+	inv.Authorities, dirs, more = authorities(dir, entries, dirs, k.clients)
+	inv.Problems = slices.Concat(inv.Problems, gone, more, slices.Collect(maps.Values(wrong)))
 	problem.Sort(inv.Problems)
 	slices.Sort(dirs)
 	return inv, slices.Compact(dirs), nil
@@ -143,14 +158,14 @@ func flat(dir string, entries []string) []candidate {
 }
 
 func sideFile(name string) bool {
-	return name == "dhparam" || slices.Contains([]string{".chain", ".dhparam", ".ca", ".crl"}, filepath.Ext(name))
+	return name == "dhparam" || name == certs.GlobalAuthority || slices.Contains([]string{".chain", ".dhparam", ".ca", ".crl"}, filepath.Ext(name))
 }
 
-// targets are the directories that symbolic links of the pair lead to: a renewal
-// may replace the file there and leave the link alone.
-func targets(c candidate) []string {
+// targets are the directories that symbolic links lead to: a renewal may replace the file
+// there and leave the link alone.
+func targets(files ...string) []string {
 	var dirs []string
-	for _, f := range []string{c.certFile, c.keyFile, c.beside + clientCA, c.beside + revoked, c.beside + parameters} {
+	for _, f := range files {
 		if real, err := filepath.EvalSymlinks(f); err == nil && real != f {
 			dirs = append(dirs, filepath.Dir(real))
 		}
@@ -185,19 +200,39 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 		wrong[c.name] = *p
 		return inv
 	}
-	if p != nil {
-		inv.Problems = append(inv.Problems, *p)
+	for _, p := range []*problem.Problem{p, l.warning} {
+		if p != nil {
+			inv.Problems = append(inv.Problems, *p)
+		}
 	}
-	pair, err := k.copied(l)
+	pair := l.pair
+	version, err := k.keep(original{c.name, l.files, c.keyFile})
 	if err != nil {
-		inv.Problems = append(inv.Problems, problem.Problem{
-			Code: "cert-not-copied", Severity: problem.Warning, Subject: "certificate " + c.certFile, File: c.certFile,
-			Text: fmt.Sprintf("no copy of the pair %q can be kept (%q), so nginx reads the files themselves, and loses them with their next change for the worse", c.name, bounded(err.Error())),
-			Hint: "let the agent write to the directory " + k.dir,
-		})
+		inv.Problems = append(inv.Problems, uncopied(c.certFile, k.dir, err))
+	}
+	if copy, ok := pairIn(c.name, version); ok {
+		pair = copy
 	}
 	inv.Pairs = append(inv.Pairs, pair)
 	return inv
+}
+
+func uncopied(file, dir string, err error) problem.Problem {
+	return problem.Problem{
+		Code: "cert-not-copied", Severity: problem.Warning, Subject: "certificate " + file, File: file,
+		Text: fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", file, bounded(err.Error())),
+		Hint: "let the agent write to the directory " + dir,
+	}
+}
+
+// pairIn is the pair in a copy.
+func pairIn(name, version string) (certs.Pair, bool) {
+	if version == "" {
+		return certs.Pair{}, false
+	}
+	file := filepath.Join(version, copiedPair)
+	l, p := read(candidate{name: name, certFile: file, keyFile: file, beside: filepath.Join(version, copied)})
+	return l.pair, p == nil && l.leaf != nil
 }
 
 // loaded is a pair that was read, and the files of its copy by their names.
@@ -205,6 +240,8 @@ type loaded struct {
 	pair  certs.Pair
 	leaf  *x509.Certificate
 	files map[string][]byte
+	// warning is about what the pair does without.
+	warning *problem.Problem
 }
 
 // read loads and checks one pair. It returns neither a leaf nor a problem for a
@@ -243,23 +280,14 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 			sum.Write(block.Bytes)
 		}
 	}
-	for _, one := range []struct {
-		end  string
-		file *string
-	}{{clientCA, &l.pair.ClientCAFile}, {revoked, &l.pair.CRLFile}, {parameters, &l.pair.DHParamFile}} {
-		text, err := readfile.Regular(c.beside+one.end, maxFile)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err == nil && one.end == clientCA {
-			_, err = firstCertificate(text)
-		}
-		if err != nil {
-			return fail(unreadable(c.beside+one.end, err.Error(), "correct or remove it; until then the certificate is not used"))
-		}
-		*one.file = c.beside + one.end
-		l.files[copied+one.end] = text
-		fmt.Fprintf(sum, "%s %d\n%s", one.end, len(text), text)
+	switch text, err := readParameters(c.beside + parameters); {
+	case err != nil:
+		p := unreadable(c.beside+parameters, err.Error(), "replace it, e.g. by what openssl dhparam 2048 makes, or remove it; the certificate is used without")
+		p.Severity, l.warning = problem.Warning, &p
+	case text != nil:
+		l.pair.DHParamFile = c.beside + parameters
+		l.files[copied+parameters] = text
+		fmt.Fprintf(sum, "%s %d\n%s", parameters, len(text), text)
 	}
 	l.pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
 	return l, nil
@@ -285,6 +313,35 @@ func onlyPair(certPEM, keyPEM []byte) []byte {
 		}
 	}
 	return text
+}
+
+// readParameters reads Diffie-Hellman parameters that OpenSSL takes (PKCS #3, and its security
+// level 2); none where there is no such file.
+func readParameters(file string) ([]byte, error) {
+	text, err := readfile.Regular(file, maxFile)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	for block := range blocks(text) {
+		var dh struct {
+			P, G   *big.Int
+			Length int `asn1:"optional"`
+		}
+		if block.Type != "DH PARAMETERS" {
+			continue
+		}
+		if _, err := asn1.Unmarshal(block.Bytes, &dh); err != nil {
+			return nil, err
+		}
+		if bits := dh.P.BitLen(); bits < 2048 {
+			return nil, fmt.Errorf("its prime has %d bits, and needs 2048 at least", bits)
+		}
+		return text, nil
+	}
+	return nil, errors.New("there is no PEM block of type DH PARAMETERS in it")
 }
 
 // blocks are the PEM blocks of a file.
@@ -338,9 +395,12 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 	return &p
 }
 
-func hasKey(b []byte) bool {
+func hasKey(b []byte) bool { return hasBlock(b, "PRIVATE KEY") }
+
+// hasBlock reports whether there is a PEM block of a type that ends like this.
+func hasBlock(b []byte, end string) bool {
 	for block := range blocks(b) {
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+		if strings.HasSuffix(block.Type, end) {
 			return true
 		}
 	}

@@ -24,8 +24,9 @@ type Options struct {
 	// with both, or <name>/fullchain.pem and <name>/privkey.pem. Symbolic links
 	// are followed. Empty means that there are no certificates.
 	Dir string
-	// Copies is where the copies are that nginx reads (type copies). Empty makes
-	// none: nginx then reads the files in Dir. With ReadOnly none is made or removed.
+	// Copies is where the copies are that nginx reads (type copies): of pairs in certs, of the
+	// authorities for clients' certificates in clients. Empty makes none: nginx then reads the
+	// files in Dir. With ReadOnly none is made or removed.
 	Copies   string
 	ReadOnly bool
 	// Used gives the names of the certificates of all sites. Without it no copy is removed
@@ -67,7 +68,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 		return fmt.Errorf("certificate directory %q: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	w := &watch{Options: o, copies: copies{dir: o.Copies, readOnly: o.ReadOnly}, put: put}
+	w := &watch{Options: o, kept: keptIn(o.Copies, o.ReadOnly), put: put}
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
@@ -82,9 +83,23 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	}
 }
 
+// kept are the copies that are made.
+type kept struct{ pairs, clients copies }
+
+func keptIn(dir string, readOnly bool) kept {
+	k := kept{
+		copies{what: "certificate", giveUp: "to give it up (nagaya.tls=off opens its hosts over plain HTTP)", readOnly: readOnly},
+		copies{what: "client authority", giveUp: "to ask clients for certificates no more", readOnly: readOnly},
+	}
+	if dir != "" {
+		k.pairs.dir, k.clients.dir = filepath.Join(dir, "certs"), filepath.Join(dir, "clients")
+	}
+	return k
+}
+
 type watch struct {
 	Options
-	copies copies
+	kept   kept
 	put    func(certs.Inventory)
 	notify *dirwatch.Watcher
 	blind  error // why there is no inotify, whose instances are limited
@@ -95,14 +110,14 @@ type watch struct {
 // update reads the directory and puts the inventory if it differs from the last.
 func (w *watch) update() {
 	select {
-	case w.copies.used = <-w.Used:
+	case w.kept.pairs.used = <-w.Used:
 	default:
 	}
-	inv, dirs, err := scan(w.Dir, w.copies, time.Now())
+	inv, dirs, err := scan(w.Dir, w.kept, time.Now())
 	added, blind := w.notify.Only(dirs...)
 	if added {
 		// What changed before the watch began gave no sign.
-		inv, _, err = scan(w.Dir, w.copies, time.Now())
+		inv, _, err = scan(w.Dir, w.kept, time.Now())
 	}
 	blind = cmp.Or(w.blind, blind)
 	switch {
@@ -125,7 +140,7 @@ func (w *watch) update() {
 }
 
 func same(a, b certs.Inventory) bool {
-	return a.Complete == b.Complete && slices.Equal(a.Problems, b.Problems) &&
+	return a.Complete == b.Complete && slices.Equal(a.Problems, b.Problems) && slices.Equal(a.Authorities, b.Authorities) &&
 		slices.EqualFunc(a.Pairs, b.Pairs, func(p, q certs.Pair) bool {
 			return p.Name == q.Name && p.Fingerprint == q.Fingerprint && p.CertFile == q.CertFile && p.KeyFile == q.KeyFile
 		})
