@@ -38,7 +38,7 @@ func NewWord(name, meaning, allowed, otherwise string, set func(*route.Spec, str
 func Into[T any](parse func(string) (T, error), field func(*route.Spec) *T) func(*route.Spec, string) error {
 	return func(s *route.Spec, v string) error {
 		got, err := parse(v)
-		if err == nil {
+		if err == nil || InPart(err) {
 			*field(s) = got
 		}
 		return err

@@ -171,7 +171,11 @@ func Problem(ref, label string, s problem.Severity, code, hint, format string, a
 
 // Invalid is the problem of a label or variable whose value cannot be used.
 func Invalid(ref, label, value string, err error) problem.Problem {
-	return Problem(ref, label, problem.Error, "label-invalid", "correct it in the task definition; the route is left out until then",
+	hint := "correct it in the task definition; the route is left out until then"
+	if InPart(err) {
+		hint = "correct it in the task definition"
+	}
+	return Problem(ref, label, problem.Error, "label-invalid", hint,
 		"%s has the value %s: %s", problem.Quoted(label), problem.Quoted(value), err)
 }
 
@@ -263,7 +267,7 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 		}
 		if err := w.Set(&s, strings.TrimSpace(values[key])); err != nil {
 			r.Problems = append(r.Problems, Invalid(r.ref, at+key, values[key], err))
-			good = false
+			good = good && InPart(err)
 		}
 	}
 	r.limit(&s, values)

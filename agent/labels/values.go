@@ -12,6 +12,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -57,14 +58,58 @@ func List[T any](v, separators string, most int, parse func(string) (T, error), 
 	return slices.CompactFunc(all, func(x, y T) bool { return compare(x, y) == 0 }), nil
 }
 
+// Partial is the error of a list of which the others can be used, and are.
+type Partial struct{ Err error }
+
+func (p Partial) Error() string { return p.Err.Error() + "; the others are used" }
+
+// InPart reports whether an error is a Partial.
+func InPart(err error) bool {
+	_, is := errors.AsType[Partial](err)
+	return is
+}
+
+// Hosts reads a list of names, each of which parse may make several of. One that cannot be used
+// costs itself alone, and is named by a Partial; where none can be, the error is the first's.
+func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string, error) {
+	var first, named error
+	lost := 0
+	parts, err := List(v, separators, MaxHosts, func(h string) ([]string, error) {
+		hosts, err := parse(h)
+		if err == nil {
+			return hosts, nil
+		}
+		if lost++; lost == 1 {
+			first, named = err, fmt.Errorf("%s is %w", problem.Quoted(h), err)
+		}
+		return nil, nil
+	}, slices.Compare)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Concat(parts...)
+	slices.Sort(all)
+	switch all = slices.Compact(all); {
+	case len(all) > MaxHosts:
+		return nil, fmt.Errorf("more than %d names", MaxHosts)
+	case len(all) == 0:
+		return nil, first
+	case lost > 1:
+		named = fmt.Errorf("%w, and %d more of them are wrong", named, lost-1)
+	case lost == 0:
+		return all, nil
+	}
+	return all, Partial{named}
+}
+
 func parseHosts(v string) ([]string, error) {
-	return List(v, ",", MaxHosts, func(h string) (string, error) {
+	return Hosts(v, ",", func(h string) ([]string, error) {
 		h = strings.ToLower(strings.TrimSuffix(h, "."))
 		if !pattern.Host(h) {
-			return "", errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
+			return nil, errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
 		}
-		return h, nil
-	}, strings.Compare)
+		return []string{h}, nil
+	})
 }
 
 func parseAllow(v string) ([]netip.Prefix, error) {

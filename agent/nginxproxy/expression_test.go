@@ -29,7 +29,6 @@ func TestExpressionsAreOffUnlessAllowed(t *testing.T) {
 		{"VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "~" + slowExpression},
 		{"VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "~* ^/(a|b)/"},
 		{"VIRTUAL_HOST", "~^a[0-9]+\\.test$"},
-		{"VIRTUAL_HOST", "b.test,~^a[0-9]+\\.test$"},
 		{"VIRTUAL_HOST_MULTIPORTS", `{"~^a[0-9]+\\.test$": {"/": {}}}`},
 		{"VIRTUAL_HOST_MULTIPORTS", `{"a.test": {"~^/(a|b)/": {}}}`},
 	} {
@@ -40,6 +39,38 @@ func TestExpressionsAreOffUnlessAllowed(t *testing.T) {
 		allowed, problems := routesOf(labels.Defaults{Expressions: true}, row...)
 		if slow := strings.Contains(row[len(row)-1], slowExpression); (len(allowed) == 0) != slow || (len(problems) == 1) != slow {
 			t.Errorf("%q where they are allowed: routes %+v, problems %+v", row, allowed, problems)
+		}
+	}
+}
+
+// A name that cannot be used costs itself alone, and the problem names it. Expressions beside it
+// are left out too where it may be the rest of one.
+func TestOneBadNameCostsItselfAlone(t *testing.T) {
+	for _, row := range []struct {
+		allowed           bool
+		word, value, want string
+		named             string
+	}{
+		{false, "VIRTUAL_HOST", "b.test,~^a[0-9]+\\.test$", "b.test", `"~^a[0-9]+\\.test$"`},
+		{false, "VIRTUAL_HOST", "b.test,a_b.test c.test", "b.test c.test", `"a_b.test" is not a DNS name`},
+		{false, "VIRTUAL_HOST", "b.test,a\nc.test,_", "b.test", `"a\nc.test" is not a DNS name`},
+		{true, "VIRTUAL_HOST", "b.test,~(a+)+", "b.test", `"~(a+)+" is`},
+		{true, "VIRTUAL_HOST", "b.test,~^a[0-9] +$", "b.test", `"+$" is not`},
+		{true, "VIRTUAL_HOST", "~^a[0-9] +$", "", "not a DNS name"},
+		{false, "VIRTUAL_HOST", "a_b.test,_", "", "not a DNS name"},
+		{false, "VIRTUAL_HOST_MULTIPORTS", "{a_b.test: {/: {}}, b.test: {/: {}}}", "b.test", `host "a_b.test": not a DNS name`},
+		{false, "VIRTUAL_HOST_MULTIPORTS", "{'~^a[0-9]+$': {/: {}}, b.test: {/: {}}}", "b.test", `"~^a[0-9]+$"`},
+	} {
+		routes, problems := routesOf(labels.Defaults{Expressions: row.allowed}, row.word, row.value)
+		var hosts []string
+		for _, r := range routes {
+			hosts = append(hosts, r.Hosts...)
+		}
+		if got := strings.Join(hosts, " "); got != row.want {
+			t.Errorf("%s=%q: hosts %q, want %q", row.word, row.value, got, row.want)
+		}
+		if len(problems) != 1 || problems[0].Code != "label-invalid" || !strings.Contains(problems[0].Text, row.named) {
+			t.Errorf("%s=%q: %+v", row.word, row.value, problems)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package nginxproxy
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,10 +25,12 @@ func parseMultiports(v string, base route.Spec) (all []route.Spec, err error) {
 		return nil, errors.New("not one mapping of host names")
 	}
 	base.Path, base.Match, base.Dest, base.Port, base.Scheme = "/", "", "", 0, ""
+	var bad error // of the first host that cannot be used
 	err = yamlmap.Each(doc, func(host string, paths ast.Node) error {
 		h, err := parseVirtualHost(host)
 		if err != nil {
-			return fmt.Errorf("host %s: %w", problem.Quoted(host), err)
+			bad = cmp.Or(bad, fmt.Errorf("host %s: %w", problem.Quoted(host), err))
+			return nil
 		}
 		base.Hosts = h
 		if yamlmap.IsNull(paths) {
@@ -49,6 +52,10 @@ func parseMultiports(v string, base route.Spec) (all []route.Spec, err error) {
 		return nil, errors.New(first)
 	case len(all) > labels.MaxRoutes:
 		return nil, fmt.Errorf("more than %d routes", labels.MaxRoutes)
+	case bad != nil && len(all) == 0:
+		return nil, bad
+	case bad != nil:
+		return all, labels.Partial{Err: bad}
 	}
 	return all, nil
 }

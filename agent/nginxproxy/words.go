@@ -102,7 +102,7 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 				"the variable %s of nginx-proxy is not understood and has no effect", problem.Quoted(name)))
 		} else if err := w.Set(&s, strings.TrimSpace(values[name])); err != nil {
 			problems = append(problems, labels.Invalid(ref, name, values[name], err))
-			good = false
+			good = good && labels.InPart(err)
 		}
 	}
 	if s.Edge.HTTPPort != 0 && s.Edge.HTTPPort == s.Edge.HTTPSPort {
@@ -124,11 +124,12 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 	if values[multiports] != "" {
 		routes, _ = parseMultiports(values[multiports], s) // without an error, which was reported above
 	}
-	for _, r := range routes {
-		if expr := expressionOf(r); expr != "" && !d.Expressions {
-			return nil, append(problems, labels.Problem(ref, "", problem.Error, "label-invalid",
+	if !d.Expressions {
+		var refused string
+		if routes, refused = withoutExpressions(routes); refused != "" {
+			problems = append(problems, labels.Problem(ref, "", problem.Error, "label-invalid",
 				"name the hosts and paths, *.example.com for all below one, or allow expressions with the setting routes.expressions",
-				"it asks for the regular expression %s, which containers may not use; its routes are left out", problem.Quoted(expr)))
+				"it asks for the regular expression %s, which containers may not use; the host is left out, or of a path's all routes", problem.Quoted(refused)))
 		}
 	}
 	for i, r := range routes {
@@ -139,16 +140,26 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 	return routes, problems
 }
 
-// expressionOf is the first regular expression of a route; empty if it has none.
-func expressionOf(s route.Spec) string {
-	if s.Match == route.Regex || s.Match == route.RegexFold {
-		return s.Path
+// withoutExpressions leaves the hosts that are no regular expressions, and no route where a path
+// is one: others of the container would get its requests. refused is the first expression.
+func withoutExpressions(routes []route.Spec) (left []route.Spec, refused string) {
+	for _, r := range routes {
+		if r.Match == route.Regex || r.Match == route.RegexFold {
+			return nil, r.Path
+		}
+		var hosts []string
+		for _, h := range r.Hosts {
+			if h[0] == '~' {
+				refused = cmp.Or(refused, h)
+			} else {
+				hosts = append(hosts, h)
+			}
+		}
+		if r.Hosts = hosts; len(hosts) > 0 {
+			left = append(left, r)
+		}
 	}
-	i := slices.IndexFunc(s.Hosts, func(h string) bool { return h[0] == '~' })
-	if i < 0 {
-		return ""
-	}
-	return s.Hosts[i]
+	return left, refused
 }
 
 // as is the setter of a word that means what a word of nagaya does.
@@ -214,16 +225,23 @@ var words = []labels.Word{
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
 func parseVirtualHosts(v string) ([]string, error) {
-	parts, err := labels.List(v, ", \t", labels.MaxHosts, parseVirtualHost, slices.Compare)
-	if err != nil {
-		return nil, err
+	const separators = ", \t"
+	all, err := labels.Hosts(v, separators, parseVirtualHost)
+	partial, partly := errors.AsType[labels.Partial](err)
+	if !partly || !strings.Contains(v, "~") {
+		return all, err
 	}
-	all := slices.Concat(parts...)
-	slices.Sort(all)
-	if all = slices.Compact(all); len(all) > labels.MaxHosts {
-		return nil, fmt.Errorf("more than %d names", labels.MaxHosts)
+	// What is wrong may be the rest of an expression with a separator in it.
+	plain, _ := labels.Hosts(v, separators, func(h string) ([]string, error) {
+		if h[0] == '~' {
+			return nil, partial.Err
+		}
+		return parseVirtualHost(h)
+	})
+	if len(plain) == 0 {
+		return nil, partial.Err
 	}
-	return all, nil
+	return plain, labels.Partial{Err: fmt.Errorf("%w; expressions beside it are left out too", partial.Err)}
 }
 
 // parseVirtualHost reads one name, or the names that a regular expression stands for.
