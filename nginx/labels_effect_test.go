@@ -155,6 +155,9 @@ func outcome(words ...string) (all, problems string) {
 	b := mustBuild(upstream128)
 	b.StreamPreread, b.StreamRealIP = true, true
 	tree := Render(defaults(), b, table.Shape, table.Pools)
+	for _, s := range table.Sites {
+		probes += "\n" + s.Host + " belongs to " + s.Family
+	}
 	for _, p := range table.Problems {
 		if p.Severity == problem.Error && p.Code != "no-certificate" {
 			problems += p.Text + "\n"

@@ -22,7 +22,7 @@ var Files = []File{
 	{"/etc/nginx/network_internal.conf", "NETWORK_ACCESS=internal always means the private and loopback ranges", "put other ranges into the label nagaya.allow"},
 	{"/etc/nginx/toplevel.conf.d/*.conf", "nagaya writes the main file of nginx", "put stream servers into stream.d of nginx.snippet-dir, or use the label nagaya.listen"},
 	{"/usr/share/nginx/html/errors/50x.html", "the pages for errors are nagaya's own", "set error_page in vhost.d"},
-	{"/etc/nginx/dhparam/dhparam.pem", "the ciphers that are offered by default need none", "put NAME.dhparam.pem beside the certificate NAME.crt"},
+	{"/etc/nginx/dhparam/dhparam.pem", "the ciphers that are offered by default need none", "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},
 }
 
 // The files in vhost.d are, as nginx-proxy has them:

@@ -79,7 +79,7 @@ var Variables = []Variable{
 	{Name: "NGINX_CONTAINER_LABEL", Setting: "nginx.container-label", Here: "the label of nginx's container where it has one of its own"},
 	{Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made", Remedy: "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d", harmless: isFalse},
 	{Name: "RESOLVERS", Here: "nginx is given addresses only, and resolves no names", Remedy: "where a snippet of yours needs it, put a line resolver into conf.d"},
-	{Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters", Remedy: "for SSL_POLICY=Mozilla-Old put NAME.dhparam.pem beside the certificate NAME.crt"},
+	{Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters", Remedy: "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},
 	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
 	{Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own", Remedy: "snippets that name an upstream must use those, which nagaya render shows", harmless: isFalse},
