@@ -41,11 +41,11 @@ type Options struct {
 
 // Limits are time-outs, periods and maximum numbers. A zero value is its default.
 type Limits struct {
-	// Test bounds one nginx -t; default 30 s.
+	// Test bounds one nginx -t, together with perSite for each site; default 30 s.
 	Test time.Duration
 	// Answer is how long a new generation may take to answer before nginx -t is asked
-	// whether nginx refuses it; default 500 ms. Confirm is how long it may take in all;
-	// default 10 s.
+	// whether nginx refuses it; default 500 ms. Confirm is how long it may take in all,
+	// together with perSite for each site; default 10 s.
 	Answer, Confirm time.Duration
 	// MaxDraining is the maximum number of draining workers; default 16. The oldest are
 	// ended where there are more.

@@ -2,7 +2,9 @@ package apply
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -259,5 +263,77 @@ func TestSuspectsAreForgotten(t *testing.T) {
 	clear(q.sites)
 	if got, want := look(6*time.Minute), `0 0 "" 0 -277777h46m40s`; got != want && len(q.suspects) > 0 {
 		t.Errorf("in the end: %s", got)
+	}
+}
+
+// A family with a thousand sites with TLS, all of which it changes each time, costs another's
+// new host no test, and no reload but the one that has it.
+func TestAFamilyWithAThousandSites(t *testing.T) {
+	r := newRig(t)
+	note := &notes{}
+	r.o.note = note
+	r.run()
+	up := backend(t, "one")
+	pair := writePair(t, "*.test")
+	other := site("other.test", up)
+	many := func(plain route.Plain) nginx.Tree {
+		return manySites(t, r, 1000, securedBy(pair), func(_ int, s *nestedSite) { s.Family, s.Plain = "many", plain }).With(r.tree(other).Sites...)
+	}
+	r.serve(r.tree(other))
+	r.serve(many(route.Serve))
+	for i, plain := range []route.Plain{route.Redirect, route.Serve} {
+		host := fmt.Sprintf("new%d.test", i)
+		note.begin()
+		s := r.serve(many(plain).With(r.tree(site(host, up)).Sites...))
+		if _, reloads := note.before(t, host); reloads > 0 || len(s.Problems) > 0 || s.Reloads != 3+i {
+			t.Errorf("%d reloads before, %d in all, problems %v", reloads, s.Reloads, s.Problems)
+		}
+		r.expect(r.http(host, "/"), 200, "one")
+	}
+}
+
+// What nginx may take grows with the number of sites.
+func TestPatience(t *testing.T) {
+	r := newRig(t)
+	st := &store{dir: r.o.StateDir}
+	if err := errors.Join(st.prepare(r.o.RunDir, r.o.LogDir), st.stage(manySites(t, r, 500))); err != nil {
+		t.Fatal(err)
+	}
+	if got := patience(10*time.Second, st.stagingPath()); got != 20*time.Second {
+		t.Errorf("%v for 500 sites", got)
+	}
+	if got := patience(10*time.Second, "nowhere"); got != 10*time.Second {
+		t.Errorf("%v for none", got)
+	}
+}
+
+// A port that many sites ask for is looked at once, and one that nginx has not at all.
+func TestHeldPortsCostOneLook(t *testing.T) {
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	var tree nginx.Tree
+	for i := range 300 {
+		host := fmt.Sprintf("h%03d.test", i)
+		tree = tree.With(nginx.SiteFile{Host: host, Name: host + ".conf", Facts: nginx.Facts{Listens: []nginx.Listen{{Port: port}}}})
+	}
+	a := newApplier(newRig(t).o.forRun(t), func(nginx.Status) {})
+	a.master.net = proc.Own
+	faults := a.blocked(tree)
+	one := faults["h000.test"]
+	for host, f := range faults {
+		if f != one || one == nil {
+			t.Fatalf("%s has a fault of its own", host)
+		}
+	}
+	if len(faults) != 300 {
+		t.Errorf("%d sites are blocked", len(faults))
+	}
+	a.live, a.master.pid = &tree, 1
+	if faults := a.blocked(tree); len(faults) > 0 {
+		t.Errorf("%d sites are blocked by nginx itself", len(faults))
 	}
 }

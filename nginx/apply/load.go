@@ -89,7 +89,7 @@ type loading struct {
 // whether nginx refuses it.
 func (a *applier) confirm(ctx context.Context, l *loading) error {
 	began := time.Now()
-	limit := time.NewTimer(a.o.Limits.Confirm)
+	limit := time.NewTimer(patience(a.o.Limits.Confirm, a.store.generation(l.gen)))
 	defer limit.Stop()
 	test := time.NewTimer(max(a.o.Limits.Answer, 4*a.master.usual))
 	defer test.Stop()
@@ -150,7 +150,7 @@ func (a *applier) refusal(ctx context.Context, gen string) error {
 // noAnswerFault is the fault of a generation that nginx -t accepts, or that nginx has started
 // with, and that does not answer.
 func (a *applier) noAnswerFault(l *loading) error {
-	reason := cmp.Or(masterMessage(a.o.Dirs, a.master.pid, l.logSize), fmt.Sprintf("the new generation did not answer within %v", a.o.Limits.Confirm))
+	reason := cmp.Or(masterMessage(a.o.Dirs, a.master.pid, l.logSize), fmt.Sprintf("the new generation did not answer within %v", patience(a.o.Limits.Confirm, a.store.generation(l.gen))))
 	if l.tree == nil {
 		return nginx.NewFault(nil, "nginx-start-failed", "nginx was started and does not answer: "+reason, "read nginx's error log; it is tried again")
 	}

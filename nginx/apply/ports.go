@@ -59,25 +59,39 @@ func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
 // inUse returns the faults of the ports that other processes than the master hold, by the
 // site that asks for them: "" is the main file. The file of a port that sites share stands
 // for them all; without that of HTTP/3 they are served over TCP. Each port costs a look at
-// all sockets, and one that is held a look at all processes: milliseconds.
+// all sockets, and one that is held a look at all processes: milliseconds, once for
+// all sites that ask for it.
 func (a *applier) inUse(listens []nginx.Listen) map[string]*nginx.Fault {
-	faults := map[string]*nginx.Fault{}
+	faults, ports := map[string]*nginx.Fault{}, map[nginx.Listen]*nginx.Fault{}
 	for _, l := range listens {
-		if faults[l.Site] != nil {
-			continue
+		port := nginx.Listen{Port: l.Port, UDP: l.UDP}
+		f, known := ports[port]
+		if !known {
+			if found := listening(a.master.net, l); found.heldByOthers(a.master.pid, a.master.account) {
+				f = portInUse(l, found.pids)
+			}
+			ports[port] = f
 		}
-		if found := listening(a.master.net, l); found.heldByOthers(a.master.pid, a.master.account) {
-			faults[l.Site] = portInUse(l, found.pids)
+		if f != nil && faults[l.Site] == nil {
+			faults[l.Site] = f
 		}
 	}
 	return faults
 }
 
 // blocked returns the faults of the sites of a tree that ask for a port which another process
-// holds, by host. nginx -t does not find them. The ports of the main file, which every pass
-// would look at, are left out.
+// holds, by host. nginx -t does not find them. Left out are the ports of the main file, which
+// every pass would look at, and those that nginx has by now.
 func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
-	return a.inUse(slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool { return l.Site == "" }))
+	has := map[nginx.Listen]bool{}
+	if a.live != nil && a.master.pid != 0 {
+		for _, l := range a.live.Listens() {
+			has[nginx.Listen{Port: l.Port, UDP: l.UDP}] = true
+		}
+	}
+	return a.inUse(slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool {
+		return l.Site == "" || has[nginx.Listen{Port: l.Port, UDP: l.UDP}]
+	}))
 }
 
 // portFault returns the fault of the first port of a tree that another process holds,

@@ -183,7 +183,7 @@ func (r *refusal) Error() string { return r.reason }
 type tester struct {
 	runtime Runtime
 	store   *store
-	limit   time.Duration // for one test
+	limit   time.Duration // for one test, see patience
 	// ignore reports whether to ignore a refusal; nil means never.
 	ignore func(reason string) bool
 }
@@ -206,13 +206,14 @@ func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 
 // test tests the tree in a directory; reason is empty when nginx accepts it.
 func (t tester) test(ctx context.Context, dir string) (reason string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, t.limit)
+	limit := patience(t.limit, dir)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	output, exit, err := t.runtime.Command(ctx, "-t", "-c", filepath.Join(dir, nginx.MainFile), "-p", t.store.dir, "-e", "stderr")
 	_, isFault := errors.AsType[*nginx.Fault](err)
 	switch {
 	case ctx.Err() != nil:
-		return "", nginx.NewFault(ctx.Err(), "nginx-test-timeout", "nginx -t did not end within "+t.limit.String(),
+		return "", nginx.NewFault(ctx.Err(), "nginx-test-timeout", "nginx -t did not end within "+limit.String(),
 			"look for names in your snippets that take long to resolve; nginx goes on with what it has")
 	case isFault:
 		return "", err

@@ -41,6 +41,17 @@ func (s *store) stagingPath() string { return s.generation(cmp.Or(s.staging, sta
 
 func (s *store) link() string { return filepath.Join(s.dir, nginx.CurrentLink) }
 
+// perSite is what nginx may take longer for each site that it reads: a certificate costs a
+// busy, small machine a few milliseconds.
+const perSite = 20 * time.Millisecond
+
+// patience is how long nginx may take to read the files in a directory; few is how long for
+// those of no site.
+func patience(few time.Duration, dir string) time.Duration {
+	sites, _ := os.ReadDir(filepath.Join(dir, nginx.SitesDir))
+	return few + time.Duration(len(sites))*perSite
+}
+
 // prepare makes the directories that nginx needs; an empty one is none. That of the sockets
 // is closed to others from the beginning.
 func (s *store) prepare(run, log string) error {
