@@ -144,7 +144,7 @@ func outcome(words ...string) (all, problems string) {
 				{Name: "own", CertFile: "/c/own", KeyFile: "/c/own", DNSNames: []string{"a.test", "b.test"}, NotAfter: now},
 			},
 		},
-		Options: route.Options{Stream: true},
+		Options: route.Options{Stream: true, Shared: map[string][]string{"shared": nil}},
 	}
 	table := route.Build(in)
 	for _, p := range table.Probes {
