@@ -5,37 +5,91 @@ import (
 	"time"
 )
 
-// Outcome returns what comes of the points while the services use their high demand and the loads run from now on, and
-// when each load has spent its credits (the zero time if it has not by the last point). Throttled is the
-// services' part alone: they come first, and an empty bank gives no more than the baseline, of which
-// the loads have what the services leave.
-func Outcome(b Bank, from time.Time, points []Point, loads []Load) (total Account, ends []time.Time) {
-	left := append([]Load(nil), loads...)
-	ends = make([]time.Time, len(loads))
+// Course is what comes of some time.
+type Course struct {
+	// Account is the bank's, but for Throttled, which is the services' part alone.
+	Account
+	// Ends is when each load has spent its credits: the zero time if it has not by the last point.
+	Ends []time.Time
+	// Positions are the bank's at the end of each point.
+	Positions []float64
+}
+
+// Outcome returns what comes of the points while the services use their high demand and the loads run, each from its
+// start on. The services come first, and the loads share what they leave in equal parts, as the kernel's
+// scheduler shares it; an empty bank gives no more than the baseline.
+func Outcome(b Bank, from time.Time, points []Point, loads []Load) Course {
+	c := Course{Ends: make([]time.Time, len(loads)), Positions: make([]float64, 0, len(points))}
+	left, rates := make([]float64, len(loads)), make([]float64, len(loads))
+	for i, l := range loads {
+		left[i] = l.Credits
+	}
 	for _, p := range points {
 		for from.Before(p.At) {
-			services, free := p.Demand.High, float64(b.Spec.VCPUs)-p.Demand.High
-			rate, until := share(left, free)
+			services := p.Demand.High
+			rate, until := pour(loads, left, rates, from, float64(b.Spec.VCPUs)-services)
 			if base := b.Spec.Baseline(); b.Mode != Unlimited && b.Position() <= exact && services+rate > base {
 				services = math.Min(services, base)
-				free = base - services
-				rate, until = share(left, free)
+				rate, until = pour(loads, left, rates, from, base-services)
 			}
 			dt := min(p.At.Sub(from), until, b.lasts(services+rate))
 			var a Account
 			b, a = b.Advance(dt, services+rate)
 			a.Throttled = (p.Demand.High - services) * dt.Minutes()
-			total = total.Add(a)
+			c.Account = c.Account.Add(a)
 			from = from.Add(dt)
-			spend(left, free, dt)
-			for i, l := range left {
-				if l.Credits == 0 && ends[i].IsZero() {
-					ends[i] = from
+			for i := range left {
+				if left[i] -= rates[i] * dt.Minutes(); rates[i] > 0 && left[i] < 1e-9 {
+					left[i], c.Ends[i] = 0, from
 				}
 			}
 		}
+		c.Positions = append(c.Positions, b.Position())
 	}
-	return total, ends
+	return c
+}
+
+// pour gives the loads that have begun their parts of what is free, and says for how long that stays so.
+func pour(loads []Load, left, rates []float64, from time.Time, free float64) (given float64, until time.Duration) {
+	until = math.MaxInt64
+	hungry := 0
+	for i, l := range loads {
+		rates[i] = 0
+		if l.Start.After(from) {
+			until = min(until, l.Start.Sub(from))
+		} else if left[i] > 0 {
+			hungry++
+		}
+	}
+	// Those that need little leave their rest to the others.
+	for before := 0; hungry > 0 && hungry != before && free > 1e-12; {
+		part := free / float64(hungry)
+		before, hungry = hungry, 0
+		for i, l := range loads {
+			if left[i] <= 0 || l.Start.After(from) || l.Cores > 0 && rates[i] >= l.Cores {
+				continue
+			}
+			add := part
+			if l.Cores > 0 {
+				add = math.Min(part, l.Cores-rates[i])
+			}
+			rates[i] += add
+			given += add
+			free -= add
+			if l.Cores <= 0 || rates[i] < l.Cores {
+				hungry++
+			}
+		}
+	}
+	for i, r := range rates {
+		if r > 0 {
+			if minutes := left[i] / r; minutes < 1e6 {
+				// At least a nanosecond, so that time always moves on.
+				until = min(until, max(1, time.Duration(math.Ceil(minutes*float64(time.Minute)))))
+			}
+		}
+	}
+	return given, until
 }
 
 // lasts is how long a demand can be met: until the bank is empty.

@@ -25,6 +25,11 @@ type Profile struct {
 	// for hours will not be over in one.
 	Lasting   float64   `json:"lasting,omitempty"`
 	LastingAt time.Time `json:"lasting_at,omitzero"`
+	// Drawn is how many credits the services alone would have taken from a full balance by now, Worst the most of it as
+	// of WorstAt, which fades in weeks.
+	Drawn   float64   `json:"drawn,omitempty"`
+	Worst   float64   `json:"worst,omitempty"`
+	WorstAt time.Time `json:"worst_at,omitzero"`
 }
 
 // Slot is the remembered hourly means of one kind of hour.
@@ -59,6 +64,7 @@ const (
 	// What has lasted is gathered and fades in these.
 	halfLifeLasting = 6 * time.Hour
 	fadeLasting     = 24 * time.Hour
+	halfLifeWorst   = 28 * 24 * time.Hour
 	// knownHours is how many hours must have been seen for one to be called unusual.
 	knownHours = 12.0
 	// trust is the number of hours seen at which a slot counts as much as the wider one above it.
@@ -99,6 +105,19 @@ func (p *Profile) observeRecent(at time.Time, minutes, rate float64) {
 	}
 	p.Recent = keep*p.Recent + (1-keep)*rate
 	p.RecentAt = at
+}
+
+// ObserveDrawn adds that the services spent some credits, by a time, while others were earned.
+func (p *Profile) ObserveDrawn(at time.Time, spent, earned float64) {
+	p.Drawn = math.Max(0, p.Drawn+spent-earned)
+	if worst := p.Worst * fade(at.Sub(p.WorstAt), halfLifeWorst); p.Drawn >= worst {
+		p.Worst, p.WorstAt = p.Drawn, at
+	}
+}
+
+// Ahead is how many credits the services may draw from now on if the worst that was seen comes again.
+func (p *Profile) Ahead(now time.Time) float64 {
+	return math.Max(0, p.Worst*fade(now.Sub(p.WorstAt), halfLifeWorst)-p.Drawn)
 }
 
 // closeHour files the gathered hour in its slots.

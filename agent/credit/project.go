@@ -63,6 +63,8 @@ type Load struct {
 	Credits float64 `json:"credits"`
 	// Cores is in vCPUs; 0 or less means all that are free.
 	Cores float64 `json:"cores"`
+	// Start is when it begins; Outcome alone looks at it. The zero time is at once.
+	Start time.Time `json:"start,omitzero"`
 }
 
 // Lowest returns the lowest position, and when it is reached, while the services use

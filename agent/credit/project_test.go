@@ -178,11 +178,11 @@ func TestOutcome(t *testing.T) {
 		{name: "launch credits are spent first", bank: Bank{Launch: 30}, services: 0.4, loads: []Load{{Credits: 30, Cores: 1}}, end: 30 * time.Minute},
 	} {
 		tt.bank.Spec = spec
-		a, ends := Outcome(tt.bank, monday, flat(monday, 12, Demand{High: tt.services}), tt.loads)
+		a := Outcome(tt.bank, monday, flat(monday, 12, Demand{High: tt.services}), tt.loads)
 		if got := a.Throttled + a.Charged; math.Abs(got-tt.want) > 0.1 {
 			t.Errorf("%s: %.2f, want %.2f", tt.name, got, tt.want)
 		}
-		for _, end := range ends {
+		for _, end := range a.Ends {
 			if tt.end == 0 != end.IsZero() || tt.end > 0 && end.Sub(monday.Add(tt.end)).Abs() > time.Second {
 				t.Errorf("%s: ends at %v, want %v", tt.name, end, monday.Add(tt.end))
 			}

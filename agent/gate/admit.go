@@ -5,16 +5,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// admit goes through the queue, earliest deadline first. A job that does not fit yet holds back the
-// ones behind it, so that smaller jobs cannot go on using up what it waits for; one that could
-// never fit holds back none.
-func (s *State) admit(in Input, v view, d *Decision) {
+// admit goes through the queue, earliest deadline first.
+func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 	slices.SortFunc(s.Jobs, compareUrgency)
-	before := ""
+	var p *planner
+	planned, aged := 0, 0
 	for i := range s.Jobs {
 		e := &s.Jobs[i]
 		if e.Phase != Waiting {
@@ -22,61 +20,80 @@ func (s *State) admit(in Input, v view, d *Decision) {
 			continue
 		}
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
-		ok, why := false, v.closed
-		if v.closed == "" {
-			ok, why = s.mayStart(*e, v, before, late)
-		}
 		switch {
-		case ok:
-			e.start(in.Now, "admitted: "+why, d)
-		case late && e.Late == LateRefuse:
-			e.setPhase(Refused, in.Now)
-			e.Reason = fmt.Sprintf("refused at its latest start %s: %s", clock(e.LatestStart), why)
-			d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
-			e.updateReason(d)
-		case late && (v.outside || v.costsMoney()):
-			hint := "give it a deadline that leaves it a part of a window, or widen gate.windows"
-			if !v.outside {
-				why += ", and surplus costs money"
-				hint = "allow surplus with gate.surplus-dollars or gate.surplus-limit, or give it a later deadline or a smaller need"
-			}
-			e.Reason = fmt.Sprintf("should have started at %s, but %s", clock(e.LatestStart), why)
-			d.add("job-late", e, problem.Warning, e.Reason, hint)
-		case late:
-			e.Overdue = true
-			if v.closed != "" {
-				why = "cannot be judged: " + why
-			}
-			e.start(in.Now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), why), d)
+		case v.closed != "":
+			e.closed(in.Now, v, late, d)
+		case !v.credits:
+			ls, _ := loads(s.Jobs)
+			ok, why := v.fitsLoad(*e, ls)
+			e.decide(in.Now, verdict{start: ok, hopeless: late, why: why}, late, v, d)
+		case planned >= mostPlanned || aged >= mostAged && e.aged(in.Now):
+			e.Reason = "waits behind jobs that are more urgent"
 			e.updateReason(d)
 		default:
-			e.Reason = why
-			if v.closed == "" && before == "" && !e.neverFits(v, d) {
-				before = e.ID
+			if p == nil {
+				p = s.planner(in, v, set)
+			}
+			planned++
+			if e.aged(in.Now) {
+				aged++
+			}
+			e.decide(in.Now, p.decide(*e, s.History[e.Name], late), late, v, d)
+			if e.Phase == Waiting {
+				e.neverFits(v, d)
 			}
 		}
 	}
 }
 
-// mayStart says whether a waiting job may start, and why; before is the id of a more urgent one that does not fit.
-func (s *State) mayStart(e Entry, v view, before string, late bool) (ok bool, why string) {
-	ls, _ := loads(s.Jobs)
-	if before != "" {
-		why = fmt.Sprintf("waits behind %q, which is more urgent", before)
-	} else if ok, why = v.fits(e, ls); !ok {
-		ok, why = s.fitsAsGuess(e, v, ls, why)
-	}
-	if ok || !late {
-		return ok, why
-	}
-	ok, then := v.pays(e, s.measured(e.Name), ls)
+// closed is what becomes of a waiting job while nothing can be judged.
+func (e *Entry) closed(now time.Time, v view, late bool, d *Decision) {
 	switch {
-	case ok:
-		return true, fmt.Sprintf("at its latest start %s it %s", clock(e.LatestStart), then)
-	case then != "":
-		why += ", and " + then
+	case late && e.Late == LateRefuse:
+		e.refuse(now, v.closed, d)
+	case late && (v.outside || v.costsMoney()):
+		e.late(v.closed, "give it a deadline that leaves it a part of a window, or widen gate.windows", d)
+	case late:
+		e.Overdue = true
+		e.start(now, fmt.Sprintf("admitted at its latest start %s although it cannot be judged: %s", clock(e.LatestStart), v.closed), d)
+		e.updateReason(d)
+	default:
+		e.Reason = v.closed
 	}
-	return false, why
+}
+
+// decide does what was found.
+func (e *Entry) decide(now time.Time, x verdict, late bool, v view, d *Decision) {
+	switch {
+	case x.start:
+		e.Overdue = x.hopeless
+		e.start(now, "admitted: "+x.why, d)
+		e.updateReason(d)
+	case x.hopeless && e.Late == LateRefuse:
+		e.refuse(now, x.why, d)
+	case x.hopeless && !v.credits:
+		e.Overdue = true
+		e.start(now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), x.why), d)
+		e.updateReason(d)
+	case late:
+		e.late(x.why, "give it a later deadline or a smaller need, let it be refused when late, or use a larger instance type", d)
+	default:
+		e.Reason = x.why
+	}
+}
+
+// refuse ends the waiting of a job that cannot be in time.
+func (e *Entry) refuse(now time.Time, why string, d *Decision) {
+	e.setPhase(Refused, now)
+	e.Reason = "refused: " + why
+	d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
+	e.updateReason(d)
+}
+
+// late is a job that goes on waiting although it will be late.
+func (e *Entry) late(why, hint string, d *Decision) {
+	e.Reason = fmt.Sprintf("should have started at %s, but %s", clock(e.LatestStart), why)
+	d.add("job-late", e, problem.Warning, e.Reason, hint)
 }
 
 // add adds a problem of a job.
@@ -106,20 +123,6 @@ func (e *Entry) updateReason(d *Decision) {
 	case Refused:
 		d.add("job-refused", e, problem.Error, "was "+e.Reason, "give it a later deadline or a smaller need, or let it run when late")
 	}
-}
-
-// fitsAsGuess lets a job start of which it is only declared that even a full balance could not spare its need. Until it
-// was measured that is a guess: if it may well be twice too much, the job is
-// given all that a full balance spares, so that its need is learned. Where a mistake would be billed it is not.
-func (s *State) fitsAsGuess(e Entry, v view, ls []credit.Load, why string) (bool, string) {
-	if !v.credits || v.costsMoney() || len(s.History[e.Name].Costs) >= pastTrusted {
-		return false, why
-	}
-	most := v.mostSpare(e.Cores)
-	if e.Expected <= most || e.Expected > guessed*most || v.room(e.Cores, ls) < most {
-		return false, why
-	}
-	return true, fmt.Sprintf("may need less than the %.1f credits that are declared, and may spend %.1f, as much as a full balance can spare", e.Expected, most)
 }
 
 // neverFits reports whether a job needs more than even a full balance could spare, and adds that as a problem.

@@ -3,6 +3,7 @@ package gate
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -119,4 +120,13 @@ func (v view) quota(set Settings, batches int) float64 {
 		}
 	}
 	return max(low/float64(max(batches, 1)), leastQuota)
+}
+
+// withUsualDemand returns the points with the usual demand in place of the high one.
+func withUsualDemand(points []credit.Point) []credit.Point {
+	points = slices.Clone(points)
+	for i := range points {
+		points[i].Demand.High = points[i].Demand.Mean
+	}
+	return points
 }

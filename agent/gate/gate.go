@@ -91,7 +91,7 @@ func Next(s State, in Input) (State, Decision) {
 	}
 	s.takeAsked(in, set, &d)
 	v := newView(in, set)
-	s.admit(in, v, &d)
+	s.admit(in, v, set, &d)
 	s.setOpen(in, set, v, &d)
 	s.setBrake(in, set, v, &d)
 	s.At = in.Now

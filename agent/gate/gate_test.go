@@ -232,20 +232,20 @@ func TestQueue(t *testing.T) {
 		code     string
 		note     string
 	}{
-		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", note: "needs 100.0 credits and may spend 252.0"},
-		{name: "does not fit", balance: 300, asked: []Asked{ask("a", 260, noon)}, want: "a:waiting"},
-		{name: "two fit, the third waits", balance: 300, asked: []Asked{ask("a", 100, noon), ask("b", 100, noon.Add(-time.Second)), ask("c", 100, noon)}, want: "b:admitted a:admitted c:waiting"},
-		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 200, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 200, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
-		{name: "a small one does not overtake", balance: 300, asked: []Asked{due(ask("a", 260, noon), 20*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:waiting"},
+		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", note: "needs 100.0 credits: now is the best time (expected cost: now 0.0, never 15.1)"},
+		{name: "it would take from the services", balance: 100, services: busy, asked: []Asked{ask("a", 60, noon)}, want: "a:waiting"},
+		{name: "it never ends", balance: 300, asked: []Asked{ask("a", 900, noon)}, want: "a:waiting", code: "job-never-fits"},
+		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 140, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 140, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
 		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:admitted", code: "job-never-fits"},
-		{name: "latest start has come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), time.Hour)}, want: "a:admitted", code: "job-late", note: "although it needs 120.0 credits and only 0.0 are free, and may take 93.8 from the services"},
+		{name: "the services would lose more than it is worth", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 2*time.Hour)}, want: "a:waiting", code: "job-late"},
 		{name: "latest start has not come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 205*time.Minute)}, want: "a:waiting"},
-		{name: "slower, so earlier", balance: 100, services: busy, asked: []Asked{cores(due(ask("a", 120, noon), 205*time.Minute), 1)}, want: "a:admitted", code: "job-late", note: "at its latest start 2026-03-02 08:45 UTC"},
-		{name: "refused at its own wish", balance: 100, services: busy, asked: []Asked{refuse(due(ask("a", 120, noon), time.Hour))}, want: "a:refused", code: "job-refused", note: "refused at its latest start 2026-03-02 09:40 UTC"},
+		{name: "slower, so earlier", balance: 100, services: busy, asked: []Asked{cores(due(ask("a", 120, noon), 205*time.Minute), 1)}, want: "a:waiting", code: "job-late"},
+		{name: "refused at its own wish", balance: 100, services: busy, asked: []Asked{refuse(due(ask("a", 120, noon), 20*time.Minute))}, want: "a:refused", code: "job-refused", note: "refused: needs 120.0 credits: cannot end in time"},
+		{name: "it goes on waiting when it cannot end in time", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 20*time.Minute)}, want: "a:waiting", code: "job-late"},
 		{name: "held even at its latest start", balance: 300, hold: "leaving", asked: []Asked{due(ask("a", 1, noon), time.Minute)}, want: "a:waiting"},
-		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 200, noon)}, want: "a:running b:admitted"},
-		{name: "so less is left", balance: 300, asked: []Asked{running(ask("a", 200, noon), 50), ask("b", 200, noon)}, want: "a:running b:waiting"},
-		{name: "without a declared need", balance: 300, asked: []Asked{ask("a", 0, noon)}, want: "a:admitted", note: "needs 57.6 credits"},
+		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 150, noon)}, want: "a:running b:admitted"},
+		{name: "so less is left", balance: 450, services: busy, asked: []Asked{running(ask("a", 300, noon), 0), due(ask("b", 100, noon), 10*time.Hour)}, want: "b:waiting a:running"},
+		{name: "without a declared need", balance: 300, asked: []Asked{ask("a", 0, noon)}, want: "a:admitted", note: "needs 57.6 credits:"},
 		{name: "nonsense is not heard", balance: 300, asked: []Asked{ask("", 1, noon), ask("a b", 1, noon), ask("n", -1, noon), {Job: Job{ID: "x", Name: "x"}, State: "sleeping", At: noon}, ask("old", 1, noon.Add(-time.Hour))}, want: ""},
 	}
 	for _, tt := range tests {
@@ -277,95 +277,75 @@ func TestQueue(t *testing.T) {
 	}
 }
 
-// At its latest start a job runs if what the services may lose by it, three times, is less than what it is worth.
-func TestTheLastLook(t *testing.T) {
-	quiet, hourly := credit.Demand{Mean: 0.1, High: 0.6}, func(at time.Time, services float64) (hs []credit.Hour) {
-		for i := range 24 {
-			hs = append(hs, credit.Hour{At: at.Add(time.Duration(i-23) * time.Hour), Services: 60 * services})
-		}
-		return hs
-	}
+// A job runs if what the services may lose by it, three times, is less than what it is worth, and not where it cannot end in time.
+func TestAJobIsWeighedAgainstTheServices(t *testing.T) {
+	quiet := credit.Demand{Mean: 0.1, High: 0.6}
 	known := State{History: map[string]Past{"job-a": {Costs: []float64{120, 120, 120}, At: noon.Add(-day)}}}
 	for _, tt := range []struct {
 		name    string
 		s       State
 		balance float64
 		demand  credit.Demand
-		lastDay float64
 		want    string
 		why     string
 	}{
-		{name: "only a high demand would miss it", balance: 150, demand: quiet, lastDay: 0.1, want: "a:admitted", why: "may take 12.0 from the services"},
-		{name: "the services never need more than the baseline", balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, lastDay: 0.1, want: "a:admitted", why: "may take 0.0 from"},
-		{name: "they do", balance: 150, demand: credit.Demand{Mean: 0.5, High: 0.6}, lastDay: 0.5, want: "a:refused", why: "only 0.0 are free, and may take 120.0 from"},
-		{name: "they did all day", balance: 150, demand: quiet, lastDay: 1.6, want: "a:refused", why: "may take 120.0 from"},
-		{name: "it is known that it could not end in time", s: known, balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, lastDay: 0.1, want: "a:refused", why: "would not end in time"},
+		{name: "only a high demand would miss it", s: known, balance: 150, demand: quiet, want: "a:admitted", why: "now is the best time"},
+		{name: "the services need it", balance: 150, demand: credit.Demand{Mean: 0.5, High: 0.6}, want: "a:waiting", why: "may take 113.7 from the services (expected cost: now 480.4, never 151.1)"},
+		{name: "the bank is too low for it to end in time", s: known, balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, want: "a:refused", why: "cannot end in time"},
 	} {
 		a := ask("a", 120, noon)
 		a.Deadline, a.Late = noon.Add(75*time.Minute), LateRefuse
-		c := saved(noon, tt.balance, tt.demand)
-		c.Hours = hourly(noon, tt.lastDay)
-		_, d := decide(t, tt.s, Input{Now: noon, Credits: c, Asked: []Asked{a}})
+		_, d := decide(t, tt.s, Input{Now: noon, Credits: saved(noon, tt.balance, tt.demand), Asked: []Asked{a}})
 		if phases(d) != tt.want || !strings.Contains(d.Jobs[0].Reason, tt.why) {
-			t.Errorf("%s: %s", tt.name, d.Jobs[0].Reason)
+			t.Errorf("%s: %s: %s", tt.name, phases(d), d.Jobs[0].Reason)
 		}
 	}
-	// Where a mistake would be billed it is not asked, and a job is late rather than paid for.
-	for late, want := range map[Late]string{LateRefuse: "a:refused", LateRun: "a:waiting"} {
+}
+
+// A job that is late waits for an hour in which it does no harm, and is run in a week in any case.
+func TestALateJobWaitsForAnHourWithoutHarm(t *testing.T) {
+	for _, tt := range []struct {
+		late   time.Duration
+		demand credit.Demand
+		want   string
+	}{
+		{late: time.Hour, demand: busy, want: "a:waiting"},
+		{late: time.Hour, demand: credit.Demand{Mean: 0.1, High: 0.2}, want: "a:admitted"},
+		{late: 6 * day, demand: busy, want: "a:waiting"},
+		{late: 7*day + time.Hour, demand: busy, want: "a:admitted"},
+	} {
 		a := ask("a", 120, noon)
-		a.Deadline, a.Late = noon.Add(75*time.Minute), late
-		c := saved(noon, 100, quiet)
-		c.Bank.Mode = credit.Unlimited
-		if _, d := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{a}}); phases(d) != want || len(d.Problems) != 1 {
-			t.Errorf("unlimited: %s, want %s; problems %+v", phases(d), want, d.Problems)
+		a.Deadline = noon.Add(-tt.late)
+		_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 300, tt.demand), Asked: []Asked{a}})
+		if phases(d) != tt.want || len(d.Problems) != 1 || d.Problems[0].Code != "job-late" {
+			t.Errorf("%s late: %s: %s %+v", tt.late, phases(d), d.Jobs[0].Reason, d.Problems)
 		}
 	}
 }
 
-// Where a surplus would be billed and none is allowed, batches spend what would be thrown away and no more.
-func TestNothingSavedIsSpentWhereItMayBeBilled(t *testing.T) {
+// What is saved is free to spend where surplus costs money; what would be billed in the next two days is not, even if the services
+// draw once more what they drew at the worst.
+func TestNoJobIsBilledBeyondWhatIsAllowed(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		mode  credit.Mode
-		need  float64
-		limit float64
-		want  string
+		name     string
+		position float64
+		ahead    float64
+		limit    float64
+		want     string
 	}{
-		// In a day 300 and 24·18 more would be 156 above the cap.
-		{name: "less than would be thrown away", mode: credit.Unlimited, need: 155, want: "a:admitted"},
-		{name: "more", mode: credit.Unlimited, need: 157, want: "a:waiting"},
-		{name: "a surplus is allowed", mode: credit.Unlimited, need: 157, limit: 1, want: "a:admitted"},
-		{name: "nothing is billed", mode: credit.Standard, need: 157, want: "a:admitted"},
+		{name: "the saved balance", position: 300, want: "a:admitted"},
+		{name: "surplus that is repaid in a day", position: 0, want: "a:admitted"},
+		{name: "more than a day's earnings would be owed", position: -500, want: "a:waiting"},
+		{name: "that is allowed", position: -500, limit: 400, want: "a:admitted"},
+		{name: "the services may draw it once more", position: 0, ahead: 500, want: "a:waiting"},
 	} {
-		c := saved(noon, 300, credit.Demand{Mean: 0.1, High: 0.1})
-		c.Bank.Mode = tt.mode
-		in := Input{Now: noon, Credits: c, Settings: Settings{SurplusLimit: tt.limit}, Asked: []Asked{ask("a", tt.need, noon)}}
+		c := saved(noon, 0, credit.Demand{Mean: 0.1, High: 0.1})
+		c.Bank.Mode, c.Ahead = credit.Unlimited, tt.ahead
+		c.Bank = c.Bank.Holding(tt.position)
+		a := ask("a", 150, noon)
+		a.Deadline = noon.Add(3 * time.Hour)
+		in := Input{Now: noon, Credits: c, Settings: Settings{SurplusLimit: tt.limit}, Asked: []Asked{a}}
 		if _, d := decide(t, State{}, in); phases(d) != tt.want {
-			t.Errorf("%s: %+v", tt.name, d.Jobs)
-		}
-	}
-}
-
-// A need that is only declared, and more than a full balance can spare, is tried once there is all that can be spared.
-func TestADeclaredNeedIsAGuess(t *testing.T) {
-	measured := State{History: map[string]Past{"job-a": {Costs: []float64{900, 900, 900}, At: noon.Add(-day)}}}
-	for _, tt := range []struct {
-		name    string
-		s       State
-		mode    credit.Mode
-		balance float64
-		need    float64
-		want    string
-	}{
-		{name: "a full balance", balance: 576, need: 900, want: "a:admitted"},
-		{name: "not full", balance: 500, need: 900, want: "a:waiting"},
-		{name: "more than twice as much", balance: 576, need: 1200, want: "a:waiting"},
-		{name: "measured", s: measured, balance: 576, need: 900, want: "a:waiting"},
-		{name: "it would be billed", mode: credit.Unlimited, balance: 576, need: 900, want: "a:waiting"},
-	} {
-		c := saved(noon, tt.balance, baseline)
-		c.Bank.Mode = tt.mode
-		if _, d := decide(t, tt.s, Input{Now: noon, Credits: c, Asked: []Asked{ask("a", tt.need, noon)}}); phases(d) != tt.want {
 			t.Errorf("%s: %+v", tt.name, d.Jobs)
 		}
 	}

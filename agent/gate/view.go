@@ -23,9 +23,7 @@ type view struct {
 	bank    credit.Bank // with the error bar taken off
 	points  []credit.Point
 	floor   float64
-	// noSurplus is true on an unlimited instance that may use no surplus.
-	noSurplus bool
-	busy      float64
+	busy    float64
 }
 
 // newView reads the input. What is unknown or stale closes the gate.
@@ -51,8 +49,7 @@ func newView(in Input, set Settings) view {
 		v.bank = c.Bank.Less(c.ErrorBar)
 		v.floor = set.Reserve
 		if c.Bank.Mode == credit.Unlimited {
-			left := set.surplus(c).Left
-			v.floor, v.noSurplus = set.Reserve-left, left == 0
+			v.floor = set.Reserve - set.surplus(c).Left
 		}
 		end := in.Now.Add(set.Horizon)
 		for i, p := range c.Forecast {
@@ -70,15 +67,9 @@ func newView(in Input, set Settings) view {
 	return v
 }
 
-// room is the most credits that one more batch of the given cores may spend beside the loads. Where a surplus would be
-// billed and none is allowed that is at most what would be thrown away within a day: of what a
-// batch takes from the saved credits the bill may come days later, if the services then need more than ever.
+// room is the most credits that one more batch of the given cores may spend beside the loads.
 func (v view) room(cores float64, ls []credit.Load) float64 {
-	room := credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
-	if v.noSurplus && room > 0 {
-		return min(room, v.wasted(ls))
-	}
-	return room
+	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
 }
 
 // costsMoney reports whether credits that are not there would cost money.
@@ -130,18 +121,6 @@ func (v view) judgeLoad(isOpen bool, jobs int) (open, urgently bool, reason stri
 // share is the services' part of all processors.
 func (v view) share() float64 {
 	return v.report.Now.Services / float64(max(v.report.VCPUs, 1))
-}
-
-// fits says whether a job may start beside the loads, and why not.
-func (v view) fits(e Entry, ls []credit.Load) (ok bool, reason string) {
-	if !v.credits {
-		return v.fitsLoad(e, ls)
-	}
-	room := v.room(e.Cores, ls)
-	if room >= e.Expected {
-		return true, fmt.Sprintf("needs %.1f credits and may spend %.1f", e.Expected, room)
-	}
-	return false, fmt.Sprintf("needs %.1f credits and only %.1f are free", e.Expected, room)
 }
 
 // fitsLoad admits as many jobs as there are processors that the services leave.

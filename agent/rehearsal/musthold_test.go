@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -118,7 +119,7 @@ func BenchmarkYear(b *testing.B) {
 }
 
 // BenchmarkHour is what the agent's estimator and gate compute in an hour, with a reading every five
-// seconds, a decision every thirty, and two jobs that wait: reported as CPU credits.
+// seconds, a decision every thirty, and twenty jobs that wait: reported as CPU credits.
 func BenchmarkHour(b *testing.B) {
 	o, err := yearly(b).withDefaults()
 	if err != nil {
@@ -132,6 +133,10 @@ func BenchmarkHour(b *testing.B) {
 	}
 	r := w.reading()
 	var state gate.State
+	var ids []string
+	for i := range 20 {
+		ids = append(ids, fmt.Sprint(i))
+	}
 	for b.Loop() {
 		for i := range 720 {
 			r.At = r.At.Add(5 * time.Second)
@@ -139,7 +144,7 @@ func BenchmarkHour(b *testing.B) {
 			report := k.estimator.Next(r)
 			if i%6 == 0 {
 				var asked []gate.Asked
-				for _, id := range []string{"a", "b"} {
+				for _, id := range ids {
 					asked = append(asked, gate.Asked{Job: gate.Job{ID: id, Name: id, Need: 500, Deadline: r.At.Add(day)}, State: gate.Waiting, At: r.At})
 				}
 				state, _ = gate.Next(state, gate.Input{Now: r.At, Credits: report, Asked: asked})

@@ -41,7 +41,7 @@ func TestDocsShowAJobThatIsRefused(t *testing.T) {
 			r.pass(5 * time.Second)
 		}
 		late := job("report-1", gate.Waiting, 12)
-		late.Deadline, late.Late = time.Now().Add(5*time.Minute), gate.LateRefuse
+		late.Deadline, late.Late = time.Now().Add(2*time.Minute), gate.LateRefuse
 		r.ask(late)
 		r.pass(time.Minute)
 	})

@@ -1,0 +1,369 @@
+package gate
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// The planner decides by playing the next two days through, in a few ways in which they may go, for a few times at which a
+// job could start. What it looks for is the least expected cost, in credits: ServicesWeight for each that
+// a job takes from the services, and one for each of a job that does not end in time. What is billed is a
+// limit, not a cost that can be outweighed.
+
+// ServicesWeight is how much worse it is to take a credit from a service than to leave a job's undone.
+const ServicesWeight = 3
+
+const (
+	day = 24 * time.Hour
+	// mostPlanned is how many jobs are planned, and mostAged how many of them may be late or without a deadline.
+	mostPlanned = 40
+	mostAged    = 4
+	// evenly is by what share of a job's need another time must be better than now for the job to wait.
+	evenly = 0.02
+	// boughtWeight is what a credit costs that is billed within what the operator allows: less than it is worth to a job.
+	boughtWeight = 0.5
+	// owedWeight is what a credit costs that is still owed a day after, because the instance may be stopped before it is
+	// repaid; owedFree is how many of them may be expected to be, as a share of the largest balance.
+	owedWeight = 0.3
+	owedFree   = 0.05
+	// daysAfter is for how many days after the two that are played the services' lack of credits counts.
+	daysAfter = 30
+	// A job that is late, or has no deadline, may cost more the longer it has waited: in a week all that it can. Without a
+	// deadline it begins with leastAge of that.
+	ageFully = 7 * day
+	leastAge = 0.2
+	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
+	// not all its hours are so.
+	carefulDay = 0.4
+)
+
+// scenario is one way in which the next two days may go. The points' High is the services' demand.
+type scenario struct {
+	probable float64
+	bank     credit.Bank
+	points   []credit.Point
+	// spread is by how many standard deviations jobs need more than usual.
+	spread float64
+	// unbilled means that no more than is allowed may be billed even if it goes so.
+	unbilled bool
+}
+
+// scenarios are those that are played: what is expected, the same with jobs that need more, the last day once more with jobs that need
+// less, and a day of high demand from a balance that is as low as it may be, in which the reserve counts as the services'. Where credits cost
+// money the services may, beside what is expected, draw once more what they drew at the worst.
+func (v view) scenarios(reserve float64) []scenario {
+	usual := v.twoDays(0, 0)
+	all := []scenario{
+		{0.5, v.report.Bank, usual, 0, true},
+		{0.2, v.report.Bank, usual, 1.3, true},
+		{0.2, v.report.Bank, v.twoDays(1, 0), -1, true},
+		{0.1, v.bank, v.twoDays(0, carefulDay), 0.7, false},
+	}
+	if v.costsMoney() {
+		all = append(all, scenario{0, v.bank.Less(max(reserve, v.report.Ahead)), usual, 0.7, true})
+	}
+	return all
+}
+
+// careful is the index of the scenario in which the reserve counts.
+const careful = 3
+
+// twoDays is the forecast with a demand between what is usual and the last day's, or the high one, and then
+// the same day again as it is usual.
+func (v view) twoDays(lastDay, high float64) []credit.Point {
+	seen := map[time.Time]float64{}
+	if n := len(v.report.Hours); n > 0 {
+		for _, h := range v.report.Hours[:n-1] { // the last is not over
+			seen[h.At] = h.Services / time.Hour.Minutes()
+		}
+	}
+	points := slices.Clone(v.report.Forecast)
+	next := slices.Clone(points)
+	for i := range points {
+		d := &points[i].Demand
+		next[i].At, next[i].Demand.High = next[i].At.Add(day), d.Mean
+		d.High = high*d.High + (1-high)*d.Mean
+		if x, ok := seen[points[i].At.Add(-day-time.Hour/2).UTC().Truncate(time.Hour)]; ok {
+			d.High = lastDay*x + (1-lastDay)*d.High
+		}
+	}
+	return append(points, next...)
+}
+
+// planner holds the jobs that are set already: those that run, and of those that wait the ones before the present.
+type planner struct {
+	v         view
+	settings  Settings
+	now       time.Time
+	scenarios []scenario
+	loads     [][]credit.Load // by scenario
+	jobs      []Entry         // of the loads
+	before    []credit.Course // what comes of the loads, by scenario
+	allowed   float64         // surplus that may be charged and owed
+}
+
+func (s *State) planner(in Input, v view, set Settings) *planner {
+	p := &planner{v: v, settings: set, now: in.Now, scenarios: v.scenarios(max(set.Reserve, 0))}
+	if v.costsMoney() {
+		p.allowed = set.surplus(in.Credits).Left
+	}
+	p.loads = make([][]credit.Load, len(p.scenarios))
+	for _, e := range s.Jobs {
+		if e.owed() > 0 {
+			p.set(e, p.needs(e, s.History[e.Name]), time.Time{})
+		}
+	}
+	for i, c := range p.scenarios {
+		p.before = append(p.before, credit.Outcome(c.bank, v.report.MeterAt, c.points, p.loads[i]))
+	}
+	return p
+}
+
+// choice is a time at which a job could start, and what is expected to come of it.
+type choice struct {
+	start time.Time
+	// cost is compared with that of never starting, which is the job's worth.
+	cost float64
+	// loss is what the services lose, or what is billed; inTime how probable it is that the job ends in time, and ends
+	// that it ends at all in the two days.
+	loss, inTime, ends float64
+	// harm is what the services lose on a day of high demand, the reserve included.
+	harm    float64
+	courses []credit.Course
+	charged bool // more than is allowed
+}
+
+// verdict is what the planner says of a job.
+type verdict struct {
+	start    bool
+	hopeless bool // it cannot end in time any more
+	why      string
+}
+
+// aged reports whether a job has no deadline, or none any more.
+func (e Entry) aged(now time.Time) bool { return e.Deadline.IsZero() || !now.Before(e.Deadline) }
+
+// needs says what a job will spend from now on, by scenario.
+func (p *planner) needs(e Entry, past Past) (all []float64) {
+	for _, c := range p.scenarios {
+		all = append(all, max(past.need(e.Expected, c.spread)-e.Spent, overrun*e.Expected))
+	}
+	return all
+}
+
+// decide says whether a job that waits starts now. If another time is better, the job is set for it, so that
+// those behind it leave it its credits. Late is whether its latest start has come.
+func (p *planner) decide(e Entry, past Past, late bool) verdict {
+	needs := p.needs(e, past)
+	worth := 0.0
+	for i, c := range p.scenarios {
+		worth += c.probable * needs[i]
+	}
+	now := p.at(p.now, e, needs)
+	v := verdict{hopeless: late && now.inTime == 0}
+	aged := e.Deadline.IsZero() || v.hopeless
+	if aged {
+		since, least := e.Since, leastAge
+		if v.hopeless {
+			since, least = e.Deadline, 0
+		}
+		share := max(least, min(1, float64(p.now.Sub(since))/float64(ageFully)))
+		if now.ends == 0 && share < 1 {
+			share = 0
+		}
+		worth *= share * share * ServicesWeight
+	}
+	best := now
+	var later *choice // the best of the later ones
+	for _, at := range p.times(e) {
+		if !now.charged && max(now.cost, now.harm) <= evenly*worth {
+			break // nothing can be much better
+		}
+		c := p.at(at, e, needs)
+		if aged {
+			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
+		}
+		if later == nil || later.charged && !c.charged || c.charged == later.charged && c.cost < later.cost {
+			later = &c
+		}
+	}
+	costs := "now " + now.text()
+	if later != nil {
+		costs += fmt.Sprintf(", at %s %s", later.start.UTC().Format("15:04"), later.text())
+		if !later.charged && (now.charged || later.cost < now.cost-evenly*worth) {
+			best = *later
+		}
+	}
+	// What the services may need is known better later: so nothing starts early that would harm them on a day of high demand.
+	if !p.v.costsMoney() && !aged && !late && best.start.Equal(p.now) && later != nil && now.harm > evenly*worth {
+		best = *later
+	}
+	switch never := best.charged || best.cost >= worth; {
+	case !never && best.start.Equal(p.now):
+		v.start, v.why = true, "now is the best time"
+		p.keep(e, best, needs)
+	case !never:
+		v.why = "is better started at " + clock(best.start)
+		p.keep(e, best, needs)
+	case now.charged:
+		v.why = "more surplus would be charged than is allowed"
+	case v.hopeless:
+		v.why = "cannot end in time"
+	default:
+		v.why = fmt.Sprintf("may take %.1f from the services", now.loss)
+	}
+	v.why = fmt.Sprintf("needs %.1f credits: %s (expected cost: %s, never %.1f)", e.Expected, v.why, costs, worth)
+	return v
+}
+
+func (c choice) text() string {
+	if c.charged {
+		return "a charge"
+	}
+	return fmt.Sprintf("%.1f", c.cost)
+}
+
+// times are the later ones at which a job could start: soon, and up to its latest start.
+func (p *planner) times(e Entry) (all []time.Time) {
+	last := e.LatestStart
+	for _, d := range []time.Duration{1, 3, 8, 16} {
+		at := p.now.Add(d * time.Hour)
+		if !e.Deadline.IsZero() && !at.Before(last) {
+			break
+		}
+		if p.settings.Windows.Open(at) {
+			all = append(all, at)
+		}
+	}
+	if last.After(p.now) && last.Sub(p.now) < day {
+		all = append(all, last)
+	}
+	return all
+}
+
+// at plays the scenarios with a job that starts at a time.
+func (p *planner) at(start time.Time, e Entry, needs []float64) choice {
+	c := choice{start: start}
+	for i, sc := range p.scenarios {
+		with := append(slices.Clip(p.loads[i]), credit.Load{Credits: needs[i], Cores: e.Cores, Start: start})
+		after := credit.Outcome(sc.bank, p.v.report.MeterAt, sc.points, with)
+		before := p.before[i]
+		loss, missed := max(0, after.Throttled-before.Throttled), 0.0
+		if p.v.costsMoney() {
+			bought := max(0, after.Charged-before.Charged)
+			owed := p.owedAfter(after, sc, start) - p.owedAfter(before, sc, start)
+			over := max(0, bought-p.allowed)
+			loss += over
+			if sc.unbilled && over > tiny || i == 0 && owed > p.allowed+owedFree*sc.bank.Spec.Max {
+				c.charged = true
+			}
+			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed)
+		} else {
+			loss += lasting(sc, before, after)
+		}
+		if i == careful {
+			loss += max(0, p.reserved(after)-p.reserved(before))
+			c.harm = loss
+		}
+		for k, other := range p.jobs {
+			if other.Deadline.IsZero() {
+				continue
+			}
+			if ends(before.Ends[k], other.Deadline) && !ends(after.Ends[k], other.Deadline) {
+				missed += with[k].Credits
+			}
+		}
+		end := after.Ends[len(p.jobs)]
+		if !end.IsZero() {
+			c.ends += sc.probable
+		}
+		if e.Deadline.IsZero() || ends(end, e.Deadline) {
+			c.inTime += sc.probable
+		} else if p.now.Before(e.Deadline) {
+			missed += needs[i]
+		}
+		c.loss += sc.probable * loss
+		c.cost += sc.probable * (ServicesWeight*loss + missed)
+		c.courses = append(c.courses, after)
+	}
+	return c
+}
+
+// tiny is an amount that is none.
+const tiny = 1e-6
+
+func ends(end, deadline time.Time) bool { return !end.IsZero() && !end.After(deadline) }
+
+// lasting is what the services lose in the days after the two, if by then they need more than is earned.
+func lasting(sc scenario, before, after credit.Course) float64 {
+	n := len(sc.points)
+	if n == 0 {
+		return 0
+	}
+	var deficit float64
+	for _, x := range sc.points[n/2:] {
+		deficit += (x.Demand.High - sc.bank.Spec.Baseline()) * day.Minutes() / float64(n-n/2)
+	}
+	deficit *= daysAfter
+	return max(0, deficit-after.Positions[n-1]) - max(0, deficit-before.Positions[n-1])
+}
+
+// reserved is how much of the reserve is missing at the lowest.
+func (p *planner) reserved(c credit.Course) float64 {
+	lowest := math.Inf(1)
+	for _, x := range c.Positions {
+		lowest = min(lowest, x)
+	}
+	return max(0, min(p.settings.Reserve, p.v.floor-lowest))
+}
+
+// owedAfter is the surplus a day after a start, or at the end of what is played.
+func (p *planner) owedAfter(c credit.Course, sc scenario, start time.Time) float64 {
+	owed := 0.0
+	for i, x := range sc.points {
+		if owed = max(0, -c.Positions[i]); !x.At.Before(start.Add(day)) {
+			break
+		}
+	}
+	return owed
+}
+
+// keep sets a job for its time.
+func (p *planner) keep(e Entry, c choice, needs []float64) {
+	p.set(e, needs, c.start)
+	p.before = c.courses
+}
+
+func (p *planner) set(e Entry, needs []float64, start time.Time) {
+	p.jobs = append(p.jobs, e)
+	for i := range p.loads {
+		p.loads[i] = append(p.loads[i], credit.Load{Credits: needs[i], Cores: e.Cores, Start: start})
+	}
+}
+
+// need is what a run costs that is so many standard deviations above the usual one. While none is known
+// the declared need stands for them.
+func (p Past) need(expected, spread float64) float64 {
+	n := len(p.Costs)
+	if n == 0 {
+		return expected * math.Exp(declaredSpread*spread)
+	}
+	sorted := slices.Sorted(slices.Values(p.Costs))
+	middle := (sorted[(n-1)/2] + sorted[n/2]) / 2
+	sum := unknownSpread * unknownSpread
+	for _, c := range p.Costs {
+		d := math.Log(max(c, tiny) / max(middle, tiny))
+		sum += d * d
+	}
+	return middle * math.Exp(spread*math.Sqrt(sum/float64(n+1)))
+}
+
+// A declared need may be wrong by a factor of two, and what few runs took by half.
+const (
+	declaredSpread = 0.7
+	unknownSpread  = 0.4
+)
