@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
@@ -32,6 +34,8 @@ type period struct {
 	agentCPU, nginxCPU    float64 // seconds
 	agentMemory, nginxMem uint64  // the most, in bytes
 	reloads, problems     int
+	// slowest says during which attacks the slowest change was.
+	slowest string
 }
 
 // String tells of CPU time and memory.
@@ -130,7 +134,7 @@ func (b *bench) addHostile(w *hostileWar, quiet, attack period, requests, failed
 	b.add(Row{
 		What: "one more site: docker start returned → first 200 of its first, then of its second container",
 		Got: fmt.Sprintf("without the attack p50 %s, worst %s, %d changes; with it p50 %s, worst %s, %d changes", ms(quiet.changes.at(0.5)), ms(quiet.changes.at(1)), len(quiet.changes),
-			ms(attack.changes.at(0.5)), ms(attack.changes.at(1)), len(attack.changes)),
+			ms(attack.changes.at(0.5)), ms(attack.changes.at(1)), len(attack.changes)) + "; the worst during: " + attack.slowest,
 		Bound: "p50 and worst ≤ " + ms(hostileSlows) + " later", Missed: slower > hostileSlows || len(quiet.changes) == 0 || len(attack.changes) == 0, Figures: figures,
 	})
 	b.add(Row{What: "CPU time and most memory without the attack", Got: quiet.String(), Figures: quiet.figures()})
@@ -144,6 +148,7 @@ type hostileWar struct {
 	hold time.Duration // how long a deployment is there
 	// next is how many deployments there were, refused how many of them Docker did not take.
 	next, refused  int
+	now            atomic.Int64 // the one that is there, as next counts
 	turns, changes int
 }
 
@@ -208,6 +213,7 @@ func (w *hostileWar) measure(ctx context.Context, d *period, span time.Duration,
 // there should be, however slow the machine.
 func (w *hostileWar) attack(ctx context.Context, until time.Time) {
 	for ; ctx.Err() == nil && (time.Now().Before(until) || w.next < w.turns); w.next++ {
+		w.now.Store(int64(w.next))
 		if !w.all[w.next%len(w.all)].deploy(ctx, w.p, w.hold) && ctx.Err() == nil {
 			w.refused++
 		}
@@ -236,7 +242,7 @@ func (w *hostileWar) change(ctx context.Context, d *period) error {
 		if _, err := w.p.Run(ctx, one); err != nil {
 			return err
 		}
-		began := time.Now()
+		began, first := time.Now(), w.now.Load()
 		err := stage.Until(ctx, 2*patience, household+" answers", func() error {
 			a := visitor{c: c, fresh: true}.ask(ctx, url)
 			if a.status != http.StatusOK || a.by != household {
@@ -247,7 +253,15 @@ func (w *hostileWar) change(ctx context.Context, d *period) error {
 		if err != nil {
 			return err
 		}
-		d.changes = append(d.changes, time.Since(began))
+		took := time.Since(began)
+		if took > d.changes.at(1) {
+			var names []string
+			for i := max(0, first-1); i <= w.now.Load(); i++ {
+				names = append(names, w.all[i%int64(len(w.all))].name)
+			}
+			d.slowest = strings.Join(names, ", ")
+		}
+		d.changes = append(d.changes, took)
 	}
 	return nil
 }
