@@ -45,6 +45,8 @@ type Options struct {
 	// Stream is false where nginx has no stream module: then routes that need it are
 	// problems.
 	Stream bool
+	// HTTP3 is true where sites have HTTP/3 unless their containers say otherwise.
+	HTTP3 bool
 	// Reserved are ports of this host that no label may ask nginx to listen on or to
 	// connect to, besides those in Listen: the agent's own and what the operator names.
 	Reserved []uint16

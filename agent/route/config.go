@@ -16,7 +16,7 @@ func Configured(c config.Config) Options {
 		Grace: c.Routes.Grace, Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
 		DefaultHost: c.Routes.DefaultHost, Reserved: c.Routes.ReservedPorts,
 		OpenWildcards: c.Routes.OpenWildcards, Shared: sharedBy(c.Routes.SharedUpstreams),
-		MaxOfFamily: c.Routes.MaxOfFamily, Max: c.Routes.Max,
+		MaxOfFamily: c.Routes.MaxOfFamily, Max: c.Routes.Max, HTTP3: c.Nginx.HTTP3,
 	}
 	if metrics, err := netip.ParseAddrPort(c.Metrics.Listen); err == nil {
 		o.Reserved = append(slices.Clone(o.Reserved), metrics.Port())

@@ -170,6 +170,10 @@ type opening struct {
 	port uint16
 }
 
+// http3 is spoken over UDP at the port of HTTPS. A site does without it where a stream of UDP
+// was there first.
+const http3 = "http/3"
+
 func (l Listen) opening() opening { return opening{l.Protocol == UDP, l.Port} }
 
 // openings lists the ports that a route asks for, each with what is spoken there.
@@ -182,6 +186,9 @@ func (b *builder) openings(l Listen, e Edge) map[opening]string {
 		usual := i < len(b.o.Listen) && b.o.Listen[i] == port
 		if port != 0 && !usual {
 			all[opening{false, port}] = []string{"http", "https"}[i]
+			if i == 1 && (e.HTTP3 == On || e.HTTP3 == Unset && b.o.HTTP3) {
+				all[opening{true, port}] = http3
+			}
 		}
 	}
 	return all
@@ -193,6 +200,9 @@ func (b *builder) mayListen(c candidate) bool {
 	openings := b.openings(c.Listen, c.Edge)
 	for _, o := range slices.SortedFunc(maps.Keys(openings), func(x, y opening) int { return int(x.port) - int(y.port) }) {
 		at := fmt.Sprintf("%s:%d", openings[o], o.port)
+		if openings[o] == http3 {
+			continue
+		}
 		if b.isNginxPort(o.port) || slices.Contains(b.o.Reserved, o.port) {
 			b.report(c.problem("port-reserved", "ask for another port; which ones are kept is the setting routes.reserved-ports",
 				"it asks for %s, and that port is not for containers, so the route is left out", at))
@@ -285,6 +295,9 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 			return true
 		}
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
+			if speaks == http3 {
+				continue
+			}
 			if !free[o] {
 				b.report(c.problem("host-port-taken", "ask for another port",
 					"it asks for %s:%d, and container %s is expected at that port of this host, so the route is left out", speaks, o.port, onHost[o].ref))

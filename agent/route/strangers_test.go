@@ -152,6 +152,32 @@ func TestHostPortsAreNoUpstreams(t *testing.T) {
 	}
 }
 
+// Where a site has HTTP/3 at a port of its own, no other family's stream gets its datagrams.
+func TestHTTP3KeepsItsPort(t *testing.T) {
+	shop := web("shop", of("shop"), env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTPS_PORT", "8444", proxyLabel+"http3.enable", "true"), age(time.Hour))
+	plain := web("shop", of("shop"), env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTPS_PORT", "8444"), age(time.Hour))
+	stream := web("stream", of("stranger"), labels("nagaya.listen", "udp:8444", "nagaya.port", "53"))
+	for _, row := range []struct {
+		name      string
+		http3     bool
+		prev, now []tasks.Container
+		streams   int
+	}{
+		{"a site that was there first", false, []tasks.Container{shop}, []tasks.Container{shop, stream}, 0},
+		{"a site whose container is away", false, []tasks.Container{shop}, []tasks.Container{stream}, 0},
+		{"an older site", false, nil, []tasks.Container{shop, stream}, 0},
+		{"HTTP/3 for all", true, []tasks.Container{plain}, []tasks.Container{plain, stream}, 0},
+		{"a site without HTTP/3", false, []tasks.Container{plain}, []tasks.Container{plain, stream}, 1},
+		{"a stream that was there first", false, []tasks.Container{stream}, []tasks.Container{shop, stream}, 1},
+	} {
+		o := Options{Stream: true, HTTP3: row.http3}
+		table := built(built(Table{}, o, row.prev...), o, row.now...)
+		if len(table.Streams) != row.streams || len(table.Sites) != 1 || hasCode(table, "port-taken") != (row.streams == 0) {
+			t.Errorf("%s: sites %v, streams %v, problems %v", row.name, sitesOf(table), table.Streams, table.Problems)
+		}
+	}
+}
+
 // A port of its own with TLS shows its certificate to whoever asks, whatever the name: so no
 // name of it may be another family's.
 func TestCertificatesOfOthersAtPorts(t *testing.T) {
