@@ -306,7 +306,7 @@ func (b *builder) vacantSince(key PoolKey) time.Time {
 
 // vacate makes a pool without servers.
 func (b *builder) vacate(key PoolKey) {
-	b.t.Pools[key] = Pool{Servers: []Server{}, VacantSince: b.vacantSince(key)}
+	b.t.Pools[key] = Pool{Servers: []Server{}, VacantSince: b.vacantSince(key), Were: b.in.Prev.Pools[key].addrs()}
 }
 
 // abandon makes a pool without servers of one that no container asks for any more; false

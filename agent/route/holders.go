@@ -275,14 +275,16 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 		}
 	}
 	// Where a container in the host's network is expected, nginx cannot listen, and would be
-	// its own upstream: who was served before has the port, else the older one.
-	tenants, free := map[opening]tenant{}, map[opening]bool{}
+	// its own upstream: who was served before has the port, also between two containers, else
+	// the older one.
+	tenants, free, hosted := map[opening]tenant{}, map[opening]bool{}, b.hostedBefore()
 	before, kept := b.tenantsBefore()
 	for o, askers := range asked {
 		tenants[o] = askers[0]
 		was := before[o]
 		user, used := onHost[o]
-		free[o] = was != tenant{} || !used || !b.served(user) && newer(user, first[o]) < 0
+		itself := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == hosted[o] })
+		free[o] = was != tenant{} || !used && (hosted[o] == "" || itself) || used && hosted[o] == "" && newer(user, first[o]) < 0
 		goesOn := slices.ContainsFunc(askers, func(t tenant) bool { return t.speaks == was.speaks })
 		moved := slices.ContainsFunc(askers, func(t tenant) bool { return t.family == was.family && t.speaks != was.speaks })
 		if goesOn || kept[o] && !moved {
@@ -300,7 +302,8 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 			}
 			if !free[o] {
 				b.report(c.problem("host-port-taken", "ask for another port",
-					"it asks for %s:%d, and container %s is expected at that port of this host, so the route is left out", speaks, o.port, onHost[o].ref))
+					"it asks for %s:%d, and a container of %s is expected at that port of this host, so the route is left out",
+					speaks, o.port, problem.Quoted(cmp.Or(onHost[o].base, hosted[o]))))
 				return true
 			}
 			if t := tenants[o]; t.speaks != speaks {
@@ -312,6 +315,28 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 		}
 		return false
 	})
+}
+
+// hostedBefore are the families whose servers are at ports of this host in the table before, or
+// were and are expected again.
+func (b *builder) hostedBefore() map[opening]string {
+	all := map[opening]string{}
+	add := func(key PoolKey, udp bool, family string) {
+		for _, at := range b.in.Prev.Pools[key].addrs() {
+			if at.Addr() == b.in.Nginx.host() && !b.in.Nginx.Container && b.kept(key) {
+				all[opening{udp, at.Port()}] = family
+			}
+		}
+	}
+	for _, s := range b.in.Prev.Sites {
+		for _, key := range s.poolKeys() {
+			add(key, false, s.Family)
+		}
+	}
+	for _, s := range b.in.Prev.Streams {
+		add(s.PoolKey(), s.Listen.Protocol == UDP, s.Family)
+	}
+	return all
 }
 
 // served reports whether the container was behind its key in the table before.

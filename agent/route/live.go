@@ -1,6 +1,10 @@
 package route
 
-import "time"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // LiveHosts lists the hosts that have a container behind every path, in order.
 func (t Table) LiveHosts() []string {
@@ -49,6 +53,15 @@ func (t Table) VacantSince(s Site) time.Time {
 		}
 	}
 	return last
+}
+
+// addrs are where the pool's servers are, or were.
+func (p Pool) addrs() []netip.AddrPort {
+	all := slices.Clone(p.Were)
+	for _, s := range p.Servers {
+		all = append(all, s.Addr)
+	}
+	return all
 }
 
 // poolKeys names the pools of a site.

@@ -144,11 +144,7 @@ func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport strin
 	}
 	switch c.Network {
 	case tasks.Host:
-		host := n.Host
-		if !host.IsValid() {
-			host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		}
-		own = netip.AddrPortFrom(host, port)
+		own = netip.AddrPortFrom(n.host(), port)
 	case tasks.Bridge:
 		published := n.published(c, port, transport)
 		switch {
@@ -161,6 +157,14 @@ func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport strin
 		}
 	}
 	return endpoint{addr: own, probe: own}
+}
+
+// host is the address of what uses this host's network.
+func (n NginxNetwork) host() netip.Addr {
+	if !n.Host.IsValid() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return n.Host
 }
 
 // beside is the container's address on a network that nginx is on too, else otherwise.

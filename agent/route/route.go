@@ -271,6 +271,8 @@ type Pool struct {
 	Servers []Server `json:"servers"`
 	// VacantSince is when the last server went away; zero while there is one.
 	VacantSince time.Time `json:"vacant_since,omitzero"`
+	// Were is where those servers were, so that a port of this host stays their family's.
+	Were []netip.AddrPort `json:"were,omitempty"`
 }
 
 // Pools are the pools of a shape.

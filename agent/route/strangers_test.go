@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,6 +150,54 @@ func TestHostPortsAreNoUpstreams(t *testing.T) {
 	table := built(before, o, ask("2222"), stream)
 	if len(table.Streams) != 0 || sitesOf(table)["b.example.com"] == "" || !hasCode(table, "host-port-taken") {
 		t.Errorf("streams %v, sites %v, problems %v", table.Streams, sitesOf(table), table.Problems)
+	}
+}
+
+// A container in the host's network ends before the next one starts, and so does one with a fixed
+// port of the host: in between its port is nobody else's, also across restarts of the agent.
+func TestAPortOfTheHostOutlivesItsContainer(t *testing.T) {
+	ask := func(id string, since time.Duration) tasks.Container {
+		return web(id, of("shop"), labels("nagaya.host", "a.example.com", "nagaya.port", "3000"), age(since))
+	}
+	onHost := func(c tasks.Container) tasks.Container {
+		c.Network, c.Ports = tasks.Host, nil
+		return c
+	}
+	published := func(c tasks.Container) tasks.Container {
+		c.Ports = []tasks.Port{{Container: 3000, Protocol: "tcp", Host: 3000}}
+		return c
+	}
+	stream := web("stranger", of("stranger"), labels("nagaya.listen", "tcp:3000", "nagaya.port", "80"), age(time.Hour))
+	site := web("stranger", of("stranger"), env("VIRTUAL_HOST", "b.example.com", "EXTERNAL_HTTP_PORT", "3000"), age(time.Hour))
+	own := web("own", of("shop"), labels("nagaya.listen", "tcp:3000", "nagaya.port", "80"))
+	o := Options{Stream: true}
+	for name, change := range map[string]func(tasks.Container) tasks.Container{"host network": onHost, "published": published} {
+		for _, stranger := range []tasks.Container{stream, site} {
+			first, next := change(ask("first", 2*time.Hour)), change(ask("next", time.Second))
+			table := built(Table{}, o, first)
+			for i, now := range [][]tasks.Container{{first, stranger}, {stranger}, {stranger}, {stranger, next}, {stranger, next}} {
+				text, err := json.Marshal(Table{Shape: table.Shape, Pools: table.Pools})
+				if err == nil {
+					err = json.Unmarshal(text, &table)
+				}
+				if table = built(table, o, now...); err != nil || len(table.Streams) != 0 || sitesOf(table)["b.example.com"] != "" || sitesOf(table)["a.example.com"] == "" || !hasCode(table, "host-port-taken") {
+					t.Errorf("%s, step %d: %v, sites %v, streams %v, problems %v", name, i, err, sitesOf(table), table.Streams, table.Problems)
+				}
+			}
+			if got := addrs(table.Pools[PoolKey{Host: "a.example.com", Path: "/"}].Servers); got != " 10.0.0.5:3000" {
+				t.Errorf("%s: the servers are%s; problems %v", name, got, table.Problems)
+			}
+		}
+		before := built(Table{}, o, change(ask("first", 2*time.Hour)))
+		if table := built(before, o, own); len(table.Streams) != 1 {
+			t.Errorf("%s, nginx for the family itself: %v", name, table.Problems)
+		}
+		in := input(stream)
+		in.Options, in.Prev = o, built(before, o, stream)
+		in.Now = noon.Add(time.Hour)
+		if table := build(in); len(table.Streams) != 1 {
+			t.Errorf("%s, after the grace period: %v", name, table.Problems)
+		}
 	}
 }
 
