@@ -155,6 +155,25 @@ func TestPathsOfSharedHosts(t *testing.T) {
 	}
 }
 
+// What is served does not depend on how often a table was built of the same containers: a
+// family's newest container counts, however old the other families' are.
+func TestSharedHostsAreTheSameTwice(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}}
+	now := []tasks.Container{
+		sharing("shop", "/", 1, time.Hour),
+		web("new", of("shop"), hostPort(2), age(time.Second), labels("nagaya.host", "a.example.com", "nagaya.upstream", "word", "nagaya.auth", "staff")),
+		sharing("blog", "/", 3, time.Minute, "nagaya.auth", "staff"), sharing("news", "/", 4, time.Minute),
+	}
+	once := built(Table{}, o, now...)
+	want := "a.example.com/ http 10.0.0.5:1 10.0.0.5:2 10.0.0.5:3\nwaits a.example.com/ news:1/app differs\nerror upstream-differs\n"
+	if d := cmp.Diff(want, lines(once)); d != "" {
+		t.Errorf("once (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(lines(once), lines(built(once, o, now...))); d != "" {
+		t.Errorf("twice (-once +twice):\n%s", d)
+	}
+}
+
 // None of the families that share a path gets more requests than its owner.
 func TestWeightsOfSharedUpstreams(t *testing.T) {
 	o := Options{Shared: map[string][]string{"word": nil}}

@@ -40,47 +40,118 @@ func (b *builder) ofMembers(all []candidate) []candidate {
 func (b *builder) members(was Site, cs []candidate) []candidate {
 	owner := b.owner(was.Owner, cs)
 	lead, _ := leadOf(slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != owner }))
+	var left, paths []candidate
+	for _, c := range cs {
+		word, by := "", lead.base
+		switch c.siteOwner, c.Owner = owner, owner; {
+		case owner == "":
+			word, by = "its family", was.Owner
+		case c.base != owner:
+			word = c.edgeDiffers(lead)
+			if word == "" && c.TLS == TLSPass {
+				word = accessDiffer(c.Location, lead.Location)
+			}
+		}
+		switch {
+		case word != "":
+			b.differs(c, word, by)
+		case c.TLS == TLSPass:
+			left = append(left, c)
+		default:
+			paths = append(paths, c)
+		}
+	}
+	left = append(left, b.ofPaths(was, paths)...)
+	slices.SortFunc(left, newer)
+	return split(left, func(c candidate) bool { return c.base == c.Owner })
+}
+
+// asker is what one family asks for at one path: by all its containers, newest first, of which
+// lead counts. rank says who is looked at first: 0 is the owner in the table before, 1 one that
+// was served.
+type asker struct {
+	all  []candidate
+	lead candidate
+	rank int
+}
+
+// askers lists them in the order in which they came.
+func (b *builder) askers(places map[PoolKey]Location, cs []candidate) []asker {
+	type at struct {
+		key  PoolKey
+		base string
+	}
+	by := map[at][]candidate{}
+	for _, c := range cs {
+		by[at{c.key, c.base}] = append(by[at{c.key, c.base}], c)
+	}
+	var all []asker
+	for at, cs := range by {
+		lead, _ := leadOf(cs)
+		a := asker{cs, lead, 2}
+		if slices.ContainsFunc(cs, b.served) {
+			a.rank = 1
+		}
+		if places[at.key].Owner == at.base {
+			a.rank = 0
+		}
+		all = append(all, a)
+	}
+	slices.SortFunc(all, func(x, y asker) int {
+		return cmp.Or(cmp.Compare(x.rank, y.rank), newer(y.all[len(y.all)-1], x.all[len(x.all)-1]), cmp.Compare(x.lead.Match, y.lead.Match))
+	})
+	return all
+}
+
+// ofPaths leaves, of those that ask for the paths of one host, what a path's owner asks for, and
+// others' that is restricted in the same way. was is the site in the table before.
+func (b *builder) ofPaths(was Site, cs []candidate) (left []candidate) {
 	places, byKey := map[PoolKey]Location{}, map[PoolKey][]candidate{}
 	for _, c := range cs {
 		byKey[c.key] = append(byKey[c.key], c)
 	}
 	for _, l := range was.Locations {
-		l.Owner = cmp.Or(b.owner(l.Owner, byKey[was.PoolKey(l)]), l.Owner)
-		places[was.PoolKey(l)] = l
+		key := was.PoolKey(l)
+		l.Owner = cmp.Or(b.owner(l.Owner, byKey[key]), l.Owner)
+		places[key] = l
 	}
-	var left []candidate
-	for _, c := range slices.Backward(split(cs, func(c candidate) bool { return c.base != places[c.key].Owner })) {
-		word, by := "", lead.base
-		switch {
-		case owner == "":
-			word, by = "its family", was.Owner
-		case c.base != owner:
-			word = c.edgeDiffers(lead)
-		}
-		switch {
-		case word != "":
-		case c.TLS != TLSPass:
-			word, by = c.accessDiffers(places)
-		case c.base != owner:
-			word = accessDiffer(c.Location, lead.Location)
-		}
-		if word != "" {
-			b.wait(c, "differs")
-			b.report(c.problem("upstream-differs", "let both ask for the same, or give it a host of its own",
-				"several families share %s, and %s of %s differs from what %s has set there, so the route is left out",
-				c.key.Host+c.key.Path, word, problem.Quoted(c.base), problem.Quoted(by)))
+	for _, a := range b.askers(places, cs) {
+		lead := a.lead
+		at, there := places[lead.key]
+		if there && at.Owner != lead.base {
+			for _, c := range a.all {
+				if word := accessDiffer(c.Location, at); word != "" {
+					b.differs(c, word, at.Owner)
+					continue
+				}
+				c.Owner = at.Owner
+				left = append(left, c)
+			}
 			continue
 		}
-		at, there := places[c.key]
-		if c.siteOwner, c.Owner = owner, cmp.Or(at.Owner, c.base); c.TLS == TLSPass {
-			c.Owner = owner
-		} else if !there || c.base == at.Owner {
-			places[c.key] = c.Location
+		word, by := lead.accessDiffers(places)
+		if word == "" {
+			lead.Owner = lead.base
+			places[lead.key] = lead.Location
 		}
-		left = append(left, c)
+		for _, c := range a.all {
+			if word != "" {
+				b.differs(c, word, by)
+				continue
+			}
+			c.Owner = c.base
+			left = append(left, c)
+		}
 	}
-	slices.Reverse(left)
-	return split(left, func(c candidate) bool { return c.base == c.Owner })
+	return left
+}
+
+// differs leaves a candidate out whose restrictions are not those of the host that it shares.
+func (b *builder) differs(c candidate, word, by string) {
+	b.wait(c, "differs")
+	b.report(c.problem("upstream-differs", "let both ask for the same, or give it a host of its own",
+		"several families share %s, and %s of %s differs from what %s has set there, so the route is left out",
+		c.key.Host+c.key.Path, word, problem.Quoted(c.base), problem.Quoted(by)))
 }
 
 // split returns those for which first is true before the others, and else their order.
@@ -123,14 +194,13 @@ func (c candidate) edgeDiffers(o candidate) string {
 	return ""
 }
 
-// accessDiffers names what keeps clients out of the candidate's path and is not what is in
-// force there, and who has set that: at the path itself its owner, else at the nearest path
-// above it another family, where that keeps clients out. What an owner does not change goes on,
-// and so does what it has at a nearer path of its own. Empty for nothing.
+// accessDiffers names what keeps clients out of a path of the candidate's own and is not what is
+// in force above it, and who has set that: another family, at the nearest path above, where that
+// keeps clients out. What an owner does not change goes on, and so does what it has at a nearer
+// path of its own. Empty for nothing.
 func (c candidate) accessDiffers(places map[PoolKey]Location) (word, by string) {
-	at, there := places[c.key]
-	if there && (at.Owner != c.base || accessDiffer(c.Location, at) == "") {
-		return accessDiffer(c.Location, at), at.Owner
+	if at, there := places[c.key]; there && accessDiffer(c.Location, at) == "" {
+		return "", ""
 	}
 	var over, own Location
 	for _, l := range places {
