@@ -143,10 +143,23 @@ func (m *Memory) advance(r Reading) {
 	f := m.factor()
 	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
 	if apart && minutes <= Period.Minutes() {
-		m.Profile.Observe(from, r.At, (u.busy-u.batch)*f)
-		m.Profile.ObserveDrawn(r.At, (u.busy-u.batch)*f, m.Bank.Spec.Baseline()*minutes)
+		wanted := (u.busy-u.batch)*f + m.withheld(r.At, u)
+		m.Profile.Observe(from, r.At, wanted)
+		m.Profile.ObserveDrawn(r.At, wanted, m.Bank.Spec.Baseline()*minutes)
 	}
 	m.spend(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
+}
+
+// withheld is what the services wanted and an empty bank did not give them: while they are throttled, what they use says
+// little of what they need. Time withheld from batches does not count, which get what the services leave.
+func (m *Memory) withheld(at time.Time, u usage) float64 {
+	if m.AnchorAt.IsZero() || m.Bank.Mode == Unlimited || m.Bank.Position() > emptyShareOfMax*m.Bank.Spec.Max {
+		return 0
+	}
+	if batches, _ := m.measured(at.Add(-batchSpan), at); batches.batch > batchLeast {
+		return 0
+	}
+	return u.steal
 }
 
 // spend advances the bank and writes the account of the hour.
@@ -188,7 +201,9 @@ const (
 	recentSpan       = 5 * time.Minute
 	stealSpan        = 10 * time.Minute
 	stealShare       = 0.1
-	stealLeast       = 0.5  // credits in stealSpan
+	stealLeast       = 0.5 // credits in stealSpan
+	batchSpan        = 30 * time.Minute
+	batchLeast       = 0.05 // credits in batchSpan, for a batch to run
 	emptyShareOfMax  = 0.05 // below it, throttling is expected
 	tooSmallLeastDay = 20   // hours seen before an instance is called too small
 )

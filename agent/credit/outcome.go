@@ -11,6 +11,8 @@ type Course struct {
 	Account
 	// Ends is when each load has spent its credits: the zero time if it has not by the last point.
 	Ends []time.Time
+	// Left is what the loads have not spent by the last point, in credits.
+	Left float64
 	// Positions are the bank's at the end of each point.
 	Positions []float64
 }
@@ -45,6 +47,9 @@ func Outcome(b Bank, from time.Time, points []Point, loads []Load) Course {
 			}
 		}
 		c.Positions = append(c.Positions, b.Position())
+	}
+	for _, x := range left {
+		c.Left += x
 	}
 	return c
 }

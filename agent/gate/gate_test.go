@@ -290,7 +290,7 @@ func TestAJobIsWeighedAgainstTheServices(t *testing.T) {
 		why     string
 	}{
 		{name: "only a high demand would miss it", s: known, balance: 150, demand: quiet, want: "a:admitted", why: "now is the best time"},
-		{name: "the services need it", balance: 150, demand: credit.Demand{Mean: 0.5, High: 0.6}, want: "a:waiting", why: "may take 113.7 from the services (expected cost: now 480.4, never 151.1)"},
+		{name: "the services need it", balance: 150, demand: credit.Demand{Mean: 0.5, High: 0.6}, want: "a:waiting", why: "may take 151.1 from the services (expected cost: now 592.6, never 151.1)"},
 		{name: "the bank is too low for it to end in time", s: known, balance: 20, demand: credit.Demand{Mean: 0.1, High: 0.4}, want: "a:refused", why: "cannot end in time"},
 	} {
 		a := ask("a", 120, noon)
@@ -302,7 +302,7 @@ func TestAJobIsWeighedAgainstTheServices(t *testing.T) {
 	}
 }
 
-// A job that is late waits for an hour in which it does no harm, and is run in a week in any case.
+// A job that is late waits for an hour in which it does no harm, and is run in four weeks in any case.
 func TestALateJobWaitsForAnHourWithoutHarm(t *testing.T) {
 	for _, tt := range []struct {
 		late   time.Duration
@@ -311,8 +311,8 @@ func TestALateJobWaitsForAnHourWithoutHarm(t *testing.T) {
 	}{
 		{late: time.Hour, demand: busy, want: "a:waiting"},
 		{late: time.Hour, demand: credit.Demand{Mean: 0.1, High: 0.2}, want: "a:admitted"},
-		{late: 6 * day, demand: busy, want: "a:waiting"},
-		{late: 7*day + time.Hour, demand: busy, want: "a:admitted"},
+		{late: 20 * day, demand: busy, want: "a:waiting"},
+		{late: 28*day + time.Hour, demand: busy, want: "a:admitted"},
 	} {
 		a := ask("a", 120, noon)
 		a.Deadline = noon.Add(-tt.late)

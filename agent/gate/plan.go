@@ -25,16 +25,17 @@ const (
 	// evenly is by what share of a job's need another time must be better than now for the job to wait.
 	evenly = 0.02
 	// boughtWeight is what a credit costs that is billed within what the operator allows: less than it is worth to a job.
-	boughtWeight = 0.5
+	boughtWeight = 0.1
 	// owedWeight is what a credit costs that is still owed a day after, because the instance may be stopped before it is
 	// repaid; owedFree is how many of them may be expected to be, as a share of the largest balance.
 	owedWeight = 0.3
 	owedFree   = 0.05
 	// daysAfter is for how many days after the two that are played the services' lack of credits counts.
 	daysAfter = 30
-	// A job that is late, or has no deadline, may cost more the longer it has waited: in a week all that it can. Without a
+	// A job that is late, or has no deadline, may cost more the longer it has waited: in
+	// four weeks all that it can. Without a
 	// deadline it begins with leastAge of that.
-	ageFully = 7 * day
+	ageFully = 28 * day
 	leastAge = 0.2
 	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
 	// not all its hours are so.
@@ -165,7 +166,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	}
 	now := p.at(p.now, e, needs)
 	v := verdict{hopeless: late && now.inTime == 0}
-	aged := e.Deadline.IsZero() || v.hopeless
+	aged, due := e.Deadline.IsZero() || v.hopeless, false
 	if aged {
 		since, least := e.Since, leastAge
 		if v.hopeless {
@@ -176,6 +177,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 			share = 0
 		}
 		worth *= share * share * ServicesWeight
+		due = share == 1
 	}
 	best := now
 	var later *choice // the best of the later ones
@@ -202,7 +204,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	if !p.v.costsMoney() && !aged && !late && best.start.Equal(p.now) && later != nil && now.harm > evenly*worth {
 		best = *later
 	}
-	switch never := best.charged || best.cost >= worth; {
+	switch never := best.charged || best.cost >= worth && !due; {
 	case !never && best.start.Equal(p.now):
 		v.start, v.why = true, "now is the best time"
 		p.keep(e, best, needs)
@@ -261,7 +263,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64) choice {
 			if sc.unbilled && over > tiny || i == 0 && owed > p.allowed+owedFree*sc.bank.Spec.Max {
 				c.charged = true
 			}
-			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed)
+			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed-p.allowed)
 		} else {
 			loss += lasting(sc, before, after)
 		}
@@ -298,7 +300,8 @@ const tiny = 1e-6
 
 func ends(end, deadline time.Time) bool { return !end.IsZero() && !end.After(deadline) }
 
-// lasting is what the services lose in the days after the two, if by then they need more than is earned.
+// lasting is what the services lose in the days after the two, if by then they need more than is earned. What jobs have
+// not spent by then is taken as well.
 func lasting(sc scenario, before, after credit.Course) float64 {
 	n := len(sc.points)
 	if n == 0 {
@@ -309,7 +312,10 @@ func lasting(sc scenario, before, after credit.Course) float64 {
 		deficit += (x.Demand.High - sc.bank.Spec.Baseline()) * day.Minutes() / float64(n-n/2)
 	}
 	deficit *= daysAfter
-	return max(0, deficit-after.Positions[n-1]) - max(0, deficit-before.Positions[n-1])
+	if deficit <= 0 {
+		return 0
+	}
+	return max(0, deficit-after.Positions[n-1]+after.Left) - max(0, deficit-before.Positions[n-1]+before.Left)
 }
 
 // reserved is how much of the reserve is missing at the lowest.

@@ -1,0 +1,82 @@
+package rehearsal
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
+)
+
+// byHour is a trace of so many days with the value that each hour of the day has, in per cent.
+func byHour(days int, value func(day, hour int) float64) Trace {
+	tr := Trace{Start: start, Step: credit.Period}
+	for i := range days * 288 {
+		tr.Values = append(tr.Values, value(i/288, i%288/12))
+	}
+	return tr
+}
+
+// Cases in which an earlier gate did badly, each for a whole kind.
+func TestCasesThatWereLost(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		o      Options
+		job    Job
+		line   string
+		within time.Duration
+		most   float64 // score
+	}{
+		{
+			name: "a saved balance is free to spend, unlimited", o: Options{Mode: credit.Unlimited, Trace: byHour(14, func(int, int) float64 { return 1.5 })},
+			job: Job{Name: "a", Need: 250, Estimate: 250}, line: "0 22 * * *", within: 8 * time.Hour, most: 0,
+		},
+		{
+			name: "no hour is free of harm", o: Options{Trace: byHour(20, func(_, h int) float64 {
+				if h >= 3 && h < 6 {
+					return 100
+				}
+				return 3
+			})},
+			job: Job{Name: "a", Need: 100, Estimate: 100}, line: "0 22 * * *", within: 8 * time.Hour, most: 1950,
+		},
+		{
+			name: "services that are throttled want more than they get", o: Options{Balance: 144, Trace: byHour(20, func(_, h int) float64 {
+				if h >= 8 && h < 20 {
+					return 20
+				}
+				return 2
+			})},
+			job: Job{Name: "a", Need: 30, Estimate: 30}, line: "0 20 * * *", within: 11 * time.Hour, most: 660,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.o.Spec = spec(t, "t3.micro")
+			tt.o.Jobs = []Job{every(t, tt.line, tt.job, tt.within)}
+			rep, err := Play(tt.o, Gate, Cron, Threshold)
+			if err != nil {
+				t.Fatal(err)
+			}
+			g, c, th := rep.Results[0], rep.Results[1], rep.Results[2]
+			t.Logf("gate %.0f (in time %d, late %d, charged %.1f, taken %.1f), cron %.0f, threshold %.0f", g.Score, g.InTime, g.Late, g.ChargedForJobs, g.ThrottledByJobs/60, c.Score, th.Score)
+			if g.Score > tt.most || g.ChargedForJobs > 0 {
+				t.Errorf("score %.0f, at most %.0f", g.Score, tt.most)
+			}
+		})
+	}
+}
+
+// Processors are a resource like credits: of two jobs that need all of them for the whole window, one is in time.
+func TestOfTwoJobsThatExcludeEachOtherOneIsInTime(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.small"), Trace: byHour(12, func(int, int) float64 { return 1 }), Balance: 576}
+	for _, name := range []string{"a", "b"} {
+		o.Jobs = append(o.Jobs, every(t, "0 22 * * *", Job{Name: name, Need: 150, Estimate: 150, Cores: 2, Late: gate.LateRefuse}, 2*time.Hour))
+	}
+	rep, err := Play(o, Gate, Cron)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := rep.Results[0]; g.InTime < 10 {
+		t.Errorf("%d of %d in time, cron %d", g.InTime, len(g.Runs), rep.Results[1].InTime)
+	}
+}
