@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx/plan"
 	"github.com/nagaya-ecs/nagaya/nginx/runtime"
 	"github.com/nagaya-ecs/nagaya/nginx/snippets"
+	"github.com/nagaya-ecs/nagaya/nginx/space"
 )
 
 // routing is the part of the flow from what runs here to what nginx should serve. The
@@ -58,6 +59,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		pairs     = latest.New[certs.Inventory]()
 		used      = latest.New[[]string]()
 		own       = latest.New[nginx.OperatorFiles]()
+		spaces    = latest.New[nginx.Spaces]()
 		probes    = latest.New[[]route.Probe]()
 		reach     = latest.New[route.Reach]()
 		unlisted  = latest.New[[]string]()
@@ -79,6 +81,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		o.Log = a.o.Log
 		return snippets.Watch(ctx, o, own.Put)
 	})
+	g.run("space", func(ctx context.Context) error { return space.Watch(ctx, spaceOptions(c, r.preview), spaces.Put) })
 	g.run("probe", func(ctx context.Context) error {
 		return probe.Run(ctx, probe.Options{Log: a.o.Log}, probes.C(), reach.Put)
 	})
@@ -90,13 +93,24 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 	g.run("plan", func(ctx context.Context) error {
 		return plan.Run(ctx, planOptions(c, before), plan.Inputs{
 			Snapshots: snapshots.C(), Identity: r.identity.C(), Certs: pairs.C(), Reach: reach.C(),
-			Build: r.build.C(), Container: r.container.C(), Files: own.C(), LowCredits: r.lowCredits.C(),
+			Build: r.build.C(), Container: r.container.C(), Files: own.C(), LowCredits: r.lowCredits.C(), Spaces: spaces.C(),
 		}, plan.Outputs{Probes: probes.Put, Offer: offer, Wanted: r.wanted, Problems: r.problems, Alive: r.alive})
 	})
 }
 
 func snippetOptions(c config.Config) snippets.Options {
 	return snippets.Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
+}
+
+func spaceOptions(c config.Config, preview bool) space.Options {
+	o := space.Options{Temp: nginx.TempDir(nginx.StateDir(c))}
+	if !toStdout(c) {
+		o.Logs = c.LogDir
+	}
+	if !preview {
+		o.State = c.StateDir
+	}
+	return o
 }
 
 func planOptions(c config.Config, before route.Table) plan.Options {

@@ -139,6 +139,17 @@ var scenes = []scene{
 		s.AccessLog, s.Stderr = "/dev/fd/3", true
 		s.LogFormat, s.LogEscape = `$host "$request" it's; \ {`, "none"
 	}},
+	{name: "disk-low", build: debian122, settings: func(s *Settings) {
+		s.Spaces.Logs = Space{Dir: "/var/log/nagaya", Left: 200 << 20, Size: 8 << 30, Low: true}
+		s.Spaces.Temp = Space{Dir: "/var/lib/nagaya/nginx/temp", Left: 200 << 20, Size: 8 << 30, Low: true}
+	}, streams: []nestedStream{
+		{Listen: route.Listen{Protocol: route.TCP, Port: 2222}, Family: "git", Pool: pool(server("10.0.0.1:22", 1))},
+	}, sites: []nestedSite{
+		{Host: "a.example.com", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
+			spot("/", server("10.0.0.1:80", 1)),
+			with(spot("/php/", server("10.0.0.1:9000", 1)), func(l *nestedLocation) { l.Scheme = route.FastCGI }),
+		}},
+	}},
 	{name: "log-json", build: debian122, settings: func(s *Settings) { s.LogFormat = "json" }},
 	{name: "passthrough", build: debian122, sites: []nestedSite{
 		{Host: "*.gone.example.com", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool()}},

@@ -31,9 +31,19 @@ func connections(t *text) {
 	} else {
 		logVariables(t)
 		logFormat(t)
-		t.set("access_log", t.settings.AccessLog, "nagaya")
+		accessLog(t, t.settings.AccessLog)
 	}
 	t.blank()
+}
+
+// accessLog writes where requests are logged. While there is no space for them the format stays,
+// which files of the operator's may use.
+func accessLog(t *text, file string) {
+	if t.settings.Spaces.Logs.Low {
+		t.set("access_log", "off")
+	} else {
+		t.set("access_log", file, "nagaya")
+	}
 }
 
 // longName reports whether a name needs larger buckets than nginx's own default.

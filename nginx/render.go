@@ -21,6 +21,7 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	t.checkHTTP3(sites, streams)
 	t.needs = needsOf(t.settings, b, sites, streams)
 	t.warn(sites)
+	t.warnOfSpace()
 	t.Sites = t.portFiles(sites)
 	for _, site := range sites {
 		t.Sites = append(t.Sites, t.siteFile(site, pools))
@@ -172,11 +173,14 @@ func renderMain(t *text) {
 	t.set("worker_rlimit_nofile", number(2*workerConnections+512))
 	t.set("worker_shutdown_timeout", seconds(s.ShutdownTimeout))
 	t.set("pid", PIDFile(s.RunDir))
-	errors := ErrorLog(s.LogDir)
+	errors, level := ErrorLog(s.LogDir), "warn"
+	if s.Spaces.Logs.Low {
+		level = "emerg" // clients cause the others
+	}
 	if s.Stderr {
 		errors = "stderr"
 	}
-	t.set("error_log", errors, "warn")
+	t.set("error_log", errors, level)
 	t.blank()
 	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections)) })
 	t.blank()

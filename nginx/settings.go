@@ -53,6 +53,8 @@ type Settings struct {
 	DefaultRoot string
 	// Stderr makes errors go to stderr in place of error.log in LogDir.
 	Stderr bool
+	// Spaces say where nginx is to write no more.
+	Spaces Spaces
 	// SnippetDir is where Snippets were found; default /etc/nagaya/nginx.
 	SnippetDir string
 	// Snippets are the operator's own files that exist.

@@ -324,7 +324,9 @@ func pass(t *text, site route.Site, l route.Location, at string) {
 	}
 	if m != "grpc" && !l.Buffering {
 		t.set(m+"_buffering", "off")
-		t.set(m+"_request_buffering", "off")
+	}
+	if m != "grpc" && (!l.Buffering || t.settings.Spaces.Temp.Low) {
+		t.set(m+"_request_buffering", "off") // not for all sites at once, where the operator's file may have it too
 	}
 	if m == "proxy" || m == "grpc" {
 		upstreamTLS(t, m, l)

@@ -22,7 +22,7 @@ func renderStreams(t *text) {
 		t.set("access_log", "off")
 	} else {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
-		t.set("access_log", path.Join(path.Dir(t.settings.AccessLog), "stream.log"), "nagaya")
+		accessLog(t, path.Join(path.Dir(t.settings.AccessLog), "stream.log"))
 	}
 	tlsDefaults(t, "nagaya_stream_tls")
 	if names := slices.Concat(t.needs.names, t.needs.named); t.needs.passthrough || t.needs.tlsPort && slices.ContainsFunc(names, longName) {

@@ -21,7 +21,11 @@ func upstreamDefaults(t *text) {
 		if k != "grpc" {
 			t.set(k+"_buffers", "8", "16k")
 			t.set(k+"_busy_buffers_size", "32k")
-			t.set(k+"_max_temp_file_size", "64m")
+			most := "64m"
+			if t.settings.Spaces.Temp.Low {
+				most = "0"
+			}
+			t.set(k+"_max_temp_file_size", most)
 		}
 		if k == "proxy" || k == "grpc" {
 			t.set(k+"_ssl_server_name", "on")

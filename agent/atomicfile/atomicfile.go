@@ -1,5 +1,5 @@
 // Package atomicfile replaces files as a whole: after a crash at any moment a file is
-// either the old or the new one.
+// either the old or the new one. A reserve is space for that on a full file system.
 package atomicfile
 
 import (
@@ -17,8 +17,13 @@ import (
 // maxJSON bounds a file that ReadJSON reads, in bytes.
 const maxJSON = 4 << 20
 
-// Write gives path this text and exactly these permissions.
+// Write gives path this text and exactly these permissions. It uses the reserve of its
+// directory, if need be.
 func Write(path string, text []byte, perm fs.FileMode) error {
+	return WithReserve(filepath.Dir(path), func() error { return replace(path, text, perm) })
+}
+
+func replace(path string, text []byte, perm fs.FileMode) error {
 	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithStaticPermissions(perm))
 	if err != nil {
 		return err

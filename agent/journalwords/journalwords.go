@@ -191,6 +191,7 @@ var Problems = []string{
 	"port-in-use",
 	"port-forbidden",
 	"disk-full",
+	"disk-low",
 	"state-dir-unwritable",
 	"files-changed",
 	"site-quarantined",

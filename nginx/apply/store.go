@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/lock"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -100,7 +101,7 @@ func (s *store) stage(t nginx.Tree) error {
 	if s.staged == t.Generation {
 		return nil
 	}
-	if err := s.write(t); err != nil {
+	if err := atomicfile.WithReserve(s.dir, func() error { return s.write(t) }); err != nil {
 		s.unstage()
 		return diskFault("writing generation "+t.Generation, s.dir, err)
 	}

@@ -54,6 +54,8 @@ type Inputs struct {
 	Files <-chan nginx.OperatorFiles
 	// LowCredits is true while CPU credits are low.
 	LowCredits <-chan bool
+	// Spaces say where nginx is to write no more.
+	Spaces <-chan nginx.Spaces
 }
 
 // Outputs are called with what has changed.
@@ -153,6 +155,8 @@ func (p *planner) receive(ctx context.Context, in Inputs, due, alive <-chan time
 			}
 		case p.in.container = <-in.Container:
 		case p.in.lowCredits = <-in.LowCredits:
+		case p.o.Settings.Spaces = <-in.Spaces:
+			p.rerender = true
 		case <-due:
 		case <-alive:
 			continue

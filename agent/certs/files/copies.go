@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
@@ -72,7 +73,7 @@ func (k copies) keep(o original) (version string, err error) {
 	case k.readOnly:
 		return "", nil
 	default:
-		if err := k.write(version, o); err != nil {
+		if err := atomicfile.WithReserve(k.dir, func() error { return k.write(version, o) }); err != nil {
 			return "", err
 		}
 		k.dropVersions(o.name)
