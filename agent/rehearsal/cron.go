@@ -37,8 +37,52 @@ var (
 	}
 )
 
-// ParseSchedule reads the five time fields of crontab(5), with its names, ranges, steps and nicknames.
+// fromEventBridge turns a schedule expression of EventBridge into a cron line: cron(minute hour day month weekday year), in which
+// Sunday is 1, and rate(number unit), where it divides an hour or a day.
+func fromEventBridge(text string) (string, error) {
+	text = strings.TrimSpace(text)
+	if inner, ok := strings.CutPrefix(text, "cron("); ok {
+		words := strings.Fields(strings.ReplaceAll(strings.TrimSuffix(inner, ")"), "?", "*"))
+		if len(words) != 6 || words[5] != "*" {
+			return "", fmt.Errorf("%.80q is not cron(minute hour day month weekday *)", text)
+		}
+		days, step, stepped := strings.Cut(words[4], "/")
+		days = strings.Map(func(c rune) rune {
+			if c >= '1' && c <= '7' {
+				return c - 1
+			}
+			return c
+		}, days)
+		if words[4] = days; stepped {
+			words[4] += "/" + step
+		}
+		return strings.Join(words[:5], " "), nil
+	}
+	inner, ok := strings.CutPrefix(text, "rate(")
+	if !ok {
+		return text, nil
+	}
+	number, unit, _ := strings.Cut(strings.TrimSuffix(inner, ")"), " ")
+	n, err := strconv.Atoi(number)
+	unit = strings.TrimSuffix(unit, "s")
+	switch {
+	case err == nil && unit == "minute" && n > 0 && 60%n == 0:
+		return fmt.Sprintf("*/%d * * * *", min(n, 59)), nil
+	case err == nil && unit == "hour" && n > 0 && 24%n == 0:
+		return fmt.Sprintf("0 */%d * * *", min(n, 23)), nil
+	case err == nil && unit == "day" && n == 1:
+		return "@daily", nil
+	}
+	return "", fmt.Errorf("%.80q is not a number of minutes that divides an hour, of hours that divides a day, or rate(1 day)", text)
+}
+
+// ParseSchedule reads the five time fields of crontab(5), with its names, ranges, steps and nicknames, or an expression of
+// EventBridge.
 func ParseSchedule(text string, zone *time.Location) (Schedule, error) {
+	text, err := fromEventBridge(text)
+	if err != nil {
+		return Schedule{}, err
+	}
 	if long, ok := nicknames[strings.TrimSpace(text)]; ok {
 		text = long
 	}

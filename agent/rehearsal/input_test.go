@@ -30,6 +30,18 @@ func TestReadTrace(t *testing.T) {
 		{name: "get-metric-data", text: `{"MetricDataResults":[{"Id":"m1","Timestamps":["2026-03-02T00:10:00Z","2026-03-02T00:05:00Z","2026-03-02T00:00:00Z"],"Values":[3,2.5,1]}]}`, want: want},
 		{name: "a hole", text: "2026-03-02 00:00:00,1\n2026-03-02 00:10:00,3\n2026-03-02 00:15:00,4\n2026-03-02 00:05:00,\n", want: filled},
 		{name: "a moment twice", text: "2026-03-02 00:00:00,7\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n2026-03-02 00:10:00,3\n", want: want},
+		{name: "semicolons and decimal commas", text: "Zeit;CPU\n2026-03-02 00:00:00;1,0\n2026-03-02 00:05:00;2,5\n2026-03-02 00:10:00;3\n", want: want},
+		{name: "tabs", text: "2026-03-02 00:00:00\t1\n2026-03-02 00:05:00\t2.5\n2026-03-02 00:10:00\t3\n", want: want},
+		{name: "milliseconds since 1970", text: "1772409600000,1\n1772409900000,2.5\n1772410200000,3\n", want: want},
+		{name: "the value first", text: "value,time\n1,2026-03-02 00:00:00\n2.5,2026-03-02 00:05:00\n3,2026-03-02 00:10:00\n", want: want},
+		{name: "a list of data points", text: `[{"Timestamp":"2026-03-02T00:10:00Z","Average":3},{"Timestamp":"2026-03-02T00:00:00Z","Average":1.0},{"Timestamp":"2026-03-02T00:05:00Z","Average":2.5}]`, want: want},
+		{name: "per cent signs", text: "2026-03-02 00:00:00,1%\n2026-03-02 00:05:00,2.5 %\n2026-03-02 00:10:00,3%\n", want: want},
+		{
+			name: "a stopped instance has no load", text: "2026-03-02 00:00:00,1\n2026-03-02 00:30:00,2\n2026-03-02 01:00:00,3\n2026-03-02 03:00:00,4\n2026-03-02 03:30:00,5\n",
+			want: Trace{Start: start, Step: 30 * time.Minute, Values: []float64{1, 2, 3, 0, 0, 0, 4, 5}, Stopped: 3},
+		},
+		{name: "two metrics", text: "time,CPU,network\n2026-03-02 00:00:00,1,700\n2026-03-02 00:05:00,2,800\n", fault: "line 2: there are several values"},
+		{name: "an American date", text: "time,CPU\n3/2/2026 0:00,1\n3/2/2026 0:05,2\n", fault: "line 2: write times such as 2026-03-02 04:05:00; in \"3/2/2026 0:00\" day and month"},
 		{name: "nothing", text: "", fault: "no two lines"},
 		{name: "one line", text: "2026-03-02 00:00:00,1\n", fault: "no two lines"},
 		{name: "words for a value", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,busy\n", fault: `line 2: "busy" is not a number`},
@@ -112,6 +124,11 @@ func TestSchedule(t *testing.T) {
 		{"0 0 1 * 7", time.UTC, "2026-03-01T00:00", "2026-04-02T00:00", []string{"2026-03-01T00:00", "2026-03-08T00:00", "2026-03-15T00:00", "2026-03-22T00:00", "2026-03-29T00:00", "2026-04-01T00:00"}},
 		{"@monthly", time.UTC, "2026-02-15T00:00", "2026-05-01T00:00", []string{"2026-03-01T00:00", "2026-04-01T00:00"}},
 		{"5/30 * * jan *", time.UTC, "2025-12-31T23:00", "2026-01-01T01:10", []string{"2026-01-01T00:05", "2026-01-01T00:35", "2026-01-01T01:05"}},
+		{"cron(30 22 ? * 2-3 *)", time.UTC, "2026-03-02T00:00", "2026-03-09T00:00", []string{"2026-03-02T22:30", "2026-03-03T22:30"}},
+		{"cron(0 4 ? * SUN *)", time.UTC, "2026-03-02T00:00", "2026-03-09T00:00", []string{"2026-03-08T04:00"}},
+		{"rate(12 hours)", time.UTC, "2026-03-02T00:00", "2026-03-03T00:00", []string{"2026-03-02T00:00", "2026-03-02T12:00"}},
+		{"rate(1 day)", time.UTC, "2026-03-02T00:00", "2026-03-03T00:00", []string{"2026-03-02T00:00"}},
+		{"rate(30 minutes)", time.UTC, "2026-03-02T00:00", "2026-03-02T01:00", []string{"2026-03-02T00:00", "2026-03-02T00:30"}},
 		// The clocks go forward at 02:00 on 29 March, back at 03:00 on 25 October.
 		{"30 2 * * *", berlin, "2026-03-28T12:00", "2026-03-30T12:00", []string{"2026-03-29T01:30", "2026-03-30T00:30"}},
 		{"30 2 * * *", berlin, "2026-10-24T12:00", "2026-10-26T12:00", []string{"2026-10-25T01:30", "2026-10-26T01:30"}},
@@ -134,6 +151,7 @@ func TestSchedule(t *testing.T) {
 	for text, fault := range map[string]string{
 		"* * * *": "4 fields", "60 * * * *": "minute", "* 9-5 * * *": "backwards", "*/0 * * * *": "step",
 		"* * 0 * *": "day of the month", "* * * foo *": "month", "* * * * 8": "day of the week", "": "0 fields",
+		"rate(7 hours)": "divides", "rate(soon)": "divides", "cron(0 4 * * ? 2027)": "cron(minute", "cron(0 4 L * ? *)": "day of the month",
 	} {
 		if _, err := ParseSchedule(text, time.UTC); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%q: %v, want an error about %q", text, err, fault)

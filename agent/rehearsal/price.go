@@ -18,11 +18,11 @@ var (
 // Offer returns a type with its price and memory; price, if more than 0, is taken instead of the list's. T8i is in no list
 // yet: its price is 0 unless it is given.
 func Offer(name string, price float64) (Type, bool) {
-	spec, ok := credit.Lookup(name)
+	spec, ok := credit.Lookup(strings.ToLower(name))
 	if !ok {
 		return Type{}, false
 	}
-	family, size, _ := strings.Cut(name, ".")
+	family, size, _ := strings.Cut(spec.Type, ".")
 	t := Type{Spec: spec, Price: nanoPrice[family], Memory: 0.5}
 	for _, s := range sizeOrder {
 		if s == size {
@@ -31,7 +31,7 @@ func Offer(name string, price float64) (Type, bool) {
 		t.Price *= 2
 		t.Memory *= 2
 	}
-	if odd, is := oddPrice[name]; is {
+	if odd, is := oddPrice[spec.Type]; is {
 		t.Price = odd
 	}
 	if price > 0 {

@@ -229,6 +229,8 @@ type Report struct {
 	To   time.Time   `json:"to"`
 	// Filled is the number of the trace's values that were missing.
 	Filled int `json:"filled,omitempty"`
+	// Stopped is the number of those that were missing for more than an hour, and count as no load.
+	Stopped int `json:"stopped,omitempty"`
 	// Needed is the credits of all runs, Spare those that would be thrown away without them.
 	Needed float64 `json:"needed"`
 	Spare  float64 `json:"spare"`
@@ -259,7 +261,7 @@ func Play(o Options, policies ...Policy) (Report, error) {
 		return Report{}, err
 	}
 	rep := Report{
-		Type: o.Spec.Type, Mode: o.Mode, From: o.Trace.Start, To: o.Trace.Start.Add(o.Length), Filled: o.Trace.Filled,
+		Type: o.Spec.Type, Mode: o.Mode, From: o.Trace.Start, To: o.Trace.Start.Add(o.Length), Filled: o.Trace.Filled, Stopped: o.Trace.Stopped,
 		Idle: idle.result("", nil), Spare: idle.sums.Account.Discarded,
 	}
 	for _, r := range runs {

@@ -26,6 +26,9 @@ func (r Report) Text() string {
 	if r.Filled > 0 {
 		fmt.Fprintf(&w, "\n%d values of the trace were missing and are taken as the one before", r.Filled)
 	}
+	if r.Stopped > 0 {
+		fmt.Fprintf(&w, "\n%d values of the trace were missing for more than an hour: the instance is taken as stopped, without load", r.Stopped)
+	}
 	w.WriteString("\n\n")
 	t := tabwriter.NewWriter(&w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "policy\tin time\tlate\trefused\tjobs spent\tdiscarded\tthrottled by jobs\tcharged for jobs\tscore\tregret\t")

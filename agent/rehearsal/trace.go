@@ -23,8 +23,10 @@ type Trace struct {
 	Step  time.Duration `json:"step"`
 	// Values are per cent of all vCPUs of the machine that was recorded.
 	Values []float64 `json:"values"`
-	// Filled is the number of values that were missing and are the one before.
-	Filled int `json:"filled,omitempty"`
+	// Filled is the number of values that were missing and are the one before. Stopped is the number of those that were
+	// missing for more than an hour: the instance was stopped then, and they are 0.
+	Filled  int `json:"filled,omitempty"`
+	Stopped int `json:"stopped,omitempty"`
 }
 
 const (
@@ -33,20 +35,24 @@ const (
 	maxValues = 1_100_000 // two years of minutes
 	// mostFilled is the share of missing values from which on a trace is none.
 	mostFilled = 0.5
+	// mostStopped is the same for all that are missing, when the instance was stopped included.
+	mostStopped = 0.9
+	// stopped is how long no value may be missing before the instance counts as stopped.
+	stopped = time.Hour
 )
 
 // ReadTrace reads a trace in one of three forms: CSV with a time and a value in each
-// line; the CSV that CloudWatch's console exports, whose first lines tell about the
+// line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
-// get-metric-data. Order does not matter, a missing value is the one before,
-// and times without a zone are UTC. The error names the line.
+// get-metric-data, or the list of data points alone. Order does not matter, a missing value is the one before, or 0 if
+// more than an hour is missing, and times without a zone are UTC. The error names the line.
 func ReadTrace(text []byte) (Trace, error) {
 	if len(text) > MaxTrace {
 		return Trace{}, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
 	}
 	text = bytes.TrimPrefix(text, []byte("\ufeff"))
 	read := csvPoints
-	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+	if start := bytes.TrimSpace(text); bytes.HasPrefix(start, []byte("{")) || bytes.HasPrefix(start, []byte("[")) {
 		read = jsonPoints
 	}
 	ps, err := read(text)
@@ -69,8 +75,11 @@ func pointTime(text string) (time.Time, bool) {
 			return t.UTC(), true
 		}
 	}
-	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 1e8 && s < 1e11 {
-		return time.UnixMilli(int64(s * 1000)).UTC(), true
+	if s, err := strconv.ParseFloat(text, 64); err == nil && s >= 1e8 && s < 1e14 {
+		if s < 1e11 {
+			s *= 1000 // seconds
+		}
+		return time.UnixMilli(int64(s)).UTC(), true
 	}
 	return time.Time{}, false
 }
@@ -92,10 +101,32 @@ func (ps *points) add(where string, at string, v float64) error {
 	return nil
 }
 
-// csvPoints reads the lines. Those before the first that begins with a time are a heading.
+// separator is what stands between the fields: the first of tab, semicolon and comma that the last line has.
+func separator(text []byte) rune {
+	text = bytes.TrimSpace(text)
+	last := text[bytes.LastIndexByte(text, '\n')+1:]
+	for _, c := range "\t;" {
+		if bytes.ContainsRune(last, c) {
+			return c
+		}
+	}
+	return ','
+}
+
+// number reads a value, which has a decimal comma where the fields are not separated by commas.
+func number(text string, comma bool) (float64, error) {
+	text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "%"))
+	if comma {
+		text = strings.Replace(text, ",", ".", 1)
+	}
+	return strconv.ParseFloat(text, 64)
+}
+
+// csvPoints reads the lines. Those before the first that has a time are a heading.
 func csvPoints(text []byte) (ps points, err error) {
 	r := csv.NewReader(bytes.NewReader(text))
-	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.ReuseRecord = -1, true, true, true
+	r.Comma = separator(text)
+	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.ReuseRecord = -1, r.Comma != '\t', true, true
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -107,8 +138,16 @@ func csvPoints(text []byte) (ps points, err error) {
 		line, _ := r.FieldPos(0)
 		where := fmt.Sprintf("line %d", line)
 		_, isTime := pointTime(row[0])
+		if !isTime && len(row) > 1 {
+			if _, second := pointTime(row[1]); second {
+				row[0], row[1], isTime = row[1], row[0], true
+			}
+		}
+		slashed := strings.Count(row[0], "/") == 2
 		var v float64
 		switch {
+		case !isTime && len(ps) == 0 && slashed && strings.ContainsAny(row[0][:1], "0123456789"):
+			return nil, fmt.Errorf("%s: write times such as 2026-03-02 04:05:00; in %.40q day and month may be mistaken for each other", where, row[0])
 		case !isTime && len(ps) == 0:
 			continue
 		case isTime && len(row) < 2:
@@ -116,8 +155,13 @@ func csvPoints(text []byte) (ps points, err error) {
 		case isTime && strings.TrimSpace(row[1]) == "":
 			continue // CloudWatch had none
 		case isTime:
-			if v, err = strconv.ParseFloat(strings.TrimSpace(row[1]), 64); err != nil {
+			if v, err = number(row[1], r.Comma != ','); err != nil {
 				return nil, fmt.Errorf("%s: %.40q is not a number", where, row[1])
+			}
+		}
+		if isTime && len(row) > 2 {
+			if _, err := number(row[2], r.Comma != ','); err == nil {
+				return nil, fmt.Errorf("%s: there are several values behind the time; give one metric, in per cent", where)
 			}
 		}
 		if err := ps.add(where, row[0], v); err != nil {
@@ -139,7 +183,11 @@ func jsonPoints(text []byte) (ps points, err error) {
 			Values     []float64
 		}
 	}
-	if err := json.Unmarshal(text, &answer); err != nil {
+	into := any(&answer)
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("[")) {
+		into = &answer.Datapoints
+	}
+	if err := json.Unmarshal(text, into); err != nil {
 		return nil, err
 	}
 	for i, p := range answer.Datapoints {
@@ -210,14 +258,24 @@ func Regular(points []credit.Measure) (Trace, error) {
 		i := int(math.Round(float64(p.At.Sub(t.Start)) / float64(t.Step)))
 		t.Values[i], seen[i] = p.Value, true
 	}
-	for i := range t.Values {
-		if !seen[i] {
+	for i, last := 0, 0; i < n; i++ {
+		switch gap := time.Duration(i-last) * t.Step; {
+		case seen[i] && gap > stopped+t.Step:
+			for k := last + 1; k < i; k++ {
+				t.Values[k] = 0
+			}
+			t.Stopped += i - last - 1
+			t.Filled -= i - last - 1
+			last = i
+		case seen[i]:
+			last = i
+		default:
 			t.Values[i] = t.Values[i-1]
 			t.Filled++
 		}
 	}
-	if float64(t.Filled) > mostFilled*float64(n) {
-		return Trace{}, fmt.Errorf("%d of %d values are missing", t.Filled, n)
+	if float64(t.Filled) > mostFilled*float64(n) || float64(t.Filled+t.Stopped) > mostStopped*float64(n) {
+		return Trace{}, fmt.Errorf("%d of %d values are missing", t.Filled+t.Stopped, n)
 	}
 	return t, nil
 }

@@ -109,7 +109,7 @@ func (c *cli) rehearse(f simulateFlags) (o rehearsal.Options, policies []rehears
 
 // burstable looks up the type that a flag names.
 func burstable(flag, name string) (credit.Spec, error) {
-	spec, ok := credit.Lookup(name)
+	spec, ok := credit.Lookup(strings.ToLower(name)) // people write T3.MICRO
 	switch {
 	case name == "":
 		return spec, fmt.Errorf("%s is missing, e.g. t3.micro", flag)
