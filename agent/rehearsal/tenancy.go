@@ -109,7 +109,7 @@ type consolidation struct {
 	days    int
 	samples [][]int     // each the days of one sample
 	loads   [][]float64 // of each tenant, in vCPUs, by five minutes, from midnight
-	alone   []float64   // credits that each is throttled today
+	alone   [][]float64 // credits that each is throttled today, by sample; the last is as recorded
 	start   time.Time
 	best    map[uint]*Group // by set of tenants; nil fits nowhere
 }
@@ -147,13 +147,17 @@ func newConsolidation(q Question) (*consolidation, error) {
 		}
 		c.samples = append(c.samples, sample)
 	}
-	for i, t := range q.Tenants {
-		o, cut := c.shared(1<<i, t.Spec, nil)
-		idle, _, err := withoutJobs(o)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", t.Name, err)
+	c.samples = append(c.samples, nil)
+	c.alone = make([][]float64, len(c.samples))
+	for k, sample := range c.samples {
+		for i, t := range q.Tenants {
+			o, cut := c.shared(1<<i, t.Spec, sample)
+			idle, _, err := withoutJobs(o)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", t.Name, err)
+			}
+			c.alone[k] = append(c.alone[k], idle.throttled+cut)
 		}
-		c.alone = append(c.alone, idle.throttled+cut)
 	}
 	return c, nil
 }
@@ -184,9 +188,9 @@ func (c *consolidation) shared(set uint, spec credit.Spec, sample []int) (o Opti
 	return o, cut
 }
 
-// fits says whether a set of tenants can share a type on the days of a sample.
-func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *instance, ok bool) {
-	o, cut := c.shared(set, spec, sample)
+// fits says whether a set of tenants can share a type on the days of a sample, by its number.
+func (c *consolidation) fits(set uint, spec credit.Spec, k int) (idle *instance, ok bool) {
+	o, cut := c.shared(set, spec, c.samples[k])
 	idle, o, err := withoutJobs(o)
 	if err != nil {
 		return nil, false
@@ -197,7 +201,7 @@ func (c *consolidation) fits(set uint, spec credit.Spec, sample []int) (idle *in
 	}
 	idle.throttled += cut
 	allowed := mostMissed * (idle.sums.Services + idle.throttled)
-	for i, a := range c.alone {
+	for i, a := range c.alone[k] {
 		if set&(1<<i) != 0 {
 			allowed += a
 		}
@@ -227,7 +231,7 @@ func (c *consolidation) group(set uint) *Group {
 		if memory > t.Memory {
 			continue
 		}
-		idle, ok := c.fits(set, t.Spec, nil)
+		idle, ok := c.fits(set, t.Spec, len(c.samples)-1)
 		if !ok {
 			continue
 		}
@@ -241,12 +245,12 @@ func (c *consolidation) group(set uint) *Group {
 
 func (c *consolidation) sure(set uint, spec credit.Spec) float64 {
 	n := 0
-	for _, sample := range c.samples {
-		if _, ok := c.fits(set, spec, sample); ok {
+	for k := range c.q.Samples {
+		if _, ok := c.fits(set, spec, k); ok {
 			n++
 		}
 	}
-	return float64(n) / float64(len(c.samples))
+	return float64(n) / float64(c.q.Samples)
 }
 
 // division is one way to divide a set of tenants into groups.
@@ -267,9 +271,16 @@ func (c *consolidation) answer() Answer {
 		if t.Memory == 0 {
 			a.MemoryUnknown = append(a.MemoryUnknown, t.Name)
 		}
-		if c.group(1<<i) == nil {
-			a.Unsure = append(a.Unsure, t.Name)
-			c.best[1<<i] = &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: c.sure(1<<i, t.Spec)}
+		// To stay as it is costs what it costs today, and is never worse than that.
+		if g := c.group(1 << i); g == nil || g.Monthly > cost+1e-9 {
+			stays := &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: c.sure(1<<i, t.Spec)}
+			if idle, _ := c.fits(1<<i, t.Spec, len(c.samples)-1); idle != nil {
+				stays.Spare = idle.sums.Account.Discarded / idle.sums.Account.Earned
+			}
+			if stays.Sure < c.q.Sure {
+				a.Unsure = append(a.Unsure, t.Name)
+			}
+			c.best[1<<i] = stays
 		}
 	}
 	d := c.divide(1<<len(c.q.Tenants)-1, map[uint]division{0: {}})
@@ -315,7 +326,7 @@ func (a Answer) Text() string {
 	fmt.Fprintf(&w, "\nbefore $%.2f a month, after $%.2f; judged by %d days, resampled\n", a.Before, a.After, a.Days)
 	w.WriteString("jobs are in time by a bound that knows the future; the gate may need a little more: nagaya simulate shows how much\n")
 	if len(a.Unsure) > 0 {
-		fmt.Fprintf(&w, "not sure on any of the types, so left as they are: %s\n", strings.Join(a.Unsure, ", "))
+		fmt.Fprintf(&w, "not sure on any type that costs no more, so left as they are: %s\n", strings.Join(a.Unsure, ", "))
 	}
 	if len(a.MemoryUnknown) > 0 {
 		fmt.Fprintf(&w, "their memory was not given and does not count: %s\n", strings.Join(a.MemoryUnknown, ", "))

@@ -97,6 +97,19 @@ func TestSettleLeavesTheUnsure(t *testing.T) {
 	}
 }
 
+// To stay costs what it costs today, however the days fall that are resampled.
+func TestStayingIsACandidate(t *testing.T) {
+	s := spec(t, "t3.small")
+	busy := steady(5, 6)
+	for i := range busy.Values[:288] {
+		busy.Values[i] = 60 // one day on which the services are throttled today as well
+	}
+	a, err := Consolidate(Question{Tenants: []Tenant{{Name: "web", Spec: s, Trace: busy}}, Types: offers(t, "t3.small", "t3.xlarge"), Samples: 20})
+	if err != nil || a.After > a.Before+1e-9 || len(a.Groups) != 1 || a.Groups[0].Type != "t3.small" || a.Groups[0].Sure < 1 || len(a.Unsure) != 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 func TestOffer(t *testing.T) {
 	for name, want := range map[string][2]float64{
 		"t3.nano": {0.0052, 0.5}, "t3.medium": {0.0416, 4}, "t3.2xlarge": {0.3328, 32}, "t4g.small": {0.0168, 2}, "t2.small": {0.023, 2}, "t3a.large": {0.0752, 8},
