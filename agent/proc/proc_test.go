@@ -123,12 +123,26 @@ func TestSockets(t *testing.T) {
 		if got := Listeners(Own, local, false); got != nil {
 			t.Errorf("a connection listens: %v", got)
 		}
-		if !Bound(local) {
+		if !Bound(local, false) {
 			t.Errorf("port %d, which a connection was opened from, can be bound", local)
+		}
+		// Nor is a socket of UDP that has a peer among those that are open to everybody.
+		talk, err := net.Dial("udp", udp.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer talk.Close()
+		local = netip.MustParseAddrPort(talk.LocalAddr().String()).Port()
+		if !Bound(local, true) || Listeners(Own, local, true) != nil {
+			t.Errorf("UDP port %d, which a socket with a peer has, can be bound", local)
+		}
+		talk.Close()
+		if Bound(local, true) {
+			t.Errorf("UDP port %d, which nothing has any more, cannot be bound", local)
 		}
 		conn.Close()
 		tcp.Close()
-		if Bound(tcpPort) {
+		if Bound(tcpPort, false) {
 			t.Errorf("port %d, which nothing listens on any more, cannot be bound", tcpPort)
 		}
 	}

@@ -70,14 +70,19 @@ func Addrs() (all []netip.Addr, err error) {
 	return all, err
 }
 
-// Bound reports whether no other socket of this process's network can be bound to a TCP port,
+// Bound reports whether no other socket of this process's network can be bound to a port,
 // though none may listen on it: a socket that is only bound has it, or a connection that was
-// opened from it. What listens with SO_REUSEPORT is not looked at.
-func Bound(port uint16) bool {
+// opened from it. What listens with SO_REUSEPORT is not looked at, nor what shares a UDP port
+// by SO_REUSEADDR, as nginx does.
+func Bound(port uint16, udp bool) bool {
+	kind := syscall.SOCK_STREAM
+	if udp {
+		kind = syscall.SOCK_DGRAM
+	}
 	for family, addr := range map[int]syscall.Sockaddr{
 		syscall.AF_INET: &syscall.SockaddrInet4{Port: int(port)}, syscall.AF_INET6: &syscall.SockaddrInet6{Port: int(port)},
 	} {
-		fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		fd, err := syscall.Socket(family, kind|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
 			continue // this kernel has no IPv6
 		}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -336,4 +338,38 @@ func TestHeldPortsCostOneLook(t *testing.T) {
 	if faults := a.blocked(tree); len(faults) > 0 {
 		t.Errorf("%d sites are blocked by nginx itself", len(faults))
 	}
+}
+
+// A container may run as the number of nginx's user, and the agent cannot see whose socket it is.
+func TestHeldByAProcessWithTheNumberOfNginxsUser(t *testing.T) {
+	testenv.NeedRoot(t)
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := netip.MustParseAddrPort(l.Addr().String()).Port()
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := exec.CommandContext(t.Context(), "sleep", "1000")
+	other.ExtraFiles = []*os.File{socket}
+	if err := errors.Join(other.Start(), socket.Close(), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wait()
+	defer other.Process.Kill()
+	tree := nginx.Tree{}.With(nginx.SiteFile{Host: "evil.test", Name: "evil.test.conf", Facts: nginx.Facts{Listens: []nginx.Listen{{Port: port}}}})
+	a := newApplier(newRig(t).o.forRun(t), func(nginx.Status) {})
+	a.live, a.master.pid, a.master.net, a.master.account = &nginx.Tree{}, 1, proc.Own, &nginx.Account{}
+	_ = asNobody(t, func() error {
+		if len(a.blocked(tree)) == 0 {
+			t.Error("a port that nginx does not have is taken for nginx's")
+		}
+		a.master.unconfirmed = true // nginx may have it by now
+		if len(a.blocked(tree)) > 0 {
+			t.Error("a port that nginx may have is taken for another's")
+		}
+		return nil
+	})
 }

@@ -18,20 +18,21 @@ type listener struct {
 }
 
 // listening returns what listens on a port in the network of a /proc/PID/net. Where that is the
-// network of this process, a connection from that port or a socket that is only bound hold it
-// too.
+// network of this process, a connection from that port, a socket that is only bound and one of
+// UDP that has a peer hold it too.
 func listening(net string, l nginx.Listen) (found listener) {
 	sockets := proc.Listeners(net, l.Port, l.UDP)
 	for _, s := range sockets {
 		found.uids = append(found.uids, s.UID)
 	}
 	found.pids = proc.Holders(proc.Inodes(sockets))
-	found.held = len(sockets) > 0 || net == proc.Own && !l.UDP && proc.Bound(l.Port)
+	found.held = len(sockets) > 0 || net == proc.Own && proc.Bound(l.Port, l.UDP)
 	return found
 }
 
 // heldByOthers reports whether others than our nginx hold the port. Which process does
-// cannot be seen of another user's: then a socket of nginx's user is nginx's.
+// cannot be seen of another user's: then a socket of nginx's user, its account, is nginx's. That
+// is nil where nginx cannot have the port: a container may have the number of nginx's user.
 func (l listener) heldByOthers(master int, account *nginx.Account) bool {
 	if len(l.pids) > 0 || account == nil || len(l.uids) == 0 {
 		return l.held && !slices.Contains(l.pids, master)
@@ -60,14 +61,18 @@ func portInUse(l nginx.Listen, pids []int) *nginx.Fault {
 // site that asks for them: "" is the main file. The file of a port that sites share stands
 // for them all; without that of HTTP/3 they are served over TCP. Each port costs a look at
 // all sockets, and one that is held a look at all processes: milliseconds, once for
-// all sites that ask for it.
-func (a *applier) inUse(listens []nginx.Listen) map[string]*nginx.Fault {
+// all sites that ask for it. onlyNew is true where nginx has none of them.
+func (a *applier) inUse(listens []nginx.Listen, onlyNew bool) map[string]*nginx.Fault {
 	faults, ports := map[string]*nginx.Fault{}, map[nginx.Listen]*nginx.Fault{}
 	for _, l := range listens {
 		port := nginx.Listen{Port: l.Port, UDP: l.UDP}
 		f, known := ports[port]
 		if !known {
-			if found := listening(a.master.net, l); found.heldByOthers(a.master.pid, a.master.account) {
+			account := a.master.account
+			if onlyNew && !l.UDP { // a worker that drains may still have a port of HTTP/3
+				account = nil
+			}
+			if found := listening(a.master.net, l); found.heldByOthers(a.master.pid, account) {
 				f = portInUse(l, found.pids)
 			}
 			ports[port] = f
@@ -84,6 +89,7 @@ func (a *applier) inUse(listens []nginx.Listen) map[string]*nginx.Fault {
 // every pass would look at, and those that nginx has by now.
 func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
 	has := map[nginx.Listen]bool{}
+	exact := a.live != nil && !a.stale && !a.master.unconfirmed
 	if a.live != nil && a.master.pid != 0 {
 		for _, l := range a.live.Listens() {
 			has[nginx.Listen{Port: l.Port, UDP: l.UDP}] = true
@@ -91,14 +97,14 @@ func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
 	}
 	return a.inUse(slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool {
 		return l.Site == "" || has[nginx.Listen{Port: l.Port, UDP: l.UDP}]
-	}))
+	}), exact)
 }
 
 // portFault returns the fault of the first port of a tree that another process holds,
 // nil if there is none.
 func (a *applier) portFault(tree nginx.Tree) error {
 	for _, l := range tree.Listens() {
-		if f := a.inUse([]nginx.Listen{l})[l.Site]; f != nil {
+		if f := a.inUse([]nginx.Listen{l}, false)[l.Site]; f != nil {
 			return f
 		}
 	}

@@ -153,7 +153,7 @@ func TestStreamPortHeldByAnotherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	testStreamPortHeld(t, l.Addr())
+	testStreamPortHeld(t, route.TCP, l.Addr())
 }
 
 // So does one that a connection was opened from.
@@ -163,13 +163,24 @@ func TestStreamPortOfAConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	testStreamPortHeld(t, conn.LocalAddr())
+	testStreamPortHeld(t, route.TCP, conn.LocalAddr())
 }
 
-func testStreamPortHeld(t *testing.T, addr net.Addr) {
+// So does one of a socket that has a peer, which the kernel does not list among those that are
+// open to everybody.
+func TestStreamPortOfAUDPSocketWithAPeer(t *testing.T) {
+	conn, err := net.Dial("udp", "127.0.0.1:9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	testStreamPortHeld(t, route.UDP, conn.LocalAddr())
+}
+
+func testStreamPortHeld(t *testing.T, protocol route.Protocol, addr net.Addr) {
 	r := newRig(t)
 	busy := netip.MustParseAddrPort(addr.String()).Port()
-	stream := nestedStream{Listen: route.Listen{Protocol: route.TCP, Port: busy}, Family: "git", Pool: pool(lines(t, "tcp"))}
+	stream := nestedStream{Listen: route.Listen{Protocol: protocol, Port: busy}, Family: "git", Pool: pool(lines(t, "tcp"))}
 	tree := r.table(nestedTable{Sites: []nestedSite{site("a.test", backend(t, "one"))}, Streams: []nestedStream{stream}})
 	for _, when := range []string{"at the start", "in a reload"} {
 		r.run()
