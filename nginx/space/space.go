@@ -3,6 +3,7 @@
 package space
 
 import (
+	"cmp"
 	"context"
 	"syscall"
 	"time"
@@ -53,6 +54,6 @@ func look(s nginx.Space) nginx.Space {
 	if s.Dir == "" || syscall.Statfs(s.Dir, &fs) != nil {
 		return s
 	}
-	block := uint64(fs.Frsize)
+	block := uint64(cmp.Or(fs.Frsize, fs.Bsize)) // as statvfs(3) does
 	return s.Seen(fs.Bavail*block, fs.Blocks*block)
 }

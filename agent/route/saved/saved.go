@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"reflect"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -27,30 +28,43 @@ func Read(file string, log *slog.Logger) (t route.Table) {
 	return t
 }
 
-// Run saves tables until ctx ends, and then returns nil.
+// retryPause is the pause after a table could not be saved.
+const retryPause = 30 * time.Second
+
+// Run saves tables until ctx ends, and then returns nil. One that could not be saved is tried
+// again until there is a newer one; that is logged once.
 func Run(ctx context.Context, file string, log *slog.Logger, tables <-chan route.Table) error {
-	var last route.Table
-	save := func(t route.Table) {
-		if !t.Complete || reflect.DeepEqual(t.Shape, last.Shape) && reflect.DeepEqual(t.Pools, last.Pools) {
+	var (
+		last, newest route.Table
+		again        <-chan time.Time // nil while everything is saved
+	)
+	save := func() {
+		if !newest.Complete || reflect.DeepEqual(newest.Shape, last.Shape) && reflect.DeepEqual(newest.Pools, last.Pools) {
 			return
 		}
-		if err := atomicfile.WriteJSON(file, route.Table{Shape: t.Shape, Pools: t.Pools}); err != nil {
-			log.Warn("the holders of hosts could not be saved", event.Key, event.MemoryUnkept, "file", file, "err", err)
+		failed := again != nil
+		again = nil
+		if err := atomicfile.WriteJSON(file, route.Table{Shape: newest.Shape, Pools: newest.Pools}); err != nil {
+			if !failed {
+				log.Warn("the holders of hosts could not be saved", event.Key, event.MemoryUnkept, "file", file, "err", err)
+			}
+			again = time.After(retryPause)
 			return
 		}
-		last = t
+		last = newest
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			select {
-			case t := <-tables:
-				save(t)
+			case newest = <-tables:
 			default:
 			}
+			save()
 			return nil
-		case t := <-tables:
-			save(t)
+		case newest = <-tables:
+		case <-again:
 		}
+		save()
 	}
 }

@@ -1,13 +1,16 @@
 package saved
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -56,6 +59,38 @@ func TestTheHolderIsKnownAfterARestart(t *testing.T) {
 		}
 		if got := Read(file, log); got.Sites != nil {
 			t.Errorf("with half a file: %+v", got)
+		}
+	})
+}
+
+// A table that cannot be saved is saved as soon as it can be, also when no other comes.
+func TestATableIsSavedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "state")
+		file := filepath.Join(dir, FileName)
+		var logged bytes.Buffer
+		log := slog.New(slog.NewTextHandler(&logged, nil))
+		tables := make(chan route.Table, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, file, log, tables) }()
+		tables <- tableOf("owner", true)
+		time.Sleep(10 * time.Minute) // virtual: in a bubble
+		synctest.Wait()
+		if n := strings.Count(logged.String(), "could not be saved"); n != 1 {
+			t.Errorf("logged %d times:\n%s", n, &logged)
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := Read(file, log); len(got.Sites) != 1 {
+			t.Errorf("saved %+v", got)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

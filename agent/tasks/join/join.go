@@ -4,6 +4,7 @@ package join
 import (
 	"context"
 	"log/slog"
+	"reflect"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/event"
@@ -40,7 +41,8 @@ func Run(ctx context.Context, o Options, in Inputs, put func(tasks.Snapshot)) er
 		agent    tasks.Agent
 		heard    = in.Agent == nil
 		known    tasks.Known
-		keep     = latest.Distinct(o.keep)
+		kept     tasks.Known // what is in the file
+		unkept   bool        // that it could not be written is logged
 		unlisted = latest.Distinct(o.Unlisted)
 	)
 	if err := atomicfile.ReadJSON(o.File, &known); err != nil {
@@ -60,8 +62,15 @@ func Run(ctx context.Context, o Options, in Inputs, put func(tasks.Snapshot)) er
 		now.Heard, now.Answered, now.TrustLabels, now.Containers = heard, known.Answered, o.TrustLabels, known.Containers
 		s := tasks.Merge(lists[0], now, lists[1:]...)
 		put(s)
-		if known.Answered {
-			keep(known)
+		if known.Answered && !o.ReadOnly && !reflect.DeepEqual(known, kept) {
+			err := atomicfile.WriteJSON(o.File, known)
+			switch {
+			case err == nil:
+				kept = known
+			case !unkept: // it is tried again with what a source says next
+				o.Log.Warn("what the ECS agent says could not be saved", event.Key, event.MemoryUnkept, "file", o.File, "err", err)
+			}
+			unkept = err != nil
 		}
 		ids := []string{}
 		for _, c := range s.Containers {
@@ -70,15 +79,5 @@ func Run(ctx context.Context, o Options, in Inputs, put func(tasks.Snapshot)) er
 			}
 		}
 		unlisted(ids)
-	}
-}
-
-// keep writes the file. After an error it is tried again when something changes.
-func (o Options) keep(known tasks.Known) {
-	if o.ReadOnly {
-		return
-	}
-	if err := atomicfile.WriteJSON(o.File, known); err != nil {
-		o.Log.Warn("what the ECS agent says could not be saved", event.Key, event.MemoryUnkept, "file", o.File, "err", err)
 	}
 }

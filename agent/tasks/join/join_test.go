@@ -114,3 +114,23 @@ func TestWhatTheECSAgentSaidIsKept(t *testing.T) {
 		t.Errorf("a preview wrote %s (%v)", text, err)
 	}
 }
+
+// What cannot be kept is kept later, when a source says something, also if it says nothing new.
+func TestWhatTheECSAgentSaidIsKeptLater(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	file := filepath.Join(dir, FileName)
+	docker := []tasks.Containers{{Complete: true, List: []tasks.Container{{ID: "a"}}}}
+	run(t, Options{File: file}, true, func(r *running) {
+		r.say(func() {
+			r.agent.Put(tasks.Agent{Complete: true, Containers: map[string]tasks.AgentContainer{"a": {}}})
+		})
+		r.say(func() { r.lists.Put(docker) })
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r.say(func() { r.lists.Put(docker) })
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
+	})
+}
