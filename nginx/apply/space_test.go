@@ -58,6 +58,10 @@ func testLowSpace(t *testing.T, r *rig) {
 	}))
 	t.Cleanup(s.Close)
 	r.settings.Spaces = nginx.Spaces{Logs: nginx.Space{Dir: r.o.LogDir, Low: true}, Temp: nginx.Space{Dir: r.o.StateDir, Low: true}}
+	// The operator's own log goes on, and has the format that nagaya's would have.
+	own := filepath.Join(r.settings.SnippetDir, "own.log")
+	write(t, filepath.Join(r.settings.SnippetDir, "site.d", "a.test.conf"), "access_log "+own+" nagaya;\n")
+	r.settings.Snippets = []nginx.Snippet{{Name: "site.d/a.test.conf", Fingerprint: "1"}}
 	tree := render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{site("a.test", addrOf(s))}})
 	if len(tree.Problems) != 2 || tree.Problems[0].Code != "disk-low" || tree.Problems[1].Code != "disk-low" {
 		t.Errorf("problems %+v", tree.Problems)
@@ -88,6 +92,10 @@ func testLowSpace(t *testing.T, r *rig) {
 	if got, err := io.ReadAll(resp.Body); err != nil || len(got) != 1<<20 || resp.StatusCode != 200 {
 		t.Errorf("status %d, %d bytes, %v", resp.StatusCode, len(got), err)
 	}
+	eventually(t, "a line in the operator's own log", func() bool {
+		text, err := os.ReadFile(own)
+		return err == nil && strings.Contains(string(text), `"POST / HTTP/1.1" 200`)
+	})
 	for _, name := range []string{"access.log", "error.log"} {
 		text, err := os.ReadFile(filepath.Join(r.o.LogDir, name))
 		if err != nil && !missing(err) || len(text) > 0 {

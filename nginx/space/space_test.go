@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -55,11 +56,16 @@ func TestWatch(t *testing.T) {
 	dir, other := smallDisk(t), smallDisk(t)
 	ballast := filepath.Join(dir, "ballast")
 	synctest.Test(t, func(t *testing.T) {
-		var got [][2]bool
+		var (
+			mu  sync.Mutex // virtual time alone orders nothing for the race detector
+			got [][2]bool
+		)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
 			ended <- Watch(ctx, Options{Logs: dir, Temp: other, State: dir}, func(s nginx.Spaces) {
+				mu.Lock()
+				defer mu.Unlock()
 				got = append(got, [2]bool{s.Logs.Low, s.Temp.Low})
 			})
 		}()
@@ -67,6 +73,8 @@ func TestWatch(t *testing.T) {
 			t.Helper()
 			time.Sleep(d) // virtual: in a bubble
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(got, want) {
 				t.Fatalf("%s: %v, want %v", when, got, want)
 			}
