@@ -83,7 +83,7 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), forgotten: map[PoolKey]bool{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
@@ -120,6 +120,8 @@ type builder struct {
 	families map[string]string
 	// forgotten are the keys without a container for which there is no room (bounds.go).
 	forgotten map[PoolKey]bool
+	// away are the owners of each shared host who may come back (Site.Away).
+	away map[string]map[string]time.Time
 	// probes are what whoever waits needs to know.
 	probes []claim
 	// publishers are the containers that publish ports of this host.

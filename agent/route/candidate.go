@@ -263,6 +263,9 @@ func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 		return candidate{}, false
 	}
 	lead = serving[0]
+	if lead.Owner != "" && lead.base != lead.Owner { // which does not serve: a newcomer puts none out that does
+		lead = serving[max(0, slices.IndexFunc(serving, b.served))]
+	}
 	servers, seen, bases := []Server{}, map[netip.AddrPort]bool{}, map[string]string{}
 	for _, c := range serving {
 		switch {

@@ -97,21 +97,27 @@ func (b *builder) carry(all []candidate) {
 	groups := byHost(all)
 	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
 	for i, s := range b.in.Prev.Sites {
-		b.in.Prev.Sites[i].Family = b.heir(s.Family, s.poolKeys(), groups[s.Host])
+		b.in.Prev.Sites[i].Family = b.heir(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
 	}
 	for i, s := range b.in.Prev.Streams {
-		b.in.Prev.Streams[i].Family = b.heir(s.Family, []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
+		b.in.Prev.Streams[i].Family = b.heir(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
 	}
 }
 
 // heir is the family of the containers that were behind these keys and still ask for the same
 // host or port: the one that they were of, as long as one is, else the oldest one's. Where none
-// of them is left, the family goes by its name. cs are all that ask, newest first.
-func (b *builder) heir(family string, keys []PoolKey, cs []candidate) string {
+// of them is left, the family goes by its name. Of a host that was shared it is the owner's, if
+// that asks for it. cs are all that ask, newest first.
+func (b *builder) heir(family, owner string, keys []PoolKey, cs []candidate) string {
 	were := map[string]bool{}
 	for _, k := range keys {
 		for _, s := range b.in.Prev.Pools[k].Servers {
 			were[s.Container] = true
+		}
+	}
+	if own := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != owner }); len(own) > 0 {
+		if cs = own; !slices.ContainsFunc(cs, func(c candidate) bool { return c.family == family }) {
+			return cs[len(cs)-1].family
 		}
 	}
 	var heir, named string

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +129,96 @@ func TestOwnersOfSharedHosts(t *testing.T) {
 		if is := l.Auth + addrs(got.Pools[got.Sites[0].PoolKey(l)].Servers); is != row.want {
 			t.Errorf("%s: %q, want %q; problems %v", name, is, row.want, got.Problems)
 		}
+	}
+}
+
+// Where the operator ends the sharing of a host, it is the owner's, whose containers may be newer.
+func TestTheEndOfSharing(t *testing.T) {
+	shop, blog := sharing("shop", "/", 1, time.Hour), sharing("blog", "/blog", 2, time.Minute)
+	o := Options{Shared: map[string][]string{"word": nil}}
+	before := built(built(Table{}, o, shop), o, shop, blog)
+	renewed := sharing("shop", "/", 3, 0)
+	renewed.ID = "shop2"
+	before = built(before, o, shop, renewed, blog)
+	for name, o := range map[string]Options{
+		"the word is gone": {}, "its families are others": {Shared: map[string][]string{"word": {"ecs:news"}}}, "the owner alone has the word": {Shared: map[string][]string{"word": {"ecs:shop"}}},
+		"the other one alone has the word": {Shared: map[string][]string{"word": {"ecs:blog"}}},
+	} {
+		got := built(before, o, renewed, blog)
+		if s := got.Sites[0]; (s.Family != "ecs:shop" && s.Owner != "ecs:shop") || !strings.Contains(lines(got), "a.example.com/ http 10.0.0.5:3\n") {
+			t.Errorf("%s: the host is of %s, owner %s; %s", name, s.Family, s.Owner, lines(got))
+		}
+	}
+	// So it is where the owner has given up the word.
+	alone := web("shop", of("shop"), hostPort(3))
+	if got := built(built(before, o, alone, shop, blog), o, alone, blog); got.Sites[0].Family != "ecs:shop" {
+		t.Errorf("the host is of %s; %s", got.Sites[0].Family, lines(got))
+	}
+}
+
+// While an owner is away for a moment, nobody beside it takes the host or a path over: what it has
+// set stays until routes.grace is over, also across restarts of the agent.
+func TestAnOwnerComesBack(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}}
+	guard := []string{"nagaya.auth", "staff", "nagaya.hsts", "max-age=1"}
+	ask := func(family, id, path string, port uint16, d time.Duration, more ...string) tasks.Container {
+		c := sharing(family, path, port, d, more...)
+		c.ID, c.Name = id, id
+		return c
+	}
+	secret := []string{"nagaya.auth", "blog", "nagaya.hsts", "max-age=1"}
+	shop, blog := ask("shop", "shop1", "/", 1, time.Hour, guard...), ask("blog", "blog1", "/blog", 5, time.Hour, secret...)
+	for name, lures := range map[string][]tasks.Container{
+		"without a password": {ask("evil", "lure", "/", 3, 0)},
+		"without TLS":        {ask("evil", "lure", "/", 3, 0, append(guard, "nagaya.tls", "off")...)},
+		"a path of another":  {ask("evil", "lure", "/blog", 3, 0)},
+		"another header":     {ask("evil", "lure", "/", 3, 0, "nagaya.auth", "staff", "nagaya.hsts", "max-age=9")},
+	} {
+		table := built(built(Table{}, o, blog), o, shop, blog)
+		evil := append(lures, ask("evil", "evil1", "/", 2, time.Minute, guard...), ask("evil", "evil2", "/blog", 4, time.Minute, secret...))
+		shop2, blog2 := ask("shop", "shop2", "/", 6, 0, guard...), ask("blog", "blog2", "/blog", 7, 0, secret...)
+		back := append([]tasks.Container{shop2, blog2}, evil...)
+		for i, now := range [][]tasks.Container{append(evil, shop, blog), evil, evil, back, back} {
+			text, err := json.Marshal(Table{Shape: table.Shape, Pools: table.Pools})
+			if err == nil {
+				err = json.Unmarshal(text, &table)
+			}
+			table = built(table, o, now...)
+			s := table.Sites[0]
+			is := fmt.Sprint(s.Owner, " ", s.Edge.HSTS)
+			for _, l := range s.Locations {
+				is += fmt.Sprint(" ", l.Path, " ", l.Auth, " ", l.Owner)
+			}
+			if want := "ecs:blog max-age=1 /blog blog ecs:blog / staff ecs:shop"; is != want || err != nil {
+				t.Errorf("%s, step %d: %s, want %s; %v %v", name, i, is, want, err, table.Problems)
+			}
+			if got := addrs(table.Pools[s.PoolKey(s.Locations[1])].Servers); i > 2 && !strings.Contains(got, ":6") {
+				t.Errorf("%s, step %d: the owner is back, and the servers are%s", name, i, got)
+			}
+			checkTable(t, table)
+		}
+		in := input(evil...)
+		in.Options, in.Prev, in.Now = o, built(table, o, evil...), noon.Add(time.Hour)
+		if got := build(in); got.Sites[0].Owner != "ecs:evil" {
+			t.Errorf("%s: after an hour the owner is %s", name, got.Sites[0].Owner)
+		}
+	}
+}
+
+// While the owner of a path does not serve, a newcomer that speaks otherwise puts nobody out. In a
+// family that shares with no other the newest counts.
+func TestANewcomerPutsNobodyOut(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}}
+	shop, blog := sharing("shop", "/", 1, time.Hour), sharing("blog", "/", 2, time.Minute)
+	evil := sharing("evil", "/", 3, 0, "nagaya.scheme", "https", "nagaya.weight", "1000")
+	before := built(Table{}, o, shop, blog)
+	shop.Health = tasks.Starting
+	if got := built(before, o, shop, blog, evil); addrs(firstServers(got)) != " 10.0.0.5:2" {
+		t.Error(lines(got))
+	}
+	first, next := web("first"), web("next", hostPort(2), age(0), labels("nagaya.host", "a.example.com", "nagaya.scheme", "https"))
+	if got := built(built(Table{}, o, first), o, first, next); addrs(firstServers(got)) != " 10.0.0.5:2" {
+		t.Error(lines(got))
 	}
 }
 

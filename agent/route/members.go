@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -38,13 +39,18 @@ func (b *builder) ofMembers(all []candidate) []candidate {
 // members leaves such candidates of one host, newest first as cs are, but those of a path's
 // owner before the others. was is the site in the table before.
 func (b *builder) members(was Site, cs []candidate) []candidate {
+	away := b.ownersAway(was, cs)
 	owner := b.owner(was.Owner, cs)
-	lead, _ := leadOf(slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != owner }))
+	counts := func(c candidate) bool { return c.base == owner }
+	if _, isAway := away[was.Owner]; isAway {
+		owner, counts = was.Owner, b.served // those that were served ask for the same
+	}
+	lead, ok := leadOf(slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return !counts(c) }))
 	var left, paths []candidate
 	for _, c := range cs {
-		word, by := "", lead.base
+		word, by := "", owner
 		switch c.siteOwner, c.Owner = owner, owner; {
-		case owner == "":
+		case !ok:
 			word, by = "its family", was.Owner
 		case c.base != owner:
 			word = c.edgeDiffers(lead)
@@ -61,9 +67,31 @@ func (b *builder) members(was Site, cs []candidate) []candidate {
 			paths = append(paths, c)
 		}
 	}
-	left = append(left, b.ofPaths(was, paths)...)
+	left = append(left, b.ofPaths(was, away, paths)...)
+	if len(away) > 0 {
+		b.away[cs[0].key.Host] = away
+	}
 	slices.SortFunc(left, newer)
 	return split(left, func(c candidate) bool { return c.base == c.Owner })
+}
+
+// ownersAway are the owners of the host or a path of it of which no container asks for it any
+// more, with since when: for the grace period they may come back, and stay the owners.
+func (b *builder) ownersAway(was Site, cs []candidate) map[string]time.Time {
+	away := map[string]time.Time{}
+	for _, l := range append(slices.Clone(was.Locations), Location{Owner: was.Owner}) {
+		if l.Owner == "" || slices.ContainsFunc(cs, func(c candidate) bool { return c.base == l.Owner }) {
+			continue
+		}
+		since, again := was.Away[l.Owner]
+		if !again || since.After(b.in.Now) {
+			since = b.in.Now
+		}
+		if b.isBefore(since.Add(b.o.Grace)) {
+			away[l.Owner] = since
+		}
+	}
+	return away
 }
 
 // asker is what one family asks for at one path: by all its containers, newest first, of which
@@ -104,15 +132,18 @@ func (b *builder) askers(places map[PoolKey]Location, cs []candidate) []asker {
 }
 
 // ofPaths leaves, of those that ask for the paths of one host, what a path's owner asks for, and
-// others' that is restricted in the same way. was is the site in the table before.
-func (b *builder) ofPaths(was Site, cs []candidate) (left []candidate) {
+// others' that is restricted in the same way. was is the site in the table before, and away who
+// stays an owner although it asks for nothing.
+func (b *builder) ofPaths(was Site, away map[string]time.Time, cs []candidate) (left []candidate) {
 	places, byKey := map[PoolKey]Location{}, map[PoolKey][]candidate{}
 	for _, c := range cs {
 		byKey[c.key] = append(byKey[c.key], c)
 	}
 	for _, l := range was.Locations {
 		key := was.PoolKey(l)
-		l.Owner = cmp.Or(b.owner(l.Owner, byKey[key]), l.Owner)
+		if _, isAway := away[l.Owner]; !isAway {
+			l.Owner = cmp.Or(b.owner(l.Owner, byKey[key]), l.Owner)
+		}
 		places[key] = l
 	}
 	for _, a := range b.askers(places, cs) {

@@ -76,6 +76,9 @@ type Site struct {
 	Family string `json:"family"`
 	// Owner is, where several families share the host, the one whose restrictions hold.
 	Owner string `json:"owner,omitempty"`
+	// Away are the owners of the host and of its paths that no container of is there, by since
+	// when: they stay the owners for the grace period.
+	Away map[string]time.Time `json:"away,omitempty"`
 	// Since orders the hosts that are expressions: of those that match a name, the one that
 	// its family has had for longest answers. It is zero for other hosts.
 	Since time.Time `json:"since,omitzero"`

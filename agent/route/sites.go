@@ -41,7 +41,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
 		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
 	}
@@ -92,10 +92,28 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	case !ok:
 		s.Family, s.Owner, s.Edge, s.Plain = cs[0].family, cs[0].siteOwner, Edge{}, Redirect
 	default:
+		lead = b.inPlaceOf(lead, was)
 		s.Family, s.Owner, s.Edge = lead.family, lead.siteOwner, lead.Edge
 		b.secure(&s, was, lead)
 	}
+	if len(cs) > 0 {
+		s.Away = b.away[host]
+	}
 	return s
+}
+
+// inPlaceOf is the lead of a site with what its owner, which is away, had set.
+func (b *builder) inPlaceOf(lead candidate, was Site) candidate {
+	if lead.siteOwner == "" || lead.base == lead.siteOwner || lead.siteOwner != was.Owner {
+		return lead
+	}
+	asked := lead.Edge.ClientCert
+	lead.Edge = was.Edge
+	lead.Edge.ClientCert = asked
+	if _, there := b.in.Certs.Named(was.Cert.Name); there {
+		lead.Cert.Name = was.Cert.Name
+	}
+	return lead
 }
 
 func latest(a, b time.Time) time.Time {
