@@ -37,6 +37,10 @@ const (
 	// deadline it begins with leastAge of that.
 	ageFully = 28 * day
 	leastAge = 0.2
+	// guessWorth is what a credit of a job that ends late costs whose need was never measured: afterwards it is known.
+	guessWorth = 0.3
+	// savedWeight is what a credit costs that is not saved again in the two days: other jobs may need it.
+	savedWeight = 0.5
 	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
 	// not all its hours are so.
 	carefulDay = 0.4
@@ -164,7 +168,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	for i, c := range p.scenarios {
 		worth += c.probable * needs[i]
 	}
-	now := p.at(p.now, e, needs)
+	now := p.at(p.now, e, needs, len(past.Costs) > 0)
 	v := verdict{hopeless: late && now.inTime == 0}
 	aged, due := e.Deadline.IsZero() || v.hopeless, false
 	if aged {
@@ -185,7 +189,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		if !now.charged && max(now.cost, now.harm) <= evenly*worth {
 			break // nothing can be much better
 		}
-		c := p.at(at, e, needs)
+		c := p.at(at, e, needs, len(past.Costs) > 0)
 		if aged {
 			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
 		}
@@ -248,7 +252,11 @@ func (p *planner) times(e Entry) (all []time.Time) {
 }
 
 // at plays the scenarios with a job that starts at a time.
-func (p *planner) at(start time.Time, e Entry, needs []float64) choice {
+func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) choice {
+	worth := 1.0
+	if !measured {
+		worth = guessWorth
+	}
 	c := choice{start: start}
 	for i, sc := range p.scenarios {
 		with := append(slices.Clip(p.loads[i]), credit.Load{Credits: needs[i], Cores: e.Cores, Start: start})
@@ -266,6 +274,9 @@ func (p *planner) at(start time.Time, e Entry, needs []float64) choice {
 			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed-p.allowed)
 		} else {
 			loss += lasting(sc, before, after)
+			if n := len(sc.points); n > 0 && !e.Deadline.IsZero() {
+				missed += savedWeight * max(0, before.Positions[n-1]-after.Positions[n-1])
+			}
 		}
 		if i == careful {
 			loss += max(0, p.reserved(after)-p.reserved(before))
@@ -286,7 +297,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64) choice {
 		if e.Deadline.IsZero() || ends(end, e.Deadline) {
 			c.inTime += sc.probable
 		} else if p.now.Before(e.Deadline) {
-			missed += needs[i]
+			missed += worth * needs[i]
 		}
 		c.loss += sc.probable * loss
 		c.cost += sc.probable * (ServicesWeight*loss + missed)
