@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -30,6 +31,14 @@ func (f *Fault) Unwrap() error { return f.Err }
 // BindForbidden reports whether nginx's message says that it may not bind a port.
 func BindForbidden(reason string) bool {
 	return strings.Contains(reason, "bind() to ") && strings.Contains(reason, "Permission denied")
+}
+
+// UnboundPort returns the port that nginx's message says it could not bind, 0 for none.
+func UnboundPort(reason string) uint16 {
+	rest, _ := strings.CutPrefix(reason, "bind() to ")
+	at, _, _ := strings.Cut(rest, " failed ")
+	addr, _ := netip.ParseAddrPort(at)
+	return addr.Port()
 }
 
 // LastEmerg returns the last "[emerg]" message of what nginx printed to its stderr,

@@ -189,6 +189,7 @@ var Problems = []string{
 	"nginx-container-user",
 	"nginx-container-command",
 	"port-in-use",
+	"port-shared",
 	"port-forbidden",
 	"disk-full",
 	"disk-low",

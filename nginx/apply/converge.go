@@ -51,7 +51,7 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 	a.log.Log(ctx, a.report.fail(err), "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
 	tree, readErr := a.store.read(gen)
 	inUse := errors.Is(err, errPortInUse)
-	if inUse && readErr == nil && len(a.blocked(tree)) > 0 {
+	if inUse && readErr == nil && len(a.blocked(tree, false)) > 0 {
 		inUse = false // it is the port of some sites; the others need not wait for it
 	}
 	if a.wanted != nil {

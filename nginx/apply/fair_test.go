@@ -324,7 +324,7 @@ func TestHeldPortsCostOneLook(t *testing.T) {
 	}
 	a := newApplier(newRig(t).o.forRun(t), func(nginx.Status) {})
 	a.master.net = proc.Own
-	faults := a.blocked(tree)
+	faults := a.blocked(tree, false)
 	one := faults["h000.test"]
 	for host, f := range faults {
 		if f != one || one == nil {
@@ -335,7 +335,7 @@ func TestHeldPortsCostOneLook(t *testing.T) {
 		t.Errorf("%d sites are blocked", len(faults))
 	}
 	a.live, a.master.pid = &tree, 1
-	if faults := a.blocked(tree); len(faults) > 0 {
+	if faults := a.blocked(tree, false); len(faults) > 0 {
 		t.Errorf("%d sites are blocked by nginx itself", len(faults))
 	}
 }
@@ -363,11 +363,11 @@ func TestHeldByAProcessWithTheNumberOfNginxsUser(t *testing.T) {
 	a := newApplier(newRig(t).o.forRun(t), func(nginx.Status) {})
 	a.live, a.master.pid, a.master.net, a.master.account = &nginx.Tree{}, 1, proc.Own, &nginx.Account{}
 	_ = asNobody(t, func() error {
-		if len(a.blocked(tree)) == 0 {
+		if len(a.blocked(tree, false)) == 0 {
 			t.Error("a port that nginx does not have is taken for nginx's")
 		}
 		a.master.unconfirmed = true // nginx may have it by now
-		if len(a.blocked(tree)) > 0 {
+		if len(a.blocked(tree, false)) > 0 {
 			t.Error("a port that nginx may have is taken for another's")
 		}
 		return nil

@@ -131,6 +131,7 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 	if g.tree == nil {
 		return false
 	}
+	a.lookForShared()
 	left := time.Duration(0) // of the RestorePeriod
 	if age := now.Sub(g.restored); !g.restored.IsZero() && age >= 0 {
 		left = max(0, a.o.Limits.RestorePeriod-age)

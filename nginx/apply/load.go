@@ -82,6 +82,7 @@ type loading struct {
 	old      []int       // workers that must stop accepting
 	newSince time.Time   // when the first new worker was seen
 	answered time.Time   // when the new generation answered first
+	looked   time.Time   // when its ports were looked at last
 }
 
 // confirm waits until nginx serves the generation. A signal has no answer: where the
@@ -112,6 +113,9 @@ func (a *applier) confirm(ctx context.Context, l *loading) error {
 			poll.Reset(pollEvery)
 			if masterMessage(a.o.Dirs, a.master.pid, l.logSize) != "" {
 				if err := a.testOnce(ctx, l); err != nil {
+					return err
+				}
+				if err := a.takenMeanwhile(l); err != nil {
 					return err
 				}
 			}
@@ -155,6 +159,9 @@ func (a *applier) noAnswerFault(l *loading) error {
 		return nginx.NewFault(nil, "nginx-start-failed", "nginx was started and does not answer: "+reason, "read nginx's error log; it is tried again")
 	}
 	if f := a.portFault(*l.tree); f != nil {
+		return f
+	}
+	if f := a.namedPort(l, reason); f != nil {
 		return f
 	}
 	return nginx.NewFault(nil, "reload-refused", "nginx did not load the new configuration: "+reason,

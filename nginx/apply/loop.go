@@ -49,7 +49,7 @@ func newApplier(o Options, put func(nginx.Status)) *applier {
 		o: o, log: o.Log, store: st, client: statusClient(nginx.Socket(o.Dirs.Run)),
 		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(o, st),
 		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
-		quarantine: quarantine{sites: map[string]refused{}, suspects: map[string]*suspect{}}, backoff: pauses(), drain: time.NewTimer(never),
+		quarantine: quarantine{sites: map[string]refused{}, suspects: map[string]*suspect{}, inVain: map[string]boundInVain{}}, backoff: pauses(), drain: time.NewTimer(never),
 	}
 }
 

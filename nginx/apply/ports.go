@@ -3,10 +3,15 @@ package apply
 import (
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
+
+// lookEvery is the pause between two looks at the ports of a tree that is being loaded.
+const lookEvery = 100 * time.Millisecond
 
 // listener is what listens on a port.
 type listener struct {
@@ -85,19 +90,88 @@ func (a *applier) inUse(listens []nginx.Listen, onlyNew bool) map[string]*nginx.
 }
 
 // blocked returns the faults of the sites of a tree that ask for a port which another process
-// holds, by host. nginx -t does not find them. Left out are the ports of the main file, which
-// every pass would look at, and those that nginx has by now.
-func (a *applier) blocked(tree nginx.Tree) map[string]*nginx.Fault {
+// holds, or whose family had nginx bind one in vain, by host. nginx -t does not find them. Left
+// out are the ports of the main file, which every pass would look at, and those that nginx has
+// by now. loading is true while nginx loads the tree.
+func (a *applier) blocked(tree nginx.Tree, loading bool) map[string]*nginx.Fault {
 	has := map[nginx.Listen]bool{}
-	exact := a.live != nil && !a.stale && !a.master.unconfirmed
 	if a.live != nil && a.master.pid != 0 {
 		for _, l := range a.live.Listens() {
 			has[nginx.Listen{Port: l.Port, UDP: l.UDP}] = true
 		}
 	}
-	return a.inUse(slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool {
+	listens := slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool {
 		return l.Site == "" || has[nginx.Listen{Port: l.Port, UDP: l.UDP}]
-	}), exact)
+	})
+	faults := a.inUse(listens, a.live != nil && !a.stale && !a.master.unconfirmed && !loading)
+	for _, l := range listens {
+		site, _ := tree.Site(l.Site)
+		if v, ok := a.quarantine.inVain[site.Owner()]; ok {
+			faults[l.Site] = v.fault
+		}
+	}
+	return faults
+}
+
+// takenMeanwhile returns the fault of a port that another process has taken since it was looked
+// at, while nginx tries to bind it. That takes nginx seconds in which it loads nothing, so
+// all that is new among the ports of that family is left out for a while.
+func (a *applier) takenMeanwhile(l *loading) error {
+	if l.tree == nil || time.Since(l.looked) < lookEvery {
+		return nil
+	}
+	l.looked = time.Now()
+	for host, f := range a.blocked(*l.tree, true) {
+		return a.boundInVain(*l.tree, host, f)
+	}
+	return nil
+}
+
+// namedPort is takenMeanwhile where no other process is seen: by the port that nginx's message
+// names, after it has not loaded the tree.
+func (a *applier) namedPort(l *loading, message string) error {
+	port := nginx.UnboundPort(message)
+	for _, listen := range l.tree.Listens() {
+		if listen.Site != "" && listen.Port == port {
+			return a.boundInVain(*l.tree, listen.Site, portInUse(listen, nil))
+		}
+	}
+	return nil
+}
+
+// boundInVain notes that nginx could not bind a port of a site.
+func (a *applier) boundInVain(tree nginx.Tree, host string, f *nginx.Fault) error {
+	site, _ := tree.Site(host)
+	a.quarantine.inVain[site.Owner()] = boundInVain{f, time.Now().Add(a.o.Limits.RetryQuarantine)}
+	f.Retry = time.Millisecond // without that family's new ports
+	return f
+}
+
+// lookForShared notes the UDP ports of nginx that another user's socket has as well. Linux lets
+// any user's socket with SO_REUSEADDR share one of nginx's, and gives it datagrams.
+func (a *applier) lookForShared() {
+	var all []problem.Problem
+	for _, l := range a.live.Listens() {
+		if !l.UDP || a.master.pid == 0 || a.master.account == nil {
+			continue
+		}
+		other := slices.IndexFunc(listening(a.master.net, l).uids, func(uid int) bool { return uid != a.master.account.UID })
+		if p := sharedPort(l.Port); other >= 0 && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	if !slices.Equal(all, a.report.shared) {
+		a.report.shared = all
+		a.publish()
+	}
+}
+
+func sharedPort(port uint16) problem.Problem {
+	return problem.Problem{
+		Code: "port-shared", Severity: problem.Error, Subject: fmt.Sprintf("port %d", port),
+		Text: fmt.Sprintf("another user's process listens on UDP port %d beside nginx, and can take what clients send", port),
+		Hint: fmt.Sprintf("ss -lunp sport = :%d shows it: stop it; where users of this host are not trusted, choose a port below 1024", port),
+	}
 }
 
 // portFault returns the fault of the first port of a tree that another process holds,

@@ -1,8 +1,15 @@
 package apply
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -30,4 +37,30 @@ func TestHeldByOthers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Any user can listen on a UDP port beside nginx, which cannot forbid that, and takes what clients
+// send: it is seen.
+func TestUDPPortSharedByAnotherUser(t *testing.T) {
+	testenv.NeedRoot(t)
+	r := newRig(t)
+	r.o.Recheck = 50 * time.Millisecond
+	r.run()
+	stream := nestedStream{Listen: route.Listen{Protocol: route.UDP, Port: freePort(t)}, Family: "dns", Pool: pool(datagrams(t, func(net.Addr, []byte) string { return "good" }))}
+	r.serve(r.table(nestedTable{Streams: []nestedStream{stream}}))
+	shares := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) })
+	}}
+	var other net.PacketConn
+	err := asNobody(t, func() (err error) {
+		other, err = shares.ListenPacket(context.Background(), "udp4", fmt.Sprintf("127.0.0.1:%d", stream.Listen.Port))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	r.await("the problem", func(s nginx.Status) bool { return hasProblem(s, "port-shared") })
+	other.Close()
+	r.await("its end", func(s nginx.Status) bool { return !hasProblem(s, "port-shared") })
 }

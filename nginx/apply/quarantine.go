@@ -1,6 +1,7 @@
 package apply
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -11,8 +12,16 @@ import (
 
 // quarantine is what nginx is not given together with the changes of others.
 type quarantine struct {
-	sites    map[string]refused  // sites that nginx refuses, by host
-	suspects map[string]*suspect // by SiteFile.Owner
+	sites    map[string]refused     // sites that nginx refuses, by host
+	suspects map[string]*suspect    // by SiteFile.Owner
+	inVain   map[string]boundInVain // by SiteFile.Owner
+}
+
+// boundInVain is a family of which nginx could not bind a port: another process had taken it
+// since it was looked at, and may do so again.
+type boundInVain struct {
+	fault *nginx.Fault
+	until time.Time // no new port of the family before that
 }
 
 // refused is a site that nginx refuses.
@@ -60,6 +69,7 @@ func (a *applier) suspect(groups ...siteGroup) {
 // forget ends what is over: a family of which nothing was refused for a while is no suspect
 // any more, and a port that another process held is looked at again.
 func (q *quarantine) forget(now time.Time, period time.Duration) {
+	maps.DeleteFunc(q.inVain, func(_ string, v boundInVain) bool { return !now.Before(v.until) })
 	inside := map[string]bool{}
 	for host, r := range q.sites {
 		if r.blocked && !now.Before(r.retryAt) {
@@ -132,7 +142,7 @@ func (a *applier) refuse(sites ...refused) {
 // returns the tree without them. A master that cannot bind one port refuses everything.
 func (a *applier) withoutBlocked(tree nginx.Tree) nginx.Tree {
 	var hosts []string
-	for host, f := range a.blocked(tree) {
+	for host, f := range a.blocked(tree, false) {
 		site, _ := tree.Site(host)
 		a.refuse(refused{site: site, reason: f.Text, blocked: true})
 		hosts = append(hosts, host)

@@ -15,7 +15,8 @@ import (
 type report struct {
 	put    func(nginx.Status)
 	status nginx.Status
-	err    error // why the last pass failed
+	err    error             // why the last pass failed
+	shared []problem.Problem // the ports that another process has as well
 }
 
 // fail sets the last error and returns the level of its log line: Debug for one that
@@ -57,6 +58,7 @@ func (a *applier) publish() {
 	if a.o.Supervised && a.master.sharesUser(os.Geteuid()) {
 		s.Problems = append(s.Problems, sharedUser(a.master.pid))
 	}
+	s.Problems = append(s.Problems, a.report.shared...)
 	if a.guard.problem != nil {
 		s.Problems = append(s.Problems, *a.guard.problem)
 	}

@@ -56,6 +56,7 @@ type options struct {
 	StateDir, RunDir, LogDir string
 	Reopen                   chan struct{}
 	note                     *notes // may be nil
+	thief                    *thief // may be nil
 }
 
 // runtime returns what runs the nginx of these options.
@@ -75,6 +76,9 @@ func (o options) forRun(t testing.TB) Options {
 	run := o.runtime(t)
 	if o.note != nil {
 		o.note.Runtime, o.note.dirs, run = run, o.dirs(), o.note
+	}
+	if o.thief != nil {
+		o.thief.Runtime, o.thief.dirs, run = run, o.dirs(), o.thief
 	}
 	return Options{Runtime: run, Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
 }
