@@ -8,8 +8,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
-// Bounds on what one container may bring along. A container that exceeds them
-// loses the excess, never more.
+// Bounds on what one container may bring along. A container is not routed whose words exceed
+// them; excess ports are lost.
 const (
 	MaxWords   = 128  // labels or environment variables that are kept
 	MaxWordLen = 8192 // bytes of one value

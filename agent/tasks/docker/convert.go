@@ -45,7 +45,9 @@ func fromInspect(r container.InspectResponse, foreign func(string) bool) detail 
 		c.Task = tasks.ECSRef(cfg.Labels)
 		var dropped []string
 		c.Labels, c.Env, dropped = tasks.Keep(cfg.Labels, cfg.Env, foreign)
-		d.problems = droppedWords(c, dropped)
+		if d.problems = droppedWords(c, dropped); len(dropped) > 0 {
+			c = c.Unrouted() // what is missing may be what keeps clients out
+		}
 		d.stopSignal = cmp.Or(signalNumber(cfg.StopSignal), d.stopSignal)
 		exposed = cfg.ExposedPorts
 	}
@@ -169,9 +171,9 @@ func droppedWords(c tasks.Container, dropped []string) []problem.Problem {
 	}
 	return []problem.Problem{{
 		Code:     "label-dropped",
-		Severity: problem.Warning,
+		Severity: problem.Error,
 		Subject:  "container " + c.Ref(), Container: c.Ref(),
-		Text: fmt.Sprintf("labels or variables were ignored because there are more than %d or one is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
+		Text: fmt.Sprintf("it is not routed, because it has more than %d labels or variables of nagaya's, or one that is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
 		Hint: "shorten them, or route through fewer labels",
 	}}
 }

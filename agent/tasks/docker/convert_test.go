@@ -2,7 +2,9 @@ package docker
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -53,6 +56,22 @@ func TestFromInspect(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(detail{}), cmpopts.EquateComparable(netip.Addr{})); d != "" {
 		t.Errorf("fromInspect (-want +got):\n%s", d)
+	}
+}
+
+// What is left of too many or too long labels routes nothing: the password could be missing.
+func TestAContainerWithTooManyLabelsIsNotRouted(t *testing.T) {
+	many := map[string]string{"nagaya.host": "a.example.com"}
+	for i := range tasks.MaxWords {
+		many[fmt.Sprintf("nagaya.r%d.path", i)] = "/"
+	}
+	for name, labels := range map[string]map[string]string{
+		"many": many, "long": {"nagaya.host": "a.example.com", "nagaya.allow": strings.Repeat("10.0.0.0/8,", 1000) + "10.0.0.0/8"},
+	} {
+		d := fromInspect(container.InspectResponse{ID: "a", Config: &container.Config{Labels: labels, Env: []string{"VIRTUAL_HOST=b.example.com"}}}, func(name string) bool { return name == "VIRTUAL_HOST" })
+		if c := d.container; len(c.Labels) != 0 || len(c.Env) != 0 || len(d.problems) != 1 || d.problems[0].Severity != problem.Error {
+			t.Errorf("%s: labels %v, variables %v, problems %v", name, c.Labels, c.Env, d.problems)
+		}
 	}
 }
 

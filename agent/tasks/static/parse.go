@@ -60,6 +60,8 @@ func parseEntry(file, name string, value ast.Node) (list []tasks.Container, err 
 		case word == "to":
 			to, err = parseAddresses(v, text)
 			return err
+		case len(text) > tasks.MaxWordLen || len(words) == tasks.MaxWords-1: // one is its port
+			return yamlmap.Errorf(v, "%s is longer than %d bytes, or beyond %d words", word, tasks.MaxWordLen, tasks.MaxWords-1)
 		}
 		words[tasks.LabelPrefix+word] = text
 		return nil

@@ -58,6 +58,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a list at the top", "- a", "line 1: not a mapping"},
 		{"twice", "a: {to: '10.0.0.1:1'}\na: {to: '10.0.0.1:2'}\n", "already"},
 		{"a word that is no label", "a: {to: '10.0.0.1:1', 'host ; x': a}", "has no meaning here"},
+		{"a list that is too long", "a: {to: '10.0.0.1:1', host: a.test, allow: [" + strings.Repeat("10.0.0.0/8,", 1000) + "10.0.0.0/8]}", "longer than 8192 bytes"},
 		{"a port beside the address", "a: {to: '10.0.0.1:1', port: 3}", `"port" has no meaning here`},
 		{"depth", "a: {to: '10.0.0.1:1', host: {b: c}}", "neither a plain value nor a list"},
 		{"not YAML", "a: [", "not YAML"},
