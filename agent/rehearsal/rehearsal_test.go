@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +133,28 @@ func TestWhatIsCounted(t *testing.T) {
 	x = rep.Results[0]
 	if x.Throttled != 0 || x.ChargedForJobs <= 0 || math.Abs(x.ChargedDollars-x.Account.Charged/60*0.05) > 1e-9 {
 		t.Errorf("unlimited: %+v", x.Account)
+	}
+}
+
+// The report ends with what to change.
+func TestAdvice(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		percent, need float64
+		want          string
+	}{
+		{name: "all is well", percent: 2, need: 50, want: "all 3 runs are in time on t3.micro"},
+		{name: "too much", percent: 2, need: 280, want: "are not in time, because the jobs need"},
+		{name: "overload", percent: 40, need: 50, want: "the services alone are throttled on t3.micro"},
+	} {
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(tt.percent, 4), Jobs: []Job{every(t, "0 20 * * *", Job{Name: "a", Need: tt.need, Estimate: tt.need}, 8*time.Hour)}}
+		rep, err := Play(o, Gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(rep.Advice(), tt.want) || !strings.HasSuffix(rep.Text(), rep.Advice()+"\n") {
+			t.Errorf("%s: %s", tt.name, rep.Text())
+		}
 	}
 }
 

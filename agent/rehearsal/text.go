@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -42,7 +43,32 @@ score: three times the credits that jobs took from the services or had billed, a
 credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
 a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
 `)
+	if advice := r.Advice(); advice != "" {
+		fmt.Fprintf(&w, "\n%s\n", advice)
+	}
 	return w.String()
+}
+
+// mostThrottled is the share of the services' CPU time that may be throttled for the type to suffice.
+const mostThrottled = 0.005
+
+// Advice says in one sentence what to change, by what became of the gate; empty where it was not played or nothing was to be decided.
+func (r Report) Advice() string {
+	i := slices.IndexFunc(r.Results, func(x Result) bool { return x.Policy == Gate })
+	if i < 0 || len(r.Results[i].Runs) == 0 {
+		return ""
+	}
+	g := r.Results[i]
+	missed := len(g.Runs) - g.InTime
+	switch {
+	case r.Idle.Account.Throttled > mostThrottled*r.Idle.Services:
+		return fmt.Sprintf("advice: the services alone are throttled on %s, and may have been when this was recorded: take a larger type, or unlimited with gate.surplus-dollars.", r.Type)
+	case missed == 0:
+		return fmt.Sprintf("advice: all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
+	case r.Needed > r.Spare:
+		return fmt.Sprintf("advice: %d of %d runs are not in time, because the jobs need %.0f credits and only %.0f are spare: take a larger type, run fewer of them, or refuse those that are late (late: refuse).", missed, len(g.Runs), r.Needed, r.Spare)
+	}
+	return fmt.Sprintf("advice: %d of %d runs are not in time although enough credits are spare: give those jobs later deadlines or a smaller need.", missed, len(g.Runs))
 }
 
 // Journal renders what a policy decided, one line each.
