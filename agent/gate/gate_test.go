@@ -430,6 +430,27 @@ func TestLifeOfAJob(t *testing.T) {
 	}
 }
 
+// Runs that die at once say nothing of what a whole one needs.
+func TestFailedRunsTeachNothing(t *testing.T) {
+	var s State
+	now := noon
+	for i := range 4 {
+		a := ask("a", 150, now)
+		a.ID = fmt.Sprint(i)
+		for _, phase := range []Phase{Waiting, Running, Done} {
+			a.State, a.At = phase, now
+			if phase != Waiting {
+				a.Spent = 0.02
+			}
+			s, _ = decide(t, s, Input{Now: now, Credits: saved(now, 500, baseline), Asked: []Asked{a}})
+			now = now.Add(time.Second)
+		}
+	}
+	if _, d := decide(t, s, Input{Now: now, Credits: saved(now, 500, baseline), Asked: []Asked{ask("b", 150, now), {Job: Job{ID: "last", Name: "job-a", Need: 150}, State: Waiting, At: now}}}); len(d.Jobs) == 0 || d.Jobs[len(d.Jobs)-1].Expected != 150 {
+		t.Errorf("%+v", d.Jobs)
+	}
+}
+
 func TestAbsenceOfTheGateIsNotSilence(t *testing.T) {
 	s, _ := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 300, baseline), Asked: []Asked{ask("a", 100, noon)}})
 	back := noon.Add(time.Hour)
@@ -485,13 +506,13 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d jobs, problems %+v", len(s.Jobs), d.Problems)
 	}
 	for i := range mostNames + 5 {
-		s.recordCost(fmt.Sprintf("n%d", i), 5, noon.Add(time.Duration(i)*time.Second))
+		s.recordCost(fmt.Sprintf("n%d", i), 0, 5, noon.Add(time.Duration(i)*time.Second))
 	}
 	if _, oldest := s.History["n0"]; len(s.History) != mostNames || oldest {
 		t.Errorf("%d names, the oldest among them: %v", len(s.History), oldest)
 	}
 	for i := range 30 {
-		s.recordCost("n", float64(i+1), noon.Add(time.Hour))
+		s.recordCost("n", 0, float64(i+1), noon.Add(time.Hour))
 	}
 	if got := s.History["n"].Costs; len(got) != mostCosts || got[mostCosts-1] != 30 {
 		t.Errorf("costs %v", got)

@@ -99,16 +99,19 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	case a.State == Running && e.Phase != Running:
 		e.setPhase(Running, a.At)
 	case a.State == Done && e.Phase != Done:
-		s.recordCost(e.Name, e.Spent, a.At)
+		s.recordCost(e.Name, e.Need, e.Spent, a.At)
 		e.setPhase(Done, a.At)
 	}
 }
 
 func (e *Entry) setPhase(p Phase, at time.Time) { e.Phase, e.Changed = p, at }
 
-// recordCost records the cost of a run. A run that reported none is ignored.
-func (s *State) recordCost(name string, cost float64, at time.Time) {
-	if cost <= 0 {
+// failedShare is the part of a declared need below which a run has hardly begun: it failed, and teaches nothing.
+const failedShare = 0.05
+
+// recordCost records the cost of a run. A run that reported none, or next to nothing of its declared need, is ignored.
+func (s *State) recordCost(name string, declared, cost float64, at time.Time) {
+	if cost <= failedShare*declared {
 		return
 	}
 	if s.History == nil {
