@@ -25,11 +25,12 @@ func (e *HeldError) Error() string {
 // Lock is a file that this process has locked.
 type Lock struct{ f *flock.Flock }
 
-// Take locks a file, which it makes where there is none, and writes the number of this
-// process into it. On a read-only file system an existing file is locked. The error is a
-// *HeldError where another process holds the lock, else that of the file system.
+// Take locks a file, which it makes where there is none and closes to other users, and
+// writes the number of this process into it. On a read-only file system an existing file is
+// locked. The error is a *HeldError where another process holds the lock, else that of the
+// file system.
 func Take(file string) (*Lock, error) {
-	f := flock.New(file, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	f := flock.New(file, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	locked, err := f.TryLock()
 	if errors.Is(err, unix.EROFS) {
 		f = flock.New(file, flock.SetFlag(os.O_RDONLY))
@@ -42,8 +43,10 @@ func Take(file string) (*Lock, error) {
 		holder, _ := os.ReadFile(file)
 		return nil, &HeldError{file, strings.TrimSpace(string(holder[:min(len(holder), 32)]))}
 	}
+	// Another user who can open the file can lock it. It may be an older version's.
+	_ = os.Chmod(file, 0o600)
 	// The number is for people only, so a full disk does not matter here.
-	_ = os.WriteFile(file, fmt.Appendln(nil, os.Getpid()), 0o644)
+	_ = os.WriteFile(file, fmt.Appendln(nil, os.Getpid()), 0o600)
 	return &Lock{f}, nil
 }
 

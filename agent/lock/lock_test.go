@@ -47,3 +47,21 @@ func TestLock(t *testing.T) {
 		t.Errorf("it is held by somebody: %v", err)
 	}
 }
+
+// Whoever can open a file can lock it, and would keep the agent from starting again.
+func TestLockIsClosedToOthers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "lock")
+	for _, as := range []string{"new", "of an older version"} {
+		l, err := Take(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", as, info.Mode(), err)
+		}
+		l.Release()
+		if err := os.Chmod(file, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
