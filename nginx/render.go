@@ -152,8 +152,14 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 	return n
 }
 
-// workerConnections is how many connections a worker has, clients and upstreams together.
-const workerConnections = 1024
+// workerConnections is how many connections a worker has, clients and upstreams together. Behind
+// the stream section a client of HTTPS takes two more, whichever site's TLS is passed through.
+func workerConnections(n needs) int {
+	if n.passthrough {
+		return 2048
+	}
+	return 1024
+}
 
 // renderMain writes the main file.
 func renderMain(t *text) {
@@ -170,7 +176,7 @@ func renderMain(t *text) {
 	}
 	t.set("worker_processes", workers)
 	t.comment("A proxied request holds two connections; some more files are logs and temporary files.")
-	t.set("worker_rlimit_nofile", number(2*workerConnections+512))
+	t.set("worker_rlimit_nofile", number(2*workerConnections(n)+512))
 	t.set("worker_shutdown_timeout", seconds(s.ShutdownTimeout))
 	t.set("pid", PIDFile(s.RunDir))
 	errors, level := ErrorLog(s.LogDir), "warn"
@@ -182,7 +188,7 @@ func renderMain(t *text) {
 	}
 	t.set("error_log", errors, level)
 	t.blank()
-	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections)) })
+	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections(n))) })
 	t.blank()
 	t.block("http", nil, func() {
 		connections(t)

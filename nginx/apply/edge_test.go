@@ -279,6 +279,31 @@ func testPassthroughWildcardBesideSites(t *testing.T, r *rig) {
 	r.expect(r.https("plain.p.test", "/"), 0, "unrecognized name")
 }
 
+// One site's passthrough leaves the others as many requests at a time.
+func TestPassthroughTakesNoConnectionsFromOthers(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	arrived, end := make(chan bool), make(chan bool)
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- true
+		<-end
+	}))
+	t.Cleanup(func() { close(end); slow.Close() })
+	r.serve(r.tree(
+		nestedSite{Host: "p.test", Family: "other", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(addrOf(slow))}},
+		withTLS(site("a.test", addrOf(slow)), writePair(t, "a.test"), route.Redirect),
+	))
+	for n := range 350 * r.settings.WorkerProcesses {
+		c, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPSPort), &tls.Config{ServerName: "a.test", InsecureSkipVerify: true})
+		if err != nil {
+			t.Fatalf("after %d requests: %v", n, err)
+		}
+		defer c.Close()
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		<-arrived
+	}
+}
+
 func TestPlainHTTPAtThePortOfHTTPS(t *testing.T) {
 	r := newRig(t)
 	r.run()
