@@ -22,11 +22,11 @@ type Job struct {
 	Cores float64 `json:"cores,omitempty"`
 	// Deadline is when it should have ended; zero means whenever.
 	Deadline time.Time `json:"deadline,omitzero"`
-	// Late says what happens when it must start now to meet its deadline and does not fit.
+	// Late says what happens when it cannot end in time any more.
 	Late Late `json:"late,omitempty"`
 }
 
-// Late is a job's choice for its latest start.
+// Late is what becomes of a job that cannot end in time: it starts late, when it does least harm, or it is refused.
 type Late string
 
 // The choices. The empty Late is LateRun.

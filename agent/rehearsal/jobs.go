@@ -57,7 +57,7 @@ const (
 //	    estimate: 50             # what it declares; nothing if absent
 //	    deadline: 6h             # after the start, or a time of day: "06:00"
 //	    cores: 1                 # most vCPUs at once; all if absent
-//	    late: refuse             # or run, when it is too late to wait; run if absent
+//	    late: refuse             # or run, if it cannot be in time; run if absent
 //
 // The zones are looked up by zone, which time.LoadLocation is. All that is wrong is in the error.
 func ReadJobs(text []byte, zone func(string) (*time.Location, error)) ([]Job, error) {

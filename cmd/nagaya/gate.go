@@ -62,7 +62,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	cmd.Flags().Float64Var(&f.Cores, "cores", 0, "most vCPUs that it uses at once; 0 is all")
 	cmd.Flags().StringVar(&f.deadline, "deadline", "", "when it must have ended: RFC 3339, or HH:MM today or tomorrow, local time")
 	cmd.Flags().DurationVar(&f.within, "within", 0, "when it must have ended, from now; instead of --deadline")
-	cmd.Flags().BoolVar(&f.refuse, "refuse", false, "when it is too late to wait longer, refuse instead of starting anyway")
+	cmd.Flags().BoolVar(&f.refuse, "refuse", false, "when it cannot end in time any more, refuse instead of starting late")
 }
 
 // job makes the job that the flags describe.
