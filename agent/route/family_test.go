@@ -205,6 +205,20 @@ func TestAnOwnerComesBack(t *testing.T) {
 	}
 }
 
+// After the grace period of a shared host those that waited are served at once, not at the next change.
+func TestAfterTheGraceOfASharedHost(t *testing.T) {
+	shop, blog := sharing("shop", "/", 1, time.Hour, "nagaya.auth", "staff"), sharing("blog", "/", 2, time.Minute)
+	o := Options{Shared: map[string][]string{"word": nil}}
+	in := input(blog, web("other", of("other"), hostPort(3)))
+	in.Options, in.Prev = o, built(built(Table{}, o, shop), o, blog)
+	in.Now = noon.Add(time.Hour)
+	got := build(in)
+	in.Prev = got
+	if d := cmp.Diff(lines(got), lines(build(in))); d != "" || len(got.Sites) != 1 || addrs(firstServers(got)) != " 10.0.0.5:2" {
+		t.Errorf("%s, and once more (-once +twice):\n%s", lines(got), d)
+	}
+}
+
 // While the owner of a path does not serve, a newcomer that speaks otherwise puts nobody out. In a
 // family that shares with no other the newest counts.
 func TestANewcomerPutsNobodyOut(t *testing.T) {

@@ -28,8 +28,9 @@ func (b *builder) ofMembers(all []candidate) []candidate {
 	}
 	for host, cs := range byHost(shared) {
 		was := before[host]
-		if was.Family != cs[0].family {
-			was = Site{}
+		stays := func(k PoolKey) bool { return len(b.in.Prev.Pools[k].Servers) > 0 || b.kept(k) }
+		if was.Family != cs[0].family || !slices.ContainsFunc(was.poolKeys(), stays) {
+			was = Site{} // it begins anew
 		}
 		left = append(left, b.members(was, cs)...)
 	}
