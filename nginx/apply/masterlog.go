@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -31,7 +32,7 @@ func masterMessage(dirs nginx.Dirs, master int, since int64) string {
 	if size == since {
 		return ""
 	}
-	f, err := os.Open(nginx.ErrorLog(dirs.Log))
+	f, err := readfile.Open(nginx.ErrorLog(dirs.Log))
 	if dirs.Log == "" || err != nil {
 		return ""
 	}

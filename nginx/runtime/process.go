@@ -17,6 +17,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -74,7 +75,7 @@ func account(pid int) *nginx.Account {
 // master returns our master, or 0: the process in the pid file, if it is our master, else the
 // one that holds the private socket.
 func (p *process) master() int {
-	if b, err := os.ReadFile(nginx.PIDFile(p.o.Dirs.Run)); err == nil {
+	if b, err := readfile.Regular(nginx.PIDFile(p.o.Dirs.Run), 32); err == nil {
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && pid > 1 && p.isMaster(pid) {
 			return pid
 		}

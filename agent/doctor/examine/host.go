@@ -21,6 +21,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
 const timeout = 5 * time.Second
@@ -84,7 +85,7 @@ func Port(port int, ours bool) doctor.Finding {
 
 // Runs reports whether the process whose id is in the file is there.
 func Runs(pidFile string) bool {
-	b, err := os.ReadFile(pidFile)
+	b, err := readfile.Regular(pidFile, 32)
 	if err != nil {
 		return false
 	}
