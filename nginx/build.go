@@ -89,6 +89,8 @@ func ParseBuild(text string) (Build, error) {
 	b.HTTP3 = has["--with-http_v3_module"]
 	b.GRPC = b.HTTP2 && !has["--without-http_grpc_module"]
 	switch {
+	case has["--without-stream_limit_conn_module"]:
+		// Without it one port's clients could take all connections.
 	case has["--with-stream=dynamic"]:
 		b.Stream = "dynamic"
 	case has["--with-stream"]:

@@ -326,7 +326,7 @@ func said(t testing.TB, f SiteFile) string {
 	return strings.Join(all, "\n")
 }
 
-// mainServed is what the main file says for all sites, without the sizes of hashes and the
+// mainServed is what the main file says for all sites, without the sizes of hashes and tables and the
 // parts that exist only while some site's TLS is passed through or there are streams.
 func mainServed(t testing.TB, tree Tree) string {
 	ds, err := readTokens(tree.Main)
@@ -335,7 +335,7 @@ func mainServed(t testing.TB, tree Tree) string {
 	}
 	var said []string
 	for _, d := range ds {
-		if strings.Contains(d.name, "_hash_") || d.name == "listen" || d.name == "load_module" || d.name == "stream" || strings.HasPrefix(d.in, "stream") {
+		if strings.Contains(d.name, "_hash_") || d.name == "worker_connections" || d.name == "worker_rlimit_nofile" || d.name == "listen" || d.name == "load_module" || d.name == "stream" || strings.HasPrefix(d.in, "stream") {
 			continue
 		}
 		said = append(said, fmt.Sprintf("%s/%s %q", d.in, d.name, d.args))

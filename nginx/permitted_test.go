@@ -153,6 +153,8 @@ func (w *permitted) allows(d directive) bool {
 		return ok && w.edge.TLSPolicy != "" && (slices.Equal(d.args, p.Protocols) || one == p.Ciphers)
 	case "server/allow", "server/location/allow":
 		return one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })
+	case "server/limit_conn":
+		return words == "nagaya_udp 1024" || words == "nagaya_udp_port 512"
 	case "server/proxy_timeout":
 		return slices.ContainsFunc(w.options, func(o route.StreamOptions) bool { return isDuration(one, o.Timeout) })
 	case "server/proxy_pass":

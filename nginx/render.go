@@ -125,8 +125,10 @@ type needs struct {
 	// passthrough: some site's TLS is passed through, so the public port of HTTPS is the
 	// stream section's, and the http section listens on a socket behind it.
 	passthrough bool
-	stream      bool // the stream section
-	tlsPort     bool // a stream that is a port with TLS
+	// udp: there is a port of UDP.
+	udp     bool
+	stream  bool // the stream section
+	tlsPort bool // a stream that is a port with TLS
 	// catchAll: a site is the default of the public port of HTTPS.
 	catchAll bool
 }
@@ -135,6 +137,7 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
 	for _, stream := range streams {
 		n.tlsPort = n.tlsPort || stream.Listen.Protocol == route.TLS
+		n.udp = n.udp || stream.Listen.Protocol == route.UDP
 	}
 	for _, site := range sites {
 		if !strings.HasPrefix(site.Host, "~") {
@@ -154,11 +157,16 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 
 // workerConnections is how many connections a worker has, clients and upstreams together. Behind
 // the stream section a client of HTTPS takes two more, whichever site's TLS is passed through.
+// Those of UDP have their own, two for a client, and all may be at one worker.
 func workerConnections(n needs) int {
+	all := 1024
 	if n.passthrough {
-		return 2048
+		all *= 2
 	}
-	return 1024
+	if n.udp {
+		all += 2 * udpClients
+	}
+	return all
 }
 
 // renderMain writes the main file.

@@ -15,6 +15,11 @@ import (
 // section, which has its own, shorter limits.
 const behindTLS = time.Hour
 
+// udpClients is how many clients of UDP there may be at a time; each port has half of them. A
+// datagram needs no handshake, and its sender counts as a client until the port's timeout,
+// so one sender could take all connections of nginx.
+const udpClients = 1024
+
 // renderStreams writes the stream section of the main file.
 func renderStreams(t *text) {
 	t.set("proxy_connect_timeout", "3s")
@@ -23,6 +28,11 @@ func renderStreams(t *text) {
 	} else {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
 		accessLog(t, path.Join(path.Dir(t.settings.AccessLog), "stream.log"))
+	}
+	if t.needs.udp {
+		t.set("limit_conn_zone", "$protocol", "zone=nagaya_udp:32k")
+		t.set("limit_conn_zone", "$server_port", "zone=nagaya_udp_port:64k")
+		t.set("limit_conn_log_level", "info")
 	}
 	tlsDefaults(t, "nagaya_stream_tls")
 	if names := slices.Concat(t.needs.names, t.needs.named); t.needs.passthrough || t.needs.tlsPort && slices.ContainsFunc(names, longName) {
@@ -111,6 +121,8 @@ func renderStream(t *text, st route.Stream, p route.Pool, others, own []string) 
 		case route.UDP:
 			t.comment("Each worker has a queue of its own, so that a client's datagrams stay with one.")
 			listenDirect(t, st.Listen.Port, "udp", "reuseport")
+			t.set("limit_conn", "nagaya_udp", number(udpClients))
+			t.set("limit_conn", "nagaya_udp_port", number(udpClients/2))
 		case route.TLS:
 			listenDirect(t, st.Listen.Port, "ssl")
 			t.certificate(st.Cert)

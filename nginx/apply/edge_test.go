@@ -545,3 +545,37 @@ func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 		r.serve(tree())
 	}
 }
+
+// Clients of a port of UDP, which need no answer to be one, take no connections from sites, and
+// not all from another port of UDP.
+func TestClientsOfUDPTakeNoConnectionsFromOthers(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.settings.WorkerProcesses = 2
+		r.run()
+		flooded := nestedStream{Listen: route.Listen{Protocol: route.UDP, Port: freePort(t)}, Family: "game", Pool: pool(datagrams(t, func(net.Addr, []byte) string { return "" }))}
+		other := nestedStream{Listen: route.Listen{Protocol: route.UDP, Port: freePort(t)}, Family: "dns", Pool: pool(datagrams(t, func(net.Addr, []byte) string { return "good" }))}
+		r.serve(r.table(nestedTable{Sites: []nestedSite{site("a.test", backend(t, "one"))}, Streams: []nestedStream{flooded, other}}))
+		for range 4000 {
+			c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", flooded.Listen.Port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Write([]byte("x"))
+			c.Close()
+		}
+		if got := r.get(fmt.Sprintf("http://a.test:%d/", r.settings.HTTPPort)); got.body != "one" {
+			t.Errorf("a site: %d %q", got.status, got.body)
+		}
+		c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", other.Listen.Port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		b := make([]byte, 10)
+		c.Write([]byte("x"))
+		c.SetReadDeadline(time.Now().Add(time.Minute))
+		if n, err := c.Read(b); string(b[:n]) != "good" {
+			t.Errorf("another port of UDP: %q, %v", b[:n], err)
+		}
+	})
+}
