@@ -53,7 +53,7 @@ type found struct {
 const engineTimeout = 10 * time.Second
 
 func newContainer(o Options) (*container, error) {
-	cli, err := dockerapi.New(o.Docker)
+	cli, err := dockerapi.New(o.Docker, "exec", "wait")
 	if err != nil {
 		return nil, fmt.Errorf("docker host %q: %w", o.Docker, err)
 	}

@@ -62,7 +62,7 @@ type brake struct {
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func([]problem.Problem)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.Every, o.Goodbye = cmp.Or(o.Every, 10*time.Second), cmp.Or(o.Goodbye, 5*time.Second)
-	engine, err := dockerapi.New(o.Host)
+	engine, err := dockerapi.New(o.Host, "pause", "unpause", "update")
 	if err != nil {
 		return fmt.Errorf("docker.host: %w", err)
 	}
