@@ -130,6 +130,17 @@ func Socket(runDir string) string { return path.Join(runDir, "nginx.sock") }
 // takes HTTPS while the stream section has the public port.
 func TLSSocket(runDir string) string { return path.Join(runDir, "https.sock") }
 
+// streamLog is where connections of the stream section are logged: beside the access log, and
+// in it where that is no file but a device, such as this process's stdout.
+func (s Settings) streamLog() string {
+	if s.logsToDevice() {
+		return s.AccessLog
+	}
+	return path.Join(path.Dir(s.AccessLog), "stream.log")
+}
+
+func (s Settings) logsToDevice() bool { return strings.HasPrefix(s.AccessLog, "/dev/") }
+
 // passthroughSocket returns the path of the socket in a RunDir for the TLS connections of
 // a host that are passed through.
 func passthroughSocket(runDir, host string) string { return path.Join(runDir, digest(host)+".sock") }

@@ -3,7 +3,6 @@ package nginx
 import (
 	"cmp"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +26,7 @@ func renderStreams(t *text) {
 		t.set("access_log", "off")
 	} else {
 		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
-		accessLog(t, path.Join(path.Dir(t.settings.AccessLog), "stream.log"))
+		accessLog(t, t.settings.streamLog())
 	}
 	if t.needs.udp {
 		t.set("limit_conn_zone", "$protocol", "zone=nagaya_udp:32k")

@@ -167,7 +167,7 @@ func (t Tree) Site(host string) (SiteFile, bool) {
 
 // Under returns the same configuration with everything that nginx writes (pid,
 // sockets, logs, temporary files) below dir: an absolute path of a directory in
-// which "run", "log" and TempDir(dir) exist. It is for testing a tree beside a
+// which "run", "log" and TempDir(dir) exist. A device that is logged to stays. It is for testing a tree beside a
 // running nginx. A tree that was read back is returned unchanged.
 func (t Tree) Under(dir string) Tree {
 	if t.settings.StateDir == "" {
@@ -175,7 +175,7 @@ func (t Tree) Under(dir string) Tree {
 	}
 	s := t.settings
 	s.StateDir, s.RunDir, s.LogDir, s.Stderr = dir, path.Join(dir, "run"), path.Join(dir, "log"), false
-	if s.AccessLog != "off" {
+	if s.AccessLog != "off" && !s.logsToDevice() {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
 	// The files of sites name sockets too, where the public port is shared.

@@ -1,12 +1,15 @@
 package apply
 
 import (
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/runtime"
 )
@@ -38,6 +41,14 @@ func TestLogToStdout(t *testing.T) {
 	r.o.Stdout = true
 	r.settings.AccessLog, r.settings.Stderr = runtime.StdoutPath, true
 	r.run()
+	port := freePort(t)
+	r.serve(r.table(nestedTable{Streams: []nestedStream{{Listen: route.Listen{Protocol: route.TCP, Port: port}, Family: "git", Pool: pool(lines(t, "git"))}}}))
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	awaitText(t, out, fmt.Sprintf("] TCP %d 200 ", port))
 	r.serve(r.tree())
 	r.get(r.http("a.test", "/first"))
 	r.settings.ShutdownTimeout = time.Second // another generation
