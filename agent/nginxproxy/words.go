@@ -63,13 +63,33 @@ func Reader(share bool) labels.Foreign {
 			return nil, nil, false
 		}
 		routes, problems := read(route.Ref(c), values, d)
+		several := exposesSeveral(c)
 		for i := range routes {
 			if share {
 				routes[i].Family = sharedFamily
 			}
+			if routes[i].Port == 0 && several {
+				routes[i].Port = 80
+			}
 		}
 		return routes, problems, true
 	}
+}
+
+// exposesSeveral reports whether a container has several ports of TCP: nginx-proxy takes the
+// only one, else 80, whichever is published.
+func exposesSeveral(c tasks.Container) bool {
+	var first uint16
+	for _, p := range c.Ports {
+		if p.Protocol != "tcp" {
+			continue
+		}
+		if first != 0 && p.Container != first {
+			return true
+		}
+		first = p.Container
+	}
+	return false
 }
 
 const (
@@ -173,7 +193,7 @@ var words = []labels.Word{
 		labels.Into(parseVirtualHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
 	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST and VIRTUAL_PROTO", "YAML or JSON: host, path, then port, proto and dest", "none",
 		func(_ *route.Spec, v string) error { _, err := parseMultiports(v, route.Spec{}); return err }),
-	labels.NewWord("VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "as nagaya.port",
+	labels.NewWord("VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "the only exposed TCP port, else 80",
 		as("port")),
 	labels.NewWord("VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi, uwsgi", "as nagaya.scheme",
 		as("scheme")),

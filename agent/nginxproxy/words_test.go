@@ -75,3 +75,36 @@ func TestKeepaliveHasACeiling(t *testing.T) {
 		}
 	}
 }
+
+// Without VIRTUAL_PORT it is the only exposed port, else 80, whichever is published.
+func TestPortOfSeveral(t *testing.T) {
+	ports := func(numbers ...uint16) (ps []tasks.Port) {
+		for _, n := range numbers {
+			ps = append(ps, tasks.Port{Container: n, Protocol: "tcp"}, tasks.Port{Container: n, Protocol: "tcp"}, tasks.Port{Container: 53, Protocol: "udp"})
+		}
+		if len(ps) > 0 {
+			ps[0].Host = 32768
+		}
+		return ps
+	}
+	for name, row := range map[string]struct {
+		env   map[string]string
+		ports []tasks.Port
+		want  uint16 // 0 is left to what all containers are asked for
+	}{
+		"none":                {nil, ports(), 0},
+		"one":                 {nil, ports(8080), 0},
+		"several":             {nil, ports(22, 80, 443), 80},
+		"several without 80":  {nil, ports(8080, 9000), 80},
+		"several, and a word": {map[string]string{"VIRTUAL_PORT": "9000"}, ports(8080, 9000), 9000},
+	} {
+		env := map[string]string{"VIRTUAL_HOST": "a.test"}
+		for k, v := range row.env {
+			env[k] = v
+		}
+		r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: env, Ports: row.ports}}, labels.Defaults{}, Reader(false))["a"]
+		if len(r.Routes) != 1 || r.Routes[0].Port != row.want {
+			t.Errorf("%s: %+v, want port %d", name, r.Routes, row.want)
+		}
+	}
+}

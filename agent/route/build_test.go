@@ -249,6 +249,20 @@ func TestBuild(t *testing.T) {
 			"error port-unclear\n",
 		},
 		{
+			"a published port of SSH among others",
+			[]tasks.Container{web("a", func(c *tasks.Container) {
+				c.Ports = []tasks.Port{{Container: 22, Protocol: "tcp", Host: 2222}, {Container: 80, Protocol: "tcp"}, {Container: 443, Protocol: "tcp"}}
+			})},
+			"a.example.com/ http 172.17.0.2:80\n",
+		},
+		{
+			"a database beside the only other port",
+			[]tasks.Container{web("a", func(c *tasks.Container) {
+				c.Ports = []tasks.Port{{Container: 5432, Protocol: "tcp", Host: 5432}, {Container: 8080, Protocol: "tcp"}}
+			})},
+			"a.example.com/ http 172.17.0.2:8080\n",
+		},
+		{
 			"several routes of one container",
 			[]tasks.Container{web("a", labels("nagaya.web.host", "a.example.com", "nagaya.api.host", "a.example.com", "nagaya.api.path", "/api/", "nagaya.api.port", "9000", "nagaya.api.strip-prefix", "true"))},
 			"a.example.com/api http 172.17.0.2:9000\na.example.com/ http 10.0.0.5:32768\n",

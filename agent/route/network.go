@@ -89,27 +89,33 @@ func BesideEngine(list []tasks.Container, own []netip.Addr) bool {
 	return !seen
 }
 
-// portOf says which container port a route leads to: the one that was named,
-// else the only published one, else the only exposed one, else 80 (not for UDP).
+// otherProtocols are TCP ports on which something else than HTTP is spoken (IANA's registry of
+// service names): mail, shells, databases, queues. Of several ports none of them is guessed.
+var otherProtocols = []uint16{21, 22, 23, 25, 53, 110, 143, 389, 465, 587, 636, 993, 995, 1433, 1521, 1883, 3306, 5432, 5672, 6379, 9042, 11211, 27017}
+
+// portOf says which container port a route leads to: the one that was named, else the only
+// exposed one, else of those that may speak HTTP the only published one, else the only exposed
+// one, else 80 (not for UDP).
 func portOf(c tasks.Container, named uint16, transport string) (uint16, error) {
 	if named != 0 {
 		return named, nil
 	}
-	published, all := map[uint16]bool{}, map[uint16]bool{}
+	published, likely, all := map[uint16]bool{}, map[uint16]bool{}, map[uint16]bool{}
 	for _, p := range c.Ports {
-		if p.Protocol == transport {
-			all[p.Container] = true
-			if p.Host != 0 {
-				published[p.Container] = true
-			}
+		if p.Protocol != transport {
+			continue
+		}
+		if all[p.Container] = true; transport == "tcp" && slices.Contains(otherProtocols, p.Container) {
+			continue
+		}
+		if likely[p.Container] = true; p.Host != 0 {
+			published[p.Container] = true
 		}
 	}
-	only := published
-	if len(only) == 0 {
-		only = all
-	}
-	if len(only) == 1 {
-		return slices.Collect(maps.Keys(only))[0], nil
+	for _, some := range []map[uint16]bool{all, published, likely} {
+		if len(some) == 1 {
+			return slices.Collect(maps.Keys(some))[0], nil
+		}
 	}
 	switch {
 	case transport == "udp":
