@@ -170,6 +170,11 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	}
 	now := p.at(p.now, e, needs, len(past.Costs) > 0)
 	v := verdict{hopeless: late && now.inTime == 0}
+	if !now.charged && p.isSpare(e) {
+		v.start, v.why = true, fmt.Sprintf("needs %.1f credits: batches may spend as many", e.Expected)
+		p.keep(e, now, needs)
+		return v
+	}
 	aged, due := e.Deadline.IsZero() || v.hopeless, false
 	if aged {
 		since, least := e.Since, leastAge
@@ -224,6 +229,12 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	}
 	v.why = fmt.Sprintf("needs %.1f credits: %s (expected cost: %s, never %.1f)", e.Expected, v.why, costs, worth)
 	return v
+}
+
+// isSpare reports whether a job may start without a comparison with other times: nobody says when it
+// has to end, and what it needs fits into what the gate says that batches may spend.
+func (p *planner) isSpare(e Entry) bool {
+	return e.Deadline.IsZero() && e.Expected <= p.v.room(e.Cores, p.loads[0])
 }
 
 func (c choice) text() string {

@@ -51,7 +51,7 @@ func healthyDay(m *machine) {
 			return have == servers && len(st.Routes.LiveHosts()) == here && st.Nginx.Settled
 		}
 	}
-	m.shows("all is live", live(2))
+	m.shows("the ECS agent answers, and all is live", func(st report.Status) bool { return !has(st, "ecs-agent-unknown") && live(2)(st) })
 	// Of what is said of each service there are more.
 	all := func(lines map[string]int) int {
 		return sum(lines) + (lines[event.RouteAdded]+lines[event.RouteVacant])*(services-here)/here
