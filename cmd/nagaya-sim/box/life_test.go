@@ -18,7 +18,7 @@ func TestLife(t *testing.T) {
 	began := time.Now()
 	m := launch(t, s, Launch{
 		Spec: simaws.InstanceSpec{
-			LaunchTime: time.Now().Add(-24 * time.Hour), CreditMode: simaws.Standard, CPUPercent: 5,
+			Type: unbusy, LaunchTime: time.Now().Add(-24 * time.Hour), CreditMode: simaws.Standard, CPUPercent: 5,
 			Tags: map[string]string{"nagaya:address-claim": "tag:Name=nagaya"}, UserData: firstBoot(t),
 		},
 		Files: map[string]File{PackageFile: deb(t, older()), "/root/newer.deb": deb(t, newer())},
