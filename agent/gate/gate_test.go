@@ -595,3 +595,21 @@ func FuzzNext(f *testing.F) {
 		Report{Decision: d}.Text(noon)
 	})
 }
+
+// While nothing can be judged, a late job that would cost money waits, and the remedy is about money
+// and not about windows.
+func TestALateJobThatCannotBeJudged(t *testing.T) {
+	old := saved(noon, 300, baseline)
+	old.AnchorAt, old.Bank.Mode = noon.Add(-31*time.Minute), credit.Unlimited
+	job := Entry{Job: Job{ID: "j", Name: "j", Need: 10, Deadline: noon}, Phase: Waiting, Heard: noon, Since: noon.Add(-time.Hour), LatestStart: noon.Add(-time.Minute)}
+	_, d := decide(t, State{Jobs: []Entry{job}}, Input{Now: noon, Credits: old})
+	for _, p := range d.Problems {
+		if p.Code == "job-late" {
+			if !strings.Contains(p.Hint, "gate.surplus-dollars") || strings.Contains(p.Hint, "gate.windows") {
+				t.Errorf("the hint is %q", p.Hint)
+			}
+			return
+		}
+	}
+	t.Errorf("no problem: %+v", d.Problems)
+}
