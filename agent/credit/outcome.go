@@ -22,17 +22,14 @@ type Course struct {
 // scheduler shares it; an empty bank gives no more than the baseline.
 func Outcome(b Bank, from time.Time, points []Point, loads []Load) Course {
 	c := Course{Ends: make([]time.Time, len(loads)), Positions: make([]float64, 0, len(points))}
-	left, rates := make([]float64, len(loads)), make([]float64, len(loads))
-	for i, l := range loads {
-		left[i] = l.Credits
-	}
+	running := begin(loads)
 	for _, p := range points {
 		for from.Before(p.At) {
 			services := p.Demand.High
-			rate, until := pour(loads, left, rates, from, float64(b.Spec.VCPUs)-services)
+			rate, until := running.share(from, float64(b.Spec.VCPUs)-services)
 			if base := b.Spec.Baseline(); b.Mode != Unlimited && b.Position() <= exact && services+rate > base {
 				services = math.Min(services, base)
-				rate, until = pour(loads, left, rates, from, base-services)
+				rate, until = running.share(from, base-services)
 			}
 			dt := min(p.At.Sub(from), until, b.lasts(services+rate))
 			var a Account
@@ -40,29 +37,42 @@ func Outcome(b Bank, from time.Time, points []Point, loads []Load) Course {
 			a.Throttled = (p.Demand.High - services) * dt.Minutes()
 			c.Account = c.Account.Add(a)
 			from = from.Add(dt)
-			for i := range left {
-				if left[i] -= rates[i] * dt.Minutes(); rates[i] > 0 && left[i] < 1e-9 {
-					left[i], c.Ends[i] = 0, from
+			running.spend(dt)
+			for i, rate := range running.rates {
+				if rate > 0 && running.left[i] == 0 {
+					c.Ends[i] = from
 				}
 			}
 		}
 		c.Positions = append(c.Positions, b.Position())
 	}
-	for _, x := range left {
-		c.Left += x
-	}
+	c.Left = running.rest()
 	return c
 }
 
-// pour gives the loads that have begun their parts of what is free, and says for how long that stays so.
-func pour(loads []Load, left, rates []float64, from time.Time, free float64) (given float64, until time.Duration) {
+// running are loads, and what each has not spent yet and spends now.
+type running struct {
+	loads       []Load
+	left, rates []float64 // credits, and vCPUs
+}
+
+func begin(loads []Load) running {
+	r := running{loads, make([]float64, len(loads)), make([]float64, len(loads))}
+	for i, l := range loads {
+		r.left[i] = l.Credits
+	}
+	return r
+}
+
+// share gives those that have begun their parts of the free vCPUs, and says for how long that stays so.
+func (r running) share(from time.Time, free float64) (given float64, until time.Duration) {
 	until = math.MaxInt64
 	hungry := 0
-	for i, l := range loads {
-		rates[i] = 0
+	for i, l := range r.loads {
+		r.rates[i] = 0
 		if l.Start.After(from) {
 			until = min(until, l.Start.Sub(from))
-		} else if left[i] > 0 {
+		} else if r.left[i] > 0 {
 			hungry++
 		}
 	}
@@ -70,31 +80,48 @@ func pour(loads []Load, left, rates []float64, from time.Time, free float64) (gi
 	for before := 0; hungry > 0 && hungry != before && free > 1e-12; {
 		part := free / float64(hungry)
 		before, hungry = hungry, 0
-		for i, l := range loads {
-			if left[i] <= 0 || l.Start.After(from) || l.Cores > 0 && rates[i] >= l.Cores {
+		for i, l := range r.loads {
+			if r.left[i] <= 0 || l.Start.After(from) || l.Cores > 0 && r.rates[i] >= l.Cores {
 				continue
 			}
 			add := part
 			if l.Cores > 0 {
-				add = math.Min(part, l.Cores-rates[i])
+				add = math.Min(part, l.Cores-r.rates[i])
 			}
-			rates[i] += add
+			r.rates[i] += add
 			given += add
 			free -= add
-			if l.Cores <= 0 || rates[i] < l.Cores {
+			if l.Cores <= 0 || r.rates[i] < l.Cores {
 				hungry++
 			}
 		}
 	}
-	for i, r := range rates {
-		if r > 0 {
-			if minutes := left[i] / r; minutes < 1e6 {
+	for i, rate := range r.rates {
+		if rate > 0 {
+			if minutes := r.left[i] / rate; minutes < 1e6 {
 				// At least a nanosecond, so that time always moves on.
 				until = min(until, max(1, time.Duration(math.Ceil(minutes*float64(time.Minute)))))
 			}
 		}
 	}
 	return given, until
+}
+
+// spend takes from each what it spends in dt.
+func (r running) spend(dt time.Duration) {
+	for i, rate := range r.rates {
+		if r.left[i] -= rate * dt.Minutes(); r.left[i] < 1e-9 {
+			r.left[i] = 0
+		}
+	}
+}
+
+// rest is what they have not spent together.
+func (r running) rest() (credits float64) {
+	for _, x := range r.left {
+		credits += x
+	}
+	return credits
 }
 
 // lasts is how long a demand can be met: until the bank is empty.

@@ -1,7 +1,6 @@
 package credit
 
 import (
-	"math"
 	"time"
 )
 
@@ -63,7 +62,7 @@ type Load struct {
 	Credits float64 `json:"credits"`
 	// Cores is in vCPUs; 0 or less means all that are free.
 	Cores float64 `json:"cores"`
-	// Start is when it begins; Outcome alone looks at it. The zero time is at once.
+	// Start is when it begins; the zero time is at once.
 	Start time.Time `json:"start,omitzero"`
 }
 
@@ -74,12 +73,12 @@ type Load struct {
 // point counts as spent there: a short horizon must not make a long batch look
 // cheap. Without points it is the position now.
 func Lowest(b Bank, from time.Time, points []Point, loads []Load) (float64, time.Time) {
-	left := append([]Load(nil), loads...)
+	running := begin(loads)
 	lowest, at := b.Position(), from
 	var missing float64
 	for _, p := range points {
 		for from.Before(p.At) {
-			rate, until := share(left, float64(b.Spec.VCPUs)-p.Demand.High)
+			rate, until := running.share(from, float64(b.Spec.VCPUs)-p.Demand.High)
 			dt := min(p.At.Sub(from), until)
 			var a Account
 			b, a = b.Advance(dt, p.Demand.High+rate)
@@ -88,54 +87,13 @@ func Lowest(b Bank, from time.Time, points []Point, loads []Load) (float64, time
 			if now := b.Position() - missing; now < lowest {
 				lowest, at = now, from
 			}
-			spend(left, float64(b.Spec.VCPUs)-p.Demand.High, dt)
+			running.spend(dt)
 		}
 	}
-	var rest float64
-	for _, l := range left {
-		rest += l.Credits
-	}
-	if end := b.Position() - missing - rest; end < lowest {
+	if end := b.Position() - missing - running.rest(); end < lowest {
 		lowest, at = end, from
 	}
 	return lowest, at
-}
-
-// share returns the rate at which the loads together spend when the given vCPUs are free, and how long that stays so.
-func share(loads []Load, free float64) (float64, time.Duration) {
-	rate, until := 0.0, time.Duration(math.MaxInt64)
-	for _, l := range loads {
-		c := l.cores(free - rate)
-		if l.Credits > 0 && c > 0 {
-			rate += c
-			// At least a nanosecond, so that time always moves on.
-			if minutes := l.Credits / c; minutes < 1e6 {
-				until = min(until, max(1, time.Duration(math.Ceil(minutes*float64(time.Minute)))))
-			}
-		}
-	}
-	return rate, until
-}
-
-// spend takes from the loads what they spend in dt.
-func spend(loads []Load, free float64, dt time.Duration) {
-	used := 0.0
-	for i, l := range loads {
-		c := l.cores(free - used)
-		if l.Credits > 0 && c > 0 {
-			used += c
-			if loads[i].Credits -= c * dt.Minutes(); loads[i].Credits < 1e-9 {
-				loads[i].Credits = 0
-			}
-		}
-	}
-}
-
-func (l Load) cores(free float64) float64 {
-	if l.Cores <= 0 {
-		return math.Max(free, 0)
-	}
-	return math.Max(math.Min(l.Cores, free), 0)
 }
 
 // Headroom returns the most credits that one more load of the given cores may spend from now on,
