@@ -139,10 +139,7 @@ func streamUpstream(st route.Stream) string {
 // namesAt are the hosts of other families that the certificate of a stream is valid for, and,
 // where wildcards are among them, those of its own family.
 func namesAt(st route.Stream, sites []route.Site) (others, own []string) {
-	wild, names := false, st.Cert.DNSNames
-	if len(names) == 0 {
-		names = []string{st.Cert.CommonName}
-	}
+	wild, names := false, st.Cert.Names()
 	for _, site := range sites {
 		covered := slices.ContainsFunc(names, func(name string) bool { return valid(name, site.Host) })
 		switch {

@@ -120,6 +120,14 @@ type Pair struct {
 	Fingerprint string `json:"fingerprint"`
 }
 
+// Names are the names that some client takes the certificate for.
+func (p Pair) Names() []string {
+	if len(p.DNSNames) == 0 && p.CommonName != "" {
+		return []string{p.CommonName}
+	}
+	return p.DNSNames
+}
+
 // Authority is what clients' certificates are verified by.
 type Authority struct {
 	// Name is that of the host or the certificate that it is for, with what FileName makes of

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -100,8 +99,8 @@ func (b *builder) secureStream(s *Stream, was Stream, lead candidate, below map[
 // none. What the family's certificate named at that port in the table before is not looked at
 // again: a newcomer's host takes no port away.
 func (b *builder) takenName(s *Stream, was Stream, family string, below map[string][]string) string {
-	for _, name := range namesOf(s.Cert) {
-		if slices.Contains(namesOf(was.Cert), name) {
+	for _, name := range s.Cert.Names() {
+		if slices.Contains(was.Cert.Names(), name) {
 			continue
 		}
 		hosts := append([]string{name}, below[name]...)
@@ -120,14 +119,6 @@ func (b *builder) takenName(s *Stream, was Stream, family string, below map[stri
 		}
 	}
 	return ""
-}
-
-// namesOf are the names that some client takes a certificate for.
-func namesOf(c certs.Pair) []string {
-	if len(c.DNSNames) == 0 && c.CommonName != "" {
-		return []string{c.CommonName}
-	}
-	return c.DNSNames
 }
 
 // hostsBelow lists under the wildcard names of certificates the hosts that they are valid
