@@ -285,3 +285,16 @@ func TestCopiesAreRemoved(t *testing.T) {
 		t.Errorf("%d of %d copies are left, or others than the newest", len(left), len(ages))
 	}
 }
+
+// Who gives a certificate up removes its copies, perhaps while one of them is looked at.
+func TestACopyThatHasGoneIsNotTheNewest(t *testing.T) {
+	k := copies{dir: t.TempDir()}
+	version, err := k.keep(original{"a", map[string][]byte{"pair.pem": []byte("x")}, "none"})
+	if err != nil || !k.isNewest("a", version) {
+		t.Errorf("copy %q, %v", version, err)
+	}
+	remove(t, filepath.Join(k.dir, "a"))
+	if k.isNewest("a", version) {
+		t.Error("it is the newest although it has gone")
+	}
+}
