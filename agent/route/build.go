@@ -83,7 +83,7 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
@@ -116,6 +116,8 @@ type builder struct {
 	in Input
 	o  Options
 	t  Table
+	// before are the sites of the table before, by host.
+	before map[string]Site
 	// families are who holds each host and port, whether or not it is served already.
 	families map[string]string
 	// forgotten are the keys without a container for which there is no room (bounds.go).

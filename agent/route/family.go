@@ -97,7 +97,8 @@ func (b *builder) carry(all []candidate) {
 	groups := byHost(all)
 	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
 	for i, s := range b.in.Prev.Sites {
-		b.in.Prev.Sites[i].Family = b.heir(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
+		s.Family = b.heir(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
+		b.in.Prev.Sites[i], b.before[s.Host] = s, s
 	}
 	for i, s := range b.in.Prev.Streams {
 		b.in.Prev.Streams[i].Family = b.heir(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -276,6 +278,24 @@ func TestSharedHostsAreTheSameTwice(t *testing.T) {
 	}
 	if d := cmp.Diff(lines(once), lines(built(once, o, now...))); d != "" {
 		t.Errorf("twice (-once +twice):\n%s", d)
+	}
+}
+
+// Equal inputs give equal tables, and equal problems.
+func TestSharedHostsAreTheSameEachTime(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}}
+	now := []tasks.Container{web("evil", of("evil"), hostPort(9), age(time.Second), func(c *tasks.Container) {
+		c.Labels = map[string]string{"nagaya.upstream": "word"}
+		c.Env = map[string]string{"VIRTUAL_HOST": "a.example.com", "VIRTUAL_PATH": "~ ^/x"}
+	})}
+	for i, path := range []string{"/", "/b", "/c", "/d", "/e"} {
+		now = append(now, sharing(fmt.Sprintf("f%d", i), path, uint16(i+1), time.Hour-time.Duration(i)*time.Minute, "nagaya.auth", "staff"))
+	}
+	first := built(Table{}, o, now...)
+	for range 50 {
+		if d := cmp.Diff(first, built(Table{}, o, now...), cmpopts.EquateComparable(netip.AddrPort{}, netip.Prefix{}, netip.Addr{})); d != "" {
+			t.Fatal(d)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +15,6 @@ import (
 // which; the others wait as long as theirs differ, since only one can hold and none may be
 // lost. Of an owner's candidates the newest counts, as in a family that shares with no other.
 func (b *builder) ofMembers(all []candidate) []candidate {
-	before := map[string]Site{}
-	for _, s := range b.in.Prev.Sites {
-		before[s.Host] = s
-	}
 	var left, shared []candidate
 	for _, c := range all {
 		if c.family == c.base {
@@ -27,7 +24,7 @@ func (b *builder) ofMembers(all []candidate) []candidate {
 		}
 	}
 	for host, cs := range byHost(shared) {
-		was := before[host]
+		was := b.before[host]
 		stays := func(k PoolKey) bool { return len(b.in.Prev.Pools[k].Servers) > 0 || b.kept(k) }
 		if was.Family != cs[0].family || !slices.ContainsFunc(was.poolKeys(), stays) {
 			was = Site{} // it begins anew
@@ -235,8 +232,8 @@ func (c candidate) accessDiffers(places map[PoolKey]Location) (word, by string) 
 		return "", ""
 	}
 	var over, own Location
-	for _, l := range places {
-		near := &over
+	for _, key := range slices.SortedFunc(maps.Keys(places), PoolKey.compare) {
+		l, near := places[key], &over
 		if l.Owner == c.base {
 			near = &own
 		}

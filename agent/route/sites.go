@@ -15,16 +15,14 @@ import (
 // container.
 func (b *builder) makeSites(all []candidate) {
 	hosts := byHost(slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.Listen.Port != 0 }))
-	before := map[string]Site{}
-	for _, s := range b.in.Prev.Sites {
-		before[s.Host] = s
+	for host, s := range b.before {
 		b.since = latest(b.since, s.Since)
-		if _, ok := hosts[s.Host]; !ok {
-			hosts[s.Host] = nil
+		if _, ok := hosts[host]; !ok {
+			hosts[host] = nil
 		}
 	}
 	for host, cs := range hosts {
-		was := before[host]
+		was := b.before[host]
 		if len(cs) > 0 && cs[0].family != was.Family {
 			was = Site{} // another family begins anew
 		}
