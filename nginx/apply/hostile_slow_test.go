@@ -18,7 +18,7 @@ func TestHostileClientsAreBounded(t *testing.T) {
 		t.Parallel() // it waits for a minute
 		r := newRigOf(t, n)
 		r.run()
-		c := &court{}
+		c := &records{}
 		r.serve(r.hostileTable(t, c))
 		body := "POST /p HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 9\r\n\r\nx"
 		var slow sync.WaitGroup

@@ -16,19 +16,19 @@ func TestHostileClientsWithCertificates(t *testing.T) { each(t, testHostileClien
 
 func testHostileClientsWithCertificates(t *testing.T, r *rig) {
 	r.run()
-	c := &court{}
+	c := &records{}
 	p := writePair(t, "default.test", "cert.test", "tls.test")
 	demanding := func(host string) (s nestedSite, issue func(string) *tls.Config) {
 		with := p
 		with.ClientCAFile, issue = authority(t)
-		s = withTLS(site(host, c.witness(t, strings.TrimSuffix(host, ".test"), host, "")), with, route.Redirect)
+		s = withTLS(site(host, c.recorder(t, strings.TrimSuffix(host, ".test"), host, "")), with, route.Redirect)
 		s.Edge.ClientCert = "on"
 		return s, issue
 	}
 	usual, ofDefault := demanding("default.test")
 	usual.CatchAll = true
 	cert, ofCert := demanding("cert.test")
-	free := withTLS(site("tls.test", c.witness(t, "tls", "tls.test", "")), p, route.Redirect)
+	free := withTLS(site("tls.test", c.recorder(t, "tls", "tls.test", "")), p, route.Redirect)
 	r.serve(r.tree(usual, cert, free))
 	none := &tls.Config{}
 	for _, row := range []struct {

@@ -425,16 +425,7 @@ func TestStateDirFaults(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := newRig(t)
-			if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			testenv.Need(t, unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"))
-			t.Cleanup(func() {
-				r.crash()
-				if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
-			})
+			r.onSmallDisk(t)
 			r.run()
 			first := r.tree(site("a.test", backend(t, "one")))
 			r.serve(first)
@@ -470,6 +461,21 @@ func remount(t *testing.T, dir string, flags uintptr) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|flags, ""); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// onSmallDisk gives the state directory a file system of its own, of 1 MiB.
+func (r *rig) onSmallDisk(t *testing.T) {
+	t.Helper()
+	if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Need(t, unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() {
+		r.crash()
+		if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func fill(t *testing.T, name string) {

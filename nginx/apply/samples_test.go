@@ -3,7 +3,6 @@ package apply
 import (
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"regexp"
 	"testing"
@@ -89,16 +88,7 @@ func TestDocsShowFilesThatAreRestored(t *testing.T) {
 func TestDocsShowADiskThatIsFull(t *testing.T) {
 	testenv.NeedRoot(t)
 	r, _, words := sampled(t)
-	if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	testenv.Need(t, unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"))
-	t.Cleanup(func() {
-		r.crash()
-		if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	r.onSmallDisk(t)
 	r.run()
 	r.serve(r.tree(site("shop.example.com", backend(t, "one"))))
 	fill(t, filepath.Join(r.o.StateDir, "ballast"))

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -21,16 +19,7 @@ import (
 func TestFaultDiskIsFullButForTheReserve(t *testing.T) {
 	testenv.NeedRoot(t)
 	r := newRig(t)
-	if err := os.MkdirAll(r.o.StateDir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	testenv.Need(t, unix.Mount("tmpfs", r.o.StateDir, "tmpfs", 0, "size=1m"))
-	t.Cleanup(func() {
-		r.crash()
-		if err := unix.Unmount(r.o.StateDir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	r.onSmallDisk(t)
 	r.run()
 	r.serve(r.tree(site("a.test", backend(t, "one"))))
 	if err := atomicfile.KeepReserve(r.o.StateDir, 256<<10); err != nil {

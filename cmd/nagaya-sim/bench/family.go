@@ -21,10 +21,10 @@ func Hostile(ctx context.Context, o RoutesOptions) error {
 }
 
 const (
-	othersSites    = 50
-	othersEach     = 4           // requests a second to each
-	hostileSlows   = time.Second // how much later another's change may be live
-	hostileMoments = 2           // how often quiet and attack follow each other
+	othersSites   = 50
+	othersEach    = 4           // requests a second to each
+	hostileSlows  = time.Second // how much later another's change may be live
+	hostileRounds = 2           // how often quiet and attack follow each other
 )
 
 // period is what was seen while the hostile family was quiet, or attacked.
@@ -85,9 +85,9 @@ func (b *bench) hostileFamily(ctx context.Context) (err error) {
 		defer l.Stop()
 		loads = append(loads, l)
 	}
-	w := &hostileWar{p: p, all: assaults(p, hosts), hold: b.span(3*time.Second, time.Second)}
+	w := &hostileRun{p: p, all: attacks(p, hosts), hold: b.span(3*time.Second, time.Second)}
 	var quiet, attack period
-	for range hostileMoments {
+	for range hostileRounds {
 		if err := w.measure(ctx, &quiet, b.span(time.Minute, 10*time.Second), false); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (b *bench) hostileFamily(ctx context.Context) (err error) {
 }
 
 // addHostile adds the rows.
-func (b *bench) addHostile(w *hostileWar, quiet, attack period, requests, failed, foreign int, first string) {
+func (b *bench) addHostile(w *hostileRun, quiet, attack period, requests, failed, foreign int, first string) {
 	kinds := min(w.next, len(w.all))
 	b.add(Row{
 		What: fmt.Sprintf("%d sites asked %d times a second in all; one hostile family deployed %d times", othersSites, othersSites*othersEach, w.next),
@@ -141,10 +141,10 @@ func (b *bench) addHostile(w *hostileWar, quiet, attack period, requests, failed
 	b.add(Row{What: "CPU time and most memory with the attack", Got: attack.String(), Figures: attack.figures()})
 }
 
-// hostileWar is the hostile family and what is deployed beside it.
-type hostileWar struct {
+// hostileRun is the hostile family and what is deployed beside it.
+type hostileRun struct {
 	p    *agentStage
-	all  []assault
+	all  []attack
 	hold time.Duration // how long a deployment is there
 	// next is how many deployments there were, refused how many of them Docker did not take.
 	next, refused  int
@@ -153,7 +153,7 @@ type hostileWar struct {
 }
 
 // measure adds what is seen in that time, with the attack or without it.
-func (w *hostileWar) measure(ctx context.Context, d *period, span time.Duration, attack bool) (err error) {
+func (w *hostileRun) measure(ctx context.Context, d *period, span time.Duration, attack bool) (err error) {
 	p := w.p
 	before, err := p.reloads(ctx)
 	if err != nil {
@@ -171,7 +171,7 @@ func (w *hostileWar) measure(ctx context.Context, d *period, span time.Duration,
 	if attack {
 		attacked, done := context.WithCancel(ctx)
 		over = attacked.Done()
-		w.turns += (len(w.all) + 1) / hostileMoments
+		w.turns += (len(w.all) + 1) / hostileRounds
 		beside.Go(func() {
 			defer done()
 			w.attack(round, began.Add(span))
@@ -211,7 +211,7 @@ func (w *hostileWar) measure(ctx context.Context, d *period, span time.Duration,
 
 // attack deploys one after the other until that time, and until there were as many turns as
 // there should be, however slow the machine.
-func (w *hostileWar) attack(ctx context.Context, until time.Time) {
+func (w *hostileRun) attack(ctx context.Context, until time.Time) {
 	for ; ctx.Err() == nil && (time.Now().Before(until) || w.next < w.turns); w.next++ {
 		w.now.Store(int64(w.next))
 		if !w.all[w.next%len(w.all)].deploy(ctx, w.p, w.hold) && ctx.Err() == nil {
@@ -221,7 +221,7 @@ func (w *hostileWar) attack(ctx context.Context, until time.Time) {
 }
 
 // change deploys another's site of two containers, one after the other, and removes it.
-func (w *hostileWar) change(ctx context.Context, d *period) error {
+func (w *hostileRun) change(ctx context.Context, d *period) error {
 	c, err := w.p.Client()
 	if err != nil {
 		return err

@@ -15,38 +15,54 @@ import (
 	"testing"
 )
 
-// court has what the containers of a test got, in their order, and what is wrong with it.
-type court struct {
+// records has what the containers of a test got, in their order, and what is wrong with it.
+type records struct {
 	sync.Mutex
 	got, faults []string
 }
 
 // heard returns what was recorded since it was called last.
-func (c *court) heard() (got, faults []string) {
+func (c *records) heard() (got, faults []string) {
 	c.Lock()
 	defer c.Unlock()
 	got, faults, c.got, c.faults = c.got, c.faults, nil, nil
 	return got, faults
 }
 
-// witness is the container of one site. It reads requests from the bytes that nginx sends,
+// expect checks the status of an answer, and what containers got meanwhile, each against what may be,
+// with | between.
+func (c *records) expect(t *testing.T, status, wantStatus, wantGot string) {
+	t.Helper()
+	got, faults := c.heard()
+	if !slices.Contains(strings.Split(wantStatus, "|"), status) {
+		t.Errorf("answered with %q, want %q", status, wantStatus)
+	}
+	if !slices.Contains(strings.Split(wantGot, "|"), strings.Join(got, "; ")) {
+		t.Errorf("containers got %q, want %q", got, wantGot)
+	}
+	for _, f := range faults {
+		t.Error(f)
+	}
+}
+
+// recorder is the container of one site. It reads requests from the bytes that nginx sends,
 // by the letter of RFC 9112, and says what a careless application could understand otherwise.
-type witness struct {
-	*court
+type recorder struct {
+	*records
 	name, host string
 	// locked is a path that the site guards by a password, beside this container's.
 	locked string
 }
 
-// witness starts one.
-func (c *court) witness(t *testing.T, name, host, locked string) netip.AddrPort {
+// recorder starts one.
+func (c *records) recorder(t *testing.T, name, host, locked string) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	w := witness{c, name, host, locked}
+	w := recorder{c, name, host, locked}
 	go func() {
 		for {
 			conn, err := l.Accept()
@@ -59,7 +75,7 @@ func (c *court) witness(t *testing.T, name, host, locked string) netip.AddrPort 
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
-func (w witness) attend(conn net.Conn) {
+func (w recorder) attend(conn net.Conn) {
 	defer conn.Close()
 	for in := bufio.NewReader(conn); ; {
 		head, err := readHead(in)
@@ -85,7 +101,7 @@ func (w witness) attend(conn net.Conn) {
 	}
 }
 
-func (w witness) record(what string, faults []string) {
+func (w recorder) record(what string, faults []string) {
 	w.Lock()
 	defer w.Unlock()
 	w.got = append(w.got, w.name+" "+what)
@@ -145,7 +161,7 @@ func parseHead(head string) received {
 }
 
 // judge returns what of a request should not have reached this container.
-func (w witness) judge(r received) (faults []string) {
+func (w recorder) judge(r received) (faults []string) {
 	bad := func(format string, a ...any) { faults = append(faults, fmt.Sprintf(format, a...)) }
 	length, coding := r.values["content-length"], r.values["transfer-encoding"]
 	if len(length)+len(coding) > 1 || len(coding) == 1 && coding[0] != "chunked" {

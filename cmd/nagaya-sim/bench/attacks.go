@@ -13,9 +13,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/cmd/nagaya-sim/stage"
 )
 
-// assault is one deployment of the hostile family: a container that asks for what it should
+// attack is one deployment of the hostile family: a container that asks for what it should
 // not get, or does what none should.
-type assault struct {
+type attack struct {
 	name   string
 	labels map[string]string
 	env    []string
@@ -34,8 +34,8 @@ const (
 	compositeEvery = 5 // of so many sites one is a Compose service and one a task of ECS
 )
 
-// assaults are all of them; those whom they are meant for have the hosts.
-func assaults(p *agentStage, hosts []string) []assault {
+// attacks are all of them; those whom they are meant for have the hosts.
+func attacks(p *agentStage, hosts []string) []attack {
 	host := func(of string) map[string]string { return map[string]string{"nagaya.host": of} }
 	own := func(more ...string) map[string]string {
 		l := host(hostileHost)
@@ -47,7 +47,7 @@ func assaults(p *agentStage, hosts []string) []assault {
 	virtual := func(of string, more ...string) []string { return append([]string{"VIRTUAL_HOST=" + of}, more...) }
 	plain, secure := strconv.Itoa(p.HTTPPort), strconv.Itoa(p.HTTPSPort)
 	one := hosts[0]
-	all := []assault{
+	all := []attack{
 		{name: "another's host", labels: host(one)},
 		{name: "all hosts of others", labels: host(strings.Join(hosts, ","))},
 		{name: "a path of another's host", labels: map[string]string{"nagaya.host": one, "nagaya.path": "/", "nagaya.strip-prefix": "true"}},
@@ -98,11 +98,11 @@ func assaults(p *agentStage, hosts []string) []assault {
 		{name: "nobody listens", labels: own(), args: []string{"-listen", ""}},
 	}
 	for _, f := range flaps() {
-		all = append(all, assault{name: f.name, labels: own(), during: func(ctx context.Context, p *agentStage, id string) {
+		all = append(all, attack{name: f.name, labels: own(), during: func(ctx context.Context, p *agentStage, id string) {
 			_, _ = f.down(ctx, p, id), f.up(ctx, p, id) // Docker refuses some in a crowd
 		}})
 	}
-	return append(all, assault{name: "renamed", labels: own(), during: func(ctx context.Context, p *agentStage, id string) {
+	return append(all, attack{name: "renamed", labels: own(), during: func(ctx context.Context, p *agentStage, id string) {
 		for _, name := range []string{siteName(0), hostileName} {
 			_, _ = p.Docker.ContainerRename(ctx, id, client.ContainerRenameOptions{NewName: p.familyName(name) + "-again"})
 		}
@@ -148,7 +148,7 @@ func (p *agentStage) named(name string, labels map[string]string) stage.Containe
 
 // deploy lets the hostile family's container be so for that long, and removes it. It reports
 // whether Docker took it.
-func (a assault) deploy(ctx context.Context, p *agentStage, span time.Duration) bool {
+func (a attack) deploy(ctx context.Context, p *agentStage, span time.Duration) bool {
 	c := p.named(hostileName, a.labels)
 	c.Env, c.Args, c.HostNetwork, c.NotByECS = a.env, append(c.Args, a.args...), a.host, true
 	if a.env != nil {
