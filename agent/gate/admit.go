@@ -57,7 +57,7 @@ func (e *Entry) closed(now time.Time, v view, late bool, d *Decision) {
 		e.late(v.closed+", and surplus costs money", "allow surplus with gate.surplus-dollars or gate.surplus-limit, or give it a later deadline or a smaller need", d)
 	case late:
 		e.Overdue = true
-		e.start(now, fmt.Sprintf("admitted at its latest start %s although it cannot be judged: %s", clock(e.LatestStart), v.closed), d)
+		e.start(now, fmt.Sprintf("admitted at its latest start %s although it cannot be judged: %s", clock(e.LatestStart), v.closed))
 		e.updateReason(d)
 	default:
 		e.Reason = v.closed
@@ -69,13 +69,13 @@ func (e *Entry) decide(now time.Time, x verdict, late bool, v view, d *Decision)
 	switch {
 	case x.start:
 		e.Overdue = x.hopeless
-		e.start(now, "admitted: "+x.why, d)
+		e.start(now, "admitted: "+x.why)
 		e.updateReason(d)
 	case x.hopeless && e.Late == LateRefuse:
 		e.refuse(now, x.why, d)
 	case x.hopeless && !v.credits:
 		e.Overdue = true
-		e.start(now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), x.why), d)
+		e.start(now, fmt.Sprintf("admitted at its latest start %s although it %s", clock(e.LatestStart), x.why))
 		e.updateReason(d)
 	case late:
 		e.late(x.why, "give it a later deadline or a smaller need, let it be refused when late, or use a larger instance type", d)
@@ -88,7 +88,6 @@ func (e *Entry) decide(now time.Time, x verdict, late bool, v view, d *Decision)
 func (e *Entry) refuse(now time.Time, why string, d *Decision) {
 	e.setPhase(Refused, now)
 	e.Reason = "refused: " + why
-	d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, e.Reason))
 	e.updateReason(d)
 }
 
@@ -105,10 +104,9 @@ func (d *Decision) add(code string, e *Entry, severity problem.Severity, text, h
 	})
 }
 
-func (e *Entry) start(now time.Time, reason string, d *Decision) {
+func (e *Entry) start(now time.Time, reason string) {
 	e.setPhase(Admitted, now)
 	e.Reason = reason
-	d.Notes = append(d.Notes, fmt.Sprintf("job %q: %s", e.ID, reason))
 }
 
 // updateReason keeps the reason of a job that does not wait up to date, and its problem standing.

@@ -59,7 +59,7 @@ type Decision struct {
 	NextCheck time.Time `json:"next_check"`
 	// ValidUntil is when a reader must take the gate as closed if it has seen no newer decision.
 	ValidUntil time.Time `json:"valid_until"`
-	// Notes are what happened at this very decision, in sentences for the journal.
+	// Notes are what happened at this very decision and no job's entry says, in sentences for the journal.
 	Notes    []string          `json:"notes,omitempty"`
 	Problems []problem.Problem `json:"problems,omitempty"`
 }

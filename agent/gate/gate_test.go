@@ -230,9 +230,9 @@ func TestQueue(t *testing.T) {
 		asked    []Asked
 		want     string
 		code     string
-		note     string
+		reason   string
 	}{
-		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", note: "needs 100.0 credits: batches may spend as many"},
+		{name: "fits", balance: 300, asked: []Asked{ask("a", 100, noon)}, want: "a:admitted", reason: "needs 100.0 credits: batches may spend as many"},
 		{name: "it would take from the services", balance: 100, services: busy, asked: []Asked{ask("a", 60, noon)}, want: "a:waiting"},
 		{name: "it never ends", balance: 300, asked: []Asked{ask("a", 900, noon)}, want: "a:waiting", code: "job-never-fits"},
 		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 140, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 140, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
@@ -240,12 +240,12 @@ func TestQueue(t *testing.T) {
 		{name: "the services would lose more than it is worth", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 2*time.Hour)}, want: "a:waiting", code: "job-late"},
 		{name: "latest start has not come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 205*time.Minute)}, want: "a:waiting"},
 		{name: "slower, so earlier", balance: 100, services: busy, asked: []Asked{cores(due(ask("a", 120, noon), 205*time.Minute), 1)}, want: "a:waiting", code: "job-late"},
-		{name: "refused at its own wish", balance: 100, services: busy, asked: []Asked{refuse(due(ask("a", 120, noon), 20*time.Minute))}, want: "a:refused", code: "job-refused", note: "refused: needs 120.0 credits: cannot end in time"},
+		{name: "refused at its own wish", balance: 100, services: busy, asked: []Asked{refuse(due(ask("a", 120, noon), 20*time.Minute))}, want: "a:refused", code: "job-refused", reason: "refused: needs 120.0 credits: cannot end in time"},
 		{name: "it goes on waiting when it cannot end in time", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 20*time.Minute)}, want: "a:waiting", code: "job-late"},
 		{name: "held even at its latest start", balance: 300, hold: "leaving", asked: []Asked{due(ask("a", 1, noon), time.Minute)}, want: "a:waiting"},
 		{name: "running jobs hold what they have not spent", balance: 300, asked: []Asked{running(ask("a", 200, noon), 150), ask("b", 150, noon)}, want: "a:running b:admitted"},
 		{name: "so less is left", balance: 450, services: busy, asked: []Asked{running(ask("a", 300, noon), 0), due(ask("b", 100, noon), 10*time.Hour)}, want: "b:waiting a:running"},
-		{name: "without a declared need", balance: 300, asked: []Asked{ask("a", 0, noon)}, want: "a:admitted", note: "needs 57.6 credits:"},
+		{name: "without a declared need", balance: 300, asked: []Asked{ask("a", 0, noon)}, want: "a:admitted", reason: "needs 57.6 credits:"},
 		{name: "nonsense is not heard", balance: 300, asked: []Asked{ask("", 1, noon), ask("a b", 1, noon), ask("n", -1, noon), {Job: Job{ID: "x", Name: "x"}, State: "sleeping", At: noon}, ask("old", 1, noon.Add(-time.Hour))}, want: ""},
 	}
 	for _, tt := range tests {
@@ -265,8 +265,15 @@ func TestQueue(t *testing.T) {
 			if got := strings.Join(codes, " "); got != tt.code {
 				t.Errorf("problems %q, want %q", got, tt.code)
 			}
-			if notes := strings.Join(d.Notes, "\n"); !strings.Contains(notes, tt.note) || (tt.note == "" && strings.Contains(notes, "although")) {
-				t.Errorf("notes %q, want %q", notes, tt.note)
+			var reasons string
+			for _, e := range d.Jobs {
+				reasons += e.Reason + "\n"
+			}
+			if !strings.Contains(reasons, tt.reason) || (tt.reason == "" && strings.Contains(reasons, "although")) {
+				t.Errorf("reasons %q, want %q", reasons, tt.reason)
+			}
+			if len(d.Notes) != 0 { // the journal has a line for the entry already
+				t.Errorf("notes %q beside the entries", d.Notes)
 			}
 			// Saying the same again changes nothing and notes nothing.
 			_, again := decide(t, s, in)
