@@ -119,8 +119,10 @@ func (t publisher) run(ctx context.Context, messages <-chan message) {
 				t.publishClosed(ctx, want)
 			}
 			return
-		case want = <-messages:
-			if shown && !t.outlet.every && want.Open == told.Open || pause.Failing() {
+		case next := <-messages:
+			moved := t.outlet.target(next.who) != t.outlet.target(want.who) // e.g. ECS knows this instance now
+			want = next
+			if shown && !t.outlet.every && want.Open == told.Open || pause.Failing() && !moved {
 				continue
 			}
 		case <-timer.C:

@@ -315,8 +315,9 @@ func TestWaitsForTheContainerInstance(t *testing.T) {
 		if p, _ := tr.now(); len(p.Problems) != 1 || p.Problems[0].Code != "ecs-instance-unknown" {
 			t.Errorf("%+v", p.Problems)
 		}
+		wait(10 * time.Minute) // by now it is tried once a minute
 		tr.who <- instance()
-		wait(time.Minute)
+		synctest.Wait()
 		toECS, _ := tr.aws.calls()
 		equal(t, "ECS", toECS, "nagaya.batch=open")
 		if p, _ := tr.now(); len(p.Problems) != 0 || p.Outlets[1].Target != arn {

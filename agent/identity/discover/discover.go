@@ -37,7 +37,8 @@ type Options struct {
 	// notices. The default is 5 s, which is what the
 	// EC2 User Guide advises for notices; so a lost address is noticed within 10 s.
 	Every time.Duration
-	// Slow is how often everything else is read again. Default one minute.
+	// Slow is how often everything else is read again. Default one minute. The ECS agent is
+	// asked every time until it has said which container instance this is.
 	Slow time.Duration
 	// Retry is the pause after a failure. It doubles with every further one, up to
 	// Slow. Default one second.
@@ -75,8 +76,13 @@ func (w *watcher) update(ctx context.Context) time.Duration {
 	full := w.o.IMDS == nil || !id.Instance.Known || !time.Now().Before(w.slow)
 	if full {
 		w.slow = time.Now().Add(w.o.Slow)
+	}
+	if joining := w.o.AgentURL != "" && id.ECS.ContainerInstanceARN == ""; full || joining {
 		if ecs, ok := w.ecs(ctx); ok {
 			id.ECS = ecs
+		}
+		if joining {
+			wait = w.o.Every
 		}
 	}
 	id.Problems = nil

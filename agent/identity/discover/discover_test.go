@@ -402,6 +402,7 @@ func TestECSAgentThatComesLate(t *testing.T) {
 	late, err := r.cloud.AddInstance(simaws.InstanceSpec{})
 	r.must(err)
 	r.o.AgentURL = r.cloud.Endpoints().ECSAgent[late]
+	r.o.Slow = time.Hour // it need not wait for that
 	r.start()
 	if id := r.until("the instance", known); id.ECS.Known {
 		t.Errorf("an agent that is not there said %+v", id.ECS)
