@@ -1,12 +1,13 @@
 package event
 
 // Abouts are the keys of what an event can be about: the same event about another thing is
-// another line, however soon it comes. So is another decision.
+// another line, however soon it comes. So is another decision, and the same for another reason or
+// about another holder.
 func Abouts() []string {
 	return []string{
 		"address", "generation", "host", "path", "container", "container_name", "task", "problem", "subject", "file",
 		"dir", "kind", "claim", "about", "job", "job_id", "outlet", "target", "note",
-		"decision",
+		"decision", "reason", "holder_id", "vcpus",
 	}
 }
 
