@@ -79,6 +79,27 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
+// A fresh machine of 2 GiB has 197 MiB free in /run; what is there needs a few.
+func TestSpaceIsJudgedByWhatIsNeeded(t *testing.T) {
+	for _, row := range []struct {
+		setting string
+		free    uint64
+		level   doctor.Level
+		text    string
+	}{
+		{"run-dir", 197 << 20, doctor.OK, "/x (run-dir) can be written to, 197 MiB are free"},
+		{"run-dir", 3 << 20, doctor.Warn, "only 3 MiB are left for /x (run-dir), which needs 4 MiB"},
+		{"state-dir", 100 << 20, doctor.OK, "100 MiB are free"},
+		{"state-dir", 60 << 20, doctor.Warn, "needs 64 MiB"},
+		{"log-dir", 197 << 20, doctor.Warn, "needs 200 MiB"},
+		{"log-dir", 5 << 30, doctor.OK, "5 GiB are free"},
+	} {
+		if got := spaceFinding(row.setting, "/x", row.free); got.Level != row.level || !strings.Contains(got.Text, row.text) {
+			t.Errorf("%s with %d bytes: %+v", row.setting, row.free, got)
+		}
+	}
+}
+
 func TestReservedPorts(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ecs.config")
 	if got := ReservedPorts(file, 80); got != nil {

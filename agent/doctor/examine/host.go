@@ -93,8 +93,13 @@ func Runs(pidFile string) bool {
 	return err == nil && pid > 1 && (syscall.Kill(pid, 0) == nil || errors.Is(syscall.Kill(pid, 0), syscall.EPERM))
 }
 
-// least is the space that logs, generations and what was learnt need, in bytes.
-const least = 200 << 20
+// needs is the space that is to be free for what grows in each directory, in bytes; on a small
+// machine /run is a tenth of little memory.
+var needs = map[string]uint64{
+	"state-dir": 64 << 20,  // generations, copies of certificates, what was learnt
+	"run-dir":   4 << 20,   // sockets, and files of a few kB
+	"log-dir":   200 << 20, // two days of logs, of which one is not compressed
+}
 
 // Directory checks that the directory is there, or can be made, that it can be
 // written to, and that there is space. setting is what names it.
@@ -122,11 +127,20 @@ func Directory(setting, dir string) doctor.Finding {
 	if err := syscall.Statfs(at, &s); err != nil {
 		return doctor.Doubtful(check, fmt.Sprintf("the space that is left for %s is not known: %s", dir, err), "see df "+at)
 	}
-	free := s.Bavail * uint64(s.Bsize)
-	if free < least {
-		return doctor.Doubtful(check, fmt.Sprintf("only %d MiB are left for %s (%s)", free>>20, dir, setting), "make space; logs and a new configuration of nginx need some")
+	return spaceFinding(setting, dir, s.Bavail*uint64(s.Bsize))
+}
+
+// spaceFinding judges how many bytes are free for a directory that can be written to.
+func spaceFinding(setting, dir string, free uint64) doctor.Finding {
+	const check = "directories"
+	left := fmt.Sprintf("%d MiB", free>>20)
+	if free >= 1<<30 {
+		left = fmt.Sprintf("%d GiB", free>>30)
 	}
-	return doctor.Good(check, "%s (%s) can be written to, %d GiB are free", dir, setting, free>>30)
+	if need := needs[setting]; free < need {
+		return doctor.Doubtful(check, fmt.Sprintf("only %s are left for %s (%s), which needs %d MiB", left, dir, setting, need>>20), "make space (df -h "+dir+"), or set "+setting)
+	}
+	return doctor.Good(check, "%s (%s) can be written to, %s are free", dir, setting, left)
 }
 
 // ReservedPorts checks that the ECS agent, configured in file, leaves nginx's ports
