@@ -130,6 +130,8 @@ type builder struct {
 	publishers map[opening]string
 	// started is when a container of each family was started last.
 	started map[string]time.Time
+	// starts is how long starts take here, by family; see setStarts.
+	starts map[string]time.Duration
 	// since is the newest Since of the sites before.
 	since time.Time
 	// plain are the hosts that are served without HTTPS for want of a certificate.

@@ -305,7 +305,7 @@ func TestBuild(t *testing.T) {
 		{
 			"going containers are out",
 			[]tasks.Container{web("a"), web("b", hostPort(2), stopping), web("c", hostPort(3), stateIs(tasks.Paused)), web("d", hostPort(4), stateIs(tasks.Created))},
-			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app stopping\nwaits a.example.com/ web:1/app paused\nerror container-not-started\n",
+			"a.example.com/ http 10.0.0.5:32768\nwaits a.example.com/ web:1/app stopping\nwaits a.example.com/ web:1/app paused\n",
 		},
 		{
 			"an unhealthy one is out while a healthy one is there",
@@ -574,7 +574,11 @@ func TestNotStarted(t *testing.T) {
 	created := func(d time.Duration, more ...edit) tasks.Container {
 		return web("b", append([]edit{stateIs(tasks.Created), hostPort(0), age(d), func(c *tasks.Container) { c.StartedAt = time.Time{} }}, more...)...)
 	}
-	problem := "error container-not-started\n"
+	byHand := func(c *tasks.Container) { c.Task = tasks.TaskRef{} }
+	took := func(d time.Duration, more ...edit) tasks.Container {
+		return web("a", append([]edit{age(time.Hour), func(c *tasks.Container) { c.CreatedAt = c.StartedAt.Add(-d) }}, more...)...)
+	}
+	problem := "warning container-not-started\n"
 	serves := "a.example.com/ http 10.0.0.5:32768\n"
 	tests := []struct {
 		name string
@@ -582,11 +586,16 @@ func TestNotStarted(t *testing.T) {
 		want string
 		next time.Time
 	}{
-		{"about to be started", []tasks.Container{created(9 * time.Second)}, "", noon.Add(time.Second)},
-		{"too late", []tasks.Container{created(10 * time.Second)}, problem, time.Time{}},
+		{"about to be started", []tasks.Container{created(59*time.Second, byHand)}, "", noon.Add(time.Second)},
+		{"too late", []tasks.Container{created(time.Minute, byHand)}, problem, time.Time{}},
+		{"by ECS, which waits for what it depends on", []tasks.Container{created(2 * time.Minute)}, "", noon.Add(time.Minute)},
+		{"by ECS, too late", []tasks.Container{created(3 * time.Minute)}, problem, time.Time{}},
+		{"its family takes long", []tasks.Container{took(2 * time.Minute), created(5 * time.Minute)}, serves, noon.Add(time.Minute)},
+		{"everything takes long here", []tasks.Container{took(time.Minute, of("other"), labels("x", "y")), created(2*time.Minute, byHand)}, "", noon.Add(time.Minute)},
+		{"beside one that was started again after months", []tasks.Container{took(1000*time.Hour, of("other"), labels("x", "y")), created(time.Minute, byHand)}, problem, time.Time{}},
 		{"without a route", []tasks.Container{created(time.Minute, labels("x", "y"))}, "", time.Time{}},
 		{"a batch", []tasks.Container{created(time.Minute, labels("nagaya.host", "a.example.com", "nagaya.batch", "true"))}, "", time.Time{}},
-		{"beside an older one", []tasks.Container{web("a", age(time.Hour)), created(time.Minute)}, serves + problem, time.Time{}},
+		{"beside an older one", []tasks.Container{web("a", age(time.Hour)), created(3 * time.Minute)}, serves + problem, time.Time{}},
 		{"a newer one was started", []tasks.Container{created(time.Hour), web("a")}, serves, time.Time{}},
 		{"given up by the ECS agent", []tasks.Container{created(time.Minute, stopping)}, problem, noon.Add(9 * time.Minute)},
 		{"given up long ago", []tasks.Container{created(10*time.Minute, stopping)}, "", time.Time{}},

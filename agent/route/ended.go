@@ -64,14 +64,63 @@ func (b *builder) checkCreated(c tasks.Container) {
 		b.t.StartsExpected = true
 	}
 	switch {
-	case b.isBefore(c.CreatedAt.Add(b.o.Patience)), b.isFollowed(c, c.CreatedAt):
+	case b.isBefore(c.CreatedAt.Add(b.startPatience(c))), b.isFollowed(c, c.CreatedAt):
 		return
 	case c.Stopping && !b.isBefore(c.CreatedAt.Add(b.o.ExitedFor)):
 		return // the ECS agent gave it up, and cleans it away hours later
 	}
-	b.report(containerProblem(Ref(c), "container-not-started",
+	p := containerProblem(Ref(c), "container-not-started",
 		"see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
-		"it was created and not started, and carries routes"))
+		"it was created at %s and has not been started, and carries routes", c.CreatedAt.UTC().Format("15:04:05 MST"))
+	p.Severity = problem.Warning // it may still be on its way
+	b.report(p)
+}
+
+const (
+	// leastStart is how long a start may take anywhere, and leastStartECS one that the ECS agent
+	// makes, which also waits for the containers that it depends on (ECS Developer Guide,
+	// ECS_CONTAINER_START_TIMEOUT: 3 minutes).
+	leastStart    = time.Minute
+	leastStartECS = 3 * time.Minute
+	// slowStart is how many times what is usual here a start may take.
+	slowStart = 3
+)
+
+// startPatience is how long a container may wait between its creation and its start: by how long
+// those took that run here, half of all and every one of its family, and ExitedFor at most.
+func (b *builder) startPatience(c tasks.Container) time.Duration {
+	if c.Stopping {
+		return b.o.Patience
+	}
+	least := leastStart
+	if c.Task.Family != "" {
+		least = leastStartECS
+	}
+	if b.starts == nil {
+		b.setStarts()
+	}
+	usual := max(b.starts[baseFamily(c)], b.starts[anyFamily])
+	return min(max(least, slowStart*usual), b.o.ExitedFor)
+}
+
+// anyFamily is the key of what is usual among all; no family is called so.
+const anyFamily = ""
+
+// setStarts finds how long starts take here: the longest of each family, and the median of all.
+func (b *builder) setStarts() {
+	b.starts = map[string]time.Duration{}
+	var all []time.Duration
+	for _, c := range b.in.Snapshot.Containers {
+		// A later start of a container says nothing of its first.
+		if took := c.StartedAt.Sub(c.CreatedAt); active(c) && c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= b.o.ExitedFor {
+			all = append(all, took)
+			b.starts[baseFamily(c)] = max(b.starts[baseFamily(c)], took)
+		}
+	}
+	if len(all) > 0 {
+		slices.Sort(all)
+		b.starts[anyFamily] = all[len(all)/2]
+	}
 }
 
 // isFollowed reports whether a container of the same family was started after that.
