@@ -126,8 +126,8 @@ var words = []Word{
 		Into(parseServerName, func(s *route.Spec) *string { return &s.ServerName })),
 	NewWord("upstream", "a word of routes.shared-upstreams, by which several families stand behind the same hosts", "letters, digits and . _ -", "none: the family has its hosts alone",
 		checked(parseFile)),
-	NewWord("batch", "this is a batch container: kept out of routes, its CPU counted apart", "true, false", "true where AWS_BATCH_JOB_ID is in its environment",
-		checked(parseBool)),
+	NewWord("batch", "this is a batch container: kept out of routes, its CPU counted apart", "true, false; what is neither counts as true", "true where AWS_BATCH_JOB_ID is in its environment",
+		checked(parseBatch)),
 	NewWord("nginx", "this is the container of nginx itself, where nginx.mode is container", "anything", "none", nil),
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 // The forms of values.
@@ -188,6 +189,14 @@ func parseServerName(v string) (string, error) {
 func parseBool(v string) (bool, error) {
 	_, err := OneOf(v, "true", "false")
 	return v == "true", err
+}
+
+func parseBatch(v string) (is bool, err error) {
+	is, clear := tasks.ReadBatch(v)
+	if !clear {
+		err = errors.New("neither true nor false; the container counts as a batch")
+	}
+	return is, err
 }
 
 func parseOnOff(v string) (bool, error) {

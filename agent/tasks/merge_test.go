@@ -223,20 +223,25 @@ func TestNormalPorts(t *testing.T) {
 }
 
 func TestIsBatch(t *testing.T) {
+	label := func(v string) map[string]string { return map[string]string{"nagaya.batch": v} }
 	tests := []struct {
-		name       string
-		label, env string
-		want       bool
+		name   string
+		labels map[string]string
+		env    string
+		want   bool
 	}{
 		{name: "plain"},
-		{name: "label", label: "true", want: true},
+		{name: "label", labels: label("true"), want: true},
 		{name: "AWS Batch", env: "job-1", want: true},
-		{name: "label overrides AWS Batch", label: "false", env: "job-1"},
-		{name: "garbage is no answer", label: "maybe", env: "job-1", want: true},
+		{name: "label overrides AWS Batch", labels: label("false"), env: "job-1"},
+		{name: "none, in other words", labels: label(" No ")},
+		{name: "in doubt it is one", labels: label("nightly"), want: true},
+		{name: "in doubt it is one, for AWS Batch too", labels: label("maybe"), env: "job-1", want: true},
+		{name: "docker run --label nagaya.batch", labels: label(""), want: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c := Container{Labels: map[string]string{"nagaya.batch": tt.label}, Env: map[string]string{"AWS_BATCH_JOB_ID": tt.env}}
+			c := Container{Labels: tt.labels, Env: map[string]string{"AWS_BATCH_JOB_ID": tt.env}}
 			if got := c.IsBatch(); got != tt.want {
 				t.Errorf("IsBatch = %v, want %v", got, tt.want)
 			}

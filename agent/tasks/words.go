@@ -113,15 +113,25 @@ func (c Container) IsPause() bool {
 	return strings.HasPrefix(c.Task.ContainerName, "~internal~ecs~pause")
 }
 
-// IsBatch reports whether this is a batch container: the label nagaya.batch says
-// so, or, where the label is absent or neither "true" nor "false", AWS Batch
-// started it.
+// ReadBatch reads the value of the label nagaya.batch: whether it says that this is a batch
+// container, and whether it says so clearly. In doubt it is one, so that what was meant to be held
+// back does not count as what is to be protected.
+func ReadBatch(value string) (is, clear bool) {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "false", "no", "off", "0":
+		return false, true
+	case "true", "yes", "on", "1", "":
+		return true, true
+	}
+	return true, false
+}
+
+// IsBatch reports whether this is a batch container: by its label nagaya.batch, or where it has none,
+// because AWS Batch started it.
 func (c Container) IsBatch() bool {
-	switch strings.ToLower(strings.TrimSpace(c.Labels[LabelPrefix+"batch"])) {
-	case "true":
-		return true
-	case "false":
-		return false
+	if value, said := c.Labels[LabelPrefix+"batch"]; said {
+		is, _ := ReadBatch(value)
+		return is
 	}
 	return c.Env[batchPrefix+"JOB_ID"] != ""
 }
