@@ -261,7 +261,7 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(t.TempDir(), "nagaya")
-	build := exec.Command("go", "build", "-o", bin, "./cmd/nagaya")
+	build := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/nagaya")
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
