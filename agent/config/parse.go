@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+
+	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
 
 // MaxFile is the largest configuration file that is read, in bytes.
@@ -60,21 +61,12 @@ func ParseYAML(name string, text []byte) ([]Value, error) {
 	if len(text) > MaxFile {
 		return nil, &Error{Where: name, Reason: fmt.Sprintf("is larger than %d bytes", MaxFile)}
 	}
-	file, err := parser.ParseBytes(text, 0)
+	doc, err := yamlmap.Parse(text)
 	if err != nil {
-		return nil, &Error{Where: name, Reason: "is not YAML: " + err.Error()}
+		return nil, &Error{Where: name, Reason: err.Error()}
 	}
 	p := yamlReader{name: name, seen: map[string]int{}}
-	for i, doc := range file.Docs {
-		if doc.Body == nil {
-			continue
-		}
-		if i > 0 {
-			p.fail(doc.Body, "", "a second document", "one document")
-			break
-		}
-		p.mapping(doc.Body, "")
-	}
+	p.mapping(doc, "")
 	return p.values, errors.Join(p.errs...)
 }
 
@@ -85,16 +77,7 @@ type yamlReader struct {
 	seen   map[string]int // dotted path → line
 }
 
-func (p *yamlReader) where(n ast.Node) string {
-	return fmt.Sprintf("%s:%d", p.name, line(n))
-}
-
-func line(n ast.Node) int {
-	if t := n.GetToken(); t != nil && t.Position != nil {
-		return t.Position.Line
-	}
-	return 0
-}
+func (p *yamlReader) where(n ast.Node) string { return fmt.Sprintf("%s:%d", p.name, yamlmap.Line(n)) }
 
 func (p *yamlReader) fail(n ast.Node, field, reason, allowed string) {
 	p.errs = append(p.errs, &Error{Where: p.where(n), Field: field, Reason: reason, Allowed: allowed})
@@ -102,29 +85,23 @@ func (p *yamlReader) fail(n ast.Node, field, reason, allowed string) {
 
 // mapping reads the keys below prefix.
 func (p *yamlReader) mapping(n ast.Node, prefix string) {
-	var pairs []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		pairs = n.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	case *ast.NullNode, *ast.CommentGroupNode:
-		return
-	default:
-		p.fail(n, prefix, "is not a mapping", fields(prefix))
+	if yamlmap.IsNull(n) {
 		return
 	}
+	pairs, ok := yamlmap.Pairs(n)
+	if !ok {
+		p.fail(n, prefix, "is not a mapping", fields(prefix))
+	}
 	for _, pair := range pairs {
-		key, ok := pair.Key.(ast.ScalarNode)
+		key, ok := yamlmap.Plain(pair.Key)
 		if !ok {
 			p.fail(pair, prefix, "has a key that is not a word", "")
 			continue
 		}
-		path := fmt.Sprint(key.GetValue())
 		if prefix != "" {
-			path = prefix + "." + path
+			key = prefix + "." + key
 		}
-		p.pair(pair, path)
+		p.pair(pair, key)
 	}
 }
 
@@ -133,7 +110,7 @@ func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
 		p.fail(pair.Key, path, fmt.Sprintf("is given twice, first on line %d", first), "")
 		return
 	}
-	p.seen[path] = line(pair.Key)
+	p.seen[path] = yamlmap.Line(pair.Key)
 	setting, ok := Find(path)
 	switch {
 	case ok:
@@ -182,37 +159,25 @@ func fieldsBelow(prefix string) []string {
 // scalars returns the value or values under a key; nil for a key with nothing
 // behind it, which leaves the default.
 func scalars(n ast.Node, list bool) ([]string, error) {
-	items := []ast.Node{n}
-	switch n := n.(type) {
-	case *ast.NullNode:
+	if yamlmap.IsNull(n) {
 		return nil, nil
-	case *ast.SequenceNode:
+	}
+	items := []ast.Node{n}
+	if several, ok := n.(*ast.SequenceNode); ok {
 		if !list {
 			return nil, errors.New("is a list where one value is wanted")
 		}
-		items = n.Values
+		items = several.Values
 	}
 	all := []string{}
 	for _, item := range items {
-		one, err := scalar(item)
-		if err != nil {
-			return nil, err
+		one, ok := yamlmap.Plain(item)
+		if !ok {
+			return nil, errors.New("is not a plain value")
 		}
 		all = append(all, one)
 	}
 	return all, nil
-}
-
-func scalar(n ast.Node) (string, error) {
-	switch n := n.(type) {
-	case *ast.StringNode:
-		return n.Value, nil
-	case *ast.LiteralNode:
-		return n.Value.Value, nil
-	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
-		return n.GetToken().Value, nil
-	}
-	return "", errors.New("is not a plain value")
 }
 
 // FromEnv picks the settings out of an environment in the form of os.Environ. A

@@ -5,7 +5,6 @@ package yamlmap
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
@@ -18,12 +17,11 @@ const (
 )
 
 // Parse returns the one document of a text; nil where it is empty. A key that is there
-// twice is an error.
+// twice is an error. The error of a text that is not YAML shows the place in further lines.
 func Parse(text []byte) (doc ast.Node, err error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		return nil, errors.New("it is not YAML: " + first)
+		return nil, fmt.Errorf("it is not YAML: %w", err)
 	}
 	for i, d := range file.Docs {
 		switch {
@@ -40,23 +38,32 @@ func Parse(text []byte) (doc ast.Node, err error) {
 // IsNull reports whether there is no value.
 func IsNull(n ast.Node) bool { return n == nil || n.Type() == ast.NullType }
 
+// Line is the line of a node.
+func Line(n ast.Node) int { return n.GetToken().Position.Line }
+
 // Errorf is an error at the line of a node.
 func Errorf(n ast.Node, format string, args ...any) error {
-	return fmt.Errorf("line %d: %w", n.GetToken().Position.Line, fmt.Errorf(format, args...))
+	return fmt.Errorf("line %d: %w", Line(n), fmt.Errorf(format, args...))
+}
+
+// Pairs are those of a mapping; ok is false for anything else.
+func Pairs(n ast.Node) (pairs []*ast.MappingValueNode, ok bool) {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}, true
+	}
+	return nil, false
 }
 
 // Each calls do for every pair of a mapping, in its order, and joins the first eight errors.
 func Each(n ast.Node, do func(key string, value ast.Node) error) error {
-	var pairs []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		pairs = n.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{n}
-	default:
+	pairs, ok := Pairs(n)
+	switch {
+	case !ok:
 		return Errorf(n, "not a mapping, KEY: VALUE")
-	}
-	if len(pairs) > maxKeys {
+	case len(pairs) > maxKeys:
 		return Errorf(n, "more than %d keys", maxKeys)
 	}
 	var errs []error
@@ -75,10 +82,13 @@ func Each(n ast.Node, do func(key string, value ast.Node) error) error {
 
 // Plain returns the text of a plain value; ok is false for any other.
 func Plain(n ast.Node) (text string, ok bool) {
-	switch s, ok := n.(ast.ScalarNode); {
-	case !ok, IsNull(n), n.Type() == ast.AnchorType, n.Type() == ast.AliasType:
-		return "", false
-	default:
-		return s.GetToken().Value, true
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return n.Value.Value, true
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NanNode, *ast.InfinityNode:
+		return n.GetToken().Value, true
 	}
+	return "", false
 }

@@ -11,6 +11,8 @@ func TestEach(t *testing.T) {
 	for _, row := range []struct{ text, want string }{
 		{"a: 1\nb: 0x2\n", "a=1 b=0x2"},
 		{"a: true", "a=true"},
+		{"a: |-\n  b c\n", "a=b c"},
+		{"a: !!str 7", "error: a has no plain value"},
 		{"", ""},
 		{"# nothing", ""},
 		{"[1]", "error: line 1: not a mapping"},

@@ -3,6 +3,7 @@ package static
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -29,8 +30,12 @@ var (
 // its line; no container is returned then.
 func parse(file string, text []byte) (list []tasks.Container, err error) {
 	doc, err := yamlmap.Parse(text)
-	if err != nil || doc == nil {
-		return nil, err
+	switch {
+	case err != nil:
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		return nil, errors.New(first)
+	case doc == nil:
+		return nil, nil
 	}
 	err = yamlmap.Each(doc, func(name string, value ast.Node) error {
 		entry, err := parseEntry(file, name, value)
