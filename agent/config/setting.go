@@ -16,6 +16,8 @@ import (
 type Setting struct {
 	// Path is the dotted name, e.g. "nginx.http-port".
 	Path string
+	// Default is its value where nothing sets it, as text.
+	Default string
 	// Doc describes what it does, with unit, in one sentence.
 	Doc string
 	// Allowed describes the values that may be given.
@@ -99,9 +101,9 @@ type kind[T any] struct {
 }
 
 // one is the row of a setting with one value.
-func one[T any](path string, at func(*Config) *T, k kind[T], doc string) Setting {
+func one[T any](path, initial string, at func(*Config) *T, k kind[T], doc string) Setting {
 	return Setting{
-		Path: path, Doc: doc, Allowed: k.allowed, Words: k.words,
+		Path: path, Default: initial, Doc: doc, Allowed: k.allowed, Words: k.words,
 		set: func(c *Config, values []string) error {
 			v, err := k.parse(values[0])
 			if err == nil {
@@ -114,9 +116,9 @@ func one[T any](path string, at func(*Config) *T, k kind[T], doc string) Setting
 }
 
 // list is the row of a setting with several values.
-func list[T any](path string, at func(*Config) *[]T, k kind[T], doc string) Setting {
+func list[T any](path, initial string, at func(*Config) *[]T, k kind[T], doc string) Setting {
 	return Setting{
-		Path: path, Doc: doc, Allowed: k.allowed, List: true,
+		Path: path, Default: initial, Doc: doc, Allowed: k.allowed, List: true,
 		set: func(c *Config, values []string) error {
 			var all []T
 			for _, text := range values {
@@ -140,8 +142,8 @@ func list[T any](path string, at func(*Config) *[]T, k kind[T], doc string) Sett
 }
 
 // flag is the row of a setting that is true or false.
-func flag(path string, at func(*Config) *bool, doc string) Setting {
-	s := one(path, at, kind[bool]{
+func flag(path, initial string, at func(*Config) *bool, doc string) Setting {
+	s := one(path, initial, at, kind[bool]{
 		allowed: "true or false", words: []string{"true", "false"},
 		parse: reading(strconv.ParseBool, "is neither true nor false"), format: strconv.FormatBool,
 	}, doc)
