@@ -17,10 +17,14 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 		e := &s.Jobs[i]
 		if e.Phase != Waiting {
 			e.updateReason(d)
+			s.overrun(e, d)
 			continue
 		}
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
+		unended := slices.IndexFunc(s.Jobs, func(o Entry) bool { return o.Name == e.Name && (o.Phase == Admitted || o.Phase == Running) })
 		switch {
+		case unended >= 0:
+			e.behind(s.Jobs[unended], in.Now, late, d)
 		case v.closed != "":
 			e.closed(in.Now, v, late, d)
 		case !v.credits:
@@ -44,6 +48,42 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 			}
 		}
 	}
+}
+
+// behind is what becomes of a waiting job whose last run has not ended: a job has one run at a time.
+func (e *Entry) behind(last Entry, now time.Time, late bool, d *Decision) {
+	why := fmt.Sprintf("its run %s, which began at %s, has not ended", last.ID, clock(last.Changed))
+	switch {
+	case late && e.Late == LateRefuse:
+		e.refuse(now, why, d)
+	case late:
+		e.late(why, hintKill+"; or give jobs that may run at once names of their own", d)
+	default:
+		e.Reason = "waits: " + why
+	}
+}
+
+// hintKill is the remedy for a run that takes too much.
+const hintKill = "end that run if it hangs, and let 'nagaya gate run --kill-after' end the next one"
+
+// A run is reported that has spent so many times what its owner said or its past runs cost.
+const (
+	overrunWarning = 3
+	overrunError   = 10
+)
+
+// overrun reports a run that spends far more than it should.
+func (s *State) overrun(e *Entry, d *Decision) {
+	times := e.Spent / e.Expected
+	if e.Phase != Running || times < overrunWarning || e.Need == 0 && !s.measured(e.Name) {
+		return
+	}
+	severity := problem.Warning
+	if times >= overrunError {
+		severity = problem.Error
+	}
+	d.add("job-overrun", e, severity, fmt.Sprintf("has spent %.1f credits, and %.1f were expected; it has run since %s", e.Spent, e.Expected, clock(e.Changed)),
+		hintKill+"; if it rightly needs so much, declare it with --need")
 }
 
 // closed is what becomes of a waiting job while nothing can be judged.

@@ -57,6 +57,8 @@ type Asked struct {
 	Quota float64 `json:"quota,omitempty"`
 	// Spent is the credits spent so far.
 	Spent float64 `json:"spent,omitempty"`
+	// Killed is set of a job that is Done because it was ended for having taken too much.
+	Killed bool `json:"killed,omitempty"`
 	// At is when it was received.
 	At time.Time `json:"at"`
 }

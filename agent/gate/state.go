@@ -75,8 +75,8 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	}
 	i := slices.IndexFunc(s.Jobs, func(e Entry) bool { return e.ID == a.ID })
 	switch {
-	case i >= 0 && !a.At.After(s.Jobs[i].Heard):
-		return
+	case i >= 0 && (!a.At.After(s.Jobs[i].Heard) || s.Jobs[i].Phase == Done && a.State == Running):
+		return // in the latter case it was on its way while the job ended
 	case i < 0 && a.State == Done:
 		return
 	case i < 0 && len(s.Jobs) >= mostJobs:
@@ -89,7 +89,7 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	case i < 0:
 		i = len(s.Jobs)
 		s.Jobs = append(s.Jobs, Entry{Phase: Waiting, Since: a.At, Changed: a.At})
-	case s.Jobs[i].Phase == Done && a.State != Done, s.Jobs[i].Phase == Running && a.State == Waiting:
+	case a.State == Waiting && (s.Jobs[i].Phase == Done || s.Jobs[i].Phase == Running):
 		// The same id again: another run.
 		s.Jobs[i] = Entry{Phase: Waiting, Since: a.At, Changed: a.At}
 	}
@@ -99,7 +99,9 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	case a.State == Running && e.Phase != Running:
 		e.setPhase(Running, a.At)
 	case a.State == Done && e.Phase != Done:
-		s.recordCost(e.Name, e.Need, e.Spent, a.At)
+		if !a.Killed {
+			s.recordCost(e.Name, e.Need, e.Spent, a.At)
+		}
 		e.setPhase(Done, a.At)
 	}
 }

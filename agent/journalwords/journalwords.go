@@ -223,6 +223,7 @@ var Problems = []string{
 	"queue-full",
 	"job-late",
 	"job-never-fits",
+	"job-overrun",
 	"job-refused",
 }
 

@@ -27,6 +27,7 @@ import (
 
 // Exit codes of 'gate run' besides the command's own; the shell's conventions.
 const (
+	exitKilled    = 124 // --kill-after ended the command, as timeout(1) says it
 	exitRefused   = 125 // the job was not started
 	exitNotExec   = 126 // the command could not be executed
 	exitNotFound  = 127 // there is no such command
@@ -44,6 +45,10 @@ const (
 	reportEvery = 30 * time.Second
 	// reportTimeout bounds a report that does not wait for a change.
 	reportTimeout = 5 * time.Second
+	// killPause is how long a command has to end of a SIGTERM of --kill-after before it gets SIGKILL, and
+	// killEvery how often it is seen whether it has taken too much.
+	killPause = 30 * time.Second
+	killEvery = time.Second
 	// noLimit is the patience of a job that has no limit of its own.
 	noLimit = time.Duration(math.MaxInt64)
 )
@@ -53,6 +58,9 @@ type jobClient struct {
 	client *socket.Client
 	job    gate.Job
 	errs   io.Writer
+	limit  limit
+	// expected is what the job is expected to need, in credits, when it is admitted.
+	expected float64
 }
 
 func (c *cli) jobClient(job gate.Job) *jobClient {
@@ -87,6 +95,7 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 		absent = false
 		switch e.Phase {
 		case gate.Admitted, gate.Running:
+			j.expected = e.Expected
 			printNote(j.errs, "job %s is admitted: %s", j.job.Name, e.Reason)
 			return nil
 		case gate.Refused:
@@ -102,9 +111,14 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 // report says that the job runs or is done and what it has spent. An agent that is
 // being restarted misses one report and gets the next; without reports it forgets the job in two minutes.
 func (j *jobClient) report(state gate.Phase, spent float64) error {
+	return j.tell(gate.Asked{State: state, Spent: spent})
+}
+
+func (j *jobClient) tell(asked gate.Asked) error {
 	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
 	defer cancel()
-	_, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: state, Spent: spent}, 0)
+	asked.Job = j.job
+	_, err := j.client.Job(ctx, asked, 0)
 	return err
 }
 
@@ -141,12 +155,18 @@ patience is over. The credits that it was promised are set aside for two minutes
 
 func (c *cli) gateRunVerb() *cobra.Command {
 	var f jobFlags
+	var after limit
 	cmd := &cobra.Command{
 		Use: "run [flags] -- COMMAND [ARG...]", Short: "Run a command once it may start, and account what it costs",
 		Long: `Run waits until the job may start, runs the command, passes signals on to it, and reports to the
 agent what it cost. The command's exit code is its own; 125 means that it was not
 started, 126 and 127 that it could not be, 128 plus N that signal N ended it. The
-command goes on if the agent is restarted meanwhile.`,
+command goes on if the agent is restarted meanwhile.
+
+A job has one run at a time: while a run of this name has not ended, the next one waits.
+With --kill-after the command gets SIGTERM when it has run for so long (90m), or spent so many
+times the credits that it was expected to need (3x), and SIGKILL half a minute later; its children
+too, unless it runs at a terminal. The exit code is 124 then, and nothing is learned from its cost.`,
 		Example: "  nagaya gate run --name report --need 12 --deadline 06:00 -- /usr/local/bin/report --yesterday",
 		Args:    takes(1, math.MaxInt, "the command to run, after --"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -160,6 +180,7 @@ command goes on if the agent is restarted meanwhile.`,
 				return startError(err)
 			}
 			j := c.jobClient(job)
+			j.limit = after
 			if err := j.wait(cmd.Context()); err != nil {
 				return &exitError{code: exitRefused, err: err}
 			}
@@ -169,6 +190,7 @@ command goes on if the agent is restarted meanwhile.`,
 	cmd.Flags().SetInterspersed(false)
 	c.addRunDir(cmd)
 	f.add(cmd)
+	cmd.Flags().Var(&after, "kill-after", "end the command when it has run for so long, e.g. 90m, or spent so many times the expected credits, e.g. 3x; 0 is never")
 	return cmd
 }
 
@@ -204,8 +226,26 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 	spent := func() float64 { return max(proc.CPUTime(cmd.Process.Pid).Minutes(), ownCost(own)) }
 	_ = j.report(gate.Running, spent())
 	entries := j.reportRunning(ctx, spent)
+	var check, kill <-chan time.Time // kill is when SIGTERM has not helped
+	if j.limit != (limit{}) {
+		check = time.Tick(killEvery)
+	}
+	killed := false
 	for {
 		select {
+		case <-check:
+			why := j.limit.exceeded(time.Since(begun), spent(), j.expected)
+			if why == "" {
+				continue
+			}
+			killed, check, kill = true, nil, time.After(killPause)
+			printNote(j.errs, "job %s is ended by --kill-after: %s", j.job.Name, why)
+			_ = braked.Free()
+			braked.Signal(syscall.SIGTERM)
+			braked.Signal(syscall.SIGCONT) // a stopped command cannot end
+		case <-kill:
+			printNote(j.errs, "job %s has not ended of SIGTERM in %s and gets SIGKILL", j.job.Name, killPause)
+			braked.Signal(syscall.SIGKILL)
 		case s := <-signals:
 			if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
 				_ = braked.Free() // a stopped command cannot end
@@ -219,10 +259,13 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 			}
 			_ = braked.Free()
 			cost := max((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes(), ownCost(own))
-			if err := j.report(gate.Done, cost); err != nil {
+			if err := j.tell(gate.Asked{State: gate.Done, Spent: cost, Killed: killed}); err != nil {
 				printNote(j.errs, "the cost of %.2f credits was not recorded: %v", cost, err)
 			}
 			printNote(j.errs, "job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)
+			if killed {
+				return &exitError{code: exitKilled}
+			}
 			return commandError(err)
 		}
 	}

@@ -181,6 +181,38 @@ func TestGateRunAccounts(t *testing.T) {
 	}
 }
 
+// A command that takes too much gets SIGTERM, with its children, and the agent hears that it was ended.
+func TestGateRunEndsWhatTakesTooMuch(t *testing.T) {
+	for name, row := range map[string]struct{ after, script, say string }{
+		"for too long":       {"1s", "sleep 600 & sleep 600; exit 0", "it has run for"},
+		"with its own code":  {"1s", "trap 'exit 3' TERM; sleep 600 & wait", "it has run for"},
+		"too many credits":   {"2x", "while :; do :; done", "it has spent"},
+		"although it paused": {"1s", "kill -STOP $$; sleep 600", "it has run for"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := &pretended{job: func(a gate.Asked) (gate.Entry, error) {
+				return gate.Entry{Job: a.Job, Phase: gate.Admitted, Expected: 0.001}, nil
+			}}
+			got := nagaya(t, "gate", "run", "--kill-after", row.after, "--name", "endless", "--run-dir", answers(t, p), "--", "sh", "-c", row.script)
+			if got.code != exitKilled || !strings.Contains(got.errs, "job endless is ended by --kill-after: "+row.say) {
+				t.Errorf("exit %d\n%s", got.code, got.errs)
+			}
+			if last := p.heard[len(p.heard)-1]; last.State != gate.Done || !last.Killed {
+				t.Errorf("the agent heard last %+v", last)
+			}
+		})
+	}
+	if got := nagaya(t, "gate", "run", "--kill-after", "1h", "--run-dir", answers(t, &pretended{}), "--", "true"); got.code != exitOK {
+		t.Errorf("it ended in time: exit %d\n%s", got.code, got.errs)
+	}
+	for _, wrong := range []string{"x", "1x", "-2x", "-5m", "soon", "3", "NaNx"} {
+		if got := nagaya(t, "gate", "run", "--kill-after", wrong, "--", "true"); got.code != exitUsage || !strings.Contains(got.errs, "such as") {
+			t.Errorf("%s: exit %d, %s", wrong, got.code, got.errs)
+		}
+	}
+}
+
 func TestParseDeadline(t *testing.T) {
 	tokyo := time.FixedZone("JST", 9*3600)
 	now := time.Date(2026, 11, 22, 23, 30, 0, 0, tokyo)

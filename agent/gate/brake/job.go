@@ -50,7 +50,11 @@ func (j *Job) Hold(ctx context.Context, slow gate.Slow, vcpus float64) error {
 	}
 	if stop != j.stopped {
 		j.stopped = stop
-		j.signal(stop)
+		s := syscall.SIGCONT
+		if stop {
+			s = syscall.SIGSTOP
+		}
+		j.Signal(s)
 	}
 	return err
 }
@@ -62,11 +66,8 @@ func (j *Job) Free() error {
 	return j.Hold(ctx, "", 0)
 }
 
-func (j *Job) signal(stop bool) {
-	s := syscall.SIGCONT
-	if stop {
-		s = syscall.SIGSTOP
-	}
+// Signal sends a signal to the command, with its whole process group if it leads one.
+func (j *Job) Signal(s syscall.Signal) {
 	pid := j.PID
 	if j.Grouped {
 		pid = -pid

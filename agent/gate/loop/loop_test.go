@@ -93,7 +93,8 @@ func (r *running) now() gate.Decision {
 }
 
 func job(id string, state gate.Phase, need float64) gate.Asked {
-	return gate.Asked{Job: gate.Job{ID: id, Name: "report", Need: need}, State: state}
+	name, _, _ := strings.Cut(id, "-")
+	return gate.Asked{Job: gate.Job{ID: id, Name: name, Need: need}, State: state}
 }
 
 // ask asks and does not wait for a change.

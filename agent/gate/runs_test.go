@@ -1,0 +1,103 @@
+package gate
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A job that never ends keeps its next run from starting, each night anew, and an overrun is a problem with a remedy.
+func TestAJobDoesNotStartWhileItsLastRunHasNotEnded(t *testing.T) {
+	var s State
+	var d Decision
+	run := func(night int, state Phase, late Late, spent float64, at time.Time) Asked {
+		a := ask(fmt.Sprintf("night-%d", night), 50, at)
+		a.Name, a.Late, a.State, a.Spent = "backup", late, state, spent
+		a.Deadline = noon.Add(time.Duration(night)*day + 8*time.Hour)
+		return a
+	}
+	step := func(at time.Time, asked ...Asked) {
+		t.Helper()
+		s, d = decide(t, s, Input{Now: at, Credits: saved(at, 500, baseline), Asked: asked})
+	}
+	step(noon, run(0, Waiting, LateRefuse, 0, noon))
+	if phases(d) != "night-0:admitted" {
+		t.Fatal(phases(d))
+	}
+	step(noon.Add(time.Second), run(0, Running, LateRefuse, 1, noon.Add(time.Second)))
+	for night := 1; night <= 3; night++ {
+		at := noon.Add(time.Duration(night) * day)
+		step(at, run(0, Running, LateRefuse, 20, at), run(night, Waiting, LateRefuse, 0, at))
+		if e, _ := d.Job(fmt.Sprintf("night-%d", night)); e.Phase != Waiting || !strings.Contains(e.Reason, "its run night-0, which began at 2026-03-02 12:00 UTC, has not ended") {
+			t.Fatalf("night %d: %+v", night, e)
+		}
+		at = at.Add(8 * time.Hour)
+		step(at, run(0, Running, LateRefuse, 20, at), run(night, Waiting, LateRefuse, 0, at))
+		if e, _ := d.Job(fmt.Sprintf("night-%d", night)); e.Phase != Refused {
+			t.Fatalf("night %d: %+v", night, e)
+		}
+	}
+	// Where it would rather be late, it waits, and that is a problem.
+	at := noon.Add(4*day + 8*time.Hour)
+	step(at, run(0, Running, LateRefuse, 20, at), run(4, Waiting, LateRun, 0, at))
+	if e, _ := d.Job("night-4"); e.Phase != Waiting || len(d.Problems) != 1 || d.Problems[0].Code != "job-late" || !strings.Contains(d.Problems[0].Hint, "--kill-after") {
+		t.Errorf("%+v, problems %+v", e, d.Problems)
+	}
+	at = at.Add(time.Minute)
+	step(at, run(0, Done, LateRefuse, 20, at), run(4, Waiting, LateRun, 0, at))
+	if e, _ := d.Job("night-4"); strings.Contains(e.Reason, "has not ended") {
+		t.Errorf("once that has ended: %+v", e)
+	}
+}
+
+func TestOverruns(t *testing.T) {
+	for _, tt := range []struct {
+		need, spent float64
+		want        string
+	}{
+		{50, 149, ""},
+		{50, 151, "warning"},
+		{50, 501, "error"},
+		{0, 501, ""}, // nobody has said what it needs
+	} {
+		a := ask("a", tt.need, noon)
+		a.State, a.Spent = Running, tt.spent
+		_, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, baseline), Asked: []Asked{a}})
+		got := ""
+		for _, p := range d.Problems {
+			if p.Code != "job-overrun" || !strings.Contains(p.Hint, "--kill-after") {
+				t.Errorf("%+v", p)
+			}
+			got = p.Severity.String()
+		}
+		if got != tt.want {
+			t.Errorf("needs %v, has spent %v: %q, want %q", tt.need, tt.spent, got, tt.want)
+		}
+	}
+}
+
+// What a run had spent when it was ended says nothing of what a whole one needs.
+func TestAnEndedRunTeachesNothing(t *testing.T) {
+	a := ask("a", 50, noon)
+	a.State = Running
+	s, _ := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, baseline), Asked: []Asked{a}})
+	a.State, a.Spent, a.Killed, a.At = Done, 150, true, noon.Add(time.Minute)
+	if s, _ = decide(t, s, Input{Now: a.At, Credits: saved(a.At, 500, baseline), Asked: []Asked{a}}); len(s.History) != 0 {
+		t.Errorf("%+v", s.History)
+	}
+}
+
+// A report that was on its way while the job ended does not bring it back: its next run would wait for it.
+func TestAReportAfterTheEndIsIgnored(t *testing.T) {
+	a := ask("a", 50, noon)
+	var s State
+	var d Decision
+	for i, phase := range []Phase{Running, Done, Running} {
+		a.State, a.At = phase, noon.Add(time.Duration(i)*time.Second)
+		s, d = decide(t, s, Input{Now: a.At, Credits: saved(a.At, 500, baseline), Asked: []Asked{a}})
+	}
+	if phases(d) != "a:done" {
+		t.Errorf("%+v", d.Jobs)
+	}
+}
