@@ -32,7 +32,7 @@ func Configured(c config.Config, h Host) Settings {
 		ProxyProtocol: n.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: n.UpstreamCA, User: h.User,
 		StateDir: StateDir(c), RunDir: path.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: n.AccessLog, LogFormat: n.LogFormat, LogEscape: n.LogEscape, Stderr: n.LogStdout && h.Child,
-		DefaultRoot: n.DefaultRoot, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
+		DefaultRoot: n.DefaultRoot, UnservedStatus: n.UnservedStatus, ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
 		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
 	}
 	switch {

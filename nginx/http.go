@@ -11,7 +11,7 @@ import (
 // connections writes the directives for the connections of clients.
 func connections(t *text) {
 	t.set("default_type", "text/plain")
-	t.set("server_tokens", "off")
+	t.set("server_tokens", onOff(t.settings.ServerTokens))
 	t.comment("Redirects stay relative: nginx does not know the port that a client sees.")
 	t.set("absolute_redirect", "off")
 	t.set("client_header_timeout", "20s")
@@ -187,7 +187,7 @@ func variables(t *text) {
 	}
 	t.choose("$nagaya_proto", "https", "", "https", "on")
 	t.choose("$nagaya_https", "ssl", "off", "on", "on")
-	t.choose("$nagaya_proto $nagaya_get", "plain", "", "http 1", "get", "http 0", "other")
+	t.choose("$nagaya_proto $request_method", "plain", "", "http GET", "get", "~^http ", "other")
 	t.blank()
 }
 

@@ -28,12 +28,38 @@ func defaultServer(t *text, overTLS bool, listen func()) {
 	t.block("server", nil, func() {
 		listen()
 		t.set("server_name", noName)
-		if overTLS {
-			t.set("ssl_reject_handshake", "on")
-			t.set("return", "421", misdirectedPage)
-		} else {
-			t.set("return", "404", "No site of this name is served here.\n")
+		if t.settings.ServerTokens {
+			t.set("server_tokens", "off")
 		}
+		switch {
+		case !overTLS:
+		case t.needs.unserved.CertFile != "":
+			t.certificate(t.needs.unserved)
+		default:
+			rejectHandshake(t)
+			return
+		}
+		t.set("return", number(cmp.Or(t.settings.UnservedStatus, 404)), "No site of this name is served here.\n")
+	})
+}
+
+// rejectHandshake has a server open no connection over TLS.
+func rejectHandshake(t *text) {
+	t.set("ssl_reject_handshake", "on")
+	t.set("return", "421", misdirectedPage)
+}
+
+// rejectSite writes the server for the TLS connections of a site that has no certificate of its
+// own, where names of no site have one.
+func rejectSite(t *text, site route.Site) {
+	usual := cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort) == t.settings.HTTPSPort
+	if t.needs.unserved.CertFile == "" || site.TLS || site.NoTLS || site.Passthrough != nil || !usual {
+		return
+	}
+	t.block("server", nil, func() {
+		listenTLS(t, t.settings.HTTPSPort)
+		t.set("server_name", site.Host)
+		rejectHandshake(t)
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -20,6 +21,9 @@ func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
 	sites, streams := t.usableSites(shape.Sites), t.usableStreams(shape.Streams)
 	t.checkHTTP3(sites, streams)
 	t.needs = needsOf(t.settings, b, sites, streams)
+	if checkCertificate(shape.Unserved) == nil {
+		t.needs.unserved = shape.Unserved
+	}
 	t.warn(sites)
 	t.warnOfSpace()
 	t.Sites = t.portFiles(sites)
@@ -131,6 +135,8 @@ type needs struct {
 	tlsPort bool // a stream that is a port with TLS
 	// catchAll: a site is the default of the public port of HTTPS.
 	catchAll bool
+	// unserved is the certificate for names of no site; without files there is none.
+	unserved certs.Pair
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {

@@ -51,6 +51,11 @@ type Settings struct {
 	// nginx's return with spaces between them, or "none" for no answer. Empty means 404
 	// with a line of text.
 	DefaultRoot string
+	// UnservedStatus is for names of no site, and for plain HTTP that a site refuses; zero
+	// means 404 and 403.
+	UnservedStatus int
+	// ServerTokens tells clients of sites nginx's version.
+	ServerTokens bool
 	// Stderr makes errors go to stderr in place of error.log in LogDir.
 	Stderr bool
 	// Spaces say where nginx is to write no more.

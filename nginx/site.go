@@ -128,6 +128,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 		})
 		includeForSite(t, site)
 	})
+	rejectSite(t, site)
 }
 
 // overTLS reports whether nginx speaks TLS to the containers of a location.
@@ -162,8 +163,8 @@ func serverHead(t *text, site route.Site) {
 		names = append(names, "", "~^")
 	}
 	t.set("server_name", names...)
-	if e.ServerTokens == route.On {
-		t.set("server_tokens", "on")
+	if own := string(e.ServerTokens); own != onOff(t.settings.ServerTokens) {
+		t.setGiven("server_tokens", own)
 	}
 	if site.TLS {
 		tlsServer(t, site)
@@ -254,7 +255,7 @@ func plainHTTP(t *text, site route.Site, https uint16) {
 		t.returnIf("$nagaya_plain = get", "301", to)
 		t.returnIf("$nagaya_plain = other", number(cmp.Or(site.Edge.RedirectCode, 308)), to)
 	case route.Refuse:
-		t.returnIf("$nagaya_plain", "403", plainPage)
+		t.returnIf("$nagaya_plain", number(cmp.Or(t.settings.UnservedStatus, 403)), plainPage)
 	}
 }
 

@@ -165,5 +165,13 @@ func seconds(d time.Duration) string {
 	return strconv.FormatInt(max(1, d.Milliseconds()), 10) + "ms"
 }
 
+// onOff writes a switch.
+func onOff(is bool) string {
+	if is {
+		return "on"
+	}
+	return "off"
+}
+
 // number writes an integer.
 func number[T int | int64 | uint16](n T) string { return strconv.FormatInt(int64(n), 10) }

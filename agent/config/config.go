@@ -109,20 +109,24 @@ type Certs struct {
 
 // Nginx says how nagaya's own nginx runs.
 type Nginx struct {
-	Mode            string
-	Unit            string
-	ContainerLabel  string
-	Binary          string
-	HTTPPort        int
-	HTTPSPort       int
-	IPv6            bool
-	HTTP2           bool
-	HTTP3           bool
-	ProxyProtocol   bool
-	UpstreamCA      string
-	User            string
-	AccessLog       string
-	DefaultRoot     string
+	Mode           string
+	Unit           string
+	ContainerLabel string
+	Binary         string
+	HTTPPort       int
+	HTTPSPort      int
+	IPv6           bool
+	HTTP2          bool
+	HTTP3          bool
+	ProxyProtocol  bool
+	UpstreamCA     string
+	User           string
+	AccessLog      string
+	DefaultRoot    string
+	// UnservedStatus is 0 where it depends on what is not served.
+	UnservedStatus  int
+	UnservedCert    string
+	ServerTokens    bool
 	LogFormat       string
 	LogEscape       string
 	LogStdout       bool

@@ -27,7 +27,8 @@ type Variable struct {
 }
 
 // Image is how nginx-proxy's image is made, as settings: the places where its
-// users mount things, and that a container logs to its stdout. Docker kills what has not
+// users mount things, that a container logs to its stdout, and its defaults where they open nothing
+// that would be closed. Docker kills what has not
 // ended ten seconds after it was told to.
 var Image = []struct{ Setting, Value string }{
 	{"docker.host", "unix:///tmp/docker.sock"},
@@ -39,6 +40,10 @@ var Image = []struct{ Setting, Value string }{
 	{"nginx.htpasswd-dir", "/etc/nginx/htpasswd"},
 	{"nginx.host-auth", "true"},
 	{"routes.share-hosts", "true"},
+	{"routes.redirect-code", "301"},
+	{"nginx.unserved-status", "503"},
+	{"nginx.unserved-cert", "default"},
+	{"nginx.server-tokens", "true"},
 }
 
 // Variables are nginx-proxy's proxy-wide variables (nginx-proxy, docs/README.md, nginx.tmpl and
@@ -58,7 +63,7 @@ var Variables = []Variable{
 	{Name: "TRUST_DEFAULT_CERT", Setting: "routes.default-cert", Here: "whether the certificate that is named default may stand in"},
 	{Name: "HSTS", Setting: "routes.hsts", Here: "the header Strict-Transport-Security"},
 	{Name: "SSL_POLICY", Setting: "routes.tls-policy", Here: "protocols and ciphers"},
-	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET and HEAD to HTTPS; not set is 308, unlike nginx-proxy's default"},
+	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET to HTTPS; not set is 301"},
 	{Name: "DISABLE_ACCESS_LOGS", Setting: "nginx.access-log", Here: "true logs no requests", values: ifTrue("off")},
 	{Name: "LOG_JSON", Setting: "nginx.log-format", Here: "true logs requests as JSON where LOG_FORMAT is not set", values: ifTrue("json")},
 	{Name: "LOG_FORMAT", Setting: "nginx.log-format", Here: "the line that is logged for a request"},

@@ -34,7 +34,7 @@ func always(more ...string) map[string]string {
 	m := map[string]string{
 		"nginx-proxy": "true", "docker.host": "unix:///tmp/docker.sock", "nginx.log-stdout": "true", "nginx.stop-timeout": "8s", "certs.dir": "/etc/nginx/certs", "nginx.vhost-dir": "/etc/nginx/vhost.d",
 		"nginx.conf-dir": "/etc/nginx/conf.d", "nginx.htpasswd-dir": "/etc/nginx/htpasswd", "nginx.host-auth": "true",
-		"routes.share-hosts": "true",
+		"routes.share-hosts": "true", "routes.redirect-code": "301", "nginx.unserved-status": "503", "nginx.unserved-cert": "default", "nginx.server-tokens": "true",
 	}
 	for i := 0; i+1 < len(more); i += 2 {
 		m[more[i]] = more[i+1]

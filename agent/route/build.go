@@ -42,6 +42,9 @@ type Options struct {
 	// DefaultHost is the host that also gets the requests for names that no site has;
 	// empty means that those get an error.
 	DefaultHost string
+	// UnservedCert is the name of the certificate that names of no site are answered with over
+	// TLS; empty is none.
+	UnservedCert string
 	// Stream is false where nginx has no stream module: then routes that need it are
 	// problems.
 	Stream bool
@@ -84,6 +87,7 @@ func (o Options) withDefaults() Options {
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
 	b := &builder{in: in, o: in.Options.withDefaults(), before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
+	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.publishers = publishersOf(in.Snapshot.Containers)
 	candidates := b.candidates()
@@ -99,7 +103,7 @@ func Build(in Input) Table {
 	b.keepSilent()
 	b.checkDefaultHost()
 	if !b.t.Complete {
-		b.t.Sites, b.t.Streams, b.t.Pools = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools
+		b.t.Sites, b.t.Streams, b.t.Pools, b.t.Unserved = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools, in.Prev.Unserved
 	}
 	for _, c := range in.Snapshot.Containers {
 		if len(b.routesOf(c)) > 0 && !c.IsBatch() {

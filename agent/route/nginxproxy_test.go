@@ -57,7 +57,9 @@ func TestNginxProxysWords(t *testing.T) {
 				e.Allow = append(e.Allow, netip.MustParsePrefix(p))
 			}
 		}))},
-		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Refuse })},
+		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false", "HTTPS_METHOD", "nohttp"}, site(func(s *Site) { s.Plain = Refuse })},
+		{"no certificate, no answer but a redirect", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Redirect })},
+		{"no HTTPS", []string{"HTTPS_METHOD", "nohttps"}, site(func(s *Site) { s.NoTLS = true })},
 		{"idle connections", []string{proxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = KeepaliveAuto }))},
 		{"balance", []string{proxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
 		{"HTTP/2 and HTTP/3", []string{proxyLabel + "http2.enable", "false", proxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},

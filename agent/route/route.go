@@ -47,6 +47,9 @@ type Shape struct {
 	Sites []Site `json:"sites"`
 	// Streams are the routes that have a port of their own, sorted by Listen.
 	Streams []Stream `json:"streams,omitempty"`
+	// Unserved is the certificate that names of no site are answered with; zero where their
+	// handshakes are refused (Options.UnservedCert).
+	Unserved certs.Pair `json:"-"`
 }
 
 // Waiting is one container that is not behind its route.
@@ -85,6 +88,8 @@ type Site struct {
 	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
 	TLS  bool       `json:"tls"`
 	Cert certs.Pair `json:"cert,omitzero"`
+	// NoTLS is true where its containers ask for no HTTPS.
+	NoTLS bool `json:"no_tls,omitempty"`
 	// Plain says what plain HTTP gets.
 	Plain Plain `json:"plain"`
 	// Secured is true from when plain HTTP was redirected or refused for the sake of a
@@ -104,7 +109,7 @@ type Site struct {
 
 // Certificates are the names of the certificates that sites and streams have, sorted.
 func (s Shape) Certificates() []string {
-	names := []string{}
+	names := []string{s.Unserved.Name}
 	for _, site := range s.Sites {
 		names = append(names, site.Cert.Name)
 	}
@@ -198,8 +203,8 @@ type Plain string
 // What plain HTTP gets.
 const (
 	Serve    Plain = "serve"    // the site itself
-	Redirect Plain = "redirect" // 301/308 to https
-	Refuse   Plain = "refuse"   // 403
+	Redirect Plain = "redirect" // to https
+	Refuse   Plain = "refuse"   // an error
 )
 
 // Location is one path prefix of a site.

@@ -39,7 +39,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, Edge: was.Edge, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, NoTLS: was.NoTLS, Edge: was.Edge, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
 		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
 	}
@@ -136,7 +136,7 @@ func leadOf(cs []candidate) (candidate, bool) {
 // secure decides what a site does about HTTPS.
 func (b *builder) secure(s *Site, was Site, lead candidate) {
 	asked := s.Edge.ClientCert
-	s.Plain, s.Edge.ClientCert = Serve, ""
+	s.Plain, s.Edge.ClientCert, s.NoTLS = Serve, "", lead.TLS == TLSOff
 	switch {
 	case lead.TLS == TLSOff:
 		s.Secured = false
@@ -243,6 +243,9 @@ func (b *builder) withoutCertificate(s *Site, lead candidate) {
 	case lead.TLS == TLSTerminate && !lead.Cert.ByFile:
 		s.Plain = Refuse
 		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused because nagaya.tls is terminate")
+	case lead.HTTPSOnly && lead.TLS == TLSAuto && lead.Cert.ByFile:
+		s.Plain = Redirect
+		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is sent to HTTPS, which is refused without one (routes.http-without-cert)")
 	case lead.HTTPSOnly:
 		s.Plain = Refuse
 		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused without one (routes.http-without-cert)")

@@ -1,0 +1,181 @@
+package apply
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// proxied is what stands in nginx-proxy's place in a test: its own environment, containers
+// with theirs (NAME=VALUE, a label where NAME has a dot), and pairs of certificates.
+type proxied struct {
+	env        []string
+	containers [][]string
+	pairs      []certs.Pair
+	change     func(*nginx.Settings) // may be nil
+}
+
+// configuration is what nginx-proxy's environment says, on the rig's ports and in its directory.
+func (r *rig) configuration(env []string) config.Config {
+	r.t.Helper()
+	on, _ := config.Find("nginx-proxy")
+	resolved, err := nginxproxy.Resolve(env, []config.Value{config.FromFlag(on, "true")})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	c := resolved.Config
+	c.Nginx.HTTPPort, c.Nginx.HTTPSPort = int(r.settings.HTTPPort), int(r.settings.HTTPSPort)
+	return c
+}
+
+// asNginxProxy is the tree of that. Every container answers at the address of up.
+func (r *rig) asNginxProxy(p proxied, up netip.AddrPort) nginx.Tree {
+	r.t.Helper()
+	c := r.configuration(p.env)
+	s, own := nginx.Configured(c, nginx.Host{User: r.settings.User}), r.settings
+	s.StateDir, s.RunDir, s.LogDir, s.AccessLog, s.WorkerProcesses = own.StateDir, own.RunDir, own.LogDir, "", own.WorkerProcesses
+	s.SnippetDir, s.HtpasswdDir, s.HostAuth, s.Passwords = own.SnippetDir, own.HtpasswdDir, own.HostAuth, own.Passwords
+	if p.change != nil {
+		p.change(&s)
+	}
+	var list []tasks.Container
+	for i, words := range p.containers {
+		set, env := map[string]string{}, []string{fmt.Sprint("VIRTUAL_PORT=", up.Port())}
+		for _, w := range words {
+			if name, value, _ := strings.Cut(w, "="); strings.Contains(name, ".") {
+				set[name] = value
+			} else {
+				env = append(env, w)
+			}
+		}
+		one := tasks.Container{ID: fmt.Sprintf("%064x", i+1), Name: fmt.Sprint("c", i), State: tasks.Running, Health: tasks.Healthy, Network: tasks.Host, CreatedAt: time.Unix(1, 0), StartedAt: time.Unix(1, 0)}
+		one.Labels, one.Env, _ = tasks.Keep(set, env, nginxproxy.Knows)
+		list = append(list, one)
+	}
+	in := route.Input{
+		Snapshot: tasks.Snapshot{Complete: true, Heard: true, Containers: list}, Now: time.Unix(1e6, 0), Reach: route.Reach{},
+		Requests: labels.Requests(list, labels.Configured(c.Routes), nginxproxy.Reader(c.Routes.ShareHosts)),
+		Certs:    certs.Inventory{Complete: true, Pairs: p.pairs}, Options: route.Configured(c), Nginx: route.NginxNetwork{Host: up.Addr()},
+	}
+	for _, probe := range route.Build(in).Probes {
+		in.Reach[probe] = route.Reached{State: route.Reachable}
+	}
+	table := route.Build(in)
+	for _, problem := range table.Problems {
+		if problem.Code != "no-certificate" {
+			r.t.Errorf("%+v", problem)
+		}
+	}
+	return nginx.Render(s, r.o.Build, table.Shape, table.Pools)
+}
+
+// named is a pair of that name.
+func named(name string, p certs.Pair) certs.Pair {
+	p.Name = name
+	return p
+}
+
+// What nginx-proxy answers where there is no site, or none over that protocol.
+func TestUnservedAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	up := backend(t, "served")
+	own := writePair(t, "https-and-http.test", "https-only.test")
+	def := named("default", writePair(t, "default.invalid"))
+	containers := [][]string{
+		{"VIRTUAL_HOST=https-and-http.test"},
+		{"VIRTUAL_HOST=https-only.test", "HTTPS_METHOD=nohttp"},
+		{"VIRTUAL_HOST=http-only.test", "HTTPS_METHOD=nohttps"},
+		{"VIRTUAL_HOST=missing.test"},
+		{"VIRTUAL_HOST=nohttp-missing.test", "HTTPS_METHOD=nohttp"},
+		{"VIRTUAL_HOST=untrusting.test", "HTTPS_METHOD=nohttp", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"},
+		{"VIRTUAL_HOST=closed.test", "ENABLE_HTTP_ON_MISSING_CERT=false", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"},
+		{"VIRTUAL_HOST=nohttp-closed.test", "HTTPS_METHOD=nohttp", "ENABLE_HTTP_ON_MISSING_CERT=false", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"},
+	}
+	const refused = 0
+	for _, row := range []struct {
+		name  string
+		env   []string
+		pairs []certs.Pair
+		want  string // host, status over plain HTTP, status over HTTPS
+	}{
+		{"with a default certificate", nil, []certs.Pair{own, def}, `https-and-http.test 301 200, https-only.test 503 200, http-only.test 200 503, missing.test 301 200,
+			nohttp-missing.test 503 200, untrusting.test 200 0, closed.test 301 0, nohttp-closed.test 503 0, unknown.test 503 503`},
+		{"that is not trusted", []string{"TRUST_DEFAULT_CERT=false"}, []certs.Pair{own, def}, `https-and-http.test 301 200, https-only.test 503 200, http-only.test 200 503,
+			missing.test 200 0, nohttp-missing.test 200 0, unknown.test 503 503`},
+		{"without", nil, []certs.Pair{own}, `https-and-http.test 301 200, https-only.test 503 200, http-only.test 200 0, missing.test 200 0, nohttp-missing.test 200 0, closed.test 301 0, unknown.test 503 0`},
+		{"without HTTP", []string{"HTTPS_METHOD=nohttp"}, []certs.Pair{own, def}, `https-and-http.test 503 200, missing.test 503 200, untrusting.test 200 0, unknown.test 503 503`},
+		{"without HTTPS", []string{"HTTPS_METHOD=nohttps"}, nil, `https-and-http.test 200 0, missing.test 200 0, unknown.test 503 0`},
+	} {
+		r.serve(r.asNginxProxy(proxied{env: row.env, containers: containers, pairs: row.pairs}, up))
+		for want := range strings.SplitSeq(row.want, ",") {
+			var host string
+			var plain, secure int
+			fmt.Sscan(want, &host, &plain, &secure)
+			if got := r.get(r.http(host, "/")); got.status != plain {
+				t.Errorf("%s: http://%s: %d %s, want %d", row.name, host, got.status, got.body, plain)
+			}
+			got := r.get(r.https(host, "/"))
+			if got.status != secure || secure == refused && !strings.Contains(got.body, "unrecognized name") {
+				t.Errorf("%s: https://%s: %d %s, want %d", row.name, host, got.status, got.body, secure)
+			}
+		}
+	}
+}
+
+// Requests other than GET are redirected as nginx-proxy does.
+func TestRedirectsAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	up, p := backend(t, "served"), writePair(t, "a.test", "b.test")
+	containers := [][]string{{"VIRTUAL_HOST=a.test"}, {"VIRTUAL_HOST=b.test", "com.github.nginx-proxy.nginx-proxy.non-get-redirect=307"}}
+	for env, want := range map[string][]int{"": {301, 301, 301, 301, 307, 307}, "NON_GET_REDIRECT=308": {301, 308, 308, 301, 307, 307}} {
+		r.serve(r.asNginxProxy(proxied{env: []string{env}, containers: containers, pairs: []certs.Pair{p}}, up))
+		var got []int
+		for _, host := range []string{"a.test", "b.test"} {
+			for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost} {
+				req, _ := http.NewRequest(method, r.http(host, "/"), nil)
+				got = append(got, r.do(req).status)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", env, got, want)
+		}
+	}
+}
+
+// Sites tell nginx's version as nginx-proxy's do; what is no site does not.
+func TestServerTokensAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	r.serve(r.asNginxProxy(proxied{containers: [][]string{{"VIRTUAL_HOST=on.test"}, {"VIRTUAL_HOST=off.test", "SERVER_TOKENS=off"}}}, backend(t, "served")))
+	for host, want := range map[string]string{"on.test": "nginx/" + r.o.Build.Version.String(), "off.test": "nginx", "unknown.test": "nginx"} {
+		if got := r.get(r.http(host, "/")).header.Get("Server"); got != want {
+			t.Errorf("%s: Server is %q, want %q", host, got, want)
+		}
+	}
+}
+
+// headersBackend starts a server that answers with the request's headers, a line for each.
+func headersBackend(t *testing.T) netip.AddrPort {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		fmt.Fprintf(w, "Host: %s\n", q.Host)
+		q.Header.Write(w)
+	}))
+	t.Cleanup(s.Close)
+	return addrOf(s)
+}
