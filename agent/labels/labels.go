@@ -88,6 +88,8 @@ var words = []Word{
 		Into(parseBool, func(s *route.Spec) *bool { return &s.StripPrefix })),
 	NewWord("port", "container port to route to", "1 to 65535", "the only published TCP port, else the only exposed one, else 80",
 		Into(ParsePort, func(s *route.Spec) *uint16 { return &s.Port })),
+	NewWord("network", "Docker network at which the container is reached, past what it publishes", "a name of one of the container's networks", "one that this host can reach",
+		Into(parseFile, func(s *route.Spec) *string { return &s.Network })),
 	NewWord("scheme", "how nginx speaks to the container", "http, https, grpc, grpcs, fastcgi, uwsgi", "http; https if the port is 443 or 8443",
 		Into(oneOf(route.HTTP, route.HTTPS, route.GRPC, route.GRPCS, route.FastCGI, route.UWSGI), func(s *route.Spec) *route.Scheme { return &s.Scheme })),
 	NewWord("tls", "HTTPS for the clients: auto terminates it where a certificate covers the host and redirects plain HTTP; terminate refuses plain HTTP; passthrough hands the connection to the container, which holds the certificate", "auto, terminate, off, passthrough", "auto",

@@ -127,7 +127,7 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		p.Severity = problem.Warning
 		b.report(p)
 	}
-	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport())
+	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport(), s.Network)
 	all := make([]candidate, len(keys))
 	for i, key := range keys {
 		x.key = key
@@ -215,6 +215,12 @@ func (b *builder) reportNoAddress(c candidate) {
 	if b.in.Nginx.Container && c.container.Network == tasks.Bridge {
 		p.Text = fmt.Sprintf("%s cannot be routed because nginx, which is in a container too, shares no network with this one", c.key.Host)
 		p.Hint = "connect nginx's container to one of its networks (docker network connect), or publish its port"
+	}
+	if _, on := onNetwork(c.container, c.Network); c.Network != "" && !on {
+		p.Text = fmt.Sprintf("%s cannot be routed because nagaya.network is %s, and the container is on %s", c.key.Host, c.Network, networksOf(c.container))
+		p.Hint = "name one of its networks, remove nagaya.network, or connect the container to that network (docker network connect)"
+		b.report(p)
+		return
 	}
 	if c.container.Network == tasks.AWSVPC || c.container.Task.ARN != "" {
 		p.Hint = "its address comes from the ECS agent: see that the agent runs (systemctl status ecs) and answers on port 51678"

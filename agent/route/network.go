@@ -142,12 +142,15 @@ type endpoint struct {
 // A published port is reached at the host's local address, never at loopback:
 // there Docker's userland proxy copies every byte, while the kernel forwards what
 // is sent to the local address. Docker keeps networks apart, so an nginx in a container
-// takes the container's own address on a network that both are on, if there is one.
-func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport string) endpoint {
-	var own netip.AddrPort
-	if len(c.Addrs) > 0 {
-		own = netip.AddrPortFrom(c.Addrs[0], port)
+// takes the container's own address on a network that both are on, if there is one. Where a
+// network is named, it is the container's address there, and no other.
+func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport, network string) endpoint {
+	if network != "" {
+		on, _ := onNetwork(c, network)
+		at := at(on.Addrs, port)
+		return endpoint{addr: at, probe: at}
 	}
+	own := at(reachable(c), port)
 	switch c.Network {
 	case tasks.Host:
 		own = netip.AddrPortFrom(n.host(), port)
@@ -165,6 +168,55 @@ func (n NginxNetwork) endpointOf(c tasks.Container, port uint16, transport strin
 	return endpoint{addr: own, probe: own}
 }
 
+// reachable are the container's own addresses, those first at which the host reaches it, and of
+// these IPv4 first.
+func reachable(c tasks.Container) []netip.Addr {
+	if c.Network != tasks.Bridge {
+		return c.Addrs
+	}
+	var near []netip.Addr
+	for _, on := range c.Networks {
+		if !on.Apart {
+			near = append(near, on.Addrs...)
+		}
+	}
+	return append(tasks.IPv4First(near), c.Addrs...)
+}
+
+// at is a port at the first of the addresses; invalid where there is none.
+func at(addrs []netip.Addr, port uint16) netip.AddrPort {
+	if len(addrs) == 0 {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(addrs[0], port)
+}
+
+// onNetwork is the container's place on the network of that name, to which Compose adds the
+// name of its project.
+func onNetwork(c tasks.Container, name string) (_ tasks.Network, ok bool) {
+	for _, full := range []string{name, c.Labels[tasks.LabelComposeProject] + "_" + name} {
+		if i := slices.IndexFunc(c.Networks, func(on tasks.Network) bool { return on.Name == full }); i >= 0 {
+			return c.Networks[i], true
+		}
+	}
+	return tasks.Network{}, false
+}
+
+// networksOf names the container's networks for people.
+func networksOf(c tasks.Container) string {
+	var names []string
+	for _, on := range c.Networks {
+		names = append(names, on.Name)
+	}
+	switch n := len(names); {
+	case n == 0:
+		return "no network of Docker's"
+	case n > maxListed:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), n-maxListed)
+	}
+	return strings.Join(names, ", ")
+}
+
 // host is the address of what uses this host's network.
 func (n NginxNetwork) host() netip.Addr {
 	if !n.Host.IsValid() {
@@ -177,7 +229,7 @@ func (n NginxNetwork) host() netip.Addr {
 func (n NginxNetwork) beside(c tasks.Container, port uint16, otherwise netip.AddrPort) netip.AddrPort {
 	for _, on := range c.Networks {
 		if len(on.Addrs) > 0 && slices.Contains(n.Networks, on.Name) {
-			return netip.AddrPortFrom(on.Addrs[0], port)
+			return at(on.Addrs, port)
 		}
 	}
 	return otherwise

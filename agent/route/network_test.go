@@ -85,3 +85,57 @@ func TestBesideEngine(t *testing.T) {
 		t.Error("there is nothing to tell by")
 	}
 }
+
+// A container on several networks is reached where this host, or an nginx in a container, is too;
+// nagaya.network names another one.
+func TestTheNetworkOnWhichAContainerIsReached(t *testing.T) {
+	alan := tasks.Network{Name: "alan", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.9")}, Apart: true}
+	front := tasks.Network{Name: "front", Addrs: []netip.Addr{netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00::2")}}
+	six := tasks.Network{Name: "a6", Addrs: []netip.Addr{netip.MustParseAddr("fd00:6::2")}}
+	blog := tasks.Network{Name: "blog_front", Addrs: []netip.Addr{netip.MustParseAddr("172.19.0.2")}}
+	for _, row := range []struct {
+		name, network string
+		published     bool
+		nginx         []string
+		on            []tasks.Network
+		want          string
+	}{
+		{name: "macvlan is first by name", on: []tasks.Network{alan, front}, want: " 172.18.0.2:80"},
+		{name: "IPv4 comes first", on: []tasks.Network{six, alan, front}, want: " 172.18.0.2:80"},
+		{name: "IPv6 that is near before IPv4 that is not", on: []tasks.Network{six, alan}, want: " [fd00:6::2]:80"},
+		{name: "nothing else", on: []tasks.Network{alan}, want: " 192.0.2.9:80"},
+		{name: "published", published: true, on: []tasks.Network{alan, front}, want: " 10.0.0.5:32768"},
+		{name: "named", network: "alan", published: true, on: []tasks.Network{alan, front}, want: " 192.0.2.9:80"},
+		{name: "named without its project", network: "front", on: []tasks.Network{alan, blog}, want: " 172.19.0.2:80"},
+		{name: "nginx is on it", nginx: []string{"alan"}, on: []tasks.Network{alan, front}, want: " 192.0.2.9:80"},
+		{name: "nginx is on both", nginx: []string{"alan", "front"}, network: "front", on: []tasks.Network{alan, front}, want: " 172.18.0.2:80"},
+	} {
+		c := web("a", func(c *tasks.Container) {
+			c.Networks, c.Addrs = row.on, nil
+			for _, n := range row.on {
+				c.Addrs = append(c.Addrs, n.Addrs...)
+			}
+			c.Addrs = tasks.IPv4First(c.Addrs)
+			c.Labels[tasks.LabelComposeProject] = "blog"
+			if row.network != "" {
+				c.Labels["nagaya.network"] = row.network
+			}
+			if !row.published {
+				c.Ports[0].Host = 0
+			}
+		})
+		in := input(c)
+		in.Nginx.Container, in.Nginx.Networks = row.nginx != nil, row.nginx
+		if got := build(in); len(got.Sites) != 1 || addrs(firstServers(got)) != row.want {
+			t.Errorf("%s: %s, want%s", row.name, lines(got), row.want)
+		}
+	}
+	c := web("a", labels("nagaya.host", "a.example.com", "nagaya.network", "back"), func(c *tasks.Container) { c.Networks = []tasks.Network{alan, front} })
+	got := build(input(c))
+	if d := cmp.Diff("waits a.example.com/ web:1/app no-address\nerror container-no-address\n", lines(got)); d != "" {
+		t.Errorf("a network that the container is not on (-want +got):\n%s", d)
+	}
+	if want := "a.example.com cannot be routed because nagaya.network is back, and the container is on alan, front"; got.Problems[0].Text != want {
+		t.Errorf("%s, want %s", got.Problems[0].Text, want)
+	}
+}

@@ -32,6 +32,9 @@ type Spec struct {
 	// HTTPSOnly refuses plain HTTP also where there is no certificate.
 	HTTPSOnly bool
 	Cert      CertChoice
+	// Network is the Docker network at which the container is reached; empty for the one that
+	// this host reaches best.
+	Network string
 	// Port is the container's port; 0 where its ports decide.
 	Port   uint16
 	Weight int

@@ -145,6 +145,9 @@ type Network struct {
 	Addrs []netip.Addr `json:"addrs,omitempty"`
 	// Gateway is the host's address there; invalid when there is none.
 	Gateway netip.Addr `json:"gateway,omitzero"`
+	// Apart is true where it is known that this host is not on that network, so that it reaches
+	// no container there: macvlan, ipvlan, overlay, and a bridge without the host.
+	Apart bool `json:"apart,omitempty"`
 }
 
 // TaskRef is what Docker's labels and the ECS agent say about a container's task.

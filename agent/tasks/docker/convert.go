@@ -57,7 +57,7 @@ func fromInspect(r container.InspectResponse, foreign func(string) bool) detail 
 	var bound network.PortMap
 	if r.NetworkSettings != nil {
 		bound = r.NetworkSettings.Ports
-		c.Networks = networks(r.NetworkSettings.Networks)
+		c.Networks, d.networks = networks(r.NetworkSettings.Networks)
 		for _, n := range c.Networks {
 			c.Addrs = append(c.Addrs, n.Addrs...)
 		}
@@ -121,9 +121,8 @@ func networkMode(mode string) (m tasks.NetworkMode, of string) {
 	return tasks.Bridge, ""
 }
 
-// networks lists the container's places on Docker networks, by name.
-func networks(all map[string]*network.EndpointSettings) []tasks.Network {
-	var out []tasks.Network
+// networks lists the container's places on Docker networks, by name, and their ids.
+func networks(all map[string]*network.EndpointSettings) (out []tasks.Network, ids []string) {
 	for _, n := range slices.Sorted(maps.Keys(all)) {
 		e := all[n]
 		if e == nil || !nameForm.MatchString(n) {
@@ -138,9 +137,23 @@ func networks(all map[string]*network.EndpointSettings) []tasks.Network {
 		if !e.Gateway.IsUnspecified() {
 			at.Gateway = e.Gateway
 		}
-		out = append(out, at)
+		out, ids = append(out, at), append(ids, e.NetworkID)
 	}
-	return out
+	return out, ids
+}
+
+// isApart reports whether the host of the network's containers reaches none of them there. Linux
+// passes nothing between a macvlan or ipvlan interface and its parent, an overlay is in a
+// namespace of its own (docs.docker.com, Network drivers), and a bridge may be without an
+// address of the host's (gateway mode isolated).
+func isApart(n network.Network) bool {
+	switch n.Driver {
+	case "macvlan", "ipvlan", "overlay", "null":
+		return true
+	case "bridge":
+		return n.Options["com.docker.network.bridge.gateway_mode_ipv4"] == "isolated"
+	}
+	return false
 }
 
 func ports(exposed network.PortSet, bound network.PortMap) []tasks.Port {

@@ -37,6 +37,7 @@ type lister struct {
 	known   map[string]known
 	chosen  map[string]bool   // those that fit the filters; nil is all
 	excess  []problem.Problem // there are more containers than are read
+	apart   map[string]bool   // networks by id: whether this host is known not to be on them
 	notes   *notes
 }
 
@@ -50,6 +51,7 @@ type known struct {
 // detail is what one inspection says.
 type detail struct {
 	container  tasks.Container
+	networks   []string // the ids of the container's networks
 	stopSignal int
 	problems   []problem.Problem
 }
@@ -80,6 +82,7 @@ func (l *lister) list(ctx context.Context, changed map[string]bool) (tasks.Conta
 		return tasks.Containers{}, err
 	}
 	l.notes.keep(func(id string) bool { _, ok := l.known[id]; return ok })
+	l.lookAtNetworks(ctx)
 	return l.listed(at), nil
 }
 
@@ -89,6 +92,10 @@ func (l *lister) listed(now time.Time) tasks.Containers {
 	for _, id := range slices.Sorted(maps.Keys(l.known)) {
 		k := l.known[id]
 		c := k.container
+		c.Networks = slices.Clone(c.Networks)
+		for i, network := range k.networks {
+			c.Networks[i].Apart = l.apart[network]
+		}
 		c.Stopping = l.notes.isStopping(id, k.stopSignal, countsFrom(c, now))
 		if l.chosen != nil && !l.chosen[id] {
 			c = c.Unrouted()
@@ -98,6 +105,25 @@ func (l *lister) listed(now time.Time) tasks.Containers {
 	}
 	problem.Sort(out.Problems)
 	return out
+}
+
+// lookAtNetworks finds out on which networks this host is, where a container is on several of which
+// one is new. An engine that does not say, as behind a proxy of its socket, leaves that unknown.
+func (l *lister) lookAtNetworks(ctx context.Context) {
+	isNew := func(id string) bool { _, ok := l.apart[id]; return !ok }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(l.known)), func(k known) bool {
+		return len(k.networks) > 1 && slices.ContainsFunc(k.networks, isNew)
+	}) {
+		return
+	}
+	got, err := l.cli.NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return
+	}
+	l.apart = map[string]bool{}
+	for _, n := range got.Items {
+		l.apart[n.ID] = isApart(n.Network)
+	}
 }
 
 // choose returns the ids of those containers that may be routed, which the engine says;

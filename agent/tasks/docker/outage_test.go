@@ -37,6 +37,8 @@ type engine struct {
 	fits     map[string]bool // ids that fit the filters
 	hold     chan struct{}   // lists wait until it is closed; nil is not at all
 	labels   map[string]int  // bytes of a label of the container with that id
+	places   string          // what an inspection says of networks
+	networks string          // what a list of networks says
 }
 
 func newEngine(t *testing.T) *engine {
@@ -61,6 +63,7 @@ func (e *engine) start(t *testing.T) {
 	mux.HandleFunc("GET /v1.41/containers/json", e.serveList)
 	mux.HandleFunc("GET /v1.41/containers/{id}/json", e.serveInspect)
 	mux.HandleFunc("GET /v1.41/events", e.serveEvents)
+	mux.HandleFunc("GET /v1.41/networks", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, e.networks) })
 	e.server = &http.Server{Handler: mux}
 	go e.server.Serve(l)
 	t.Cleanup(func() { e.server.Close() })
@@ -113,7 +116,7 @@ func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
 	}
 	fmt.Fprintf(w, `{"Id":%q,"Name":"/%s","State":{"Status":%q,"StartedAt":"2026-11-22T00:00:00Z"},"Config":{"StopSignal":"QUIT","Labels":{"nagaya.host":"a.test","nagaya.batch":"false","long":"`, id, id, state)
 	writeLong(w, e.labels[id])
-	fmt.Fprint(w, `"},"Env":["VIRTUAL_HOST=b.test"]}}`)
+	fmt.Fprintf(w, `"},"Env":["VIRTUAL_HOST=b.test"]},"NetworkSettings":{"Networks":{%s}}}`, e.places)
 }
 
 func (e *engine) serveEvents(w http.ResponseWriter, r *http.Request) {
