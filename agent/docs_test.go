@@ -92,7 +92,7 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 		}
 		list := []tasks.Container{{
 			ID: strings.Repeat("a", 64), Name: "web", Labels: said, State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
-			Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")},
+			Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}, Networks: []tasks.Network{{Name: "front", Addrs: []netip.Addr{netip.MustParseAddr("172.18.0.2")}}},
 		}}
 		got := route.Build(route.Input{
 			Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),

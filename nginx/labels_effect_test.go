@@ -129,8 +129,11 @@ func outcome(words ...string) (all, problems string) {
 		c := tasks.Container{
 			ID: fmt.Sprintf("%064x", i+1), Name: fmt.Sprint("c", i), State: tasks.Running, Health: tasks.Healthy, Network: tasks.Bridge,
 			CreatedAt: at, StartedAt: at, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, byte(i + 2)})},
-			Networks: []tasks.Network{{Name: "front", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 18, 0, byte(i + 2)})}}},
-			Ports:    []tasks.Port{{Container: 8080, Protocol: "tcp"}}, Task: tasks.TaskRef{Family: "web", Revision: "1", ContainerName: "app"},
+			Networks: []tasks.Network{
+				{Name: "bridge", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 0, byte(i + 2)})}},
+				{Name: "front", Addrs: []netip.Addr{netip.AddrFrom4([4]byte{172, 18, 0, byte(i + 2)})}},
+			},
+			Ports: []tasks.Port{{Container: 8080, Protocol: "tcp"}}, Task: tasks.TaskRef{Family: "web", Revision: "1", ContainerName: "app"},
 		}
 		c.Labels, c.Env, _ = tasks.Keep(labels, nil, nginxproxy.Knows)
 		list = append(list, c)

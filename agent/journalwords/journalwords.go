@@ -129,6 +129,7 @@ var Problems = []string{
 	"container-not-started",
 	"container-unhealthy",
 	"container-not-listening",
+	"container-wrong-protocol",
 	"container-no-address",
 	"label-dropped",
 	"label-invalid",

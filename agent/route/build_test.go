@@ -463,7 +463,7 @@ func TestReadinessByProbe(t *testing.T) {
 	path := web("a", labels("nagaya.host", "*.example.com,b.example.com", "nagaya.health", "/up"))
 	tcp := func(c tasks.Container) Probe {
 		// The probe goes to the container, the requests to the published port.
-		return Probe{Addr: netip.MustParseAddrPort("172.17.0.2:80"), Container: "a", Started: c.StartedAt}
+		return Probe{Addr: netip.MustParseAddrPort("172.17.0.2:80"), Container: "a", Started: c.StartedAt, Scheme: HTTP}
 	}
 	get := tcp(path)
 	get.Path, get.Scheme, get.Host = "/up", HTTP, "b.example.com"
@@ -499,6 +499,30 @@ func TestReadinessByProbe(t *testing.T) {
 				t.Errorf("next = %s, want %s", got.Next, tt.next)
 			}
 		})
+	}
+}
+
+// What is no HTTP is routed all the same, and the route's state and a problem say it.
+func TestAContainerThatSpeaksSomethingElse(t *testing.T) {
+	ssh := "SSH-2.0-OpenSSH_9.2p1 \x1b[31m\r\n"
+	for scheme, want := range map[string]string{
+		"http":  `a.example.com expects HTTP on port 22, and what answers at 172.17.0.2:22 speaks something else: it begins with "SSH-2.0-OpenSSH_9.2p1 \x1b[31m\r\n"`,
+		"https": `a.example.com expects HTTPS on port 22, and what answers at 172.17.0.2:22 speaks something else: it begins with "SSH-2.0-OpenSSH_9.2p1 \x1b[31m\r\n"`,
+	} {
+		in := input(web("a", healthIs(tasks.NoCheck), labels("nagaya.host", "a.example.com", "nagaya.port", "22", "nagaya.scheme", scheme)))
+		in.Reach = Reach{build(in).Probes[0]: {State: Reachable, Said: ssh}}
+		got := build(in)
+		if d := cmp.Diff("a.example.com/ "+scheme+" 172.17.0.2:22\nerror container-wrong-protocol\n", lines(got)); d != "" {
+			t.Errorf("table (-want +got):\n%s", d)
+		}
+		if text := strings.Fields(got.Text()); got.Problems[0].Text != want || !slices.Contains(text, "wrong-protocol") {
+			t.Errorf("%s\n%s\nwant %s", got.Text(), got.Problems[0].Text, want)
+		}
+	}
+	in := input(web("a", healthIs(tasks.NoCheck), labels("nagaya.host", "a.example.com", "nagaya.listen", "tcp:2222", "nagaya.port", "22")))
+	in.Options.Stream = true
+	if p := build(in).Probes[0]; p.Scheme != "" {
+		t.Errorf("a port without HTTP is asked for %s", p.Scheme)
 	}
 }
 

@@ -27,6 +27,8 @@ type candidate struct {
 	// why is empty when the container is ready; otherwise one of the words of
 	// Waiting.Why.
 	why string
+	// wrongProtocol is true for one that is ready and does not speak the Scheme.
+	wrongProtocol bool
 }
 
 func (c candidate) ready() bool     { return c.why == "" }
@@ -140,6 +142,7 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 func (b *builder) judge(all []candidate) {
 	for i, c := range all {
 		c.why = b.whyNotReady(c)
+		c.wrongProtocol = c.ready() && b.in.Reach[c.probeOf()].Said != ""
 		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(b.o.Patience)) {
 			b.t.StartsExpected = true
 		}
@@ -185,6 +188,9 @@ func (b *builder) whyNotReached(c candidate) string {
 	b.probes = append(b.probes, claim{part: part{c.base, "", r.State != Unknown}, probe: probe, n: 1, at: c.container.CreatedAt, id: c.container.ID})
 	switch {
 	case r.State == Reachable:
+		if r.Said != "" {
+			b.reportProtocol(c, r.Said)
+		}
 		return ""
 	case r.State == Unknown, b.isBefore(c.container.StartedAt.Add(b.o.Patience)):
 		return "starting"
@@ -200,10 +206,24 @@ func (b *builder) whyNotReached(c candidate) string {
 // probeOf is the probe of the health path, or of the port where there is none.
 func (c candidate) probeOf() Probe {
 	p := Probe{Addr: c.probe, Container: c.container.ID, Started: c.container.StartedAt}
+	if !c.IsStream() && (c.Scheme == HTTP || c.Scheme == HTTPS) {
+		p.Scheme = c.Scheme
+	}
 	if c.Health != "" {
-		p.Path, p.Scheme, p.Host = c.Health, c.Scheme, c.probeHost()
+		p.Path, p.Host = c.Health, c.probeHost()
 	}
 	return p
+}
+
+// reportProtocol reports a container that says something else than nginx will understand. It is
+// routed all the same: nginx passes on much that is no HTTP.
+func (b *builder) reportProtocol(c candidate, said string) {
+	speaks, hint := "HTTP", "set nagaya.port to the port at which the application speaks HTTP; or nagaya.scheme=https, or grpc, where it speaks that; or nagaya.listen for a port without HTTP"
+	if c.Scheme == HTTPS {
+		speaks, hint = "HTTPS", "set nagaya.scheme=http if the application speaks plain HTTP there; else nagaya.port to the port at which it speaks HTTPS"
+	}
+	b.report(containerProblem(c.ref, "container-wrong-protocol", hint,
+		"%s expects %s on port %d, and what answers at %s speaks something else: it begins with %s", c.key.Host, speaks, c.probe.Port(), c.probe, problem.Quoted(said)))
 }
 
 func (b *builder) reportNoAddress(c candidate) {
@@ -281,7 +301,7 @@ func (b *builder) pool(key PoolKey, cs []candidate) (lead candidate, ok bool) {
 			// Two containers behind one address are one server; the newest is named.
 		default:
 			seen[c.addr], bases[c.container.ID] = true, c.base
-			servers = append(servers, Server{Addr: c.addr, Weight: c.Weight, Container: c.container.ID, Ref: c.ref, Unhealthy: c.unhealthy()})
+			servers = append(servers, Server{Addr: c.addr, Weight: c.Weight, Container: c.container.ID, Ref: c.ref, Unhealthy: c.unhealthy(), WrongProtocol: c.wrongProtocol})
 		}
 	}
 	spread(servers, bases, lead.Owner)

@@ -16,8 +16,8 @@ type Probe struct {
 	// Path makes it an HTTP GET that is repeated as long as the probe is wanted;
 	// empty means that a TCP connection is enough, once.
 	Path string
-	// Scheme is HTTP or HTTPS, and Host the name that the request is for; both are
-	// empty without a Path.
+	// Scheme is HTTP or HTTPS where that is to be spoken. Host is the name that the request
+	// for a Path is for; it is empty without one.
 	Scheme Scheme
 	Host   string
 }
@@ -43,6 +43,9 @@ type Reached struct {
 	// Detail says what was seen, e.g. "connection refused" or "status 503"; it holds no
 	// text from containers.
 	Detail string
+	// Said is how the container's answer begins, where it is reachable and that is not how the
+	// probe's Scheme does: a few bytes from the container, as they came.
+	Said string
 }
 
 func (r Reached) detail() string { return cmp.Or(r.Detail, "no answer") }

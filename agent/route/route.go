@@ -314,6 +314,9 @@ type Server struct {
 	Ref       string `json:"ref"`
 	// Unhealthy is true for a server that is kept only because all are unhealthy.
 	Unhealthy bool `json:"unhealthy,omitempty"`
+	// WrongProtocol is true for a server whose first answer did not begin as HTTP, or TLS,
+	// does.
+	WrongProtocol bool `json:"wrong_protocol,omitempty"`
 }
 
 // Scheme is how nginx speaks to a container.

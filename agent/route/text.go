@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -59,8 +60,11 @@ func (p Pool) row(host, path, tls, scheme, family string) []string {
 		upstreams, refs = append(upstreams, fmt.Sprintf("%s://%s", scheme, s.Addr)), append(refs, s.Ref)
 	}
 	state := "ready"
-	if p.Servers[0].Unhealthy {
+	switch {
+	case p.Servers[0].Unhealthy:
 		state = "unhealthy"
+	case slices.ContainsFunc(p.Servers, func(s Server) bool { return s.WrongProtocol }):
+		state = "wrong-protocol"
 	}
 	return []string{host, path, tls, strings.Join(upstreams, ","), state, strings.Join(refs, ",")}
 }

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,8 +31,13 @@ type Outcome struct {
 const (
 	dialTimeout = time.Second
 	getTimeout  = 3 * time.Second
+	// lookTimeout is how long a container may take to say something. One that takes longer is
+	// not judged.
+	lookTimeout = 5 * time.Second
 	// maxHeader bounds the header of an answer in bytes; bodies are not read.
-	maxHeader = 64 << 10
+	maxHeader = 1 << 20
+	// maxSaid bounds what is kept of how an answer begins.
+	maxSaid = 48
 )
 
 // Attempt connects to the probe's address, or asks for its path.
@@ -42,8 +49,7 @@ func Attempt(ctx context.Context, p route.Probe) Outcome {
 }
 
 func dial(ctx context.Context, at netip.AddrPort) Outcome {
-	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
-	c, err := d.DialContext(ctx, "tcp", at.String())
+	c, err := dialer.DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return Outcome{Detail: cause(err, dialTimeout)}
 	}
@@ -51,13 +57,49 @@ func dial(ctx context.Context, at netip.AddrPort) Outcome {
 	return Outcome{OK: true}
 }
 
+// Said sends a request and returns how the answer begins, at most maxSaid bytes, if that is
+// not HTTP, or TLS where the probe's Scheme is HTTPS. It is empty too for a container that says
+// nothing in time.
+func Said(ctx context.Context, p route.Probe) string {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	c, err := dialer.DialContext(ctx, "tcp", p.Addr.String())
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if p.Scheme == route.HTTPS {
+		var wrongTLS tls.RecordHeaderError
+		if errors.As(tls.Client(c, transport.TLSClientConfig).HandshakeContext(ctx), &wrongTLS) {
+			return string(wrongTLS.RecordHeader[:])
+		}
+		return ""
+	}
+	if _, err := fmt.Fprintf(c, "HEAD / HTTP/1.1\r\nHost: %s\r\nUser-Agent: %s\r\nConnection: close\r\n\r\n", p.Addr, userAgent); err != nil {
+		return ""
+	}
+	const begins = "HTTP/"
+	said := make([]byte, maxSaid)
+	n, _ := io.ReadAtLeast(c, said, len(begins))
+	said = said[:n]
+	if start := said[:min(n, len(begins))]; strings.HasPrefix(begins, string(start)) {
+		return ""
+	}
+	return string(said)
+}
+
+var dialer = &net.Dialer{Timeout: dialTimeout, KeepAlive: -1}
+
+const userAgent = "nagaya-probe"
+
 // transport makes a connection for every request: an old one would prove less.
 // The certificate of a container is not checked, as nginx does not check it.
 var transport = &http.Transport{
 	DisableKeepAlives:      true,
 	MaxResponseHeaderBytes: maxHeader,
 	TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
-	DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: -1}).DialContext,
+	DialContext:            dialer.DialContext,
 }
 
 func get(ctx context.Context, p route.Probe) Outcome {
@@ -68,7 +110,7 @@ func get(ctx context.Context, p route.Probe) Outcome {
 		return Outcome{Detail: "the path is not one"}
 	}
 	req.Host = p.Host
-	req.Header.Set("User-Agent", "nagaya-probe")
+	req.Header.Set("User-Agent", userAgent)
 	resp, err := transport.RoundTrip(req) // follows no redirect
 	if err != nil {
 		return Outcome{Detail: cause(err, getTimeout)}

@@ -1,6 +1,6 @@
 // Package probe finds out whether containers answer. A TCP probe only lets a
-// container in: once it connected, it is not tried again. A probe with a path is
-// repeated for as long as it is wanted.
+// container in: once it connected, it is not tried again, but asked what it speaks.
+// A probe with a path is repeated for as long as it is wanted.
 package probe
 
 import (
@@ -22,7 +22,9 @@ type Options struct {
 	// Try makes one attempt: a connection, or a GET where the probe has a path. Nil
 	// means Attempt.
 	Try func(context.Context, route.Probe) Outcome
-	// Slots is how many attempts are made side by side. Zero means 16.
+	// Look asks a container that connects what it speaks (Reached.Said). Nil means Said.
+	Look func(context.Context, route.Probe) string
+	// Slots is how many attempts are made side by side, and how many looks. Zero means 16.
 	Slots int
 }
 
@@ -51,7 +53,10 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 	if o.Try == nil {
 		o.Try = Attempt
 	}
-	r := &run{Options: o, put: put, slots: make(chan struct{}, o.Slots), found: route.Reach{}}
+	if o.Look == nil {
+		o.Look = Said
+	}
+	r := &run{Options: o, put: put, slots: make(chan struct{}, o.Slots), looks: make(chan struct{}, o.Slots), found: route.Reach{}}
 	var running sync.WaitGroup
 	defer running.Wait()
 	cancels := map[route.Probe]context.CancelFunc{}
@@ -84,7 +89,7 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 
 type run struct {
 	Options
-	slots chan struct{}
+	slots, looks chan struct{}
 
 	mu    sync.Mutex
 	put   func(route.Reach)
@@ -120,9 +125,30 @@ func (r *run) repeat(ctx context.Context, p route.Probe) {
 		if t.Reached != was {
 			r.learn(ctx, p, t.Reached)
 		}
-		if p.Path == "" && t.State == route.Reachable || !backoff.Sleep(ctx, t.pause(now)) {
+		if p.Path == "" && t.State == route.Reachable {
+			r.look(ctx, p, t.Reached)
 			return
 		}
+		if !backoff.Sleep(ctx, t.pause(now)) {
+			return
+		}
+	}
+}
+
+// look asks a container that connects what it speaks. Others go on being probed meanwhile.
+func (r *run) look(ctx context.Context, p route.Probe, found route.Reached) {
+	if p.Scheme == "" {
+		return
+	}
+	select {
+	case <-ctx.Done():
+		return
+	case r.looks <- struct{}{}:
+	}
+	found.Said = r.Look(ctx, p)
+	<-r.looks
+	if found.Said != "" {
+		r.learn(ctx, p, found)
 	}
 }
 

@@ -222,6 +222,8 @@ func TestAttempt(t *testing.T) {
 		switch {
 		case r.URL.Path == "/bad":
 			w.WriteHeader(500)
+		case r.URL.Path == "/large":
+			w.Header().Set("Link", strings.Repeat("x", 200<<10))
 		case r.URL.Path == "/moved":
 			http.Redirect(w, r, "/bad", http.StatusFound)
 		case r.Host != "a.example.com":
@@ -254,6 +256,7 @@ func TestAttempt(t *testing.T) {
 		{"http", at(addr(plain.URL), route.HTTP, "/ok"), yes},
 		{"http status", at(addr(plain.URL), route.HTTP, "/bad"), Outcome{Answered: true, Detail: "status 500"}},
 		{"a redirect is an answer", at(addr(plain.URL), route.HTTP, "/moved"), yes},
+		{"a header of 200 KiB", at(addr(plain.URL), route.HTTP, "/large"), yes},
 		{"http refused", at(closed, route.HTTP, "/ok"), refused},
 		{"https with a certificate of its own making", at(addr(secure.URL), route.HTTPS, "/ok"), yes},
 		{"https to http", at(addr(plain.URL), route.HTTPS, "/ok"), Outcome{Detail: "it does not speak TLS"}},
@@ -265,4 +268,82 @@ func TestAttempt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What answers a request for HTTP or HTTPS with something else is said by how it begins; who is
+// slow, or odd, is not judged.
+func TestWhatIsSpoken(t *testing.T) {
+	serves := func(say string) netip.AddrPort {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				c.Read(make([]byte, 1))
+				fmt.Fprint(c, say)
+				c.Close()
+			}
+		}()
+		return netip.MustParseAddrPort(l.Addr().String())
+	}
+	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	plain, secure := httptest.NewServer(ok), httptest.NewTLSServer(ok)
+	t.Cleanup(plain.Close)
+	t.Cleanup(secure.Close)
+	alert := "\x15\x03\x01\x00\x02\x02\x46"
+	for name, row := range map[string]struct {
+		at     netip.AddrPort
+		scheme route.Scheme
+		want   string
+	}{
+		"ssh":                  {serves("SSH-2.0-OpenSSH_9.2p1\r\n"), route.HTTP, "SSH-2.0-OpenSSH_9.2p1\r\n"},
+		"mysql":                {serves("J\x00\x00\x00\n8.0.36\x00"), route.HTTP, "J\x00\x00\x00\n8.0.36\x00"},
+		"TLS at a plain port":  {serves(alert), route.HTTP, alert},
+		"no more than this":    {serves(strings.Repeat("x", 1000)), route.HTTP, strings.Repeat("x", 48)},
+		"http":                 {netip.MustParseAddrPort(plain.Listener.Addr().String()), route.HTTP, ""},
+		"TLS that explains":    {netip.MustParseAddrPort(secure.Listener.Addr().String()), route.HTTP, ""},
+		"an error":             {serves("HTTP/1.0 500 x\r\n"), route.HTTP, ""},
+		"the beginning of one": {serves("HTT"), route.HTTP, ""},
+		"nothing":              {serves(""), route.HTTP, ""},
+		"https":                {netip.MustParseAddrPort(secure.Listener.Addr().String()), route.HTTPS, ""},
+		"http for https":       {netip.MustParseAddrPort(plain.Listener.Addr().String()), route.HTTPS, "HTTP/"},
+		"ssh for https":        {serves("SSH-2.0-OpenSSH_9.2p1\r\n"), route.HTTPS, "SSH-2"},
+	} {
+		if got := Said(t.Context(), route.Probe{Addr: row.at, Scheme: row.scheme}); got != row.want {
+			t.Errorf("%s: %q, want %q", name, got, row.want)
+		}
+	}
+}
+
+// A container is routed as soon as it connects, and then asked what it speaks, once.
+func TestALookHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		start, looks := time.Now(), 0
+		look := func(context.Context, route.Probe) string {
+			looks++
+			time.Sleep(4 * time.Second)
+			return "SSH-2.0"
+		}
+		p := route.Probe{Addr: tcp.Addr, Scheme: route.HTTP}
+		wanted := make(chan []route.Probe, 1)
+		wanted <- []route.Probe{p}
+		var got []string
+		put := func(r route.Reach) {
+			got = append(got, fmt.Sprintf("%d %s %s", int(time.Since(start).Seconds()), r[p].State, r[p].Said))
+		}
+		if err := Run(ctx, Options{Try: func(context.Context, route.Probe) Outcome { return yes }, Look: look}, wanted, put); err != nil {
+			t.Error(err)
+		}
+		if d := cmp.Diff([]string{"0 reachable ", "4 reachable SSH-2.0"}, got); d != "" || looks != 1 {
+			t.Errorf("%d looks; states (-want +got):\n%s", looks, d)
+		}
+	})
 }
