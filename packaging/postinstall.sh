@@ -66,6 +66,8 @@ first() {
 
 # upgrade starts the new agent where the old one ran. nginx goes on serving.
 upgrade() {
+	# systemd gives the socket its group when it makes it, and keeps the one that is there.
+	quietly chgrp -h nagaya-admin /run/nagaya/nagaya.sock
 	! running || quietly systemctl try-restart "$unit"
 }
 

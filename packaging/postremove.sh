@@ -21,4 +21,5 @@ if [ "$1" = purge ]; then
 	quietly userdel nagaya-nginx
 	quietly userdel nagaya
 	quietly groupdel nagaya
+	quietly groupdel nagaya-admin
 fi

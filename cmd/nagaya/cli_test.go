@@ -327,7 +327,7 @@ func TestWithoutAnAgent(t *testing.T) {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", args, got.code, got.out, got.errs)
 		}
 	}
-	c := &cli{}
+	c := &cli{runDir: dir}
 	err := c.explain(fmt.Errorf("%w: %w", socket.ErrNoAgent, fs.ErrPermission))
 	if exitCode(err) != exitNoAgent || !strings.Contains(err.Error(), "root") {
 		t.Errorf("a socket that may not be opened: %v", err)

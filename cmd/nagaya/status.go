@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -15,12 +19,16 @@ import (
 )
 
 // client returns a client of the agent on this host.
-func (c *cli) client() *socket.Client {
-	dir := c.runDir
-	if dir == "" {
-		dir = c.agentConfig().RunDir
+func (c *cli) client() *socket.Client { return socket.Dial(c.socket()) }
+
+// socket is where the agent answers.
+func (c *cli) socket() string { return filepath.Join(c.socketDir(), "nagaya.sock") }
+
+func (c *cli) socketDir() string {
+	if c.runDir != "" {
+		return c.runDir
 	}
-	return socket.Dial(filepath.Join(dir, "nagaya.sock"))
+	return c.agentConfig().RunDir
 }
 
 // status asks the agent what it knows.
@@ -36,13 +44,26 @@ func (c *cli) explain(err error) error {
 	}
 	hint := "is it running? 'systemctl status nagaya', or 'journalctl -u nagaya -e'"
 	if errors.Is(err, fs.ErrPermission) {
-		hint = "ask as root, or as a member of the socket's group"
+		hint = "ask as root (sudo), or as a member of the group " + groupOf(c.socket()) + ", in a login after becoming one"
 	}
 	if c.configErr != nil {
 		err = fmt.Errorf("%w\n  the configuration cannot be used, so the default socket was tried: %w", err, c.configErr)
 		hint = "correct that, or name the directory of the socket with --run-dir"
 	}
 	return &exitError{code: exitNoAgent, err: hinted(err, hint)}
+}
+
+// groupOf names the group of a file.
+func groupOf(file string) string {
+	info, err := os.Stat(file)
+	if err != nil {
+		return "of its socket"
+	}
+	gid := strconv.FormatUint(uint64(info.Sys().(*syscall.Stat_t).Gid), 10)
+	if g, err := user.LookupGroupId(gid); err == nil {
+		return g.Name
+	}
+	return gid
 }
 
 // print prints v, for people or as JSON.

@@ -15,8 +15,7 @@ import (
 // ErrInUse is the error of a socket on which another agent answers.
 var ErrInUse = errors.New("another agent answers")
 
-// mode admits root and the socket's group: a client can move the address and start
-// batches.
+// mode admits root and the socket's group, which may see the status and start batches.
 const mode = 0o660
 
 // Listen makes the socket at path. A socket that a dead agent left is replaced;

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
@@ -48,6 +51,7 @@ func Serve(ctx context.Context, l net.Listener, a Agent) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withAsker,
 	}
 	stop := context.AfterFunc(ctx, func() {
 		// Requests that wait see ctx end and answer; the rest take milliseconds.
@@ -66,10 +70,19 @@ func Serve(ctx context.Context, l net.Listener, a Agent) error {
 
 func mux(a Agent) http.Handler {
 	m := http.NewServeMux()
+	change := func(pattern string, do http.HandlerFunc) {
+		m.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if !mayChange(r.Context()) {
+				answer(w, nil, errNotRoot)
+				return
+			}
+			do(w, r)
+		})
+	}
 	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, a.Status(), nil)
 	})
-	m.HandleFunc("POST /v1/address", func(w http.ResponseWriter, r *http.Request) {
+	change("POST /v1/address", func(w http.ResponseWriter, r *http.Request) {
 		var asked address.Request
 		err := decode(w, r, &asked)
 		if err != nil {
@@ -79,13 +92,13 @@ func mux(a Agent) http.Handler {
 		}
 		answer(w, struct{}{}, err)
 	})
-	m.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
+	change("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, struct{}{}, a.Reload())
 	})
-	m.HandleFunc("PUT /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
+	change("PUT /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, a.Leave(r.Context(), true))
 	})
-	m.HandleFunc("DELETE /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
+	change("DELETE /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, a.Leave(r.Context(), false))
 	})
 	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +106,36 @@ func mux(a Agent) http.Handler {
 		answer(w, j, err)
 	})
 	return m
+}
+
+// asker is the key of the user who has made a connection.
+type asker struct{}
+
+// withAsker keeps the user who has made a connection, as the kernel says (unix(7), SO_PEERCRED).
+func withAsker(ctx context.Context, c net.Conn) context.Context {
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	_ = raw.Control(func(fd uintptr) { // without an answer nobody is known
+		if peer, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			ctx = context.WithValue(ctx, asker{}, peer.Uid)
+		}
+	})
+	return ctx
+}
+
+var errNotRoot = errors.New("only root may ask for that (sudo); the socket's group may see the status and start batches")
+
+// mayChange reports whether the asker may move the address and change what the agent does: root, and
+// the agent's own user. Others who may open the socket see the status and start batches.
+func mayChange(ctx context.Context) bool {
+	uid, known := ctx.Value(asker{}).(uint32)
+	return known && (uid == 0 || int(uid) == os.Geteuid())
 }
 
 func job(w http.ResponseWriter, r *http.Request, a Agent) (gate.Entry, error) {

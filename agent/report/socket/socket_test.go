@@ -9,9 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // patience bounds every wait of these tests; none is meant to take it.
@@ -341,5 +345,63 @@ func TestEndlessAnswers(t *testing.T) {
 	go func() { _ = s.Serve(l) }()
 	if _, err := Dial(path).Status(t.Context()); err == nil {
 		t.Error("an endless answer was taken for a status")
+	}
+}
+
+// Who may open the socket sees the status and starts batches; the address and the configuration are
+// for root and the agent's user.
+func TestOthersChangeNothing(t *testing.T) {
+	testenv.NeedRoot(t)
+	a := pretended{
+		job: func(_ context.Context, a gate.Asked) (gate.Entry, error) {
+			return gate.Entry{Job: a.Job, Phase: gate.Admitted}, nil
+		},
+		ask:    func(address.Request) error { return nil },
+		reload: func() error { return nil },
+		leave:  func(bool) error { return nil },
+	}
+	path, _ := serve(t, a)
+	for at, mode := range map[string]os.FileMode{path: 0o666, filepath.Dir(path): 0o755, filepath.Dir(filepath.Dir(path)): 0o755} { // as for a member of its group
+		if err := os.Chmod(at, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Dial(path)
+	c.http.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
+		type dialled struct {
+			conn net.Conn
+			err  error
+		}
+		result := make(chan dialled)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with this
+			if _, _, no := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)); no != 0 {
+				result <- dialled{nil, no}
+				return
+			}
+			conn, err := net.Dial("unix", path)
+			result <- dialled{conn, err}
+		}()
+		d := <-result
+		return d.conn, d.err
+	}
+	ask := gate.Asked{Job: gate.Job{ID: "a-1", Name: "a"}, State: gate.Waiting}
+	for what, row := range map[string]struct {
+		do  func(*Client) error
+		may bool
+	}{
+		"status":  {func(c *Client) error { _, err := c.Status(t.Context()); return err }, true},
+		"job":     {func(c *Client) error { _, err := c.Job(t.Context(), ask, 0); return err }, true},
+		"address": {func(c *Client) error { return c.Address(t.Context(), address.Request{}) }, false},
+		"reload":  {func(c *Client) error { return c.Reload(t.Context()) }, false},
+		"leave":   {func(c *Client) error { return c.Leave(t.Context(), true) }, false},
+		"stay":    {func(c *Client) error { return c.Leave(t.Context(), false) }, false},
+	} {
+		if err := row.do(c); (err == nil) != row.may || err != nil && !strings.Contains(err.Error(), "only root") {
+			t.Errorf("%s by another user: %v", what, err)
+		}
+		if err := row.do(Dial(path)); err != nil {
+			t.Errorf("%s by root: %v", what, err)
+		}
 	}
 }

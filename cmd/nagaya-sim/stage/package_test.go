@@ -165,6 +165,7 @@ func TestPackageAlone(t *testing.T) {
 		"stat -c '%U %G %a' /etc/nagaya/certs":                                     "root nagaya 2750",
 		"stat -c '%U %G %a' /var/lib/nagaya /var/log/nagaya":                       "nagaya nagaya 755\nnagaya nagaya 770",
 		"getent group docker | cut -d: -f1":                                        "docker",
+		"getent group nagaya-admin | cut -d: -f1,4":                                "nagaya-admin:",
 		"systemctl is-enabled nagaya nagaya.socket nagaya-nginx nagaya-nginx.path": "enabled\nenabled\nenabled\nenabled",
 		"dpkg-query -W -f='${Conffiles}' nagaya | awk '{print $1}' | sort":         "/etc/logrotate.d/nagaya\n/etc/nagaya/nagaya.yaml",
 		"nagaya version": "nagaya 1.2.3",
@@ -187,10 +188,10 @@ func TestPackageAlone(t *testing.T) {
 	})
 	i.do("dpkg", "--purge", "nagaya")
 	want("purged", map[string]string{
-		"ls -d /var/lib/nagaya /var/log/nagaya /run/nagaya 2>/dev/null":       "",
-		"getent passwd nagaya nagaya-nginx; getent group nagaya nagaya-nginx": "",
-		"find /etc/systemd/system -name 'nagaya*' ! -name '*.d'":              "",
-		"find /etc/nagaya -type f | sort":                                     "/etc/nagaya/certs/a.key\n/etc/nagaya/certs/b/key.pem", // the operator's
+		"ls -d /var/lib/nagaya /var/log/nagaya /run/nagaya 2>/dev/null":                    "",
+		"getent passwd nagaya nagaya-nginx; getent group nagaya nagaya-nginx nagaya-admin": "",
+		"find /etc/systemd/system -name 'nagaya*' ! -name '*.d'":                           "",
+		"find /etc/nagaya -type f | sort":                                                  "/etc/nagaya/certs/a.key\n/etc/nagaya/certs/b/key.pem", // the operator's
 	})
 }
 
