@@ -41,4 +41,7 @@ func TestBatchesRunBelowTheServices(t *testing.T) {
 	if e := o["ExecStart"]; len(e) < 4 || !slices.Equal(e[:3], []string{"/usr/bin/nagaya", "gate", "run"}) {
 		t.Errorf("ExecStart=%v", e)
 	}
+	if e := o["ExecStopPost"]; !slices.Equal(e, []string{"-/usr/bin/nagaya", "gate", "free", "%n"}) { // also after SIGKILL
+		t.Errorf("ExecStopPost=%v", e)
+	}
 }

@@ -84,9 +84,12 @@ func denied(err error) bool {
 		e.Name == "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
 }
 
-// SetCPUQuota lets a service or scope use no more than so many processors until it ends, 0 for all, and returns what
-// held before (systemd.resource-control(5), CPUQuota=).
-func SetCPUQuota(ctx context.Context, unit string, cpus float64) (before float64, err error) {
+// cpuQuota is the property of CPUQuota= in systemd.resource-control(5): microseconds in a second; all
+// ones are no limit.
+const cpuQuota = "CPUQuotaPerSecUSec"
+
+// CPUQuota returns how many processors a service or scope may use; 0 is all.
+func CPUQuota(ctx context.Context, unit string) (float64, error) {
 	conn, err := connect(ctx)
 	if err != nil {
 		return 0, err
@@ -96,22 +99,32 @@ func SetCPUQuota(ctx context.Context, unit string, cpus float64) (before float64
 	if strings.HasSuffix(unit, ".scope") {
 		kind = "Scope"
 	}
-	const name = "CPUQuotaPerSecUSec" // microseconds in a second; all ones are no limit
-	p, err := conn.GetUnitTypePropertyContext(ctx, unit, kind, name)
+	p, err := conn.GetUnitTypePropertyContext(ctx, unit, kind, cpuQuota)
 	if err != nil {
 		return 0, fmt.Errorf("asking systemd for the CPU quota of %s: %w", unit, err)
 	}
-	if was, ok := p.Value.Value().(uint64); ok && was != math.MaxUint64 {
-		before = float64(was) / 1e6
+	if is, ok := p.Value.Value().(uint64); ok && is != math.MaxUint64 {
+		return float64(is) / 1e6, nil
 	}
+	return 0, nil
+}
+
+// SetCPUQuota lets a service or scope use no more than so many processors until the next reboot, whether it
+// runs or not; 0 is all.
+func SetCPUQuota(ctx context.Context, unit string, cpus float64) error {
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	quota := uint64(math.MaxUint64)
 	if cpus > 0 {
 		quota = uint64(cpus * 1e6)
 	}
-	if err := conn.SetUnitPropertiesContext(ctx, unit, true, dbus.Property{Name: name, Value: godbus.MakeVariant(quota)}); err != nil {
-		return before, fmt.Errorf("setting the CPU quota of %s: %w", unit, err)
+	if err := conn.SetUnitPropertiesContext(ctx, unit, true, dbus.Property{Name: cpuQuota, Value: godbus.MakeVariant(quota)}); err != nil {
+		return fmt.Errorf("setting the CPU quota of %s: %w", unit, err)
 	}
-	return before, nil
+	return nil
 }
 
 func connect(ctx context.Context) (*dbus.Conn, error) {

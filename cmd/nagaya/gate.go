@@ -19,7 +19,7 @@ func (c *cli) gateVerb() *cobra.Command {
 		Long: `Gate without a verb shows the decision and the queue. 'gate check' is for scripts,
 'gate wait' holds until a job may start, 'gate run' starts it then.`,
 	}, nil, func(s report.Status) any { return s.Gate }, func(s report.Status) string { return s.Gate.Text(s.At) })
-	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb())
+	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb(), c.gateFreeVerb())
 	return cmd
 }
 

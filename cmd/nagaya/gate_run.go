@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -55,17 +56,20 @@ const (
 
 // jobClient is the client of the gate for one job.
 type jobClient struct {
-	client *socket.Client
-	job    gate.Job
-	errs   io.Writer
-	limit  limit
+	client interface {
+		Job(context.Context, gate.Asked, time.Duration) (gate.Entry, error)
+	}
+	job     gate.Job
+	errs    io.Writer
+	explain func(error) error // of an agent that does not answer
+	limit   limit
 	// expected is what the job is expected to need, in credits, when it is admitted.
 	expected float64
 }
 
 func (c *cli) jobClient(job gate.Job) *jobClient {
 	job.ID = fmt.Sprintf("%s-%d-%d", job.Name, os.Getpid(), time.Now().Unix())
-	return &jobClient{client: c.client(), job: job, errs: c.errs}
+	return &jobClient{client: c.client(), job: job, errs: c.errs, explain: c.explain}
 }
 
 // wait waits until the job may start, and takes it out of the queue on an error. It outlives restarts of the agent: the
@@ -82,6 +86,8 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, fs.ErrPermission): // no wait changes who this is
+			return j.explain(err)
 		case errors.Is(err, socket.ErrNoAgent):
 			if !absent {
 				printNote(j.errs, "%v; waiting for it", err)
@@ -127,8 +133,8 @@ func (c *cli) gateWaitVerb() *cobra.Command {
 	var patience time.Duration
 	cmd := &cobra.Command{
 		Use: "wait", Short: "Wait until a job of this name may start", Args: noArgs,
-		Long: `Wait returns with 0 when the job may start, and with 1 when it is refused or the
-patience is over. The credits that it was promised are set aside for two minutes;
+		Long: `Wait returns with 0 when the job may start, with 1 when it is refused or the
+patience is over, and with 3 when this user may not ask the agent. The credits that it was promised are set aside for two minutes;
 'gate run' keeps them for as long as the job runs.`,
 		Example: "  nagaya gate wait --name report --need 12 && /usr/local/bin/report",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -153,6 +159,22 @@ patience is over. The credits that it was promised are set aside for two minutes
 	return cmd
 }
 
+func (c *cli) gateFreeVerb() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "free UNIT", Short: "Take away the CPU quota that a killed 'gate run' has left on its systemd unit",
+		Long: `Free gives a unit the CPU quota back that it had before 'gate run' held its command back.
+It does nothing where nothing was left behind. It suits ExecStopPost= of units that start
+'gate run'; the next 'gate run' of the unit does the same.`,
+		Example: "  nagaya gate free nagaya-batch@report.service",
+		Args:    takes(1, 1, "the unit"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return brake.FreeUnit(cmd.Context(), c.socketDir(), args[0])
+		},
+	}
+	c.addRunDir(cmd)
+	return cmd
+}
+
 func (c *cli) gateRunVerb() *cobra.Command {
 	var f jobFlags
 	var after limit
@@ -160,8 +182,8 @@ func (c *cli) gateRunVerb() *cobra.Command {
 		Use: "run [flags] -- COMMAND [ARG...]", Short: "Run a command once it may start, and account what it costs",
 		Long: `Run waits until the job may start, runs the command, passes signals on to it, and reports to the
 agent what it cost. The command's exit code is its own; 125 means that it was not
-started, 126 and 127 that it could not be, 128 plus N that signal N ended it. The
-command goes on if the agent is restarted meanwhile.
+started, 126 and 127 that it could not be, 128 plus N that signal N ended it, and 3 that
+this user may not ask the agent. The command goes on if the agent is restarted meanwhile.
 
 A job has one run at a time: while a run of this name has not ended, the next one waits.
 With --kill-after the command gets SIGTERM when it has run for so long (90m), or spent so many
@@ -182,9 +204,12 @@ too, unless it runs at a terminal. The exit code is 124 then, and nothing is lea
 			j := c.jobClient(job)
 			j.limit = after
 			if err := j.wait(cmd.Context()); err != nil {
+				if _, has := errors.AsType[*exitError](err); has {
+					return err
+				}
 				return &exitError{code: exitRefused, err: err}
 			}
-			return j.run(c.agentConfig().Credit.CgroupDir, path, args)
+			return j.run(c.agentConfig().Credit.CgroupDir, c.socketDir(), path, args)
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
@@ -195,13 +220,18 @@ too, unless it runs at a terminal. The exit code is 124 then, and nothing is lea
 }
 
 // run runs the command and reports on it.
-func (j *jobClient) run(cgroupDir, path string, args []string) error {
+func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 	// The command gets the signals that are for it. The context of main ends with them too, but the command decides when it ends.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
 	// Without a control group its cost is what the kernel says of the command, and it is held back by signals.
 	own, _ := cgroup.Own("/proc", cgroupDir, os.Getpid())
+	if own != nil && own.Unit != "" {
+		if err := brake.FreeUnit(context.Background(), noteDir, own.Unit); err != nil {
+			printNote(j.errs, "the CPU quota of a run that was killed stays: %v", err)
+		}
+	}
 	cmd := exec.Command(path)
 	cmd.Args = args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -217,7 +247,7 @@ func (j *jobClient) run(cgroupDir, path string, args []string) error {
 		_ = j.report(gate.Done, 0)
 		return startError(err)
 	}
-	braked := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own}
+	braked := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own, Dir: noteDir}
 	_ = syscall.Setpriority(which, cmd.Process.Pid, lowest) // the services come first
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
 func TestGateCheck(t *testing.T) {
@@ -292,5 +297,40 @@ func TestGateRunIsHeldBack(t *testing.T) {
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("it did not end")
+	}
+}
+
+// closedTo is a socket that this user may not open.
+type closedTo struct{ asked int }
+
+func (c *closedTo) Job(context.Context, gate.Asked, time.Duration) (gate.Entry, error) {
+	c.asked++
+	return gate.Entry{}, fmt.Errorf("%w on x: %w", socket.ErrNoAgent, syscall.EACCES)
+}
+
+// Who may not open the socket is told who may, and does not wait: that does not change by itself.
+func TestGateOfAUserWhoMayNotAsk(t *testing.T) {
+	c := &cli{errs: io.Discard, runDir: t.TempDir()}
+	if err := os.WriteFile(c.socket(), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(c.socket(), -1, os.Getgid()); err != nil {
+		t.Fatal(err)
+	}
+	want, err := user.LookupGroupId(strconv.Itoa(os.Getgid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	closed := &closedTo{}
+	j := c.jobClient(gate.Job{Name: "report"})
+	j.client = closed
+	err = j.wait(ctx)
+	if exitCode(err) != exitNoAgent || !strings.Contains(err.Error(), "a member of the group "+want.Name+",") {
+		t.Errorf("exit %d, %v", exitCode(err), err)
+	}
+	if closed.asked != 2 { // the second takes it out of the queue, as after any error
+		t.Errorf("it asked %d times", closed.asked)
 	}
 }

@@ -1,6 +1,7 @@
 package brake
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -123,4 +124,75 @@ func TestAJobHasAQuota(t *testing.T) {
 		}
 		until(t, "as wanted", func() bool { return (state(t, j.PID) == "T") == step.stopped })
 	}
+}
+
+// quotas are the CPU quotas of units, as systemd keeps them until the next reboot.
+type quotas map[string]float64
+
+func (q quotas) CPUQuota(_ context.Context, unit string) (float64, error) { return q[unit], nil }
+
+func (q quotas) SetCPUQuota(_ context.Context, unit string, cpus float64) error {
+	q[unit] = cpus
+	return nil
+}
+
+// What a unit had is restored by whoever finds it, if the process that held it back is killed, and
+// what is left behind is not taken for the unit's own.
+func TestAKilledJobLeavesNoQuota(t *testing.T) {
+	const unit = "nagaya-batch@report.service"
+	for _, had := range []float64{0, 0.5} {
+		dir, q := t.TempDir(), quotas{unit: had}
+		held := func(vcpus float64) *Job {
+			j := &Job{Own: &cgroup.Group{Unit: unit}, Dir: dir, units: q}
+			if err := j.Hold(t.Context(), gate.SlowQuota, vcpus); err != nil {
+				t.Fatal(err)
+			}
+			return j
+		}
+		free := func() {
+			if err := freeUnit(t.Context(), q, noteOf(dir, unit), unit); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if held(0.02); q[unit] != 0.02 { // and is killed
+			t.Errorf("held back: %v", q)
+		}
+		if free(); q[unit] != had {
+			t.Errorf("after it was killed it has %v, want %v", q[unit], had)
+		}
+		q[unit] = 0.7 // by the operator
+		if free(); q[unit] != 0.7 {
+			t.Errorf("what was not left behind was changed: %v", q[unit])
+		}
+		q[unit] = had
+		j := held(0.02)
+		if err := j.Hold(t.Context(), gate.SlowQuota, 0.04); err != nil || q[unit] != 0.04 {
+			t.Errorf("held back less: %v, %v", q[unit], err)
+		}
+		if err := j.Free(); err != nil || q[unit] != had {
+			t.Errorf("free it has %v, want %v; %v", q[unit], had, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v, %v", left, err)
+		}
+	}
+}
+
+// A quota that cannot be noted is not set: the job is stopped in its place.
+func TestAQuotaIsNotedBeforeItIsSet(t *testing.T) {
+	const unit = "job.service"
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	q := quotas{}
+	j := Job{PID: cmd.Process.Pid, Own: &cgroup.Group{Unit: unit}, Dir: filepath.Join(t.TempDir(), "none"), units: q}
+	if err := j.Hold(t.Context(), gate.SlowQuota, 0.1); err == nil || q[unit] != 0 {
+		t.Errorf("%v; the quota is %v", err, q[unit])
+	}
+	until(t, "stopped", func() bool { return state(t, j.PID) == "T" })
 }

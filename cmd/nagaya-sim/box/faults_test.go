@@ -86,8 +86,9 @@ func slowed(m *machine) {
 		quota, before float64
 		says          string
 	}{{0.5, 0, "500ms"}, {0.25, 0.5, "250ms"}, {0, 0.25, "infinity"}} {
-		before, err := systemd.SetCPUQuota(m.t.Context(), "job.service", step.quota)
-		if err != nil || before != step.before {
+		before, err := systemd.CPUQuota(m.t.Context(), "job.service")
+		must(m.t, err)
+		if err := systemd.SetCPUQuota(m.t.Context(), "job.service", step.quota); err != nil || before != step.before {
 			m.t.Errorf("quota %v: before it was %v, want %v; %v", step.quota, before, step.before, err)
 		}
 		if says := m.show("job", "CPUQuotaPerSecUSec"); says != step.says {
