@@ -25,7 +25,7 @@ const inspectWeb = `{
  "HostConfig":{"NetworkMode":"default"},
  "NetworkSettings":{
   "Ports":{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"32768"},{"HostIp":"::","HostPort":"32768"}],"9000/tcp":null},
-  "Networks":{"zz":{"IPAddress":"10.1.0.2"},"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":"fd00::2"},"off":{"IPAddress":""}}}}`
+  "Networks":{"zz":{"NetworkID":"n9","IPAddress":"10.1.0.2"},"bridge":{"IPAddress":"172.17.0.2","GlobalIPv6Address":"fd00::2"},"off":{"IPAddress":""}}}}`
 
 func TestFromInspect(t *testing.T) {
 	var r container.InspectResponse
@@ -35,6 +35,7 @@ func TestFromInspect(t *testing.T) {
 	got := fromInspect(r, virtualHost)
 	want := detail{
 		stopSignal: 37,
+		networks:   []string{"", "", "n9"},
 		container: tasks.Container{
 			ID: "aa11", Name: "web", Image: "web:1",
 			Labels: map[string]string{"nagaya.host": "a.example.com"},
