@@ -90,7 +90,9 @@ func TestDefaults(t *testing.T) {
 
 func TestOpenOrClosed(t *testing.T) {
 	old := saved(noon, 300, baseline)
-	old.AnchorAt = noon.Add(-31 * time.Minute)
+	old.AnchorAt, old.ErrorBar = noon.Add(-9*time.Hour), 100
+	forgotten := old
+	forgotten.ErrorBar = 116
 	deaf := saved(noon, 300, baseline)
 	deaf.MeterAt = noon.Add(-2 * time.Minute)
 	vague := saved(noon, 300, baseline)
@@ -121,7 +123,9 @@ func TestOpenOrClosed(t *testing.T) {
 		{name: "no reserve wanted", credits: saved(noon, 40, baseline), settings: Settings{Reserve: -1}, open: true, known: true, headroom: 40, reason: "reserve 0.0"},
 		{name: "nothing known at all", credits: credit.Report{}, reason: "the instance type is not known yet"},
 		{name: "no point yet", credits: unanchored, reason: "not known yet"},
-		{name: "stale anchor", credits: old, reason: "31m0s old, more than 30m0s"},
+		{name: "an old anchor that is nearly right", credits: old, open: true, known: true, headroom: 152, reason: "balance 300.0 ±100.0"},
+		{name: "an old anchor", credits: forgotten, reason: "9h0m0s old, and by now may be wrong by 116.0 credits, more than 115.2"},
+		{name: "an anchor that is too old for the operator", credits: old, settings: Settings{StaleAfter: time.Hour}, reason: "9h0m0s old, more than 1h0m0s"},
 		{name: "meter dead", credits: deaf, reason: "CPU time has not been read"},
 		{name: "held", credits: saved(noon, 300, baseline), hold: "spot interruption", known: true, headroom: 252, reason: "held: spot interruption"},
 		{name: "unlimited spends no surplus", credits: unlimited, known: true, reason: "nothing is left"},
@@ -607,7 +611,7 @@ func FuzzNext(f *testing.F) {
 // and not about windows.
 func TestALateJobThatCannotBeJudged(t *testing.T) {
 	old := saved(noon, 300, baseline)
-	old.AnchorAt, old.Bank.Mode = noon.Add(-31*time.Minute), credit.Unlimited
+	old.AnchorAt, old.ErrorBar, old.Bank.Mode = noon.Add(-31*time.Minute), 200, credit.Unlimited
 	job := Entry{Job: Job{ID: "j", Name: "j", Need: 10, Deadline: noon}, Phase: Waiting, Heard: noon, Since: noon.Add(-time.Hour), LatestStart: noon.Add(-time.Minute)}
 	_, d := decide(t, State{Jobs: []Entry{job}}, Input{Now: noon, Credits: old})
 	for _, p := range d.Problems {

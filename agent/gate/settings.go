@@ -26,8 +26,8 @@ type Settings struct {
 	// Dwell is the least time between two changes of the gate, 5 min by default. Want of
 	// knowledge, a hold and exhausted headroom close it at once.
 	Dwell time.Duration `json:"dwell"`
-	// StaleAfter is the age of CloudWatch's newest point at which the balance
-	// counts as unknown, 30 min by default.
+	// StaleAfter is an age of CloudWatch's newest point at which the balance counts as unknown; 0 is none. It also
+	// does when that point is older than usual and the balance may be wrong by a fifth of the type's cap.
 	StaleAfter time.Duration `json:"stale_after"`
 	// SurplusLimit is the surplus credits that an unlimited instance may be charged and owe in a SurplusPeriod,
 	// and SurplusDollars what they may cost in US dollars at SurplusPrice a vCPU-hour. 0 is not set: if both are set
@@ -53,7 +53,6 @@ type Settings struct {
 const (
 	DefaultHorizon    = 12 * time.Hour
 	DefaultDwell      = 5 * time.Minute
-	DefaultStaleAfter = 30 * time.Minute
 	DefaultBusy       = 0.5
 
 	reserveBurst      = 60 // minutes
@@ -63,6 +62,8 @@ const (
 	closeShare        = 0.5
 	busyCloseShare    = 1.2
 	meterStale        = time.Minute
+	anchorLate        = 30 * time.Minute // an age that points of CloudWatch do not have while it answers
+	vagueOfMax        = 0.20
 	leastDefaultNeed  = 1.0
 	latestStartMargin = 1.25
 	guessed           = 2.0 // times wrong a declared need may be
@@ -82,7 +83,7 @@ func (s Settings) For(spec credit.Spec) Settings {
 	s.DefaultNeed = positive(s.DefaultNeed, max(defaultNeedOfMax*spec.Max, leastDefaultNeed))
 	s.Horizon = positive(s.Horizon, DefaultHorizon)
 	s.Dwell = positive(s.Dwell, DefaultDwell)
-	s.StaleAfter = positive(s.StaleAfter, DefaultStaleAfter)
+	s.StaleAfter = max(s.StaleAfter, 0)
 	s.Busy = positive(s.Busy, DefaultBusy)
 	s.SurplusLimit = max(s.SurplusLimit, 0)
 	if s.SurplusPrice <= 0 {

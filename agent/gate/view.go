@@ -30,6 +30,7 @@ type view struct {
 func newView(in Input, set Settings) view {
 	c := in.Credits
 	v := view{report: c, credits: c.Burstable, busy: set.Busy}
+	old := in.Now.Sub(c.AnchorAt)
 	switch {
 	case c.Type == "":
 		v.closed = "the instance type is not known yet"
@@ -41,9 +42,11 @@ func newView(in Input, set Settings) view {
 		v.known = true
 	case !c.Known:
 		v.closed = "the credit balance is not known yet: no point of CloudWatch has arrived"
-	case in.Now.Sub(c.AnchorAt) > set.StaleAfter:
-		v.closed = fmt.Sprintf("the newest balance of CloudWatch is %s old, more than %s",
-			in.Now.Sub(c.AnchorAt).Round(time.Minute), set.StaleAfter)
+	case set.StaleAfter > 0 && old > set.StaleAfter:
+		v.closed = fmt.Sprintf("the newest balance of CloudWatch is %s old, more than %s", old.Round(time.Minute), set.StaleAfter)
+	case old > anchorLate && c.ErrorBar > vagueOfMax*c.Bank.Spec.Max:
+		v.closed = fmt.Sprintf("the newest balance of CloudWatch is %s old, and by now may be wrong by %.1f credits, more than %.1f",
+			old.Round(time.Minute), c.ErrorBar, vagueOfMax*c.Bank.Spec.Max)
 	default:
 		v.known = true
 		v.bank = c.Bank.Less(c.ErrorBar)

@@ -80,3 +80,20 @@ func TestOfTwoJobsThatExcludeEachOtherOneIsInTime(t *testing.T) {
 		t.Errorf("%d of %d in time, cron %d", g.InTime, len(g.Runs), rep.Results[1].InTime)
 	}
 }
+
+// A night without CloudWatch closes no gate: what was measured since its last point says what the balance is.
+func TestNightsWithoutCloudWatch(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.micro"), Trace: byHour(8, func(int, int) float64 { return 4 }), Balance: 144}
+	o.Lost = func(n int) bool {
+		hour := start.Add(time.Duration(n) * credit.Period).Hour()
+		return hour >= 20 || hour < 8
+	}
+	o.Jobs = []Job{every(t, "0 22 * * *", Job{Name: "a", Need: 60, Estimate: 60, Late: gate.LateRefuse}, 8*time.Hour)}
+	rep, err := Play(o, Gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := rep.Results[0]; g.InTime != len(g.Runs) || g.ThrottledByJobs > 0 || g.WorstError > 8 {
+		t.Errorf("%d of %d in time, %.0f vCPU-s taken, the balance was wrong by %.1f", g.InTime, len(g.Runs), g.ThrottledByJobs, g.WorstError)
+	}
+}
