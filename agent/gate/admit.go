@@ -47,6 +47,10 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 				e.neverFits(v, d)
 			}
 		}
+		if e.Phase == Waiting && e.Deadline.IsZero() && !in.Now.Before(e.due()) {
+			d.add("job-waits", e, problem.Warning, fmt.Sprintf("has waited since %s: %s", clock(e.Since), e.Reason),
+				"give it a deadline, which says how urgent it is; let fewer or smaller jobs run, or use a larger instance type")
+		}
 	}
 }
 

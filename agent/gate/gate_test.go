@@ -240,7 +240,7 @@ func TestQueue(t *testing.T) {
 		{name: "it would take from the services", balance: 100, services: busy, asked: []Asked{ask("a", 60, noon)}, want: "a:waiting"},
 		{name: "it never ends", balance: 300, asked: []Asked{ask("a", 900, noon)}, want: "a:waiting", code: "job-never-fits"},
 		{name: "earliest deadline first", balance: 300, asked: []Asked{due(ask("a", 140, noon), 20*time.Hour), ask("b", 200, noon.Add(-time.Minute)), due(ask("c", 140, noon), 10*time.Hour)}, want: "c:admitted a:waiting b:waiting"},
-		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "a:waiting b:admitted", code: "job-never-fits"},
+		{name: "one that never fits blocks nobody", balance: 300, asked: []Asked{due(ask("a", 900, noon), 40*time.Hour), ask("b", 1, noon)}, want: "b:admitted a:waiting", code: "job-never-fits"},
 		{name: "the services would lose more than it is worth", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 2*time.Hour)}, want: "a:waiting", code: "job-late"},
 		{name: "latest start has not come", balance: 100, services: busy, asked: []Asked{due(ask("a", 120, noon), 205*time.Minute)}, want: "a:waiting"},
 		{name: "slower, so earlier", balance: 100, services: busy, asked: []Asked{cores(due(ask("a", 120, noon), 205*time.Minute), 1)}, want: "a:waiting", code: "job-late"},

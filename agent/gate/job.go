@@ -223,15 +223,18 @@ func span(work float64) time.Duration { return minutes(latestStartMargin * work)
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 
-// compareUrgency orders the queue: earliest deadline first, those without one last, then as they came.
+// compareUrgency orders the queue: earliest deadline first, then as they came. A job without a deadline is due a day after it came, so
+// that not all that come after it go before it.
 func compareUrgency(a, b Entry) int {
-	if a.Deadline.IsZero() != b.Deadline.IsZero() {
-		if a.Deadline.IsZero() {
-			return 1
-		}
-		return -1
+	return cmp.Or(a.due().Compare(b.due()), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+}
+
+// due is when a job should have ended, or, without a deadline, when its waiting is reported.
+func (e Entry) due() time.Time {
+	if e.Deadline.IsZero() {
+		return e.Since.Add(day)
 	}
-	return cmp.Or(a.Deadline.Compare(b.Deadline), a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	return e.Deadline
 }
 
 // Past is what runs of a job cost, in credits, the newest last.

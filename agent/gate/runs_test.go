@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,5 +100,31 @@ func TestAReportAfterTheEndIsIgnored(t *testing.T) {
 	}
 	if phases(d) != "a:done" {
 		t.Errorf("%+v", d.Jobs)
+	}
+}
+
+// A job without a deadline that has waited for a day is reported, and comes before newer ones.
+func TestAJobWithoutADeadlineAges(t *testing.T) {
+	late := ask("new", 120, noon)
+	late.Deadline = noon.Add(2 * time.Hour)
+	for _, tt := range []struct {
+		waited time.Duration
+		want   string
+		codes  string
+	}{
+		{23 * time.Hour, "old:waiting new:waiting", "job-late"},
+		{21 * time.Hour, "new:waiting old:waiting", "job-late"},
+		{25 * time.Hour, "old:waiting new:waiting", "job-waits job-late"},
+	} {
+		old := Entry{Job: Job{ID: "old", Name: "old", Need: 120}, Phase: Waiting, Since: noon.Add(-tt.waited), Heard: noon}
+		_, d := decide(t, State{Jobs: []Entry{old}}, Input{Now: noon, Credits: saved(noon, 100, busy), Asked: []Asked{late}})
+		var codes []string
+		for _, p := range d.Problems {
+			codes = append(codes, p.Code)
+		}
+		slices.Reverse(codes)
+		if phases(d) != tt.want || strings.Join(codes, " ") != tt.codes {
+			t.Errorf("after %s: %s, %v", tt.waited, phases(d), codes)
+		}
 	}
 }

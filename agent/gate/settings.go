@@ -51,9 +51,9 @@ type Settings struct {
 
 // Defaults for the fields of Settings, and the shares that the others are derived from.
 const (
-	DefaultHorizon    = 12 * time.Hour
-	DefaultDwell      = 5 * time.Minute
-	DefaultBusy       = 0.5
+	DefaultHorizon = 12 * time.Hour
+	DefaultDwell   = 5 * time.Minute
+	DefaultBusy    = 0.5
 
 	reserveBurst      = 60 // minutes
 	reserveMostOfMax  = 0.20

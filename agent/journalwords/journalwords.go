@@ -226,6 +226,7 @@ var Problems = []string{
 	"job-never-fits",
 	"job-overrun",
 	"job-refused",
+	"job-waits",
 }
 
 // Field is one key of the log lines: task is NAGAYA_TASK= in the journal.

@@ -97,3 +97,26 @@ func TestNightsWithoutCloudWatch(t *testing.T) {
 		t.Errorf("%d of %d in time, %.0f vCPU-s taken, the balance was wrong by %.1f", g.InTime, len(g.Runs), g.ThrottledByJobs, g.WorstError)
 	}
 }
+
+// A job without a deadline has its turn although new ones with deadlines come without end and need more than is spare.
+func TestAJobWithoutADeadlineHasItsTurn(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.micro"), Trace: byHour(6, func(int, int) float64 { return 6 }), Balance: 100}
+	o.Jobs = []Job{
+		every(t, "0 */4 * * *", Job{Name: "new", Need: 25, Estimate: 25}, 12*time.Hour),
+		{Name: "old", Need: 40, Estimate: 40, Starts: func(from, to time.Time) []time.Time {
+			if at := start.Add(day); !at.Before(from) && at.Before(to) {
+				return []time.Time{at}
+			}
+			return nil
+		}},
+	}
+	rep, err := Play(o, Gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rep.Results[0].Runs {
+		if r.Name == "old" && (r.Started.IsZero() || r.Started.Sub(r.Due) > 3*day) {
+			t.Errorf("%+v", r)
+		}
+	}
+}
