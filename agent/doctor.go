@@ -86,11 +86,8 @@ func (a *agent) examined(c config.Config) examine.Parts {
 			err = files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: true}, func(i certs.Inventory) { v = i; done() })
 			return v, err
 		},
-		Claims: func(ctx context.Context, c config.Config, id identity.Identity) (all []examine.Proof) {
-			for _, p := range claim.Prove(ctx, a.claimOptions(c), address.Situation{Identity: id}) {
-				all = append(all, examine.Proof(p))
-			}
-			return all
+		Claims: func(ctx context.Context, c config.Config, id identity.Identity) []address.Proof {
+			return claim.Prove(ctx, a.claimOptions(c), address.Situation{Identity: id})
 		},
 		Explain: claim.Explain,
 	}

@@ -205,6 +205,20 @@ func (r Report) Released() []string {
 	return all
 }
 
+// Proof is one thing that was tried to see whether the claims can be kept.
+type Proof struct {
+	// What was tried: an action of EC2, e.g. "ec2:AssociateAddress", or "address",
+	// whether a claim names one that can come here.
+	What string
+	// Claim is the text of the claim that it is about; empty is all.
+	Claim string
+	// Found is what was found where nothing is wrong.
+	Found string
+	// Problem is what is wrong; nil when nothing is. What only a better handover
+	// needs is a warning.
+	Problem *problem.Problem
+}
+
 // Situation is what the rest of the program knows that bears on the addresses.
 type Situation struct {
 	Identity identity.Identity

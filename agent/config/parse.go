@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
 
@@ -130,12 +131,7 @@ func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
 	}
 }
 
-func bounded(s string) string {
-	if len(s) > 80 {
-		s = s[:80] + "…"
-	}
-	return s
-}
+func bounded(s string) string { return problem.Printable(s, 80) }
 
 // fields lists what is allowed under prefix.
 func fields(prefix string) string { return "fields: " + strings.Join(fieldsBelow(prefix), ", ") }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
-	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -265,12 +264,6 @@ func (c *container) awaitEnd(ctx context.Context, in found) bool {
 			return true
 		}
 	}
-}
-
-// stop leaves it to Docker or ECS.
-func (c *container) stop(context.Context) error {
-	c.o.Log.Info("nginx goes on in its container", event.Key, event.NginxLeftRunning)
-	return nil
 }
 
 // Command runs the binary in the running container. It finds that for itself: another method may

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -102,20 +103,27 @@ func New(o Options) (r Runtime, done func(), err error) {
 // Stop ends an nginx of mode Exec: SIGQUIT, then SIGTERM, then SIGKILL. The other modes leave
 // it to systemd, Docker or ECS.
 func Stop(ctx context.Context, o Options) error {
+	o = o.withDefaults()
 	r, done, err := New(o)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return r.(interface{ stop(context.Context) error }).stop(ctx)
+	switch r := r.(type) {
+	case *daemon:
+		return r.stop(ctx)
+	case *unit:
+		o.Log.Info("nginx goes on", event.Key, event.NginxLeftRunning, "unit", o.Unit)
+	default:
+		o.Log.Info("nginx goes on in its container", event.Key, event.NginxLeftRunning)
+	}
+	return nil
 }
 
 func (o Options) withDefaults() Options {
 	o.Mode = cmp.Or(o.Mode, Exec)
 	o.Binary = cmp.Or(o.Binary, "nginx")
 	o.StopTimeout = cmp.Or(o.StopTimeout, 10*time.Second)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return o
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
@@ -141,11 +140,5 @@ func (u *unit) startUnit(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(filepath.Dir(u.o.Dirs.Run), startFile), nil, 0o644); err != nil {
 		return u.fault(err, "nginx-start-denied", "asking for "+u.o.Unit+" failed: "+nginx.Printable(err.Error()), "make run-dir writable for nagaya; it is tried again")
 	}
-	return nil
-}
-
-// stop leaves it to systemd.
-func (u *unit) stop(context.Context) error {
-	u.o.Log.Info("nginx goes on", event.Key, event.NginxLeftRunning, "unit", u.o.Unit)
 	return nil
 }

@@ -49,12 +49,8 @@ type Options struct {
 // a directory cannot be read, nothing is put: that must not change how sites
 // behave.
 func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error {
-	if o.Every <= 0 {
-		o.Every = 10 * time.Second
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Every = cmp.Or(o.Every, 10*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	var last nginx.OperatorFiles // its Passwords are nil, unlike those of a list
 	logged := ""
 	for {

@@ -28,9 +28,7 @@ type Options struct {
 // Watch puts what is low, whenever that has changed, until ctx ends, and then returns nil. What
 // cannot be looked at stays what it was.
 func Watch(ctx context.Context, o Options, put func(nginx.Spaces)) error {
-	if o.Every <= 0 {
-		o.Every = 10 * time.Second
-	}
+	o.Every = cmp.Or(o.Every, 10*time.Second)
 	last := nginx.Spaces{Logs: nginx.Space{Dir: o.Logs}, Temp: nginx.Space{Dir: o.Temp}}
 	for {
 		now := nginx.Spaces{Logs: look(last.Logs), Temp: look(last.Temp)}

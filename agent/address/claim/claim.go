@@ -4,6 +4,7 @@
 package claim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -123,12 +124,8 @@ type claimer struct {
 }
 
 func newClaimer(o Options, put func(address.Report)) *claimer {
-	if o.Every <= 0 {
-		o.Every = address.DefaultEvery
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Every = cmp.Or(o.Every, address.DefaultEvery)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Moved == nil {
 		o.Moved = func() {}
 	}

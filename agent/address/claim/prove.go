@@ -8,30 +8,16 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Proof is one thing that was tried.
-type Proof struct {
-	// What was tried: an action of EC2, e.g. "ec2:AssociateAddress", or "address",
-	// whether a claim names one that can come here.
-	What string
-	// Claim is the text of the claim that it is about; empty is all.
-	Claim string
-	// Found is what was found where nothing is wrong.
-	Found string
-	// Problem is what is wrong; nil when nothing is. What only a better handover
-	// needs is a warning.
-	Problem *problem.Problem
-}
-
 // Prove tries every permission that a claim may need by dry runs, which change
 // nothing, and checks that each claim names one address that can come here. The
 // situation must tell the identity. Without a claim there is nothing to prove.
-func Prove(ctx context.Context, o Options, x address.Situation) []Proof {
+func Prove(ctx context.Context, o Options, x address.Situation) []address.Proof {
 	p := &prover{claimer: newClaimer(o, nil)}
 	p.situation = x
 	switch {
 	case len(p.states) == 0:
 	case !p.active():
-		p.all = []Proof{{What: "address", Problem: &problem.Problem{
+		p.all = []address.Proof{{What: "address", Problem: &problem.Problem{
 			Code: "address-identity-unknown", Severity: problem.Error, Subject: "address",
 			Text: "the identity of this instance is not known, so nothing about its addresses can be proved",
 			Hint: "see what 'nagaya status' says about instance metadata",
@@ -45,12 +31,12 @@ func Prove(ctx context.Context, o Options, x address.Situation) []Proof {
 // prover is a claimer that only tries.
 type prover struct {
 	*claimer
-	all []Proof
+	all []address.Proof
 }
 
 // add notes what was tried, and what was found unless there is an error.
 func (p *prover) add(what, claim, found string, err error) {
-	one := Proof{What: what, Claim: claim, Found: found}
+	one := address.Proof{What: what, Claim: claim, Found: found}
 	if err != nil {
 		why := p.explain(err, claim)
 		one.Found, one.Problem = "", &why

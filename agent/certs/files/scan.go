@@ -449,19 +449,13 @@ func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *pro
 }
 
 func unreadable(file, why, hint string) problem.Problem {
-	why = bounded(why)
 	return problem.Problem{
 		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file, File: file,
-		Text: fmt.Sprintf("%q cannot be used: %q", file, why), Hint: hint,
+		Text: fmt.Sprintf("%q cannot be used: %q", file, bounded(why)), Hint: hint,
 	}
 }
 
-func bounded(why string) string {
-	if len(why) > 200 {
-		return why[:200] + "…"
-	}
-	return why
-}
+func bounded(why string) string { return problem.Printable(why, 200) }
 
 func fileRemedy(err error) string {
 	switch {

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go"
 
+	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -45,19 +46,9 @@ type Parts struct {
 	// Certificates returns what is in the directory of certificates.
 	Certificates func(context.Context, config.Config) (certs.Inventory, error)
 	// Claims tries everything that the claimed addresses need.
-	Claims func(context.Context, config.Config, identity.Identity) []Proof
+	Claims func(context.Context, config.Config, identity.Identity) []address.Proof
 	// Explain makes a problem of an error of EC2.
 	Explain func(error, identity.Identity) problem.Problem
-}
-
-// Proof is one thing that was tried for the claimed addresses: What is an action of EC2 or a
-// check's name, Claim the claim that it is about or empty for all, and Found what was found
-// where nothing is wrong.
-type Proof struct {
-	What    string
-	Claim   string
-	Found   string
-	Problem *problem.Problem
 }
 
 // AWS is how AWS is asked.

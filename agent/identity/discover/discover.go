@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"reflect"
 	"slices"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -54,7 +54,7 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 	o.Slow = cmp.Or(o.Slow, time.Minute)
 	o.Retry = cmp.Or(o.Retry, time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	w := &watcher{o: o, put: put, retry: backoff.Backoff{First: o.Retry, Most: o.Slow}}
+	w := &watcher{o: o, put: latest.Distinct(put), retry: backoff.Backoff{First: o.Retry, Most: o.Slow}}
 	w.report(identity.Identity{Host: w.host(netip.Addr{})})
 	for backoff.Sleep(ctx, w.update(ctx)) {
 	}
@@ -62,12 +62,11 @@ func Watch(ctx context.Context, o Options, put func(identity.Identity)) error {
 }
 
 type watcher struct {
-	o        Options
-	put      func(identity.Identity)
-	last     identity.Identity
-	reported bool // last was put
-	retry    backoff.Backoff
-	slow     time.Time // when everything is read next
+	o     Options
+	put   func(identity.Identity)
+	last  identity.Identity
+	retry backoff.Backoff
+	slow  time.Time // when everything is read next
 }
 
 // update reads what is due and reports it if it differs. It returns when to read again.
@@ -124,14 +123,11 @@ func (w *watcher) metadata(ctx context.Context, id identity.Identity, full bool)
 
 // report puts id if it differs from the last report.
 func (w *watcher) report(id identity.Identity) {
-	if w.reported && reflect.DeepEqual(w.last, id) {
-		return
-	}
 	for _, n := range id.Notices {
 		if !slices.Contains(w.last.Notices, n) {
 			w.o.Log.Warn("notice", event.Key, event.NoticeReceived, "kind", n.Kind, "text", n.Text, "at", n.At)
 		}
 	}
-	w.last, w.reported = id, true
+	w.last = id
 	w.put(id)
 }

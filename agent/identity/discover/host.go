@@ -91,3 +91,14 @@ func (w *watcher) ecs(ctx context.Context) (identity.ECS, bool) {
 	}
 	return e, true
 }
+
+// OwnContainer returns the ids that the container of this process may have; none on the
+// host itself.
+func OwnContainer() []string {
+	read := func(name string) string {
+		b, _ := os.ReadFile(name) // without it there are fewer guesses
+		return string(b)
+	}
+	name, _ := os.Hostname()
+	return identity.ContainerIDs(read("/proc/self/cgroup"), read("/proc/self/mountinfo"), name)
+}

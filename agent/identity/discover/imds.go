@@ -216,11 +216,8 @@ func (r *reader) maintenance() (all []identity.Notice) {
 	return all
 }
 
-// maxText bounds a text from metadata, in bytes.
-const maxText = 200
-
 // printable makes a text from metadata fit to be shown.
-func printable(s string) string { return problem.Printable(s, maxText) }
+func printable(s string) string { return problem.Printable(s, 200) }
 
 // answered finds the status in the text of an error: the SDK does not let errors.As
 // see what kept it from getting a token.
