@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/lock"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -181,4 +185,33 @@ func (x answers) Leave(ctx context.Context, yes bool) error {
 
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 	return x.gate.Job(ctx, asked)
+}
+
+// withoutEffect names the files below root that users of nginx-proxy mount and that
+// do nothing here, if its words and directories count.
+func withoutEffect(c config.Config, root string) []problem.Problem {
+	if !c.NginxProxy {
+		return nil
+	}
+	return nginxproxy.WithoutEffect(func(pattern string) bool {
+		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are constants
+		return len(found) > 0
+	})
+}
+
+// errTaken is wrapped by the error of a state directory that another agent works in.
+var errTaken = errors.New("another agent works in this state directory")
+
+// lockState keeps a second agent from the state directory, and from reporting the contrary of
+// what the first one reports. A directory that cannot be locked for another reason
+// keeps nothing, which is reported by the parts that would keep something there.
+func lockState(c config.Config) (unlock func(), err error) {
+	l, err := lock.Take(filepath.Join(c.StateDir, "lock"))
+	if held, ok := errors.AsType[*lock.HeldError](err); ok {
+		return nil, fmt.Errorf("%w: %w; stop it, or set state-dir", errTaken, held)
+	}
+	if err != nil {
+		return func() {}, nil
+	}
+	return l.Release, nil
 }
