@@ -275,6 +275,27 @@ func TestLosingAnAddressIsNoticedAndRespected(t *testing.T) {
 	}
 }
 
+// A tag that is put on another address moves the claim there: what is lost is the one that was held.
+func TestTheAddressThatIsLostIsNamed(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.addAddress("eipalloc-2", "203.0.113.8", nil)
+		w.give("eipalloc-1", "i-self", "10.0.0.5")
+		w.give("eipalloc-2", "i-other", "10.0.0.15")
+		time.Sleep(time.Minute)
+		b := start(t, w, Options{Policy: address.Wait, Claims: []address.Claim{{TagKey: "Name", TagValue: "nagaya"}}})
+		b.in.Put(b.now(true))
+		b.after(time.Minute)
+		b.wantHeld(true)
+		w.tag("eipalloc-1", nil)
+		w.tag("eipalloc-2", map[string]string{"Name": "nagaya"})
+		b.after(time.Hour)
+		if lost := "event=address-lost address=203.0.113.7 claim="; !strings.Contains(b.log.String(), lost) {
+			t.Errorf("log, want %q:\n%s", lost, b.log)
+		}
+	})
+}
+
 func TestDeadHolderIsRelievedWithin15Seconds(t *testing.T) {
 	for _, state := range []types.InstanceStateName{"stopping", "stopped", "shutting-down", "terminated"} {
 		for seed := range 20 {

@@ -153,10 +153,14 @@ func (c *claimer) places() []address.Placed {
 
 // observe lets the state see something, and notices a loss.
 func (c *claimer) observe(s *address.State, see func()) {
-	held := s.Report.Held()
+	held, had := s.Report.Held(), s.Report.Address.PublicIP
 	see()
 	if r := s.Report; held && !r.Held() {
-		c.o.Log.Warn("address lost", event.Key, event.AddressLost, "address", r.Address.PublicIP, "holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID)
+		holder := r.Holder
+		if r.Address.PublicIP != had { // the claim's tag is on another one; who holds this is not looked at any more
+			holder = address.Holder{}
+		}
+		c.o.Log.Warn("address lost", event.Key, event.AddressLost, "address", had, "claim", r.Claim, "holder", holder.Kind, "holder_id", holder.InstanceID)
 		c.o.Moved()
 	}
 	if s.Contested() && c.o.Reach != nil && c.o.Unreachable > 0 {

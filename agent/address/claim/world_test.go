@@ -107,6 +107,16 @@ func (w *world) give(allocation, id, private string) string {
 	return h.assoc
 }
 
+// tag gives the address these tags and no others.
+func (w *world) tag(allocation string, tags map[string]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := w.addresses[allocation]
+	h := e.now()
+	h.at, h.tags = time.Now(), tags
+	e.past = append(e.past, h)
+}
+
 func (w *world) holder(allocation string) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
