@@ -209,7 +209,7 @@ func TestScan(t *testing.T) {
 			}
 			for _, p := range inv.Problems {
 				problems = append(problems, p.Code)
-				if p.Hint == "" {
+				if p.Hint == "" || strings.Contains(p.Hint, "root only") { // who reads it is not root
 					t.Errorf("problem %s has no hint", p.Code)
 				}
 			}

@@ -377,7 +377,7 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 		return &p
 	}
 	if strings.Contains(string(keyPEM), "ENCRYPTED") {
-		p := unreadable(c.keyFile, "the key is encrypted", "store it without a passphrase (openssl pkey), readable by root only")
+		p := unreadable(c.keyFile, "the key is encrypted", "store it without a passphrase (openssl pkey), for its owner and group alone: chmod 640, and systemctl reload nagaya gives it to the group")
 		return &p
 	}
 	_, err := tls.X509KeyPair(certPEM, keyPEM)
