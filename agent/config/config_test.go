@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -160,6 +161,78 @@ func TestClaims(t *testing.T) {
 		if err != nil || !slices.Equal(r.Config.Address.Claim, want) {
 			t.Errorf("%s: %q, %v", text, r.Config.Address.Claim, err)
 		}
+	}
+}
+
+// As with every Docker tool, DOCKER_HOST says where the engine is unless something else does.
+func TestDockerHostOfTheEnvironment(t *testing.T) {
+	s, _ := Find("docker.host")
+	set := []Value{FromFlag(s, "unix:///run/other.sock")}
+	for _, row := range []struct {
+		environ    []string
+		layer      []Value
+		host, from string
+		wrong      string
+	}{
+		{nil, nil, "unix:///var/run/docker.sock", "", ""},
+		{[]string{"DOCKER_HOST="}, nil, "unix:///var/run/docker.sock", "", ""},
+		{[]string{"DOCKER_HOST=tcp://10.0.0.5:2375"}, nil, "tcp://10.0.0.5:2375", "environment DOCKER_HOST", ""},
+		{[]string{"DOCKER_HOST=unix:///run/user/1000/docker.sock", "DOCKER_TLS_VERIFY=1"}, nil, "unix:///run/user/1000/docker.sock", "environment DOCKER_HOST", ""},
+		{[]string{"DOCKER_HOST=tcp://10.0.0.5:2375"}, set, "unix:///run/other.sock", "flag --docker-host", ""},
+		{[]string{"DOCKER_HOST=ssh://me@there"}, set, "unix:///run/other.sock", "flag --docker-host", ""},
+		{[]string{"DOCKER_HOST=ssh://me@there"}, nil, "", "", `environment DOCKER_HOST: docker.host: "ssh://me@there" is neither`},
+		{[]string{"DOCKER_HOST=tcp://10.0.0.5:2376", "DOCKER_TLS_VERIFY=1"}, nil, "", "", "environment DOCKER_TLS_VERIFY: docker.host: "},
+	} {
+		r, err := ResolveIn(row.environ, row.layer)
+		switch {
+		case row.wrong != "":
+			if err == nil || !strings.Contains(err.Error(), row.wrong) {
+				t.Errorf("%q: %v, want %s", row.environ, err, row.wrong)
+			}
+		case err != nil || r.Config.Docker.Host != row.host || r.From["docker.host"] != row.from:
+			t.Errorf("%q: %s from %q, %v; want %s from %q", row.environ, r.Config.Docker.Host, r.From["docker.host"], err, row.host, row.from)
+		}
+	}
+}
+
+// A list is written alike wherever it is one text; a comma within a value is a part of it.
+func TestListsAreAlikeEverywhere(t *testing.T) {
+	for _, row := range []struct {
+		setting, text string
+		want          []string
+	}{
+		{"address.claim", "tag:Name=web,prod", []string{"tag:Name=web,prod"}},
+		{"address.claim", "tag:Name=web, prod@10.0.0.5,203.0.113.7", []string{"tag:Name=web, prod@10.0.0.5", "203.0.113.7"}},
+		{"address.claim", "eipalloc-0123456789abcdef0 , tag:Name=web,prod,eipalloc-01234567", []string{"eipalloc-0123456789abcdef0", "tag:Name=web,prod", "eipalloc-01234567"}},
+		{"address.claim", " ,", nil},
+		{"docker.filters", "label=tier=web,blue,name=shop", []string{"label=tier=web,blue", "name=shop"}},
+		{"routes.reserved-ports", "22, 2375", []string{"22", "2375"}},
+	} {
+		s, _ := Find(row.setting)
+		env, err := FromEnv([]string{s.Env() + "=" + row.text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err := ParseYAML("f.yaml", fmt.Appendf(nil, "%s: {%s: %q}\n", strings.Split(row.setting, ".")[0], strings.Split(row.setting, ".")[1], row.text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ways := map[string][]Value{"file": file, "environment": env, "flag": {FromFlag(s, row.text)}}
+		if s.FromTag {
+			if ways["tag"], err = FromTags(map[string]string{s.Tag(): row.text}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for way, values := range ways {
+			r, err := Resolve(values)
+			if got := s.Get(r.Config); err != nil || !slices.Equal(got, row.want) {
+				t.Errorf("%s %q by %s: %q, %v; want %q", row.setting, row.text, way, got, err, row.want)
+			}
+		}
+	}
+	s, _ := Find("routes.reserved-ports")
+	if _, err := Resolve([]Value{FromFlag(s, "22,x,80")}); err == nil || !strings.Contains(err.Error(), `"x"`) {
+		t.Errorf("the part that is wrong is not named: %v", err)
 	}
 }
 

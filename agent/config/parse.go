@@ -120,6 +120,9 @@ func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
 			p.fail(pair.Key, path, err.Error(), setting.Allowed)
 			return
 		}
+		if _, several := pair.Value.(*ast.SequenceNode); setting.List && !several && values != nil {
+			values = setting.split(values[0])
+		}
 		if values != nil {
 			p.values = append(p.values, Value{Setting: setting, Values: values, Where: p.where(pair.Key)})
 		}
@@ -224,12 +227,7 @@ func FromFlag(s Setting, text string) Value { return fromText(s, text, "flag --"
 func fromText(s Setting, text, where string) Value {
 	values := []string{text}
 	if s.List {
-		values = []string{}
-		for one := range strings.SplitSeq(text, ",") {
-			if one = strings.TrimSpace(one); one != "" {
-				values = append(values, one)
-			}
-		}
+		values = s.split(text)
 	}
 	return Value{Setting: s, Values: values, Where: where}
 }

@@ -37,6 +37,32 @@ func Resolve(layers ...[]Value) (Resolved, error) {
 	return r, errors.Join(errs...)
 }
 
+// ResolveIn is Resolve in an environment, in the form of os.Environ, of which variables that every Docker tool obeys
+// stand in for a default: where nothing sets docker.host, DOCKER_HOST does. An engine that wants
+// TLS (DOCKER_TLS_VERIFY) is an error, and so is one behind ssh://.
+func ResolveIn(environ []string, layers ...[]Value) (Resolved, error) {
+	r, err := Resolve(layers...)
+	host := variable(environ, "DOCKER_HOST")
+	if host == "" || r.From["docker.host"] != "" {
+		return r, err
+	}
+	s, _ := Find("docker.host")
+	r, err = Resolve(append([][]Value{{{Setting: s, Values: []string{host}, Where: "environment DOCKER_HOST"}}}, layers...)...)
+	if strings.HasPrefix(host, "tcp:") && variable(environ, "DOCKER_TLS_VERIFY") != "" {
+		err = errors.Join(err, &Error{Where: "environment DOCKER_TLS_VERIFY", Field: s.Path, Reason: "Docker is not spoken to over TLS; set it to the engine's socket, or to a proxy of that"})
+	}
+	return r, err
+}
+
+func variable(environ []string, name string) (value string) {
+	for _, kv := range environ {
+		if v, is := strings.CutPrefix(kv, name+"="); is {
+			value = strings.TrimSpace(v)
+		}
+	}
+	return value
+}
+
 func (v Value) set(c *Config) error {
 	if err := v.Setting.Set(c, v.Values); err != nil {
 		return &Error{Where: v.Where, Field: v.Setting.Path, Reason: err.Error(), Allowed: v.Setting.Allowed}

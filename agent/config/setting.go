@@ -24,8 +24,9 @@ type Setting struct {
 	Allowed string
 	// Words lists the allowed words where there are only a few; for completion.
 	Words []string
-	// List is true when the setting takes several values: a YAML list, or a
-	// comma-separated text elsewhere.
+	// List is true when the setting takes several values: a YAML list, or in one text with commas
+	// between them. A part that is no value by itself belongs to the one before it, comma and
+	// all: tag:Name=web,prod is one.
 	List bool
 	// Bool is true for settings that are true or false.
 	Bool bool
@@ -36,6 +37,8 @@ type Setting struct {
 
 	set func(c *Config, values []string) error
 	get func(c Config) []string
+	// split divides one text into the values of a list.
+	split func(text string) []string
 }
 
 // Flag returns the name of the command-line flag, without dashes in front.
@@ -135,6 +138,22 @@ func list[T any](path, initial string, at func(*Config) *[]T, k kind[T], doc str
 			var all []string
 			for _, v := range *at(&c) {
 				all = append(all, k.format(v))
+			}
+			return all
+		},
+		split: func(text string) []string {
+			is := func(v string) bool { _, err := k.parse(strings.TrimSpace(v)); return err == nil }
+			all := []string{}
+			for part := range strings.SplitSeq(text, ",") {
+				last := len(all) - 1
+				if last >= 0 && !is(part) && is(all[last]+","+part) {
+					all[last] += "," + part
+				} else if strings.TrimSpace(part) != "" {
+					all = append(all, part)
+				}
+			}
+			for i := range all {
+				all[i] = strings.TrimSpace(all[i])
 			}
 			return all
 		},

@@ -43,7 +43,7 @@ var Settings = []Setting{
 		"nginx's error and access log."),
 
 	one("docker.host", "unix:///var/run/docker.sock", func(c *Config) *string { return &c.Docker.Host }, text("unix:///path or tcp://host:port", dockerForm.MatchString, "is neither unix:///path nor tcp://host:port"),
-		"The Docker Engine to watch."),
+		"The Docker Engine to watch, without TLS; ssh:// is not spoken. Where nothing sets it, the environment's DOCKER_HOST does."),
 	list("docker.filters", "", func(c *Config) *[]string { return &c.Docker.Filters }, text("KEY=VALUE of docker ps --filter, with one of the keys "+filterKeys, filterForm.MatchString, "is not a filter of Docker's as KEY=VALUE with one of the keys "+filterKeys),
 		"Which containers may be routed, e.g. label=zone=public, or network=front; others are ignored. Empty is all."),
 	one("ecs.agent-url", "http://127.0.0.1:51678", func(c *Config) *string { return &c.ECS.AgentURL }, text("an http URL", func(v string) bool { return strings.HasPrefix(v, "http://") }, "does not begin with http://").orEmpty("none"),

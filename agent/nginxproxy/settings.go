@@ -112,12 +112,12 @@ func isTrue(v string) bool { off, err := parseNot(v); return err == nil && !off 
 
 func isFalse(v string) bool { off, err := parseNot(v); return err == nil && off }
 
-// Resolve is config.Resolve with nginx-proxy's image and variables as the weakest layer, if
+// Resolve is config.ResolveIn, with nginx-proxy's image and variables as the weakest layer if
 // the outcome of the others is that they count (setting nginx-proxy).
 func Resolve(environ []string, layers ...[]config.Value) (config.Resolved, error) {
 	r, err := config.Resolve(layers...)
 	if err != nil || !r.Config.NginxProxy {
-		return r, err
+		return config.ResolveIn(environ, layers...)
 	}
 	values, problems := fromEnvironment(environ)
 	with, err := config.Resolve(append([][]config.Value{values}, layers...)...)
