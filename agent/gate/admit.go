@@ -42,7 +42,7 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 			if e.aged(in.Now) {
 				aged++
 			}
-			e.decide(in.Now, p.decide(*e, s.History[e.Name], late), late, v, d)
+			e.decide(in.Now, p.decide(*e, s.past(*e), late), late, v, d)
 			if e.Phase == Waiting {
 				e.neverFits(v, d)
 			}

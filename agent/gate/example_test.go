@@ -37,7 +37,7 @@ func TestExampleOfTheManual(t *testing.T) {
 		return Job{ID: id, Name: id, Need: need, Cores: 1, Deadline: begin.Add(hours * time.Hour)}
 	}
 	now := example(begin, 212.4, 8.4)
-	_, d := Next(State{History: map[string]Past{"report": {Costs: []float64{30}}}}, Input{Now: begin, Credits: now, Asked: []Asked{
+	_, d := Next(State{History: map[string]Past{"report": {Costs: []float64{26, 25, 26, 27, 26}}}}, Input{Now: begin, Credits: now, Asked: []Asked{
 		{Job: job("backup", 30, 10), State: Running, Spent: 10, At: begin},
 		{Job: job("report", 30, 8), State: Waiting, At: begin},
 	}})

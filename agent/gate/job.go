@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -68,7 +67,7 @@ const (
 	mostJobs  = 500
 	mostNeed  = 1e6
 	mostNames = 200
-	mostCosts = 10
+	mostCosts = 35 // five weeks of a nightly job
 	// Silence is how long a job may not be heard from before it is dropped.
 	Silence = 2 * time.Minute
 )
@@ -201,6 +200,9 @@ func (s *State) latestStarts(c credit.Report) {
 // measured reports whether a job of this name has told what it cost.
 func (s *State) measured(name string) bool { return len(s.History[name].Costs) > 0 }
 
+// past is what those runs of a job cost that are like one that came when this one did.
+func (s *State) past(e Entry) Past { return s.History[e.Name].like(e.Since) }
+
 // usual is the services' mean demand until a time, as far as it is forecast.
 func usual(c credit.Report, until time.Time) float64 {
 	var sum float64
@@ -235,31 +237,4 @@ func (e Entry) due() time.Time {
 		return e.Since.Add(day)
 	}
 	return e.Deadline
-}
-
-// Past is what runs of a job cost, in credits, the newest last.
-type Past struct {
-	Costs []float64 `json:"costs"`
-	At    time.Time `json:"at"`
-}
-
-const (
-	pastQuantile = 0.8
-	pastTrusted  = 3
-)
-
-// expect returns the credits that a job is expected to need: a high quantile of its past runs, towards which
-// a declared need is drawn by each of the first of them, and the given default when there is neither.
-func (p Past) expect(declared, otherwise float64) float64 {
-	n := len(p.Costs)
-	if n == 0 {
-		return positive(declared, otherwise)
-	}
-	sorted := append(make([]float64, 0, mostCosts), p.Costs...)
-	slices.Sort(sorted)
-	high := sorted[int(math.Ceil(pastQuantile*float64(n)))-1]
-	if n < pastTrusted && declared > high {
-		return high + (declared-high)/float64(1+n)
-	}
-	return high
 }

@@ -119,7 +119,7 @@ func (s *State) planner(in Input, v view, set Settings) *planner {
 	p.loads = make([][]credit.Load, len(p.scenarios))
 	for _, e := range s.Jobs {
 		if e.owed() > 0 {
-			p.set(e, p.needs(e, s.History[e.Name]), time.Time{})
+			p.set(e, p.needs(e, s.past(e)), time.Time{})
 		}
 	}
 	for i, c := range p.scenarios {
@@ -372,26 +372,3 @@ func (p *planner) set(e Entry, needs []float64, start time.Time) {
 		p.loads[i] = append(p.loads[i], credit.Load{Credits: needs[i], Cores: e.Cores, Start: start})
 	}
 }
-
-// need is what a run costs that is so many standard deviations above the usual one. While none is known
-// the declared need stands for them.
-func (p Past) need(expected, spread float64) float64 {
-	n := len(p.Costs)
-	if n == 0 {
-		return expected * math.Exp(declaredSpread*spread)
-	}
-	sorted := slices.Sorted(slices.Values(p.Costs))
-	middle := (sorted[(n-1)/2] + sorted[n/2]) / 2
-	sum := unknownSpread * unknownSpread
-	for _, c := range p.Costs {
-		d := math.Log(max(c, tiny) / max(middle, tiny))
-		sum += d * d
-	}
-	return middle * math.Exp(spread*math.Sqrt(sum/float64(n+1)))
-}
-
-// A declared need may be wrong by a factor of two, and what few runs took by half.
-const (
-	declaredSpread = 0.7
-	unknownSpread  = 0.4
-)

@@ -62,7 +62,7 @@ func (s *State) takeAsked(in Input, set Settings, d *Decision) {
 	})
 	for i := range s.Jobs {
 		e := &s.Jobs[i]
-		e.Expected = s.History[e.Name].expect(e.Need, set.DefaultNeed)
+		e.Expected = s.past(*e).expect(e.Need, set.DefaultNeed)
 	}
 	s.latestStarts(in.Credits)
 	s.moveIntoWindows(set.Windows, in.Now)
@@ -100,7 +100,7 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 		e.setPhase(Running, a.At)
 	case a.State == Done && e.Phase != Done:
 		if !a.Killed {
-			s.recordCost(e.Name, e.Need, e.Spent, a.At)
+			s.recordCost(*e, a.At)
 		}
 		e.setPhase(Done, a.At)
 	}
@@ -112,16 +112,14 @@ func (e *Entry) setPhase(p Phase, at time.Time) { e.Phase, e.Changed = p, at }
 const failedShare = 0.05
 
 // recordCost records the cost of a run. A run that reported none, or next to nothing of its declared need, is ignored.
-func (s *State) recordCost(name string, declared, cost float64, at time.Time) {
-	if cost <= failedShare*declared {
+func (s *State) recordCost(e Entry, at time.Time) {
+	if e.Spent <= failedShare*e.Need {
 		return
 	}
 	if s.History == nil {
 		s.History = map[string]Past{}
 	}
-	p := s.History[name]
-	costs := append(slices.Clone(p.Costs), cost)
-	s.History[name] = Past{Costs: costs[max(0, len(costs)-mostCosts):], At: at}
+	s.History[e.Name] = s.History[e.Name].and(e.Spent, e.Since, at)
 	for len(s.History) > mostNames {
 		names := slices.Sorted(maps.Keys(s.History))
 		delete(s.History, slices.MinFunc(names, func(a, b string) int { return s.History[a].At.Compare(s.History[b].At) }))
