@@ -15,7 +15,7 @@ import (
 // and route have refused other text before; these are the last, beside the quoting. What is
 // valid by its type (enumerations, addresses, numbers) is not checked again.
 var (
-	hostPattern = pattern.Of(255, `(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*|\[[0-9a-f:]+\]`)
+	hostPattern = pattern.Of(255, `(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*`)
 	// pathPattern is a path of RFC 3986 without '$', which nginx would take for a
 	// variable.
 	pathPattern = regexp.MustCompile(`^/[A-Za-z0-9._~!&'()*+,;=:@%/-]*$`)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -73,11 +72,8 @@ func digest(s string) string {
 // upstreams begin with their kind, so that no two can meet.
 func upstreamName(host string, l route.Location) string {
 	kind := "nagaya_http_"
-	switch host[0] {
-	case '~':
+	if strings.HasPrefix(host, "~") {
 		kind, host = "nagaya_regex_", digest(host)
-	case '[':
-		kind, host = "nagaya_ipv6_", digest(host)
 	}
 	at := l.Path
 	if l.Match != route.Segments {
@@ -96,15 +92,15 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 	for _, l := range locations {
 		p := pools[site.PoolKey(l)]
 		keepalive := cmp.Or(l.KeepaliveFor(p), 8)
-		if l.Keepalive == route.KeepaliveOff || l.Scheme == route.FastCGI || l.Scheme == route.UWSGI {
+		if l.Scheme == route.FastCGI || l.Scheme == route.UWSGI {
 			keepalive = 0
 		}
 		upstream(t, upstreamName(site.Host, l), l.Balance, p, keepalive, "ip_hash")
 	}
 	if site.TLS && site.Edge.HSTS != "" {
-		t.block("map", []string{"$nagaya_https", hstsVariable(site.Edge.HSTS)}, func() {
+		t.block("map", []string{"$nagaya_proto", hstsVariable(site.Edge.HSTS)}, func() {
 			t.set("default", "")
-			t.set("on", site.Edge.HSTS)
+			t.set("https", site.Edge.HSTS)
 		})
 	}
 	mapOthersNames(t, site)
@@ -301,7 +297,7 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 	}
 	allow(t, intersection(site.Edge.Allow, l.Allow))
 	if file := authFile(t.settings, site, l); file != "" {
-		t.set("auth_basic", realm(t.settings, site, l))
+		t.set("auth_basic", realm(site.Host))
 		t.set("auth_basic_user_file", t.settings.HtpasswdDir+"/"+file)
 	}
 	t.set("client_max_body_size", number(l.BodySize))
@@ -345,12 +341,8 @@ func pass(t *text, site route.Site, l route.Location, at string) {
 	if moved {
 		prefix = strings.TrimRight(at, "/")
 	}
-	connection := keptConnection
-	if l.Keepalive == route.KeepaliveOff {
-		connection = "$nagaya_closing"
-	}
-	if moved || m == "fastcgi" && l.Root != "" || m == "proxy" && connection != keptConnection {
-		clientParameters(t, m, prefix, cmp.Or(l.Root, fastCGIRoot), connection)
+	if moved || m == "fastcgi" && l.Root != "" {
+		clientParameters(t, m, prefix, cmp.Or(l.Root, fastCGIRoot))
 	}
 	if moved && m != "proxy" {
 		rewrite(t, at, to)
@@ -427,19 +419,13 @@ func rewrite(t *text, at, to string) {
 	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", to+"$1", "break")
 }
 
-// realm is the name under which browsers keep a password; "off" alone would ask for none. That of
-// a file for the host is nginx-proxy's.
+// realm is the name under which browsers keep a password. "off" alone would ask for none.
 // An expression could hold what nginx takes for a variable, so its digest stands for it.
-func realm(s Settings, site route.Site, l route.Location) string {
-	switch file := authFile(s, site, l); {
-	case file != l.Auth && (l.Match == route.Regex || l.Match == route.RegexFold):
-		return nginxproxy.Realm(site.Host, file, "")
-	case file != l.Auth:
-		return nginxproxy.Realm(site.Host, file, l.Path)
-	case strings.HasPrefix(site.Host, "~"):
-		return "site " + digest(site.Host)
+func realm(host string) string {
+	if strings.HasPrefix(host, "~") {
+		host = digest(host)
 	}
-	return "site " + site.Host
+	return "site " + host
 }
 
 // vacant writes the answer of a location without a container.

@@ -127,7 +127,7 @@ func (m *Memory) advance(r Reading) {
 	minutes := r.At.Sub(from).Minutes()
 	rebooted := prev.Boot != r.CPU.Boot
 	if rebooted {
-		prev.Busy, prev.Steal = 0, 0
+		prev.Busy, prev.Steal, prev.Waiting = 0, 0, 0
 	}
 	limit := minutes * float64(max(r.CPU.Online, m.Bank.Spec.VCPUs, 1))
 	u := usage{busy: clamp(r.CPU.Busy-prev.Busy, 0, limit), steal: clamp(r.CPU.Steal-prev.Steal, 0, limit)}
@@ -143,7 +143,7 @@ func (m *Memory) advance(r Reading) {
 	f := m.factor()
 	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
 	if apart && minutes <= Period.Minutes() {
-		wanted := (u.busy-u.batch)*f + m.withheld(r.At, u)
+		wanted := (u.busy-u.batch)*f + m.withheld(r.At, u, clamp(r.CPU.Waiting-prev.Waiting, 0, minutes)*limit/minutes)
 		m.Profile.Observe(from, r.At, wanted)
 		m.Profile.ObserveDrawn(r.At, wanted, m.Bank.Spec.Baseline()*minutes)
 	}
@@ -151,15 +151,21 @@ func (m *Memory) advance(r Reading) {
 }
 
 // withheld is what the services wanted and an empty bank did not give them: while they are throttled, what they use says
-// little of what they need. Time withheld from batches does not count, which get what the services leave.
-func (m *Memory) withheld(at time.Time, u usage) float64 {
-	if m.AnchorAt.IsZero() || m.Bank.Mode == Unlimited || m.Bank.Position() > emptyShareOfMax*m.Bank.Spec.Max {
+// little of what they need. Steal tells, or, where the hypervisor does not show it, that processes wait: all processors are wanted then,
+// which pressed says in credits. Time withheld from batches does not count, which get what the services leave.
+func (m *Memory) withheld(at time.Time, u usage, pressed float64) float64 {
+	if !m.empty() {
 		return 0
 	}
 	if batches, _ := m.measured(at.Add(-batchSpan), at); batches.batch > batchLeast {
 		return 0
 	}
-	return u.steal
+	return max(u.steal, pressed-u.busy)
+}
+
+// empty reports whether CPU time is withheld for want of credits.
+func (m *Memory) empty() bool {
+	return !m.AnchorAt.IsZero() && m.Bank.Mode != Unlimited && m.Bank.Position() <= emptyShareOfMax*m.Bank.Spec.Max
 }
 
 // spend advances the bank and writes the account of the hour.
@@ -213,7 +219,8 @@ func (m *Memory) factor() float64 {
 	return clamp((m.Billed+priorUsage)/(m.Seen+priorUsage), factorLow, factorHigh)
 }
 
-// learn compares what was billed with what the guest saw in the same five minutes.
+// learn compares what was billed with what the guest saw in the same five minutes. While the bank is empty the guest may have
+// counted what it was not given.
 func (m *Memory) learn(r Reading) {
 	for _, p := range r.Cloud.Usage {
 		end := p.At.Add(Period)
@@ -222,7 +229,7 @@ func (m *Memory) learn(r Reading) {
 		}
 		m.UsageAt = p.At
 		u, minutes := m.measured(p.At, end)
-		if minutes < leastMeasured*Period.Minutes() {
+		if minutes < leastMeasured*Period.Minutes() || m.empty() {
 			continue
 		}
 		f := fade(Period, halfLifeUsage)

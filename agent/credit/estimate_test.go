@@ -23,6 +23,7 @@ type world struct {
 	spent     float64
 	estimator *Estimator
 	modeKnown bool
+	pressure  float64 // share of the time in which a process waits for a processor
 }
 
 func newWorld(t *testing.T, typ string, m Mode, position float64) *world {
@@ -75,6 +76,7 @@ func (w *world) run(d time.Duration, services, batch float64) Report {
 		w.at = w.at.Add(step)
 		w.spent += a.Spent
 		w.cpu.Busy += a.Spent * w.guest
+		w.cpu.Waiting += w.pressure * step.Minutes()
 		w.cpu.Batch += a.Spent * w.guest * batch / max(services+batch, 1e-9)
 		rep = w.estimator.Next(w.reading())
 	}
@@ -383,5 +385,38 @@ func TestTheModeChangesWhileRunning(t *testing.T) {
 	}
 	if r := say(Standard, 5, 1); r.Mode != Standard || r.Surplus != 0 || !near(r.Bill.OfDay, 18) {
 		t.Errorf("standard again: %+v, billed %.1f", r.Bank, r.Bill.OfDay)
+	}
+}
+
+// Where an empty bank shows as processes that wait and not as steal, the services are known to have wanted more than they got; while
+// there are credits it says nothing.
+func TestPressureShowsWhatServicesWanted(t *testing.T) {
+	for _, tt := range []struct {
+		name               string
+		position, pressure float64
+		batch              float64
+		low, high          float64
+	}{
+		{"throttled, and they wait most of the time", 0, 0.8, 0, 1.5, 1.7},
+		{"throttled, and nobody waits", 0, 0, 0, 0.35, 0.45},
+		{"with credits", 300, 0.8, 0, 0.9, 1.1},
+		{"beside a batch, which waits too", 0, 0.8, 0.5, 0.1, 0.5},
+	} {
+		w := newWorld(t, "t3.small", Standard, tt.position)
+		w.pressure = tt.pressure
+		w.run(4*time.Hour, 1, tt.batch)
+		m := w.estimator.Memory()
+		if got := m.Profile.All.Sum / m.Profile.All.Weight; got < tt.low || got > tt.high {
+			t.Errorf("%s: learnt %.2f vCPUs, want %v to %v", tt.name, got, tt.low, tt.high)
+		}
+	}
+}
+
+// An hour in which the guest counts what an empty bank withheld does not change what a credit of the guest's is on the bill.
+func TestThrottledHoursSayNothingOfTheBill(t *testing.T) {
+	w := newWorld(t, "t3.small", Standard, 0)
+	w.guest = 2.5
+	if r := w.run(6*time.Hour, 1, 0); r.Factor < 0.95 {
+		t.Errorf("factor %.2f", r.Factor)
 	}
 }

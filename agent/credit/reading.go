@@ -39,6 +39,8 @@ type CPU struct {
 	Batch float64 `json:"batch"`
 	// Steal is the time that processes wanted to run and the hypervisor did not let them.
 	Steal float64 `json:"steal"`
+	// Waiting is the minutes in which some process waited for a processor (PSI); it stays 0 where the kernel does not tell.
+	Waiting float64 `json:"waiting,omitempty"`
 }
 
 // Cloud is what CloudWatch last said. A metric that is not Known was not answered

@@ -55,18 +55,6 @@ func OverrideFile(host, path string) string { return host + "_" + pathSum(path) 
 // exists counts.
 func PasswordFiles(host, path string) []string { return []string{host + "_" + pathSum(path), host} }
 
-// Realm is the name under which browsers keep the password in one of those files. path is that of
-// the location; empty for an expression.
-func Realm(host, file, path string) string {
-	switch {
-	case strings.HasPrefix(host, "~"), path == "" && file != host:
-		return "Restricted access"
-	case file == host:
-		path = ""
-	}
-	return "Restricted " + host + path
-}
-
 // HostOf is the host in the name of a file that one of these functions returns; it may be any
 // other text for another file.
 func HostOf(file string) string {

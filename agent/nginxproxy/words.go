@@ -224,7 +224,7 @@ var words = []labels.Word{
 	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord("ACME_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
-	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "8",
+	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "disabled",
 		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
 	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
 		labels.Into(parseBalance, func(s *route.Spec) *route.Balance { return &s.Balance })),
@@ -294,11 +294,6 @@ func sumsOf(v string) map[string]string {
 // plainHost reads a name that may have *. in front or .* behind.
 func plainHost(h string) (string, error) {
 	h = strings.ToLower(strings.TrimSuffix(h, "."))
-	if inner, ok := strings.CutPrefix(h, "["); ok {
-		if a, err := netip.ParseAddr(strings.TrimSuffix(inner, "]")); err == nil && a.Is6() && !a.Is4In6() && a.Zone() == "" && h[len(h)-1] == ']' {
-			return "[" + a.String() + "]", nil
-		}
-	}
 	plain, open := strings.CutSuffix(h, ".*")
 	if !pattern.Host(plain) || open && plain[0] == '*' {
 		return "", errors.New("not a DNS name (letters, digits, hyphens and dots; *. in front or .* behind), nor ~ and a regular expression")
@@ -374,7 +369,7 @@ func parseKeepalive(v string) (int, error) {
 	case "auto":
 		return route.KeepaliveAuto, nil
 	case "disabled":
-		return route.KeepaliveOff, nil
+		return 0, nil
 	}
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n > 1024 {

@@ -105,6 +105,29 @@ func TestCountersNeverGoBackwards(t *testing.T) {
 	}
 }
 
+// How long processes waited is read where the kernel tells, and not asked for again where it does not.
+func TestPressure(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/stat", "cpu 6000 0 0 5\ncpu0\n")
+	if cpu, err := (&procStat{dir: dir}).read(); err != nil || cpu.Waiting != 0 {
+		t.Errorf("a kernel without it: %+v, %v", cpu, err)
+	}
+	p := &procStat{dir: dir}
+	write(t, dir+"/pressure/cpu", "some avg10=1.00 avg60=2.00 avg300=3.00 total=90000000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n")
+	if cpu, err := p.read(); err != nil || !near(cpu.Waiting, 1.5) {
+		t.Errorf("%+v, %v", cpu, err)
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	p := &procStat{dir: "/proc"}
+	for b.Loop() {
+		if _, err := p.read(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func containerID(c string) string { return strings.Repeat(c, 64) }
 
 func TestBatchCgroups(t *testing.T) {

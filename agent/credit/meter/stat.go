@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
+
+	"github.com/prometheus/procfs"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
@@ -26,12 +29,15 @@ type procStat struct {
 	last ticks  // as they were read
 	sum  ticks  // as they were read at first, and every step forward since
 	seen bool
+	// noPressure is set once the kernel has not told how long processes wait: it never will.
+	noPressure bool
 }
 
 // ticks is what /proc/stat says of the CPU time since boot.
 type ticks struct {
 	busy, steal uint64
-	online      int // processors
+	waiting     uint64 // microseconds in which some process waited
+	online      int    // processors
 }
 
 // read returns the CPU time since boot in credits. A counter that went backwards was reset:
@@ -46,18 +52,36 @@ func (p *procStat) read() (credit.CPU, error) {
 	if err != nil {
 		return credit.CPU{}, fmt.Errorf("%s: %w", file, err)
 	}
+	now.waiting = p.waiting()
 	if !p.seen {
 		p.sum, p.last, p.seen = now, now, true
 	}
 	p.sum.busy += forward(p.last.busy, now.busy)
 	p.sum.steal += forward(p.last.steal, now.steal)
+	p.sum.waiting += forward(p.last.waiting, now.waiting)
 	p.last = now
 	// Where the kernel does not name the boot, only counters that go backwards show another one.
 	boot, _ := readStart(filepath.Join(p.dir, "sys/kernel/random/boot_id"))
 	return credit.CPU{
 		Known: true, Boot: strings.TrimSpace(boot), Online: now.online,
 		Busy: float64(p.sum.busy) / ticksPerCredit, Steal: float64(p.sum.steal) / ticksPerCredit,
+		Waiting: (time.Duration(p.sum.waiting) * time.Microsecond).Minutes(),
 	}, nil
+}
+
+// waiting reads the kernel's pressure stall information, which kernels have from 4.20 on unless it is switched off.
+func (p *procStat) waiting() uint64 {
+	if p.noPressure {
+		return 0
+	}
+	fs, err := procfs.NewFS(p.dir)
+	if err == nil {
+		if psi, err := fs.PSIStatsForResource("cpu"); err == nil && psi.Some != nil {
+			return psi.Some.Total
+		}
+	}
+	p.noPressure = true
+	return 0
 }
 
 func forward(from, to uint64) uint64 {
