@@ -362,7 +362,7 @@ func wholeChronicle() []report.Entry {
 	}
 	site := func(servers ...route.Server) route.Table {
 		s := route.Site{Host: "a.test", Family: "web", Locations: []route.Location{{Path: "/"}}}
-		return route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{s}}, Pools: route.Pools{s.PoolKey(s.Locations[0]): {Servers: servers}}}
+		return route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{s}}, Pools: route.Pools{s.PoolKey(s.Locations[0]): {Servers: servers, Kept: "ECS may start another"}}}
 	}
 	wrong := problem.Problem{Code: "container-not-listening", Subject: "container web route a.test/", Text: "x", Hint: "y"}
 	var containers []tasks.Container

@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"flag"
 	"fmt"
 	"maps"
@@ -182,16 +183,19 @@ func randomFamilies(seed uint64) families {
 			if uint64(i) == seed%3 {
 				disguise(r, &c, familyNames[(i+1+r.IntN(2))%3], seed)
 			}
+			if familyKind(name, seed) == "name" && c.Task == (tasks.TaskRef{}) {
+				c.Kin = tasks.KinOf("image-"+name, c.Labels, c.Labels, c.Env)
+			}
 			all[name] = append(all[name], c)
 		}
 	}
 	return all
 }
 
-// table builds the table of some of the families, after another. The ECS agent lists the
-// containers of those that are ECS's. The word pair is for those that are no stranger;
-// expressions allows these.
-func (f families) table(previous route.Table, seed uint64, pairs []certs.Pair, expressions bool, names ...string) route.Table {
+// table builds the table of some of the families, that much later and after another. The ECS agent
+// lists the containers of those that are ECS's. The word pair is for those that are no stranger.
+// Half of the seeds allow expressions.
+func (f families) table(previous route.Table, later time.Duration, seed uint64, pairs []certs.Pair, names ...string) route.Table {
 	var list []tasks.Container
 	agent := tasks.Agent{Heard: true, Containers: map[string]tasks.AgentContainer{}}
 	for _, name := range names {
@@ -211,9 +215,9 @@ func (f families) table(previous route.Table, seed uint64, pairs []certs.Pair, e
 	s := tasks.Merge(tasks.Containers{Complete: true, List: list}, agent)
 	return route.Build(route.Input{
 		Snapshot: s, Certs: certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
-		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart,
+		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart.Add(later),
 		Options:  route.Options{Stream: true, Reserved: []uint16{22}, Shared: map[string][]string{"pair": friends, "open": nil}},
-		Requests: labels.Requests(s.Containers, labels.Defaults{Expressions: expressions}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(s.Containers, labels.Defaults{Expressions: seed&32 != 0}, nginxproxy.Reader(false)),
 	})
 }
 
@@ -267,6 +271,38 @@ func shareFault(before, after route.Table) string {
 		}
 	}
 	return ""
+}
+
+// redeployFault says which hosts and ports of the others the stranger gets while these are redeployed:
+// for nine minutes none of their containers is there. What "docker run" started gets those of a
+// container of "docker run" that was removed, and nothing else.
+func (f families) redeployFault(before route.Table, seed uint64, pairs []certs.Pair, stranger string) string {
+	after := before
+	for _, later := range []time.Duration{time.Second, 5 * time.Second, 9 * time.Minute} {
+		after = f.table(after, later, seed, pairs, stranger)
+	}
+	plain := !slices.ContainsFunc(f[stranger], func(c tasks.Container) bool { return c.Kin == "" })
+	is := map[string]string{}
+	for _, s := range after.Sites {
+		is[s.Host] = s.Family
+	}
+	for _, s := range after.Streams {
+		is[s.Listen.String()] = s.Family
+	}
+	check := func(at, family string) string {
+		if family == familyName(stranger, seed) || family == "upstream:open" || plain && strings.HasPrefix(family, "name:") || is[at] == family {
+			return ""
+		}
+		return fmt.Sprintf("while it is redeployed, %s of %s goes to %q, beside %s", at, family, is[at], stranger)
+	}
+	fault := ""
+	for _, s := range before.Sites {
+		fault = cmp.Or(fault, check(s.Host, s.Family))
+	}
+	for _, s := range before.Streams {
+		fault = cmp.Or(fault, check(s.Listen.String(), s.Family))
+	}
+	return fault
 }
 
 // familyCerts are a certificate of each family.
@@ -348,8 +384,11 @@ func familyFault(t testing.TB, f families, seed uint64, pairs []certs.Pair, b Bu
 	names := familyNames
 	stranger := names[seed%3]
 	others := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == stranger })
-	alone := f.table(route.Table{}, seed, pairs, seed&32 != 0, others...)
-	all := f.table(alone, seed, pairs, seed&32 != 0, names...)
+	alone := f.table(route.Table{}, 0, seed, pairs, others...)
+	all := f.table(alone, 0, seed, pairs, names...)
+	if fault := f.redeployFault(all, seed, pairs, stranger); fault != "" {
+		return fault
+	}
 	if fault := shareFault(alone, all); fault != "" {
 		return fmt.Sprintf("with %s, %s\n%v", stranger, fault, all.Problems)
 	}
@@ -448,7 +487,7 @@ func testFamiliesAreAccepted(t *testing.T, n nginxtest.Nginx) {
 	b.StreamModule = "/usr/lib/nginx/modules/ngx_stream_module.so"
 	for seed := uint64(1); seed <= 40; seed++ {
 		f := randomFamilies(seed)
-		all := f.table(route.Table{}, seed, familyCerts(crt, key), seed&1 != 0, familyNames...)
+		all := f.table(route.Table{}, 0, seed, familyCerts(crt, key), familyNames...)
 		dir := t.TempDir()
 		s := familySettings(seed)
 		s.IPv6, s.HTTPPort, s.HTTPSPort, s.HtpasswdDir, s.SnippetDir, s.UpstreamCA, s.Stderr = false, 18080, 18443, dir, dir, crt, true

@@ -245,6 +245,7 @@ var Fields = []Field{
 	{"container_name", "name of the container"},
 	{"task", "ARN of the ECS task"},
 	{"family", "who holds the host name: ecs:, compose:, name:, file:, upstream: or shared: and a name"},
+	{"kept", "why no other family gets the host or port"},
 	{"addr", "address and port at which the container is reached"},
 	{"servers", "containers behind the route now"},
 	{"decision", "what was decided, in one word"},

@@ -59,11 +59,12 @@ func (c *Chronicle) Changes(s Status, containers []tasks.Container) (entries []E
 }
 
 func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry {
-	now := map[place]map[member]who{}
+	now, kept := map[place]map[member]who{}, map[place]string{}
 	note := func(p place, family string, at route.PoolKey) {
 		if now[p] == nil {
 			now[p] = map[member]who{}
 		}
+		kept[p] = t.Pools[at].Kept
 		for _, s := range t.Pools[at].Servers {
 			w := who{name: s.Ref, family: family}
 			if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
@@ -92,7 +93,7 @@ func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry 
 			continue
 		}
 		entries = append(entries, added(p, before[p], now[p])...)
-		entries = append(entries, removed(p, before[p], now[p])...)
+		entries = append(entries, removed(p, before[p], now[p], kept[p])...)
 	}
 	return entries
 }
@@ -124,7 +125,7 @@ func added(p place, before, now map[member]who) []Entry {
 }
 
 // removed returns those that were and are not.
-func removed(p place, before, now map[member]who) []Entry {
+func removed(p place, before, now map[member]who, kept string) []Entry {
 	var entries []Entry
 	for _, m := range members(before) {
 		if _, is := now[m]; is {
@@ -134,7 +135,10 @@ func removed(p place, before, now map[member]who) []Entry {
 		if len(now) == 0 {
 			e = Entry{Warning: true, Message: "route without a container", Fields: p.fields(event.RouteVacant)}
 		}
-		entries = append(entries, e.of(m, before[m], len(now)))
+		if e = e.of(m, before[m], len(now)); len(now) == 0 && kept != "" {
+			e.Fields = append(e.Fields, "kept", kept)
+		}
+		entries = append(entries, e)
 	}
 	return entries
 }

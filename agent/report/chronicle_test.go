@@ -24,9 +24,13 @@ func behind(n int) route.Server {
 }
 
 func shop(servers ...route.Server) Status {
+	pool := route.Pool{Servers: servers}
+	if len(servers) == 0 {
+		pool.Kept = "ECS"
+	}
 	return Status{At: threeAM, Routes: route.Table{Complete: true, Shape: route.Shape{Sites: []route.Site{
 		{Host: "shop.test", Family: "shop", Locations: []route.Location{{Path: "/"}}},
-	}}, Pools: route.Pools{{Host: "shop.test", Path: "/"}: {Servers: servers}}}}
+	}}, Pools: route.Pools{{Host: "shop.test", Path: "/"}: pool}}}
 }
 
 // lines are entries as they are logged, with what all of them have cut away.
@@ -70,7 +74,7 @@ func TestChronicleOfRoutes(t *testing.T) {
 			"container not routed any more event=server-removed host=shop.test path=/ servers=1 container_name=ecs-shop-1 container=0001 task=arn:1 family=shop addr=172.17.0.1:80",
 		}},
 		{"the last goes", shop(), nil, []string{
-			"warning: route without a container event=route-vacant host=shop.test path=/ servers=0 container_name=ecs-shop-2 container=0002 task=arn:2 family=shop addr=172.17.0.2:80",
+			`warning: route without a container event=route-vacant host=shop.test path=/ servers=0 container_name=ecs-shop-2 container=0002 task=arn:2 family=shop addr=172.17.0.2:80 kept=ECS`,
 		}},
 		{"one of the operator's", shop(route.Server{Addr: behind(3).Addr, Container: "static-1", Ref: "a.yaml:shop"}), nil, []string{
 			"route added event=route-added host=shop.test path=/ servers=1 container_name=a.yaml:shop container=static-1 family=shop addr=172.17.0.3:80",

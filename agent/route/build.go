@@ -86,13 +86,15 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), keepers: map[PoolKey]string{}, stopped: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
 	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.publishers = publishersOf(in.Snapshot.Containers)
+	b.bases, b.kin = basesOf(in.Snapshot.Containers)
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
 	b.carry(candidates)
+	b.noteLeaving()
 	candidates = b.ofBounds(candidates)
 	b.judge(candidates)
 	candidates = b.ofHolders(candidates)
@@ -120,6 +122,14 @@ type builder struct {
 	in Input
 	o  Options
 	t  Table
+	// bases are the containers' own families, by id; kin are the names as families of those that
+	// are of one with others, by that.
+	bases map[string]string
+	kin   map[string][]string
+	// keepers are the families that had the pools of the table before; stopped names, by family, a
+	// container that is there and serves nothing.
+	keepers map[PoolKey]string
+	stopped map[string]tasks.Container
 	// before are the sites of the table before, by host.
 	before map[string]Site
 	// families are who holds each host and port, whether or not it is served already.

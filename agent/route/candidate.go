@@ -88,7 +88,7 @@ func active(c tasks.Container) bool {
 // candidatesOf makes a candidate for each key of one route of one container.
 func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 	keys := s.Keys()
-	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), base: baseFamily(c)}
+	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), base: b.bases[c.ID]}
 	x.family = b.familyOf(c, s, x.base)
 	if s.IsStream() && !b.o.Stream {
 		b.report(x.problem("nginx-without-stream", "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
@@ -345,6 +345,9 @@ func (b *builder) abandon(key PoolKey) bool {
 		return false
 	}
 	b.vacate(key)
+	p := b.t.Pools[key]
+	p.Kept = b.whyKept(b.keepers[key])
+	b.t.Pools[key] = p
 	return b.isBefore(b.vacantSince(key).Add(b.o.Grace))
 }
 

@@ -99,7 +99,7 @@ func (b *builder) startPatience(c tasks.Container) time.Duration {
 	if b.starts == nil {
 		b.setStarts()
 	}
-	usual := max(b.starts[baseFamily(c)], b.starts[anyFamily])
+	usual := max(b.starts[b.bases[c.ID]], b.starts[anyFamily])
 	return min(max(least, slowStart*usual), b.o.ExitedFor)
 }
 
@@ -114,7 +114,7 @@ func (b *builder) setStarts() {
 		// A later start of a container says nothing of its first.
 		if took := c.StartedAt.Sub(c.CreatedAt); active(c) && c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= b.o.ExitedFor {
 			all = append(all, took)
-			b.starts[baseFamily(c)] = max(b.starts[baseFamily(c)], took)
+			b.starts[b.bases[c.ID]] = max(b.starts[b.bases[c.ID]], took)
 		}
 	}
 	if len(all) > 0 {
@@ -128,12 +128,12 @@ func (b *builder) isFollowed(c tasks.Container, after time.Time) bool {
 	if b.started == nil {
 		b.started = map[string]time.Time{}
 		for _, o := range b.in.Snapshot.Containers {
-			if f := baseFamily(o); active(o) && o.StartedAt.After(b.started[f]) {
+			if f := b.bases[o.ID]; active(o) && o.StartedAt.After(b.started[f]) {
 				b.started[f] = o.StartedAt
 			}
 		}
 	}
-	return b.started[baseFamily(c)].After(after)
+	return b.started[b.bases[c.ID]].After(after)
 }
 
 // Exit codes of a container that obeyed SIGTERM or was killed after it: how

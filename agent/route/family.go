@@ -6,43 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
-
-// The kinds of families, which stand in front of their names: no name of one kind is a name
-// of another.
-const (
-	ecsKind      = "ecs:"      // the containers of an ECS task family
-	composeKind  = "compose:"  // those of a Compose service, as project/service
-	nameKind     = "name:"     // the container of that name
-	idKind       = "id:"       // a container without a name
-	fileKind     = "file:"     // what an operator's files say under that name
-	upstreamKind = "upstream:" // families that share a word of routes.shared-upstreams
-	// SharedKind is for families that share without a word of their own.
-	SharedKind = "shared:"
-)
-
-var familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
-
-// baseFamily says which containers belong together: those of one ECS task family, of one
-// Compose service, or with one name. No container of Docker is of the family of an operator's
-// file.
-func baseFamily(c tasks.Container) string {
-	composed := c.Labels[tasks.LabelComposeProject] + "/" + c.Labels[tasks.LabelComposeService]
-	switch {
-	case c.File != "":
-		return fileKind + c.Name
-	case familyForm.MatchString(c.Task.Family):
-		return ecsKind + c.Task.Family
-	case familyForm.MatchString(composed) && !strings.HasSuffix(composed, "/") && strings.Count(composed, "/") == 1:
-		return composeKind + composed
-	case familyForm.MatchString(c.Name):
-		return nameKind + c.Name
-	}
-	return idKind + c.ID
-}
 
 // familyOf is the family under which a container claims a route: its own, unless the operator
 // lets several families share its hosts. A port of its own is never shared.
@@ -64,7 +30,7 @@ func (o Options) shares(word, family string) bool {
 
 // checkUpstream reports a container whose word for a shared upstream is not its family's.
 func (b *builder) checkUpstream(c tasks.Container) {
-	word, base := b.in.Requests[c.ID].Upstream, baseFamily(c)
+	word, base := b.in.Requests[c.ID].Upstream, b.bases[c.ID]
 	if word == "" || b.o.shares(word, base) {
 		return
 	}
@@ -93,21 +59,35 @@ func (b *builder) waitForECS(c tasks.Container) {
 
 // carry gives what the table before has to the families that its containers are of now: who
 // has a host is its containers, and a container that is renamed keeps what it serves.
+//
+// A family asks for a host under one name, which its newest container says: one that joins a
+// shared upstream, or leaves it, takes the others along.
 func (b *builder) carry(all []candidate) {
+	type asker struct{ host, base string }
+	newest := map[asker]string{}
+	for i, c := range all {
+		by := asker{c.key.Host, c.base}
+		newest[by] = cmp.Or(newest[by], c.family)
+		all[i].family = newest[by]
+	}
 	groups := byHost(all)
 	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
 	for i, s := range b.in.Prev.Sites {
 		s.Family = b.heir(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
 		b.in.Prev.Sites[i], b.before[s.Host] = s, s
+		for _, key := range s.poolKeys() {
+			b.keepers[key] = s.Family
+		}
 	}
 	for i, s := range b.in.Prev.Streams {
 		b.in.Prev.Streams[i].Family = b.heir(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
+		b.keepers[s.PoolKey()] = b.in.Prev.Streams[i].Family
 	}
 }
 
 // heir is the family of the containers that were behind these keys and still ask for the same
 // host or port: the one that they were of, as long as one is, else the oldest one's. Where none
-// of them is left, the family goes by its name. Of a host that was shared it is the owner's, if
+// of them is left, the family goes by its name, and by those of its kin. Of a host that was shared it is the owner's, if
 // that asks for it. cs are all that ask, newest first.
 func (b *builder) heir(family, owner string, keys []PoolKey, cs []candidate) string {
 	were := map[string]bool{}
@@ -128,7 +108,7 @@ func (b *builder) heir(family, owner string, keys []PoolKey, cs []candidate) str
 			return family
 		case served:
 			heir = cmp.Or(heir, c.family)
-		case c.family == family || named == "" && wasNamed(family, c.family):
+		case c.family == family || c.base == family || slices.Contains(b.kin[c.base], family) || named == "" && wasNamed(family, c.family):
 			named = c.family
 		}
 	}

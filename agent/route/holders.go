@@ -52,13 +52,13 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 		}
 	}
 	for host, cs := range groups {
-		holders[host] = hold{family: holder(before[host], cs)}
+		holders[host] = hold{family: b.holder(before[host], cs)}
 	}
-	oldest := map[string]candidate{} // of the holder's
+	oldest, asks := map[string]candidate{}, map[string]bool{} // of the holder's
 	for host, cs := range groups {
 		for _, c := range slices.Backward(cs) {
 			if c.family == holders[host].family {
-				oldest[host] = c
+				oldest[host], asks[host] = c, true
 				break
 			}
 		}
@@ -84,8 +84,7 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 		host, by := c.key.Host, covered[c.key.Host]
 		switch {
 		case c.family != holders[host].family:
-			b.report(c.problem("host-taken", "give it another nagaya.host; or stop the other one, whose host name is free when routes.grace is over",
-				"%s belongs to %s, so the route %s%s of %s is left out", host, problem.Quoted(holders[host].family), host, c.key.Path, problem.Quoted(c.family)))
+			b.reportTaken(c, holders[host].family, before[host].kept && !asks[host])
 		case by != "":
 			b.report(c.problem("host-taken", fmt.Sprintf("give it another nagaya.host; or allow names of other families under %s (routes.open-wildcards)", by),
 				"%s has names that %s of %s covers, so the route %s%s of %s is left out", host, by, problem.Quoted(holders[by].family), host, c.key.Path, problem.Quoted(c.family)))
@@ -98,10 +97,13 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 }
 
 // holder is the family that holds a host: the one that had it in the table before, as long
-// as it asks for it or the site is kept; else the one that came first.
-func holder(was hold, cs []candidate) string {
-	if was.kept || slices.ContainsFunc(cs, func(c candidate) bool { return c.family == was.family }) {
+// as it asks for it or the site is kept and it has not left; else the one that came first.
+func (b *builder) holder(was hold, cs []candidate) string {
+	switch {
+	case slices.ContainsFunc(cs, func(c candidate) bool { return c.family == was.family }):
 		return was.family
+	case was.kept:
+		return cmp.Or(b.successor(was.family, cs), was.family)
 	}
 	return cs[len(cs)-1].family
 }

@@ -36,6 +36,10 @@ type Table struct {
 	// StartsExpected is true while containers with routes are started, or were created and
 	// are still to be: the next change is near.
 	StartsExpected bool
+	// Leaves are the families that leave their hosts and ports to others as soon as all their
+	// containers have been removed (leave.go), with since when none is there; zero while one is.
+	// It is not saved: who was removed while no agent ran has the grace period.
+	Leaves map[string]time.Time
 	// Next is when the table would change by the mere passing of time; zero when
 	// it would not. Build it again then.
 	Next time.Time
@@ -279,6 +283,8 @@ type Pool struct {
 	Servers []Server `json:"servers"`
 	// VacantSince is when the last server went away; zero while there is one.
 	VacantSince time.Time `json:"vacant_since,omitzero"`
+	// Kept says why no other family gets the place, where no container asks for it.
+	Kept string `json:"kept,omitempty"`
 	// Were is where those servers were, so that a port of this host stays their family's.
 	Were []netip.AddrPort `json:"were,omitempty"`
 }

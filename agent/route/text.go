@@ -50,9 +50,12 @@ func (s Site) tlsWord() string {
 	return "off"
 }
 
-// row is the line of a pool. Where no server is, it names the family.
+// row is the line of a pool. Where no server is, it names the family, and why that keeps the place.
 func (p Pool) row(host, path, tls, scheme, family string) []string {
 	if len(p.Servers) == 0 {
+		if p.Kept != "" {
+			family += " (" + p.Kept + ")"
+		}
 		return []string{host, path, tls, "-", "vacant", family}
 	}
 	var upstreams, refs []string
