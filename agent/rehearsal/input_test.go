@@ -17,6 +17,7 @@ var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 func TestReadTrace(t *testing.T) {
 	want := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}
 	filled := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 1, 3, 4}, Filled: 1}
+	lastYear := Trace{Start: time.Date(2025, 12, 31, 23, 50, 0, 0, time.UTC), Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}
 	for _, row := range []struct {
 		name, text string
 		want       Trace
@@ -41,15 +42,27 @@ func TestReadTrace(t *testing.T) {
 			want: Trace{Start: start, Step: 30 * time.Minute, Values: []float64{1, 2, 3, 0, 0, 0, 4, 5}, Stopped: 3},
 		},
 		{name: "two metrics", text: "time,CPU,network\n2026-03-02 00:00:00,1,700\n2026-03-02 00:05:00,2,800\n", fault: "line 2: there are several values"},
-		{name: "an American date", text: "time,CPU\n3/2/2026 0:00,1\n3/2/2026 0:05,2\n", fault: "line 2: write times such as 2026-03-02 04:05:00; in \"3/2/2026 0:00\" day and month"},
+		{name: "month first, by a day above 12", text: "time,CPU\n12/31/2025 23:50,1\n12/31/2025 23:55,2.5\n1/1/2026 0:00,3\n", want: lastYear},
+		{name: "the same with a clock of twelve hours", text: "12/31/25 11:50:00 PM,1\n12/31/25 11:55:00 PM,2.5\n1/1/26 12:00:00 AM,3\n", want: lastYear},
+		{name: "day first, by a day above 12", text: "31/12/2025 23:50;1,0\n31/12/2025 23:55;2,5\n01/01/2026 00:00;3\n", want: lastYear},
+		{name: "day first, by what follows what", text: "01/03/2026 23:50,9\n01/03/2026 23:55,9\n02/03/2026 00:00,1\n02/03/2026 00:05,2.5\n02/03/2026 00:10,3\n", want: Trace{Start: start.Add(-10 * time.Minute), Step: 5 * time.Minute, Values: []float64{9, 9, 1, 2.5, 3}}},
+		{name: "points are for days first", text: "02.03.2026 00:00:00;1\n02.03.2026 00:05:00;2,5\n02.03.2026 00:10:00;3\n", want: want},
+		{name: "a day that is its month", text: "3/3/2026 0:00,1\n3/3/2026 0:05,2.5\n3/3/2026 0:10,3\n", want: Trace{Start: start.Add(day), Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}},
+		{name: "either order", text: "time,CPU\n3/2/2026 0:00,1\n3/2/2026 0:05,2\n", fault: "line 2: day and month of \"3/2/2026 0:00\" may be mistaken for each other, and no other line tells: write 2026-03-02 04:05:00"},
+		{name: "neither order", text: "time,CPU\n3/22/2026 0:00,1\n22/3/2026 0:05,2\n", fault: "line 3: \"22/3/2026 0:05\" is not a time such as"},
+		{name: "no date in either order", text: "time,CPU\n3/2/2026 0:00,1\n33/22/2026 0:05,2\n", fault: "line 3: \"33/22/2026 0:05\" is not a time such as"},
+		{name: "fractions that say so", text: "time,CPU (fraction)\n2026-03-02 00:00:00,0.01\n2026-03-02 00:05:00,0.025\n2026-03-02 00:10:00,0.03\n", want: want},
+		{name: "little load that says so", text: "time,CPU %\n2026-03-02 00:00:00,0.5\n2026-03-02 00:05:00,1\n", want: Trace{Start: start, Step: 5 * time.Minute, Values: []float64{0.5, 1}}},
+		{name: "little load with signs", text: "2026-03-02 00:00:00,0.5%\n2026-03-02 00:05:00,1%\n", want: Trace{Start: start, Step: 5 * time.Minute, Values: []float64{0.5, 1}}},
+		{name: "fractions or little load", text: "time,CPU\n2026-03-02 00:00:00,0.5\n2026-03-02 00:05:00,1\n", fault: "line 2: no value is above 1, which may be per cent or fractions: write a heading with the word percent or fraction, or a % behind each value"},
 		{name: "nothing", text: "", fault: "no two lines"},
-		{name: "one line", text: "2026-03-02 00:00:00,1\n", fault: "no two lines"},
+		{name: "one line", text: "2026-03-02 00:00:00,2\n", fault: "no two lines"},
 		{name: "words for a value", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,busy\n", fault: `line 2: "busy" is not a number`},
 		{name: "no value", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00\n", fault: "line 2: there is no value"},
 		{name: "words for a time", text: "2026-03-02 00:00:00,1\nlater,2\n", fault: `line 2: "later" is not a time`},
 		{name: "more than all", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,250\n", fault: "line 2: 250 is not 0 to 100"},
 		{name: "not a number", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,NaN\n", fault: "line 2"},
-		{name: "mostly holes", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,1\n2026-03-02 00:10:00,1\n2026-03-09 00:00:00,1\n", fault: "are missing"},
+		{name: "mostly holes", text: "2026-03-02 00:00:00,2\n2026-03-02 00:05:00,1\n2026-03-02 00:10:00,1\n2026-03-09 00:00:00,1\n", fault: "are missing"},
 		{name: "another unit", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Average":3,"Unit":"Count"}]}`, fault: "CPUUtilization"},
 		{name: "another statistic", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Sum":3}]}`, fault: "--statistics Average"},
 	} {

@@ -3,7 +3,6 @@ package rehearsal
 import (
 	"bytes"
 	"cmp"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,7 +44,8 @@ const (
 // line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
 // get-metric-data, or the list of data points alone. Order does not matter, a missing value is the one before, or 0 if
-// more than an hour is missing, and times without a zone are UTC. The error names the line.
+// more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
+// the day. The error names the line.
 func ReadTrace(text []byte) (Trace, error) {
 	if len(text) > MaxTrace {
 		return Trace{}, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
@@ -91,7 +91,7 @@ func (ps *points) add(where string, at string, v float64) error {
 	t, ok := pointTime(at)
 	switch {
 	case !ok:
-		return fmt.Errorf("%s: %.40q is not a time such as 2026-03-02 04:05:00", where, at)
+		return notATime(where, at)
 	case !(v >= 0 && v <= 101):
 		return fmt.Errorf("%s: %v is not 0 to 100 per cent", where, v)
 	case len(*ps) >= maxValues:
@@ -124,43 +124,51 @@ func number(text string, comma bool) (float64, error) {
 
 // csvPoints reads the lines. Those before the first that has a time are a heading.
 func csvPoints(text []byte) (ps points, err error) {
-	r := csv.NewReader(bytes.NewReader(text))
-	r.Comma = separator(text)
-	r.FieldsPerRecord, r.TrimLeadingSpace, r.LazyQuotes, r.ReuseRecord = -1, r.Comma != '\t', true, true
+	comma := separator(text)
+	order, err := dateOrder(text, comma)
+	if err != nil {
+		return nil, err
+	}
+	var u unit
+	r := newCSV(text, comma)
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
-			return ps, nil
+			return u.scale(ps)
 		}
 		if err != nil {
 			return nil, err
 		}
 		line, _ := r.FieldPos(0)
 		where := fmt.Sprintf("line %d", line)
+		for i := range min(len(row), 2) {
+			if t, _, ok := numericTime(row[i], order); ok {
+				row[i] = t.Format(time.RFC3339)
+			}
+		}
 		_, isTime := pointTime(row[0])
 		if !isTime && len(row) > 1 {
 			if _, second := pointTime(row[1]); second {
 				row[0], row[1], isTime = row[1], row[0], true
 			}
 		}
-		slashed := strings.Count(row[0], "/") == 2
 		var v float64
 		switch {
-		case !isTime && len(ps) == 0 && slashed && strings.ContainsAny(row[0][:1], "0123456789"):
-			return nil, fmt.Errorf("%s: write times such as 2026-03-02 04:05:00; in %.40q day and month may be mistaken for each other", where, row[0])
 		case !isTime && len(ps) == 0:
+			u.heading(row)
 			continue
 		case isTime && len(row) < 2:
 			return nil, fmt.Errorf("%s: there is no value behind the time", where)
 		case isTime && strings.TrimSpace(row[1]) == "":
 			continue // CloudWatch had none
 		case isTime:
-			if v, err = number(row[1], r.Comma != ','); err != nil {
+			if v, err = number(row[1], comma != ','); err != nil {
 				return nil, fmt.Errorf("%s: %.40q is not a number", where, row[1])
 			}
+			u.value(where, row[1], v)
 		}
 		if isTime && len(row) > 2 {
-			if _, err := number(row[2], r.Comma != ','); err == nil {
+			if _, err := number(row[2], comma != ','); err == nil {
 				return nil, fmt.Errorf("%s: there are several values behind the time; give one metric, in per cent", where)
 			}
 		}
