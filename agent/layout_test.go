@@ -56,6 +56,7 @@ var pureOutside = map[string]string{
 	"github.com/goccy/go-yaml":        "a decoder is a function of its text",
 	"github.com/goccy/go-yaml/ast":    "a parser is a function of its text",
 	"github.com/goccy/go-yaml/parser": "a parser is a function of its text",
+	"golang.org/x/net/idna":           "Unicode's rule for host names, with its tables",
 }
 
 // seeded is what of math/rand/v2 is a function of its seed.

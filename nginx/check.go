@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -15,7 +16,6 @@ import (
 // and route have refused other text before; these are the last, beside the quoting. What is
 // valid by its type (enumerations, addresses, numbers) is not checked again.
 var (
-	hostPattern = pattern.Of(255, `(\*\.)?[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*`)
 	// pathPattern is a path of RFC 3986 without '$', which nginx would take for a
 	// variable.
 	pathPattern = regexp.MustCompile(`^/[A-Za-z0-9._~!&'()*+,;=:@%/-]*$`)
@@ -36,7 +36,7 @@ func checkSite(s route.Site, b Build, set Settings) error {
 	case s.Passthrough != nil && trustsForwarded(set):
 		// nginx would take the proxy's address for the client's at all sites, and nagaya.allow too.
 		return errors.New("its TLS cannot be passed through beside nginx.trusted-proxies, unless these speak the PROXY protocol (nginx.proxy-protocol)")
-	case s.Passthrough != nil && hasPassword(set, s.Host):
+	case s.Passthrough != nil && nginxproxy.HasPassword(set.HostAuth, s):
 		return errors.New("its TLS cannot be passed through, because there is a password file for this host (nginx.host-auth)")
 	case len(s.Edge.HSTS) > 200 || strings.ContainsFunc(s.Edge.HSTS, func(r rune) bool { return r < ' ' || r > '~' || r == '$' }):
 		return fmt.Errorf("the value %q of Strict-Transport-Security cannot be written", truncated(s.Edge.HSTS))
@@ -65,7 +65,7 @@ func checkLocation(l route.Location, b Build) error {
 		return fmt.Errorf("%q is not a plain path", truncated(l.Dest))
 	case l.Root != "" && !usablePath(l.Root):
 		return fmt.Errorf("%q is not a plain path", truncated(l.Root))
-	case l.ServerName != "" && !hostPattern.MatchString(l.ServerName):
+	case l.ServerName != "" && !pattern.Host(l.ServerName):
 		return errors.New("the server name is not a DNS name")
 	case !b.GRPC && module(l.Scheme) == "grpc":
 		return fmt.Errorf("scheme %s needs nginx's grpc module, which this build does not have", l.Scheme)
@@ -101,13 +101,13 @@ func checkCertificate(c certs.Pair) error {
 }
 
 // usableHost reports whether h may be written as a server_name: a name, one with a star for
-// its first or last part, or "~" and an expression.
+// its first or last part, an address in brackets, or "~" and an expression.
 func usableHost(h string) bool {
 	if expr, ok := strings.CutPrefix(h, "~"); ok {
 		return usableExpression(expr)
 	}
 	plain, open := strings.CutSuffix(h, ".*")
-	return len(h) <= 253 && hostPattern.MatchString(plain) && !(open && strings.HasPrefix(h, "*"))
+	return len(h) <= 253 && (pattern.Host(plain) || pattern.Address(h)) && !(open && strings.HasPrefix(h, "*"))
 }
 
 func usablePath(p string) bool { return len(p) <= pathMax && pathPattern.MatchString(p) }

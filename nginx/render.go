@@ -205,6 +205,9 @@ func renderMain(t *text) {
 	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections(n))) })
 	t.blank()
 	t.block("http", nil, func() {
+		if slices.ContainsFunc(n.named, longName) {
+			hashSizes(t, "map", n.named) // before the first map, which sets them too
+		}
 		connections(t)
 		hashSizes(t, "server_names", n.names)
 		tlsDefaults(t, "nagaya_tls")

@@ -49,13 +49,13 @@ func siteName(site route.Site) string {
 }
 
 // fileName returns the name of the file of a host or a stream. A wildcard's star
-// becomes '_', which no checked host has. A name near
+// becomes '_', which is no part of a checked host. A name near
 // the limit of 255 bytes that file systems have is shortened.
 func fileName(host string) string {
 	if strings.HasPrefix(host, "~") {
 		return "+" + digest(host) + ".conf"
 	}
-	name := strings.NewReplacer("*", "_", ":", "~").Replace(host)
+	name := strings.NewReplacer("*", "_", ":", "~", "[", "", "]", "").Replace(host)
 	if len(name) > 200 {
 		name = name[:160] + "~" + digest(host)
 	}
@@ -72,8 +72,11 @@ func digest(s string) string {
 // upstreams begin with their kind, so that no two can meet.
 func upstreamName(host string, l route.Location) string {
 	kind := "nagaya_http_"
-	if strings.HasPrefix(host, "~") {
+	switch host[0] {
+	case '~':
 		kind, host = "nagaya_regex_", digest(host)
+	case '[':
+		kind, host = "nagaya_address_", digest(host)
 	}
 	at := l.Path
 	if l.Match != route.Segments {
@@ -266,6 +269,9 @@ func location(t *text, site route.Site, l route.Location, isVacant bool) {
 	at := map[route.Match][]string{
 		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
 	}[l.Match]
+	if !isVacant && includeOverride(t, site, l) {
+		return
+	}
 	if at != nil {
 		t.block("location", at, func() { locationBody(t, site, l, isVacant, l.Path) })
 		return
@@ -290,9 +296,6 @@ func location(t *text, site route.Site, l route.Location, isVacant bool) {
 func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at string) {
 	if isVacant {
 		vacant(t, site)
-		return
-	}
-	if includeOverride(t, site, l) {
 		return
 	}
 	allow(t, intersection(site.Edge.Allow, l.Allow))

@@ -37,8 +37,8 @@ func snippetName(s string) bool {
 	default:
 		return false
 	}
-	return base != "" && !strings.HasPrefix(base, ".") && len(base) <= 255 &&
-		!strings.ContainsFunc(base, func(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._-~,@:+*", r) })
+	return base != "" && (dir == vhostSnippets || !strings.HasPrefix(base, ".")) && len(base) <= 255 &&
+		!strings.ContainsFunc(base, func(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._-~,@:+*[]", r) })
 }
 
 // includeAll includes the snippets of a directory.
@@ -68,16 +68,17 @@ func include(t *text, sn Snippet) {
 	if file == "" {
 		file = path.Join(t.settings.SnippetDir, sn.Name)
 	}
-	t.set("include", file)
+	t.set("include", noGlob.Replace(file))
 	t.facts.Snippets = append(t.facts.Snippets, file+" "+sn.Fingerprint)
 }
+
+// noGlob keeps nginx from taking the name of a file for a pattern of names.
+var noGlob = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
 
 // includeForSite includes the operator's snippets for the server of a host.
 func includeForSite(t *text, site route.Site) {
 	includeFirst(t, siteSnippets, fileName(site.Host))
-	if !strings.HasSuffix(site.Host, "_location") && !strings.HasSuffix(site.Host, "_override") { // files for paths of other hosts
-		includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site.Host)...)
-	}
+	includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site)...)
 }
 
 // includeForLocation includes the operator's snippets for a location.
@@ -87,19 +88,19 @@ func includeForLocation(t *text, site route.Site, l route.Location) {
 	if p := strings.Trim(l.Path, "/"); p != "" {
 		includeFirst(t, locationSnippets, host+","+strings.ReplaceAll(p, "/", ",")+".conf")
 	}
-	includeFirst(t, vhostSnippets, nginxproxy.LocationFiles(site.Host, l.Path)...)
+	includeFirst(t, vhostSnippets, nginxproxy.LocationFiles(site, l)...)
 }
 
-// includeOverride includes the operator's snippet that takes the place of a location's own
-// lines, if there is one.
+// includeOverride includes the operator's snippet that takes the place of a location, if there
+// is one.
 func includeOverride(t *text, site route.Site, l route.Location) bool {
-	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFile(site.Host, l.Path))
+	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFiles(site, l)...)
 }
 
 // authFile returns the name of the password file of a location; empty for none. The operator's
 // for the host comes before what a label names.
 func authFile(s Settings, site route.Site, l route.Location) string {
-	for _, name := range nginxproxy.PasswordFiles(site.Host, l.Path) {
+	for _, name := range nginxproxy.PasswordFiles(site, l) {
 		if _, found := slices.BinarySearch(s.HostAuth, name); found && snippetName(vhostSnippets+"/"+name) {
 			return name
 		}
@@ -107,21 +108,10 @@ func authFile(s Settings, site route.Site, l route.Location) string {
 	return l.Auth
 }
 
-// hasPassword reports whether there is a password file of the host, or of one of its paths.
-func hasPassword(s Settings, host string) bool {
-	i, _ := slices.BinarySearch(s.HostAuth, host)
-	for ; i < len(s.HostAuth) && strings.HasPrefix(s.HostAuth[i], host); i++ {
-		if nginxproxy.HostOf(s.HostAuth[i]) == host {
-			return true
-		}
-	}
-	return false
-}
-
 // namedHosts are the hosts that the operator has files for, password files and snippets, sorted.
 func namedHosts(s Settings) (all []string) {
 	for _, file := range s.HostAuth {
-		all = append(all, nginxproxy.HostOf(file))
+		all = append(all, nginxproxy.HostOfPasswords(file))
 	}
 	star := strings.NewReplacer("_.", "*.", "._", ".*")
 	for _, sn := range s.Snippets {
@@ -144,9 +134,6 @@ const namedVariable = "$nagaya_named"
 func mapNamed(t *text) {
 	if len(t.needs.named) == 0 {
 		return
-	}
-	if slices.ContainsFunc(t.needs.named, longName) {
-		hashSizes(t, "map", t.needs.named)
 	}
 	t.comment("The host that you have files for, if the request is for one.")
 	t.block("map", []string{"$host", namedVariable}, func() {

@@ -299,7 +299,7 @@ func TestNamesAreUnique(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
-	for text, want := range map[string]int64{"0": 0, "512k": 512 << 10, "10m": 10 << 20, "1G": 1 << 30, "1000": 1000} {
+	for text, want := range map[string]int64{"0": 0, "512k": 512 << 10, "10m": 10 << 20, "1G": 1 << 30, "1000": 1000, "100MB": 100 << 20, "1 GiB": 1 << 30, "1kb": 1 << 10} {
 		n, err := ParseSize(text)
 		if err != nil || n != want {
 			t.Errorf("ParseSize(%q) = %d, %v; want %d", text, n, err, want)
@@ -308,7 +308,7 @@ func TestSizes(t *testing.T) {
 			t.Errorf("%q is written as %q, which reads as %d, %v", text, FormatSize(n), back, err)
 		}
 	}
-	for _, text := range []string{"", "m", "-1", "1t", "9999999999999g", "1 m"} {
+	for _, text := range []string{"", "m", "-1", "1t", "9999999999999g", "1mm", "1 m b", "b", "1b"} {
 		if n, err := ParseSize(text); err == nil {
 			t.Errorf("ParseSize(%q) = %d, want an error", text, n)
 		}

@@ -333,12 +333,14 @@ var sizeUnits = []struct {
 }{{30, "g"}, {20, "m"}, {10, "k"}}
 
 // ParseSize reads a number of bytes with an optional unit k, m or g (powers of
-// 1024), as nginx writes sizes.
+// 1024), as nginx writes sizes. MB and MiB are m too, in any case.
 func ParseSize(v string) (int64, error) {
-	digits, shift := v, 0
+	digits, shift := strings.ToLower(v), 0
 	for _, u := range sizeUnits {
-		if before, ok := strings.CutSuffix(strings.ToLower(v), u.unit); ok {
-			digits, shift = before, u.shift
+		for _, unit := range []string{u.unit, u.unit + "b", u.unit + "ib"} {
+			if before, ok := strings.CutSuffix(digits, unit); ok {
+				digits, shift = strings.TrimSpace(before), u.shift
+			}
 		}
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)

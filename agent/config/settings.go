@@ -99,8 +99,7 @@ var Settings = []Setting{
 
 	one("routes.https-method", "redirect", func(c *Config) *string { return &c.Routes.HTTPSMethod }, word("redirect", "noredirect", "nohttp", "nohttps"),
 		"What a site with a certificate does about plain HTTP, unless its containers set it: redirect it to HTTPS, serve both, refuse it, or serve nothing else."),
-	one("routes.hsts", "", func(c *Config) *string { return &c.Routes.HSTS }, text("off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it", func(v string) bool { return v == "off" || pattern.HSTS(v) },
-		"is neither off nor like max-age=31536000; includeSubDomains").orEmpty("automatic"),
+	one("routes.hsts", "", func(c *Config) *string { return &c.Routes.HSTS }, hsts.orEmpty("automatic"),
 		"Header Strict-Transport-Security of sites whose containers do not set it. Automatic: none, and a year for containers with nginx-proxy's variables."),
 	one("routes.tls-policy", "Mozilla-Intermediate", func(c *Config) *string { return &c.Routes.TLSPolicy }, word(TLSPolicies...),
 		"Protocols and ciphers of sites whose containers do not set them."),
@@ -273,5 +272,24 @@ func claimText(v string) error {
 
 // host is a host name.
 func host(allowed string) kind[string] {
-	return text(allowed, pattern.Host, "is not a host name in lower case")
+	return canonical(allowed, pattern.CanonicalHost, "is not a host name")
+}
+
+// hsts is the value of the header Strict-Transport-Security.
+var hsts = canonical("off, or max-age=SECONDS with ; includeSubDomains and ; preload behind it", func(v string) (string, bool) {
+	if strings.EqualFold(v, "off") {
+		return "off", true
+	}
+	return pattern.HSTS(v)
+}, "is neither off nor like max-age=31536000; includeSubDomains")
+
+// canonical is a text that may be written in several forms, of which one is kept.
+func canonical(allowed string, form func(string) (string, bool), otherwise string) kind[string] {
+	return kind[string]{allowed: allowed, format: asIs, parse: func(v string) (string, error) {
+		one, ok := form(v)
+		if !ok {
+			return "", fmt.Errorf("%q %s", v, otherwise)
+		}
+		return one, nil
+	}}
 }

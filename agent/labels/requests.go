@@ -20,8 +20,8 @@ const prefix = tasks.LabelPrefix
 
 // Bounds on what one container may ask for.
 const (
-	// MaxRoutes bounds the routes of one container.
-	MaxRoutes = 32
+	// MaxRoutes bounds the routes of one container, counted once for each of their hosts.
+	MaxRoutes = 1024
 	// maxProblems bounds the problems about one container's labels, so that a
 	// hostile one cannot hide the others.
 	maxProblems = 8
@@ -122,6 +122,7 @@ type reader struct {
 	route.Request
 	defaults Defaults
 	ref      string // of the container
+	routes   int    // counted as MaxRoutes does
 }
 
 func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
@@ -169,11 +170,12 @@ func Problem(ref, label string, s problem.Severity, code, hint, format string, a
 	return p
 }
 
-// Invalid is the problem of a label or variable whose value cannot be used.
-func Invalid(ref, label, value string, err error) problem.Problem {
-	hint := "correct it in the task definition; the route is left out until then"
-	if InPart(err) {
-		hint = "correct it in the task definition"
+// Invalid is the problem of a label whose value cannot be used, or of another source's
+// variable.
+func Invalid(ref, source, label, value string, err error) problem.Problem {
+	hint := "correct this " + source + " of the container"
+	if !InPart(err) {
+		hint += "; the route is left out until then"
 	}
 	return Problem(ref, label, problem.Error, "label-invalid", hint,
 		"%s has the value %s: %s", problem.Quoted(label), problem.Quoted(value), err)
@@ -212,7 +214,7 @@ func (r *reader) sort(labels map[string]string) map[string]map[string]string {
 		case ofContainer(key):
 			value := strings.TrimSpace(labels[label])
 			if err := w.Set(nil, value); err != nil {
-				r.Problems = append(r.Problems, Invalid(r.ref, label, labels[label], err))
+				r.Problems = append(r.Problems, Invalid(r.ref, "label", label, labels[label], err))
 			} else if key == "upstream" {
 				r.Upstream = value
 			}
@@ -266,7 +268,7 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 			continue
 		}
 		if err := w.Set(&s, strings.TrimSpace(values[key])); err != nil {
-			r.Problems = append(r.Problems, Invalid(r.ref, at+key, values[key], err))
+			r.Problems = append(r.Problems, Invalid(r.ref, "label", at+key, values[key], err))
 			good = good && InPart(err)
 		}
 	}
@@ -274,9 +276,10 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 	r.defaults.complete(&s)
 	switch good = r.checkEffect(s, at, values) && good; {
 	case !good:
-	case len(r.Routes) == MaxRoutes:
-		r.report("", problem.Error, "label-invalid", "put several host names into one nagaya.host", "it asks for more than %d routes; the rest is left out", MaxRoutes)
+	case r.routes+len(s.Keys()) > MaxRoutes:
+		r.report("", problem.Error, "label-invalid", "ask for less", "it asks for more than %d routes, counted for each host; the rest is left out", MaxRoutes)
 	default:
+		r.routes += len(s.Keys())
 		r.Routes = append(r.Routes, s)
 	}
 }

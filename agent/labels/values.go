@@ -29,7 +29,7 @@ var (
 
 // Bounds on one label.
 const (
-	MaxHosts  = 32
+	maxHosts  = 256
 	maxAllow  = 64
 	maxPath   = 200
 	maxWeight = 1000
@@ -46,7 +46,7 @@ func List[T any](v, separators string, most int, parse func(string) (T, error), 
 		}
 		one, err := parse(part)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s is %w", problem.Quoted(part), err)
 		}
 		if all = append(all, one); len(all) > most {
 			return nil, fmt.Errorf("more than %d of them", most)
@@ -71,17 +71,17 @@ func InPart(err error) bool {
 }
 
 // Hosts reads a list of names, each of which parse may make several of. One that cannot be used
-// costs itself alone, and is named by a Partial; where none can be, the error is the first's.
+// costs itself alone, and is named by a Partial; where none can be, the error names the first.
 func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string, error) {
-	var first, named error
+	var named error
 	lost := 0
-	parts, err := List(v, separators, MaxHosts, func(h string) ([]string, error) {
+	parts, err := List(v, separators, maxHosts, func(h string) ([]string, error) {
 		hosts, err := parse(h)
 		if err == nil {
 			return hosts, nil
 		}
 		if lost++; lost == 1 {
-			first, named = err, fmt.Errorf("%s is %w", problem.Quoted(h), err)
+			named = fmt.Errorf("%s is %w", problem.Quoted(h), err)
 		}
 		return nil, nil
 	}, slices.Compare)
@@ -91,26 +91,36 @@ func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string
 	all := slices.Concat(parts...)
 	slices.Sort(all)
 	switch all = slices.Compact(all); {
-	case len(all) > MaxHosts:
-		return nil, fmt.Errorf("more than %d names", MaxHosts)
-	case len(all) == 0:
-		return nil, first
-	case lost > 1:
-		named = fmt.Errorf("%w, and %d more of them are wrong", named, lost-1)
+	case len(all) > maxHosts:
+		return nil, fmt.Errorf("more than %d names", maxHosts)
 	case lost == 0:
 		return all, nil
+	case lost > 1:
+		named = fmt.Errorf("%w, and %d more of them are wrong", named, lost-1)
+	}
+	if len(all) == 0 {
+		return nil, named
 	}
 	return all, Partial{named}
 }
 
-func parseHosts(v string) ([]string, error) {
-	return Hosts(v, ",", func(h string) ([]string, error) {
-		h = strings.ToLower(strings.TrimSuffix(h, "."))
-		if !pattern.Host(h) {
-			return nil, errors.New("not a DNS name (letters, digits, hyphens and dots; *. only in front)")
-		}
-		return []string{h}, nil
-	})
+// Separators may stand between the parts of a list of names.
+const Separators = ", \t\r\n"
+
+func parseHosts(v string) ([]string, error) { return Hosts(v, Separators, ParseHost) }
+
+// ParseHost reads a name, the address of a host, or a name behind a dot, which is the
+// name and all below it, as nginx reads it.
+func ParseHost(v string) ([]string, error) {
+	below, both := strings.CutPrefix(v, ".")
+	h, ok := pattern.CanonicalHost(below)
+	switch {
+	case !ok || both && (h[0] == '*' || h[0] == '['):
+		return nil, errors.New("not a DNS name (letters, digits, hyphens, underscores and dots; *. or a dot only in front), nor an IPv6 address in brackets")
+	case both:
+		return []string{h, "*." + h}, nil
+	}
+	return []string{h}, nil
 }
 
 func parseAllow(v string) ([]netip.Prefix, error) {
@@ -120,7 +130,7 @@ func parseAllow(v string) ([]netip.Prefix, error) {
 			p, err = netip.PrefixFrom(a, a.BitLen()), nil
 		}
 		if err != nil {
-			return p, errors.New("not a list of addresses or CIDR blocks such as 10.0.0.0/8")
+			return p, errors.New("not an address or a CIDR block such as 10.0.0.0/8")
 		}
 		return p.Masked(), nil
 	}, netip.Prefix.Compare)
@@ -173,22 +183,22 @@ func parseListen(v string) (route.Listen, error) {
 // parseHSTS reads the value of Strict-Transport-Security (RFC 6797); "off" is
 // none.
 func parseHSTS(v string) (string, error) {
-	if v != "off" && !pattern.HSTS(v) {
-		return "", errors.New("neither off nor max-age=SECONDS, which ; includeSubDomains and ; preload may follow")
+	if strings.EqualFold(v, "off") {
+		return "off", nil
 	}
-	return v, nil
+	one, ok := pattern.HSTS(v)
+	if !ok {
+		return "", errors.New("neither off nor max-age=SECONDS, beside which includeSubDomains and preload may stand, with ; between them")
+	}
+	return one, nil
 }
 
 func parseServerName(v string) (string, error) {
-	if !pattern.Host(v) || v[0] == '*' {
+	h, ok := pattern.CanonicalHost(v)
+	if !ok || h[0] == '*' || h[0] == '[' {
 		return "", errors.New("not a DNS name")
 	}
-	return v, nil
-}
-
-func parseBool(v string) (bool, error) {
-	_, err := OneOf(v, "true", "false")
-	return v == "true", err
+	return h, nil
 }
 
 func parseBatch(v string) (is bool, err error) {
@@ -199,22 +209,20 @@ func parseBatch(v string) (is bool, err error) {
 	return is, err
 }
 
-func parseOnOff(v string) (bool, error) {
-	if _, err := OneOf(v, "on", "off", "true", "false"); err != nil {
-		return false, errors.New("neither on nor off")
+// ParseSwitch reads true, yes, on or 1, or false, no, off or 0, in any case.
+func ParseSwitch(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "true", "t", "yes", "y", "on", "1":
+		return true, nil
+	case "false", "f", "no", "n", "off", "0":
+		return false, nil
 	}
-	return v == "on" || v == "true", nil
+	return false, errors.New("neither true nor false (yes and no, on and off, 1 and 0)")
 }
 
-// ParseChoice reads on or off, or true or false.
+// ParseChoice reads a switch that may be left alone.
 func ParseChoice(v string) (route.Choice, error) {
-	on, err := parseOnOff(v)
-	return ChoiceOf(on, err)
-}
-
-// ChoiceOf makes a Choice of what a parser of switches returned.
-func ChoiceOf(on bool, err error) (route.Choice, error) {
-	switch {
+	switch on, err := ParseSwitch(v); {
 	case err != nil:
 		return route.Unset, err
 	case on:

@@ -4,9 +4,12 @@ import (
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // File is a file that users of nginx-proxy mount and that has no effect here.
@@ -25,50 +28,93 @@ var Files = []File{
 	{"/etc/nginx/dhparam/dhparam.pem", "the ciphers that are offered by default need none", "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},
 }
 
-// The files in vhost.d are, as nginx-proxy has them:
-//
-//	HOST, else default                       lines for the server of the host
-//	HOST_SHA1_location, else HOST_location,  lines for the location of the path with that SHA-1,
-//	else default_location                    or for every location
-//	HOST_SHA1_location_override              in place of that location's own lines
-
 // The files in vhost.d are, as nginx-proxy names them:
 //
 //	HOST, else default                                            the server of the host
 //	HOST_SHA1_location, else HOST_location, else default_location the location of the path with
 //	                                                              that SHA-1
-//	HOST_SHA1_location_override                                   in place of its own lines
+//	HOST_SHA1_location_override, for / else HOST_location_override in place of that location
+//
+// HOST is written as in VIRTUAL_HOST, and its SHA-1 if that is an expression; the SHA-1 of a path
+// is of what stands in VIRTUAL_PATH, signs and spaces included.
 
 // SiteFiles names the files in vhost.d for the server of a host; the first that exists
 // counts.
-func SiteFiles(host string) []string { return []string{host, "default"} }
+func SiteFiles(s route.Site) []string { return append(ownFiles(s), "default") }
 
 // LocationFiles names the files in vhost.d for a location; the first that exists counts.
-func LocationFiles(host, path string) []string {
-	return []string{host + "_" + pathSum(path) + "_location", host + "_location", "default_location"}
+func LocationFiles(s route.Site, l route.Location) []string {
+	all := append(withPath(ownFiles(s), l), ownFiles(s)...)
+	return suffixed(append(all, "default"), "_location")
 }
 
-// OverrideFile names the file in vhost.d that stands in place of a location's own lines.
-func OverrideFile(host, path string) string { return host + "_" + pathSum(path) + "_location_override" }
+// OverrideFiles names the files in vhost.d that stand in place of a location; the first that
+// exists counts.
+func OverrideFiles(s route.Site, l route.Location) []string {
+	all := withPath(ownFiles(s), l)
+	if l.Path == "/" && (l.Match == route.Segments || l.Match == route.Prefix) {
+		all = append(all, ownFiles(s)...)
+	}
+	return suffixed(all, "_location_override")
+}
 
 // PasswordFiles names the files in the htpasswd directory for a location; the first that
 // exists counts.
-func PasswordFiles(host, path string) []string { return []string{host + "_" + pathSum(path), host} }
+func PasswordFiles(s route.Site, l route.Location) []string {
+	return append(withPath(beginnings(s), l), beginnings(s)...)
+}
 
-// HostOf is the host in the name of a file that one of these functions returns; it may be any
-// other text for another file.
+// beginnings are what the names of a site's files may begin with.
+func beginnings(s route.Site) []string {
+	all := []string{s.File, certs.FileName(s.Host), s.Host}
+	return slices.Compact(slices.DeleteFunc(all, func(name string) bool { return name == "" }))
+}
+
+// ownFiles are those which are not the name of a file for a path of another host.
+func ownFiles(s route.Site) []string {
+	return slices.DeleteFunc(beginnings(s), func(name string) bool { return HostOf(name) != name })
+}
+
+// withPath adds the SHA-1 of the ways in which a location's path is written in VIRTUAL_PATH.
+func withPath(begin []string, l route.Location) (all []string) {
+	signs := map[route.Match][]string{route.Exact: {"= ", "="}, route.Regex: {"~ ", "~"}, route.RegexFold: {"~* ", "~*"}}[l.Match]
+	if signs == nil {
+		signs = []string{"", "^~ ", "^~"}
+	}
+	for _, name := range begin {
+		for _, sign := range signs {
+			sum := sha1.Sum([]byte(sign + l.Path))
+			all = append(all, name+"_"+hex.EncodeToString(sum[:]))
+		}
+	}
+	return all
+}
+
+func suffixed(names []string, suffix string) (all []string) {
+	for _, name := range names {
+		all = append(all, name+suffix)
+	}
+	return all
+}
+
+// HasPassword reports whether one of these password files is for a site, or for one of its paths.
+func HasPassword(files []string, s route.Site) bool {
+	return slices.ContainsFunc(files, func(file string) bool {
+		return slices.ContainsFunc(beginnings(s), func(name string) bool { return HostOfPasswords(file) == name })
+	})
+}
+
+// HostOf is the host in the name of a file in vhost.d; it may be any other text for another file.
 func HostOf(file string) string {
-	file = strings.TrimSuffix(strings.TrimSuffix(file, "_override"), "_location")
+	return HostOfPasswords(strings.TrimSuffix(strings.TrimSuffix(file, "_override"), "_location"))
+}
+
+// HostOfPasswords is the host in the name of a password file.
+func HostOfPasswords(file string) string {
 	if i := len(file) - sha1.Size*2 - 1; i > 0 && file[i] == '_' && strings.Trim(file[i+1:], "0123456789abcdef") == "" {
 		file = file[:i]
 	}
 	return file
-}
-
-// pathSum is the SHA-1 of a path.
-func pathSum(path string) string {
-	sum := sha1.Sum([]byte(path))
-	return hex.EncodeToString(sum[:])
 }
 
 // WithoutEffect names the files that users of nginx-proxy mount and that do nothing here.

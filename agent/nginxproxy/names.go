@@ -4,9 +4,10 @@ import (
 	"regexp/syntax"
 	"slices"
 	"strings"
-
-	"github.com/nagaya-ecs/nagaya/agent/labels"
 )
+
+// maxNames bounds the names that one regular expression stands for.
+const maxNames = 32
 
 // names are the host names that a regular expression stands for, if these are few, or names
 // with * in front or behind where the expression takes everything there.
@@ -28,9 +29,11 @@ func names(expr string) ([]string, bool) {
 		if !ends {
 			name = strings.TrimSuffix(name, "*") + "*"
 		}
-		if all[i], err = plainHost(name); err != nil {
+		one, err := plainHost(name)
+		if err != nil || len(one) != 1 {
 			return nil, false
 		}
+		all[i] = one[0]
 	}
 	slices.Sort(all)
 	return slices.Compact(all), true
@@ -68,7 +71,7 @@ func texts(re *syntax.Regexp) ([]string, bool) {
 		var all []string
 		for _, sub := range re.Sub {
 			some, ok := texts(sub)
-			if all = append(all, some...); !ok || len(all) > labels.MaxHosts {
+			if all = append(all, some...); !ok || len(all) > maxNames {
 				return nil, false
 			}
 		}
@@ -81,7 +84,7 @@ func texts(re *syntax.Regexp) ([]string, bool) {
 func characters(class *syntax.Regexp) (all []string, ok bool) {
 	for i := 0; i < len(class.Rune); i += 2 {
 		for r := class.Rune[i]; r <= class.Rune[i+1]; r++ {
-			if len(all) == labels.MaxHosts || strings.ContainsRune("*^$", r) {
+			if len(all) == maxNames || strings.ContainsRune("*^$", r) {
 				return nil, false
 			}
 			all = append(all, strings.ToLower(string(r)))
@@ -112,7 +115,7 @@ func join(parts []*syntax.Regexp) ([]string, bool) {
 	all := []string{""}
 	for _, part := range parts {
 		some, ok := texts(part)
-		if !ok || len(all)*len(some) > labels.MaxHosts {
+		if !ok || len(all)*len(some) > maxNames {
 			return nil, false
 		}
 		var longer []string
@@ -128,12 +131,12 @@ func join(parts []*syntax.Regexp) ([]string, bool) {
 
 // repeat are the texts of a part that is there lo to hi times.
 func repeat(part *syntax.Regexp, lo, hi int) (all []string, ok bool) {
-	if hi < 0 || hi > labels.MaxHosts {
+	if hi < 0 || hi > maxNames {
 		return nil, false
 	}
 	for n := lo; n <= hi; n++ {
 		some, ok := join(slices.Repeat([]*syntax.Regexp{part}, n))
-		if all = append(all, some...); !ok || len(all) > labels.MaxHosts {
+		if all = append(all, some...); !ok || len(all) > maxNames {
 			return nil, false
 		}
 	}

@@ -16,7 +16,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
-	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -62,7 +61,7 @@ func Reader(share bool) labels.Foreign {
 		if values[virtualHost] == "" && values[multiports] == "" {
 			return nil, nil, false
 		}
-		routes, problems := read(route.Ref(c), values, d)
+		routes, problems := read(c, values, d)
 		several := exposesSeveral(c)
 		for i := range routes {
 			if share {
@@ -111,24 +110,29 @@ func valuesOf(c tasks.Container) map[string]string {
 }
 
 // read makes the routes of the words; none if one of them is wrong.
-func read(ref string, values map[string]string, d labels.Defaults) (routes []route.Spec, problems []problem.Problem) {
+func read(c tasks.Container, values map[string]string, d labels.Defaults) (routes []route.Spec, problems []problem.Problem) {
+	ref, good := route.Ref(c), true
+	invalid := func(name string, err error) {
+		source := "environment variable"
+		if _, is := c.Labels[name]; is {
+			source = "label"
+		}
+		problems = append(problems, labels.Invalid(ref, source, name, values[name], err))
+		good = good && labels.InPart(err)
+	}
 	s := d.Spec()
 	s.Cert.ByFile = true
-	good := true
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		w, known := labels.Find(words, name)
 		if !known {
 			problems = append(problems, labels.Problem(ref, name, problem.Warning, "label-unknown", "see the list of nginx-proxy's words in the documentation of labels",
 				"the variable %s of nginx-proxy is not understood and has no effect", problem.Quoted(name)))
 		} else if err := w.Set(&s, strings.TrimSpace(values[name])); err != nil {
-			problems = append(problems, labels.Invalid(ref, name, values[name], err))
-			good = good && labels.InPart(err)
+			invalid(name, err)
 		}
 	}
-	if s.Edge.HTTPPort != 0 && s.Edge.HTTPPort == s.Edge.HTTPSPort {
-		const name = "EXTERNAL_HTTPS_PORT"
-		problems = append(problems, labels.Invalid(ref, name, values[name], errors.New("the same port as EXTERNAL_HTTP_PORT")))
-		good = false
+	if samePorts(s.Edge) {
+		invalid("EXTERNAL_HTTPS_PORT", errors.New("the same port as EXTERNAL_HTTP_PORT"))
 	}
 	if !good {
 		return nil, problems
@@ -139,7 +143,7 @@ func read(ref string, values map[string]string, d labels.Defaults) (routes []rou
 			s.Edge.HSTS = "off"
 		}
 	}
-	s.Cert.Sums = sumsOf(values[virtualHost])
+	s.Files = filesOf(values[virtualHost])
 	routes = []route.Spec{s}
 	if values[multiports] != "" {
 		routes, _ = parseMultiports(values[multiports], s) // without an error, which was reported above
@@ -189,9 +193,9 @@ func as(word string) func(*route.Spec, string) error {
 
 // words is nginx-proxy's vocabulary with its meaning and defaults.
 var words = []labels.Word{
-	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or spaces between them; *.example.com, www.example.* and ~ with a regular expression [too](#regular-expressions)", "none",
+	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or white space between them; *.example.com, .example.com, www.example.* and ~ with a regular expression [too](#regular-expressions)", "none",
 		labels.Into(parseVirtualHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
-	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST and VIRTUAL_PROTO", "YAML or JSON: host, path, then port, proto and dest", "none",
+	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST, VIRTUAL_PROTO and EXTERNAL_HTTP(S)_PORT", "YAML or JSON: host, then external_http_port, external_https_port and paths, and in a path port, proto and dest", "none",
 		func(_ *route.Spec, v string) error { _, err := parseMultiports(v, route.Spec{}); return err }),
 	labels.NewWord("VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "the only exposed TCP port, else 80",
 		as("port")),
@@ -229,9 +233,9 @@ var words = []labels.Word{
 	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
 		labels.Into(parseBalance, func(s *route.Spec) *route.Balance { return &s.Balance })),
 	labels.NewWord(labelPrefix+"http2.enable", "as nagaya.http2", "true, false", "as nginx.http2",
-		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
+		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
 	labels.NewWord(labelPrefix+"http3.enable", "as nagaya.http3", "true, false", "as nginx.http3",
-		labels.Into(parseEnable, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
+		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
 	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET to HTTPS", "301, 307, 308", "routes.redirect-code",
 		labels.Into(meaning(map[string]int{"301": 301, "307": 307, "308": 308}), func(s *route.Spec) *int { return &s.Edge.RedirectCode })),
 	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
@@ -245,14 +249,13 @@ var words = []labels.Word{
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
 func parseVirtualHosts(v string) ([]string, error) {
-	const separators = ", \t"
-	all, err := labels.Hosts(v, separators, parseVirtualHost)
+	all, err := labels.Hosts(v, labels.Separators, parseVirtualHost)
 	partial, partly := errors.AsType[labels.Partial](err)
 	if !partly || !strings.Contains(v, "~") {
 		return all, err
 	}
 	// What is wrong may be the rest of an expression with a separator in it.
-	plain, _ := labels.Hosts(v, separators, func(h string) ([]string, error) {
+	plain, _ := labels.Hosts(v, labels.Separators, func(h string) ([]string, error) {
 		if h[0] == '~' {
 			return nil, partial.Err
 		}
@@ -268,8 +271,7 @@ func parseVirtualHosts(v string) ([]string, error) {
 func parseVirtualHost(h string) ([]string, error) {
 	expr, ok := strings.CutPrefix(h, "~")
 	if !ok {
-		name, err := plainHost(h)
-		return []string{name}, err
+		return plainHost(h)
 	}
 	if all, ok := names(expr); ok {
 		return all, nil
@@ -277,28 +279,32 @@ func parseVirtualHost(h string) ([]string, error) {
 	return []string{h}, checkExpression(expr)
 }
 
-// sumsOf are, by host, the names of files for the regular expressions that hosts are written as.
-func sumsOf(v string) map[string]string {
-	sums := map[string]string{}
-	for _, h := range strings.FieldsFunc(v, func(r rune) bool { return strings.ContainsRune(", \t", r) }) {
+// filesOf are, by host, what the names of its files begin with where a container writes the host
+// in another way.
+func filesOf(v string) map[string]string {
+	files := map[string]string{}
+	for _, h := range strings.FieldsFunc(v, func(r rune) bool { return strings.ContainsRune(labels.Separators, r) }) {
 		all, _ := parseVirtualHost(h)
 		for _, host := range all {
-			if sum := certs.FileName(h); sum != h {
-				sums[host] = sum
+			if name := certs.FileName(h); name != certs.FileName(host) {
+				files[host] = name
 			}
 		}
 	}
-	return sums
+	return files
 }
 
-// plainHost reads a name that may have *. in front or .* behind.
-func plainHost(h string) (string, error) {
-	h = strings.ToLower(strings.TrimSuffix(h, "."))
+// plainHost reads a name that may have *. in front or .* behind, or a dot in front.
+func plainHost(h string) ([]string, error) {
 	plain, open := strings.CutSuffix(h, ".*")
-	if !pattern.Host(plain) || open && plain[0] == '*' {
-		return "", errors.New("not a DNS name (letters, digits, hyphens and dots; *. in front or .* behind), nor ~ and a regular expression")
+	all, err := labels.ParseHost(plain)
+	if err != nil || open && (len(all) > 1 || strings.ContainsAny(all[0], "*[")) {
+		return nil, errors.New("not a DNS name (letters, digits, hyphens, underscores and dots; *. or a dot in front, or .* behind), nor an IPv6 address in brackets, nor ~ and a regular expression")
 	}
-	return h, nil
+	if open {
+		all[0] += ".*"
+	}
+	return all, nil
 }
 
 // setVirtualPath reads the argument of an nginx location.
@@ -335,18 +341,10 @@ func parseDest(v string) (string, error) {
 	return p, err
 }
 
-// parseNot reads a switch as nginx-proxy does (Go's strconv.ParseBool), the other way round.
+// parseNot reads a switch the other way round.
 func parseNot(v string) (bool, error) {
-	on, err := strconv.ParseBool(v)
-	if err != nil {
-		return false, errors.New("neither true nor false")
-	}
-	return !on, nil
-}
-
-func parseEnable(v string) (route.Choice, error) {
-	off, err := parseNot(v)
-	return labels.ChoiceOf(!off, err)
+	on, err := labels.ParseSwitch(v)
+	return !on, err
 }
 
 func parsePolicy(v string) (string, error) {

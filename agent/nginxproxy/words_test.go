@@ -1,6 +1,9 @@
 package nginxproxy
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -105,6 +108,83 @@ func TestPortOfSeveral(t *testing.T) {
 		r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: env, Ports: row.ports}}, labels.Defaults{}, Reader(false))["a"]
 		if len(r.Routes) != 1 || r.Routes[0].Port != row.want {
 			t.Errorf("%s: %+v, want port %d", name, r.Routes, row.want)
+		}
+	}
+}
+
+// Hosts are served as nginx-proxy and nginx have them, however they are written.
+func TestHostsAsNginxHasThem(t *testing.T) {
+	var many []string
+	for i := range 40 {
+		many = append(many, fmt.Sprintf("a%d.test", i))
+	}
+	slices.Sort(many)
+	for value, want := range map[string][]string{
+		"a.test\n  b.test,\r\n\tc.test\n":          {"a.test", "b.test", "c.test"},
+		".a.test":                                  {"*.a.test", "a.test"},
+		"a_b.test _x.a.test":                       {"_x.a.test", "a_b.test"},
+		"Bücher.test XN--bcher-kva.test":           {"xn--bcher-kva.test"},
+		"*.bücher.test bücher.* .bücher.test":      {"*.xn--bcher-kva.test", "xn--bcher-kva.*", "xn--bcher-kva.test"},
+		"[FD00::01] 10.0.0.1":                      {"10.0.0.1", "[fd00::1]"},
+		"~^www[.]bücher[.]test$":                   {"www.xn--bcher-kva.test"},
+		strings.Join(many, ","):                    many,
+		strings.Join(many, "\n") + ",\n, ,a0.test": many,
+	} {
+		routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", value)
+		if len(routes) != 1 || len(problems) != 0 || !slices.Equal(routes[0].Hosts, want) {
+			t.Errorf("%q: %+v, %+v", value, routes, problems)
+		}
+	}
+	for _, value := range []string{"*.*.test", "..a.test", ".*.a.test", ".a.*", "[fd00::1].*", "*.[fd00::1]", "[fd00::1%eth0]", "a..b", "_", "-a", "ü ber.test;"} {
+		if routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", "b.test "+value); len(problems) != 1 || len(routes) != 1 || !strings.Contains(problems[0].Text, "the others are used") {
+			t.Errorf("%q: %+v, %+v", value, routes, problems)
+		}
+	}
+}
+
+// The problem says where the value comes from.
+func TestTheSourceOfAMistakeIsNamed(t *testing.T) {
+	wrong := map[string]string{"VIRTUAL_HOST": "a.test", "VIRTUAL_PORT": "x"}
+	for want, c := range map[string]tasks.Container{
+		"correct this label of the container; ":                {ID: "a", Labels: wrong},
+		"correct this environment variable of the container; ": {ID: "a", Env: wrong},
+	} {
+		if got := labels.Requests([]tasks.Container{c}, labels.Defaults{}, Reader(false))["a"].Problems; len(got) != 1 || !strings.HasPrefix(got[0].Hint, want) {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
+}
+
+func TestMultiports(t *testing.T) {
+	type got struct {
+		Host, Path, Dest  string
+		Port, HTTP, HTTPS uint16
+		Scheme            route.Scheme
+	}
+	for name, row := range map[string]struct {
+		value string
+		want  []got
+	}{
+		"nothing of a host":           {`{"a.test": {}, "b.test": null, "c.test": ""}`, []got{{Host: "a.test", Path: "/"}, {Host: "b.test", Path: "/"}, {Host: "c.test", Path: "/"}}},
+		"nothing of a path":           {`{"a.test": {"/": {}, "/b": null, "/c": ""}}`, []got{{Host: "a.test", Path: "/"}, {Host: "a.test", Path: "/b"}, {Host: "a.test", Path: "/c"}}},
+		"nothing of a word":           {"a.test:\n  /:\n    port:\n    proto: \"\"\n    dest:\n", []got{{Host: "a.test", Path: "/"}}},
+		"scalars":                     {"a.test:\n  /b:\n    port: \"8080\"\n    dest: /\n  /c:\n    port: 8081\n    proto: https\n", []got{{Host: "a.test", Path: "/b", Dest: "/", Port: 8080}, {Host: "a.test", Path: "/c", Port: 8081, Scheme: route.HTTPS}}},
+		"public ports":                {"a.test:\n  external_http_port: 8080\n  /:\n    port: 81\n  external_https_port: \"8443\"\nb.test:\n", []got{{Host: "a.test", Path: "/", Port: 81, HTTP: 8080, HTTPS: 8443}, {Host: "b.test", Path: "/"}}},
+		"public ports and no path":    {"{a.test: {external_http_port: 8080, external_https_port: }}", []got{{Host: "a.test", Path: "/", HTTP: 8080}}},
+		"as the words of one host do": {"{.a.test: }", []got{{Host: "a.test", Path: "/"}}},
+	} {
+		routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST_MULTIPORTS", row.value, "VIRTUAL_HOST", "x.test", "VIRTUAL_PORT", "9", "VIRTUAL_PATH", "/x", "EXTERNAL_HTTP_PORT", "7")
+		var have []got
+		for _, r := range routes {
+			have = append(have, got{r.Hosts[0], r.Path, r.Dest, r.Port, r.Edge.HTTPPort, r.Edge.HTTPSPort, r.Scheme})
+		}
+		if diff := cmp.Diff(row.want, have); diff != "" || len(problems) > 0 {
+			t.Errorf("%s: %s %+v", name, diff, problems)
+		}
+	}
+	for _, value := range []string{"a.test\nb.test:", "a.test:\na.test:", "a.test:\n  /:\n    port: 1\n  /:\n    port: 2\n"} {
+		if routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST_MULTIPORTS", value); len(routes) > 0 || len(problems) != 1 {
+			t.Errorf("%q: %+v, %+v", value, routes, problems)
 		}
 	}
 }

@@ -3,7 +3,15 @@
 // megabytes.
 package pattern
 
-import "regexp"
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
 
 // Pattern is a regular expression with a bound on the length of what it matches.
 type Pattern struct {
@@ -36,42 +44,106 @@ const (
 	maxLabel = 63
 )
 
-// Host reports whether s is a DNS name in lower case, of letters, digits and
-// hyphens (RFC 1123 section 2.1), or such a name behind "*.".
+// Host reports whether s is a DNS name in lower case, of letters, digits, hyphens
+// (RFC 1123 section 2.1) and underscores, or such a name behind "*.". No part of it is of
+// underscores only.
 func Host(s string) bool {
-	if len(s) > 2 && s[:2] == "*." {
-		s = s[2:]
-	}
-	if s == "" || len(s) > maxName {
+	s = strings.TrimPrefix(s, "*.")
+	if len(s) > maxName {
 		return false
 	}
-	length := 0 // of the label so far
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case c == '.':
-			if length == 0 || s[i-1] == '-' {
-				return false
-			}
-			length = 0
-			continue
-		case c == '-':
-			if length == 0 {
-				return false
-			}
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
-		default:
+	for part := range strings.SplitSeq(s, ".") {
+		if len(part) > maxLabel || strings.Trim(part, "_") == "" || part[0] == '-' || part[len(part)-1] == '-' {
 			return false
 		}
-		if length++; length > maxLabel {
+		if strings.ContainsFunc(part, func(r rune) bool {
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
+		}) {
 			return false
 		}
 	}
-	return length > 0 && s[len(s)-1] != '-'
+	return true
 }
 
-var hsts = Of(100, `max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?`)
+// names is how browsers read a name that is not of ASCII (Unicode Technical Standard 46).
+var names = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 
-// HSTS reports whether s is a value of the header Strict-Transport-Security (RFC 6797,
-// section 6.1) in its usual form.
-func HSTS(s string) bool { return hsts.MatchString(s) }
+// CanonicalHost is the one form of a name that is written in any letters, with a closing dot
+// or not, or of an IPv6 address in brackets; ok is false for what is neither.
+func CanonicalHost(s string) (host string, ok bool) {
+	host = strings.ToLower(s)
+	if inside, is := strings.CutPrefix(host, "["); is {
+		a, err := netip.ParseAddr(strings.TrimSuffix(inside, "]"))
+		host = "[" + a.String() + "]"
+		return host, err == nil && strings.HasSuffix(s, "]") && Address(host)
+	}
+	if star, rest := "*.", strings.TrimPrefix(host, "*."); strings.ContainsFunc(rest, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		if rest == host {
+			star = ""
+		}
+		ascii, err := names.ToASCII(rest)
+		if err != nil {
+			return "", false
+		}
+		host = star + ascii
+	}
+	host = strings.TrimSuffix(host, ".")
+	return host, Host(host)
+}
+
+// Address reports whether s is an IPv6 address in brackets, in its one form (RFC 5952).
+func Address(s string) bool {
+	a, err := netip.ParseAddr(strings.Trim(s, "[]"))
+	return err == nil && a.Is6() && !a.Is4In6() && a.Zone() == "" && s == "["+a.String()+"]"
+}
+
+// HSTS reads a value of the header Strict-Transport-Security (RFC 6797, section 6.1), and
+// returns its one form. Directives that the RFC does not define are left as they are.
+func HSTS(s string) (value string, ok bool) {
+	if len(s) > 200 {
+		return "", false
+	}
+	var all, seen []string
+	for part := range strings.SplitSeq(s, ";") {
+		name, argument, given := strings.Cut(strings.TrimSpace(part), "=")
+		name, argument = strings.TrimSpace(name), strings.TrimSpace(argument)
+		if name == "" && !given {
+			continue // the grammar allows nothing between two semicolons
+		}
+		lower := strings.ToLower(name)
+		if !token.MatchString(name) || slices.Contains(seen, lower) {
+			return "", false
+		}
+		seen = append(seen, lower)
+		bare := strings.TrimSuffix(strings.TrimPrefix(argument, `"`), `"`)
+		switch lower {
+		case "max-age":
+			if !seconds.MatchString(bare) || len(argument)-len(bare) == 1 {
+				return "", false
+			}
+			part = "max-age=" + bare
+		case "includesubdomains", "preload":
+			if given {
+				return "", false
+			}
+			part = map[bool]string{true: "preload", false: "includeSubDomains"}[lower == "preload"]
+		default:
+			if part = name; given {
+				part += "=" + argument
+			}
+			if given && !token.MatchString(argument) && !quoted.MatchString(argument) {
+				return "", false
+			}
+		}
+		all = append(all, part)
+	}
+	return strings.Join(all, "; "), slices.Contains(seen, "max-age")
+}
+
+// What a directive is made of (RFC 7230, section 3.2.6), without '$', which nginx would take for
+// a variable.
+var (
+	token   = Of(64, "[A-Za-z0-9!#%&'*+.^_`|~-]+")
+	quoted  = Of(100, `"[ !#%-\[\]-~]*"`)
+	seconds = Of(10, `[0-9]+`)
+)

@@ -527,11 +527,11 @@ func TestAContainerThatSpeaksSomethingElse(t *testing.T) {
 }
 
 func TestOneBadNameCostsItselfAlone(t *testing.T) {
-	got := build(input(web("a", labels("nagaya.host", "a.example.com,a_b.example.com, b.example.com,x\ny", "nagaya.b.host", "_"))))
+	got := build(input(web("a", labels("nagaya.host", "a.example.com,a..b.example.com, b.example.com,x!", "nagaya.b.host", "_"))))
 	if d := cmp.Diff("a.example.com/ http 10.0.0.5:32768\nb.example.com/ http 10.0.0.5:32768\nerror label-invalid\nerror label-invalid\n", lines(got)); d != "" {
 		t.Error(d)
 	}
-	want := `"a_b.example.com" is not a DNS name (letters, digits, hyphens and dots; *. only in front), and 1 more of them are wrong; the others are used`
+	want := `"a..b.example.com" is not a DNS name (letters, digits, hyphens, underscores and dots; *. or a dot only in front), nor an IPv6 address in brackets, and 1 more of them are wrong; the others are used`
 	if !slices.ContainsFunc(got.Problems, func(p problem.Problem) bool { return strings.HasSuffix(p.Text, want) }) {
 		t.Errorf("%+v", got.Problems)
 	}

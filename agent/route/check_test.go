@@ -60,7 +60,8 @@ func checkTable(t *testing.T, got Table) {
 			checkPool(must, got, s.PassthroughKey())
 		}
 		e := s.Edge
-		must(e.HSTS == "" || pattern.HSTS(e.HSTS), "hsts", e.HSTS)
+		hsts, ok := pattern.HSTS(e.HSTS)
+		must(e.HSTS == "" || ok && hsts == e.HSTS, "hsts", e.HSTS)
 		_, known := PolicyNamed(e.TLSPolicy)
 		must(known, "policy", e.TLSPolicy)
 		must(e.RedirectCode == 0 || e.RedirectCode >= 301 && e.RedirectCode <= 308, "redirect", fmt.Sprint(e.RedirectCode))
@@ -98,7 +99,7 @@ func hostOK(h string) bool {
 	if expr, ok := strings.CutPrefix(h, "~"); ok {
 		return expressionOK(expr)
 	}
-	return pattern.Host(strings.TrimSuffix(h, ".*"))
+	return pattern.Host(strings.TrimSuffix(h, ".*")) || pattern.Address(h)
 }
 
 func familyOK(f string) bool {

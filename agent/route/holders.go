@@ -210,7 +210,7 @@ func (b *builder) mayListen(c candidate) bool {
 				"it asks for %s, and that port is not for containers, so the route is left out", at))
 			return false
 		}
-		if by := b.publishers[o]; by != "" {
+		if by := b.publishers[o]; by != "" && !b.in.Nginx.Container { // whose ports are not the host's
 			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
 				"it asks for %s, and container %s publishes that port of this host itself, so the route is left out", at, by))
 			return false

@@ -77,6 +77,8 @@ type Site struct {
 	// Host is a lower-case DNS name, a wildcard "*.example.com" or "www.example.*",
 	// or "~" and a regular expression (PCRE, without named groups).
 	Host string `json:"host"`
+	// File is what the names of the operator's files for the host begin with, if not with Host.
+	File string `json:"file,omitempty"`
 	// Family is who holds the host name, with all its paths: an ECS task family as
 	// "ecs:shop", a Compose service as "compose:project/service", a container as "name:web",
 	// what stands in a file as "file:web", or those that share "upstream:word".

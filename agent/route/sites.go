@@ -39,7 +39,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, NoTLS: was.NoTLS, Edge: was.Edge, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, NoTLS: was.NoTLS, Edge: was.Edge, File: was.File, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
 		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
 	}
@@ -88,10 +88,13 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	case len(cs) == 0:
 		b.stillSecure(&s, was)
 	case !ok:
-		s.Family, s.Owner, s.Edge, s.Plain = cs[0].family, cs[0].siteOwner, Edge{}, Redirect
+		s.Family, s.Owner, s.Edge, s.Plain, s.File = cs[0].family, cs[0].siteOwner, Edge{}, Redirect, cs[0].Files[host]
 	default:
 		lead = b.inPlaceOf(lead, was)
-		s.Family, s.Owner, s.Edge = lead.family, lead.siteOwner, lead.Edge
+		s.Family, s.Owner, s.Edge, s.File = lead.family, lead.siteOwner, lead.Edge, lead.Files[host]
+		if i := slices.IndexFunc(web, func(c candidate) bool { return c.PortsFirst }); i >= 0 {
+			s.Edge.HTTPPort, s.Edge.HTTPSPort = web[i].Edge.HTTPPort, web[i].Edge.HTTPSPort
+		}
 		b.secure(&s, was, lead)
 	}
 	if len(cs) > 0 {
@@ -108,6 +111,7 @@ func (b *builder) inPlaceOf(lead candidate, was Site) candidate {
 	asked := lead.Edge.ClientCert
 	lead.Edge = was.Edge
 	lead.Edge.ClientCert = asked
+	lead.Files = map[string]string{was.Host: was.File}
 	if _, there := b.in.Certs.Named(was.Cert.Name); there {
 		lead.Cert.Name = was.Cert.Name
 	}
@@ -175,7 +179,7 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 // authorityOf is the authority for the certificates of a site's clients, by the name of the
 // host or of its certificate. own is false for the one for all hosts.
 func (b *builder) authorityOf(s *Site, lead candidate) (a certs.Authority, own bool) {
-	names := []string{certs.FileName(s.Host), cmp.Or(lead.Cert.Sums[s.Host], s.Cert.Name), s.Cert.Name}
+	names := []string{certs.FileName(s.Host), cmp.Or(s.File, s.Cert.Name), s.Cert.Name}
 	if a, own = b.in.Certs.AuthorityOf(names...); !own && lead.Cert.ByFile {
 		a, _ = b.in.Certs.AuthorityOf(certs.GlobalAuthority)
 	}

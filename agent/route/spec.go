@@ -41,6 +41,12 @@ type Spec struct {
 	// Health is the path that must answer; empty for none.
 	Health        string
 	ProxyProtocol bool
+	// Files are, by host, what nginx-proxy begins the names of the host's files with, where that
+	// is not the host: the host as its container writes it, or the SHA-1 of an expression.
+	Files map[string]string
+	// PortsFirst is true where the public ports of these hosts come before what other containers
+	// of the same hosts ask for.
+	PortsFirst bool
 	// Family, if not empty, is the family under which the hosts are claimed, in place of
 	// the container's own.
 	Family string
@@ -54,9 +60,6 @@ type CertChoice struct {
 	// ByFile lets the name of the file decide where no certificate covers the host, and
 	// the certificate "default" stand in unless OwnOnly.
 	ByFile, OwnOnly bool
-	// Sums are, by host, how nginx-proxy names the files of an expression that stands for the
-	// host (certs.FileName).
-	Sums map[string]string
 }
 
 // TLSMode is what a route asks for about HTTPS.

@@ -11,15 +11,16 @@ import (
 // nestedSite is a site as tests write it: with the servers in the places that they are
 // behind.
 type nestedSite struct {
-	Host, Family string
-	Since        time.Time
-	TLS          bool
-	Cert         certs.Pair
-	Plain        route.Plain
-	Locations    []nestedLocation
-	Passthrough  *nestedPassthrough
-	CatchAll     bool
-	Edge         route.Edge
+	Host, File  string
+	Family      string
+	Since       time.Time
+	TLS         bool
+	Cert        certs.Pair
+	Plain       route.Plain
+	Locations   []nestedLocation
+	Passthrough *nestedPassthrough
+	CatchAll    bool
+	Edge        route.Edge
 }
 
 type nestedLocation struct {
@@ -46,7 +47,7 @@ func flat(sites []nestedSite, streams []nestedStream) (route.Shape, route.Pools)
 	var shape route.Shape
 	pools := route.Pools{}
 	for _, n := range sites {
-		s := route.Site{Host: n.Host, Family: n.Family, Since: n.Since, TLS: n.TLS, Cert: n.Cert, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
+		s := route.Site{Host: n.Host, File: n.File, Family: n.Family, Since: n.Since, TLS: n.TLS, Cert: n.Cert, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
 		for _, l := range n.Locations {
 			s.Locations = append(s.Locations, l.Location)
 			pools[s.PoolKey(l.Location)] = route.Pool{Servers: l.Servers}

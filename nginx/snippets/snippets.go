@@ -20,6 +20,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -110,6 +111,12 @@ func listSnippets(d Options) ([]nginx.Snippet, error) {
 // source is a directory whose files with that suffix are snippets of the directory as.
 type source struct{ dir, as, suffix string }
 
+// hides reports whether a name with a dot in front is not that of a host as nginx writes it.
+func (s source) hides(name string) bool {
+	rest, dot := strings.CutPrefix(name, ".")
+	return dot && (s.suffix != "" || !pattern.Host(rest))
+}
+
 func (s source) list() ([]nginx.Snippet, error) {
 	entries, err := os.ReadDir(s.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +127,7 @@ func (s source) list() ([]nginx.Snippet, error) {
 	}
 	var out []nginx.Snippet
 	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name(), s.suffix) || strings.HasPrefix(e.Name(), ".") || e.Name() == "default.conf" {
+		if e.IsDir() || !strings.HasSuffix(e.Name(), s.suffix) || s.hides(e.Name()) || e.Name() == "default.conf" {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
 		file := filepath.Join(s.dir, e.Name())
