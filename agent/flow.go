@@ -52,8 +52,8 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		gates = loop.New(a.gateOptions(c))
 
 		state, lost = operator.Open(filepath.Join(c.RunDir, operator.FileName))
-		requests    = make(chan claim.Request)
-		leaves      = make(chan operator.Leave)
+		requests    = make(chan latest.Question[address.Request])
+		leaves      = make(chan latest.Question[bool])
 
 		found        = latest.New[identity.Identity]()
 		whoClaims    = latest.New[address.Situation]()

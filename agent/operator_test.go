@@ -45,7 +45,7 @@ func TestARequestReachesTheAddress(t *testing.T) {
 	}}})
 	var mu sync.Mutex
 	var told [][]string
-	requests := make(chan claim.Request)
+	requests := make(chan latest.Question[address.Request])
 	o := a.claimOptions(c)
 	o.Requests, o.Memory = requests, said.Claims()
 	note := func(r address.Report) {

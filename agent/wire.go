@@ -163,24 +163,22 @@ type answers struct {
 	a    *agent
 	gate *loop.Loop
 	// requests go to the claim, and leaves to the operator's state.
-	requests chan<- claim.Request
-	leaves   chan<- operator.Leave
+	requests chan<- latest.Question[address.Request]
+	leaves   chan<- latest.Question[bool]
 }
 
 func (x answers) Status() report.Status { return x.a.board.Status() }
 
 // Address has the claim carry out a request.
 func (x answers) Address(ctx context.Context, r address.Request) error {
-	reply := make(chan error, 1)
-	return latest.Ask(ctx, x.requests, claim.Request{Request: r, Reply: reply}, reply)
+	return latest.Ask(ctx, x.requests, r)
 }
 
 func (x answers) Reload() error { return x.a.reload() }
 
 // Leave tells every stage that the instance leaves, or stays after all.
 func (x answers) Leave(ctx context.Context, yes bool) error {
-	reply := make(chan error, 1)
-	return latest.Ask(ctx, x.leaves, operator.Leave{Yes: yes, Reply: reply}, reply)
+	return latest.Ask(ctx, x.leaves, yes)
 }
 
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {

@@ -179,10 +179,7 @@ func (b Budget) Spend(now time.Time) Budget {
 }
 
 func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
 // earliest is the earlier of both; the zero time is never.

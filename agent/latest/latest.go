@@ -49,15 +49,23 @@ func Distinct[T any](put func(T)) func(T) {
 	}
 }
 
-// Ask gives a stage a request and waits for its reply.
-func Ask[T any](ctx context.Context, stage chan<- T, request T, reply <-chan error) error {
+// Question is what a stage is asked to do.
+type Question[T any] struct {
+	Value T
+	// Reply is sent the error, or nil, once; it has room for it.
+	Reply chan error
+}
+
+// Ask has a stage act on a value, and waits for its reply.
+func Ask[T any](ctx context.Context, stage chan<- Question[T], v T) error {
+	q := Question[T]{v, make(chan error, 1)}
 	select {
-	case stage <- request:
+	case stage <- q:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	select {
-	case err := <-reply:
+	case err := <-q.Reply:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()

@@ -110,16 +110,17 @@ func TestTeeGivesInOrder(t *testing.T) {
 
 func TestAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		stage, reply := make(chan int), make(chan error, 1)
+		stage := make(chan Question[int])
 		ctx, cancel := context.WithCancel(t.Context())
 		answered := make(chan error, 1)
-		ask := func() { answered <- Ask(ctx, stage, 7, reply) }
+		ask := func() { answered <- Ask(ctx, stage, 7) }
 		go ask()
-		if got := <-stage; got != 7 {
-			t.Errorf("the stage got %d", got)
+		got := <-stage
+		if got.Value != 7 {
+			t.Errorf("the stage got %d", got.Value)
 		}
 		no := errors.New("no")
-		reply <- no
+		got.Reply <- no
 		if err := <-answered; err != no {
 			t.Errorf("reply %v", err)
 		}
@@ -129,7 +130,7 @@ func TestAsk(t *testing.T) {
 		if err := <-answered; !errors.Is(err, context.Canceled) {
 			t.Errorf("without a reply: %v", err)
 		}
-		if err := Ask(ctx, stage, 7, reply); !errors.Is(err, context.Canceled) {
+		if err := Ask(ctx, stage, 7); !errors.Is(err, context.Canceled) {
 			t.Errorf("without a stage: %v", err)
 		}
 	})

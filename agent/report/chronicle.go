@@ -161,12 +161,9 @@ func (e Entry) of(m member, w who, servers int) Entry {
 }
 
 func places(a, b map[place]map[member]who) []place {
-	all := map[place]bool{}
-	for _, m := range []map[place]map[member]who{a, b} {
-		for p := range m {
-			all[p] = true
-		}
-	}
+	all := map[place]map[member]who{}
+	maps.Copy(all, a)
+	maps.Copy(all, b)
 	return slices.SortedFunc(maps.Keys(all), func(a, b place) int { return cmp.Or(cmp.Compare(a.host, b.host), cmp.Compare(a.path, b.path)) })
 }
 

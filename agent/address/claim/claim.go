@@ -16,6 +16,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -37,7 +38,7 @@ type Options struct {
 	// anew. May be nil.
 	Moved func()
 	// Requests delivers what the operator asks for. May be nil.
-	Requests <-chan Request
+	Requests <-chan latest.Question[address.Request]
 	// Memory is the one of the last report of a former Run.
 	Memory address.Memory
 	// Reach asks, at no cost in EC2, whether the holder of the public address answers at
@@ -49,13 +50,6 @@ type Options struct {
 	// address. Zero is never.
 	Unreachable time.Duration
 	Log         *slog.Logger
-}
-
-// Request is one of an operator, and where to answer it.
-type Request struct {
-	address.Request
-	// Reply is sent the error, or nil, once; it must have room for it.
-	Reply chan<- error
 }
 
 // Run keeps the addresses until ctx ends. Nothing is released at the end: an
@@ -78,7 +72,7 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 		case s := <-situations:
 			c.follow(s)
 		case r := <-c.requests(waited):
-			err := c.carryOut(ctx, r)
+			err := c.carryOut(ctx, r.Value)
 			c.report() // the operator looks at it next
 			r.Reply <- err
 		case round := <-c.reach.rounds:
@@ -98,7 +92,7 @@ func Run(ctx context.Context, o Options, situations <-chan address.Situation, pu
 const identityPatience = 10 * time.Second
 
 // requests is the channel of requests, nil while they wait for the identity.
-func (c *claimer) requests(waited bool) <-chan Request {
+func (c *claimer) requests(waited bool) <-chan latest.Question[address.Request] {
 	if len(c.states) > 0 && !c.self().Known && !waited {
 		return nil
 	}
@@ -220,7 +214,7 @@ func (c *claimer) doDue(ctx context.Context) {
 }
 
 // carryOut does what the operator asks for, at once.
-func (c *claimer) carryOut(ctx context.Context, r Request) error {
+func (c *claimer) carryOut(ctx context.Context, r address.Request) error {
 	switch {
 	case len(c.states) == 0:
 		return errors.New("no address is claimed; set address.claim")

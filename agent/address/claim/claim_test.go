@@ -48,7 +48,7 @@ type bench struct {
 	w        *world
 	api      *client
 	in       *latest.Slot[address.Situation]
-	requests chan Request
+	requests chan latest.Question[address.Request]
 	mu       sync.Mutex
 	last     address.Report
 	moved    int
@@ -66,7 +66,7 @@ func small() *world {
 
 func start(t *testing.T, w *world, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, w: w, in: latest.New[address.Situation](), requests: make(chan Request), log: &journal{}}
+	b := &bench{t: t, w: w, in: latest.New[address.Situation](), requests: make(chan latest.Question[address.Request]), log: &journal{}}
 	b.api = &client{w: w, who: "i-self", fail: map[string][]error{}}
 	if len(o.Claims) == 0 {
 		o.Claims = []address.Claim{{AllocationID: "eipalloc-1"}}
@@ -117,10 +117,8 @@ func (b *bench) report() address.Report {
 }
 
 func (b *bench) ask(r address.Request) error {
-	reply := make(chan error, 1)
 	b.w.turn()
-	b.requests <- Request{r, reply}
-	err := <-reply
+	err := latest.Ask(context.Background(), b.requests, r)
 	synctest.Wait()
 	b.w.turn()
 	return err

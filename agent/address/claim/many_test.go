@@ -50,7 +50,7 @@ type one struct {
 	m        *machine
 	policy   address.Policy
 	slot     *latest.Slot[address.Situation]
-	requests chan Request
+	requests chan latest.Question[address.Request]
 	stop     context.CancelFunc
 	ended    chan error
 	report   address.Report
@@ -69,7 +69,7 @@ type one struct {
 func (c *crowd) launch() *one {
 	id := fmt.Sprintf("i-%03d", len(c.agents))
 	a := &one{
-		id: id, slot: latest.New[address.Situation](), requests: make(chan Request, 1), ended: make(chan error, 1), alive: true, ready: c.r.IntN(3) > 0,
+		id: id, slot: latest.New[address.Situation](), requests: make(chan latest.Question[address.Request], 1), ended: make(chan error, 1), alive: true, ready: c.r.IntN(3) > 0,
 		policy: []address.Policy{address.Standby, address.Standby, address.Takeover, address.Takeover, address.Wait}[c.r.IntN(5)],
 	}
 	if c.r.IntN(3) == 0 {
@@ -205,7 +205,7 @@ func (c *crowd) happen() {
 		c.w.mu.Unlock()
 	case 6:
 		select {
-		case a.requests <- Request{address.Request{Release: c.r.IntN(2) == 0, Now: c.r.IntN(3) == 0}, make(chan error, 1)}:
+		case a.requests <- latest.Question[address.Request]{Value: address.Request{Release: c.r.IntN(2) == 0, Now: c.r.IntN(3) == 0}, Reply: make(chan error, 1)}:
 		default:
 		}
 	case 7:

@@ -12,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 )
 
 // FileName is the name of the state file. It is the one that earlier versions wrote, so that
@@ -83,20 +84,14 @@ func (s *State) setLeaving(yes bool) error {
 	return nil
 }
 
-// Leave is the operator's word that the instance goes away, or stays after all.
-type Leave struct {
-	Yes bool
-	// Reply is sent the error, or nil, once; it must have room for it.
-	Reply chan<- error
-}
-
 // Run puts every identity that was discovered with the operator's notice among the
-// notices of EC2, if the operator said that the instance leaves, until ctx ends.
-func (s *State) Run(ctx context.Context, discovered <-chan identity.Identity, leaves <-chan Leave, put func(identity.Identity)) error {
+// notices of EC2, if the operator said that the instance leaves, until ctx ends. leaves are
+// the operator's words that it leaves, or stays after all.
+func (s *State) Run(ctx context.Context, discovered <-chan identity.Identity, leaves <-chan latest.Question[bool], put func(identity.Identity)) error {
 	var id identity.Identity
 	known := false
 	for {
-		var l Leave
+		var l latest.Question[bool]
 		var err error
 		select {
 		case <-ctx.Done():
@@ -104,7 +99,7 @@ func (s *State) Run(ctx context.Context, discovered <-chan identity.Identity, le
 		case id = <-discovered:
 			known = true
 		case l = <-leaves:
-			err = s.setLeaving(l.Yes)
+			err = s.setLeaving(l.Value)
 		}
 		if known {
 			put(id.WithOperator(s.leaving()))

@@ -80,16 +80,14 @@ func TestLeavingIsANotice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	discovered, leaves := latest.New[identity.Identity](), make(chan Leave)
+	discovered, leaves := latest.New[identity.Identity](), make(chan latest.Question[bool])
 	put := make(chan identity.Identity, 10)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, discovered.C(), leaves, func(id identity.Identity) { put <- id }) }()
 	leave := func(yes bool) {
 		t.Helper()
-		reply := make(chan error, 1)
-		leaves <- Leave{yes, reply}
-		if err := <-reply; err != nil {
+		if err := latest.Ask(ctx, leaves, yes); err != nil {
 			t.Error(err)
 		}
 	}

@@ -39,8 +39,7 @@ func authorities(dir string, entries, dirs []string, k copies) (all []certs.Auth
 		dirs = append(dirs, targets(ca, crl)...)
 		a, files, p := readAuthority(name, ca, crl)
 		if p == nil && k.hasRevoked(name, files) {
-			missing := unreadable(crl, "it has gone", fmt.Sprintf("put it back; or, to let in whom it revoked, rm -r %s", filepath.Join(k.dir, name)))
-			p = &missing
+			p = unreadable(crl, "it has gone", fmt.Sprintf("put it back; or, to let in whom it revoked, rm -r %s", filepath.Join(k.dir, name)))
 		}
 		if p != nil {
 			wrong[name] = *p
@@ -94,8 +93,7 @@ func readAuthority(name, ca, crl string) (certs.Authority, map[string][]byte, *p
 		_, err = firstCertificate(text)
 	}
 	if err != nil {
-		p := unreadable(ca, err.Error(), hint)
-		return certs.Authority{}, nil, &p
+		return certs.Authority{}, nil, unreadable(ca, err.Error(), hint)
 	}
 	files[copiedCA] = text
 	if text, err = readfile.Regular(crl, maxFile); !errors.Is(err, os.ErrNotExist) {
@@ -103,8 +101,7 @@ func readAuthority(name, ca, crl string) (certs.Authority, map[string][]byte, *p
 			err = checkRevoked(text)
 		}
 		if err != nil {
-			p := unreadable(crl, err.Error(), hint)
-			return certs.Authority{}, nil, &p
+			return certs.Authority{}, nil, unreadable(crl, err.Error(), hint)
 		}
 		a.CRLFile, files[copiedCRL] = crl, text
 	}
@@ -114,7 +111,7 @@ func readAuthority(name, ca, crl string) (certs.Authority, map[string][]byte, *p
 
 // checkRevoked reports whether these are lists of revoked certificates.
 func checkRevoked(text []byte) error {
-	if !hasBlock(text, "X509 CRL") {
+	if firstBlock(text, "X509 CRL") == nil {
 		return errors.New("there is no PEM block of type X509 CRL in it")
 	}
 	for block := range blocks(text) {

@@ -176,7 +176,7 @@ func targets(files ...string) []string {
 // add reads the pair of a candidate, and adds it to the inventory, or what is wrong.
 func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c candidate, now time.Time) certs.Inventory {
 	if !baseName.MatchString(c.name) {
-		inv.Problems = append(inv.Problems, unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -, or more than 240", "rename the file"))
+		inv.Problems = append(inv.Problems, *unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -, or more than 240", "rename the file"))
 		return inv
 	}
 	l, p := read(c)
@@ -247,24 +247,23 @@ type loaded struct {
 // read loads and checks one pair. It returns neither a leaf nor a problem for a
 // file that need not have been a pair and is none.
 func read(c candidate) (l loaded, p *problem.Problem) {
-	fail := func(p problem.Problem) (loaded, *problem.Problem) { return loaded{}, &p }
 	certPEM, err := readfile.Regular(c.certFile, maxFile)
 	if err != nil {
-		return fail(unreadable(c.certFile, err.Error(), fileRemedy(err)))
+		return loaded{}, unreadable(c.certFile, err.Error(), fileRemedy(err))
 	}
 	leaf, err := firstCertificate(certPEM)
-	if c.maybe && (err != nil || isAuthority(c.name, leaf) && !hasKey(certPEM)) {
+	if c.maybe && (err != nil || isAuthority(c.name, leaf) && firstKey(certPEM) == nil) {
 		return loaded{}, nil
 	}
 	if err != nil {
-		return fail(unreadable(c.certFile, err.Error(), "put the certificate there as PEM, the host's own first and then its chain"))
+		return loaded{}, unreadable(c.certFile, err.Error(), "put the certificate there as PEM, the host's own first and then its chain")
 	}
 	keyPEM, err := readfile.Regular(c.keyFile, maxFile)
 	if err != nil {
-		return fail(unreadable(c.keyFile, err.Error(), fileRemedy(err)))
+		return loaded{}, unreadable(c.keyFile, err.Error(), fileRemedy(err))
 	}
 	if p := checkKey(c, certPEM, keyPEM); p != nil {
-		return fail(*p)
+		return loaded{}, p
 	}
 	l = loaded{leaf: leaf, files: map[string][]byte{copiedPair: onlyPair(certPEM, keyPEM)}, pair: certs.Pair{
 		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
@@ -282,8 +281,8 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	}
 	switch text, err := readParameters(c.beside + parameters); {
 	case err != nil:
-		p := unreadable(c.beside+parameters, err.Error(), "replace it, e.g. by what openssl dhparam 2048 makes, or remove it; the certificate is used without")
-		p.Severity, l.warning = problem.Warning, &p
+		l.warning = unreadable(c.beside+parameters, err.Error(), "replace it, e.g. by what openssl dhparam 2048 makes, or remove it; the certificate is used without")
+		l.warning.Severity = problem.Warning
 	case text != nil:
 		l.pair.DHParamFile = c.beside + parameters
 		l.files[copied+parameters] = text
@@ -307,10 +306,8 @@ func onlyPair(certPEM, keyPEM []byte) []byte {
 			text = append(text, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
 		}
 	}
-	for block := range blocks(keyPEM) {
-		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-			return append(text, pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})...)
-		}
+	if key := firstKey(keyPEM); key != nil {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: key.Type, Bytes: key.Bytes})...)
 	}
 	return text
 }
@@ -319,29 +316,27 @@ func onlyPair(certPEM, keyPEM []byte) []byte {
 // level 2); none where there is no such file.
 func readParameters(file string) ([]byte, error) {
 	text, err := readfile.Regular(file, maxFile)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return nil, nil
-		}
 		return nil, err
 	}
-	for block := range blocks(text) {
-		var dh struct {
-			P, G   *big.Int
-			Length int `asn1:"optional"`
-		}
-		if block.Type != "DH PARAMETERS" {
-			continue
-		}
-		if _, err := asn1.Unmarshal(block.Bytes, &dh); err != nil {
-			return nil, err
-		}
-		if bits := dh.P.BitLen(); bits < 2048 {
-			return nil, fmt.Errorf("its prime has %d bits, and needs 2048 at least", bits)
-		}
-		return text, nil
+	block := firstBlock(text, "DH PARAMETERS")
+	if block == nil {
+		return nil, errors.New("there is no PEM block of type DH PARAMETERS in it")
 	}
-	return nil, errors.New("there is no PEM block of type DH PARAMETERS in it")
+	var dh struct {
+		P, G   *big.Int
+		Length int `asn1:"optional"`
+	}
+	if _, err := asn1.Unmarshal(block.Bytes, &dh); err != nil {
+		return nil, err
+	}
+	if bits := dh.P.BitLen(); bits < 2048 {
+		return nil, fmt.Errorf("its prime has %d bits, and needs 2048 at least", bits)
+	}
+	return text, nil
 }
 
 // blocks are the PEM blocks of a file.
@@ -356,29 +351,46 @@ func blocks(b []byte) iter.Seq[*pem.Block] {
 	}
 }
 
-func firstCertificate(b []byte) (*x509.Certificate, error) {
+// firstBlock is the first one of a type, nil for none.
+func firstBlock(b []byte, kind string) *pem.Block {
 	for block := range blocks(b) {
-		if block.Type == "CERTIFICATE" {
-			leaf, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("the certificate cannot be parsed: %w", err)
-			}
-			return leaf, nil
+		if block.Type == kind {
+			return block
 		}
 	}
-	return nil, errors.New("there is no PEM block of type CERTIFICATE in it")
+	return nil
+}
+
+// firstKey is the first private key of any kind, nil for none.
+func firstKey(b []byte) *pem.Block {
+	for block := range blocks(b) {
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			return block
+		}
+	}
+	return nil
+}
+
+func firstCertificate(b []byte) (*x509.Certificate, error) {
+	block := firstBlock(b, "CERTIFICATE")
+	if block == nil {
+		return nil, errors.New("there is no PEM block of type CERTIFICATE in it")
+	}
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate cannot be parsed: %w", err)
+	}
+	return leaf, nil
 }
 
 // checkKey reports whether the key can be used and belongs to the certificate.
 func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
-	if c.keyFile == c.certFile && !hasKey(keyPEM) {
-		p := unreadable(c.certFile, "it holds no private key, and there is no .key file beside it",
+	if c.keyFile == c.certFile && firstKey(keyPEM) == nil {
+		return unreadable(c.certFile, "it holds no private key, and there is no .key file beside it",
 			"put the key beside it as "+strings.TrimSuffix(c.certFile, ".pem")+".key")
-		return &p
 	}
 	if strings.Contains(string(keyPEM), "ENCRYPTED") {
-		p := unreadable(c.keyFile, "the key is encrypted", "store it without a passphrase (openssl pkey), for its owner and group alone: chmod 640, and systemctl reload nagaya gives it to the group")
-		return &p
+		return unreadable(c.keyFile, "the key is encrypted", "store it without a passphrase (openssl pkey), for its owner and group alone: chmod 640, and systemctl reload nagaya gives it to the group")
 	}
 	_, err := tls.X509KeyPair(certPEM, keyPEM)
 	switch {
@@ -391,20 +403,7 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 			Hint: "put the key there that the certificate was made for, or order the certificate again",
 		}
 	}
-	p := unreadable(c.keyFile, err.Error(), "put the private key there as PEM")
-	return &p
-}
-
-func hasKey(b []byte) bool { return hasBlock(b, "PRIVATE KEY") }
-
-// hasBlock reports whether there is a PEM block of a type that ends like this.
-func hasBlock(b []byte, end string) bool {
-	for block := range blocks(b) {
-		if strings.HasSuffix(block.Type, end) {
-			return true
-		}
-	}
-	return false
+	return unreadable(c.keyFile, err.Error(), "put the private key there as PEM")
 }
 
 // maxNames bounds the host names of one certificate.
@@ -448,8 +447,8 @@ func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *pro
 	return true, p
 }
 
-func unreadable(file, why, hint string) problem.Problem {
-	return problem.Problem{
+func unreadable(file, why, hint string) *problem.Problem {
+	return &problem.Problem{
 		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file, File: file,
 		Text: fmt.Sprintf("%q cannot be used: %q", file, bounded(why)), Hint: hint,
 	}

@@ -123,7 +123,7 @@ func (w *watch) update() {
 	switch {
 	case err != nil:
 		inv = w.last
-		inv.Problems = []problem.Problem{unreadable(w.Dir, err.Error(), "let the agent's user read the directory; until then the certificates known so far are used")}
+		inv.Problems = []problem.Problem{*unreadable(w.Dir, err.Error(), "let the agent's user read the directory; until then the certificates known so far are used")}
 	case blind != nil:
 		inv.Problems = append(slices.Clone(inv.Problems), problem.Problem{
 			Code: "cert-watch", Severity: problem.Warning, Subject: "certificate " + w.Dir,

@@ -201,10 +201,7 @@ func (p *pace) wait(now time.Time) time.Duration {
 }
 
 func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
+	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
 // connect makes a client of its own for every session: the engine that comes
