@@ -82,12 +82,7 @@ func (v Inventory) naming(name string) (best Pair, ok bool) {
 }
 
 func (p Pair) names(name string) bool {
-	for _, n := range p.DNSNames {
-		if strings.EqualFold(n, name) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.DNSNames, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 // Pair is one usable certificate with its key: read, parsed, matching each

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -23,18 +24,18 @@ type Resolved struct {
 // be used.
 func Resolve(layers ...[]Value) (Resolved, error) {
 	r := Resolved{Config: Default(), From: map[string]string{}}
-	var errs []error
-	for _, layer := range layers {
-		for _, v := range layer {
-			if err := v.set(&r.Config); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			r.From[v.Setting.Path] = v.Where
-		}
+	good, err := set(&r.Config, slices.Concat(layers...))
+	for _, v := range good {
+		r.From[v.Setting.Path] = v.Where
 	}
-	errs = append(errs, r.consistent()...)
-	return r, errors.Join(errs...)
+	// What no single setting can check.
+	if c := r.Config.Nginx; c.HTTPPort == c.HTTPSPort {
+		err = errors.Join(err, &Error{
+			Where: r.From["nginx.https-port"], Field: "nginx.https-port",
+			Reason: fmt.Sprintf("is %d like nginx.http-port; one port cannot speak both", c.HTTPSPort),
+		})
+	}
+	return r, err
 }
 
 // ResolveIn is Resolve in an environment, in the form of os.Environ, of which variables that every Docker tool obeys
@@ -63,39 +64,23 @@ func variable(environ []string, name string) (value string) {
 	return value
 }
 
-func (v Value) set(c *Config) error {
-	if err := v.Setting.Set(c, v.Values); err != nil {
-		return &Error{Where: v.Where, Field: v.Setting.Path, Reason: err.Error(), Allowed: v.Setting.Allowed}
-	}
-	return nil
-}
-
 // Usable returns those of the values that are allowed, and what is wrong with the
 // others.
 func Usable(values []Value) ([]Value, error) {
 	scratch := Default()
-	var good []Value
-	var errs []error
+	return set(&scratch, values)
+}
+
+// set sets the values in c, and returns those that are allowed and what is wrong with the others.
+func set(c *Config, values []Value) (good []Value, err error) {
 	for _, v := range values {
-		if err := v.set(&scratch); err != nil {
-			errs = append(errs, err)
+		if wrong := v.Setting.Set(c, v.Values); wrong != nil {
+			err = errors.Join(err, &Error{Where: v.Where, Field: v.Setting.Path, Reason: wrong.Error(), Allowed: v.Setting.Allowed})
 			continue
 		}
 		good = append(good, v)
 	}
-	return good, errors.Join(errs...)
-}
-
-// consistent checks what no single setting can.
-func (r Resolved) consistent() []error {
-	var errs []error
-	if c := r.Config; c.Nginx.HTTPPort == c.Nginx.HTTPSPort {
-		errs = append(errs, &Error{
-			Where: r.From["nginx.https-port"], Field: "nginx.https-port",
-			Reason: fmt.Sprintf("is %d like nginx.http-port; one port cannot speak both", c.Nginx.HTTPSPort),
-		})
-	}
-	return errs
+	return good, err
 }
 
 // YAML writes c as a configuration file. With docs every field has its meaning

@@ -13,7 +13,7 @@ import (
 // Default returns the configuration of an agent without any setting.
 func Default() (c Config) {
 	for _, s := range Settings {
-		if err := fromText(s, s.Default, "default").set(&c); err != nil {
+		if err := s.Set(&c, fromText(s, s.Default, "").Values); err != nil {
 			panic(err) // the table is wrong
 		}
 	}

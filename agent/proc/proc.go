@@ -71,13 +71,11 @@ func Children(pid int) []int {
 	return pids
 }
 
-// Account is who a process acts as: its effective user and group.
-type Account struct{ UID, GID int }
-
-// AccountOf returns the account of a process; false where it cannot be seen.
-func AccountOf(pid int) (Account, bool) {
+// Account returns who a process acts as, its effective user and group; ok is false where that
+// cannot be seen.
+func Account(pid int) (uid, gid int, ok bool) {
 	s := read(pid, procfs.Proc.NewStatus)
-	return Account{int(s.UIDs[1]), int(s.GIDs[1])}, s.PID == pid
+	return int(s.UIDs[1]), int(s.GIDs[1]), s.PID == pid
 }
 
 // CPUTime returns what a process and its children that were waited for have used; 0 where

@@ -37,8 +37,8 @@ func TestProcess(t *testing.T) {
 	if exe, err := os.Executable(); err != nil || Executable(self) != exe {
 		t.Errorf("executable %q, want %q", Executable(self), exe)
 	}
-	if got, ok := AccountOf(pid); !ok || got != (Account{os.Geteuid(), os.Getegid()}) {
-		t.Errorf("account %v, %v", got, ok)
+	if uid, gid, ok := Account(pid); !ok || uid != os.Geteuid() || gid != os.Getegid() {
+		t.Errorf("account %d, %d, %v", uid, gid, ok)
 	}
 	for deadline := time.Now().Add(20 * time.Second); CPUTime(self) == 0; {
 		if time.Now().After(deadline) {
@@ -65,7 +65,7 @@ func TestProcess(t *testing.T) {
 	if Title(pid) != "" || Parent(pid) != 0 || Executable(pid) != "" || CPUTime(pid) != 0 {
 		t.Error("a process that has ended is still there")
 	}
-	if _, ok := AccountOf(pid); ok {
+	if _, _, ok := Account(pid); ok {
 		t.Error("a process that has ended has an account")
 	}
 	cmd.Wait()

@@ -66,10 +66,11 @@ func withAccounts(i nginx.Instance) nginx.Instance {
 
 // account returns the account of a process, nil where that cannot be read.
 func account(pid int) *nginx.Account {
-	if a, ok := proc.AccountOf(pid); ok {
-		return &nginx.Account{UID: a.UID, GID: a.GID}
+	uid, gid, ok := proc.Account(pid)
+	if !ok {
+		return nil
 	}
-	return nil
+	return &nginx.Account{UID: uid, GID: gid}
 }
 
 // master returns our master, or 0: the process in the pid file, if it is our master, else the
