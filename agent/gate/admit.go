@@ -20,6 +20,7 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 			s.overrun(e, d)
 			continue
 		}
+		e.Choices = nil
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
 		unended := slices.IndexFunc(s.Jobs, func(o Entry) bool { return o.Name == e.Name && (o.Phase == Admitted || o.Phase == Running) })
 		switch {
@@ -110,6 +111,7 @@ func (e *Entry) closed(now time.Time, v view, late bool, d *Decision) {
 
 // decide does what was found.
 func (e *Entry) decide(now time.Time, x verdict, late bool, v view, d *Decision) {
+	e.Choices = x.choices
 	switch {
 	case x.start:
 		e.Overdue = x.hopeless

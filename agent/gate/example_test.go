@@ -76,6 +76,16 @@ func TestExampleOfTheManual(t *testing.T) {
 		fmt.Fprintf(&w, "balance %.1f: %s\n", balance, d.Jobs[0].Reason)
 	}
 	compare(t, "plan", w.String())
+
+	_, d = Next(known, Input{Now: begin, Credits: example(begin, 90, 8.4), Asked: []Asked{{Job: job("index", 50, 10), State: Waiting, At: begin}}})
+	found, text, ok := d.Why("index")
+	if !ok || len(found) != 1 || len(found[0].Choices) < 4 || !found[0].Choices[len(found[0].Choices)-1].Start.IsZero() {
+		t.Errorf("%v, %+v", ok, found)
+	}
+	compare(t, "why", text)
+	if _, _, ok := d.Why("another"); ok {
+		t.Error("a job of another name is explained")
+	}
 }
 
 // compare compares an example with the block of the manual that has its name.

@@ -126,6 +126,8 @@ type Entry struct {
 	Quota float64 `json:"quota,omitempty"`
 	// Reason is one sentence about why it stands where it stands.
 	Reason string `json:"reason"`
+	// Choices are the starts that were compared when it was last decided: now, later ones, and never.
+	Choices []Choice `json:"choices,omitempty"`
 }
 
 // NextTimeOfDay returns the first moment after a time at which the clocks of its zone show a time of day such as 06:00; false

@@ -147,6 +147,7 @@ type verdict struct {
 	start    bool
 	hopeless bool // it cannot end in time any more
 	why      string
+	choices  []Choice // that were compared
 }
 
 // aged reports whether a job has no deadline, or none any more.
@@ -172,6 +173,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	v := verdict{hopeless: late && now.inTime == 0}
 	if !now.charged && p.isSpare(e) {
 		v.start, v.why = true, fmt.Sprintf("needs %.1f credits: batches may spend as many", e.Expected)
+		v.choices = []Choice{now.shown()}
 		p.keep(e, now, needs)
 		return v
 	}
@@ -198,6 +200,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		if aged {
 			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
 		}
+		v.choices = append(v.choices, c.shown())
 		if later == nil || later.charged && !c.charged || c.charged == later.charged && c.cost < later.cost {
 			later = &c
 		}
@@ -227,6 +230,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	default:
 		v.why = fmt.Sprintf("may take %.1f from the services", now.loss)
 	}
+	v.choices = slices.Concat([]Choice{now.shown()}, v.choices, []Choice{{Cost: worth}})
 	v.why = fmt.Sprintf("needs %.1f credits: %s (expected cost: %s, never %.1f)", e.Expected, v.why, costs, worth)
 	return v
 }

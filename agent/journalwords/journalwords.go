@@ -338,6 +338,7 @@ var Fields = []Field{
 	{"known", "whether the balance is known"},
 	{"job", "name of the job"},
 	{"job_id", "id of the job"},
+	{"alternatives", "starts of the job that were compared, with the expected cost of each"},
 	{"expected", "credits that the job is expected to spend"},
 	{"spent", "credits that the job has spent"},
 	{"deadline", "when the job must have ended"},

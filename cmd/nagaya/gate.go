@@ -14,11 +14,31 @@ import (
 )
 
 func (c *cli) gateVerb() *cobra.Command {
+	var why string
 	cmd := c.viewVerb(&cobra.Command{
 		Use: "gate", Short: "Show whether batches may start, and which jobs wait",
-		Long: `Gate without a verb shows the decision and the queue. 'gate check' is for scripts,
+		Long: `Gate without a verb shows the decision and the queue; with --why it explains where one job stands, and
+what each start that was compared is expected to cost. 'gate check' is for scripts,
 'gate wait' holds until a job may start, 'gate run' starts it then.`,
+		Example: "  nagaya gate --why report",
 	}, nil, func(s report.Status) any { return s.Gate }, func(s report.Status) string { return s.Gate.Text(s.At) })
+	cmd.Flags().StringVar(&why, "why", "", "explain the `job` of this name or id")
+	show := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if why == "" {
+			return show(cmd, args)
+		}
+		s, err := c.status(cmd)
+		if err != nil {
+			return err
+		}
+		jobs, text, ok := s.Gate.Decision.Why(why)
+		if !ok {
+			return fmt.Errorf("the gate knows no job %q now; 'nagaya gate' lists those that it knows", why)
+		}
+		asJSON, _ := cmd.Flags().GetBool("json")
+		return c.print(asJSON, jobs, text)
+	}
 	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb(), c.gateFreeVerb())
 	return cmd
 }

@@ -44,6 +44,26 @@ func TestGateCheck(t *testing.T) {
 	}
 }
 
+func TestGateWhy(t *testing.T) {
+	now := time.Date(2026, 3, 2, 22, 0, 0, 0, time.UTC)
+	e := gate.Entry{Job: gate.Job{ID: "report-1", Name: "report"}, Phase: gate.Waiting, Reason: "is better started later", Choices: []gate.Choice{
+		{Start: now, Cost: 17, Services: 5.6, InTime: 0.9}, {Start: now.Add(8 * time.Hour), Charged: true}, {Cost: 51.7},
+	}}
+	dir := answers(t, &pretended{status: report.Status{Gate: gate.Report{Decision: gate.Decision{At: now, Jobs: []gate.Entry{e}}}}})
+	got := nagaya(t, "gate", "--why", "report", "--run-dir", dir)
+	for _, want := range []string{"job report-1 is waiting: is better started later\n", "now", "17.0", "90 %", "2026-03-03 06:00 UTC", "a charge", "never", "51.7"} {
+		if got.code != exitOK || !strings.Contains(got.out, want) {
+			t.Errorf("exit %d, without %q: %s", got.code, want, got.out)
+		}
+	}
+	if got = nagaya(t, "gate", "--why", "report-1", "--json", "--run-dir", dir); got.code != exitOK || !strings.Contains(got.out, `"cost": 51.7`) {
+		t.Errorf("exit %d, %s", got.code, got.out)
+	}
+	if got = nagaya(t, "gate", "--why", "backup", "--run-dir", dir); got.code != exitNo || !strings.Contains(got.errs, `knows no job "backup"`) {
+		t.Errorf("exit %d, %s", got.code, got.errs)
+	}
+}
+
 func refuse(a gate.Asked) (gate.Entry, error) {
 	return gate.Entry{Job: a.Job, Phase: gate.Refused, Reason: "it is too late"}, nil
 }

@@ -206,7 +206,7 @@ func (l *Loop) logChanges(before gate.State, now gate.Decision) {
 	for _, j := range now.Jobs {
 		if phases[j.ID] != j.Phase {
 			log.Info("job "+string(j.Phase), event.Key, event.OfJob(string(j.Phase)), "decision", j.Phase, "job", j.Name, "job_id", j.ID, "reason", j.Reason, "expected", j.Expected,
-				"spent", j.Spent, "deadline", j.Deadline, "free", now.Free)
+				"spent", j.Spent, "deadline", j.Deadline, "free", now.Free, "alternatives", j.Alternatives())
 		}
 	}
 	for _, n := range now.Notes {

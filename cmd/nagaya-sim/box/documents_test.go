@@ -93,6 +93,7 @@ var specials = map[string]special{
 	"sudo nagaya doctor":      {codes: []int{1}},
 	"systemctl status nagaya": {codes: []int{3}},
 
+	"nagaya gate --why index":                  {codes: []int{1}},
 	"nagaya address release --now":             {after: "nagaya leave --undo"}, // its budget forbids to take it back at once
 	"nagaya address release":                   {after: stay},
 	"nagaya leave":                             {after: stay},
