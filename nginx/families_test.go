@@ -59,7 +59,7 @@ var familyWords = map[string][]string{
 	"nagaya.port":           {"8080", "53", "x"},
 	"nagaya.upstream":       {"pair", "pair", "open", "open", "open", "nginx-proxy", "alpha", "shared:nginx-proxy", "name:alpha"},
 	"nagaya.proxy-protocol": {"true"},
-	"VIRTUAL_HOST":          {"a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$", "~^[a-z]+.a.test$", "~^x[.](b[.])?a[.]test|y$", "~t$", "*.com", "a.*", "www.*"},
+	"VIRTUAL_HOST":          {"a.test", "[fd00::1],a.test", "~^(a|b)\\.test$", "www.example.*", "b.a.test:8080", "default", "*.a.test,b.test", "~a.test", "~^default$", "~^[a-z]+.a.test$", "~^x[.](b[.])?a[.]test|y$", "~t$", "*.com", "a.*", "www.*"},
 	"VIRTUAL_PATH":          {"/", "/app/", "~^/(a|b)/", "= /x", "/a'b", "~* \\.php$", "~\\x{100}"},
 	"VIRTUAL_DEST":          {"/", "/x", "/$uri"},
 	"VIRTUAL_PROTO":         {"http", "https", "fastcgi", "grpc", "uwsgi"},

@@ -151,8 +151,8 @@ const portNumber = `([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2
 // the trusted proxies. Headers in which a client describes itself are passed on
 // from trusted proxies only.
 func variables(t *text) {
-	if t.needs.passthrough {
-		t.comment("Behind the stream section the client came to another address and port than nginx sees.")
+	if t.needs.passthrough || t.settings.ProxyProtocol {
+		t.comment("By the PROXY protocol the client came to another address and port than nginx sees.")
 		t.choose("$proxy_protocol_server_port", "server_port", "$proxy_protocol_server_port", "", "$server_port")
 		t.choose("$proxy_protocol_server_addr", "server_addr", "$proxy_protocol_server_addr", "", "$server_addr")
 	} else {
@@ -162,6 +162,7 @@ func variables(t *text) {
 	t.comment("Over h2c a client would speak past nginx, and past whom it lets in.")
 	t.choose("$http_upgrade", "upgrade", "$http_upgrade", `~*h2c`, "")
 	t.choose("$nagaya_upgrade", "connection", "upgrade", "", "")
+	t.choose("$nagaya_upgrade", "closing", "upgrade", "", "close")
 	t.comment("The port as the client wrote it; the name is the one that chose the site.")
 	host := "$http_host"
 	if t.build.RequestPort {
@@ -174,7 +175,7 @@ func variables(t *text) {
 	t.choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
 	if trustsForwarded(t.settings) {
 		t.choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
-		t.choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https")
+		t.choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https", `~^1 (?<nagaya_said_proto>[A-Za-z][A-Za-z0-9+.-]{0,31})$`, "$nagaya_said_proto")
 		t.choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
 		t.choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
 		t.choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
@@ -185,9 +186,9 @@ func variables(t *text) {
 		t.choose("", "public_port", "$nagaya_server_port")
 		t.choose("", "forwarded", "")
 	}
-	t.choose("$nagaya_proto", "https", "", "https", "on")
+	t.choose("$nagaya_proto", "https", "$https", "https", "on", "wss", "on", "http", "", "ws", "")
 	t.choose("$nagaya_https", "ssl", "off", "on", "on")
-	t.choose("$nagaya_proto $request_method", "plain", "", "http GET", "get", "~^http ", "other")
+	t.choose("$nagaya_https:$request_method", "plain", "", ":GET", "get", "~^:", "other")
 	t.blank()
 }
 

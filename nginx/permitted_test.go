@@ -99,7 +99,7 @@ var constant = func() map[string]*regexp.Regexp {
 		"server/location/if/return":     "503 " + downPage,
 		"server/location/return":        "404 " + nothingPage + "|502 " + downPage + "|503 " + vacantPage,
 		"server/location/fastcgi_index": `index\.php`, "server/location/fastcgi_split_path_info": `\^\(\.\+\\\.php\)\(/\.\*\)\$`,
-		"/map": `\$nagaya_proto \$nagaya_hsts_[0-9a-f]{16}`, "/server": "",
+		"/map": `\$nagaya_https \$nagaya_hsts_[0-9a-f]{16}`, "/server": "",
 	}
 	for _, k := range []string{"proxy", "fastcgi", "uwsgi"} {
 		all["server/location/"+k+"_buffering"], all["server/location/"+k+"_request_buffering"] = "off", "off"
@@ -140,7 +140,7 @@ func (w *permitted) allows(d directive) bool {
 	case "upstream/keepalive":
 		n, err := strconv.Atoi(one)
 		return err == nil && (n == 8 || slices.Contains(w.keepalive, n))
-	case "map/https":
+	case "map/on":
 		return one == w.edge.HSTS && one != ""
 	case "server/listen":
 		return w.listen(d.args)
@@ -323,7 +323,7 @@ func TestPermittedFindsMore(t *testing.T) {
 		{"a.example.com", "proxy_read_timeout 60s", "proxy_read_timeout 61s"},
 		{"a.example.com", "client_max_body_size 1048576", "client_max_body_size 0"},
 		{"a.example.com", `X-Forwarded-Prefix /api`, "X-Forwarded-Prefix $http_cookie"},
-		{"a.example.com", `https "max-age=1; preload"`, "https $http_cookie"},
+		{"a.example.com", `on "max-age=1; preload"`, "on $http_cookie"},
 		{"a.example.com", "return 503", "return 200"},
 		{"a.example.com", "deny all", "satisfy any"},
 		{"tcp:2222", "listen 2222", "listen 22"},

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -76,7 +77,7 @@ func upstreamName(host string, l route.Location) string {
 	case '~':
 		kind, host = "nagaya_regex_", digest(host)
 	case '[':
-		kind, host = "nagaya_address_", digest(host)
+		kind, host = "nagaya_ipv6_", digest(host)
 	}
 	at := l.Path
 	if l.Match != route.Segments {
@@ -95,15 +96,15 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 	for _, l := range locations {
 		p := pools[site.PoolKey(l)]
 		keepalive := cmp.Or(l.KeepaliveFor(p), 8)
-		if l.Scheme == route.FastCGI || l.Scheme == route.UWSGI {
+		if l.Keepalive == route.KeepaliveOff || l.Scheme == route.FastCGI || l.Scheme == route.UWSGI {
 			keepalive = 0
 		}
 		upstream(t, upstreamName(site.Host, l), l.Balance, p, keepalive, "ip_hash")
 	}
 	if site.TLS && site.Edge.HSTS != "" {
-		t.block("map", []string{"$nagaya_proto", hstsVariable(site.Edge.HSTS)}, func() {
+		t.block("map", []string{"$nagaya_https", hstsVariable(site.Edge.HSTS)}, func() {
 			t.set("default", "")
-			t.set("https", site.Edge.HSTS)
+			t.set("on", site.Edge.HSTS)
 		})
 	}
 	mapOthersNames(t, site)
@@ -300,7 +301,7 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 	}
 	allow(t, intersection(site.Edge.Allow, l.Allow))
 	if file := authFile(t.settings, site, l); file != "" {
-		t.set("auth_basic", realm(site.Host))
+		t.set("auth_basic", realm(site, l, file))
 		t.set("auth_basic_user_file", t.settings.HtpasswdDir+"/"+file)
 	}
 	t.set("client_max_body_size", number(l.BodySize))
@@ -344,8 +345,12 @@ func pass(t *text, site route.Site, l route.Location, at string) {
 	if moved {
 		prefix = strings.TrimRight(at, "/")
 	}
-	if moved || m == "fastcgi" && l.Root != "" {
-		clientParameters(t, m, prefix, cmp.Or(l.Root, fastCGIRoot))
+	connection := keptConnection
+	if l.Keepalive == route.KeepaliveOff {
+		connection = "$nagaya_closing"
+	}
+	if moved || m == "fastcgi" && l.Root != "" || m == "proxy" && connection != keptConnection {
+		clientParameters(t, m, prefix, cmp.Or(l.Root, fastCGIRoot), connection)
 	}
 	if moved && m != "proxy" {
 		rewrite(t, at, to)
@@ -422,13 +427,17 @@ func rewrite(t *text, at, to string) {
 	t.set("rewrite", "(?s)^"+regexp.QuoteMeta(at)+"(.*)$", to+"$1", "break")
 }
 
-// realm is the name under which browsers keep a password. "off" alone would ask for none.
+// realm is the name under which browsers keep a password; "off" alone would ask for none. That of
+// a file for the host is nginx-proxy's.
 // An expression could hold what nginx takes for a variable, so its digest stands for it.
-func realm(host string) string {
-	if strings.HasPrefix(host, "~") {
-		host = digest(host)
+func realm(site route.Site, l route.Location, file string) string {
+	switch {
+	case file != l.Auth:
+		return nginxproxy.Realm(site, l, file)
+	case strings.HasPrefix(site.Host, "~"):
+		return "site " + digest(site.Host)
 	}
-	return "site " + host
+	return "site " + site.Host
 }
 
 // vacant writes the answer of a location without a container.

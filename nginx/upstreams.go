@@ -37,7 +37,7 @@ func upstreamDefaults(t *text) {
 	t.set("proxy_http_version", "1.1")
 	t.set("proxy_headers_hash_bucket_size", "128")
 	for _, k := range modules {
-		clientParameters(t, k, "", fastCGIRoot)
+		clientParameters(t, k, "", fastCGIRoot, keptConnection)
 	}
 	t.blank()
 }
@@ -63,11 +63,15 @@ func clientHeaders(prefix string) [][2]string {
 	}
 }
 
+// keptConnection is the header Connection of requests on connections that are kept.
+const keptConnection = "$nagaya_connection"
+
 // clientParameters writes the headers or parameters that a container gets about its client.
-// prefix is the path that was stripped, root where a FastCGI container keeps its documents.
+// prefix is the path that was stripped, root where a FastCGI container keeps its documents,
+// connection the header of HTTP/1.1.
 // nginx inherits these lines only into a location that has none of its own, so such a
 // location repeats them all.
-func clientParameters(t *text, module, prefix, root string) {
+func clientParameters(t *text, module, prefix, root, connection string) {
 	switch module {
 	case "fastcgi":
 		t.setPairs("fastcgi_param", fastCGI(root), cgiHeaders(prefix))
@@ -78,7 +82,7 @@ func clientParameters(t *text, module, prefix, root string) {
 	case "grpc":
 		t.setPairs("grpc_set_header", clientHeaders(prefix))
 	default:
-		t.setPairs("proxy_set_header", clientHeaders(prefix), [][2]string{{"Upgrade", "$nagaya_upgrade"}, {"Connection", "$nagaya_connection"}})
+		t.setPairs("proxy_set_header", clientHeaders(prefix), [][2]string{{"Upgrade", "$nagaya_upgrade"}, {"Connection", connection}})
 	}
 }
 

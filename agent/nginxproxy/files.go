@@ -104,6 +104,19 @@ func HasPassword(files []string, s route.Site) bool {
 	})
 }
 
+// Realm is the name under which browsers keep the password in one of those files: nginx-proxy's.
+func Realm(s route.Site, l route.Location, file string) string {
+	host := HostOfPasswords(file)
+	expression := l.Match == route.Regex || l.Match == route.RegexFold
+	switch {
+	case file == host && (host == s.File && host != s.Host && !strings.Contains(host, ".") || strings.HasPrefix(s.Host, "~")), file != host && expression:
+		return "Restricted access"
+	case file == host:
+		return "Restricted " + host
+	}
+	return "Restricted " + host + l.Path
+}
+
 // HostOf is the host in the name of a file in vhost.d; it may be any other text for another file.
 func HostOf(file string) string {
 	return HostOfPasswords(strings.TrimSuffix(strings.TrimSuffix(file, "_override"), "_location"))

@@ -228,7 +228,7 @@ var words = []labels.Word{
 	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord("ACME_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
-	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "disabled",
+	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "8",
 		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
 	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
 		labels.Into(parseBalance, func(s *route.Spec) *route.Balance { return &s.Balance })),
@@ -367,7 +367,7 @@ func parseKeepalive(v string) (int, error) {
 	case "auto":
 		return route.KeepaliveAuto, nil
 	case "disabled":
-		return 0, nil
+		return route.KeepaliveOff, nil
 	}
 	n, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || n > 1024 {

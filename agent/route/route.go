@@ -235,7 +235,7 @@ type Location struct {
 	// Root is where a FastCGI container keeps its documents; empty is /var/www/html.
 	Root string `json:"root,omitempty"`
 	// Keepalive is how many idle connections to the containers a worker keeps: a number,
-	// 0 for nginx's default here, or KeepaliveAuto.
+	// 0 for the default here, KeepaliveAuto or KeepaliveOff.
 	Keepalive int `json:"keepalive,omitempty"`
 	// BodySize is the largest request body in bytes; 0 is no limit.
 	BodySize int64 `json:"body_size"`
@@ -252,6 +252,9 @@ type Location struct {
 
 // KeepaliveAuto asks for two idle connections for each server.
 const KeepaliveAuto = -1
+
+// KeepaliveOff asks for a connection for each request, and has containers close it.
+const KeepaliveOff = -2
 
 // KeepaliveFor is how many idle connections to the servers of a pool a worker keeps.
 func (l Location) KeepaliveFor(p Pool) int {

@@ -1,10 +1,14 @@
 package apply
 
 import (
+	"crypto/sha1"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -178,4 +182,86 @@ func headersBackend(t *testing.T) netip.AddrPort {
 	}))
 	t.Cleanup(s.Close)
 	return addrOf(s)
+}
+
+// What containers are told of their clients.
+func TestHeadersAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	p := writePair(t, "a.test")
+	containers := [][]string{
+		{"VIRTUAL_HOST=a.test"},
+		{"VIRTUAL_HOST=plain.test", "HTTPS_METHOD=nohttps"},
+		{"VIRTUAL_HOST=closing.test", "HTTPS_METHOD=nohttps", "com.github.nginx-proxy.nginx-proxy.keepalive=disabled"},
+		{"VIRTUAL_HOST=172.20.0.4,[FD00::0004]", "HTTPS_METHOD=nohttps"},
+	}
+	for _, row := range []struct {
+		env, url, header string
+		want             []string // lines that the container gets; a "-" in front: does not get
+		status           int
+	}{
+		{"", r.http("plain.test", "/"), "X-Forwarded-Proto: wss", []string{"X-Forwarded-Proto: http", "-Connection:"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("plain.test", "/"), "X-Forwarded-Proto: wss", []string{"X-Forwarded-Proto: wss", "X-Forwarded-Ssl: on"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("plain.test", "/"), "X-Forwarded-Proto: f00", []string{"X-Forwarded-Proto: f00", "X-Forwarded-Ssl: off"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("plain.test", "/"), "X-Forwarded-Proto: f00, https", []string{"X-Forwarded-Proto: http", "X-Forwarded-Ssl: off"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("plain.test", "/"), "X-Forwarded-Port: 1234", []string{"X-Forwarded-Port: 1234"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("a.test", "/"), "X-Forwarded-Proto: wss", []string{"X-Forwarded-Proto: wss"}, 200},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("a.test", "/"), "X-Forwarded-Proto: f00", nil, 301}, // what is not HTTPS stays so
+		{"TRUST_DOWNSTREAM_PROXY=true", r.https("a.test", "/"), "X-Forwarded-Proto: f00", []string{"X-Forwarded-Proto: f00", "X-Forwarded-Ssl: on"}, 200},
+		{"", r.http("closing.test", "/"), "", []string{"Connection: close", "X-Real-Ip: 127.0.0.1"}, 200},
+		{"", r.http("closing.test", "/"), "Upgrade: websocket", []string{"Connection: upgrade", "Upgrade: websocket"}, 200},
+		{"", r.http("172.20.0.4", "/"), "", []string{"Host: 172.20.0.4"}, 200},
+		{"", r.http("[fd00::4]", "/"), "", []string{"Host: [fd00::4]"}, 200},
+		{"", r.http("[fd00::5]", "/"), "", nil, 503},
+	} {
+		r.serve(r.asNginxProxy(proxied{env: []string{row.env}, containers: containers, pairs: []certs.Pair{p}}, headersBackend(t)))
+		req, _ := http.NewRequest(http.MethodGet, row.url, nil)
+		if name, value, ok := strings.Cut(row.header, ": "); ok {
+			req.Header.Set(name, value)
+		}
+		got := r.do(req)
+		if got.status != row.status {
+			t.Errorf("%s %s %q: %d %s, want %d", row.env, row.url, row.header, got.status, got.body, row.status)
+		}
+		for _, want := range row.want {
+			line, not := strings.CutPrefix(want, "-")
+			if strings.Contains("\n"+strings.ReplaceAll(got.body, "\r", ""), "\n"+line) == not {
+				t.Errorf("%s %s %q: %q in %q", row.env, row.url, row.header, want, got.body)
+			}
+		}
+	}
+}
+
+// A load balancer says by the PROXY protocol at which port its client came.
+func TestPortByProxyProtocolAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	r.serve(r.asNginxProxy(proxied{env: []string{"ENABLE_PROXY_PROTOCOL=true"}, containers: [][]string{{"VIRTUAL_HOST=a.test"}}}, headersBackend(t)))
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", r.settings.HTTPPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	fmt.Fprint(c, "PROXY TCP4 192.0.2.7 203.0.113.1 40000 8080\r\nGET / HTTP/1.0\r\nHost: a.test\r\n\r\n")
+	if b, err := io.ReadAll(c); err != nil || !strings.Contains(string(b), "X-Forwarded-Port: 8080") {
+		t.Errorf("%v, %q", err, b)
+	}
+}
+
+// A password file's realm is nginx-proxy's.
+func TestRealmsAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.settings.HostAuth = []string{"a.test", "b.test_" + fmt.Sprintf("%x", sha1.Sum([]byte("/foo/")))}
+	r.settings.Passwords = r.settings.HostAuth
+	for _, f := range r.settings.HostAuth {
+		write(t, filepath.Join(r.settings.HtpasswdDir, f), "u:{PLAIN}p\n")
+	}
+	r.run()
+	r.serve(r.asNginxProxy(proxied{containers: [][]string{{"VIRTUAL_HOST=a.test"}, {"VIRTUAL_HOST=b.test", "VIRTUAL_PATH=/foo/"}}}, backend(t, "served")))
+	for url, want := range map[string]string{r.http("a.test", "/"): "Restricted a.test", r.http("b.test", "/foo/x"): "Restricted b.test/foo/"} {
+		if got := r.get(url); got.status != 401 || got.header.Get("WWW-Authenticate") != fmt.Sprintf("Basic realm=%q", want) {
+			t.Errorf("%s: %d %q, want the realm %q", url, got.status, got.header.Get("WWW-Authenticate"), want)
+		}
+	}
 }
