@@ -116,6 +116,10 @@ func Requests(list []tasks.Container, d Defaults, foreign Foreign) map[string]ro
 	return all
 }
 
+// networkAccess is nginx-proxy's word that keeps clients out by their networks. Who says it beside
+// labels of nagaya's, where it does not count, must not believe that it does.
+const networkAccess = "NETWORK_ACCESS"
+
 // reader reads one container's labels. A mistake costs the route that it is in and no
 // other.
 type reader struct {
@@ -128,8 +132,11 @@ type reader struct {
 func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
 	r := &reader{ref: route.Ref(c), defaults: d}
 	byRoute := r.sort(c.Labels)
+	heard := false
 	if !slices.ContainsFunc(slices.Collect(maps.Values(byRoute)), hasHost) {
-		if routes, problems, asked := foreign(c, d); asked {
+		var routes []route.Spec
+		var problems []problem.Problem
+		if routes, problems, heard = foreign(c, d); heard {
 			r.Problems = append(r.Problems, problems...)
 			over := byRoute[""]
 			if _, stream := over["listen"]; stream {
@@ -144,6 +151,10 @@ func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
 	}
 	for _, name := range slices.Sorted(maps.Keys(byRoute)) {
 		r.addNamed(name, byRoute[name])
+	}
+	if access := cmp.Or(c.Env[networkAccess], c.Labels[networkAccess]); !heard && len(r.Routes) > 0 && strings.TrimSpace(access) == "internal" {
+		r.report(networkAccess, problem.Warning, "label-without-effect", "set nagaya.allow to the networks that shall come in, e.g. 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+			"%s=internal has no effect beside labels nagaya., so everybody is let in", networkAccess)
 	}
 	r.dropDoubles()
 	if more := len(r.Problems) - maxProblems; more > 0 {

@@ -515,8 +515,8 @@ func TestAContainerThatSpeaksSomethingElse(t *testing.T) {
 		if d := cmp.Diff("a.example.com/ "+scheme+" 172.17.0.2:22\nerror container-wrong-protocol\n", lines(got)); d != "" {
 			t.Errorf("table (-want +got):\n%s", d)
 		}
-		if text := strings.Fields(got.Text()); got.Problems[0].Text != want || !slices.Contains(text, "wrong-protocol") {
-			t.Errorf("%s\n%s\nwant %s", got.Text(), got.Problems[0].Text, want)
+		if text := strings.Fields(got.Text(0)); got.Problems[0].Text != want || !slices.Contains(text, "wrong-protocol") {
+			t.Errorf("%s\n%s\nwant %s", got.Text(0), got.Problems[0].Text, want)
 		}
 	}
 	in := input(web("a", healthIs(tasks.NoCheck), labels("nagaya.host", "a.example.com", "nagaya.listen", "tcp:2222", "nagaya.port", "22")))
@@ -924,20 +924,44 @@ func TestText(t *testing.T) {
 		web("d", of("slow"), healthIs(tasks.Starting), labels("nagaya.host", "slow.example.com")))
 	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}}}
 	want := `
-HOST               PATH  TLS       UPSTREAM                                      STATE     TASK
-*.api.example.com  /     off       grpc://172.17.0.2:80                          ready     api:1/app
-a.example.com      /     redirect  http://10.0.0.5:32768,http://10.0.0.5:32769  ready     web:1/app,web:1/app
-slow.example.com   /     -         10.0.0.5:32768                                starting  slow:1/app
+HOST               PATH  TLS       UPSTREAM               STATE     TASK
+*.api.example.com  /     off       grpc://172.17.0.2:80   ready     api:1/app
+a.example.com      /     redirect  http://10.0.0.5:32768  ready     web:1/app
+a.example.com      /     redirect  http://10.0.0.5:32769  ready     web:1/app
+slow.example.com   /     -         10.0.0.5:32768         starting  slow:1/app
 `
 	// The columns are as wide as their widest cell, so compare word by word.
-	if d := cmp.Diff(strings.Fields(want), strings.Fields(build(in).Text())); d != "" {
+	if d := cmp.Diff(strings.Fields(want), strings.Fields(build(in).Text(0))); d != "" {
 		t.Errorf("text (-want +got):\n%s", d)
 	}
-	rows := strings.Split(strings.TrimSuffix(build(in).Text(), "\n"), "\n")
+	rows := strings.Split(strings.TrimSuffix(build(in).Text(0), "\n"), "\n")
 	for _, r := range rows[1:] {
 		if r[strings.Index(rows[0], "PATH")] != '/' {
 			t.Errorf("the columns are not aligned:\n%s", strings.Join(rows, "\n"))
 			break
+		}
+	}
+}
+
+// One long name makes no line longer than the terminal, which cuts nothing that others say.
+func TestTextOfATerminal(t *testing.T) {
+	long := strings.Repeat("a-long-name.", 12) + "example.com"
+	in := input(web("a", labels("nagaya.host", long)), web("b", of("blog"), hostPort(2), labels("nagaya.host", "b.example.com")))
+	table := build(in)
+	want := `
+HOST                         PATH  TLS  UPSTREAM               STATE  TASK
+a-long-name.a-long-name.a-…  /     off  http://10.0.0.5:32768  ready  web:1/app
+b.example.com                /     off  http://10.0.0.5:2      ready  blog:1/app
+`
+	if d := cmp.Diff(want, "\n"+table.Text(80)); d != "" {
+		t.Errorf("80 columns (-want +got):\n%s", d)
+	}
+	if !strings.Contains(table.Text(0), long) {
+		t.Error("a pipe gets it cut")
+	}
+	for _, line := range strings.Split(table.Explained(10), "\n") {
+		if n := len([]rune(line)); n > 6*8+5*2 {
+			t.Errorf("%d columns: %s", n, line)
 		}
 	}
 }
@@ -955,13 +979,13 @@ func TestWhyContainersHaveNoRoute(t *testing.T) {
 	if d := cmp.Diff(want, got.Unrouted); d != "" {
 		t.Errorf("unrouted (-want +got):\n%s", d)
 	}
-	text := got.Explained()
+	text := got.Explained(0)
 	for _, u := range want {
 		if !strings.Contains(text, u.Ref) {
 			t.Errorf("%s is not in\n%s", u.Ref, text)
 		}
 	}
-	if text := build(input(web("a"))).Explained(); !strings.Contains(text, "Every container") {
+	if text := build(input(web("a"))).Explained(0); !strings.Contains(text, "Every container") {
 		t.Errorf("nothing unrouted:\n%s", text)
 	}
 }

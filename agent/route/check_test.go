@@ -153,7 +153,7 @@ func FuzzLabels(f *testing.F) {
 			served = served || s.Host == "good.example.com"
 		}
 		if !served {
-			t.Errorf("the site of another container is gone: %s", got.Text())
+			t.Errorf("the site of another container is gone: %s", got.Text(0))
 		}
 		in.Prev = got
 		in.Snapshot.Containers = nil

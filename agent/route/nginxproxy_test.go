@@ -264,3 +264,23 @@ func TestSharedHosts(t *testing.T) {
 		t.Errorf("not shared:\n%s", lines(got))
 	}
 }
+
+// NETWORK_ACCESS keeps nobody out beside nagaya.host, and that is said.
+func TestNetworkAccessBesideLabels(t *testing.T) {
+	in := func(access string, words ...string) string {
+		c := web("a", labels(words...))
+		c.Env = map[string]string{"NETWORK_ACCESS": access}
+		return lines(build(input(c)))
+	}
+	served := "a.example.com/ http 10.0.0.5:32768\n"
+	for name, row := range map[string][2]string{
+		"internal": {in("internal", "nagaya.host", "a.example.com"), served + "warning label-without-effect\n"},
+		"external": {in("external", "nagaya.host", "a.example.com"), served},
+		"in force": {in("internal", "VIRTUAL_HOST", "a.example.com"), served},
+		"no route": {in("internal", "x", "y"), ""},
+	} {
+		if d := cmp.Diff(row[1], row[0]); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}

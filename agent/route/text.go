@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 )
 
-// Text returns the table for people: one line for every path of a host, and one
-// for every container that waits.
-func (t Table) Text() string {
+// Text returns the table for people: one line for every server behind each path of a host, and
+// one for every container that waits. Long cells are cut so that a line has at most width
+// columns; 0 is no limit.
+func (t Table) Text(width int) string {
 	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
-			rows = append(rows, t.Pools[s.PoolKey(l)].row(s.Host, l.Path, s.tlsWord(), string(l.Scheme), s.Family))
+			rows = append(rows, t.Pools[s.PoolKey(l)].rows(s.Host, l.Path, s.tlsWord(), string(l.Scheme), s.Family)...)
 		}
 		if s.Passthrough != nil {
-			rows = append(rows, t.Pools[s.PassthroughKey()].row(s.Host, "-", "passed", "tls", s.Family))
+			rows = append(rows, t.Pools[s.PassthroughKey()].rows(s.Host, "-", "passed", "tls", s.Family)...)
 		}
 	}
 	for _, s := range t.Streams {
@@ -24,7 +25,7 @@ func (t Table) Text() string {
 		if s.Listen.Protocol == TLS {
 			tls = "only"
 		}
-		rows = append(rows, t.Pools[s.PoolKey()].row(s.Listen.String(), "-", tls, string(s.Listen.Protocol), s.Family))
+		rows = append(rows, t.Pools[s.PoolKey()].rows(s.Listen.String(), "-", tls, string(s.Listen.Protocol), s.Family)...)
 	}
 	for _, w := range t.Waiting {
 		at := "-"
@@ -33,7 +34,7 @@ func (t Table) Text() string {
 		}
 		rows = append(rows, []string{w.Host, w.Path, "-", at, w.Why, w.Ref})
 	}
-	return align(rows)
+	return align(rows, width)
 }
 
 func (s Site) tlsWord() string {
@@ -50,35 +51,53 @@ func (s Site) tlsWord() string {
 	return "off"
 }
 
-// row is the line of a pool. Where no server is, it names the family, and why that keeps the place.
-func (p Pool) row(host, path, tls, scheme, family string) []string {
+// rows are the lines of a pool. Where no server is, it names the family, and why that keeps the place.
+func (p Pool) rows(host, path, tls, scheme, family string) (rows [][]string) {
 	if len(p.Servers) == 0 {
 		if p.Kept != "" {
 			family += " (" + p.Kept + ")"
 		}
-		return []string{host, path, tls, "-", "vacant", family}
+		return [][]string{{host, path, tls, "-", "vacant", family}}
 	}
-	var upstreams, refs []string
 	for _, s := range p.Servers {
-		upstreams, refs = append(upstreams, fmt.Sprintf("%s://%s", scheme, s.Addr)), append(refs, s.Ref)
+		state := "ready"
+		switch {
+		case s.Unhealthy:
+			state = "unhealthy"
+		case s.WrongProtocol:
+			state = "wrong-protocol"
+		}
+		rows = append(rows, []string{host, path, tls, fmt.Sprintf("%s://%s", scheme, s.Addr), state, s.Ref})
 	}
-	state := "ready"
-	switch {
-	case p.Servers[0].Unhealthy:
-		state = "unhealthy"
-	case slices.ContainsFunc(p.Servers, func(s Server) bool { return s.WrongProtocol }):
-		state = "wrong-protocol"
-	}
-	return []string{host, path, tls, strings.Join(upstreams, ","), state, strings.Join(refs, ",")}
+	return rows
 }
 
-// align pads all columns but the last.
-func align(rows [][]string) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, r := range rows {
-		fmt.Fprintln(w, strings.Join(r, "\t"))
+// align pads all columns but the last, and cuts the widest ones so that a line has at most width
+// columns, if that can be; 0 is no limit.
+func align(rows [][]string, width int) string {
+	const gap, least = 2, 8
+	widths := make([]int, len(rows[0]))
+	sum := gap * (len(widths) - 1)
+	for i := range widths {
+		for _, r := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(r[i]))
+		}
+		sum += widths[i]
 	}
-	_ = w.Flush() // a Builder takes everything
+	for widest := slices.Max(widths); width > 0 && sum > width && widest > least; widest = slices.Max(widths) {
+		widths[slices.Index(widths, widest)]--
+		sum--
+	}
+	var b strings.Builder
+	for _, r := range rows {
+		line := ""
+		for i, cell := range r {
+			if text := []rune(cell); len(text) > widths[i] {
+				cell = string(text[:widths[i]-1]) + "…"
+			}
+			line += fmt.Sprintf("%-*s", widths[i]+gap, cell)
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
 	return b.String()
 }

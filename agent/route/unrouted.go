@@ -40,11 +40,11 @@ func (b *builder) whyUnrouted(c tasks.Container) string {
 	return "refused"
 }
 
-// Explained returns the table for people as Text does, and behind it every container
+// Explained returns the table for people as Text does, as wide, and behind it every container
 // that runs and has no route, with the reason.
-func (t Table) Explained() string {
+func (t Table) Explained(width int) string {
 	if len(t.Unrouted) == 0 {
-		return t.Text() + "\nEvery container that runs is in this table.\n"
+		return t.Text(width) + "\nEvery container that runs is in this table.\n"
 	}
 	rows := [][]string{{"NOT ROUTED", "BECAUSE"}}
 	for _, u := range t.Unrouted {
@@ -54,5 +54,5 @@ func (t Table) Explained() string {
 			"refused": "what it asks for cannot be done: see the problems in 'nagaya status'",
 		}[u.Why]})
 	}
-	return t.Text() + "\n" + align(rows)
+	return t.Text(width) + "\n" + align(rows, width)
 }

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -77,6 +78,19 @@ func (c *cli) print(asJSON bool, v any, text string) error {
 	return e.Encode(v)
 }
 
+// width is how many columns the terminal has to which it writes; 0 where it is none.
+func (c *cli) width() int {
+	f, ok := c.out.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
+}
+
 // verdict prints v and exits with 1 if it is a failure.
 func (c *cli) verdict(asJSON bool, v any, text string, failed bool) error {
 	err := c.print(asJSON, v, text)
@@ -127,15 +141,16 @@ func (c *cli) routesVerb() *cobra.Command {
 	cmd := c.viewVerb(&cobra.Command{
 		Use: "routes", Short: "Show which host goes to which container",
 		Long: `Routes shows one line for each server behind each path of each host, and for each
-container that should be behind one and is not, with the reason.
+container that should be behind one and is not, with the reason. At a terminal long names are
+cut to its width; --json has them whole.
 
 With --explain it also names the containers that run and have no route at all, and
 why.`,
 	}, nil, func(s report.Status) any { return s.Routes }, func(s report.Status) string {
 		if explain {
-			return s.Routes.Explained()
+			return s.Routes.Explained(c.width())
 		}
-		return s.Routes.Text()
+		return s.Routes.Text(c.width())
 	})
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
 	return cmd
