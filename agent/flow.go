@@ -40,7 +40,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return err
 	}
 	defer unlock()
-	front, err := a.makeSocket(c)
+	listener, err := a.makeSocket(c)
 	if errors.Is(err, socket.ErrInUse) {
 		return err // else it is made as soon as that can be done
 	}
@@ -125,7 +125,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	// Who asks?
 	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, c, front, answers{a, gates, requests, leaves})
+		return a.listenSocket(ctx, c, listener, answers{a, gates, requests, leaves})
 	})
 	if c.Metrics.Listen != "" {
 		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })

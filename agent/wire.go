@@ -118,12 +118,12 @@ func (a *agent) makeSocket(c config.Config) (net.Listener, error) {
 
 func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
 
-// listenSocket serves the unix socket front, or makes one if there is none yet.
-func (a *agent) listenSocket(ctx context.Context, c config.Config, front net.Listener, x answers) error {
+// listenSocket serves the unix socket at listener, or makes one if there is none yet.
+func (a *agent) listenSocket(ctx context.Context, c config.Config, listener net.Listener, x answers) error {
 	l, err := a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
 		func() (net.Listener, error) {
-			if front != nil {
-				return front, nil
+			if listener != nil {
+				return listener, nil
 			}
 			return a.makeSocket(c)
 		})

@@ -92,8 +92,23 @@ func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry 
 			entries = append(entries, Entry{Message: "route removed", Fields: p.fields(event.RouteRemoved)})
 			continue
 		}
-		entries = append(entries, added(p, before[p], now[p])...)
-		entries = append(entries, removed(p, before[p], now[p], kept[p])...)
+		for i, m := range missing(now[p], before[p]) {
+			e := Entry{Message: "container routed", Fields: p.fields(event.ServerAdded)}
+			if len(before[p])+i == 0 {
+				e = Entry{Message: "route added", Fields: p.fields(event.RouteAdded)}
+			}
+			entries = append(entries, e.of(m, now[p][m], len(now[p])))
+		}
+		for _, m := range missing(before[p], now[p]) {
+			e := Entry{Message: "container not routed any more", Fields: p.fields(event.ServerRemoved)}
+			if len(now[p]) == 0 {
+				e = Entry{Warning: true, Message: "route without a container", Fields: p.fields(event.RouteVacant)}
+			}
+			if e = e.of(m, before[p][m], len(now[p])); len(now[p]) == 0 && kept[p] != "" {
+				e.Fields = append(e.Fields, "kept", kept[p])
+			}
+			entries = append(entries, e)
+		}
 	}
 	return entries
 }
@@ -106,41 +121,9 @@ func whoIs(c tasks.Container, w who) who {
 	return w
 }
 
-// added returns the containers that are behind the place now and were not.
-func added(p place, before, now map[member]who) []Entry {
-	var entries []Entry
-	there := len(before)
-	for _, m := range members(now) {
-		if _, was := before[m]; was {
-			continue
-		}
-		there++
-		e := Entry{Message: "container routed", Fields: p.fields(event.ServerAdded)}
-		if there == 1 {
-			e = Entry{Message: "route added", Fields: p.fields(event.RouteAdded)}
-		}
-		entries = append(entries, e.of(m, now[m], len(now)))
-	}
-	return entries
-}
-
-// removed returns those that were and are not.
-func removed(p place, before, now map[member]who, kept string) []Entry {
-	var entries []Entry
-	for _, m := range members(before) {
-		if _, is := now[m]; is {
-			continue
-		}
-		e := Entry{Message: "container not routed any more", Fields: p.fields(event.ServerRemoved)}
-		if len(now) == 0 {
-			e = Entry{Warning: true, Message: "route without a container", Fields: p.fields(event.RouteVacant)}
-		}
-		if e = e.of(m, before[m], len(now)); len(now) == 0 && kept != "" {
-			e.Fields = append(e.Fields, "kept", kept)
-		}
-		entries = append(entries, e)
-	}
-	return entries
+// missing are the members of one place that are not among others, sorted.
+func missing(all, others map[member]who) []member {
+	return slices.DeleteFunc(members(all), func(m member) bool { _, there := others[m]; return there })
 }
 
 func (p place) fields(kind string) []any {
