@@ -30,6 +30,7 @@ type instance struct {
 	usageSoFar                  float64
 	lastPoint                   time.Time
 	givenServices               []float64 // per tick, for the bound
+	plot                        []Column
 }
 
 func newInstance(o Options, runs []Run) *instance {
@@ -46,7 +47,10 @@ func newInstance(o Options, runs []Run) *instance {
 // play runs to the end. At every step start may start or refuse runs that are due.
 func (w *instance) play(start func(*instance)) {
 	end := w.start.Add(w.o.Length)
-	for w.now.Before(end) {
+	for i := 0; w.now.Before(end); i++ {
+		if w.o.Progress != nil && i%progressEvery == 0 {
+			w.o.Progress(float64(w.now.Sub(w.start)) / float64(w.o.Length))
+		}
 		for w.next < len(w.runs) && !w.runs[w.next].Due.After(w.now) {
 			w.due = append(w.due, w.next)
 			w.next++
@@ -58,9 +62,13 @@ func (w *instance) play(start func(*instance)) {
 	}
 }
 
+// progressEvery is after how many steps progress is told.
+const progressEvery = 64
+
 // work lets a step pass in which the services want so many vCPUs.
 func (w *instance) work(wanted float64) {
 	var services, jobs float64 // credits
+	lowest, before := math.Inf(1), w.throttled
 	for left := w.tick; left > 0; {
 		serviceRate, jobRate := w.share(wanted)
 		dt := min(left, w.steady(serviceRate+jobRate))
@@ -73,8 +81,10 @@ func (w *instance) work(wanted float64) {
 		w.throttled += (wanted - serviceRate) * minutes
 		w.cpu.Steal += w.withheld(wanted, serviceRate+jobRate) * minutes
 		w.now, left = w.now.Add(dt), left-dt
+		lowest = min(lowest, w.bank.Position())
 		w.spend(minutes)
 	}
+	w.note(lowest, jobs, w.throttled-before)
 	w.sums.Services += services
 	w.sums.Jobs += jobs
 	w.usageSoFar += services + jobs
@@ -224,6 +234,7 @@ func (w *instance) reading() credit.Reading {
 // result returns the sums. idle is the same instance without jobs, nil for that one itself.
 func (w *instance) result(p Policy, idle *instance) Result {
 	r := w.sums
+	r.Plot = w.plot
 	r.Policy, r.Runs, r.Account.Throttled, r.Throttled = p, w.runs, w.throttled, 60*w.throttled
 	r.ChargedDollars = w.o.Settings.For(w.o.Spec).Dollars(r.Account.Charged)
 	var taken float64

@@ -39,3 +39,27 @@ func Offer(name string, price float64) (Type, bool) {
 	}
 	return t, true
 }
+
+// Prices of a large, as above, of families whose sizes have credits for nothing: two vCPUs, and double from size to size.
+var largePrice = map[string]float64{
+	"m4": 0.10, "m5": 0.096, "m5a": 0.086, "m6i": 0.096, "m6a": 0.0864, "m6g": 0.077, "m7i": 0.1008, "m7g": 0.0816,
+	"c4": 0.10, "c5": 0.085, "c5a": 0.077, "c6i": 0.085, "c6a": 0.0765, "c6g": 0.068, "c7i": 0.08925, "c7g": 0.0725,
+	"r5": 0.126, "r5a": 0.113, "r6i": 0.126, "r6g": 0.1008,
+}
+
+// Host returns a type that is not burstable, without its memory, as one that an instance has today; false where it is not known.
+func Host(name string) (Type, bool) {
+	family, size, _ := strings.Cut(name, ".")
+	price, ok := largePrice[family]
+	if !ok {
+		return Type{}, false
+	}
+	vcpus := 2
+	for _, s := range []string{"large", "xlarge", "2xlarge"} {
+		if s == size {
+			return Type{Spec: credit.Spec{Type: name, VCPUs: vcpus}, Price: price}, true
+		}
+		price, vcpus = 2*price, 2*vcpus
+	}
+	return Type{}, false
+}

@@ -44,6 +44,8 @@ type Options struct {
 	Threshold float64
 	// Steps makes every policy give its balance at each step.
 	Steps bool
+	// Progress, if set, is told again and again what part of the whole is done, 0 to 1.
+	Progress func(float64)
 }
 
 // Policy is a way to say when a job starts.
@@ -97,6 +99,8 @@ type Result struct {
 	Steps     []Step     `json:"steps,omitempty"`
 	// WorstError is the largest error of the estimated balance at any step while one was known.
 	WorstError float64 `json:"worst_error,omitempty"`
+	// Plot is what is drawn: equal parts of the whole; empty of a bound.
+	Plot []Column `json:"-"`
 }
 
 // Run is one run of a job.
@@ -231,6 +235,9 @@ type Report struct {
 	Filled int `json:"filled,omitempty"`
 	// Stopped is the number of those that were missing for more than an hour, and count as no load.
 	Stopped int `json:"stopped,omitempty"`
+	// Plateau is how long the trace stands at the type's baseline, as it does while an instance is throttled: what the services wanted
+	// then is not in it.
+	Plateau time.Duration `json:"plateau,omitempty"`
 	// Needed is the credits of all runs, Spare those that would be thrown away without them.
 	Needed float64 `json:"needed"`
 	Spare  float64 `json:"spare"`
@@ -252,6 +259,13 @@ func withoutJobs(o Options) (*instance, Options, error) {
 
 // Play rehearses with each of the policies.
 func Play(o Options, policies ...Policy) (Report, error) {
+	tell := o.Progress
+	part := func(i int) {
+		if tell != nil {
+			o.Progress = func(x float64) { tell((float64(i) + x) / float64(len(policies)+1)) }
+		}
+	}
+	part(0)
 	idle, o, err := withoutJobs(o)
 	if err != nil {
 		return Report{}, err
@@ -264,11 +278,15 @@ func Play(o Options, policies ...Policy) (Report, error) {
 		Type: o.Spec.Type, Mode: o.Mode, From: o.Trace.Start, To: o.Trace.Start.Add(o.Length), Filled: o.Trace.Filled, Stopped: o.Trace.Stopped,
 		Idle: idle.result("", nil), Spare: idle.sums.Account.Discarded,
 	}
+	if baseline := 100 * o.Spec.Baseline() / float64(o.Spec.VCPUs); o.TraceVCPUs == float64(o.Spec.VCPUs) {
+		rep.Plateau = o.Trace.plateau(baseline)
+	}
 	for _, r := range runs {
 		rep.Needed += r.Need
 	}
 	least := bound(o, runs, idle)
-	for _, p := range policies {
+	for i, p := range policies {
+		part(i + 1)
 		var res Result
 		if p == Clairvoyant {
 			res = least.result(o, runs, idle)

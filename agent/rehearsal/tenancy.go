@@ -17,12 +17,14 @@ import (
 // Tenant is an instance of today that might share one with others: its services' load and its jobs.
 type Tenant struct {
 	Name string
-	Spec credit.Spec
+	// Spec is its type of today. One that is not burstable has vCPUs alone, and its Price, in US dollars an hour, is needed.
+	Spec  credit.Spec
+	Price float64
 	// Trace is recorded on TraceVCPUs (those of Spec if 0).
 	Trace      Trace
 	TraceVCPUs float64
 	Jobs       []Job
-	// Memory is the GiB that it needs; 0 is not known, and then memory does not count.
+	// Memory is the GiB that its services need; 0 is not known, and then it does not count.
 	Memory float64
 }
 
@@ -42,6 +44,10 @@ type Question struct {
 	Sure float64
 	// Samples is how many times the days are resampled, 100 by default.
 	Samples int
+	// System is the GiB of memory that the system and the agents take on each instance.
+	System float64
+	// Progress, if set, is told again and again what part of the whole is done, 0 to 1.
+	Progress func(float64)
 }
 
 // Group is tenants that share an instance.
@@ -151,6 +157,10 @@ func newConsolidation(q Question) (*consolidation, error) {
 	c.alone = make([][]float64, len(c.samples))
 	for k, sample := range c.samples {
 		for i, t := range q.Tenants {
+			if !credit.Burstable(t.Spec.Type) { // never throttled
+				c.alone[k] = append(c.alone[k], 0)
+				continue
+			}
 			o, cut := c.shared(1<<i, t.Spec, sample)
 			idle, _, err := withoutJobs(o)
 			if err != nil {
@@ -219,7 +229,10 @@ func (c *consolidation) group(set uint) *Group {
 		return g
 	}
 	c.best[set] = nil
-	var memory float64
+	if c.q.Progress != nil {
+		c.q.Progress(float64(len(c.best)-1) / float64(uint(1)<<len(c.q.Tenants)-1))
+	}
+	memory := c.q.System
 	var names []string
 	for i, t := range c.q.Tenants {
 		if set&(1<<i) != 0 {
@@ -266,16 +279,23 @@ func (c *consolidation) answer() Answer {
 		price[t.Spec.Type] = t.Price
 	}
 	for i, t := range c.q.Tenants {
+		kept := !credit.Burstable(t.Spec.Type) // as it is, all fits
 		cost := hoursOfMonth * price[t.Spec.Type]
+		if kept {
+			cost = hoursOfMonth * t.Price
+		}
 		a.Before += cost
 		if t.Memory == 0 {
 			a.MemoryUnknown = append(a.MemoryUnknown, t.Name)
 		}
 		// To stay as it is costs what it costs today, and is never worse than that.
 		if g := c.group(1 << i); g == nil || g.Monthly > cost+1e-9 {
-			stays := &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: c.sure(1<<i, t.Spec)}
-			if idle, _ := c.fits(1<<i, t.Spec, len(c.samples)-1); idle != nil {
-				stays.Spare = idle.sums.Account.Discarded / idle.sums.Account.Earned
+			stays := &Group{Tenants: []string{t.Name}, Type: t.Spec.Type, Monthly: cost, Sure: 1}
+			if !kept {
+				stays.Sure = c.sure(1<<i, t.Spec)
+				if idle, _ := c.fits(1<<i, t.Spec, len(c.samples)-1); idle != nil {
+					stays.Spare = idle.sums.Account.Discarded / idle.sums.Account.Earned
+				}
 			}
 			if stays.Sure < c.q.Sure {
 				a.Unsure = append(a.Unsure, t.Name)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
 
 // Text renders the report for people. It ends with a line feed.
@@ -30,6 +32,9 @@ func (r Report) Text() string {
 	if r.Stopped > 0 {
 		fmt.Fprintf(&w, "\n%d values of the trace were missing for more than an hour: the instance is taken as stopped, without load", r.Stopped)
 	}
+	if r.Plateau > 0 {
+		fmt.Fprintf(&w, "\nthe trace stands at the baseline of %s for %.1f hours: if the services were throttled then, it is censored,\nand they wanted more than is reckoned with here", r.Type, r.Plateau.Hours())
+	}
 	w.WriteString("\n\n")
 	t := tabwriter.NewWriter(&w, 0, 8, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "policy\tin time\tlate\trefused\tjobs spent\tdiscarded\tthrottled by jobs\tcharged for jobs\tscore\tregret\t")
@@ -43,6 +48,10 @@ score: three times the credits that jobs took from the services or had billed, a
 credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
 a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
 `)
+	if len(r.Results) > 0 && len(r.Results[0].Plot) > 0 {
+		spec, _ := credit.Lookup(r.Type)
+		fmt.Fprintf(&w, "\n%s", r.plotText(r.Results[0], spec.Max))
+	}
 	if advice := r.Advice(); advice != "" {
 		fmt.Fprintf(&w, "\n%s\n", advice)
 	}

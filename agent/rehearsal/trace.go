@@ -47,19 +47,23 @@ const (
 // more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
 // the day. The error names the line.
 func ReadTrace(text []byte) (Trace, error) {
-	if len(text) > MaxTrace {
-		return Trace{}, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
-	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
-	read := csvPoints
-	if start := bytes.TrimSpace(text); bytes.HasPrefix(start, []byte("{")) || bytes.HasPrefix(start, []byte("[")) {
-		read = jsonPoints
-	}
-	ps, err := read(text)
+	ps, err := ReadPoints(text)
 	if err != nil {
 		return Trace{}, err
 	}
 	return Regular(ps)
+}
+
+// ReadPoints reads the points of a trace as ReadTrace does: those of several files can be put together and made Regular.
+func ReadPoints(text []byte) ([]credit.Measure, error) {
+	if len(text) > MaxTrace {
+		return nil, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if start := bytes.TrimSpace(text); bytes.HasPrefix(start, []byte("{")) || bytes.HasPrefix(start, []byte("[")) {
+		return jsonPoints(text)
+	}
+	return csvPoints(text)
 }
 
 // timeForms are how people and programs write the time of a point.

@@ -1,16 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal/history"
 )
@@ -21,6 +23,8 @@ type planFlags struct {
 	cloud, jobs              []string
 	region                   string
 	days                     int
+	system                   float64
+	quiet                    bool
 	sure                     float64
 	samples                  int
 	json                     bool
@@ -45,11 +49,14 @@ in common.`,
 		Example: "  nagaya plan --instance name=web,type=t3.small,trace=web.csv,memory=0.7 --instance name=mail,type=t3.micro,trace=mail.csv,jobs=mail.yaml\n" +
 			"  nagaya plan --from-cloudwatch tag:team=web --jobs mail=mail.yaml",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.question(cmd.Context(), c.errs)
+			q, err := c.question(cmd.Context(), f)
 			if err != nil {
 				return usage(err)
 			}
+			tell, end := c.progress(f.quiet)
+			q.Progress = tell
 			a, err := rehearsal.Consolidate(q)
+			end()
 			if err != nil {
 				return usage(err)
 			}
@@ -57,7 +64,7 @@ in common.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringArrayVar(&f.instances, "instance", nil, "an instance of today: name=,type=,trace= and, if wanted, vcpus= (of the trace), jobs=, memory= (GiB that it needs); once for each")
+	fs.StringArrayVar(&f.instances, "instance", nil, "an instance of today: name=,type=,trace= and, if wanted, vcpus= (of the trace), jobs=, memory= (GiB that its services need); once for each. Its type may be any; several trace= are put together")
 	fs.StringSliceVar(&f.cloud, "from-cloudwatch", nil, "instance `ids`, or tag:KEY=VALUE for all that have it, whose load is read from CloudWatch")
 	fs.StringArrayVar(&f.jobs, "jobs", nil, "jobs of an instance from CloudWatch, by its name or id: NAME=`FILE`; once for each")
 	fs.IntVar(&f.days, "days", 14, "how many days are read from CloudWatch, 2 to 63")
@@ -66,18 +73,22 @@ in common.`,
 	fs.StringArrayVar(&f.prices, "price", nil, "US dollars an hour of a type, e.g. t3.micro=0.0136; once for each")
 	fs.Float64Var(&f.sure, "sure", 90, "per cent of the resampled times in which they must fit")
 	fs.IntVar(&f.samples, "samples", 100, "how many times the days are resampled")
+	fs.Float64Var(&f.system, "system-memory", 0.3, "GiB that system, Docker, ECS agent and nagaya take on each instance")
+	fs.BoolVar(&f.quiet, "quiet", false, "do not tell at a terminal how far it is")
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
 
 // question reads what the flags name, and asks the cloud if they say so. Errors but the cloud's are those of usage.
-func (f planFlags) question(ctx context.Context, errs io.Writer) (rehearsal.Question, error) {
-	q := rehearsal.Question{Sure: f.sure / 100, Samples: f.samples}
+func (c *cli) question(ctx context.Context, f planFlags) (rehearsal.Question, error) {
+	q := rehearsal.Question{Sure: f.sure / 100, Samples: f.samples, System: f.system}
 	switch {
 	case len(f.instances) == 0 && len(f.cloud) == 0:
 		return q, errors.New("--instance is missing, e.g. --instance name=web,type=t3.small,trace=web.csv; or --from-cloudwatch")
 	case !(f.sure > 0 && f.sure <= 100):
 		return q, fmt.Errorf("--sure %v is not 1 to 100 per cent", f.sure)
+	case !(f.system >= 0 && f.system < 1e4):
+		return q, fmt.Errorf("--system-memory %v is not 0 or more", f.system)
 	case f.samples < 1:
 		return q, fmt.Errorf("--samples %d is less than 1", f.samples)
 	}
@@ -88,7 +99,7 @@ func (f planFlags) question(ctx context.Context, errs io.Writer) (rehearsal.Ques
 		}
 		q.Tenants = append(q.Tenants, t)
 	}
-	recorded, err := f.recorded(ctx, errs)
+	recorded, err := c.recorded(ctx, f)
 	if err != nil {
 		return q, err
 	}
@@ -105,7 +116,7 @@ func (f planFlags) question(ctx context.Context, errs io.Writer) (rehearsal.Ques
 }
 
 // recorded are the instances whose load is read from CloudWatch, with the jobs that the flags name.
-func (f planFlags) recorded(ctx context.Context, errs io.Writer) (found []rehearsal.Tenant, err error) {
+func (c *cli) recorded(ctx context.Context, f planFlags) (found []rehearsal.Tenant, err error) {
 	jobs := map[string][]rehearsal.Job{}
 	for _, text := range f.jobs {
 		name, file, ok := strings.Cut(text, "=")
@@ -117,17 +128,8 @@ func (f planFlags) recorded(ctx context.Context, errs io.Writer) (found []rehear
 		}
 	}
 	if len(f.cloud) > 0 {
-		o := history.Options{Region: f.region, Which: f.cloud, Days: f.days}
-		if err := o.Check(); err != nil {
-			return nil, fmt.Errorf("--from-cloudwatch: %w", err)
-		}
-		var leftOut []string
-		found, leftOut, err = history.Read(ctx, o)
-		for _, why := range leftOut {
-			printNote(errs, "left out: %s", why)
-		}
-		if err != nil {
-			return nil, &exitError{code: exitNo, err: err}
+		if found, err = c.readCloud(ctx, history.Options{Region: f.region, Which: f.cloud, Days: f.days}); err != nil {
+			return nil, err
 		}
 	}
 	for i, t := range found {
@@ -140,11 +142,11 @@ func (f planFlags) recorded(ctx context.Context, errs io.Writer) (found []rehear
 	return found, nil
 }
 
-// offers are the types to choose from: those of the flags and of today.
+// offers are the types to choose from: those of the flags and the burstable ones of today. What the others of today cost is set in the tenants.
 func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, err error) {
 	prices := map[string]float64{}
 	for _, text := range f.prices {
-		name, value, _ := strings.Cut(text, "=")
+		name, value, _ := strings.Cut(strings.ToLower(text), "=")
 		p, err := strconv.ParseFloat(value, 64)
 		if err != nil || !(p > 0 && p < 1000) {
 			return nil, fmt.Errorf("--price %q is not like t3.micro=0.0136", text)
@@ -152,16 +154,25 @@ func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, e
 		prices[name] = p
 	}
 	names, seen := slices.Clone(f.types), map[string]bool{}
-	for _, t := range tenants {
-		names = append(names, t.Spec.Type)
+	for i, t := range tenants {
+		if credit.Burstable(t.Spec.Type) {
+			names = append(names, t.Spec.Type)
+			continue
+		}
+		host, _ := rehearsal.Host(t.Spec.Type)
+		if tenants[i].Price = cmp.Or(prices[t.Spec.Type], host.Price); tenants[i].Price <= 0 {
+			return nil, unpriced(t.Spec.Type)
+		}
+		seen[t.Spec.Type] = true
 	}
 	for _, name := range names {
+		name = strings.ToLower(name) // people write T3.MICRO
 		o, ok := rehearsal.Offer(name, prices[name])
 		if !ok {
 			return nil, fmt.Errorf("--types: %q is not burstable or not known", name)
 		}
 		if o.Price <= 0 {
-			return nil, fmt.Errorf("what %s costs is not known; give it, as in --price %s=0.01", name, name)
+			return nil, unpriced(name)
 		}
 		if !seen[name] {
 			types = append(types, o)
@@ -176,11 +187,16 @@ func (f planFlags) offers(tenants []rehearsal.Tenant) (types []rehearsal.Type, e
 	return types, nil
 }
 
+func unpriced(name string) error {
+	return fmt.Errorf("what %s costs is not known; give it, as in --price %s=0.01", name, name)
+}
+
 var tenantKeys = []string{"name", "type", "trace", "vcpus", "jobs", "memory"}
 
 // readTenant reads one instance and its files.
 func readTenant(text string) (t rehearsal.Tenant, err error) {
 	given := map[string]string{}
+	var traces []string
 	for pair := range strings.SplitSeq(text, ",") {
 		key, value, _ := strings.Cut(pair, "=")
 		switch {
@@ -188,6 +204,8 @@ func readTenant(text string) (t rehearsal.Tenant, err error) {
 			return t, fmt.Errorf("%q is not like name=web", pair)
 		case !slices.Contains(tenantKeys, key):
 			return t, fmt.Errorf("%q is none of %s", key, strings.Join(tenantKeys, ", "))
+		case key == "trace":
+			traces = append(traces, value)
 		}
 		given[key] = value
 	}
@@ -195,9 +213,6 @@ func readTenant(text string) (t rehearsal.Tenant, err error) {
 		return t, errors.New("name= is missing")
 	}
 	t.Name = given["name"]
-	if t.Spec, err = burstable("type=", given["type"]); err != nil {
-		return t, err
-	}
 	for key, number := range map[string]*float64{"vcpus": &t.TraceVCPUs, "memory": &t.Memory} {
 		if given[key] == "" {
 			continue
@@ -206,9 +221,30 @@ func readTenant(text string) (t rehearsal.Tenant, err error) {
 			return t, fmt.Errorf("%s: %q is not a number above 0", key, given[key])
 		}
 	}
-	if t.Trace, err = readTrace("trace=", given["trace"]); err != nil {
+	if t.Spec, err = hostOfToday(given["type"], t.TraceVCPUs); err != nil {
+		return t, err
+	}
+	if t.Trace, err = readTrace("trace=", traces...); err != nil {
 		return t, err
 	}
 	t.Jobs, err = readJobs(given["jobs"])
 	return t, err
+}
+
+// hostOfToday is the type of an instance of today, which need not be burstable.
+func hostOfToday(name string, vcpus float64) (credit.Spec, error) {
+	name = strings.ToLower(name)
+	if name == "" || credit.Burstable(name) {
+		return burstable("type=", name)
+	}
+	host, ok := rehearsal.Host(name)
+	switch {
+	case ok:
+		return host.Spec, nil
+	case !strings.Contains(name, "."):
+		return credit.Spec{}, fmt.Errorf("type=: %q is not like t3.micro or m5.large", name)
+	case vcpus == 0:
+		return credit.Spec{}, fmt.Errorf("type=: how many vCPUs %s has is not known here; give vcpus= too", name)
+	}
+	return credit.Spec{Type: name, VCPUs: int(math.Ceil(vcpus))}, nil
 }

@@ -50,7 +50,10 @@ func TestPlanFromCloudWatch(t *testing.T) {
 	if a.Days != 7 || len(a.Groups) != 1 || !slices.Contains(a.Groups[0].Tenants, "web") || !slices.Contains(a.Groups[0].Tenants, ids[1]) || a.Groups[0].Spare > 0.9 {
 		t.Errorf("%+v", a)
 	}
-	if !strings.Contains(got.errs, ids[2]+": type m5.large is not burstable") || !strings.Contains(got.errs, ids[3]+": CloudWatch has no CPUUtilization") {
+	if a.Before < 70 || !slices.Contains(a.Groups[0].Tenants, "big") {
+		t.Errorf("the m5.large: %+v", a)
+	}
+	if !strings.Contains(got.errs, ids[3]+": CloudWatch has no CPUUtilization") {
 		t.Errorf("left out: %s", got.errs)
 	}
 	got = nagaya(t, append(args, "--from-cloudwatch", ids[0]+","+ids[1])...)
@@ -73,6 +76,14 @@ func TestPlanFromCloudWatch(t *testing.T) {
 		if got := nagaya(t, append(slices.Clone(args), row.args...)...); got.code != row.code || !strings.Contains(got.errs, row.want) {
 			t.Errorf("%v: %+v, want %d and %q", row.args, got, row.code, row.want)
 		}
+	}
+	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", ids[0], "--policy", "gate", "--jobs", jobs, "--days", "4")
+	if got.code != exitOK || !strings.Contains(got.out, "t3.small, standard, 4.0 days") {
+		t.Errorf("simulate: %+v", got)
+	}
+	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", "tag:team=shop")
+	if got.code != exitUsage || !strings.Contains(got.errs, "3 instances with a load; give one") {
+		t.Errorf("simulate with several: %+v", got)
 	}
 	if err := cloud.SetAllow(simaws.DefaultInstance, []string{"ec2:DescribeInstances"}); err != nil {
 		t.Fatal(err)

@@ -37,7 +37,10 @@ func TestPlan(t *testing.T) {
 		{[]string{"--instance", "web"}, `"web" is not like name=web`},
 		{[]string{"--instance", "type=t3.micro,trace=" + trace}, "name= is missing"},
 		{[]string{"--instance", "name=a,trace=" + trace}, "type= is missing"},
-		{[]string{"--instance", "name=a,type=m5.large,trace=" + trace}, "not burstable"},
+		{[]string{"--instance", "name=a,type=t3.huge,trace=" + trace}, "not burstable or not known"},
+		{[]string{"--instance", "name=a,type=x9.large,trace=" + trace}, "how many vCPUs x9.large has is not known here; give vcpus="},
+		{[]string{"--instance", "name=a,type=x9.large,vcpus=2,trace=" + trace}, "what x9.large costs is not known; give it, as in --price x9.large="},
+		{append(args[1:], "--system-memory", "-1"), "--system-memory"},
 		{[]string{"--instance", "name=a,type=t3.micro"}, "trace= is missing"},
 		{[]string{"--instance", "name=a,type=t3.micro,disk=3,trace=" + trace}, `"disk" is none of`},
 		{[]string{"--instance", "name=a,type=t3.micro,memory=much,trace=" + trace}, "memory"},
@@ -51,6 +54,27 @@ func TestPlan(t *testing.T) {
 	} {
 		got := nagaya(t, append([]string{"plan"}, row.args...)...)
 		if got.code != exitUsage || !strings.Contains(got.errs, row.want) {
+			t.Errorf("%v: %+v, want %q", row.args, got, row.want)
+		}
+	}
+}
+
+// An instance of today may be of any type; the system's memory counts on the one that takes its place.
+func TestPlanOfOtherTypes(t *testing.T) {
+	trace := written(t, "cpu.csv", recorded())
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"name=web,type=M5.large,trace=" + trace}, "before $70.08 a month, after $7.59"},
+		{[]string{"name=web,type=x9.large,vcpus=2,trace=" + trace, "--price", "x9.large=0.2"}, "before $146.00 a month, after $7.59"},
+		{[]string{"name=web,type=m5.large,trace=" + trace + ",memory=1.6"}, "after $15.18"},
+		{[]string{"name=web,type=m5.large,trace=" + trace + ",memory=1.8"}, "after $30.37"},
+		{[]string{"name=web,type=m5.large,trace=" + trace + ",memory=1.8", "--system-memory", "0.1"}, "after $15.18"},
+		{[]string{"name=web,type=m5.large,trace=" + trace + ",memory=9"}, "web       m5.large"},
+	} {
+		got := nagaya(t, append([]string{"plan", "--config", os.DevNull, "--samples", "5", "--instance"}, row.args...)...)
+		if got.code != exitOK || !strings.Contains(got.out, row.want) {
 			t.Errorf("%v: %+v, want %q", row.args, got, row.want)
 		}
 	}

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,15 +15,17 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
+	"github.com/nagaya-ecs/nagaya/agent/rehearsal/history"
 )
 
 // simulateFlags are the command line of 'simulate'.
 type simulateFlags struct {
 	rehearsal.Options
-	kind, mode, trace, jobs string
-	policies                []string
-	percent, days           float64
-	journal                 bool
+	kind, mode, jobs, region string
+	traces, cloud            []string
+	policies                 []string
+	percent, days            float64
+	journal, quiet           bool
 }
 
 func (c *cli) simulateVerb() *cobra.Command {
@@ -35,14 +40,19 @@ as for the agent (gate.*). It needs neither the agent nor AWS.
 The trace is the CPU use in per cent, at any regular step: CSV with a time and a value in
 each line, the CSV that CloudWatch's console exports, or what
 'aws cloudwatch get-metric-statistics --metric-name CPUUtilization --statistics Average'
-prints. docs/batches.md describes the file of jobs.`,
-		Example: "  nagaya simulate --type t3.micro --trace cpu.csv --jobs jobs.yaml --policy all",
-		RunE: func(*cobra.Command, []string) error {
-			o, policies, err := c.rehearse(f)
+prints; several files are put together. With --from-cloudwatch it is read from CloudWatch, as by 'nagaya plan'.
+docs/batches.md describes the file of jobs.`,
+		Example: "  nagaya simulate --type t3.micro --trace cpu.csv --jobs jobs.yaml --policy all\n" +
+			"  nagaya simulate --from-cloudwatch i-0123456789abcdef0 --jobs jobs.yaml",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, policies, err := c.rehearse(cmd.Context(), f)
 			if err != nil {
 				return usage(err)
 			}
+			tell, end := c.progress(f.quiet)
+			o.Progress = tell
 			r, err := rehearsal.Play(o, policies...)
+			end()
 			if err != nil {
 				return usage(err)
 			}
@@ -56,8 +66,10 @@ prints. docs/batches.md describes the file of jobs.`,
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required)")
-	fs.StringVar(&f.trace, "trace", "", "`file` with the services' load (required)")
+	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required, but with --from-cloudwatch: that of the instance)")
+	fs.StringArrayVar(&f.traces, "trace", nil, "`file` with the services' load (required); several are put together, of two values of one time the last counts")
+	fs.StringSliceVar(&f.cloud, "from-cloudwatch", nil, "`id` of the instance, or tag:KEY=VALUE, whose load is read from CloudWatch instead, of the last 14 days or --days")
+	fs.StringVar(&f.region, "region", "", "AWS Region of that instance (default: that of the environment)")
 	fs.StringVar(&f.jobs, "jobs", "", "YAML `file` of the jobs; none if absent")
 	fs.Float64Var(&f.TraceVCPUs, "trace-vcpus", 0, "vCPUs of the machine that was recorded; default those of the type")
 	fs.StringSliceVar(&f.policies, "policy", []string{"all"}, policyWords()+", or several with commas between, or all")
@@ -67,15 +79,21 @@ prints. docs/batches.md describes the file of jobs.`,
 	fs.Float64Var(&f.percent, "threshold", 50, "per cent of the largest balance from which on the policy threshold starts a job")
 	fs.DurationVar(&f.Lag, "lag", 10*time.Minute, "how old CloudWatch's points are when they can be read")
 	fs.BoolVar(&f.journal, "journal", false, "print every decision with its reason, too")
+	fs.BoolVar(&f.quiet, "quiet", false, "do not tell at a terminal how far it is")
 	fs.BoolVar(&f.Steps, "json", false, "print JSON, with every run, decision and step")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(credit.Types(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(append(strings.Split(policyWords(), ", "), "all"), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-// rehearse reads what the flags name. Every error is one of usage.
-func (c *cli) rehearse(f simulateFlags) (o rehearsal.Options, policies []rehearsal.Policy, err error) {
+// rehearse reads what the flags name, and asks the cloud if they say so. Errors but the cloud's are those of usage.
+func (c *cli) rehearse(ctx context.Context, f simulateFlags) (o rehearsal.Options, policies []rehearsal.Policy, err error) {
 	o = f.Options
+	if len(f.cloud) > 0 {
+		if err := c.fromCloud(ctx, &f, &o); err != nil {
+			return o, nil, err
+		}
+	}
 	if o.Spec, err = burstable("--type", f.kind); err != nil {
 		return o, nil, err
 	}
@@ -93,8 +111,10 @@ func (c *cli) rehearse(f simulateFlags) (o rehearsal.Options, policies []rehears
 	if policies, err = readPolicies(f.policies); err != nil {
 		return o, nil, err
 	}
-	if o.Trace, err = readTrace("--trace", f.trace); err != nil {
-		return o, nil, err
+	if len(f.cloud) == 0 {
+		if o.Trace, err = readTrace("--trace", f.traces...); err != nil {
+			return o, nil, err
+		}
 	}
 	if o.Jobs, err = readJobs(f.jobs); err != nil {
 		return o, nil, err
@@ -105,6 +125,48 @@ func (c *cli) rehearse(f simulateFlags) (o rehearsal.Options, policies []rehears
 	}
 	o.Settings, err = gate.NewSettings(r.Config.Gate, time.LoadLocation)
 	return o, policies, err
+}
+
+// fromCloud reads the load of one instance from CloudWatch.
+func (c *cli) fromCloud(ctx context.Context, f *simulateFlags, o *rehearsal.Options) error {
+	if len(f.traces) > 0 {
+		return errors.New("--trace and --from-cloudwatch are two sources of the load; give one")
+	}
+	const usual = 14
+	days := usual
+	if f.days > 0 {
+		days = min(max(int(math.Ceil(f.days)), 2), history.MostDays)
+	}
+	found, err := c.readCloud(ctx, history.Options{Region: f.region, Which: f.cloud, Days: days})
+	switch {
+	case err != nil:
+		return err
+	case len(found) != 1:
+		return fmt.Errorf("--from-cloudwatch: %d instances with a load; give one", len(found))
+	}
+	o.Trace = found[0].Trace
+	if f.kind == "" {
+		f.kind = found[0].Spec.Type
+	}
+	if o.TraceVCPUs == 0 {
+		o.TraceVCPUs = float64(found[0].Spec.VCPUs)
+	}
+	return nil
+}
+
+// readCloud reads instances from CloudWatch and says which were left out.
+func (c *cli) readCloud(ctx context.Context, o history.Options) ([]rehearsal.Tenant, error) {
+	if err := o.Check(); err != nil {
+		return nil, fmt.Errorf("--from-cloudwatch: %w", err)
+	}
+	found, leftOut, err := history.Read(ctx, o)
+	for _, why := range leftOut {
+		printNote(c.errs, "left out: %s", why)
+	}
+	if err != nil {
+		return nil, &exitError{code: exitNo, err: err}
+	}
+	return found, nil
 }
 
 // burstable looks up the type that a flag names.
@@ -138,17 +200,25 @@ func readPolicies(words []string) (all []rehearsal.Policy, err error) {
 	return all, nil
 }
 
-// readTrace reads the file that a flag names.
-func readTrace(flag, name string) (t rehearsal.Trace, err error) {
-	if name == "" {
+// readTrace reads the files that a flag names.
+func readTrace(flag string, names ...string) (t rehearsal.Trace, err error) {
+	if len(names) == 0 || names[0] == "" {
 		return t, fmt.Errorf("%s is missing: a file with the CPU use in per cent", flag)
 	}
-	text, err := readBounded(name)
-	if err != nil {
-		return t, fmt.Errorf("%s: %w", flag, err)
+	var all []credit.Measure
+	for _, name := range names {
+		text, err := readBounded(name)
+		if err != nil {
+			return t, fmt.Errorf("%s: %w", flag, err)
+		}
+		points, err := rehearsal.ReadPoints(text)
+		if err != nil {
+			return t, fmt.Errorf("%s: %s is no trace: %w", flag, name, err)
+		}
+		all = append(all, points...)
 	}
-	if t, err = rehearsal.ReadTrace(text); err != nil {
-		return t, fmt.Errorf("%s: %s is no trace: %w", flag, name, err)
+	if t, err = rehearsal.Regular(all); err != nil {
+		return t, fmt.Errorf("%s: %s is no trace: %w", flag, strings.Join(names, " with "), err)
 	}
 	return t, nil
 }

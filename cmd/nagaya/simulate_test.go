@@ -61,6 +61,28 @@ func TestSimulate(t *testing.T) {
 	}
 }
 
+// Several files are one trace; the plot shows the balance, and a trace that stands at the baseline is called censored.
+func TestSimulateShowsMoreThanSums(t *testing.T) {
+	lines := strings.SplitAfter(recorded(), "\n")
+	first, second := written(t, "1.csv", strings.Join(lines[:1000], "")), written(t, "2.csv", strings.Join(lines[900:], ""))
+	jobs := written(t, "jobs.yaml", nightly)
+	args := []string{"simulate", "--config", os.DevNull, "--type", "T3.MICRO", "--trace", second, "--trace", first, "--policy", "gate"}
+	got := nagaya(t, append(args, "--jobs", jobs)...)
+	for _, want := range []string{"7.0 days from 2026-03-02", "lowest balance with the policy gate, in parts of 2h20m", "       288 |", "  jobs run  ", "advice: "} {
+		if got.code != exitOK || !strings.Contains(got.out, want) {
+			t.Errorf("exit %d, without %q:\n%s", got.code, want, got.out)
+		}
+	}
+	if strings.Contains(got.out, "censored") || strings.Contains(got.out, "throttled  ") {
+		t.Errorf("nothing was throttled:\n%s", got.out)
+	}
+	throttled := written(t, "cpu.csv", strings.ReplaceAll(recorded(), ",13\n", ",10.1\n"))
+	got = nagaya(t, "simulate", "--config", os.DevNull, "--type", "t3.micro", "--trace", throttled, "--policy", "gate")
+	if !strings.Contains(got.out, "stands at the baseline of t3.micro for 70.0 hours") || !strings.Contains(got.out, "censored") {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestSimulateSaysWhatIsWrong(t *testing.T) {
 	trace, jobs := written(t, "cpu.csv", recorded()), written(t, "jobs.yaml", nightly)
 	for _, row := range []struct {

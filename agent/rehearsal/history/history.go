@@ -93,8 +93,11 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 	for _, i := range instances {
 		id, kind := *i.InstanceId, string(i.InstanceType)
 		spec, ok := credit.Lookup(kind)
+		if n := vcpus(i); !ok && !credit.Burstable(kind) && n > 0 {
+			spec, ok = credit.Spec{Type: kind, VCPUs: n}, true
+		}
 		if !ok {
-			leftOut = append(leftOut, fmt.Sprintf("%s: type %s is not burstable or not known", id, kind))
+			leftOut = append(leftOut, fmt.Sprintf("%s: the vCPUs or the credit rules of type %s are not known", id, kind))
 			continue
 		}
 		t := rehearsal.Tenant{Name: tagName(i), Spec: spec}
@@ -112,6 +115,15 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 		tenants = append(tenants, t)
 	}
 	return tenants, leftOut, nil
+}
+
+// vcpus is the number of vCPUs that EC2 says, or that its type is known to have; 0 is not known.
+func vcpus(i ec2types.Instance) int {
+	if o := i.CpuOptions; o != nil && aws.ToInt32(o.CoreCount) > 0 {
+		return int(aws.ToInt32(o.CoreCount) * max(aws.ToInt32(o.ThreadsPerCore), 1))
+	}
+	host, _ := rehearsal.Host(string(i.InstanceType))
+	return host.Spec.VCPUs
 }
 
 // tagName is the name that people gave an instance; its id without one.
