@@ -67,6 +67,7 @@ func Reader(share bool) labels.Foreign {
 			if share {
 				routes[i].Family = sharedFamily
 			}
+			routes[i].Scheme = cmp.Or(routes[i].Scheme, route.HTTP) // whatever the port
 			if routes[i].Port == 0 && several {
 				routes[i].Port = 80
 			}
@@ -199,7 +200,7 @@ var words = []labels.Word{
 		func(_ *route.Spec, v string) error { _, err := parseMultiports(v, route.Spec{}); return err }),
 	labels.NewWord("VIRTUAL_PORT", "as nagaya.port", "1 to 65535", "the only exposed TCP port, else 80",
 		as("port")),
-	labels.NewWord("VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi, uwsgi", "as nagaya.scheme",
+	labels.NewWord("VIRTUAL_PROTO", "as nagaya.scheme", "http, https, grpc, grpcs, fastcgi, uwsgi", "http",
 		as("scheme")),
 	labels.NewWord("VIRTUAL_PATH", "location: a prefix as nginx compares it (/app covers /apple), = and a path, or ~ or ~* and a regular expression, if the operator [allows it](#regular-expressions)", "a path", "/",
 		setVirtualPath),
@@ -230,7 +231,7 @@ var words = []labels.Word{
 	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
 	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "8",
 		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
-	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash;", "round-robin",
+	labels.NewWord(labelPrefix+"loadbalance", "as nagaya.balance", "least_conn; or ip_hash; (hash $remote_addr; is the same)", "round-robin",
 		labels.Into(parseBalance, func(s *route.Spec) *route.Balance { return &s.Balance })),
 	labels.NewWord(labelPrefix+"http2.enable", "as nagaya.http2", "true, false", "as nginx.http2",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
@@ -379,10 +380,12 @@ func parseKeepalive(v string) (int, error) {
 // parseBalance reads a directive of nginx, which is nginx-proxy's word. Only
 // those that are a Balance are let in.
 func parseBalance(v string) (route.Balance, error) {
-	directive := strings.TrimSpace(strings.TrimSuffix(v, ";"))
-	b, err := oneOf(directive, map[string]route.Balance{"least_conn": route.LeastConn, "ip_hash": route.IPHash, "round_robin": route.RoundRobin})
+	directive := strings.TrimSuffix(strings.Join(strings.Fields(strings.TrimSuffix(v, ";")), " "), " consistent")
+	b, err := oneOf(directive, map[string]route.Balance{
+		"least_conn": route.LeastConn, "ip_hash": route.IPHash, "hash $remote_addr": route.IPHash, "hash $binary_remote_addr": route.IPHash, "round_robin": route.RoundRobin,
+	})
 	if err != nil {
-		return "", errors.New("neither least_conn; nor ip_hash;: other directives of nginx are not taken from containers")
+		return "", errors.New("neither least_conn; nor ip_hash; nor hash $remote_addr;: other directives of nginx are not taken from containers")
 	}
 	return b, nil
 }

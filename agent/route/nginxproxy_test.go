@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"crypto/sha1"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -62,6 +63,7 @@ func TestNginxProxysWords(t *testing.T) {
 		{"no HTTPS", []string{"HTTPS_METHOD", "nohttps"}, site(func(s *Site) { s.NoTLS = true })},
 		{"idle connections", []string{proxyLabel + "keepalive", "auto"}, site(at(func(l *Location) { l.Keepalive = KeepaliveAuto }))},
 		{"balance", []string{proxyLabel + "loadbalance", "least_conn;"}, site(at(func(l *Location) { l.Balance = LeastConn }))},
+		{"by the client's address", []string{proxyLabel + "loadbalance", "hash  $remote_addr consistent;"}, site(at(func(l *Location) { l.Balance = IPHash }))},
 		{"HTTP/2 and HTTP/3", []string{proxyLabel + "http2.enable", "false", proxyLabel + "http3.enable", "true"}, site(edge(func(e *Edge) { e.HTTP2, e.HTTP3 = Off, On }))},
 		{"redirect", []string{proxyLabel + "non-get-redirect", "307"}, site(edge(func(e *Edge) { e.RedirectCode = 307 }))},
 	} {
@@ -110,6 +112,7 @@ func TestNginxProxysWordsRefused(t *testing.T) {
 		{"VIRTUAL_HOST_MULTIPORTS", "a.test: {/: {root: /}}"},
 		{"VIRTUAL_HOST_MULTIPORTS", "[1]"},
 		{proxyLabel + "loadbalance", "random; } evil"},
+		{proxyLabel + "loadbalance", "hash $request_uri;"},
 		{proxyLabel + "keepalive", "-1"},
 	} {
 		words := map[string]string{"VIRTUAL_HOST": "a.example.com", row[0]: row[1]}
@@ -282,5 +285,66 @@ func TestNetworkAccessBesideLabels(t *testing.T) {
 		if d := cmp.Diff(row[1], row[0]); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
+	}
+}
+
+// A public port that nagaya's own container publishes is no other container's.
+func TestExternalPortsOfAContainer(t *testing.T) {
+	proxy := web("proxy", labels("x", "y"), of("proxy"), func(c *tasks.Container) {
+		c.Ports = []tasks.Port{{Container: 8080, Host: 8080, Protocol: "tcp"}, {Container: 8443, Host: 8443, Protocol: "tcp"}}
+	})
+	in := input(proxy, web("a", env("VIRTUAL_HOST", "a.test", "EXTERNAL_HTTP_PORT", "8080", "EXTERNAL_HTTPS_PORT", "8443")))
+	if got := build(in); len(got.Sites) != 0 || len(problems(got, "host-port-taken")) != 1 {
+		t.Errorf("nginx on the host: %s", lines(got))
+	}
+	in.Nginx.Container, in.Nginx.Networks = true, []string{"bridge"}
+	if got := build(in); len(got.Sites) != 1 || got.Sites[0].Edge.HTTPPort != 8080 || got.Sites[0].Edge.HTTPSPort != 8443 {
+		t.Errorf("nginx in a container: %s%+v", lines(got), got.Problems)
+	}
+}
+
+// Of containers that share a host, public ports in VIRTUAL_HOST_MULTIPORTS come first.
+func TestPortsOfMultiportsComeFirst(t *testing.T) {
+	shared := env("VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "/b", "EXTERNAL_HTTPS_PORT", "8443")
+	several := env("VIRTUAL_HOST_MULTIPORTS", "{a.test: {external_https_port: 9443, /a: }}")
+	for _, ages := range [][]time.Duration{{time.Hour, time.Minute}, {time.Minute, time.Hour}} {
+		in := input(web("a", several, age(ages[0])), web("b", shared, age(ages[1])))
+		got := build(in)
+		if len(got.Sites) != 1 || len(got.Sites[0].Locations) != 2 || got.Sites[0].Edge.HTTPSPort != 9443 || got.Sites[0].Edge.HTTPPort != 0 {
+			t.Errorf("%v: %s%+v", ages, lines(got), got)
+		}
+	}
+}
+
+func sha1Of(text string) string { return fmt.Sprintf("%x", sha1.Sum([]byte(text))) }
+
+// What the operator's files are named like follows from how the container writes the host.
+func TestFilesOfAHost(t *testing.T) {
+	for written, want := range map[string]string{
+		"a.test": "", "A.test": "A.test", ".a.test": ".a.test", "~^a[.]test$": sha1Of("~^a[.]test$"), "Bücher.test": "Bücher.test", "~^a[0-9]+$": "",
+	} {
+		got := build(input(web("a", env("VIRTUAL_HOST", written))))
+		for _, s := range got.Sites {
+			if s.File != want {
+				t.Errorf("%s: the files of %s begin with %q", written, s.Host, s.File)
+			}
+		}
+		if len(got.Sites) == 0 {
+			t.Errorf("%s: %+v", written, got.Problems)
+		}
+	}
+}
+
+// The passwords of a shared host are those of its owner, also while that is away.
+func TestFilesOfASharedHost(t *testing.T) {
+	owner := web("a", of("owner"), env("VIRTUAL_HOST", "~^a[.]test$"), age(time.Hour))
+	other := web("b", of("other"), env("VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "/b"), age(time.Minute))
+	in := input(owner, other)
+	for _, step := range []string{"both are there", "the owner is away"} {
+		got := buildSharing(in, true)
+		if len(got.Sites) != 1 || got.Sites[0].Owner != "ecs:owner" || got.Sites[0].File != sha1Of("~^a[.]test$") {
+			t.Errorf("%s: %+v", step, got.Sites)
+		}
+		in.Prev, in.Snapshot.Containers = got, in.Snapshot.Containers[1:]
 	}
 }
