@@ -124,7 +124,7 @@ func TestShellEnv(t *testing.T) {
 	c, err := simaws.Serve(w, simaws.ServeOptions{})
 	must(t, err)
 	text := c.ShellEnv(host)
-	for _, want := range []string{"export AWS_ENDPOINT_URL_EC2='" + c.Endpoints().EC2 + "'\n", "export NAGAYA_SIM_CONTROL='http://127.0.0.1:"} {
+	for _, want := range []string{"export AWS_ENDPOINT_URL_EC2='" + c.Endpoints().EC2 + "'\n", "export SIM_CONTROL='http://127.0.0.1:"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -76,14 +76,14 @@ func defaultScenario(w *World, o ScenarioOptions) (string, error) {
 	return DefaultInstance, nil
 }
 
-// ShellEnv renders the environment of Env, and the URLs that the SDK does not
-// know about, as lines for a POSIX shell to read: NAGAYA_SIM_CONTROL,
-// NAGAYA_SIM_ECS_AGENT and NAGAYA_SIM_INSTANCE. The Region is not in it.
+// ShellEnv renders the environment of Env, and what the SDK does not know about, as
+// lines for a POSIX shell to read: SIM_CONTROL, SIM_INSTANCE, and NAGAYA_ECS_AGENT_URL, by which nagaya finds
+// the ECS agent. The Region is not in it.
 func (c *Cloud) ShellEnv(instanceID string) string {
 	env, e := c.Env(instanceID), c.Endpoints()
-	env["NAGAYA_SIM_CONTROL"] = e.Control
-	env["NAGAYA_SIM_ECS_AGENT"] = e.ECSAgent[instanceID]
-	env["NAGAYA_SIM_INSTANCE"] = instanceID
+	env["SIM_CONTROL"] = e.Control
+	env["NAGAYA_ECS_AGENT_URL"] = e.ECSAgent[instanceID]
+	env["SIM_INSTANCE"] = instanceID
 	var b strings.Builder
 	for _, k := range sortedKeys(env) {
 		fmt.Fprintf(&b, "export %s='%s'\n", k, strings.ReplaceAll(env[k], "'", `'\''`))

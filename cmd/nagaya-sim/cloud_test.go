@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
 )
 
 func TestCloudServesUntilItEnds(t *testing.T) {
@@ -37,9 +39,14 @@ func TestCloudServesUntilItEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	control := regexp.MustCompile(`(?m)^export NAGAYA_SIM_CONTROL='(.*)'$`).FindSubmatch(env)
+	control := regexp.MustCompile(`(?m)^export SIM_CONTROL='(.*)'$`).FindSubmatch(env)
 	if control == nil {
 		t.Fatalf("no control endpoint in\n%s", env)
+	}
+	// Whoever reads it can run nagaya in the same shell.
+	lines := strings.Split(strings.NewReplacer("export ", "", "'", "").Replace(string(env)), "\n")
+	if values, err := config.FromEnv(lines); err != nil || len(values) != 1 || values[0].Setting.Path != "ecs.agent-url" {
+		t.Errorf("nagaya reads %+v of it: %v", values, err)
 	}
 	answer, err := http.Get(string(control[1]) + "/state")
 	if err != nil {

@@ -31,6 +31,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/nginxtest"
 	"github.com/nagaya-ecs/nagaya/nginx/runtime"
@@ -132,6 +133,7 @@ func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	testenv.EndWithTest(dir)
 	r := &rig{t: t, settings: nginx.Settings{HTTP2: true}}
 	s := &r.settings
 	s.StateDir, s.RunDir, s.LogDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "log")

@@ -20,6 +20,7 @@ func Programs() string { return bin }
 // an nginx. Without them the tests are skipped, except where CI is set.
 func TestMain(m *testing.M) {
 	ctx := context.Background()
+	endWithUs = testenv.EndWithTest
 	testenv.ExitWithout(Needs(ctx))
 	var err error
 	if bin, err = os.MkdirTemp("", "nagaya-bin-"); err == nil {

@@ -120,12 +120,10 @@ func (s *Stage) StartCloud(ctx context.Context) error {
 		}
 		v = strings.Trim(v, "'")
 		switch k {
-		case "NAGAYA_SIM_CONTROL":
+		case "SIM_CONTROL":
 			s.ControlURL = v
-		case "NAGAYA_SIM_INSTANCE":
+		case "SIM_INSTANCE":
 			s.InstanceID = v
-		case "NAGAYA_SIM_ECS_AGENT":
-			s.Env = append(s.Env, "NAGAYA_ECS_AGENT_URL="+v)
 		default:
 			s.Env = append(s.Env, k+"="+v)
 		}

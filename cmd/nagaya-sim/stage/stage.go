@@ -75,6 +75,9 @@ type Stage struct {
 	agent       *process
 }
 
+// endWithUs is told of every directory of a stage in a test, so that what runs there ends with it.
+var endWithUs = func(string) {}
+
 // New makes the directories, certificates, configuration and image. Nothing runs yet.
 func New(ctx context.Context, o Options) (*Stage, error) {
 	s := &Stage{
@@ -88,6 +91,7 @@ func New(ctx context.Context, o Options) (*Stage, error) {
 		if s.Dir, err = os.MkdirTemp("", "nagaya-stage-"); err != nil {
 			return nil, err
 		}
+		endWithUs(s.Dir)
 	}
 	// nginx's workers run as another user and read what is beneath.
 	if err := os.Chmod(s.Dir, 0o755); err != nil {
