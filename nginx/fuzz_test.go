@@ -33,7 +33,7 @@ var expected = map[string][]string{
 		"listen", "server_name", "ssl_certificate", "ssl_certificate_key", "if", "error_page", "location",
 	},
 	"server/if":          {"return"},
-	"server/location/if": {"return"},
+	"server/location/if": {"return", "add_header"},
 	"server/location": {
 		"if", "add_header", "return", "allow", "deny", "auth_basic", "auth_basic_user_file", "client_max_body_size", "client_body_timeout",
 		"proxy_read_timeout", "proxy_send_timeout", "proxy_buffering", "proxy_request_buffering", "proxy_pass", "proxy_set_header",

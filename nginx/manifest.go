@@ -24,6 +24,8 @@ type Facts struct {
 	Sockets []string `json:"sockets,omitempty"`
 	// Servers are the addresses of upstreams.
 	Servers []string `json:"servers,omitempty"`
+	// Pools are the names of the upstreams of locations; see GoneFile.
+	Pools []string `json:"pools,omitempty"`
 	// Snippets are the operator's files that are included, as "PATH FINGERPRINT".
 	Snippets []string `json:"snippets,omitempty"`
 }
@@ -136,6 +138,9 @@ func (t Tree) Sockets() []string {
 func (t Tree) Snippets() []string {
 	return t.collect(func(s SiteFile) []string { return s.Facts.Snippets })
 }
+
+// Pools returns the names of the upstreams of locations, sorted.
+func (t Tree) Pools() []string { return t.collect(func(s SiteFile) []string { return s.Facts.Pools }) }
 
 // Servers returns the addresses behind every site, as "HOST ADDRESS", sorted.
 func (t Tree) Servers() []string {

@@ -96,7 +96,8 @@ var constant = func() map[string]*regexp.Regexp {
 		"map/default":        "",
 		"server/location/if": `\(\$nagaya_get\)|\(\$upstream_connect_time ~ \^\[-,: \]\+\$ \)`, "server/location/deny": "all",
 		"server/location/add_header":    `Retry-After 5 always|Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
-		"server/location/if/return":     "503 " + downPage,
+		"server/location/if/return":     "503 " + downPage + "|503 " + vacantPage,
+		"server/location/if/add_header": `Retry-After 5 always|Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
 		"server/location/return":        "404 " + nothingPage + "|502 " + downPage + "|503 " + vacantPage,
 		"server/location/fastcgi_index": `index\.php`, "server/location/fastcgi_split_path_info": `\^\(\.\+\\\.php\)\(/\.\*\)\$`,
 		"/map": `\$nagaya_https \$nagaya_hsts_[0-9a-f]{16}`, "/server": "",
@@ -174,6 +175,9 @@ func (w *permitted) inLocation(d directive, one string) bool {
 		return len(d.args) == 2 && d.args[0] == "301" && any(func(l route.Location) bool { return d.args[1] == base(l)+"/$is_args$args" })
 	case d.in != "server/location":
 		return false
+	case d.name == "if":
+		file, ok := strings.CutPrefix(strings.Join(d.args, " "), "(-f "+w.s.RunDir+"/gone/")
+		return ok && ourUpstream.MatchString(strings.TrimRight(file, " )"))
 	case d.name == "auth_basic":
 		return one == "site "+w.host || strings.HasPrefix(w.host, "~") && regexp.MustCompile(`^site [0-9a-f]{16}$`).MatchString(one)
 	case d.name == "auth_basic_user_file":

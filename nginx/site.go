@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -100,6 +101,9 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 			keepalive = 0
 		}
 		upstream(t, upstreamName(site.Host, l), l.Balance, p, keepalive, "ip_hash")
+		if len(p.Servers) > 0 {
+			t.facts.Pools = append(t.facts.Pools, upstreamName(site.Host, l))
+		}
 	}
 	if site.TLS && site.Edge.HSTS != "" {
 		t.block("map", []string{"$nagaya_https", hstsVariable(site.Edge.HSTS)}, func() {
@@ -149,6 +153,14 @@ func defaultRoot(t *text) {
 	}
 	t.block("location", []string{"/"}, func() { t.set("return", answer...) })
 }
+
+// GoneFile is the file that says, while it is there, that the last server of an upstream is gone. All
+// workers look for it, with each request: those that drain have connections of clients that
+// go on, and would wait for an address at which nothing answers any more.
+func GoneFile(runDir, pool string) string { return path.Join(GoneDir(runDir), pool) }
+
+// GoneDir is the directory of those files.
+func GoneDir(runDir string) string { return path.Join(runDir, "gone") }
 
 // serverHead writes the part of a site's server before its locations.
 func serverHead(t *text, site route.Site) {
@@ -299,6 +311,7 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 		vacant(t, site)
 		return
 	}
+	t.block("if (-f "+quote(GoneFile(t.settings.RunDir, upstreamName(site.Host, l)))+")", nil, func() { vacant(t, site) })
 	allow(t, intersection(site.Edge.Allow, l.Allow))
 	if file := authFile(t.settings, site, l); file != "" {
 		t.set("auth_basic", realm(site, l, file))

@@ -178,8 +178,9 @@ func (t Tree) Under(dir string) Tree {
 	if s.AccessLog != "off" && !s.logsToDevice() {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
-	// The files of sites name sockets too, where the public port is shared.
-	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/"))
+	// The files of sites name sockets too, where the public port is shared, and what is gone.
+	const file = "(-f "
+	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/", file+GoneDir(t.settings.RunDir)+"/", file+GoneDir(s.RunDir)+"/"))
 	t.settings = s
 	t.Main, t.MainFacts = t.write(renderMain)
 	return t.finished()

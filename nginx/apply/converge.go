@@ -94,6 +94,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		serving = a.client.generation(ctx)
 	}
 	if a.serves(serving, tree) {
+		a.forgetGone(tree.Pools(), time.Now().Add(-goneFor))
 		a.report.status.Settled = true
 		return nil
 	}
@@ -115,6 +116,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	if a.serves(serving, tree) {
 		a.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", serving, "quarantined", len(a.quarantine.sites))
+		a.forgetGone(tree.Pools(), time.Now().Add(-goneFor))
 		a.report.status.Settled = true
 		return nil
 	}

@@ -18,6 +18,7 @@ const pollEvery = 5 * time.Millisecond
 // start starts nginx with the current generation and waits for its answer.
 func (a *applier) start(ctx context.Context, gen string) error {
 	began, l := time.Now(), &loading{gen: gen, logSize: logSize(a.o.Dirs)}
+	a.forgetGone(nil, began) // no worker is older than the generation
 	pid, err := a.o.Runtime.Start(ctx)
 	if err != nil {
 		return a.startFault(ctx, gen, err)
@@ -52,6 +53,7 @@ func (a *applier) reload(ctx context.Context, tree nginx.Tree) error {
 	if !a.master.unconfirmed {
 		a.master.workerCount = len(l.old)
 	}
+	a.tellGone(tree)
 	if err := a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reload); err != nil {
 		return err
 	}

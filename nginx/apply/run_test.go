@@ -385,6 +385,72 @@ func testRequestsThroughReloads(t *testing.T, r *rig) {
 	t.Logf("%d requests over %d reloads", sent.Load(), reloads)
 }
 
+// A client whose connection began before the last container of a host went gets the same answer as a
+// new one, at once: the worker that drains with it does not try the address that is gone.
+func TestGoneOnOldConnections(t *testing.T) { each(t, testGoneOnOldConnections) }
+
+func testGoneOnOldConnections(t *testing.T, r *rig) {
+	r.run()
+	gone, live := deaf(t), site("b.test", backend(t, "one"))
+	before := r.tree(site("a.test", gone), live)
+	r.serve(before)
+	c := r.client()
+	defer c.CloseIdleConnections()
+	ask := func(host string) (int, string) {
+		t.Helper()
+		req := r.request(http.MethodGet, r.http("b.test", "/"), "") // one connection, whatever the host
+		req.Host = host
+		res, err := c.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		return res.StatusCode, string(b)
+	}
+	if status, text := ask("b.test"); status != 200 {
+		t.Fatalf("%d %s", status, text)
+	}
+	vacated := r.tree(site("a.test"), live)
+	r.serve(vacated)
+	if status, text := ask("a.test"); status != 503 || !strings.Contains(text, "no running container") {
+		t.Errorf("a connection from before: %d %s", status, text)
+	}
+	// It comes back at the address that it had, which nginx need not be told of if it has not heard that it went.
+	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().Run)); len(files) != 1 {
+		t.Errorf("%d upstreams are said to be gone", len(files))
+	}
+	r.serve(r.tree(site("a.test", backend(t, "two")), live))
+	r.expect(r.http("a.test", "/"), 200, "two")
+	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().Run)); len(files) != 0 {
+		t.Errorf("%d upstreams are still said to be gone", len(files))
+	}
+}
+
+// deaf is an address at which no connection comes about, and none is refused.
+func deaf(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port))
+	for range 4 { // nobody accepts: once the queue is full, the kernel drops what comes
+		if c, err := net.DialTimeout("tcp", at.String(), 100*time.Millisecond); err == nil {
+			t.Cleanup(func() { c.Close() })
+		}
+	}
+	return at
+}
+
 func fetch(c *http.Client, req *http.Request) error {
 	res, err := c.Do(req)
 	if err != nil {
