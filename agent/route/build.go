@@ -89,8 +89,8 @@ func Build(in Input) Table {
 	b := &builder{in: in, o: in.Options.withDefaults(), keepers: map[PoolKey]string{}, stopped: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
 	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
-	b.publishers = publishersOf(in.Snapshot.Containers)
 	b.bases, b.kin = basesOf(in.Snapshot.Containers)
+	b.notePublishers()
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
 	b.carry(candidates)
@@ -140,8 +140,6 @@ type builder struct {
 	away map[string]map[string]time.Time
 	// probes are what whoever waits needs to know.
 	probes []claim
-	// publishers are the containers that publish ports of this host.
-	publishers map[opening]string
 	// started is when a container of each family was started last.
 	started map[string]time.Time
 	// starts is how long starts take here, by family; see setStarts.

@@ -210,46 +210,17 @@ func (b *builder) mayListen(c candidate) bool {
 				"it asks for %s, and that port is not for containers, so the route is left out", at))
 			return false
 		}
-		if by := b.publishers[o]; by != "" && !b.in.Nginx.Container { // whose ports are not the host's
+		if p, published := b.publisherOf(o, c.base); published && !b.in.Nginx.Container { // whose ports are not the host's
+			how := "publishes that port of this host itself"
+			if !p.Gone.IsZero() {
+				how = "published that port of this host until just now, and may come back"
+			}
 			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
-				"it asks for %s, and container %s publishes that port of this host itself, so the route is left out", at, by))
+				"it asks for %s, and container %s %s, so the route is left out", at, p.Ref, how))
 			return false
 		}
 	}
 	return true
-}
-
-// publishersOf names for each port of this host that is published a container that does.
-func publishersOf(list []tasks.Container) map[opening]string {
-	all := map[opening]string{}
-	for _, c := range slices.Backward(list) {
-		if c.Origin != tasks.Local || !active(c) {
-			continue
-		}
-		for _, p := range c.Ports {
-			if (p.Protocol == "tcp" || p.Protocol == "udp") && !p.HostIP.IsLoopback() {
-				all[opening{p.Protocol == "udp", p.Host}] = Ref(c)
-			}
-		}
-	}
-	return all
-}
-
-// checkPublished reports a container that publishes a port which nginx needs. The ports of
-// an nginx in a container are not the host's, and the container that publishes them is its own.
-func (b *builder) checkPublished(c tasks.Container) {
-	if b.in.Nginx.Container || c.Origin != tasks.Local {
-		return
-	}
-	for _, p := range c.Ports {
-		if p.Protocol != "tcp" || !b.isNginxPort(p.Host) || p.HostIP.IsValid() && !p.HostIP.IsUnspecified() && p.HostIP != b.in.Nginx.Host {
-			continue
-		}
-		x := containerProblem(Ref(c), "host-port-taken", fmt.Sprintf("publish another port, or a dynamic one (0); on ECS add %d to ECS_RESERVED_PORTS", p.Host),
-			"it publishes port %d of this host, so what should reach nginx there reaches the container", p.Host)
-		x.Subject, x.Port = fmt.Sprintf("%s port %d", x.Subject, p.Host), p.Host
-		b.report(x)
-	}
 }
 
 func (b *builder) isNginxPort(port uint16) bool {

@@ -76,7 +76,7 @@ func TestJSONOfTables(t *testing.T) {
 		t.Errorf("the JSON differs (-want +got):\n%s", d)
 	}
 	// What is not in the JSON, and what is there as another value.
-	table.Probes, table.Problems, table.Next = nil, nil, time.Time{}
+	table.Probes, table.Problems, table.Next, table.Published = nil, nil, time.Time{}, nil
 	auto := slices.IndexFunc(table.Sites, func(s Site) bool { return s.Locations[0].Keepalive == KeepaliveAuto })
 	table.Sites[auto].Locations[0].Keepalive = 2
 	var back Table

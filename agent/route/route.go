@@ -40,6 +40,9 @@ type Table struct {
 	// containers have been removed (leave.go), with since when none is there; zero while one is.
 	// It is not saved: who was removed while no agent ran has the grace period.
 	Leaves map[string]time.Time
+	// Published are the ports of this host that containers publish, or did within the grace
+	// period. It is not saved either.
+	Published map[Listen]Publisher
 	// Next is when the table would change by the mere passing of time; zero when
 	// it would not. Build it again then.
 	Next time.Time

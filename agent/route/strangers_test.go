@@ -201,6 +201,38 @@ func TestAPortOfTheHostOutlivesItsContainer(t *testing.T) {
 	}
 }
 
+// A container without a route publishes a port of this host: between it and the next one of its
+// family nobody else gets that port.
+func TestAPublishedPortOutlivesItsContainer(t *testing.T) {
+	publishes := func(id string, more edit) tasks.Container {
+		return web(id, labels("x", "y"), more, func(c *tasks.Container) {
+			c.Ports = []tasks.Port{{Container: 5432, Protocol: "tcp", Host: 5432}}
+		})
+	}
+	stream := web("stranger", of("stranger"), labels("nagaya.listen", "tcp:5432", "nagaya.port", "80"), age(time.Hour))
+	for name, row := range map[string]struct {
+		first tasks.Container
+		now   []tasks.Container // at once, and later
+		later time.Duration
+		free  bool // later
+	}{
+		"of ECS":                  {publishes("db", of("db")), []tasks.Container{stream}, 9 * time.Minute, false},
+		"after its grace":         {publishes("db", of("db")), []tasks.Container{stream}, 10 * time.Minute, true},
+		"removed":                 {run("db", "postgres", 1, time.Hour, func(c *tasks.Container) { *c = publishes("db", called("db")) }), []tasks.Container{stream}, 3 * time.Second, true},
+		"only stopped":            {run("db", "postgres", 1, time.Hour, func(c *tasks.Container) { *c = publishes("db", called("db")) }), []tasks.Container{run("db", "postgres", 1, time.Hour, func(c *tasks.Container) { *c = publishes("db", called("db")); c.State = tasks.Exited }), stream}, 9 * time.Minute, false},
+		"and it listens itself":   {publishes("db", of("stranger")), []tasks.Container{stream}, 0, true},
+		"it has another port now": {publishes("db", of("db")), []tasks.Container{web("db2", of("db"), labels("x", "y")), stream}, 9 * time.Minute, false},
+	} {
+		table := tableAt(tableAt(Table{}, 0, row.first), 0, row.first, stream)
+		if table = tableAt(table, 0, row.now...); len(table.Streams) != 0 != (row.later == 0) {
+			t.Errorf("%s: at once %v, problems %v", name, table.Streams, table.Problems)
+		}
+		if table = tableAt(table, row.later, row.now...); (len(table.Streams) == 1) != row.free || hasCode(table, "host-port-taken") == row.free {
+			t.Errorf("%s: later %v, problems %v", name, table.Streams, table.Problems)
+		}
+	}
+}
+
 // Where a site has HTTP/3 at a port of its own, no other family's stream gets its datagrams.
 func TestHTTP3KeepsItsPort(t *testing.T) {
 	shop := web("shop", of("shop"), env("VIRTUAL_HOST", "a.example.com", "EXTERNAL_HTTPS_PORT", "8444", proxyLabel+"http3.enable", "true"), age(time.Hour))
