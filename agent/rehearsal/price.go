@@ -1,6 +1,7 @@
 package rehearsal
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -38,6 +39,17 @@ func Offer(name string, price float64) (Type, bool) {
 		t.Price = price
 	}
 	return t, true
+}
+
+// larger are the larger sizes of a type's family, the smallest first.
+func larger(s credit.Spec) (all []credit.Spec) {
+	family, size, _ := strings.Cut(s.Type, ".")
+	for _, name := range sizeOrder[slices.Index(sizeOrder, size)+1:] {
+		if spec, ok := credit.Lookup(family + "." + name); ok {
+			all = append(all, spec)
+		}
+	}
+	return all
 }
 
 // Prices of a large, as above, of families whose sizes have credits for nothing: two vCPUs, and double from size to size.

@@ -44,6 +44,8 @@ type Options struct {
 	Threshold float64
 	// Steps makes every policy give its balance at each step.
 	Steps bool
+	// Advise makes Play look for Report.Fits.
+	Advise bool
 	// Progress, if set, is told again and again what part of the whole is done, 0 to 1.
 	Progress func(float64)
 }
@@ -238,6 +240,9 @@ type Report struct {
 	// Plateau is how long the trace stands at the type's baseline, as it does while an instance is throttled: what the services wanted
 	// then is not in it.
 	Plateau time.Duration `json:"plateau,omitempty"`
+	// Fits is the smallest larger type of the family on which the services are not throttled and all runs can be in time, by the bound. It
+	// is empty where the gate has all in time on this one, and where there is none.
+	Fits string `json:"fits,omitempty"`
 	// Needed is the credits of all runs, Spare those that would be thrown away without them.
 	Needed float64 `json:"needed"`
 	Spare  float64 `json:"spare"`
@@ -299,6 +304,36 @@ func Play(o Options, policies ...Policy) (Report, error) {
 			res.Regret = (res.Score - least.score()) / rep.Needed
 		}
 		rep.Results = append(rep.Results, res)
+		if o.Advise && p == Gate && (res.InTime < len(runs) || rep.tooSmall()) {
+			o.Progress = nil
+			rep.Fits = o.fits()
+		}
 	}
 	return rep, nil
+}
+
+// tooSmall reports whether the services alone need a larger type.
+func (r Report) tooSmall() bool {
+	return r.Idle.Account.Throttled > mostThrottled*r.Idle.Services
+}
+
+// fits finds Report.Fits.
+func (o Options) fits() string {
+	o.Steps = false
+	for _, spec := range larger(o.Spec) {
+		o.Spec = spec
+		idle, o, err := withoutJobs(o)
+		if err != nil {
+			return ""
+		}
+		runs, err := o.runs()
+		if err != nil {
+			return ""
+		}
+		b := bound(o, runs, idle)
+		if idle.throttled <= mostThrottled*idle.sums.Services && b.score() <= mostMissed*b.needed {
+			return spec.Type
+		}
+	}
+	return ""
 }

@@ -141,13 +141,16 @@ func TestAdvice(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
 		percent, need float64
+		within        time.Duration
 		want          string
 	}{
-		{name: "all is well", percent: 2, need: 50, want: "all 3 runs are in time on t3.micro"},
-		{name: "too much", percent: 2, need: 280, want: "are not in time, because the jobs need"},
-		{name: "overload", percent: 40, need: 50, want: "the services alone are throttled on t3.micro"},
+		{name: "all is well", percent: 2, need: 50, within: 8 * time.Hour, want: "all 3 runs are in time on t3.micro"},
+		{name: "too much", percent: 2, need: 280, within: 8 * time.Hour, want: "1 of 3 runs are not in time (a 1), because the jobs need 840 credits and only"},
+		{name: "too much, and what would do", percent: 2, need: 280, within: 8 * time.Hour, want: "take t3.small, run fewer"},
+		{name: "overload", percent: 40, need: 50, within: 8 * time.Hour, want: "the services alone are throttled on t3.micro, and may have been when this was recorded: take t3.xlarge, or unlimited"},
+		{name: "no time", percent: 2, need: 50, within: 10 * time.Minute, want: "(a 4) although enough credits are spare: give those jobs later deadlines"},
 	} {
-		o := Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(tt.percent, 4), Jobs: []Job{every(t, "0 20 * * *", Job{Name: "a", Need: tt.need, Estimate: tt.need}, 8*time.Hour)}}
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(tt.percent, 4), Jobs: []Job{every(t, "0 20 * * *", Job{Name: "a", Need: tt.need, Estimate: tt.need}, tt.within)}, Advise: true}
 		rep, err := Play(o, Gate)
 		if err != nil {
 			t.Fatal(err)

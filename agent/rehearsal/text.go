@@ -1,7 +1,9 @@
 package rehearsal
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -69,15 +71,44 @@ func (r Report) Advice() string {
 	}
 	g := r.Results[i]
 	missed := len(g.Runs) - g.InTime
+	larger := "a larger type"
+	if r.Fits != "" {
+		larger = r.Fits
+	}
 	switch {
-	case r.Idle.Account.Throttled > mostThrottled*r.Idle.Services:
-		return fmt.Sprintf("advice: the services alone are throttled on %s, and may have been when this was recorded: take a larger type, or unlimited with gate.surplus-dollars.", r.Type)
+	case r.tooSmall():
+		return fmt.Sprintf("advice: the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited with gate.surplus-dollars.", r.Type, larger)
 	case missed == 0:
 		return fmt.Sprintf("advice: all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
 	case r.Needed > r.Spare:
-		return fmt.Sprintf("advice: %d of %d runs are not in time, because the jobs need %.0f credits and only %.0f are spare: take a larger type, run fewer of them, or refuse those that are late (late: refuse).", missed, len(g.Runs), r.Needed, r.Spare)
+		return fmt.Sprintf("advice: %d of %d runs are not in time (%s), because the jobs need %.0f credits and only %.0f are spare: take %s, run fewer of them, or refuse those that are late (late: refuse).",
+			missed, len(g.Runs), g.missed(), r.Needed, r.Spare, larger)
 	}
-	return fmt.Sprintf("advice: %d of %d runs are not in time although enough credits are spare: give those jobs later deadlines or a smaller need.", missed, len(g.Runs))
+	text := fmt.Sprintf("advice: %d of %d runs are not in time (%s) although enough credits are spare: give those jobs later deadlines or a smaller need", missed, len(g.Runs), g.missed())
+	if r.Fits != "" {
+		text += ", or take " + r.Fits
+	}
+	return text + "."
+}
+
+// missed says how many runs of which jobs are not in time, those with most first.
+func (x Result) missed() string {
+	by := map[string]int{}
+	for _, r := range x.Runs {
+		if !r.InTime {
+			by[r.Name]++
+		}
+	}
+	const most = 3
+	var all []string
+	for _, name := range slices.SortedFunc(maps.Keys(by), func(a, b string) int { return cmp.Or(by[b]-by[a], cmp.Compare(a, b)) }) {
+		if len(all) == most {
+			all = append(all, "and others")
+			break
+		}
+		all = append(all, fmt.Sprintf("%s %d", name, by[name]))
+	}
+	return strings.Join(all, ", ")
 }
 
 // Journal renders what a policy decided, one line each.

@@ -50,7 +50,7 @@ docs/batches.md describes the file of jobs.`,
 				return usage(err)
 			}
 			tell, end := c.progress(f.quiet)
-			o.Progress = tell
+			o.Progress, o.Advise = tell, true
 			r, err := rehearsal.Play(o, policies...)
 			end()
 			if err != nil {
