@@ -4,6 +4,8 @@ import (
 	"path"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // Host is what the settings depend on of the host that nginx runs on.
@@ -32,7 +34,10 @@ func Configured(c config.Config, h Host) Settings {
 		ProxyProtocol: n.ProxyProtocol, TLSPolicy: c.Routes.TLSPolicy, UpstreamCA: n.UpstreamCA, User: h.User,
 		StateDir: StateDir(c), RunDir: path.Join(c.RunDir, "nginx"), LogDir: c.LogDir,
 		AccessLog: n.AccessLog, LogFormat: n.LogFormat, LogEscape: n.LogEscape, Stderr: n.LogStdout && h.Child,
-		DefaultRoot: n.DefaultRoot, UnservedStatus: n.UnservedStatus, ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
+		DefaultRoot: n.DefaultRoot, UnservedStatus: n.UnservedStatus,
+		ChallengeDir: n.ChallengeDir, Challenges: route.Challenges(n.Challenges), ChallengeUnknown: n.ChallengeUnknown,
+		Debug: n.DebugEndpoint, DebugGlobal: nginxproxy.DebugGlobal(c),
+		ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
 		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
 	}
 	switch {

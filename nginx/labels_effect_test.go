@@ -49,28 +49,30 @@ var effects = map[string]struct {
 	"nagaya.batch":          {"true", nil},
 	"nagaya.nginx":          {},
 
-	"VIRTUAL_HOST":                {"b.test", nil},
-	"VIRTUAL_HOST_MULTIPORTS":     {"{c.test: {/: {port: 8081}}}", nil},
-	"VIRTUAL_PORT":                {"8081", nil},
-	"VIRTUAL_PROTO":               {"fastcgi", nil},
-	"VIRTUAL_PATH":                {"/x", nil},
-	"VIRTUAL_DEST":                {"/y", []string{"VIRTUAL_PATH=/x"}},
-	"VIRTUAL_ROOT":                {"/srv", []string{"VIRTUAL_PROTO=fastcgi"}},
-	"EXTERNAL_HTTP_PORT":          {"8888", nil},
-	"EXTERNAL_HTTPS_PORT":         {"8443", nil},
-	"HTTPS_METHOD":                {"nohttp", nil},
-	"CERT_NAME":                   {"other", nil},
-	"HSTS":                        {"off", nil},
-	"SSL_POLICY":                  {"Mozilla-Old", nil},
-	"SERVER_TOKENS":               {"on", nil},
-	"NETWORK_ACCESS":              {"internal", nil},
-	"ENABLE_HTTP_ON_MISSING_CERT": {"false", []string{"VIRTUAL_HOST=none.test", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"}},
-	"LETSENCRYPT_HOST":            {},
-	"ACME_HOST":                   {},
-	nginxproxy.NginxLabel:         {},
+	"VIRTUAL_HOST":                 {"b.test", nil},
+	"VIRTUAL_HOST_MULTIPORTS":      {"{c.test: {/: {port: 8081}}}", nil},
+	"VIRTUAL_PORT":                 {"8081", nil},
+	"VIRTUAL_PROTO":                {"fastcgi", nil},
+	"VIRTUAL_PATH":                 {"/x", nil},
+	"VIRTUAL_DEST":                 {"/y", []string{"VIRTUAL_PATH=/x"}},
+	"VIRTUAL_ROOT":                 {"/srv", []string{"VIRTUAL_PROTO=fastcgi"}},
+	"EXTERNAL_HTTP_PORT":           {"8888", nil},
+	"EXTERNAL_HTTPS_PORT":          {"8443", nil},
+	"HTTPS_METHOD":                 {"nohttp", nil},
+	"CERT_NAME":                    {"other", nil},
+	"HSTS":                         {"off", nil},
+	"SSL_POLICY":                   {"Mozilla-Old", nil},
+	"SERVER_TOKENS":                {"on", nil},
+	"NETWORK_ACCESS":               {"internal", nil},
+	"ENABLE_HTTP_ON_MISSING_CERT":  {"false", []string{"VIRTUAL_HOST=none.test", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"}},
+	"ACME_HTTP_CHALLENGE_LOCATION": {"false", nil},
+	"LETSENCRYPT_HOST":             {},
+	"ACME_HOST":                    {},
+	nginxproxy.NginxLabel:          {},
 
 	"com.github.nginx-proxy.nginx-proxy.keepalive":          {"7", nil},
 	"com.github.nginx-proxy.nginx-proxy.loadbalance":        {"ip_hash;", nil},
+	"com.github.nginx-proxy.nginx-proxy.debug-endpoint":     {"true", nil},
 	"com.github.nginx-proxy.nginx-proxy.http2.enable":       {"false", nil},
 	"com.github.nginx-proxy.nginx-proxy.http3.enable":       {"true", nil},
 	"com.github.nginx-proxy.nginx-proxy.non-get-redirect":   {"301", nil},
@@ -159,7 +161,9 @@ func outcome(words ...string) (all, problems string) {
 	table = route.Build(in)
 	b := mustBuild(upstream128)
 	b.StreamPreread, b.StreamRealIP = true, true
-	tree := Render(defaults(), b, table.Shape, table.Pools)
+	s := defaults()
+	s.ChallengeDir = "/c"
+	tree := Render(s, b, table.Shape, table.Pools)
 	for _, s := range table.Sites {
 		probes += "\n" + s.Host + " belongs to " + s.Family
 	}

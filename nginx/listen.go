@@ -39,6 +39,10 @@ func defaultServer(t *text, overTLS bool, listen func()) {
 			rejectHandshake(t)
 			return
 		}
+		if !overTLS && t.settings.ChallengeDir != "" && t.settings.ChallengeUnknown {
+			answerChallenges(t)
+			challengeLocation(t)
+		}
 		t.set("return", number(cmp.Or(t.settings.UnservedStatus, 404)), "No site of this name is served here.\n")
 	})
 }

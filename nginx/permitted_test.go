@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"regexp"
@@ -83,16 +84,17 @@ var constant = func() map[string]*regexp.Regexp {
 		"upstream/least_conn": "", "upstream/ip_hash": "", "upstream/hash": `\$remote_addr consistent`,
 		"upstream/keepalive_timeout":  "1s",
 		"server/server_tokens":        "on",
-		"server/error_page":           "502 = @nagaya_down|504 @nagaya_down",
+		"server/error_page":           "502 = @nagaya_down|504 @nagaya_down|598 = @nagaya_challenge",
 		"server/http2":                "on|off",
 		"server/ssl_verify_client":    "on|optional",
 		"server/ssl_reject_handshake": "on", "server/ssl_prefer_server_ciphers": "on|off",
 		"server/return":           "404 No site of this name is served here.\n|421 " + misdirectedPage + "|",
 		"server/deny":             "all",
-		"server/if/return":        "421 " + misdirectedPage + "|403 " + plainPage + `|30[178] https://\$host(:[0-9]{1,5})?\$request_uri`,
-		"server/if":               `\(\$nagaya_(misdirected|plain|plain = get|plain = other)\)`,
+		"server/if/return":        "421 " + misdirectedPage + "|598|403 " + plainPage + `|30[178] https://\$host(:[0-9]{1,5})?\$request_uri`,
+		"server/if":               `\(\$nagaya_(misdirected|challenge|plain|plain = get|plain = other)\)`,
 		"server/set_real_ip_from": "unix:", "server/proxy_protocol": "on",
-		"server/add_header":  `Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
+		"server/add_header":       `Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
+		"server/location/satisfy": "any", "server/location/root": "/dev/null", "server/location/try_files": `\$uri (=404|@nagaya_debug)`, "server/location/default_type": "application/json",
 		"map/default":        "",
 		"server/location/if": `\(\$nagaya_get\)|\(\$upstream_connect_time ~ \^\[-,: \]\+\$ \)`, "server/location/deny": "all",
 		"server/location/add_header":    `Retry-After 5 always|Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
@@ -153,13 +155,15 @@ func (w *permitted) allows(d directive) bool {
 		p, ok := route.PolicyNamed(w.edge.TLSPolicy)
 		return ok && w.edge.TLSPolicy != "" && (slices.Equal(d.args, p.Protocols) || one == p.Ciphers)
 	case "server/allow", "server/location/allow":
-		return one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })
+		return one == "all" && d.in == "server/location" && w.s.ChallengeDir != "" || one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })
 	case "server/limit_conn":
 		return words == "nagaya_udp 1024" || words == "nagaya_udp_port 512"
 	case "server/proxy_timeout":
 		return slices.ContainsFunc(w.options, func(o route.StreamOptions) bool { return isDuration(one, o.Timeout) })
 	case "server/proxy_pass":
 		return slices.Contains(w.upstreams, one)
+	case "server/location/return":
+		return len(d.args) == 2 && d.args[0] == "200" && isDebugAnswer(d.args[1])
 	case "server/location":
 		return w.path(d.args)
 	}
@@ -248,7 +252,7 @@ func (w *permitted) listen(args []string) bool {
 
 func (w *permitted) path(args []string) bool {
 	words := strings.Join(args, " ")
-	if words == "/" || words == downLocation {
+	if words == "/" || words == downLocation || words == challengeName || words == "= "+debugPath || words == debugName {
 		return true
 	}
 	return slices.ContainsFunc(w.locations, func(l route.Location) bool {
@@ -258,6 +262,12 @@ func (w *permitted) path(args []string) bool {
 			route.Regex: {"~ " + l.Path}, route.RegexFold: {"~* " + l.Path},
 		}[l.Match], words)
 	})
+}
+
+// isDebugAnswer reports whether a text is JSON, with variables in the part about the request alone.
+func isDebugAnswer(text string) bool {
+	site, _, ok := strings.Cut(text, `,"request":{"host":"$host",`)
+	return ok && !strings.Contains(site, "$") && json.Valid([]byte(text))
 }
 
 // isDuration reports whether nginx reads that word as that duration, to the millisecond.

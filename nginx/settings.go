@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // Settings are the operator's settings for nginx as a whole. A zero port, count or
@@ -51,6 +53,14 @@ type Settings struct {
 	// nginx's return with spaces between them, or "none" for no answer. Empty means 404
 	// with a line of text.
 	DefaultRoot string
+	// ChallengeDir has the answers to challenges of ACME; empty is none. Challenges are the sites
+	// that give them, ChallengeUnknown also names of no site.
+	ChallengeDir     string
+	Challenges       route.Challenges
+	ChallengeUnknown bool
+	// Debug tells clients how sites are set, and in DebugGlobal, a JSON object, the settings for all.
+	Debug       bool
+	DebugGlobal string
 	// UnservedStatus is for names of no site, and for plain HTTP that a site refuses; zero
 	// means 404 and 403.
 	UnservedStatus int

@@ -125,6 +125,10 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 		case !root:
 			defaultRoot(t)
 		}
+		debugLocation(t, site, pools)
+		if hasChallenges(t.settings, site) {
+			challengeLocation(t)
+		}
 		t.block("location", []string{downLocation}, func() {
 			headers(t, site)
 			t.set("add_header", "Retry-After", retryAfter, "always")
@@ -186,6 +190,9 @@ func serverHead(t *text, site route.Site) {
 		tlsServer(t, site)
 	}
 	headers(t, site)
+	if hasChallenges(t.settings, site) {
+		answerChallenges(t)
+	}
 	refuseOthersNames(t, site)
 	plainHTTP(t, site, https)
 	straight(t, site)
@@ -312,14 +319,19 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 		return
 	}
 	t.block("if (-f "+quote(GoneFile(t.settings.RunDir, upstreamName(site.Host, l)))+")", nil, func() { vacant(t, site) })
+	guard(t, site, l)
+	t.set("client_max_body_size", number(l.BodySize))
+	pass(t, site, l, at)
+	includeForLocation(t, site, l)
+}
+
+// guard writes who is let in to a location.
+func guard(t *text, site route.Site, l route.Location) {
 	allow(t, intersection(site.Edge.Allow, l.Allow))
 	if file := authFile(t.settings, site, l); file != "" {
 		t.set("auth_basic", realm(site, l, file))
 		t.set("auth_basic_user_file", t.settings.HtpasswdDir+"/"+file)
 	}
-	t.set("client_max_body_size", number(l.BodySize))
-	pass(t, site, l, at)
-	includeForLocation(t, site, l)
 }
 
 // module returns the nginx module for a scheme, by the name that its directives begin with.

@@ -123,6 +123,11 @@ type Nginx struct {
 	User           string
 	AccessLog      string
 	DefaultRoot    string
+	// ChallengeDir is empty where no challenges are answered.
+	ChallengeDir     string
+	Challenges       string
+	ChallengeUnknown bool
+	DebugEndpoint    bool
 	// UnservedStatus is 0 where it depends on what is not served.
 	UnservedStatus  int
 	UnservedCert    string

@@ -257,7 +257,7 @@ var byTag = map[string]bool{
 	"certs.dir":  false,
 	"nginx.mode": false, "nginx.unit": false, "nginx.container-label": false, "nginx.binary": false, "nginx.http-port": false, "nginx.https-port": false,
 	"nginx.ipv6": false, "nginx.http2": true, "nginx.http3": true, "nginx.proxy-protocol": false, "nginx.upstream-ca": false, "nginx.user": false,
-	"nginx.access-log": false, "nginx.default-root": false, "nginx.unserved-status": false, "nginx.unserved-cert": false, "nginx.server-tokens": false, "nginx.log-format": false, "nginx.log-escape": false, "nginx.log-stdout": false,
+	"nginx.access-log": false, "nginx.default-root": false, "nginx.challenge-dir": false, "nginx.challenges": false, "nginx.challenge-unknown": false, "nginx.debug-endpoint": false, "nginx.unserved-status": false, "nginx.unserved-cert": false, "nginx.server-tokens": false, "nginx.log-format": false, "nginx.log-escape": false, "nginx.log-stdout": false,
 	"nginx.snippet-dir": false, "nginx.vhost-dir": false, "nginx.conf-dir": false, "nginx.htpasswd-dir": false, "nginx.host-auth": false,
 	"nginx.trusted-proxies": false, "nginx.shutdown-timeout": true, "nginx.stop-timeout": true, "nginx.max-draining": true, "nginx.stop-on-exit": false,
 	"credit.every": true, "credit.cloudwatch": true, "credit.proc-dir": false, "credit.cgroup-dir": false,

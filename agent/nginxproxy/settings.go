@@ -40,7 +40,9 @@ var Image = []struct{ Setting, Value string }{
 	{"nginx.htpasswd-dir", "/etc/nginx/htpasswd"},
 	{"nginx.host-auth", "true"},
 	{"routes.share-hosts", "true"},
+	{"routes.expressions", "true"},
 	{"routes.redirect-code", "301"},
+	{"nginx.challenge-dir", "/usr/share/nginx/html"},
 	{"nginx.unserved-status", "503"},
 	{"nginx.unserved-cert", "default"},
 	{"nginx.server-tokens", "true"},
@@ -82,14 +84,21 @@ var Variables = []Variable{
 		},
 	},
 	{Name: "NGINX_CONTAINER_LABEL", Setting: "nginx.container-label", Here: "the label of nginx's container where it has one of its own"},
-	{Name: "ACME_HTTP_CHALLENGE_LOCATION", Here: "no location for challenges is made", Remedy: "set ACME_HTTP_CHALLENGE_LOCATION=true on acme-companion, which then writes it into vhost.d", harmless: isFalse},
+	{
+		Name: "ACME_HTTP_CHALLENGE_LOCATION", Setting: "nginx.challenges", Here: "where /.well-known/acme-challenge/ is served from /usr/share/nginx/html over plain HTTP: at all sites that do not refuse that (true), at those that redirect it (legacy), or nowhere (false)",
+		values: func(v string) ([]string, error) {
+			all, err := parseChallenges(v)
+			return []string{string(all)}, err
+		},
+	},
+	{Name: "ACME_HTTP_CHALLENGE_ACCEPT_UNKNOWN_HOST", Setting: "nginx.challenge-unknown", Here: "whether it is for unknown names too"},
+	{Name: "DEBUG_ENDPOINT", Setting: "nginx.debug-endpoint", Here: "whether /nginx-proxy-debug of sites answers with their settings as JSON"},
 	{Name: "RESOLVERS", Here: "nginx is given addresses only, and resolves no names", Remedy: "where a snippet of yours needs it, put a line resolver into conf.d"},
 	{Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters", Remedy: "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},
 	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
 	{Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own", Remedy: "snippets that name an upstream must use those, which nagaya render shows", harmless: isFalse},
 	{Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one", Remedy: "put containers that shall be reached over IPv6 on a network without IPv4", harmless: isFalse},
-	{Name: "DEBUG_ENDPOINT", Here: "nothing about the proxy is shown to clients", Remedy: "ask 'nagaya routes' or 'nagaya status --json' inside the container", harmless: isFalse},
 	{Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS", Remedy: "mount its socket, or put a proxy of the socket on a private network"},
 	{Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket"},
 }

@@ -34,7 +34,7 @@ func always(more ...string) map[string]string {
 	m := map[string]string{
 		"nginx-proxy": "true", "docker.host": "unix:///tmp/docker.sock", "nginx.log-stdout": "true", "nginx.stop-timeout": "8s", "certs.dir": "/etc/nginx/certs", "nginx.vhost-dir": "/etc/nginx/vhost.d",
 		"nginx.conf-dir": "/etc/nginx/conf.d", "nginx.htpasswd-dir": "/etc/nginx/htpasswd", "nginx.host-auth": "true",
-		"routes.share-hosts": "true", "routes.redirect-code": "301", "nginx.unserved-status": "503", "nginx.unserved-cert": "default", "nginx.server-tokens": "true",
+		"routes.share-hosts": "true", "routes.expressions": "true", "routes.redirect-code": "301", "nginx.challenge-dir": "/usr/share/nginx/html", "nginx.unserved-status": "503", "nginx.unserved-cert": "default", "nginx.server-tokens": "true",
 	}
 	for i := 0; i+1 < len(more); i += 2 {
 		m[more[i]] = more[i+1]
@@ -85,13 +85,18 @@ func TestNginxVariables(t *testing.T) {
 		},
 		"engine": {[]string{"DOCKER_HOST=tcp://socket-proxy:2375"}, always("docker.host", "tcp://socket-proxy:2375"), ""},
 		"what is here anyhow": {
-			[]string{"DHPARAM_SKIP=true", "DEBUG_ENDPOINT=false", "SHA1_UPSTREAM_NAME=false", "ACME_HTTP_CHALLENGE_LOCATION=false"}, always(), "",
+			[]string{"DHPARAM_SKIP=true", "DEBUG_ENDPOINT=false", "SHA1_UPSTREAM_NAME=false", "ACME_HTTP_CHALLENGE_LOCATION=true"}, always(), "",
 		},
+		"challenges": {
+			[]string{"ACME_HTTP_CHALLENGE_LOCATION=legacy", "ACME_HTTP_CHALLENGE_ACCEPT_UNKNOWN_HOST=true", "DEBUG_ENDPOINT=true"},
+			always("nginx.challenges", "redirected", "nginx.challenge-unknown", "true", "nginx.debug-endpoint", "true"), "",
+		},
+		"no challenges":    {[]string{"ACME_HTTP_CHALLENGE_LOCATION=false"}, always("nginx.challenges", "none"), ""},
+		"wrong challenges": {[]string{"ACME_HTTP_CHALLENGE_LOCATION=perhaps"}, always(), "error nginx-proxy-invalid variable ACME_HTTP_CHALLENGE_LOCATION\n"},
 		"what is not here": {
-			[]string{"DHPARAM_BITS=2048", "DEBUG_ENDPOINT=true", "RESOLVERS=10.0.0.2"},
+			[]string{"DHPARAM_BITS=2048", "RESOLVERS=10.0.0.2"},
 			always(),
-			"warning nginx-proxy-unsupported variable DEBUG_ENDPOINT\n" + "warning nginx-proxy-unsupported variable DHPARAM_BITS\n" +
-				"warning nginx-proxy-unsupported variable RESOLVERS\n",
+			"warning nginx-proxy-unsupported variable DHPARAM_BITS\n" + "warning nginx-proxy-unsupported variable RESOLVERS\n",
 		},
 		"wrong values": {
 			[]string{"HTTP_PORT=eighty", "TRUST_DOWNSTREAM_PROXY=perhaps", "SSL_POLICY=Strong", "HTTPS_PORT=8443", "HSTS=x; include y", "DEFAULT_ROOT=200 a b"},
@@ -130,7 +135,7 @@ func TestNginxVariables(t *testing.T) {
 // they are nothing.
 func TestNginxVariablesAreTheWeakest(t *testing.T) {
 	on, _ := config.Find("nginx-proxy")
-	env := []string{"HTTP_PORT=8080", "HTTPS_PORT=8443", "TRUST_DOWNSTREAM_PROXY=true", "DEBUG_ENDPOINT=true"}
+	env := []string{"HTTP_PORT=8080", "HTTPS_PORT=8443", "TRUST_DOWNSTREAM_PROXY=true", "DHPARAM_BITS=2048"}
 	off, err := Resolve(env)
 	if err != nil || len(changed(off.Config)) != 0 || len(off.Problems) != 0 {
 		t.Errorf("not asked for: %v, %v, %v", changed(off.Config), off.Problems, err)
@@ -147,7 +152,7 @@ func TestNginxVariablesAreTheWeakest(t *testing.T) {
 	if diff := cmp.Diff(want, changed(r.Config)); diff != "" {
 		t.Error(diff)
 	}
-	if got, want := codes(r.Problems), "warning nginx-proxy-unsupported variable DEBUG_ENDPOINT\n"; got != want {
+	if got, want := codes(r.Problems), "warning nginx-proxy-unsupported variable DHPARAM_BITS\n"; got != want {
 		t.Errorf("problems %q, want %q", got, want)
 	}
 	if got := r.From["nginx.https-port"]; got != "nginx-proxy's variable HTTPS_PORT" {

@@ -223,9 +223,11 @@ var words = []labels.Word{
 	labels.NewWord("SERVER_TOKENS", "whether nginx tells its version", "on, off", "nginx.server-tokens",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.ServerTokens })),
 	labels.NewWord("NETWORK_ACCESS", "clients that are let in; internal: private and loopback addresses only", "external, internal", "external",
-		labels.Into(meaning(map[string][]netip.Prefix{"internal": internalNetworks, "external": nil}), func(s *route.Spec) *[]netip.Prefix { return &s.Edge.Allow })),
+		setNetworkAccess),
 	labels.NewWord("ENABLE_HTTP_ON_MISSING_CERT", "whether plain HTTP serves a host for which no certificate is there", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.HTTPSOnly })),
+	labels.NewWord("ACME_HTTP_CHALLENGE_LOCATION", "whether plain HTTP serves challenges from nginx.challenge-dir", "true, legacy (where it is redirected to HTTPS), false", "nginx.challenges",
+		labels.Into(parseChallenges, func(s *route.Spec) *route.Challenges { return &s.Edge.Challenges })),
 	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord("ACME_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
@@ -239,6 +241,8 @@ var words = []labels.Word{
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
 	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET to HTTPS", "301, 307, 308", "routes.redirect-code",
 		labels.Into(meaning(map[string]int{"301": 301, "307": 307, "308": 308}), func(s *route.Spec) *int { return &s.Edge.RedirectCode })),
+	labels.NewWord(labelPrefix+"debug-endpoint", "whether /nginx-proxy-debug tells these settings, as JSON, to whoever may see the path /", "true, false", "nginx.debug-endpoint",
+		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.Debug })),
 	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.Cert.OwnOnly })),
 	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, by an authority for them (HOST.ca.crt, else ca.crt)", "on, optional, off", "on where the authority is there",
@@ -348,11 +352,20 @@ func parseNot(v string) (bool, error) {
 	return !on, err
 }
 
+// parseChallenges reads where challenges are answered.
+var parseChallenges = meaning(map[string]route.Challenges{"true": route.ChallengesAll, "legacy": route.ChallengesRedirected, "false": route.ChallengesNone})
+
 func parsePolicy(v string) (string, error) {
 	if _, ok := route.PolicyNamed(v); !ok || v == "" {
 		return "", errors.New("not the name of a policy that is known here, such as Mozilla-Intermediate or AWS-TLS13-1-2-2021-06")
 	}
 	return v, nil
+}
+
+func setNetworkAccess(s *route.Spec, v string) (err error) {
+	s.Allow, err = oneOf(v, map[string][]netip.Prefix{"internal": internalNetworks, "external": nil})
+	s.Edge.Allow = s.Allow
+	return err
 }
 
 // internalNetworks are what nginx-proxy lets in for NETWORK_ACCESS=internal: the

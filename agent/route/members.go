@@ -217,8 +217,6 @@ func (c candidate) edgeDiffers(o candidate) string {
 		return "the TLS policy (SSL_POLICY)"
 	case c.Edge.ClientCert != o.Edge.ClientCert:
 		return "the use of client certificates"
-	case !slices.Equal(c.Edge.Allow, o.Edge.Allow):
-		return "the list of networks (NETWORK_ACCESS)"
 	}
 	return ""
 }
@@ -258,7 +256,7 @@ func accessDiffer(x, y Location) string {
 	case x.Auth != y.Auth:
 		return "the password file (nagaya.auth)"
 	case !slices.Equal(x.Allow, y.Allow):
-		return "the list of clients (nagaya.allow)"
+		return "the list of clients (nagaya.allow, NETWORK_ACCESS)"
 	}
 	return ""
 }

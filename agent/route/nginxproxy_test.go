@@ -53,11 +53,12 @@ func TestNginxProxysWords(t *testing.T) {
 		{"no HSTS without a redirect", []string{"HTTPS_METHOD", "noredirect"}, site(edge(func(e *Edge) { e.HSTS = "" }))},
 		{"a policy", []string{"SSL_POLICY", "AWS-TLS13-1-2-2021-06"}, site(edge(func(e *Edge) { e.TLSPolicy = "AWS-TLS13-1-2-2021-06" }))},
 		{"tokens", []string{"SERVER_TOKENS", "on"}, site(edge(func(e *Edge) { e.ServerTokens = On }))},
-		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(edge(func(e *Edge) {
+		{"internal", []string{"NETWORK_ACCESS", "internal"}, site(func(s *Site) {
 			for _, p := range []string{"10.0.0.0/8", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"} {
-				e.Allow = append(e.Allow, netip.MustParsePrefix(p))
+				s.Edge.Allow = append(s.Edge.Allow, netip.MustParsePrefix(p))
 			}
-		}))},
+			s.Locations[0].Allow = s.Edge.Allow
+		})},
 		{"no certificate, no answer", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false", "HTTPS_METHOD", "nohttp"}, site(func(s *Site) { s.Plain = Refuse })},
 		{"no certificate, no answer but a redirect", []string{"ENABLE_HTTP_ON_MISSING_CERT", "false"}, site(func(s *Site) { s.Plain = Redirect })},
 		{"no HTTPS", []string{"HTTPS_METHOD", "nohttps"}, site(func(s *Site) { s.NoTLS = true })},
@@ -346,5 +347,30 @@ func TestFilesOfASharedHost(t *testing.T) {
 			t.Errorf("%s: %+v", step, got.Sites)
 		}
 		in.Prev, in.Snapshot.Containers = got, in.Snapshot.Containers[1:]
+	}
+}
+
+// NETWORK_ACCESS is about a container's path: those of others beside it stay as they are.
+func TestInternalIsOnePath(t *testing.T) {
+	in := input(
+		web("one", env("VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "/one/", "NETWORK_ACCESS", "internal"), of("one")),
+		web("two", env("VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "/two/"), of("two")),
+	)
+	table := buildSharing(in, true)
+	if len(table.Sites) != 1 || len(table.Waiting) != 0 || len(table.Sites[0].Edge.Allow) != 0 {
+		t.Fatalf("%+v, %+v", table.Sites, table.Problems)
+	}
+	for _, l := range table.Sites[0].Locations {
+		if (len(l.Allow) > 0) != (l.Path == "/one/") {
+			t.Errorf("%s lets in %v", l.Path, l.Allow)
+		}
+	}
+	// Nobody opens a path by one below it.
+	in = input(
+		web("one", env("VIRTUAL_HOST", "a.test", "NETWORK_ACCESS", "internal"), of("one"), age(time.Hour)),
+		web("two", env("VIRTUAL_HOST", "a.test", "VIRTUAL_PATH", "/two/"), of("two")),
+	)
+	if table := buildSharing(in, true); len(table.Sites) != 1 || len(table.Sites[0].Locations) != 1 || len(table.Sites[0].Edge.Allow) == 0 {
+		t.Errorf("%+v", table.Sites)
 	}
 }

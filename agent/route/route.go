@@ -151,9 +151,25 @@ type Edge struct {
 	// ClientCert says whether clients need a certificate that Cert.ClientCAFile
 	// knows: "" (not asked), "on" or "optional".
 	ClientCert string `json:"client_cert,omitempty"`
-	// Allow lists who may come to the site at all; empty means everybody.
+	// Allow lists who may come to the site at all, where its locations have that list too; empty
+	// means everybody.
 	Allow []netip.Prefix `json:"allow,omitempty"`
+	// Challenges says whether those of ACME are answered; empty is what the operator set.
+	Challenges Challenges `json:"challenges,omitempty"`
+	// Debug: On tells clients how the site is set.
+	Debug Choice `json:"debug,omitempty"`
 }
+
+// Challenges says at which sites the challenges of ACME (RFC 8555, section 8.3) are answered over
+// plain HTTP from the operator's directory.
+type Challenges string
+
+// Where challenges are answered.
+const (
+	ChallengesAll        Challenges = "all" // where plain HTTP is not refused
+	ChallengesRedirected Challenges = "redirected"
+	ChallengesNone       Challenges = "none"
+)
 
 // Choice is a switch that may be left alone.
 type Choice string

@@ -99,6 +99,9 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	}
 	if len(cs) > 0 {
 		s.Away = b.away[host]
+		if slices.ContainsFunc(s.Locations, func(l Location) bool { return !slices.Equal(l.Allow, s.Edge.Allow) }) {
+			s.Edge.Allow = nil // it is not about the whole site
+		}
 	}
 	return s
 }

@@ -2,12 +2,14 @@ package apply
 
 import (
 	"crypto/sha1"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -264,4 +266,147 @@ func TestRealmsAsNginxProxy(t *testing.T) {
 			t.Errorf("%s: %d %q, want the realm %q", url, got.status, got.header.Get("WWW-Authenticate"), want)
 		}
 	}
+}
+
+// Challenges of ACME are answered over plain HTTP alone, before everything else.
+func TestChallengesAsNginxProxy(t *testing.T) { each(t, testChallengesAsNginxProxy) }
+
+func testChallengesAsNginxProxy(t *testing.T, r *rig) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, ".well-known/acme-challenge"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const token = "/.well-known/acme-challenge/a_token-1"
+	write(t, filepath.Join(dir, token), "answer")
+	write(t, filepath.Join(dir, ".well-known/secret"), "secret")
+	r.settings.HostAuth = []string{"password.test"}
+	r.settings.Passwords = r.settings.HostAuth
+	write(t, filepath.Join(r.settings.HtpasswdDir, "password.test"), "u:{PLAIN}p\n")
+	r.run()
+	p := writePair(t, "web.test", "off.test", "on.test", "nohttp.test", "noredirect.test", "off-noredirect.test")
+	containers := [][]string{
+		{"VIRTUAL_HOST=web.test"},
+		{"VIRTUAL_HOST=off.test", "ACME_HTTP_CHALLENGE_LOCATION=false"},
+		{"VIRTUAL_HOST=on.test", "ACME_HTTP_CHALLENGE_LOCATION=true"},
+		{"VIRTUAL_HOST=noredirect.test", "HTTPS_METHOD=noredirect"},
+		{"VIRTUAL_HOST=off-noredirect.test", "HTTPS_METHOD=noredirect", "ACME_HTTP_CHALLENGE_LOCATION=false"},
+		{"VIRTUAL_HOST=nohttp.test", "HTTPS_METHOD=nohttp"},
+		{"VIRTUAL_HOST=password.test"},
+		{"VIRTUAL_HOST=internal.test", "NETWORK_ACCESS=internal"},
+	}
+	for _, row := range []struct{ env, want string }{
+		{"", "web.test 200, off.test 301, on.test 200, noredirect.test 200, off-noredirect.test 418, nohttp.test 503, password.test 200, internal.test 200, unknown.test 503"},
+		{"ACME_HTTP_CHALLENGE_LOCATION=true", "web.test 200"},
+		{"ACME_HTTP_CHALLENGE_LOCATION=false", "web.test 301, on.test 200, noredirect.test 418, unknown.test 503, password.test 401"},
+		{"ACME_HTTP_CHALLENGE_LOCATION=legacy", "web.test 200, on.test 200, noredirect.test 418, unknown.test 503, password.test 401"},
+		{"ACME_HTTP_CHALLENGE_ACCEPT_UNKNOWN_HOST=true", "web.test 200, off.test 301, unknown.test 200"},
+	} {
+		tree := r.asNginxProxy(proxied{env: []string{row.env}, containers: containers, pairs: []certs.Pair{p}, change: func(s *nginx.Settings) {
+			if s.ChallengeDir != "/usr/share/nginx/html" {
+				t.Errorf("challenges are in %q", s.ChallengeDir)
+			}
+			s.ChallengeDir = dir
+		}}, teapot(t))
+		r.serve(tree)
+		for want := range strings.SplitSeq(row.want, ", ") {
+			var host string
+			var status int
+			fmt.Sscan(want, &host, &status)
+			if got := r.get(r.http(host, token)); got.status != status || (status == 200) != (got.body == "answer") {
+				t.Errorf("%s: %s: %d %q, want %d", row.env, host, got.status, got.body, status)
+			}
+		}
+		if got := r.get(r.https("web.test", token)); got.status != 418 {
+			t.Errorf("%s: over HTTPS: %d %s", row.env, got.status, got.body)
+		}
+		for path, status := range map[string]int{"/.well-known/secret": 301, token + "/../../secret": 301, "/x": 301, "/.well-known/acme-challenge/none": 404} {
+			if got := r.get(r.http("web.test", path)); got.status != status && !strings.HasSuffix(row.env, "false") {
+				t.Errorf("%s: %s: %d %s, want %d", row.env, path, got.status, got.body, status)
+			}
+		}
+	}
+}
+
+// teapot starts a server that has nothing.
+func teapot(t *testing.T) netip.AddrPort {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	t.Cleanup(s.Close)
+	return addrOf(s)
+}
+
+// The debug endpoint tells how a site is set, where that is switched on.
+func TestDebugEndpointAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.settings.HostAuth = []string{"password.test"}
+	r.settings.Passwords = r.settings.HostAuth
+	write(t, filepath.Join(r.settings.HtpasswdDir, "password.test"), "u:{PLAIN}p\n")
+	r.run()
+	p, up := writePair(t, "cert.test"), teapot(t)
+	containers := [][]string{
+		{"VIRTUAL_HOST=plain.test"},
+		{"VIRTUAL_HOST=on.test", "com.github.nginx-proxy.nginx-proxy.debug-endpoint=true"},
+		{"VIRTUAL_HOST=off.test", "com.github.nginx-proxy.nginx-proxy.debug-endpoint=false"},
+		{"VIRTUAL_HOST=cert.test"},
+		{"VIRTUAL_HOST=password.test", "com.github.nginx-proxy.nginx-proxy.debug-endpoint=true"},
+		{"VIRTUAL_HOST=~^re[0-9]+[.]test$"},
+		{"VIRTUAL_HOST_MULTIPORTS=" + manyPaths(up.Port())},
+	}
+	type told struct {
+		Global struct {
+			Enabled string `json:"enable_debug_endpoint"`
+		} `json:"global"`
+		VHost struct {
+			Enabled  bool           `json:"enable_debug_endpoint"`
+			Hostname string         `json:"hostname"`
+			Cert     string         `json:"cert"`
+			OK       bool           `json:"cert_ok"`
+			Paths    map[string]any `json:"paths"`
+		} `json:"vhost"`
+		Request struct {
+			Host string `json:"host"`
+		} `json:"request"`
+		Warning string `json:"warning"`
+	}
+	for _, row := range []struct {
+		env, url string
+		status   int
+		says     func(told) bool
+	}{
+		{"", r.http("plain.test", "/nginx-proxy-debug"), 418, nil},
+		{"", r.http("on.test", "/nginx-proxy-debug"), 200, func(a told) bool {
+			return a.Global.Enabled == "false" && a.VHost.Enabled && a.Request.Host == "on.test"
+		}},
+		{"", r.http("password.test", "/nginx-proxy-debug"), 401, nil},
+		{"", r.http("unknown.test", "/nginx-proxy-debug"), 503, nil},
+		{"DEBUG_ENDPOINT=true", r.http("plain.test", "/nginx-proxy-debug"), 200, func(a told) bool {
+			return a.Global.Enabled == "true" && a.VHost.Enabled && a.VHost.Hostname == "plain.test" && len(a.VHost.Paths) == 1 && !a.VHost.OK
+		}},
+		{"DEBUG_ENDPOINT=true", r.http("off.test", "/nginx-proxy-debug"), 418, nil},
+		{"DEBUG_ENDPOINT=true", r.https("cert.test", "/nginx-proxy-debug"), 200, func(a told) bool { return a.VHost.OK && a.VHost.Cert == "cert.test" }},
+		{"DEBUG_ENDPOINT=true", r.http("re1.test", "/nginx-proxy-debug"), 200, func(a told) bool { return !strings.Contains(a.VHost.Hostname, "~") }},
+		{"DEBUG_ENDPOINT=true", r.http("many.test", "/nginx-proxy-debug"), 200, func(a told) bool { return a.VHost.Paths == nil && a.Warning != "" }},
+	} {
+		r.serve(r.asNginxProxy(proxied{env: []string{row.env}, containers: containers, pairs: []certs.Pair{p}}, up))
+		got := r.get(row.url)
+		var a told
+		if got.status == 200 {
+			if err := json.Unmarshal([]byte(got.body), &a); err != nil || got.header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s %s: %v, %s", row.env, row.url, err, got.body)
+			}
+		}
+		if got.status != row.status || row.says != nil && !row.says(a) {
+			t.Errorf("%s %s: %d %s", row.env, row.url, got.status, got.body)
+		}
+	}
+}
+
+// manyPaths are twenty paths of many.test.
+func manyPaths(port uint16) string {
+	var b strings.Builder
+	b.WriteString("many.test: {")
+	for i := range 20 {
+		fmt.Fprintf(&b, "/%d%s: {port: %d}, ", i, strings.Repeat("/long", 20), port)
+	}
+	return b.String() + "}"
 }
