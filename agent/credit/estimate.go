@@ -143,8 +143,11 @@ func (m *Memory) advance(r Reading) {
 	f := m.factor()
 	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
 	if apart && minutes <= Period.Minutes() {
-		wanted := (u.busy-u.batch)*f + m.withheld(r.At, u, clamp(r.CPU.Waiting-prev.Waiting, 0, minutes)*limit/minutes)
-		m.Profile.Observe(from, r.At, wanted)
+		withheld, known := m.withheld(r.At, u, clamp(r.CPU.Waiting-prev.Waiting, 0, minutes)*limit/minutes)
+		wanted := (u.busy-u.batch)*f + withheld
+		if known {
+			m.Profile.Observe(from, r.At, wanted)
+		}
 		m.Profile.ObserveDrawn(r.At, wanted, m.Bank.Spec.Baseline()*minutes)
 	}
 	m.spend(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
@@ -152,15 +155,16 @@ func (m *Memory) advance(r Reading) {
 
 // withheld is what the services wanted and an empty bank did not give them: while they are throttled, what they use says
 // little of what they need. Steal tells, or, where the hypervisor does not show it, that processes wait: all processors are wanted then,
-// which pressed says in credits. Time withheld from batches does not count, which get what the services leave.
-func (m *Memory) withheld(at time.Time, u usage, pressed float64) float64 {
-	if !m.empty() {
-		return 0
+// which pressed says in credits. Whether it was withheld from services or from batches beside them is not known: then false is returned.
+func (m *Memory) withheld(at time.Time, u usage, pressed float64) (credits float64, known bool) {
+	credits = max(u.steal, pressed-u.busy, 0)
+	if !m.empty() || credits == 0 {
+		return 0, true
 	}
 	if batches, _ := m.measured(at.Add(-batchSpan), at); batches.batch > batchLeast {
-		return 0
+		return 0, false
 	}
-	return max(u.steal, pressed-u.busy)
+	return credits, true
 }
 
 // empty reports whether CPU time is withheld for want of credits.
