@@ -188,7 +188,7 @@ func variables(t *text) {
 	}
 	t.choose("$nagaya_proto", "https", "$https", "https", "on", "wss", "on", "http", "", "ws", "")
 	t.choose("$nagaya_https", "ssl", "off", "on", "on")
-	t.choose("$nagaya_https:$request_method", "plain", "", ":GET", "get", "~^:", "other")
+	t.choose("$nagaya_https:$request_method", "plain", "", ":GET", "get", ":HEAD", "get", "~^:", "other")
 	if t.settings.ChallengeDir != "" {
 		t.comment("A challenge of ACME, over plain HTTP.")
 		t.choose("$nagaya_https:$uri", "challenge", "", `~^:/\.well-known/acme-challenge/[A-Za-z0-9_-]+$`, "1")

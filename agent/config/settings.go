@@ -104,7 +104,7 @@ var Settings = []Setting{
 	one("routes.tls-policy", "Mozilla-Intermediate", func(c *Config) *string { return &c.Routes.TLSPolicy }, word(TLSPolicies...),
 		"Protocols and ciphers of sites whose containers do not set them."),
 	one("routes.redirect-code", "308", func(c *Config) *string { return &c.Routes.RedirectCode }, word("301", "307", "308"),
-		"Status code of the redirect to HTTPS for requests other than GET; 301 loses the request's body.").byTag(),
+		"Status code of the redirect to HTTPS for requests other than GET and HEAD; 301 loses the request's body.").byTag(),
 	flag("routes.default-cert", "true", func(c *Config) *bool { return &c.Routes.DefaultCert },
 		"Use the certificate named default for containers with nginx-proxy's variables that have no other."),
 	flag("routes.http-without-cert", "true", func(c *Config) *bool { return &c.Routes.HTTPWithoutCert },

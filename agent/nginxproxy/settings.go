@@ -65,7 +65,7 @@ var Variables = []Variable{
 	{Name: "TRUST_DEFAULT_CERT", Setting: "routes.default-cert", Here: "whether the certificate that is named default may stand in"},
 	{Name: "HSTS", Setting: "routes.hsts", Here: "the header Strict-Transport-Security"},
 	{Name: "SSL_POLICY", Setting: "routes.tls-policy", Here: "protocols and ciphers"},
-	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET to HTTPS; not set is 301"},
+	{Name: "NON_GET_REDIRECT", Setting: "routes.redirect-code", Here: "the status that sends requests other than GET and HEAD to HTTPS; not set is 301"},
 	{Name: "DISABLE_ACCESS_LOGS", Setting: "nginx.access-log", Here: "true logs no requests", values: ifTrue("off")},
 	{Name: "LOG_JSON", Setting: "nginx.log-format", Here: "true logs requests as JSON where LOG_FORMAT is not set", values: ifTrue("json")},
 	{Name: "LOG_FORMAT", Setting: "nginx.log-format", Here: "the line that is logged for a request"},

@@ -239,7 +239,7 @@ var words = []labels.Word{
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP2 })),
 	labels.NewWord(labelPrefix+"http3.enable", "as nagaya.http3", "true, false", "as nginx.http3",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.HTTP3 })),
-	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET to HTTPS", "301, 307, 308", "routes.redirect-code",
+	labels.NewWord(labelPrefix+"non-get-redirect", "status that sends plain HTTP other than GET and HEAD to HTTPS", "301, 307, 308", "routes.redirect-code",
 		labels.Into(meaning(map[string]int{"301": 301, "307": 307, "308": 308}), func(s *route.Spec) *int { return &s.Edge.RedirectCode })),
 	labels.NewWord(labelPrefix+"debug-endpoint", "whether /nginx-proxy-debug tells these settings, as JSON, to whoever may see the path /", "true, false", "nginx.debug-endpoint",
 		labels.Into(labels.ParseChoice, func(s *route.Spec) *route.Choice { return &s.Edge.Debug })),

@@ -148,7 +148,7 @@ func TestRedirectsAsNginxProxy(t *testing.T) {
 	r.run()
 	up, p := backend(t, "served"), writePair(t, "a.test", "b.test")
 	containers := [][]string{{"VIRTUAL_HOST=a.test"}, {"VIRTUAL_HOST=b.test", "com.github.nginx-proxy.nginx-proxy.non-get-redirect=307"}}
-	for env, want := range map[string][]int{"": {301, 301, 301, 301, 307, 307}, "NON_GET_REDIRECT=308": {301, 308, 308, 301, 307, 307}} {
+	for env, want := range map[string][]int{"": {301, 301, 301, 301, 301, 307}, "NON_GET_REDIRECT=308": {301, 301, 308, 301, 301, 307}} {
 		r.serve(r.asNginxProxy(proxied{env: []string{env}, containers: containers, pairs: []certs.Pair{p}}, up))
 		var got []int
 		for _, host := range []string{"a.test", "b.test"} {
