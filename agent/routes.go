@@ -99,7 +99,11 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 }
 
 func snippetOptions(c config.Config) snippets.Options {
-	return snippets.Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
+	o := snippets.Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
+	if c.NginxProxy {
+		o.Etc = nginxproxy.ConfigDir
+	}
+	return o
 }
 
 func spaceOptions(c config.Config, preview bool) space.Options {

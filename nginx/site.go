@@ -196,7 +196,7 @@ func serverHead(t *text, site route.Site) {
 	refuseOthersNames(t, site)
 	plainHTTP(t, site, https)
 	straight(t, site)
-	allow(t, e.Allow)
+	letIn(t, e.Allow)
 	t.set("error_page", "502", "=", downLocation) // which decides about the status
 	t.set("error_page", "504", downLocation)
 }
@@ -327,7 +327,11 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 
 // guard writes who is let in to a location.
 func guard(t *text, site route.Site, l route.Location) {
-	allow(t, intersection(site.Edge.Allow, l.Allow))
+	networks := l.Allow
+	if !slices.Equal(site.Edge.Allow, l.Allow) {
+		networks = intersection(site.Edge.Allow, l.Allow)
+	}
+	letIn(t, networks)
 	if file := authFile(t.settings, site, l); file != "" {
 		t.set("auth_basic", realm(site, l, file))
 		t.set("auth_basic_user_file", t.settings.HtpasswdDir+"/"+file)

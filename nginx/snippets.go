@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -23,6 +24,10 @@ const (
 	siteSnippets     = "site.d"
 	locationSnippets = "location.d"
 	vhostSnippets    = "vhost.d"
+	etcSnippets      = "etc"
+
+	// InternalFile says who is let in where that is nginxproxy.InternalNetworks.
+	InternalFile = "network_internal.conf"
 )
 
 // snippetName reports whether a snippet of that name may be included.
@@ -33,6 +38,8 @@ func snippetName(s string) bool {
 		if !strings.HasSuffix(base, ".conf") {
 			return false
 		}
+	case etcSnippets:
+		return base == InternalFile
 	case vhostSnippets:
 	default:
 		return false
@@ -95,6 +102,13 @@ func includeForLocation(t *text, site route.Site, l route.Location) {
 // is one.
 func includeOverride(t *text, site route.Site, l route.Location) bool {
 	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFiles(site, l)...)
+}
+
+// letIn writes who is let in: the operator's file does that for internal networks, if it is there.
+func letIn(t *text, networks []netip.Prefix) {
+	if !slices.Equal(networks, nginxproxy.InternalNetworks) || !includeFirst(t, etcSnippets, InternalFile) {
+		allow(t, networks)
+	}
 }
 
 // authFile returns the name of the password file of a location; empty for none. The operator's

@@ -19,10 +19,12 @@ type File struct {
 	Here, Remedy string
 }
 
+// ConfigDir is where nginx-proxy's users mount single files.
+const ConfigDir = "/etc/nginx"
+
 // Files are those files (nginx-proxy, docs/README.md).
 var Files = []File{
 	{"/etc/nginx/proxy.conf", "the headers that a container gets are nagaya's own", "put single directives into vhost.d/default_location"},
-	{"/etc/nginx/network_internal.conf", "NETWORK_ACCESS=internal always means the private and loopback ranges", "put other ranges into the label nagaya.allow"},
 	{"/etc/nginx/toplevel.conf.d/*.conf", "nagaya writes the main file of nginx", "put stream servers into stream.d of nginx.snippet-dir, or use the label nagaya.listen"},
 	{"/usr/share/nginx/html/errors/50x.html", "the pages for errors are nagaya's own", "set error_page in vhost.d"},
 	{"/etc/nginx/dhparam/dhparam.pem", "the ciphers that are offered by default need none", "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},

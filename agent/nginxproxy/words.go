@@ -363,14 +363,14 @@ func parsePolicy(v string) (string, error) {
 }
 
 func setNetworkAccess(s *route.Spec, v string) (err error) {
-	s.Allow, err = oneOf(v, map[string][]netip.Prefix{"internal": internalNetworks, "external": nil})
+	s.Allow, err = oneOf(v, map[string][]netip.Prefix{"internal": InternalNetworks, "external": nil})
 	s.Edge.Allow = s.Allow
 	return err
 }
 
-// internalNetworks are what nginx-proxy lets in for NETWORK_ACCESS=internal: the
+// InternalNetworks are what nginx-proxy lets in for NETWORK_ACCESS=internal: the
 // private ranges (RFC 1918), loopback, and their counterparts of IPv6.
-var internalNetworks = []netip.Prefix{
+var InternalNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"),
 	netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7"),

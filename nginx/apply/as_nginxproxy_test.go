@@ -23,6 +23,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
+	"github.com/nagaya-ecs/nagaya/nginx/snippets"
 )
 
 // proxied is what stands in nginx-proxy's place in a test: its own environment, containers
@@ -409,4 +410,41 @@ func manyPaths(port uint16) string {
 		fmt.Fprintf(&b, "/%d%s: {port: %d}, ", i, strings.Repeat("/long", 20), port)
 	}
 	return b.String() + "}"
+}
+
+// The operator's own file says which networks are internal, at the paths that are.
+func TestInternalNetworksAsNginxProxy(t *testing.T) {
+	r := newRig(t)
+	r.run()
+	containers := [][]string{
+		{"VIRTUAL_HOST=a.test", "VIRTUAL_PATH=/one/", "NETWORK_ACCESS=internal"},
+		{"VIRTUAL_HOST=a.test", "VIRTUAL_PATH=/two/"},
+		{"VIRTUAL_HOST=b.test", "NETWORK_ACCESS=internal"},
+	}
+	dir := t.TempDir()
+	for _, row := range []struct{ text, want string }{
+		{"", "one 200, two 200, b 200"},
+		{"allow 192.0.2.0/24;\ndeny all;\n", "one 403, two 200, b 403"},
+		{"allow 127.0.0.0/8;\ndeny all;\nadd_header X-Network internal;\n", "one 200, two 200, b 200"},
+	} {
+		if row.text != "" {
+			write(t, filepath.Join(dir, nginx.InternalFile), row.text)
+		}
+		files, err := snippets.List(snippets.Options{Etc: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.serve(r.asNginxProxy(proxied{containers: containers, change: func(s *nginx.Settings) { s.Snippets = files.Snippets }}, backend(t, "served")))
+		for want := range strings.SplitSeq(row.want, ", ") {
+			name, status, _ := strings.Cut(want, " ")
+			url := r.http("a.test", "/"+name+"/")
+			if name == "b" {
+				url = r.http("b.test", "/")
+			}
+			got := r.get(url)
+			if fmt.Sprint(got.status) != status || (got.header.Get("X-Network") != "") != (name != "two" && strings.Contains(row.text, "X-Network")) {
+				t.Errorf("%q: %s: %d, %v; want %s", row.text, name, got.status, got.header, want)
+			}
+		}
+	}
 }

@@ -38,6 +38,8 @@ type Options struct {
 	// Vhost is a directory like nginx-proxy's vhost.d, Conf one like its conf.d.
 	Vhost string
 	Conf  string
+	// Etc may have the file nginx.InternalFile.
+	Etc string
 	// Passwords is the directory of password files.
 	Passwords string
 	// Every is how often the files are listed; default 10 s.
@@ -85,7 +87,7 @@ func List(o Options) (nginx.OperatorFiles, error) {
 // listSnippets lists the operator's own files, sorted by name, each with the SHA-256 of
 // its content. A missing directory has none.
 func listSnippets(d Options) ([]nginx.Snippet, error) {
-	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}}
+	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}, {d.Etc, "etc", nginx.InternalFile}}
 	if d.Own != "" {
 		for _, sub := range []string{"http.d", "stream.d", "site.d", "location.d"} {
 			sources = append(sources, source{filepath.Join(d.Own, sub), sub, ".conf"})
