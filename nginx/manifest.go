@@ -24,7 +24,7 @@ type Facts struct {
 	Sockets []string `json:"sockets,omitempty"`
 	// Servers are the addresses of upstreams.
 	Servers []string `json:"servers,omitempty"`
-	// Pools are the names of the upstreams of locations; see GoneFile.
+	// Pools are the names of the upstreams of locations; see GoneDir.
 	Pools []string `json:"pools,omitempty"`
 	// Snippets are the operator's files that are included, as "PATH FINGERPRINT".
 	Snippets []string `json:"snippets,omitempty"`

@@ -180,7 +180,7 @@ func (w *permitted) inLocation(d directive, one string) bool {
 	case d.in != "server/location":
 		return false
 	case d.name == "if":
-		file, ok := strings.CutPrefix(strings.Join(d.args, " "), "(-f "+w.s.RunDir+"/gone/")
+		file, ok := strings.CutPrefix(strings.Join(d.args, " "), "(-f "+w.s.StateDir+"/gone/")
 		return ok && ourUpstream.MatchString(strings.TrimRight(file, " )"))
 	case d.name == "auth_basic":
 		return one == "site "+w.host || strings.HasPrefix(w.host, "~") && regexp.MustCompile(`^site [0-9a-f]{16}$`).MatchString(one)

@@ -158,13 +158,11 @@ func defaultRoot(t *text) {
 	t.block("location", []string{"/"}, func() { t.set("return", answer...) })
 }
 
-// GoneFile is the file that says, while it is there, that the last server of an upstream is gone. All
-// workers look for it, with each request: those that drain have connections of clients that
-// go on, and would wait for an address at which nothing answers any more.
-func GoneFile(runDir, pool string) string { return path.Join(GoneDir(runDir), pool) }
-
-// GoneDir is the directory of those files.
-func GoneDir(runDir string) string { return path.Join(runDir, "gone") }
+// GoneDir is the directory in a StateDir in which a file with the name of an upstream says, while it is
+// there, that its last server is gone. All workers look for it, with each request: those that
+// drain have connections of clients that go on, and would wait for an address at which nothing
+// answers any more.
+func GoneDir(stateDir string) string { return path.Join(stateDir, "gone") }
 
 // serverHead writes the part of a site's server before its locations.
 func serverHead(t *text, site route.Site) {
@@ -318,7 +316,7 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 		vacant(t, site)
 		return
 	}
-	t.block("if (-f "+quote(GoneFile(t.settings.RunDir, upstreamName(site.Host, l)))+")", nil, func() { vacant(t, site) })
+	t.block("if (-f "+quote(path.Join(GoneDir(t.settings.StateDir), upstreamName(site.Host, l)))+")", nil, func() { vacant(t, site) })
 	guard(t, site, l)
 	t.set("client_max_body_size", number(l.BodySize))
 	pass(t, site, l, at)

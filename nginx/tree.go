@@ -180,7 +180,7 @@ func (t Tree) Under(dir string) Tree {
 	}
 	// The files of sites name sockets too, where the public port is shared, and what is gone.
 	const file = "(-f "
-	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/", file+GoneDir(t.settings.RunDir)+"/", file+GoneDir(s.RunDir)+"/"))
+	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/", file+t.settings.StateDir+"/", file+s.StateDir+"/"))
 	t.settings = s
 	t.Main, t.MainFacts = t.write(renderMain)
 	return t.finished()

@@ -22,21 +22,21 @@ func (a *applier) tellGone(tree nginx.Tree) {
 	if a.live == nil {
 		return
 	}
+	dir := nginx.GoneDir(a.o.Dirs.State)
 	for _, pool := range a.live.Pools() {
 		if slices.Contains(pools, pool) {
 			continue
 		}
-		file := nginx.GoneFile(a.o.Dirs.Run, pool)
-		_ = os.MkdirAll(filepath.Dir(file), 0o755)
-		if err := os.WriteFile(file, nil, 0o644); err != nil {
-			a.log.Debug("workers are not told that an upstream is gone", "file", file, "err", err)
+		_ = os.Mkdir(dir, 0o755) // it may be there
+		if err := os.WriteFile(filepath.Join(dir, pool), nil, 0o644); err != nil {
+			a.log.Debug("workers are not told that an upstream is gone", "file", filepath.Join(dir, pool), "err", err)
 		}
 	}
 }
 
 // forgetGone forgets that the upstreams of these pools are gone, and what is older than that.
 func (a *applier) forgetGone(pools []string, before time.Time) {
-	dir := nginx.GoneDir(a.o.Dirs.Run)
+	dir := nginx.GoneDir(a.o.Dirs.State)
 	files, _ := os.ReadDir(dir) // most often there is none
 	for _, f := range files {
 		info, err := f.Info()

@@ -417,12 +417,12 @@ func testGoneOnOldConnections(t *testing.T, r *rig) {
 		t.Errorf("a connection from before: %d %s", status, text)
 	}
 	// It comes back at the address that it had, which nginx need not be told of if it has not heard that it went.
-	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().Run)); len(files) != 1 {
+	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().State)); len(files) != 1 {
 		t.Errorf("%d upstreams are said to be gone", len(files))
 	}
 	r.serve(r.tree(site("a.test", backend(t, "two")), live))
 	r.expect(r.http("a.test", "/"), 200, "two")
-	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().Run)); len(files) != 0 {
+	if files, _ := os.ReadDir(nginx.GoneDir(r.o.dirs().State)); len(files) != 0 {
 		t.Errorf("%d upstreams are still said to be gone", len(files))
 	}
 }

@@ -95,7 +95,33 @@ func slowed(m *machine) {
 			m.t.Errorf("quota %v: systemd says %s, want %s", step.quota, says, step.says)
 		}
 	}
+	// A run that was killed has left its quota, and what the unit had before.
+	m.do("systemctl", "set-property", "--runtime", "job", "CPUQuota=2%")
+	m.sh(`echo '{"cpus":0.5}' >/run/nagaya/quota-job.service.json`)
+	m.do("nagaya", "gate", "free", "job.service")
+	if says := m.show("job", "CPUQuotaPerSecUSec"); says != "500ms" {
+		m.t.Errorf("after a killed run systemd says %s, want 500ms", says)
+	}
 	m.do("systemctl", "stop", "job")
+}
+
+// members lets a user of the socket's group see the status, and change nothing.
+func members(m *machine) {
+	if is := m.sh("stat -c '%U %G %a' /run/nagaya/nagaya.sock"); is != "root nagaya-admin 660" {
+		m.t.Errorf("the socket is %s", is)
+	}
+	as := func(group string, args ...string) (string, int) {
+		return m.try(append([]string{"setpriv", "--reuid=nobody", "--regid=" + group, "--clear-groups"}, args...)...)
+	}
+	if out, code := as("nagaya-admin", "nagaya", "status"); code != 0 {
+		m.t.Errorf("status of a member: exit %d\n%s", code, out)
+	}
+	if out, code := as("nagaya-admin", "nagaya", "leave"); code != 1 || !strings.Contains(out, "only root") {
+		m.t.Errorf("leave of a member: exit %d\n%s", code, out)
+	}
+	if out, code := as("nogroup", "nagaya", "gate", "run", "--", "true"); code != 3 || !strings.Contains(out, "nagaya-admin") {
+		m.t.Errorf("gate run of a stranger: exit %d\n%s", code, out)
+	}
 }
 
 // removal takes the package away, and then its configuration.
