@@ -121,6 +121,11 @@ func (l *lister) lookAtNetworks(ctx context.Context) {
 		return
 	}
 	l.apart = map[string]bool{}
+	for _, k := range l.known {
+		for _, id := range k.networks {
+			l.apart[id] = false // one that a stopped container names may be gone
+		}
+	}
 	for _, n := range got.Items {
 		l.apart[n.ID] = isApart(n.Network)
 	}

@@ -16,6 +16,7 @@ func TestNetworksThatThisHostIsNotOn(t *testing.T) {
 		"overlay":  {`[{"Id":"n1","Driver":"overlay"},{"Id":"n2","Driver":"weave"}]`, "true false"},
 		"isolated": {`[{"Id":"n1","Driver":"bridge","Options":{"com.docker.network.bridge.gateway_mode_ipv4":"isolated"}},{"Id":"n2","Driver":"bridge"}]`, "true false"},
 		"unknown":  {`[`, "false false"},
+		"gone":     {`[]`, "false false"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t)
@@ -27,6 +28,13 @@ func TestNetworksThatThisHostIsNotOn(t *testing.T) {
 			if apart := fmt.Sprint(got[0].Apart, " ", got[1].Apart); apart != row.want {
 				t.Errorf("this host is not on alan and front: %s, want %s", apart, row.want)
 			}
+			e.set("b", "running")
+			e.emit("start", "b", "")
+			until("the next list", func(c tasks.Containers) bool { return len(c.List) == 2 })
+			if e.mu.Lock(); e.asked != 1 && name != "unknown" {
+				t.Errorf("asked %d times for the same networks", e.asked)
+			}
+			e.mu.Unlock()
 		})
 	}
 }

@@ -39,6 +39,7 @@ type engine struct {
 	labels   map[string]int  // bytes of a label of the container with that id
 	places   string          // what an inspection says of networks
 	networks string          // what a list of networks says
+	asked    int             // how often it was asked for
 }
 
 func newEngine(t *testing.T) *engine {
@@ -63,7 +64,12 @@ func (e *engine) start(t *testing.T) {
 	mux.HandleFunc("GET /v1.41/containers/json", e.serveList)
 	mux.HandleFunc("GET /v1.41/containers/{id}/json", e.serveInspect)
 	mux.HandleFunc("GET /v1.41/events", e.serveEvents)
-	mux.HandleFunc("GET /v1.41/networks", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, e.networks) })
+	mux.HandleFunc("GET /v1.41/networks", func(w http.ResponseWriter, _ *http.Request) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.asked++
+		io.WriteString(w, e.networks)
+	})
 	e.server = &http.Server{Handler: mux}
 	go e.server.Serve(l)
 	t.Cleanup(func() { e.server.Close() })
