@@ -93,6 +93,7 @@ var specials = map[string]special{
 	"sudo nagaya doctor":      {codes: []int{1}},
 	"systemctl status nagaya": {codes: []int{3}},
 
+	"sudo usermod -aG nagaya-admin ec2-user":   {as: "id ec2-user || useradd ec2-user; usermod -aG nagaya-admin ec2-user"},
 	"nagaya gate --why index":                  {codes: []int{1}},
 	"nagaya address release --now":             {after: "nagaya leave --undo"}, // its budget forbids to take it back at once
 	"nagaya address release":                   {after: stay},
@@ -106,6 +107,7 @@ var specials = map[string]special{
 
 	"nagaya agent": part("nagaya agent"), "nagaya gate run": part("nagaya gate run"), "nagaya plan": part("nagaya plan"), "nagaya simulate": part("nagaya simulate"),
 	"docker run": part("docker run"), "docker start": part("docker start"), "docker stop": part("docker stop"),
+	"nagaya gate free": part("nagaya gate free"), "docker rm": part("docker rm"), "docker run --rm": part("docker run"),
 	"docker inspect": part("docker inspect"), "docker logs": part("docker logs"),
 
 	"apt purge":          {as: "apt-get purge --simulate nagaya"},
