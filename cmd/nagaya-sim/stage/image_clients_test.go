@@ -73,7 +73,7 @@ func TestImageAsksClientsForCertificates(t *testing.T) {
 	check("may.np.test", nil, 200, "NONE")
 	check("may.np.test", &good, 200, "SUCCESS")
 	check("may.np.test", &bad, 400, "FAILED")
-	p.gets("http://spoilt.np.test/", 403, "")
+	p.gets("http://spoilt.np.test/", 503, "")
 	p.refused("spoilt.np.test")
 
 	// What is spoilt or goes away opens no site.

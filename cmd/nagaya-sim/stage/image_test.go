@@ -396,7 +396,7 @@ func TestImageInThePlaceOfNginxProxy(t *testing.T) {
 	if got := p.gets("http://own.np.test/x?y", 301, "").Header.Get("Location"); got != "https://own.np.test/x?y" {
 		t.Errorf("plain HTTP is sent to %q", got)
 	}
-	p.gets("http://only.np.test/", 403, "")
+	p.gets("http://only.np.test/", 503, "")
 	p.refused("never.np.test")
 	p.refused("exact.np.test") // there is no certificate, and none that is named default
 	p.gets("http://locked.np.test/", 401, "")
@@ -488,8 +488,8 @@ func TestImageOnANetworkOfItsOwn(t *testing.T) {
 		p.gets("http://"+one+".np.test/", 200, one+" answers")
 	}
 	p.gets("http://near.np.test/", 200, "from 192.0.2.1, ", func(r *http.Request) { r.Header.Set("X-Forwarded-For", "192.0.2.1") })
-	p.gets("http://hidden.np.test/", 404, "")
-	p.gets("http://internal.np.test/", 404, "") // it is reached, and does not fit the filters
+	p.gets("http://hidden.np.test/", 503, "")
+	p.gets("http://internal.np.test/", 503, "") // it is reached, and does not fit the filters
 	until(t, "the container that cannot be reached is named, with the remedy", func() error {
 		st, err := p.status()
 		if err != nil {
