@@ -68,7 +68,6 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 				real(&s.streams[i].Cert)
 			}
 			dir := t.TempDir()
-			snippets := filepath.Join(dir, "snippets")
 			tree := s.render(func(set *Settings) {
 				if os.Getuid() != 0 {
 					set.HTTPPort, set.HTTPSPort, set.User = 18080, 18443, ""
@@ -78,13 +77,12 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 				} else {
 					l.Close()
 				}
-				set.SnippetDir = snippets
-				set.Snippets = []Snippet{{Name: "http.d/a.conf", Fingerprint: "1"}, {Name: "site.d/a.example.com.conf", Fingerprint: "2"}}
+				set.Snippets = []Snippet{
+					snippet("http.d/a.conf", "map $host $mine { default 1; }\n"),
+					snippet("site.d/a.example.com.conf", "add_header X-Mine $mine;\n"),
+				}
 			}).Under(dir)
-			files := append(tree.Files(),
-				File{"snippets/http.d/a.conf", "map $host $mine { default 1; }\n"},
-				File{"snippets/site.d/a.example.com.conf", "add_header X-Mine $mine;\n"})
-			out, err := accepts(t, n.Binary, dir, files)
+			out, err := accepts(t, n.Binary, dir, tree.Files())
 			if err != nil || strings.Contains(strings.ReplaceAll(out, `the "user" directive makes sense only`, ""), "[warn]") {
 				t.Errorf("nginx -t: %v\n%s\n%s", err, out, tree)
 			}

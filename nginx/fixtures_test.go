@@ -35,6 +35,12 @@ func with(l nestedLocation, change func(*nestedLocation)) nestedLocation {
 	return l
 }
 
+// snippet is a file of the operator's with that text.
+func snippet(name, text string) Snippet {
+	says, _ := ParseDirectives(text)
+	return Snippet{Name: name, Fingerprint: digest(text), Text: text, Says: says}
+}
+
 func mustBuild(text string) Build {
 	b, err := ParseBuild(text)
 	if err != nil {

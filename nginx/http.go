@@ -10,29 +10,29 @@ import (
 
 // connections writes the directives for the connections of clients.
 func connections(t *text) {
-	t.set("default_type", "text/plain")
-	t.set("server_tokens", onOff(t.settings.ServerTokens))
+	t.preset("default_type", "text/plain")
+	t.preset("server_tokens", onOff(t.settings.ServerTokens))
 	t.comment("Redirects stay relative: nginx does not know the port that a client sees.")
-	t.set("absolute_redirect", "off")
-	t.set("client_header_timeout", "20s")
-	t.set("client_body_timeout", "60s")
-	t.set("send_timeout", "60s")
-	t.set("reset_timedout_connection", "on")
-	t.set("keepalive_timeout", "60s")
+	t.preset("absolute_redirect", "off")
+	t.preset("client_header_timeout", "20s")
+	t.preset("client_body_timeout", "60s")
+	t.preset("send_timeout", "60s")
+	t.preset("reset_timedout_connection", "on")
+	t.preset("keepalive_timeout", "60s")
 	if t.build.KeepaliveMinTimeout {
 		t.comment("Connections that are idle during a reload live on, so that no request is lost on them.")
-		t.set("keepalive_min_timeout", "2s")
+		t.preset("keepalive_min_timeout", "2s")
 	}
 	if t.settings.HTTP2 && t.build.HTTP2Directive {
-		t.set("http2", "on")
+		t.preset("http2", "on")
 	}
 	if t.settings.AccessLog == "off" {
-		t.set("access_log", "off")
+		t.preset("access_log", "off")
 	} else {
-		logVariables(t)
 		logFormat(t)
 		accessLog(t, t.settings.AccessLog)
 	}
+	vhostFormat(t)
 	t.blank()
 }
 
@@ -40,9 +40,9 @@ func connections(t *text) {
 // which files of the operator's may use.
 func accessLog(t *text, file string) {
 	if t.settings.Spaces.Logs.Low {
-		t.set("access_log", "off")
+		t.preset("access_log", "off")
 	} else {
-		t.set("access_log", file, "nagaya")
+		t.preset("access_log", file, "nagaya")
 	}
 }
 
@@ -65,8 +65,8 @@ func hashSizes(t *text, of string, hosts []string) {
 	for size < 2*len(hosts) {
 		size *= 2
 	}
-	t.set(of+"_hash_bucket_size", number(bucket))
-	t.set(of+"_hash_max_size", number(size))
+	t.preset(of+"_hash_bucket_size", number(bucket))
+	t.preset(of+"_hash_max_size", number(size))
 	t.blank()
 }
 
@@ -75,9 +75,9 @@ func hashSizes(t *text, of string, hosts []string) {
 // cannot be shared between http and stream.
 func tlsDefaults(t *text, cache string) {
 	tlsPolicy(t, t.settings.TLSPolicy, false)
-	t.set("ssl_session_cache", "shared:"+cache+":1m")
-	t.set("ssl_session_timeout", "4h")
-	t.set("ssl_session_tickets", "off")
+	t.preset("ssl_session_cache", "shared:"+cache+":1m")
+	t.preset("ssl_session_timeout", "4h")
+	t.preset("ssl_session_tickets", "off")
 	t.blank()
 }
 
@@ -85,20 +85,22 @@ func tlsDefaults(t *text, cache string) {
 // ciphers need.
 func tlsPolicy(t *text, name string, parameters bool) {
 	p, _ := route.PolicyNamed(name) // labels and settings name no other
-	t.set("ssl_protocols", p.Protocols...)
-	t.setGiven("ssl_ciphers", p.CiphersWith(parameters))
+	t.preset("ssl_protocols", p.Protocols...)
+	if c := p.CiphersWith(parameters); c != "" {
+		t.preset("ssl_ciphers", c)
+	}
 	prefer := "off"
 	if p.PreferServer {
 		prefer = "on"
 	}
-	t.set("ssl_prefer_server_ciphers", prefer)
+	t.preset("ssl_prefer_server_ciphers", prefer)
 }
 
 // tempPaths writes the directories of temporary files. The modules create theirs
 // even when no site uses them.
 func tempPaths(t *text) {
 	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		t.set(module+"_temp_path", path.Join(TempDir(t.settings.StateDir), module))
+		t.preset(module+"_temp_path", path.Join(TempDir(t.settings.StateDir), module))
 	}
 	t.blank()
 }

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -151,9 +152,16 @@ func listen(t *text, port uint16, with ...string) {
 
 // listenDirect writes a public port without the PROXY protocol.
 func listenDirect(t *text, port uint16, with ...string) {
-	t.set("listen", append([]string{number(port)}, with...)...)
+	addresses := []string{number(port)}
 	if t.settings.IPv6 {
-		t.set("listen", append([]string{"[::]:" + number(port)}, with...)...)
+		addresses = append(addresses, "[::]:"+number(port))
+	}
+	for _, at := range addresses {
+		args := append([]string{at}, with...)
+		if t.needs.ownDefaults[addressOf(at)] {
+			args = slices.DeleteFunc(args, func(a string) bool { return a == "default_server" })
+		}
+		t.set("listen", args...)
 	}
 }
 
@@ -162,6 +170,13 @@ func statusServer(t *text) {
 	t.block("server", nil, func() {
 		t.socket(Socket(t.settings.RunDir))
 		t.set("access_log", "off")
+		// What an operator's file says for all servers is not about this one.
+		if t.levels.say("allow") || t.levels.say("deny") {
+			t.set("allow", "all")
+		}
+		if t.levels.say("auth_basic") {
+			t.set("auth_basic", "off")
+		}
 		t.block("location", []string{"=", "/generation"}, func() { t.set("include", GenerationFile) })
 		t.block("location", []string{"=", "/status"}, func() { t.set("stub_status") })
 		t.block("location", []string{"/"}, func() { t.set("return", "404") })

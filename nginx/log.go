@@ -25,6 +25,9 @@ var clientSaid = []struct {
 // logVariables writes the bounded ones, $nagaya_log_request and so on. A missing value is what
 // nginx logs in its place.
 func logVariables(t *text) {
+	if t.settings.AccessLog == "off" && !t.needs.uses["vhost"] {
+		return
+	}
 	missing := "-"
 	if t.settings.LogFormat == "json" || t.settings.LogFormat != "" && t.settings.LogEscape != "" && t.settings.LogEscape != "default" {
 		missing = ""
@@ -42,17 +45,33 @@ func logVariables(t *text) {
 
 // logFormat writes the format of the access log.
 func logFormat(t *text) {
-	format := []string{"nagaya"}
-	switch t.settings.LogFormat {
+	t.preset("log_format", append([]string{"nagaya"}, ownFormat(t.settings)...)...)
+}
+
+// ownFormat is the setting's format, with its escape.
+func ownFormat(s Settings) []string {
+	switch s.LogFormat {
 	case "":
-		format = append(format, `$remote_addr - $nagaya_log_user [$time_local] $nagaya_log_host "$nagaya_log_request" $status $body_bytes_sent `+
-			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time`)
+		return []string{`$remote_addr - $nagaya_log_user [$time_local] $nagaya_log_host "$nagaya_log_request" $status $body_bytes_sent ` +
+			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time`}
 	case "json":
-		format = append(format, "escape=json", jsonFormat())
-	default:
-		format = append(format, "escape="+cmp.Or(t.settings.LogEscape, "default"), t.settings.LogFormat)
+		return []string{"escape=json", jsonFormat()}
 	}
-	t.set("log_format", format...)
+	return []string{"escape=" + cmp.Or(s.LogEscape, "default"), s.LogFormat}
+}
+
+// vhostFormat writes the format of nginx-proxy, where files of the operator's use it and none
+// defines it.
+func vhostFormat(t *text) {
+	if !t.needs.uses["vhost"] {
+		return
+	}
+	format := []string{`$nagaya_log_host $remote_addr - $nagaya_log_user [$time_local] "$nagaya_log_request" $status $body_bytes_sent ` +
+		`"$nagaya_log_referer" "$nagaya_log_user_agent" "$upstream_addr"`}
+	if t.settings.LogFormat != "" {
+		format = ownFormat(t.settings)
+	}
+	t.preset("log_format", append([]string{"vhost"}, format...)...)
 }
 
 // jsonFormat has the names that nginx-proxy gives the same values, and $host.

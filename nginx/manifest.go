@@ -26,8 +26,8 @@ type Facts struct {
 	Servers []string `json:"servers,omitempty"`
 	// Pools are the names of the upstreams of locations; see GoneDir.
 	Pools []string `json:"pools,omitempty"`
-	// Snippets are the operator's files that are included, as "PATH FINGERPRINT".
-	Snippets []string `json:"snippets,omitempty"`
+	// Snippets are the operator's files of which copies are included.
+	Snippets []Snippet `json:"copies,omitempty"`
 }
 
 // Listen is one public port of a tree.
@@ -41,7 +41,7 @@ type Listen struct {
 
 // Includes reports whether a file of the operator's is included.
 func (f Facts) Includes(file string) bool {
-	return slices.ContainsFunc(f.Snippets, func(s string) bool { return strings.HasPrefix(s, file+" ") })
+	return slices.ContainsFunc(f.Snippets, func(s Snippet) bool { return s.Path == file })
 }
 
 // manifest is what is kept of a tree beside its files.
@@ -95,7 +95,10 @@ func ReadTree(read func(path string) (string, error)) (Tree, error) {
 		return Tree{}, fmt.Errorf("%s has more than %d sites", ManifestFile, maxSites)
 	}
 	t := Tree{MainFacts: m.Main}
-	if t.Main, err = read(MainFile); err != nil {
+	if t.Main, err = read(MainFile); err == nil {
+		err = t.MainFacts.readCopies(read)
+	}
+	if err != nil {
 		return Tree{}, err
 	}
 	for _, site := range m.Sites {
@@ -112,9 +115,30 @@ func ReadTree(read func(path string) (string, error)) (Tree, error) {
 				return Tree{}, err
 			}
 		}
+		if err := s.Facts.readCopies(read); err != nil {
+			return Tree{}, err
+		}
 		t.Sites = append(t.Sites, s)
 	}
 	return t.finished(), nil
+}
+
+// readCopies reads the copies of the operator's files.
+func (f Facts) readCopies(read func(path string) (string, error)) (err error) {
+	for i := range f.Snippets {
+		sn := &f.Snippets[i]
+		if path.Base(sn.File) != sn.File {
+			return errors.New(ManifestFile + " names a file outside the tree")
+		}
+		if sn.Text, err = read(path.Join(SnippetsDir, sn.File)); err != nil {
+			return err
+		}
+		if sn.File != sn.copyName() {
+			return fmt.Errorf("%s was changed", sn.File)
+		}
+		sn.Says, _ = ParseDirectives(sn.Text) // one that it cannot read says nothing
+	}
+	return nil
 }
 
 // parts returns the main file, as one without a host, and the files of all sites.
@@ -134,9 +158,16 @@ func (t Tree) Sockets() []string {
 	return t.collect(func(s SiteFile) []string { return s.Facts.Sockets })
 }
 
-// Snippets returns the operator's files that are included, as "PATH FINGERPRINT", sorted.
-func (t Tree) Snippets() []string {
-	return t.collect(func(s SiteFile) []string { return s.Facts.Snippets })
+// Snippets returns the operator's files that are included, each once, sorted.
+func (t Tree) Snippets() (all []Snippet) {
+	for _, s := range t.parts() {
+		all = append(all, s.Facts.Snippets...)
+	}
+	same := func(a, b Snippet) int {
+		return cmp.Or(strings.Compare(a.File, b.File), strings.Compare(a.Fingerprint, b.Fingerprint))
+	}
+	slices.SortFunc(all, same)
+	return slices.CompactFunc(all, func(a, b Snippet) bool { return same(a, b) == 0 })
 }
 
 // Pools returns the names of the upstreams of locations, sorted.

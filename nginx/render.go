@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 // file and the files of each site and stream. Equal inputs give equal trees. What cannot be
 // rendered is left out and named in the tree's problems.
 func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
-	t := Tree{settings: s.withDefaults(), build: b}
+	t := Tree{settings: s.withDefaults(), build: b, shape: shape, pools: pools}
 	sites, streams := t.usableSites(shape.Sites), t.usableStreams(shape.Streams)
 	t.checkHTTP3(sites, streams)
 	t.needs = needsOf(t.settings, b, sites, streams)
@@ -126,6 +127,16 @@ func printable(s string) string {
 type needs struct {
 	names []string // host names that are not expressions
 	named []string // hosts that the operator has files for
+	// What the operator's files for all sites say, and the addresses that they have the
+	// default server of.
+	httpLevel, streamLevel level
+	ownDefaults            map[string]bool
+	// uses are the variables of nginx-proxy's, and its format of logs, that files of the
+	// operator's use and do not define.
+	uses map[string]bool
+	// closed and streamClosed: a file for all sites, or all streams, is left out that may say
+	// who is let in.
+	closed, streamClosed bool
 	// passthrough: some site's TLS is passed through, so the public port of HTTPS is the
 	// stream section's, and the http section listens on a socket behind it.
 	passthrough bool
@@ -141,6 +152,13 @@ type needs struct {
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
 	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
+	ofHTTP, ofStream := snippetsIn(s, httpSnippets), snippetsIn(s, streamSnippets)
+	n.httpLevel, n.streamLevel = levelOf(ofHTTP...), levelOf(ofStream...)
+	n.ownDefaults = ownDefaults(n.httpLevel.lines)
+	n.closed, n.streamClosed = closes(ofHTTP), closes(ofStream)
+	var defined map[string]bool
+	n.uses, defined = words(s.Snippets)
+	maps.DeleteFunc(n.uses, func(word string, _ bool) bool { return defined[word] })
 	for _, stream := range streams {
 		n.tlsPort = n.tlsPort || stream.Listen.Protocol == route.TLS
 		n.udp = n.udp || stream.Listen.Protocol == route.UDP
@@ -155,9 +173,7 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 		}
 	}
 	n.stream = n.stream || n.passthrough
-	for _, sn := range s.Snippets {
-		n.stream = n.stream || b.Stream != "" && strings.HasPrefix(sn.Name, streamSnippets+"/")
-	}
+	n.stream = n.stream || b.Stream != "" && len(ofStream) > 0
 	return n
 }
 
@@ -205,20 +221,23 @@ func renderMain(t *text) {
 	t.block("events", nil, func() { t.set("worker_connections", number(workerConnections(n))) })
 	t.blank()
 	t.block("http", nil, func() {
+		t.levels = levels{n.httpLevel}
 		if slices.ContainsFunc(n.named, longName) {
 			hashSizes(t, "map", n.named) // before the first map, which sets them too
 		}
 		connections(t)
+		include(t, snippetsIn(s, httpSnippets)) // before the first map, which sets the sizes of hashes
+		logVariables(t)
 		hashSizes(t, "server_names", n.names)
 		tlsDefaults(t, "nagaya_tls")
 		tempPaths(t)
 		realIP(t)
 		variables(t)
+		mapForeign(t)
 		mapNamed(t)
 		upstreamDefaults(t)
 		defaultServers(t)
 		statusServer(t)
-		includeAll(t, httpSnippets)
 		t.set("include", SitesDir+"/*.conf")
 	})
 	if n.stream {

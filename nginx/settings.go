@@ -97,11 +97,24 @@ type Settings struct {
 // Snippet is one file of the operator; package snippets lists them. Its name
 // determines where it is included, see snippets.go.
 type Snippet struct {
-	Name string
+	Name string `json:"name"`
 	// Path is the file's path; empty means Name in SnippetDir.
-	Path string
-	// Fingerprint changes when the content does, and so makes nginx reload it.
-	Fingerprint string
+	Path string `json:"path"`
+	// Fingerprint changes when the content does, or that of a file which it includes, and so
+	// makes nginx reload it.
+	Fingerprint string `json:"fingerprint"`
+	// Private is true where not everybody may read the file, nor its copy in a tree.
+	Private bool `json:"private,omitempty"`
+	// File is its copy in a tree, below SnippetsDir; a tree sets it.
+	File string `json:"file"`
+	// Text is its content.
+	Text string `json:"-"`
+	// Says are the directives in it and in the files that it includes; nil where it cannot
+	// be read as nginx reads it.
+	Says []Directive `json:"-"`
+	// Out is true for one that is left out, because nginx refuses it and has never accepted
+	// another version.
+	Out bool `json:"-"`
 }
 
 func (s Snippet) compare(name string) int { return strings.Compare(s.Name, name) }
@@ -130,6 +143,10 @@ func (s Settings) withDefaults() Settings {
 	}
 	// Sorted, so that a file is found without looking at all.
 	s.Snippets = slices.Clone(s.Snippets)
+	for i := range s.Snippets {
+		sn := &s.Snippets[i]
+		sn.Path, sn.File = cmp.Or(sn.Path, path.Join(s.SnippetDir, sn.Name)), sn.copyName()
+	}
 	slices.SortStableFunc(s.Snippets, func(a, b Snippet) int { return cmp.Or(a.compare(b.Name), cmp.Compare(a.Path, b.Path)) })
 	s.HostAuth, s.Passwords = slices.Clone(s.HostAuth), slices.Clone(s.Passwords)
 	slices.Sort(s.HostAuth)

@@ -112,9 +112,12 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 		})
 	}
 	mapOthersNames(t, site)
-	t.block("server", nil, func() {
+	files := filesForSite(t.settings, site)
+	t.levels = levels{t.needs.httpLevel}
+	writeServer := func() {
+		refuseForSnippet(t, t.needs.closed || closes(files))
 		serverHead(t, site)
-		root := false
+		root := slices.ContainsFunc(levelOf(files...).lines, func(d Directive) bool { return d.Name == "location" && slices.Equal(d.Args, []string{"/"}) })
 		for _, l := range locations {
 			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
 			location(t, site, l, len(pools[site.PoolKey(l)].Servers) == 0)
@@ -130,16 +133,16 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 			challengeLocation(t)
 		}
 		t.block("location", []string{downLocation}, func() {
-			headers(t, site)
-			t.set("add_header", "Retry-After", retryAfter, "always")
+			answer(t, site)
 			if !slices.ContainsFunc(locations, overTLS) {
 				t.comment("No container took the connection, so the request has not been read.")
 				t.returnIf(notConnected, "503", downPage)
 			}
 			t.set("return", "502", downPage)
 		})
-		includeForSite(t, site)
-	})
+		include(t, files)
+	}
+	t.block("server", nil, func() { t.at(levelOf(files...), writeServer) })
 	rejectSite(t, site)
 }
 
@@ -181,8 +184,8 @@ func serverHead(t *text, site route.Site) {
 		names = append(names, "", "~^")
 	}
 	t.set("server_name", names...)
-	if own := string(e.ServerTokens); own != onOff(t.settings.ServerTokens) {
-		t.setGiven("server_tokens", own)
+	if own := string(e.ServerTokens); own != "" && own != onOff(t.settings.ServerTokens) {
+		t.preset("server_tokens", own)
 	}
 	if site.TLS {
 		tlsServer(t, site)
@@ -195,8 +198,12 @@ func serverHead(t *text, site route.Site) {
 	plainHTTP(t, site, https)
 	straight(t, site)
 	letIn(t, e.Allow)
-	t.set("error_page", "502", "=", downLocation) // which decides about the status
-	t.set("error_page", "504", downLocation)
+	errorPages(t)
+	for _, m := range upstreamModules(t.build) {
+		if _, here := t.levels.inForce(parameterOf(m)); here {
+			clientParameters(t, m, "", fastCGIRoot, keptConnection)
+		}
+	}
 }
 
 // straight writes the refusal of paths that a container may take for a guarded one although
@@ -220,27 +227,13 @@ func straight(t *text, site route.Site) {
 	}
 }
 
-// headers writes the headers of every answer. nginx inherits these lines
-// only where a location has none of its own.
-func headers(t *text, site route.Site) {
-	if t.quic {
-		port := cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort)
-		t.overQUIC(port, func() { t.set("add_header", "Alt-Svc", `h3=":`+number(port)+`"; ma=86400`, "always") })
-	}
-	if site.TLS && site.Edge.HSTS != "" {
-		t.set("add_header", "Strict-Transport-Security", hstsVariable(site.Edge.HSTS), "always")
-	}
-}
-
-// hstsVariable has the header's value over HTTPS only: over plain HTTP the header
-// must not be sent (RFC 6797, section 7.2). Sites with one value share the variable.
-func hstsVariable(value string) string { return "$nagaya_hsts_" + digest(value) }
-
 // tlsServer writes the certificate of a site and how its clients use HTTPS.
 func tlsServer(t *text, site route.Site) {
 	e, c := site.Edge, site.Cert
 	t.certificate(c)
-	t.setGiven("ssl_dhparam", c.DHParamFile)
+	if c.DHParamFile != "" {
+		t.preset("ssl_dhparam", c.DHParamFile)
+	}
 	if e.TLSPolicy != "" || c.DHParamFile != "" {
 		tlsPolicy(t, cmp.Or(e.TLSPolicy, t.settings.TLSPolicy), c.DHParamFile != "")
 	}
@@ -255,8 +248,8 @@ func tlsServer(t *text, site route.Site) {
 			t.returnIf("$nagaya_nameless", "421", misdirectedPage)
 		}
 	}
-	if t.build.HTTP2Directive {
-		t.setGiven("http2", string(e.HTTP2))
+	if t.build.HTTP2Directive && e.HTTP2 != "" {
+		t.preset("http2", string(e.HTTP2))
 	}
 	if !site.CatchAll {
 		t.returnIf("$nagaya_misdirected", "421", misdirectedPage)
@@ -287,7 +280,8 @@ func location(t *text, site route.Site, l route.Location, isVacant bool) {
 	at := map[route.Match][]string{
 		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
 	}[l.Match]
-	if !isVacant && includeOverride(t, site, l) {
+	if files := overrideFor(t.settings, site, l); !isVacant && len(files) > 0 {
+		include(t, files)
 		return
 	}
 	if at != nil {
@@ -316,11 +310,26 @@ func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at 
 		vacant(t, site)
 		return
 	}
+	files := filesForLocation(t.settings, site, l)
+	t.at(levelOf(files...), func() {
+		refuseForSnippet(t, closes(files))
+		ownLocation(t, site, l, at)
+		include(t, files)
+	})
+}
+
+// ownLocation writes what a location has without the operator's files.
+func ownLocation(t *text, site route.Site, l route.Location, at string) {
 	t.block("if (-f "+quote(path.Join(GoneDir(t.settings.StateDir), upstreamName(site.Host, l)))+")", nil, func() { vacant(t, site) })
 	guard(t, site, l)
-	t.set("client_max_body_size", number(l.BodySize))
+	if _, here := t.levels.inForce("add_header"); here {
+		headers(t, site)
+	}
+	if _, here := t.levels.inForce("error_page"); here {
+		errorPages(t)
+	}
+	t.asked(l, route.AskedBodySize, "client_max_body_size", number(l.BodySize))
 	pass(t, site, l, at)
-	includeForLocation(t, site, l)
 }
 
 // guard writes who is let in to a location.
@@ -351,21 +360,19 @@ func module(s route.Scheme) string {
 func pass(t *text, site route.Site, l route.Location, at string) {
 	m := module(l.Scheme)
 	if l.Timeout > 0 {
-		t.set(m+"_read_timeout", seconds(l.Timeout))
-		t.set(m+"_send_timeout", seconds(l.Timeout))
+		t.asked(l, route.AskedTimeout, m+"_read_timeout", seconds(l.Timeout))
+		t.asked(l, route.AskedTimeout, m+"_send_timeout", seconds(l.Timeout))
 	}
-	if m != "grpc" && !l.Buffering {
-		t.set(m+"_buffering", "off")
-	}
-	if m != "grpc" && (!l.Buffering || t.settings.Spaces.Temp.Low) {
-		t.set(m+"_request_buffering", "off") // not for all sites at once, where the operator's file may have it too
+	if m != "grpc" {
+		t.buffering(m+"_buffering", l, !l.Buffering)
+		t.buffering(m+"_request_buffering", l, !l.Buffering || t.settings.Spaces.Temp.Low)
 	}
 	if m == "proxy" || m == "grpc" {
 		upstreamTLS(t, m, l)
 	}
 	if m == "grpc" && l.Timeout > 0 {
 		t.comment("A stream's request body is open for as long as the stream.")
-		t.set("client_body_timeout", seconds(l.Timeout))
+		t.asked(l, route.AskedTimeout, "client_body_timeout", seconds(l.Timeout))
 	}
 	to, moved := replacement(l, at)
 	prefix := ""
@@ -376,7 +383,7 @@ func pass(t *text, site route.Site, l route.Location, at string) {
 	if l.Keepalive == route.KeepaliveOff {
 		connection = "$nagaya_closing"
 	}
-	if moved || m == "fastcgi" && l.Root != "" || m == "proxy" && connection != keptConnection {
+	if _, here := t.levels.inForce(parameterOf(m)); here || moved || m == "fastcgi" && l.Root != "" || m == "proxy" && connection != keptConnection {
 		clientParameters(t, m, prefix, cmp.Or(l.Root, fastCGIRoot), connection)
 	}
 	if moved && m != "proxy" {
@@ -389,8 +396,8 @@ func pass(t *text, site route.Site, l route.Location, at string) {
 	case "grpc":
 		name = string(l.Scheme) + "://" + name
 	case "fastcgi":
-		t.set("fastcgi_index", "index.php")
-		t.set("fastcgi_split_path_info", `^(.+\.php)(/.*)$`)
+		t.preset("fastcgi_index", "index.php")
+		t.preset("fastcgi_split_path_info", `^(.+\.php)(/.*)$`)
 	}
 	t.set(m+"_pass", name)
 }
@@ -469,7 +476,6 @@ func realm(site route.Site, l route.Location, file string) string {
 
 // vacant writes the answer of a location without a container.
 func vacant(t *text, site route.Site) {
-	headers(t, site)
-	t.set("add_header", "Retry-After", retryAfter, "always")
+	answer(t, site)
 	t.set("return", "503", vacantPage)
 }

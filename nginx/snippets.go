@@ -1,8 +1,8 @@
 package nginx
 
 import (
+	"fmt"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 
@@ -48,67 +48,96 @@ func snippetName(s string) bool {
 		!strings.ContainsFunc(base, func(r rune) bool { return !alphanumeric(r) && !strings.ContainsRune("._-~,@:+*[]", r) })
 }
 
-// includeAll includes the snippets of a directory.
-func includeAll(t *text, dir string) {
-	for _, sn := range t.settings.Snippets {
+// snippetsIn returns the snippets of a directory.
+func snippetsIn(s Settings, dir string) (all []Snippet) {
+	for _, sn := range s.Snippets {
 		if snippetName(sn.Name) && strings.HasPrefix(sn.Name, dir+"/") {
-			include(t, sn)
+			all = append(all, sn)
 		}
 	}
+	return all
 }
 
-// includeFirst includes the first snippet of a directory that exists, of these names.
-func includeFirst(t *text, dir string, names ...string) bool {
+// firstSnippet returns the first snippet of a directory that exists, of these names, or none.
+func firstSnippet(s Settings, dir string, names ...string) []Snippet {
 	for _, name := range names {
 		name = dir + "/" + name
-		if i, found := slices.BinarySearchFunc(t.settings.Snippets, name, Snippet.compare); found && snippetName(name) {
-			include(t, t.settings.Snippets[i])
-			return true
+		if i, found := slices.BinarySearchFunc(s.Snippets, name, Snippet.compare); found && snippetName(name) {
+			return s.Snippets[i : i+1]
 		}
 	}
-	return false
+	return nil
 }
 
-func include(t *text, sn Snippet) {
-	t.comment("content " + truncated(sn.Fingerprint))
-	file := sn.Path
-	if file == "" {
-		file = path.Join(t.settings.SnippetDir, sn.Name)
+// include includes the copies of snippets, which the tree has: so what has been tested is what
+// runs, and what nginx has accepted stays there until it has accepted something else.
+func include(t *text, all []Snippet) {
+	for _, sn := range all {
+		if !sn.Out {
+			t.comment(truncated(sn.Path) + ", content " + truncated(sn.Fingerprint))
+			t.set("include", SnippetsDir+"/"+sn.File)
+			t.facts.Snippets = append(t.facts.Snippets, sn)
+		}
 	}
-	t.set("include", noGlob.Replace(file))
-	t.facts.Snippets = append(t.facts.Snippets, file+" "+sn.Fingerprint)
 }
 
-// noGlob keeps nginx from taking the name of a file for a pattern of names.
-var noGlob = strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`)
-
-// includeForSite includes the operator's snippets for the server of a host.
-func includeForSite(t *text, site route.Site) {
-	includeFirst(t, siteSnippets, fileName(site.Host))
-	includeFirst(t, vhostSnippets, nginxproxy.SiteFiles(site)...)
+// copyName is the name of a copy: readable, and another one for another content.
+func (s Snippet) copyName() string {
+	name := strings.Map(func(r rune) rune {
+		if alphanumeric(r) || r == '.' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, strings.Replace(s.Name, "/", ".", 1))
+	return fmt.Sprintf("%.150s-%s", name, digest(fmt.Sprint(s.Path, "\x00", s.Private, s.Text)))
 }
 
-// includeForLocation includes the operator's snippets for a location.
-func includeForLocation(t *text, site route.Site, l route.Location) {
+// closedPage is the answer in the place of what a refused snippet may have restricted.
+const closedPage = "This site is closed until a file of its operator's is corrected.\n"
+
+// refuseForSnippet closes what is being written where a snippet is left out by which its
+// operator may have restricted who is let in.
+func refuseForSnippet(t *text, closed bool) {
+	if closed {
+		t.comment("A file of yours that may say who is let in is refused by nginx.")
+		t.set("return", "503", closedPage)
+	}
+}
+
+// closes reports whether one of these snippets is left out, and may restrict who is let in.
+func closes(all []Snippet) bool {
+	return slices.ContainsFunc(all, func(sn Snippet) bool { return sn.Out && sn.MayRestrict() })
+}
+
+// filesForSite returns the operator's snippets for the server of a host.
+func filesForSite(s Settings, site route.Site) []Snippet {
+	all := slices.Clone(firstSnippet(s, siteSnippets, fileName(site.Host)))
+	return append(all, firstSnippet(s, vhostSnippets, nginxproxy.SiteFiles(site)...)...)
+}
+
+// filesForLocation returns the operator's snippets for a location.
+func filesForLocation(s Settings, site route.Site, l route.Location) []Snippet {
 	host := strings.TrimSuffix(fileName(site.Host), ".conf")
-	includeFirst(t, locationSnippets, host+".conf")
+	all := slices.Clone(firstSnippet(s, locationSnippets, host+".conf"))
 	if p := strings.Trim(l.Path, "/"); p != "" {
-		includeFirst(t, locationSnippets, host+","+strings.ReplaceAll(p, "/", ",")+".conf")
+		all = append(all, firstSnippet(s, locationSnippets, host+","+strings.ReplaceAll(p, "/", ",")+".conf")...)
 	}
-	includeFirst(t, vhostSnippets, nginxproxy.LocationFiles(site, l)...)
+	return append(all, firstSnippet(s, vhostSnippets, nginxproxy.LocationFiles(site, l)...)...)
 }
 
-// includeOverride includes the operator's snippet that takes the place of a location, if there
+// overrideFor returns the operator's snippet that takes the place of a location, if there
 // is one.
-func includeOverride(t *text, site route.Site, l route.Location) bool {
-	return includeFirst(t, vhostSnippets, nginxproxy.OverrideFiles(site, l)...)
+func overrideFor(s Settings, site route.Site, l route.Location) []Snippet {
+	return firstSnippet(s, vhostSnippets, nginxproxy.OverrideFiles(site, l)...)
 }
 
 // letIn writes who is let in: the operator's file does that for internal networks, if it is there.
 func letIn(t *text, networks []netip.Prefix) {
-	if !slices.Equal(networks, nginxproxy.InternalNetworks) || !includeFirst(t, etcSnippets, InternalFile) {
-		allow(t, networks)
+	if files := firstSnippet(t.settings, etcSnippets, InternalFile); len(files) > 0 && !files[0].Out && slices.Equal(networks, nginxproxy.InternalNetworks) {
+		include(t, files)
+		return
 	}
+	allow(t, networks)
 }
 
 // authFile returns the name of the password file of a location; empty for none. The operator's

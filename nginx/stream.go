@@ -21,17 +21,18 @@ const udpClients = 1024
 
 // renderStreams writes the stream section of the main file.
 func renderStreams(t *text) {
-	t.set("proxy_connect_timeout", "3s")
+	t.levels = levels{t.needs.streamLevel}
+	t.preset("proxy_connect_timeout", "3s")
 	if t.settings.AccessLog == "off" {
-		t.set("access_log", "off")
+		t.preset("access_log", "off")
 	} else {
-		t.set("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
+		t.preset("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
 		accessLog(t, t.settings.streamLog())
 	}
 	if t.needs.udp {
 		t.set("limit_conn_zone", "$protocol", "zone=nagaya_udp:32k")
 		t.set("limit_conn_zone", "$server_port", "zone=nagaya_udp_port:64k")
-		t.set("limit_conn_log_level", "info")
+		t.preset("limit_conn_log_level", "info")
 	}
 	tlsDefaults(t, "nagaya_stream_tls")
 	if names := slices.Concat(t.needs.names, t.needs.named); t.needs.passthrough || t.needs.tlsPort && slices.ContainsFunc(names, longName) {
@@ -40,7 +41,7 @@ func renderStreams(t *text) {
 	if t.needs.passthrough {
 		sniServer(t)
 	}
-	includeAll(t, streamSnippets)
+	include(t, snippetsIn(t.settings, streamSnippets))
 	t.set("include", StreamsDir+"/*.conf")
 }
 
@@ -178,6 +179,11 @@ func proxyServer(t *text, name, pass string, o route.StreamOptions, p route.Pool
 	t.block("server", nil, func() {
 		listen()
 		allow(t, o.Allow)
+		if t.needs.streamClosed {
+			t.comment("A file of yours that may say who is let in is refused by nginx.")
+			t.set("return", "")
+			return
+		}
 		if len(p.Servers) == 0 {
 			t.comment("Nothing is behind it at the moment.")
 			t.set("return", "")

@@ -17,6 +17,7 @@ type text struct {
 	build    Build
 	needs    needs
 	quic     bool // the site offers HTTP/3
+	levels   levels
 
 	out   strings.Builder
 	depth int
@@ -73,13 +74,6 @@ func (t *text) setGiven(name, value string) {
 func (t *text) setEach(name string, values []string) {
 	for _, v := range values {
 		t.set(name, v)
-	}
-}
-
-// setPairs writes a directive for each pair of values.
-func (t *text) setPairs(name string, lists ...[][2]string) {
-	for _, p := range slices.Concat(lists...) {
-		t.set(name, p[0], p[1])
 	}
 }
 

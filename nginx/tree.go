@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // Tree is the text of one whole configuration, and what is in it. It is immutable:
@@ -31,6 +32,8 @@ type Tree struct {
 	settings Settings
 	build    Build
 	needs    needs
+	shape    route.Shape
+	pools    route.Pools
 }
 
 // SiteFile has the files of one site.
@@ -92,10 +95,12 @@ type Wanted struct {
 	LowCredits bool
 }
 
-// File is one file of a tree; Path is relative to the tree's directory.
+// File is one file of a tree; Path is relative to the tree's directory. Private is true for one
+// that not everybody may read.
 type File struct {
-	Path string
-	Text string
+	Path    string
+	Text    string
+	Private bool
 }
 
 // Names of files and directories inside a tree.
@@ -106,10 +111,11 @@ const (
 	SitesDir       = "sites"
 	StreamsDir     = "streams"
 	SNIDir         = "sni"
+	SnippetsDir    = "snippets"
 )
 
 // TreeDirs are the directories of a tree.
-var TreeDirs = []string{SitesDir, StreamsDir, SNIDir}
+var TreeDirs = []string{SitesDir, StreamsDir, SNIDir, SnippetsDir}
 
 // IsGeneration reports whether a text has the form of a Tree's Generation.
 func IsGeneration(s string) bool {
@@ -186,6 +192,39 @@ func (t Tree) Under(dir string) Tree {
 	return t.finished()
 }
 
+// OwnPaths returns a text of nginx's with the paths of the operator's files in the place of those
+// of their copies.
+func (t Tree) OwnPaths(text string) string {
+	var names []string
+	for _, sn := range t.Snippets() {
+		names = append(names, SnippetsDir+"/"+sn.File, sn.Path)
+	}
+	return strings.NewReplacer(names...).Replace(text)
+}
+
+// WithSnippets returns the tree with these snippets, in place of those of the same paths. A
+// tree that was read back is returned unchanged.
+func (t Tree) WithSnippets(snippets ...Snippet) Tree {
+	if t.settings.StateDir == "" || len(snippets) == 0 {
+		return t
+	}
+	s := t.settings
+	s.Snippets = slices.Clone(s.Snippets)
+	for i, sn := range s.Snippets {
+		for _, other := range snippets {
+			if other.Path == sn.Path && other.Name == sn.Name {
+				s.Snippets[i] = other
+			}
+		}
+	}
+	for _, other := range snippets {
+		if !slices.ContainsFunc(s.Snippets, func(sn Snippet) bool { return sn.Path == other.Path && sn.Name == other.Name }) {
+			s.Snippets = append(s.Snippets, other)
+		}
+	}
+	return Render(s, t.build, t.shape, t.pools)
+}
+
 // withSockets returns the tree with other paths of sockets, which are written as "unix:PATH".
 func (t Tree) withSockets(r *strings.Replacer) Tree {
 	rename := func(f Facts) Facts {
@@ -230,25 +269,33 @@ func RenamedSocket(socket string) string {
 func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
-	all := []File{{MainFile, t.Main}, {GenerationFile, g.out.String()}, {ManifestFile, t.Manifest()}}
+	all := []File{{Path: MainFile, Text: t.Main}, {Path: GenerationFile, Text: g.out.String()}, {Path: ManifestFile, Text: t.Manifest()}}
 	ports := t.quicPorts()
 	for _, s := range t.Sites {
 		all = append(all, s.files(ports)...)
+	}
+	for _, sn := range t.Snippets() {
+		all = append(all, File{path.Join(SnippetsDir, sn.File), sn.Text, sn.Private})
 	}
 	return all
 }
 
 // files returns the files of the site in a tree that has a file for these ports of HTTP/3.
 func (s SiteFile) files(ports map[string]bool) []File {
-	all := []File{{path.Join(SitesDir, s.Name), s.httpText(ports)}, {path.Join(StreamsDir, s.Name), s.Stream}, {path.Join(SNIDir, s.Name), s.SNI}}
+	all := []File{
+		{Path: path.Join(SitesDir, s.Name), Text: s.httpText(ports)},
+		{Path: path.Join(StreamsDir, s.Name), Text: s.Stream},
+		{Path: path.Join(SNIDir, s.Name), Text: s.SNI},
+	}
 	return slices.DeleteFunc(all, func(f File) bool { return f.Text == "" })
 }
 
-// String returns all files but the manifest one after the other, for people to read.
+// String returns all files but the manifest and the copies of the operator's own, one after the
+// other, for people to read.
 func (t Tree) String() string {
 	var b strings.Builder
 	for _, f := range t.Files() {
-		if f.Path != ManifestFile {
+		if f.Path != ManifestFile && path.Dir(f.Path) != SnippetsDir {
 			fmt.Fprintf(&b, "# file: %s\n%s\n", f.Path, f.Text)
 		}
 	}

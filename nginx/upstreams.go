@@ -6,46 +6,52 @@ import (
 
 // upstreamDefaults writes the directives for requests to containers, for all sites.
 func upstreamDefaults(t *text) {
-	modules := []string{"proxy", "fastcgi", "uwsgi"}
-	if t.build.GRPC {
-		modules = append(modules, "grpc")
-	}
+	modules := upstreamModules(t.build)
 	t.comment("Only what was not sent, or may be sent twice, goes to another container. A container's")
 	t.comment("certificate is its own: it is asked for the site's name, and verified only where a route says so.")
 	for _, k := range modules {
-		t.set(k+"_connect_timeout", "3s")
-		t.set(k+"_next_upstream", "error", "timeout")
-		t.set(k+"_next_upstream_tries", "3")
-		t.set(k+"_next_upstream_timeout", "10s")
-		t.set(k+"_buffer_size", "16k")
+		t.preset(k+"_connect_timeout", "3s")
+		t.preset(k+"_next_upstream", "error", "timeout")
+		t.preset(k+"_next_upstream_tries", "3")
+		t.preset(k+"_next_upstream_timeout", "10s")
+		t.preset(k+"_buffer_size", "16k")
 		if k != "grpc" {
-			t.set(k+"_buffers", "8", "16k")
-			t.set(k+"_busy_buffers_size", "32k")
+			t.preset(k+"_buffers", "8", "16k")
+			t.preset(k+"_busy_buffers_size", "32k")
 			most := "64m"
 			if t.settings.Spaces.Temp.Low {
 				most = "0"
 			}
-			t.set(k+"_max_temp_file_size", most)
+			t.preset(k+"_max_temp_file_size", most)
 		}
 		if k == "proxy" || k == "grpc" {
-			t.set(k+"_ssl_server_name", "on")
-			t.set(k+"_ssl_name", "$host")
-			t.set(k+"_ssl_verify", "off")
-			t.set(k+"_ssl_protocols", "TLSv1.2", "TLSv1.3")
+			t.preset(k+"_ssl_server_name", "on")
+			t.preset(k+"_ssl_name", "$host")
+			t.preset(k+"_ssl_verify", "off")
+			t.preset(k+"_ssl_protocols", "TLSv1.2", "TLSv1.3")
 		}
 	}
-	t.set("proxy_http_version", "1.1")
-	t.set("proxy_headers_hash_bucket_size", "128")
+	t.preset("proxy_http_version", "1.1")
+	t.preset("proxy_headers_hash_bucket_size", "128")
 	for _, k := range modules {
 		clientParameters(t, k, "", fastCGIRoot, keptConnection)
 	}
 	t.blank()
 }
 
+// upstreamModules are the modules that pass requests on to containers, of those that are used.
+func upstreamModules(b Build) []string {
+	modules := []string{"proxy", "fastcgi", "uwsgi"}
+	if b.GRPC {
+		modules = append(modules, "grpc")
+	}
+	return modules
+}
+
 // clientHeaders are the headers that a container gets about its client over every protocol.
 // prefix is the path that was stripped.
-func clientHeaders(prefix string) [][2]string {
-	return [][2]string{
+func clientHeaders(prefix string) [][]string {
+	return [][]string{
 		{"Host", "$host$nagaya_port"},
 		{"X-Real-IP", "$remote_addr"},
 		{"X-Forwarded-For", "$nagaya_for"},
@@ -74,16 +80,22 @@ const keptConnection = "$nagaya_connection"
 func clientParameters(t *text, module, prefix, root, connection string) {
 	switch module {
 	case "fastcgi":
-		t.setPairs("fastcgi_param", fastCGI(root), cgiHeaders(prefix))
-		t.set("fastcgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
+		t.list("fastcgi_param", fastCGI(root), cgiHeaders(prefix), [][]string{{"HTTPS", "$nagaya_https", "if_not_empty"}})
 	case "uwsgi":
-		t.setPairs("uwsgi_param", uwsgi, cgiHeaders(prefix))
-		t.set("uwsgi_param", "HTTPS", "$nagaya_https", "if_not_empty")
+		t.list("uwsgi_param", uwsgi, cgiHeaders(prefix), [][]string{{"HTTPS", "$nagaya_https", "if_not_empty"}})
 	case "grpc":
-		t.setPairs("grpc_set_header", clientHeaders(prefix))
+		t.list("grpc_set_header", clientHeaders(prefix))
 	default:
-		t.setPairs("proxy_set_header", clientHeaders(prefix), [][2]string{{"Upgrade", "$nagaya_upgrade"}, {"Connection", connection}})
+		t.list("proxy_set_header", clientHeaders(prefix), [][]string{{"Upgrade", "$nagaya_upgrade"}, {"Connection", connection}})
 	}
+}
+
+// parameterOf is the directive of a module that clientParameters writes.
+func parameterOf(module string) string {
+	if module == "proxy" || module == "grpc" {
+		return module + "_set_header"
+	}
+	return module + "_param"
 }
 
 // fastCGIRoot is where the official php images keep their documents. Only PHP's
@@ -91,8 +103,8 @@ func clientParameters(t *text, module, prefix, root, connection string) {
 const fastCGIRoot = "/var/www/html"
 
 // fastCGI are the parameters of a FastCGI request (nginx's fastcgi_params).
-func fastCGI(root string) [][2]string {
-	return [][2]string{
+func fastCGI(root string) [][]string {
+	return [][]string{
 		{"QUERY_STRING", "$query_string"},
 		{"REQUEST_METHOD", "$request_method"},
 		{"CONTENT_TYPE", "$content_type"},
@@ -117,7 +129,7 @@ func fastCGI(root string) [][2]string {
 }
 
 // uwsgi are the parameters of a uwsgi request (nginx's uwsgi_params).
-var uwsgi = [][2]string{
+var uwsgi = [][]string{
 	{"QUERY_STRING", "$query_string"},
 	{"REQUEST_METHOD", "$request_method"},
 	{"CONTENT_TYPE", "$content_type"},
@@ -133,7 +145,7 @@ var uwsgi = [][2]string{
 }
 
 // cgiHeaders are the clientHeaders as variables of CGI.
-func cgiHeaders(prefix string) [][2]string {
+func cgiHeaders(prefix string) [][]string {
 	headers := clientHeaders(prefix)
 	for i, h := range headers {
 		headers[i][0] = "HTTP_" + strings.ToUpper(strings.ReplaceAll(h[0], "-", "_"))

@@ -66,6 +66,7 @@ const (
 	WorkerStuck        = "worker-stuck"
 	WorkerOrphaned     = "worker-orphaned"
 	SiteRefused        = "site-refused"
+	SnippetRefused     = "snippet-refused"
 	ChangeRefused      = "change-refused"
 	QuarantineRetried  = "quarantine-retried"
 	FilesRestored      = "files-restored"

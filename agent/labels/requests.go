@@ -281,6 +281,8 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 		if err := w.Set(&s, strings.TrimSpace(values[key])); err != nil {
 			r.Problems = append(r.Problems, Invalid(r.ref, "label", at+key, values[key], err))
 			good = good && InPart(err)
+		} else if key == route.AskedBodySize || key == route.AskedTimeout || key == route.AskedBuffering {
+			s.Asked = append(s.Asked, key)
 		}
 	}
 	r.limit(&s, values)

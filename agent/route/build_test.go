@@ -442,6 +442,7 @@ func TestLocationOfAllLabels(t *testing.T) {
 		Locations: []Location{{
 			Path: "/api", StripPrefix: true, Scheme: GRPC, Balance: LeastConn,
 			BodySize: 10 << 20, Timeout: 5 * time.Minute, Auth: "team",
+			Asked: []string{AskedBodySize, AskedBuffering, AskedTimeout},
 			Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		}},
 	}}}, Pools: Pools{{Host: "a.example.com", Path: "/api"}: {Servers: []Server{{

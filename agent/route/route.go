@@ -261,6 +261,9 @@ type Location struct {
 	// Timeout is how long nginx waits for the upstream between two reads or writes.
 	Timeout   time.Duration `json:"timeout"`
 	Buffering bool          `json:"buffering"`
+	// Asked are those of the Asked words for which a container has a value of its own: a
+	// default gives way to what the operator's files for nginx say for all sites.
+	Asked []string `json:"asked,omitempty"`
 	// Auth is the base name of a htpasswd file that the operator put in place.
 	Auth string `json:"auth,omitempty"`
 	// Allow lists who may come; empty means everybody.
@@ -268,6 +271,13 @@ type Location struct {
 	// Owner is, where several families share the host, the one whose Auth and Allow hold.
 	Owner string `json:"owner,omitempty"`
 }
+
+// The words that may be in Location.Asked.
+const (
+	AskedBodySize  = "body-size"
+	AskedTimeout   = "timeout"
+	AskedBuffering = "buffering"
+)
 
 // KeepaliveAuto asks for two idle connections for each server.
 const KeepaliveAuto = -1

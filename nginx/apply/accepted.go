@@ -9,22 +9,16 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// accepted returns as much of a tree as nginx accepts; no is its refusal of all of it, nil
-// where that has not been asked yet. The error is a *refusal if the cause is outside the sites.
+// acceptedSites returns as much of a tree as nginx accepts, which refuses all of it. The error is
+// a *refusal if the cause is outside the sites.
 //
 // Others wait for it, so it finds families and not sites: what a family has changed
 // is left out whole, and tried after the others are served. That takes two tests for one
 // family at fault that nginx's message names, whatever its sites, and some more for one
 // that it does not name. The sites are looked at only where it is not a change that nginx
-// refuses, but what it has accepted before: a file of the operator's has changed.
-func (a *applier) accepted(ctx context.Context, tree nginx.Tree, no *refusal) (nginx.Tree, error) {
+// refuses, but what it has accepted before: a file beside them has changed.
+func (a *applier) acceptedSites(ctx context.Context, tree nginx.Tree, no *refusal) (nginx.Tree, error) {
 	p := prover{a.tester().try}
-	if no == nil {
-		var err error
-		if no, err = p.ask(ctx, tree); no == nil {
-			return tree, err
-		}
-	}
 	if a.live != nil {
 		before, families := byFamily(*a.live, tree)
 		proved, err := p.prove(ctx, before, families, no)

@@ -45,8 +45,22 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 		unbound = unbound || forbidden
 		return forbidden
 	}}
-	without, sites := bySite(tree.Under(scratch))
-	proved, err := prover{t.try}.prove(ctx, without, sites, nil)
+	p := prover{t.try}
+	tested := tree.Under(scratch)
+	no, err := p.ask(ctx, tested)
+	if no != nil {
+		var bad []refusedSnippet
+		with := func(bad []refusedSnippet) nginx.Tree { return tested.WithSnippets(insteadOf(bad)...) }
+		bad, tested, _, no, err = p.snippets(ctx, changedSnippets(nginx.Tree{}, tested), with, no)
+		for _, r := range bad {
+			problems = append(problems, snippetProblem(r))
+		}
+	}
+	var proved proof
+	if no != nil && err == nil {
+		without, sites := bySite(tested)
+		proved, err = p.prove(ctx, without, sites, no)
+	}
 	if no, ok := errors.AsType[*refusal](err); ok {
 		problems = append(problems, ProblemOf(refusalFault(no.reason, o.Dirs.State)))
 	} else if err != nil {

@@ -48,8 +48,9 @@ func TestCheck(t *testing.T) {
 	if diff := cmp.Diff([]string{"site-quarantined site a.test"}, codes(t, r, bad)); diff != "" {
 		t.Error(diff)
 	}
-	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/missing.conf"}}
-	if diff := cmp.Diff([]string{"nginx-config-refused nginx"}, codes(t, r, r.tree())); diff != "" {
+	r.put("http.d/bad.conf", "no such directive;\n")
+	file := "snippet-not-in-force file " + filepath.Join(r.settings.SnippetDir, "http.d/bad.conf")
+	if diff := cmp.Diff([]string{"site-quarantined site a.test", file}, codes(t, r, r.tree(withTLS(site("a.test"), gone, "serve")))); diff != "" {
 		t.Error(diff)
 	}
 	r.settings.Snippets = nil

@@ -88,6 +88,7 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 // find what is at fault.
 func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	a.quarantine.forget(time.Now(), a.o.Limits.RetryQuarantine)
+	wanted = a.heldSnippets(wanted)
 	tree := a.withoutBlocked(a.held(wanted))
 	serving := ""
 	if a.master.pid != 0 {
@@ -107,7 +108,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 			return err
 		}
 	}
-	tree, err := a.accepted(ctx, tree, no)
+	tree, err := a.accepted(ctx, wanted, tree, no)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		return refusalFault(no.reason, a.o.Dirs.State)
 	}
@@ -120,13 +121,25 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		a.report.status.Settled = true
 		return nil
 	}
-	return a.load(ctx, tree)
+	err = a.load(ctx, tree)
+	if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Code == "reload-refused" && a.live != nil {
+		// What nginx -t cannot see, as a zone of another size: only a start of nginx would take it.
+		a.refuseSnippets(changedSnippets(*a.live, tree), f.Text, a.o.Limits.RetryQuarantine)
+	}
+	return err
 }
 
 // mayLoad reports whether a tree may be loaded without a test: the master runs and serves
 // the live tree, which has the same snippets of the operator.
 func (a *applier) mayLoad(serving string, tree nginx.Tree) bool {
-	return a.master.pid != 0 && !a.stale && a.live != nil && a.live.Generation == serving && slices.Equal(a.live.Snippets(), tree.Snippets())
+	return a.master.pid != 0 && !a.stale && a.live != nil && a.live.Generation == serving && sameSnippets(*a.live, tree)
+}
+
+// sameSnippets reports whether two trees have the same files of the operator.
+func sameSnippets(a, b nginx.Tree) bool {
+	return slices.EqualFunc(a.Snippets(), b.Snippets(), func(a, b nginx.Snippet) bool {
+		return a.File == b.File && a.Fingerprint == b.Fingerprint
+	})
 }
 
 // serves reports whether nginx serves that tree, by the generation that it answers, and

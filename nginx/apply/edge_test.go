@@ -534,10 +534,8 @@ func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 	}
 	for _, name := range []string{"http.d/bad.conf", "stream.d/bad.conf"} {
 		put(name, "no such directive;\n")
-		want := tree()
-		r.wanted.Put(want)
-		s := r.await("a refusal", func(s nginx.Status) bool { return s.Wanted == want.Generation && s.LastError != "" })
-		if !strings.Contains(s.LastError, name) || len(s.Problems) == 0 || !strings.Contains(s.Problems[0].Text, name) {
+		s := r.serve(tree())
+		if len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Text, name+":1") || s.LastError != "" {
 			t.Errorf("%s is not named: %q, %+v", name, s.LastError, s.Problems)
 		}
 		r.expect(r.http("a.test", "/"), 200, "one")

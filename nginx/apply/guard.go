@@ -95,7 +95,7 @@ func (g *guard) compare() []difference {
 	}
 	for _, sub := range nginx.TreeDirs {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
-		if err != nil {
+		if err != nil && sub != nginx.SnippetsDir { // an older version of nagaya made none
 			add(filepath.Join(dir, sub), "removed")
 		}
 		for _, e := range entries {

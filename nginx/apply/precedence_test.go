@@ -46,8 +46,7 @@ func testTheOperatorsFilesHold(t *testing.T, r *rig) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"vhost.d/denied.test", "vhost.d/part.test_location", "site.d/site.test.conf", "site.d/_.deep.test.conf", "location.d/paths.test,a.conf"} {
-		r.settings.Snippets = append(r.settings.Snippets, nginx.Snippet{Name: name, Path: filepath.Join(dir, filepath.Base(name))})
-		write(t, filepath.Join(dir, filepath.Base(name)), "deny all;\n")
+		r.settings.Snippets = append(r.settings.Snippets, nginx.Snippet{Name: name, Path: filepath.Join(dir, filepath.Base(name)), Text: "deny all;\n"})
 	}
 	slices.SortFunc(r.settings.Snippets, func(a, b nginx.Snippet) int { return strings.Compare(a.Name, b.Name) })
 	r.settings.HostAuth = []string{"lock.test", "path.test_42099b4af021e53fd8fd4e056c2568d7c2e3ffa8"}

@@ -43,7 +43,7 @@ func sitesOf(groups ...siteGroup) (sites []nginx.SiteFile) {
 // prove adds to a tree the groups that nginx accepts with it; no is nginx's refusal of them
 // all, nil where that has not been asked yet. A group that nginx's message names is tried
 // first; the message alone is no proof, as text from containers is in it. The error is a
-// *refusal if nginx refuses the tree without any group, or a snippet that many share.
+// *refusal if nginx refuses the tree without any group.
 // With an error, the proof has what was found before.
 func (p prover) prove(ctx context.Context, base nginx.Tree, groups []siteGroup, no *refusal) (proof, error) {
 	out := proof{tree: base}
@@ -88,9 +88,6 @@ func (p prover) prove(ctx context.Context, base nginx.Tree, groups []siteGroup, 
 		err = p.try(ctx, base)
 	}
 	if err == nil {
-		err = p.shared(ctx, base, groups, no)
-	}
-	if err == nil {
 		err = p.search(ctx, &out, groups, reason)
 	}
 	return out, err
@@ -103,22 +100,6 @@ func (p prover) ask(ctx context.Context, tree nginx.Tree) (*refusal, error) {
 		return no, nil
 	}
 	return nil, err
-}
-
-// shared returns the refusal again where a snippet that it names is at fault, which many
-// groups share: then nginx accepts none of them, of which a few are tried alone. No site is
-// to go for that.
-func (p prover) shared(ctx context.Context, base nginx.Tree, groups []siteGroup, no *refusal) error {
-	named := namedGroups(groups, no)
-	if len(named) < 2 {
-		return nil
-	}
-	for _, i := range named[:min(len(named), 8)] {
-		if accepts, err := p.ask(ctx, base.With(groups[i].sites...)); accepts == nil {
-			return err
-		}
-	}
-	return no
 }
 
 // add adds those groups to the tree that nginx accepts together with what is there.
@@ -152,17 +133,16 @@ func (p prover) search(ctx context.Context, out *proof, groups []siteGroup, reas
 }
 
 // fileInMessage is the file that nginx's message is about.
-var fileInMessage = regexp.MustCompile(` in (\S+):\d+`)
+var fileInMessage = regexp.MustCompile(` in (\S+):\d+$`)
 
-// namedGroups are the groups, by their index, of the file that nginx's message names last,
+// namedGroups are the groups, by their index, of the file that nginx's message names at its end,
 // which is where it says what it read: a file of a site, or a snippet that the operator wrote
-// for some.
+// for it.
 func namedGroups(groups []siteGroup, no *refusal) (named []int) {
-	all := fileInMessage.FindAllStringSubmatch(no.reason, -1)
-	if len(all) == 0 {
+	file := no.file()
+	if file == "" {
 		return nil
 	}
-	file := all[len(all)-1][1]
 	dir, name := filepath.Split(file)
 	own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
 	isNamed := func(s nginx.SiteFile) bool { return own && s.Name == name || s.Facts.Includes(file) }
@@ -178,6 +158,14 @@ func namedGroups(groups []siteGroup, no *refusal) (named []int) {
 type refusal struct{ reason string }
 
 func (r *refusal) Error() string { return r.reason }
+
+// file is the file that the message is about; empty if it names none.
+func (r *refusal) file() string {
+	if at := fileInMessage.FindStringSubmatch(r.reason); at != nil {
+		return at[1]
+	}
+	return ""
+}
 
 // tester runs nginx -t.
 type tester struct {
@@ -197,15 +185,15 @@ func (t tester) try(ctx context.Context, tree nginx.Tree) error {
 	if err := t.store.stage(tree); err != nil {
 		return err
 	}
-	reason, err := t.test(ctx, t.store.stagingPath())
+	reason, err := t.test(ctx, t.store.stagingPath(), tree)
 	if err == nil && reason != "" && (t.ignore == nil || !t.ignore(reason)) {
 		return &refusal{reason: reason}
 	}
 	return err
 }
 
-// test tests the tree in a directory; reason is empty when nginx accepts it.
-func (t tester) test(ctx context.Context, dir string) (reason string, err error) {
+// test tests the tree that is in a directory; reason is empty when nginx accepts it.
+func (t tester) test(ctx context.Context, dir string, tree nginx.Tree) (reason string, err error) {
 	limit := patience(t.limit, dir)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -223,6 +211,6 @@ func (t tester) test(ctx context.Context, dir string) (reason string, err error)
 	case exit == 0:
 		return "", nil
 	}
-	text := strings.ReplaceAll(output, dir+"/", "")
+	text := tree.OwnPaths(strings.ReplaceAll(output, dir+"/", ""))
 	return cmp.Or(nginx.LastEmerg(text), nginx.Printable(strings.TrimSpace(text)), "nginx -t failed without a message"), nil
 }

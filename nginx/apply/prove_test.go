@@ -46,12 +46,12 @@ func TestProve(t *testing.T) {
 	including := func(hosts ...string) nginx.Tree {
 		tree := sites(4)
 		for _, h := range hosts {
-			tree = tree.With(nginx.SiteFile{Host: h, Name: h + ".conf", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}})
+			tree = tree.With(nginx.SiteFile{Host: h, Name: h + ".conf", Facts: nginx.Facts{Snippets: []nginx.Snippet{{Path: "/etc/x/mine.conf"}}}})
 		}
 		return tree
 	}
 	mainIncluding := func(tree nginx.Tree, file string) nginx.Tree {
-		tree.MainFacts.Snippets = []string{file + " 1"}
+		tree.MainFacts.Snippets = []nginx.Snippet{{Path: file}}
 		return tree
 	}
 	anyIncluding := func(tree nginx.Tree) error {
@@ -89,8 +89,7 @@ func TestProve(t *testing.T) {
 			return nil
 		}, []string{"s005.test"}, "", 7},
 		{"named by its snippet", including("s001.test"), anyIncluding, []string{"s001.test"}, "", 2},
-		{"a snippet of two sites", including("s001.test", "s002.test"), anyIncluding, nil, "mine.conf:3", 4},
-		{"a snippet of two sites named by text of a container", including("s001.test", "s002.test").With(nginx.SiteFile{Host: "s001.test", Name: "s001.test.conf", Text: "bad", Facts: nginx.Facts{Snippets: []string{"/etc/x/mine.conf 1"}}}), anyBad(func(string) string { return "oops in /etc/x/mine.conf:3" }), []string{"s001.test"}, "", 8},
+		{"a snippet of two sites named by text of a container", including("s001.test", "s002.test").With(nginx.SiteFile{Host: "s001.test", Name: "s001.test.conf", Text: "bad", Facts: nginx.Facts{Snippets: []nginx.Snippet{{Path: "/etc/x/mine.conf"}}}}), anyBad(func(string) string { return "oops in /etc/x/mine.conf:3" }), []string{"s001.test"}, "", 8},
 		{"a snippet of the main file named by text of a container", mainIncluding(sites(8, 5), "/etc/x/http.d/x.conf"), anyBad(func(string) string { return "oops in /etc/x/http.d/x.conf:3" }), []string{"s005.test"}, "", 10},
 		{"a snippet of the main file", mainIncluding(sites(1), "/etc/x/mine.conf"), func(nginx.Tree) error { return &refusal{reason: "oops in /etc/x/mine.conf:3"} }, nil, "mine.conf:3", 2},
 		{"named, but not of this tree", sites(2, 1), anyBad(func(string) string { return "oops in sites/other.conf:3" }), []string{"s001.test"}, "", 5},

@@ -12,7 +12,8 @@ import (
 
 // quarantine is what nginx is not given together with the changes of others.
 type quarantine struct {
-	sites    map[string]refused     // sites that nginx refuses, by host
+	sites    map[string]refused // sites that nginx refuses, by host
+	snippets []refusedSnippet
 	suspects map[string]*suspect    // by SiteFile.Owner
 	inVain   map[string]boundInVain // by SiteFile.Owner
 }

@@ -51,6 +51,9 @@ func (a *applier) publish() {
 		}
 		s.Problems = append(s.Problems, waitingProblem(family, q))
 	}
+	for _, r := range a.quarantine.snippets {
+		s.Problems = append(s.Problems, snippetProblem(r))
+	}
 	slices.SortFunc(s.Quarantined, func(a, b nginx.Quarantine) int { return strings.Compare(a.Host, b.Host) })
 	if a.report.err != nil {
 		s.Problems = append(s.Problems, ProblemOf(a.report.err))
@@ -87,6 +90,25 @@ func quarantineProblem(q refused) problem.Problem {
 	if q.good.Host != "" {
 		p.Severity = problem.Warning
 		p.Text = fmt.Sprintf("nginx refuses the site's new configuration (%s), so its last accepted one is served", q.reason)
+	}
+	return p
+}
+
+func snippetProblem(r refusedSnippet) problem.Problem {
+	p := problem.Problem{
+		Code: "snippet-not-in-force", Severity: problem.Error, Subject: "file " + r.snippet.Path, File: r.snippet.Path,
+		Hint: "correct what the message names; the file is tried again when it changes, and every few minutes",
+	}
+	switch {
+	case r.snippet.Name == "":
+		p.Text = fmt.Sprintf("nginx refuses the configuration without this file, which was removed (%s), so it is still in force", r.reason)
+		p.Hint = "put it back, or remove what needs it"
+	case !r.instead.Out:
+		p.Text = fmt.Sprintf("nginx refuses this file (%s), so its last accepted version is in force", r.reason)
+	case r.snippet.MayRestrict():
+		p.Text = fmt.Sprintf("nginx refuses this file (%s), which may say who is let in, so what it is for answers 503", r.reason)
+	default:
+		p.Text = fmt.Sprintf("nginx refuses this file (%s), so it is left out", r.reason)
 	}
 	return p
 }

@@ -137,15 +137,17 @@ func TestRefusedWithoutASite(t *testing.T) {
 	r.run()
 	first := r.tree(site("a.test", backend(t, "one")))
 	r.serve(first)
-	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "nonsense on;\n")
-	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
+	dir := filepath.Join(r.settings.LogDir, "later")
+	r.settings.AccessLog = filepath.Join(dir, "access.log")
 	r.wanted.Put(r.tree(site("a.test", backend(t, "two"))))
 	s := r.await("refusal", func(s nginx.Status) bool { return hasProblem(s, "nginx-config-refused") })
-	if s.Generation != first.Generation || !strings.Contains(s.LastError, "http.d/x.conf") || len(s.Quarantined) != 0 || s.Settled {
+	if s.Generation != first.Generation || !strings.Contains(s.LastError, r.settings.AccessLog) || len(s.Quarantined) != 0 || s.Settled {
 		t.Errorf("status %+v", s)
 	}
 	r.expect(r.http("a.test", "/"), 200, "one")
-	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "# nothing\n")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	r.await("repair", func(s nginx.Status) bool { return s.Settled && len(s.Problems) == 0 })
 	r.expect(r.http("a.test", "/"), 200, "two")
 }
@@ -606,8 +608,7 @@ func TestWhenNginxTestRuns(t *testing.T) {
 	if n := tests(); n != 1 {
 		t.Errorf("%d tests after sites had changed, want 1", n)
 	}
-	write(t, filepath.Join(r.settings.SnippetDir, "http.d", "x.conf"), "# mine\n")
-	r.settings.Snippets = []nginx.Snippet{{Name: "http.d/x.conf", Fingerprint: "1"}}
+	r.put("http.d/x.conf", "# mine\n")
 	r.serve(secure(one))
 	if n := tests(); n != 2 {
 		t.Errorf("%d tests after a snippet had come, want 2", n)

@@ -37,19 +37,15 @@ func TestDocsShowWhatNginxRefuses(t *testing.T) {
 	r, j, words := sampled(t)
 	r.run()
 	r.serve(r.tree(site("shop.example.com", backend(t, "one"))))
-	snippet := func(name, text string) {
-		write(t, filepath.Join(r.settings.SnippetDir, name), text)
-		r.settings.Snippets = append(r.settings.Snippets, nginx.Snippet{Name: name, Fingerprint: "1"})
-	}
-	snippet("site.d/shop.example.com.conf", "proxy_set_header X-Shop;\n")
+	r.put("site.d/shop.example.com.conf", "proxy_set_header X-Shop;\n")
 	r.serve(r.tree(site("shop.example.com", backend(t, "one"))))
 	doctest.Logged(t, "site-refused", j.Await("site-refused"), words...)
 
-	r.settings.Snippets = nil
+	r.put("site.d/shop.example.com.conf", "")
 	r.serve(r.tree(site("shop.example.com", backend(t, "one"))))
-	snippet("http.d/extra.conf", "gzip on;\nprox_pass x;\n")
-	r.wanted.Put(r.tree(site("shop.example.com", backend(t, "two"))))
-	doctest.Logged(t, "nginx-out-of-sync", j.Await("nginx-out-of-sync"), words...)
+	r.put("http.d/extra.conf", "gzip on;\nprox_pass x;\n")
+	r.serve(r.tree(site("shop.example.com", backend(t, "two"))))
+	doctest.Logged(t, "snippet-refused", j.Await("snippet-refused"), words...)
 }
 
 func TestDocsShowAnNginxThatEnds(t *testing.T) {

@@ -49,8 +49,7 @@ func testLowSpace(t *testing.T, r *rig) {
 	r.settings.Spaces = nginx.Spaces{Logs: nginx.Space{Dir: r.o.LogDir, Low: true}, Temp: nginx.Space{Dir: r.o.StateDir, Low: true}}
 	// The operator's own log goes on, and has the format that nagaya's would have.
 	own := filepath.Join(r.settings.SnippetDir, "own.log")
-	write(t, filepath.Join(r.settings.SnippetDir, "site.d", "a.test.conf"), "access_log "+own+" nagaya;\n")
-	r.settings.Snippets = []nginx.Snippet{{Name: "site.d/a.test.conf", Fingerprint: "1"}}
+	r.put("site.d/a.test.conf", "access_log "+own+" nagaya;\n")
 	tree := render(r.settings, r.o.Build, nestedTable{Sites: []nestedSite{site("a.test", addrOf(s))}})
 	if len(tree.Problems) != 2 || tree.Problems[0].Code != "disk-low" || tree.Problems[1].Code != "disk-low" {
 		t.Errorf("problems %+v", tree.Problems)

@@ -131,7 +131,11 @@ func (s *store) write(t nginx.Tree) error {
 				continue
 			}
 		}
-		if err := os.WriteFile(to, []byte(f.Text), 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if f.Private {
+			mode = 0o640
+		}
+		if err := os.WriteFile(to, []byte(f.Text), mode); err != nil {
 			return err
 		}
 		s.fresh = append(s.fresh, f.Path)

@@ -55,6 +55,9 @@ func (q *quarantine) dueTrial(now time.Time) (family string, sites []nginx.SiteF
 			sooner(f, s.next)
 		}
 	}
+	for _, r := range q.snippets {
+		sooner("", r.retryAt)
+	}
 	for f, t := range at {
 		if when.IsZero() || t.Before(when) {
 			family, when = f, t

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -28,7 +29,9 @@ import (
 // Bounds of what is read.
 const (
 	maxSnippets    = 2000
-	maxSnippetSize = 1 << 20 // bytes
+	maxSnippetSize = 1 << 20 // bytes, of one file with all that it includes
+	maxTotal       = 8 << 20 // bytes, of all
+	maxIncluded    = 100     // files that one includes
 )
 
 // Options are the directories of the operator's own files; an empty one is none.
@@ -94,14 +97,17 @@ func listSnippets(d Options) ([]nginx.Snippet, error) {
 		}
 	}
 	var out []nginx.Snippet
+	total := 0
 	for _, s := range sources {
 		found, err := s.list()
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, found...)
-		if len(out) > maxSnippets {
-			return nil, fmt.Errorf("there are more than %d snippets: remove what is not needed", maxSnippets)
+		for _, sn := range found {
+			total += len(sn.Text)
+		}
+		if out = append(out, found...); len(out) > maxSnippets || total > maxTotal {
+			return nil, fmt.Errorf("there are more than %d snippets, or more than %d bytes of them: remove what is not needed", maxSnippets, maxTotal)
 		}
 	}
 	slices.SortFunc(out, func(a, b nginx.Snippet) int {
@@ -133,14 +139,69 @@ func (s source) list() ([]nginx.Snippet, error) {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
 		file := filepath.Join(s.dir, e.Name())
-		text, err := readfile.Regular(file, maxSnippetSize)
+		sn, err := read(file)
 		if err != nil {
 			return nil, fmt.Errorf("reading snippet %s: %w", file, err)
 		}
-		sum := sha256.Sum256(text)
-		out = append(out, nginx.Snippet{Name: s.as + "/" + e.Name(), Path: file, Fingerprint: hex.EncodeToString(sum[:])})
+		sn.Name = s.as + "/" + e.Name()
+		out = append(out, sn)
 	}
 	return out, nil
+}
+
+// read reads a snippet, and what the files say that it includes.
+func read(file string) (nginx.Snippet, error) {
+	text, err := readfile.Regular(file, maxSnippetSize)
+	if err != nil {
+		return nginx.Snippet{}, err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return nginx.Snippet{}, err
+	}
+	sn := nginx.Snippet{Path: file, Text: string(text), Private: info.Mode().Perm()&0o004 == 0}
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%v %d:%s", sn.Private, len(text), text)
+	if says, err := nginx.ParseDirectives(sn.Text); err == nil {
+		in := included{sum: sum, bytes: maxSnippetSize, files: maxIncluded}
+		sn.Says = in.expand(says)
+	}
+	sn.Fingerprint = hex.EncodeToString(sum.Sum(nil))
+	return sn, nil
+}
+
+// included is what is left to be read of the files that a snippet includes, and their sum.
+type included struct {
+	sum          hash.Hash
+	bytes, files int
+}
+
+// expand returns directives with those of the files that they include. A file that cannot be
+// read or parsed says nothing: nginx judges it.
+func (in *included) expand(all []nginx.Directive) (out []nginx.Directive) {
+	for _, d := range all {
+		d.Block = in.expand(d.Block)
+		out = append(out, d)
+		if d.Name != "include" || len(d.Args) != 1 || !filepath.IsAbs(d.Args[0]) {
+			continue
+		}
+		files, _ := filepath.Glob(d.Args[0]) // a malformed pattern has none
+		for _, file := range files {
+			if in.files--; in.files < 0 {
+				return out
+			}
+			text, err := readfile.Regular(file, int64(in.bytes))
+			if err != nil {
+				continue
+			}
+			in.bytes -= len(text)
+			fmt.Fprintf(in.sum, "%s %d:%s", file, len(text), text)
+			if says, err := nginx.ParseDirectives(string(text)); err == nil {
+				out = append(out, in.expand(says)...)
+			}
+		}
+	}
+	return out
 }
 
 // listPasswords lists the files in a directory of password files, sorted. A missing

@@ -48,7 +48,7 @@ func TestSnippets(t *testing.T) {
 	}
 	write(t, filepath.Join(dir, "http.d/a.conf"), "changed")
 	again, err := listSnippets(Options{Own: dir})
-	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1] != got[1] {
+	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1].Fingerprint != got[1].Fingerprint {
 		t.Errorf("after a change: %v, %v", again, err)
 	}
 	write(t, filepath.Join(dir, "http.d/big.conf"), strings.Repeat("#", maxSnippetSize+1))

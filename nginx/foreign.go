@@ -1,0 +1,100 @@
+package nginx
+
+import (
+	"slices"
+	"strings"
+)
+
+// words are the variables and formats of logs that the operator's files use, and those that
+// they define.
+func words(files []Snippet) (uses, defines map[string]bool) {
+	uses, defines = map[string]bool{}, map[string]bool{}
+	var look func([]Directive)
+	look = func(all []Directive) {
+		for _, d := range all {
+			for _, a := range d.Args {
+				for rest := a; ; {
+					_, after, found := strings.Cut(rest, "$")
+					if !found {
+						break
+					}
+					rest = strings.TrimPrefix(after, "{")
+					end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !alphanumeric(r) })
+					if end < 0 {
+						end = len(rest)
+					}
+					uses["$"+rest[:end]] = true
+				}
+			}
+			switch {
+			case len(d.Args) == 0:
+			case d.Name == "access_log" && len(d.Args) > 1:
+				uses[d.Args[1]] = true
+			case d.Name == "log_format", d.Name == "js_set", d.Name == "perl_set":
+				defines[d.Args[0]] = true
+			case d.Name == "map", d.Name == "geo", d.Name == "split_clients", d.Name == "geoip2":
+				defines[d.Args[len(d.Args)-1]] = true
+			}
+			look(d.Block)
+		}
+	}
+	for _, sn := range files {
+		if !sn.Out {
+			look(sn.Says)
+		}
+	}
+	return uses, defines
+}
+
+// foreignVariables are those of nginx-proxy's template, and the ones that have their values
+// here.
+var foreignVariables = [][2]string{
+	{"$proxy_x_forwarded_for", "$nagaya_for"},
+	{"$proxy_x_forwarded_proto", "$nagaya_proto"},
+	{"$proxy_x_forwarded_host", "$nagaya_host"},
+	{"$proxy_x_forwarded_port", "$nagaya_public_port"},
+	{"$_proxy_x_forwarded_port", "$nagaya_public_port"},
+	{"$proxy_x_forwarded_ssl", "$nagaya_ssl"},
+	{"$host_port", "$nagaya_port"},
+	{"$proxy_connection", "$nagaya_connection"},
+	{"$proxy_connection_noupgrade", ""},
+	{"$upstream_keepalive", "true"},
+}
+
+// mapForeign writes those variables of nginx-proxy's that the operator's files use.
+func mapForeign(t *text) {
+	for _, v := range foreignVariables {
+		if t.needs.uses[v[0]] {
+			t.block("map", []string{"", v[0]}, func() { t.set("default", v[1]) })
+		}
+	}
+}
+
+// addressOf is the address that a parameter of listen stands for, as nginx compares them.
+func addressOf(listen string) string {
+	if strings.Trim(listen, "0123456789") == "" {
+		return "*:" + listen
+	}
+	listen = strings.ToLower(listen)
+	if port, any := strings.CutPrefix(listen, "0.0.0.0:"); any {
+		return "*:" + port
+	}
+	if !strings.Contains(strings.TrimRight(listen, "]"), ":") || strings.HasSuffix(listen, "]") {
+		return addressOf(listen + ":80") // nginx's default port
+	}
+	return listen
+}
+
+// ownDefaults are the addresses for which a server in the operator's files is the default one.
+func ownDefaults(all []Directive) map[string]bool {
+	out := map[string]bool{}
+	for _, server := range all {
+		for _, d := range server.Block {
+			if server.Name == "server" && d.Name == "listen" && len(d.Args) > 1 &&
+				(slices.Contains(d.Args, "default_server") || slices.Contains(d.Args, "default")) {
+				out[addressOf(d.Args[0])] = true
+			}
+		}
+	}
+	return out
+}
