@@ -67,9 +67,6 @@ func (m *Memory) identify(r Reading) {
 	if another || resized || restarted {
 		m.AnchorAt, m.Bank, m.Surprise, m.Blind = time.Time{}, Bank{}, 0, 0
 	}
-	if resized {
-		m.Profile.Drawn, m.Profile.Worst = 0, 0
-	}
 	if another || resized {
 		m.Billed, m.Seen, m.UsageAt = 0, 0, time.Time{}
 	}
@@ -144,11 +141,9 @@ func (m *Memory) advance(r Reading) {
 	// While the meter was down it is not known what was a batch: the services' profile must not learn from it.
 	if apart && minutes <= Period.Minutes() {
 		withheld, known := m.withheld(r.At, u, clamp(r.CPU.Waiting-prev.Waiting, 0, minutes)*limit/minutes)
-		wanted := (u.busy-u.batch)*f + withheld
 		if known {
-			m.Profile.Observe(from, r.At, wanted)
+			m.Profile.Observe(from, r.At, (u.busy-u.batch)*f+withheld)
 		}
-		m.Profile.ObserveDrawn(r.At, wanted, m.Bank.Spec.Baseline()*minutes)
 	}
 	m.spend(r.At, minutes, usage{busy: u.busy * f, batch: u.batch * f})
 }

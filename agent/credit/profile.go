@@ -25,11 +25,6 @@ type Profile struct {
 	// for hours will not be over in one.
 	Lasting   float64   `json:"lasting,omitempty"`
 	LastingAt time.Time `json:"lasting_at,omitzero"`
-	// Drawn is how many credits the services alone would have taken from a full balance by now, Worst the most of it as
-	// of WorstAt, which fades in weeks.
-	Drawn   float64   `json:"drawn,omitempty"`
-	Worst   float64   `json:"worst,omitempty"`
-	WorstAt time.Time `json:"worst_at,omitzero"`
 }
 
 // Slot is the remembered hourly means of one kind of hour.
@@ -64,7 +59,6 @@ const (
 	// What has lasted is gathered and fades in these.
 	halfLifeLasting = 6 * time.Hour
 	fadeLasting     = 24 * time.Hour
-	halfLifeWorst   = 28 * 24 * time.Hour
 	// knownHours is how many hours must have been seen for one to be called unusual.
 	knownHours = 12.0
 	// trust is the number of hours seen at which a slot counts as much as the wider one above it.
@@ -107,18 +101,24 @@ func (p *Profile) observeRecent(at time.Time, minutes, rate float64) {
 	p.RecentAt = at
 }
 
-// ObserveDrawn adds that the services spent some credits, by a time, while others were earned.
-func (p *Profile) ObserveDrawn(at time.Time, spent, earned float64) {
-	p.Drawn = math.Max(0, p.Drawn+spent-earned)
-	if worst := p.Worst * fade(at.Sub(p.WorstAt), halfLifeWorst); p.Drawn >= worst {
-		p.Worst, p.WorstAt = p.Drawn, at
-	}
+// Steady is by how many vCPUs the services need more than was learned, for hours and still so. The forecast lets it fade.
+func (p *Profile) Steady(now time.Time, s Spec) float64 {
+	recent := p.Recent - p.learned(p.RecentAt, s).Mean
+	return math.Max(0, math.Min(recent, p.Lasting*fade(now.Sub(p.LastingAt), halfLifeLasting)))
 }
 
-// Ahead is how many credits the services may draw from now on if the worst that was seen comes again.
-func (p *Profile) Ahead(now time.Time) float64 {
-	return math.Max(0, p.Worst*fade(now.Sub(p.WorstAt), halfLifeWorst)-p.Drawn)
+// LongRun is the mean demand of the hours of a week, as far as they were learned.
+func (p *Profile) LongRun(s Spec) float64 {
+	all := p.All.mean(s.Baseline() / 2)
+	var sum float64
+	for hour := range p.Week {
+		sum += p.Week[hour].mean(p.Day[hour%24].mean(all))
+	}
+	return sum / float64(len(p.Week))
 }
+
+// mean is the slot's own, weighted with the wider one's while little has been seen.
+func (s *Slot) mean(wider float64) float64 { return (s.Sum + trust*wider) / (s.Weight + trust) }
 
 // closeHour files the gathered hour in its slots.
 func (p *Profile) closeHour() {
@@ -198,7 +198,7 @@ func (s *Slot) blend(wider Demand) Demand {
 		return wider
 	}
 	d := Demand{
-		Mean: share*s.Sum/s.Weight + (1-share)*wider.Mean,
+		Mean: s.mean(wider.Mean),
 		High: share*s.quantile(highQuantile) + (1-share)*wider.High,
 	}
 	d.High = math.Max(d.High, d.Mean)

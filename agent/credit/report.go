@@ -53,8 +53,10 @@ type Report struct {
 	// Headroom is what could be spent at full speed from now on without being throttled
 	// or charged within the forecast, at high demand, keeping no reserve and trusting the balance.
 	Headroom float64 `json:"headroom"`
-	// Ahead is what the services may draw if the worst that was seen of them comes again.
-	Ahead float64 `json:"ahead"`
+	// Lasting is by how many vCPUs the services need more than was learned, for hours and still so.
+	Lasting float64 `json:"lasting"`
+	// LongRun is the services' mean demand of the last weeks, in vCPUs.
+	LongRun float64 `json:"long_run"`
 	// Bank is the state that the numbers above are made of.
 	Bank     Bank              `json:"bank"`
 	Problems []problem.Problem `json:"problems,omitempty"`
@@ -88,7 +90,7 @@ func (m *Memory) report(r Reading) Report {
 		out.Balance, out.Surplus = m.Bank.Balance+m.Bank.Launch, m.Bank.Surplus
 		out.ErrorBar = m.errorBar(out.Now.Services + out.Now.Batch)
 		out.Forecast = Project(m.Bank, &m.Profile, m.At, forecastHorizon, forecastStep)
-		out.Ahead = m.Profile.Ahead(m.At)
+		out.LongRun, out.Lasting = m.Profile.LongRun(spec), m.Profile.Steady(m.At, spec)
 		for _, p := range out.Forecast {
 			out.Discarded += p.Discarded
 		}

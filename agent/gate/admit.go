@@ -13,8 +13,7 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 	slices.SortFunc(s.Jobs, compareUrgency)
 	var p *planner
 	planned, aged := 0, 0
-	for i := range s.Jobs {
-		e := &s.Jobs[i]
+	for _, e := range s.lateLast(in.Now) {
 		if e.Phase != Waiting {
 			e.updateReason(d)
 			s.overrun(e, d)
@@ -54,6 +53,22 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 		}
 	}
 }
+
+// lateLast are the jobs by urgency, but those whose deadline has passed at the end: what they take must not
+// make others late.
+func (s *State) lateLast(now time.Time) (all []*Entry) {
+	for _, late := range []bool{false, true} {
+		for i := range s.Jobs {
+			if e := &s.Jobs[i]; e.isLate(now) == late {
+				all = append(all, e)
+			}
+		}
+	}
+	return all
+}
+
+// isLate reports whether a job's deadline has passed.
+func (e Entry) isLate(now time.Time) bool { return !e.Deadline.IsZero() && !now.Before(e.Deadline) }
 
 // behind is what becomes of a waiting job whose last run has not ended: a job has one run at a time.
 func (e *Entry) behind(last Entry, now time.Time, late bool, d *Decision) {

@@ -30,7 +30,7 @@ func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
 	r := credit.Report{
 		At: at, MeterAt: at, AnchorAt: at.Add(-8 * time.Minute), Known: true, Type: "t3.small", Burstable: true,
 		VCPUs: 2, Mode: credit.Standard, ModeKnown: true, Balance: balance, Max: 576, EarnPerHour: 24, NowKnown: true,
-		Now: credit.Spent{Services: d.Mean}, Bank: b,
+		Now: credit.Spent{Services: d.Mean}, Bank: b, LongRun: d.Mean,
 	}
 	for i := range 24 {
 		b, _ = b.Advance(time.Hour, d.Mean)
@@ -334,13 +334,11 @@ func TestALateJobWaitsForAnHourWithoutHarm(t *testing.T) {
 	}
 }
 
-// What is saved is free to spend where surplus costs money; what would be billed in the next two days is not, even if the services
-// draw once more what they drew at the worst.
+// What is saved is free to spend where surplus costs money; what would be billed in the next two days is not.
 func TestNoJobIsBilledBeyondWhatIsAllowed(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		position float64
-		ahead    float64
 		limit    float64
 		want     string
 	}{
@@ -348,10 +346,9 @@ func TestNoJobIsBilledBeyondWhatIsAllowed(t *testing.T) {
 		{name: "surplus that is repaid in a day", position: 0, want: "a:admitted"},
 		{name: "more than a day's earnings would be owed", position: -500, want: "a:waiting"},
 		{name: "that is allowed", position: -500, limit: 400, want: "a:admitted"},
-		{name: "the services may draw it once more", position: 0, ahead: 500, want: "a:waiting"},
 	} {
 		c := saved(noon, 0, credit.Demand{Mean: 0.1, High: 0.1})
-		c.Bank.Mode, c.Ahead = credit.Unlimited, tt.ahead
+		c.Bank.Mode = credit.Unlimited
 		c.Bank = c.Bank.Holding(tt.position)
 		a := ask("a", 150, noon)
 		a.Deadline = noon.Add(3 * time.Hour)

@@ -26,21 +26,21 @@ const (
 	evenly = 0.02
 	// boughtWeight is what a credit costs that is billed within what the operator allows: less than it is worth to a job.
 	boughtWeight = 0.1
-	// owedWeight is what a credit costs that is still owed a day after, because the instance may be stopped before it is
-	// repaid; owedFree is how many of them may be expected to be, as a share of the largest balance.
-	owedWeight = 0.3
-	owedFree   = 0.05
-	// daysAfter is for how many days after the two that are played the services' lack of credits counts.
-	daysAfter = 30
+	// daysAfter is for how many days after the two that are played the services' lack of credits counts, daysOwed where surplus is
+	// free until the most is owed.
+	daysAfter = 30.0
+	daysOwed  = 2.0
 	// A job that is late, or has no deadline, may cost more the longer it has waited: in
 	// four weeks all that it can. Without a
 	// deadline it begins with leastAge of that.
 	ageFully = 28 * day
 	leastAge = 0.2
+	// owedWeight is what a credit costs that is still owed a day after, because the instance may be stopped before it is
+	// repaid; owedFree is how much more a job may be expected to leave owed then, as a share of the largest balance.
+	owedWeight = 0.3
+	owedFree   = 0.05
 	// guessWorth is what a credit of a job that ends late costs whose need was never measured: afterwards it is known.
 	guessWorth = 0.3
-	// savedWeight is what a credit costs that is not saved again in the two days: other jobs may need it.
-	savedWeight = 0.5
 	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
 	// not all its hours are so.
 	carefulDay = 0.4
@@ -57,19 +57,19 @@ type scenario struct {
 	unbilled bool
 }
 
-// scenarios are those that are played: what is expected, the same with jobs that need more, the last day once more with jobs that need
-// less, and a day of high demand from a balance that is as low as it may be, in which the reserve counts as the services'. Where credits cost
-// money the services may, beside what is expected, draw once more what they drew at the worst.
+// scenarios are those that are played: what is expected, the same with jobs that need more, what has lasted for hours for two days
+// more with jobs that need less, and a day of high demand from a balance that is as low as it may be, in which the
+// reserve counts as the services'. Where credits cost money nothing may be billed even if the reserve is gone.
 func (v view) scenarios(reserve float64) []scenario {
 	usual := v.twoDays(0, 0)
 	all := []scenario{
 		{0.5, v.report.Bank, usual, 0, true},
 		{0.2, v.report.Bank, usual, 1.3, true},
-		{0.2, v.report.Bank, v.twoDays(1, 0), -1, true},
+		{0.2, v.report.Bank, v.twoDays(v.report.Lasting, 0), -1, true},
 		{0.1, v.bank, v.twoDays(0, carefulDay), 0.7, false},
 	}
 	if v.costsMoney() {
-		all = append(all, scenario{0, v.bank.Less(max(reserve, v.report.Ahead)), usual, 0.7, true})
+		all = append(all, scenario{0, v.bank.Less(reserve), usual, 0.7, true})
 	}
 	return all
 }
@@ -77,23 +77,18 @@ func (v view) scenarios(reserve float64) []scenario {
 // careful is the index of the scenario in which the reserve counts.
 const careful = 3
 
-// twoDays is the forecast with a demand between what is usual and the last day's, or the high one, and then
-// the same day again as it is usual.
-func (v view) twoDays(lastDay, high float64) []credit.Point {
-	seen := map[time.Time]float64{}
-	if n := len(v.report.Hours); n > 0 {
-		for _, h := range v.report.Hours[:n-1] { // the last is not over
-			seen[h.At] = h.Services / time.Hour.Minutes()
-		}
-	}
+// twoDays is the forecast with a demand of so many vCPUs more, and between what is usual and the high one, and then the same
+// day again as it is usual.
+func (v view) twoDays(more, high float64) []credit.Point {
 	points := slices.Clone(v.report.Forecast)
 	next := slices.Clone(points)
 	for i := range points {
 		d := &points[i].Demand
 		next[i].At, next[i].Demand.High = next[i].At.Add(day), d.Mean
 		d.High = high*d.High + (1-high)*d.Mean
-		if x, ok := seen[points[i].At.Add(-day-time.Hour/2).UTC().Truncate(time.Hour)]; ok {
-			d.High = lastDay*x + (1-lastDay)*d.High
+		if more > 0 {
+			d.High = max(d.High, d.Mean+more)
+			next[i].Demand.High = max(next[i].Demand.High, d.Mean+more)
 		}
 	}
 	return append(points, next...)
@@ -190,6 +185,9 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		worth *= share * share * ServicesWeight
 		due = share == 1
 	}
+	if v.hopeless {
+		now.cost += p.displaced(e, needs[0], p.now)
+	}
 	best := now
 	var later *choice // the best of the later ones
 	for _, at := range p.times(e) {
@@ -197,6 +195,9 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 			break // nothing can be much better
 		}
 		c := p.at(at, e, needs, len(past.Costs) > 0)
+		if v.hopeless {
+			c.cost += p.displaced(e, needs[0], at)
+		}
 		if aged {
 			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
 		}
@@ -263,6 +264,12 @@ func (p *planner) times(e Entry) (all []time.Time) {
 	if last.After(p.now) && last.Sub(p.now) < day {
 		all = append(all, last)
 	}
+	for _, end := range p.before[0].Ends { // the first of those before it that ends leaves it processors
+		if end.After(p.now) && end.Before(e.Deadline) && p.settings.Windows.Open(end) {
+			all = append(all, end)
+			break
+		}
+	}
 	return all
 }
 
@@ -278,20 +285,17 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 		after := credit.Outcome(sc.bank, p.v.report.MeterAt, sc.points, with)
 		before := p.before[i]
 		loss, missed := max(0, after.Throttled-before.Throttled), 0.0
+		lost := p.lasting(sc, before, after)
+		loss += lost
 		if p.v.costsMoney() {
 			bought := max(0, after.Charged-before.Charged)
-			owed := p.owedAfter(after, sc, start) - p.owedAfter(before, sc, start)
+			owed := p.owed(after, start) - p.owed(before, start)
 			over := max(0, bought-p.allowed)
 			loss += over
-			if sc.unbilled && over > tiny || i == 0 && owed > p.allowed+owedFree*sc.bank.Spec.Max {
+			if sc.unbilled && over > tiny || i == 0 && (lost > p.allowed+tiny || owed > p.allowed+owedFree*sc.bank.Spec.Max) {
 				c.charged = true
 			}
 			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed-p.allowed)
-		} else {
-			loss += lasting(sc, before, after)
-			if n := len(sc.points); n > 0 && !e.Deadline.IsZero() {
-				missed += savedWeight * max(0, before.Positions[n-1]-after.Positions[n-1])
-			}
 		}
 		if i == careful {
 			loss += max(0, p.reserved(after)-p.reserved(before))
@@ -326,22 +330,44 @@ const tiny = 1e-6
 
 func ends(end, deadline time.Time) bool { return !end.IsZero() && !end.After(deadline) }
 
-// lasting is what the services lose in the days after the two, if by then they need more than is earned. What jobs have
-// not spent by then is taken as well.
-func lasting(sc scenario, before, after credit.Course) float64 {
-	n := len(sc.points)
-	if n == 0 {
+// lasting is what the services lose, or what is billed, in the days after the two, if they need more in the long run than
+// is earned. What jobs have not spent by then is taken as well.
+func (p *planner) lasting(sc scenario, before, after credit.Course) float64 {
+	n, spec := len(sc.points), sc.bank.Spec
+	days := daysAfter
+	if sc.bank.Mode == credit.Unlimited {
+		days = daysOwed
+	}
+	least := days * day.Minutes() * (p.v.report.LongRun - spec.Baseline())
+	if n == 0 || least <= 0 {
 		return 0
 	}
-	var deficit float64
-	for _, x := range sc.points[n/2:] {
-		deficit += (x.Demand.High - sc.bank.Spec.Baseline()) * day.Minutes() / float64(n-n/2)
+	if sc.bank.Mode == credit.Unlimited {
+		least -= spec.Max
 	}
-	deficit *= daysAfter
-	if deficit <= 0 {
-		return 0
+	return max(0, least-after.Positions[n-1]+after.Left) - max(0, least-before.Positions[n-1]+before.Left)
+}
+
+// displaced is what a late job takes from the jobs that will come if they need as much as in the last day, or from the services:
+// all that would not be thrown away.
+func (p *planner) displaced(e Entry, need float64, start time.Time) float64 {
+	batches := map[time.Time]float64{}
+	for _, h := range p.v.report.Hours {
+		batches[h.At] = h.Batch / time.Hour.Minutes()
 	}
-	return max(0, deficit-after.Positions[n-1]+after.Left) - max(0, deficit-before.Positions[n-1]+before.Left)
+	sc := p.scenarios[0]
+	points := slices.Clone(sc.points)
+	for i := range points {
+		x := &points[i]
+		for back := day; back <= 2*day; back += day { // the points reach two days ahead, the hours one back
+			x.Demand.High += batches[x.At.Add(-back-time.Hour/2).UTC().Truncate(time.Hour)]
+		}
+	}
+	discarded := func(ls []credit.Load) float64 {
+		return credit.Outcome(sc.bank, p.v.report.MeterAt, points, ls).Discarded
+	}
+	with := append(slices.Clip(p.loads[0]), credit.Load{Credits: need, Cores: e.Cores, Start: start})
+	return max(0, need-max(0, discarded(p.loads[0])-discarded(with)))
 }
 
 // reserved is how much of the reserve is missing at the lowest.
@@ -353,15 +379,14 @@ func (p *planner) reserved(c credit.Course) float64 {
 	return max(0, min(p.settings.Reserve, p.v.floor-lowest))
 }
 
-// owedAfter is the surplus a day after a start, or at the end of what is played.
-func (p *planner) owedAfter(c credit.Course, sc scenario, start time.Time) float64 {
-	owed := 0.0
-	for i, x := range sc.points {
-		if owed = max(0, -c.Positions[i]); !x.At.Before(start.Add(day)) {
-			break
-		}
+// owed is the surplus a day after a start, as far as it is played, if all goes as usual.
+func (p *planner) owed(c credit.Course, start time.Time) float64 {
+	points := p.scenarios[0].points
+	i := slices.IndexFunc(points, func(x credit.Point) bool { return !x.At.Before(start.Add(day)) })
+	if i < 0 {
+		i = len(points) - 1
 	}
-	return owed
+	return max(0, -c.Positions[i])
 }
 
 // keep sets a job for its time.

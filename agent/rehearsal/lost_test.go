@@ -120,3 +120,24 @@ func TestAJobWithoutADeadlineHasItsTurn(t *testing.T) {
 		}
 	}
 }
+
+// Where the services leave nothing, every credit of a job is taken from them: the gate does no worse than the better of cron and
+// threshold. (Where credits cost money, what is owed can be seen to be billed only days ahead.)
+func TestNothingToSpare(t *testing.T) {
+	for _, late := range []gate.Late{gate.LateRun, gate.LateRefuse} {
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 144, Trace: byHour(14, func(_, h int) float64 {
+			if h >= 8 && h < 20 {
+				return 18
+			}
+			return 5
+		})}
+		o.Jobs = []Job{every(t, "0 22 * * *", Job{Name: "a", Need: 30, Estimate: 30, Late: late}, 8*time.Hour)}
+		rep, err := Play(o, Gate, Cron, Threshold)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g, others := rep.Results[0].Score, min(rep.Results[1].Score, rep.Results[2].Score); g > others+0.02*rep.Needed {
+			t.Errorf("%s: the gate's score is %.0f, the better of cron's and threshold's %.0f", late, g, others)
+		}
+	}
+}
