@@ -11,6 +11,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
@@ -39,7 +40,7 @@ const previewPatience = 8 * time.Second
 // The error wraps ErrConfig for a configuration that is wrong.
 func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	o.Log = slog.New(slog.DiscardHandler)
-	a := &agent{o: o}
+	a := &agent{o: o, relist: latest.New[struct{}]()}
 	live, err := startConfig(o)
 	if err != nil {
 		return Preview{}, err

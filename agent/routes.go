@@ -78,7 +78,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 	})
 	g.run("snippets", func(ctx context.Context) error {
 		o := snippetOptions(c)
-		o.Log = a.o.Log
+		o.Log, o.Now = a.o.Log, a.relist.C()
 		return snippets.Watch(ctx, o, own.Put)
 	})
 	g.run("space", func(ctx context.Context) error { return space.Watch(ctx, spaceOptions(c, r.preview), spaces.Put) })

@@ -19,7 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
@@ -47,6 +46,8 @@ type Options struct {
 	Passwords string
 	// Every is how often the files are listed; default 10 s.
 	Every time.Duration
+	// Now has them listed at once; may be nil.
+	Now <-chan struct{}
 	// Log gets what cannot be read; nil discards it.
 	Log *slog.Logger
 }
@@ -71,8 +72,11 @@ func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error 
 		if logged = ""; err != nil {
 			logged = err.Error()
 		}
-		if !backoff.Sleep(ctx, o.Every) {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-o.Now:
+		case <-time.After(o.Every):
 		}
 	}
 }

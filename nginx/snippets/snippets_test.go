@@ -67,9 +67,9 @@ func TestWatch(t *testing.T) {
 		}
 		var got []nginx.OperatorFiles
 		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
+		ended, now := make(chan error, 1), make(chan struct{})
 		go func() {
-			ended <- Watch(ctx, Options{Own: own, Passwords: passwords, Every: time.Second}, func(f nginx.OperatorFiles) { got = append(got, f) })
+			ended <- Watch(ctx, Options{Own: own, Passwords: passwords, Every: time.Second, Now: now}, func(f nginx.OperatorFiles) { got = append(got, f) })
 		}()
 		pass := func(want int, when string) {
 			t.Helper()
@@ -98,6 +98,16 @@ func TestWatch(t *testing.T) {
 		}
 		write(t, filepath.Join(own, "site.d"), "a file in the place of the directory")
 		pass(3, "while it cannot be read")
+		// At once where that is asked for.
+		if err := os.Remove(filepath.Join(own, "site.d")); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		now <- struct{}{}
+		synctest.Wait()
+		if len(got) != 4 || time.Since(began) > 0 {
+			t.Errorf("put %d times after %v", len(got), time.Since(began))
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
