@@ -100,7 +100,7 @@ var constant = func() map[string]*regexp.Regexp {
 		"server/location/add_header":    `Retry-After 5 always|Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
 		"server/location/if/return":     "503 " + downPage + "|503 " + vacantPage,
 		"server/location/if/add_header": `Retry-After 5 always|Strict-Transport-Security \$nagaya_hsts_[0-9a-f]{16} always|Alt-Svc h3=":[0-9]{1,5}"; ma=86400 always`,
-		"server/location/return":        "404 " + nothingPage + "|502 " + downPage + "|503 " + vacantPage,
+		"server/location/return":        "404 " + nothingPage + "|502 " + brokenPage + "|503 " + vacantPage,
 		"server/location/fastcgi_index": `index\.php`, "server/location/fastcgi_split_path_info": `\^\(\.\+\\\.php\)\(/\.\*\)\$`,
 		"/map": `\$nagaya_https \$nagaya_hsts_[0-9a-f]{16}`, "/server": "",
 	}

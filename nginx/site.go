@@ -19,6 +19,7 @@ const (
 	misdirectedPage = "This connection was made for another name.\n"
 	vacantPage      = "The service behind this site has no running container at the moment. Try again in a few seconds.\n"
 	downPage        = "The service behind this site does not answer at the moment. Try again in a few seconds.\n"
+	brokenPage      = "The service behind this site does not answer, or its answer cannot be passed on. Try again in a few seconds.\n"
 	crookedPage     = "This path can be read in two ways.\n"
 	plainPage       = "This site is served over HTTPS only.\n"
 	nothingPage     = "Nothing is served at this path.\n"
@@ -138,7 +139,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 				t.comment("No container took the connection, so the request has not been read.")
 				t.returnIf(notConnected, "503", downPage)
 			}
-			t.set("return", "502", downPage)
+			t.set("return", "502", brokenPage)
 		})
 		include(t, files)
 	}

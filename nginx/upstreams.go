@@ -14,10 +14,11 @@ func upstreamDefaults(t *text) {
 		t.preset(k+"_next_upstream", "error", "timeout")
 		t.preset(k+"_next_upstream_tries", "3")
 		t.preset(k+"_next_upstream_timeout", "10s")
-		t.preset(k+"_buffer_size", "16k")
+		// The header of a response has to fit: one with a few cookies and a policy has 20 kB.
+		// What may be busy follows, so that a file of the operator's may say one size alone.
+		t.preset(k+"_buffer_size", "32k")
 		if k != "grpc" {
 			t.preset(k+"_buffers", "8", "16k")
-			t.preset(k+"_busy_buffers_size", "32k")
 			most := "64m"
 			if t.settings.Spaces.Temp.Low {
 				most = "0"

@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -424,6 +425,23 @@ func TestUnbuffered(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Error(err)
 	}
+}
+
+// A header of 20 kB reaches the client. One that no buffer holds is not said to be silence.
+func TestLargeResponseHeader(t *testing.T) { each(t, testLargeResponseHeader) }
+
+func testLargeResponseHeader(t *testing.T, r *rig) {
+	r.run()
+	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		n, _ := strconv.Atoi(strings.Trim(req.URL.Path, "/"))
+		for range n {
+			w.Header().Add("Set-Cookie", strings.Repeat("c", 1000))
+		}
+	}))
+	t.Cleanup(up.Close)
+	r.serve(r.tree(site("headers.test", addrOf(up))))
+	r.expect(r.http("headers.test", "/20"), 200, "")
+	r.expect(r.http("headers.test", "/80"), 502, "cannot be passed on")
 }
 
 func TestTimeoutAndBodySize(t *testing.T) {

@@ -68,7 +68,7 @@ func testTheOperatorsValuesHold(t *testing.T, r *rig) {
 		proxy_set_header X-Own $proxy_x_forwarded_proto;
 		add_header X-Frame-Options DENY always;
 		access_log `+log+` vhost;`)
-	r.put("vhost.d/a.test_location", "proxy_read_timeout 3s; proxy_buffer_size 32k; proxy_set_header X-More more; client_max_body_size 1k;")
+	r.put("vhost.d/a.test_location", "proxy_read_timeout 3s; proxy_buffer_size 64k; proxy_buffers 4 128k; proxy_set_header X-More more; client_max_body_size 1k;")
 	r.put("vhost.d/default_location", "proxy_send_timeout 4s; proxy_request_buffering off; proxy_buffering on;")
 	r.put("vhost.d/tls.test", "add_header X-Mine yes always; error_page 404 /none; ssl_ciphers HIGH;")
 	tree := r.tree(sites...)
