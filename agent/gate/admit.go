@@ -23,6 +23,8 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
 		unended := slices.IndexFunc(s.Jobs, func(o Entry) bool { return o.Name == e.Name && (o.Phase == Admitted || o.Phase == Running) })
 		switch {
+		case e.Late == LateRefuse && !e.Deadline.IsZero() && !in.Now.Before(e.Deadline):
+			e.refuse(in.Now, "its deadline "+clock(e.Deadline)+" has passed", d)
 		case unended >= 0:
 			e.behind(s.Jobs[unended], in.Now, late, d)
 		case v.closed != "":
@@ -79,7 +81,7 @@ func (e *Entry) behind(last Entry, now time.Time, late bool, d *Decision) {
 	case late:
 		e.late(why, hintKill+"; or give jobs that may run at once names of their own", d)
 	default:
-		e.Reason = "waits: " + why
+		e.Reason = why
 	}
 }
 
@@ -176,12 +178,14 @@ func (e *Entry) updateReason(d *Decision) {
 		d.add("job-late", e, problem.Warning, fmt.Sprintf("was admitted at its latest start %s although it did not fit", clock(e.LatestStart)),
 			"give it a later deadline or a smaller need, or let it be refused when late")
 	}
-	switch e.Phase {
-	case Running:
+	switch {
+	case e.Phase == Running:
 		e.Reason = fmt.Sprintf("has spent %.1f of %.1f credits", e.Spent, e.Expected)
-	case Done:
+	case e.Withdrawn:
+		e.Reason = "was withdrawn before it started"
+	case e.Phase == Done:
 		e.Reason = fmt.Sprintf("spent %.1f credits", e.Spent)
-	case Refused:
+	case e.Phase == Refused:
 		d.add("job-refused", e, problem.Error, "was "+e.Reason, "give it a later deadline or a smaller need, or let it run when late")
 	}
 }

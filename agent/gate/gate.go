@@ -96,7 +96,7 @@ func Next(s State, in Input) (State, Decision) {
 	s.setBrake(in, set, v, &d)
 	s.At = in.Now
 	d.Open, d.Since = s.Open, s.Since
-	d.Jobs = slices.Clone(s.Jobs)
+	d.Jobs = append([]Entry{}, s.Jobs...) // never null in JSON
 	slices.SortFunc(d.Jobs, compareUrgency)
 	d.NextCheck = s.nextCheck(in.Now, set)
 	if w := d.WindowChanges; !w.IsZero() && w.Before(d.NextCheck) {

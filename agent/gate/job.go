@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -58,6 +59,8 @@ type Asked struct {
 	Spent float64 `json:"spent,omitempty"`
 	// Killed is set of a job that is Done because it was ended for having taken too much.
 	Killed bool `json:"killed,omitempty"`
+	// Failed is set of a job that is Done although it failed: a whole run needs what it has spent at least.
+	Failed bool `json:"failed,omitempty"`
 	// At is when it was received.
 	At time.Time `json:"at"`
 }
@@ -75,10 +78,10 @@ const (
 // Validate says what is wrong with what a client said, naming the field.
 func (a Asked) Validate() error {
 	switch {
-	case a.ID == "" || len(a.ID) > mostName || !printable(a.ID):
-		return fmt.Errorf("id must be 1 to %d printable ASCII characters without spaces", mostName)
 	case a.Name == "" || len(a.Name) > mostName || !printable(a.Name):
 		return fmt.Errorf("name must be 1 to %d printable ASCII characters without spaces", mostName)
+	case a.ID == "" || len(a.ID) > mostName || !printable(a.ID):
+		return fmt.Errorf("id must be 1 to %d printable ASCII characters without spaces", mostName)
 	case !(a.Need >= 0 && a.Need <= mostNeed):
 		return fmt.Errorf("need must be 0 to %.0f credits", mostNeed)
 	case !(a.Spent >= 0 && a.Spent <= mostNeed):
@@ -121,6 +124,8 @@ type Entry struct {
 	LatestStart time.Time `json:"latest_start,omitzero"`
 	// Overdue is set when it was admitted only because its latest start had come.
 	Overdue bool `json:"overdue,omitempty"`
+	// Withdrawn is set of a job that is Done and never ran.
+	Withdrawn bool `json:"withdrawn,omitempty"`
 	// Slow is SlowQuota or SlowPause while the job runs and is held back, else empty; Quota is the vCPUs that it may use then.
 	Slow  Slow    `json:"slow,omitempty"`
 	Quota float64 `json:"quota,omitempty"`
@@ -129,6 +134,9 @@ type Entry struct {
 	// Choices are the starts that were compared when it was last decided: now, later ones, and never.
 	Choices []Choice `json:"choices,omitempty"`
 }
+
+// Told is the reason for a sentence that names the phase already.
+func (e Entry) Told() string { return strings.TrimPrefix(e.Reason, string(e.Phase)+": ") }
 
 // NextTimeOfDay returns the first moment after a time at which the clocks of its zone show a time of day such as 06:00; false
 // where text is none.

@@ -128,3 +128,73 @@ func TestAJobWithoutADeadlineAges(t *testing.T) {
 		}
 	}
 }
+
+// life plays what a client says of one job, a second between, and returns what the gate knows then.
+func life(t *testing.T, s State, a Asked, phases ...Phase) (State, Decision) {
+	t.Helper()
+	var d Decision
+	for i, phase := range phases {
+		b := a
+		b.State, b.At = phase, a.At.Add(time.Duration(i)*time.Second)
+		if phase == Waiting {
+			b.Spent, b.Failed = 0, false
+		}
+		s, d = decide(t, s, Input{Now: b.At, Credits: saved(b.At, 500, baseline), Asked: []Asked{b}})
+	}
+	return s, d
+}
+
+// What a run had spent when it failed is the least that a whole one needs: less than was expected says nothing.
+func TestAFailedRunTeachesOnlyThatMoreIsNeeded(t *testing.T) {
+	for _, tt := range []struct {
+		need, spent float64
+		failed      bool
+		learned     int
+	}{
+		{0, 0.01, true, 0},
+		{50, 30, true, 0},
+		{50, 60, true, 1},
+		{0, 0.01, false, 1},
+		{50, 30, false, 1},
+	} {
+		a := ask("a", tt.need, noon)
+		a.Spent, a.Failed = tt.spent, tt.failed
+		if s, _ := life(t, State{}, a, Waiting, Running, Done); len(s.History["job-a"].Costs) != tt.learned {
+			t.Errorf("%+v: learned %+v", tt, s.History)
+		}
+	}
+}
+
+// A job that was taken back before it ran is not shown as one that is done, and a refused one stays refused.
+func TestAJobThatNeverRanIsNotShownAsDone(t *testing.T) {
+	if _, d := life(t, State{}, ask("a", 50, noon), Waiting, Done); !d.Jobs[0].Withdrawn || d.Jobs[0].Reason != "was withdrawn before it started" {
+		t.Errorf("withdrawn: %+v", d.Jobs)
+	}
+	a := ask("a", 50, noon)
+	if _, d := life(t, State{}, a, Waiting, Running, Done); d.Jobs[0].Withdrawn {
+		t.Errorf("ran: %+v", d.Jobs)
+	}
+	a.Late, a.Deadline = LateRefuse, noon.Add(time.Second)
+	if _, d := life(t, State{}, a, Waiting, Done); phases(d) != "a:refused" || len(d.Problems) != 1 || d.Problems[0].Code != "job-refused" {
+		t.Errorf("refused: %+v, problems %+v", d.Jobs, d.Problems)
+	}
+}
+
+// However much is free, what asks to be refused rather than late does not start when its deadline has passed.
+func TestADeadlineThatHasPassedIsRefused(t *testing.T) {
+	a := ask("a", 5, noon)
+	a.Late, a.Deadline = LateRefuse, noon.Add(-time.Hour)
+	if _, d := life(t, State{}, a, Waiting); phases(d) != "a:refused" || !strings.Contains(d.Jobs[0].Reason, "its deadline 2026-03-02 11:00 UTC has passed") {
+		t.Errorf("%+v", d.Jobs)
+	}
+	a.Late = LateRun
+	if _, d := life(t, State{}, a, Waiting); phases(d) == "a:refused" {
+		t.Errorf("that may be late: %+v", d.Jobs)
+	}
+}
+
+func TestAnEmptyQueueIsAListInJSON(t *testing.T) {
+	if _, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, baseline)}); d.Jobs == nil {
+		t.Error("jobs is null")
+	}
+}

@@ -98,10 +98,11 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	switch {
 	case a.State == Running && e.Phase != Running:
 		e.setPhase(Running, a.At)
-	case a.State == Done && e.Phase != Done:
-		if !a.Killed {
+	case a.State == Done && e.Phase != Done && e.Phase != Refused:
+		if !a.Killed && !(a.Failed && e.Spent <= e.Expected) {
 			s.recordCost(*e, a.At)
 		}
+		e.Withdrawn = e.Phase != Running && e.Spent == 0
 		e.setPhase(Done, a.At)
 	}
 }

@@ -71,7 +71,7 @@ func (d Decision) Why(nameOrID string) (found []Entry, text string, ok bool) {
 }
 
 func (e Entry) explain(w *strings.Builder) {
-	fmt.Fprintf(w, "job %s is %s: %s\n", e.ID, e.Phase, e.Reason)
+	fmt.Fprintf(w, "job %s is %s: %s\n", e.ID, e.Phase, e.Told())
 	if !e.Deadline.IsZero() {
 		fmt.Fprintf(w, "  to end by %s, and to start by %s for that\n", clock(e.Deadline), clock(e.LatestStart))
 	}

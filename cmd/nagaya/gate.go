@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,10 +100,19 @@ func (f *jobFlags) job(now time.Time) (_ gate.Job, err error) {
 	case f.within > 0:
 		j.Deadline = now.Add(f.within)
 	case f.deadline != "":
-		j.Deadline, err = parseDeadline(f.deadline, now)
+		if j.Deadline, err = parseDeadline(f.deadline, now); err != nil {
+			return j, err
+		}
+	}
+	j.ID = fmt.Sprintf("%.*s-%d-%d", mostNameInID, j.Name, os.Getpid(), now.Unix())
+	if err = (gate.Asked{Job: j, State: gate.Waiting}).Validate(); err != nil {
+		err = usage(err)
 	}
 	return j, err
 }
+
+// mostNameInID is how much of a job's name its id has.
+const mostNameInID = 96
 
 // parseDeadline reads a moment, or a time of day, which is the next such time.
 func parseDeadline(text string, now time.Time) (time.Time, error) {

@@ -12,8 +12,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -36,8 +38,10 @@ const (
 )
 
 const (
-	// waitTimeout is how long one question of a waiting job is held open.
-	waitTimeout = 30 * time.Second
+	// waitTimeout is how long one question of a waiting job is held open. The first one is held shorter, so that it is soon told why
+	// it waits.
+	firstTimeout = time.Second
+	waitTimeout  = 30 * time.Second
 	// retryPause is the pause after a question that the agent did not answer: it is
 	// being restarted, or not there yet.
 	retryPause = 2 * time.Second
@@ -68,7 +72,6 @@ type jobClient struct {
 }
 
 func (c *cli) jobClient(job gate.Job) *jobClient {
-	job.ID = fmt.Sprintf("%s-%d-%d", job.Name, os.Getpid(), time.Now().Unix())
 	return &jobClient{client: c.client(), job: job, errs: c.errs, explain: c.explain}
 }
 
@@ -82,8 +85,14 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 	}()
 	last, absent := "", false
 	for {
-		e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Waiting}, waitTimeout)
+		held := waitTimeout
+		if last == "" {
+			held = firstTimeout
+		}
+		e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Waiting}, held)
 		switch {
+		case errors.Is(ctx.Err(), context.Canceled):
+			return fmt.Errorf("job %s was interrupted while it waited", j.job.Name)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, fs.ErrPermission): // no wait changes who this is
@@ -102,16 +111,27 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 		switch e.Phase {
 		case gate.Admitted, gate.Running:
 			j.expected = e.Expected
-			printNote(j.errs, "job %s is admitted: %s", j.job.Name, e.Reason)
+			printNote(j.errs, "job %s is admitted: %s", j.job.Name, e.Told())
 			return nil
 		case gate.Refused:
-			return fmt.Errorf("job %s is refused: %s", j.job.Name, e.Reason)
+			return fmt.Errorf("job %s is refused: %s", j.job.Name, e.Told())
 		}
-		if e.Reason != last {
-			last = e.Reason
+		if kind := kindOfReason(e.Reason); kind != last {
+			last = kind
 			printNote(j.errs, "job %s waits: %s", j.job.Name, e.Reason)
 		}
 	}
+}
+
+// kindOfReason is a reason without its numbers, which change by the minute.
+func kindOfReason(reason string) string {
+	reason, _, _ = strings.Cut(reason, " (")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsDigit(r) {
+			return -1
+		}
+		return r
+	}, reason)
 }
 
 // report says that the job runs or is done and what it has spent. An agent that is
@@ -289,7 +309,7 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 			}
 			_ = braked.Free()
 			cost := max((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes(), ownCost(own))
-			if err := j.tell(gate.Asked{State: gate.Done, Spent: cost, Killed: killed}); err != nil {
+			if err := j.tell(gate.Asked{State: gate.Done, Spent: cost, Killed: killed, Failed: err != nil}); err != nil {
 				printNote(j.errs, "the cost of %.2f credits was not recorded: %v", cost, err)
 			}
 			printNote(j.errs, "job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)

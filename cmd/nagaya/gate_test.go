@@ -354,3 +354,74 @@ func TestGateOfAUserWhoMayNotAsk(t *testing.T) {
 		t.Errorf("it asked %d times", closed.asked)
 	}
 }
+
+// asked is a gate that notes how long it may hold each question.
+type asked struct {
+	held    []time.Duration
+	answers []gate.Entry
+}
+
+func (a *asked) Job(ctx context.Context, _ gate.Asked, held time.Duration) (gate.Entry, error) {
+	a.held = append(a.held, held)
+	if len(a.answers) == 0 {
+		<-ctx.Done()
+		return gate.Entry{}, ctx.Err()
+	}
+	e := a.answers[0]
+	a.answers = a.answers[1:]
+	return e, nil
+}
+
+// A job that waits says so after a second, and says no more while only numbers change.
+func TestWhyAJobWaitsIsSaidSoonAndOnce(t *testing.T) {
+	waits := func(why string) gate.Entry { return gate.Entry{Phase: gate.Waiting, Reason: why} }
+	g := &asked{answers: []gate.Entry{
+		waits("needs 59.2 credits: is better started at 2026-03-03 06:00 UTC (expected cost: now 17.0, at 06:00 3.3)"),
+		waits("needs 59.2 credits: is better started at 2026-03-03 06:01 UTC (expected cost: now 16.1, never 3.3)"),
+		waits("more surplus would be charged than is allowed"),
+		{Phase: gate.Admitted, Reason: "admitted: there is room"},
+	}}
+	var errs strings.Builder
+	j := &jobClient{client: g, job: gate.Job{Name: "index"}, errs: &errs}
+	if err := j.wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := "nagaya: job index waits: needs 59.2 credits: is better started at 2026-03-03 06:00 UTC (expected cost: now 17.0, at 06:00 3.3)\n" +
+		"nagaya: job index waits: more surplus would be charged than is allowed\n" +
+		"nagaya: job index is admitted: there is room\n"
+	if errs.String() != want || len(g.held) != 4 || g.held[0] > 2*time.Second || g.held[1] < 20*time.Second {
+		t.Errorf("held %v, said\n%s", g.held, errs.String())
+	}
+}
+
+func TestAnInterruptedWaitSaysSo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	j := &jobClient{client: &asked{answers: []gate.Entry{{}}}, job: gate.Job{Name: "index"}, errs: io.Discard}
+	if err := j.wait(ctx); err == nil || err.Error() != "job index was interrupted while it waited" {
+		t.Errorf("%v", err)
+	}
+}
+
+// What the gate would refuse is wrong usage, and the message names the flag's value, not what is made of it.
+func TestGateRunChecksItsFlags(t *testing.T) {
+	for _, tt := range []struct{ flag, value, want string }{
+		{"--need", "NaN", "need must be 0 to"},
+		{"--need", "-1", "need must be 0 to"},
+		{"--cores", "-1", "cores must be 0 to"},
+		{"--name", "two words", "name must be 1 to 128 printable"},
+		{"--name", strings.Repeat("x", 129), "name must be 1 to 128 printable"},
+	} {
+		p := &pretended{}
+		got := nagaya(t, "gate", "run", tt.flag, tt.value, "--run-dir", answers(t, p), "--", "true")
+		if got.code != exitUsage || !strings.Contains(got.errs, tt.want) || p.said() != "" {
+			t.Errorf("%s %.20s: exit %d, %s; said %q", tt.flag, tt.value, got.code, got.errs, p.said())
+		}
+	}
+	p := &pretended{}
+	if got := nagaya(t, "gate", "run", "--name", strings.Repeat("x", 128), "--run-dir", answers(t, p), "--", "false"); got.code != exitNo || p.heard[0].Validate() != nil {
+		t.Errorf("a long name: exit %d, %s; said %+v", got.code, got.errs, p.heard)
+	} else if last := p.heard[len(p.heard)-1]; !last.Failed || last.State != gate.Done {
+		t.Errorf("that it failed was not said: %+v", last)
+	}
+}

@@ -163,7 +163,7 @@ func TestAJobsPatienceEnds(t *testing.T) {
 
 func TestWhatAJobMaySay(t *testing.T) {
 	inBubble(t, func(r *running) {
-		if _, err := r.l.Job(r.t.Context(), gate.Asked{State: gate.Waiting}); err == nil || !strings.Contains(err.Error(), "id") {
+		if _, err := r.l.Job(r.t.Context(), gate.Asked{Job: gate.Job{Name: "j"}, State: gate.Waiting}); err == nil || !strings.Contains(err.Error(), "id") {
 			r.t.Errorf("a job without an id: %v", err)
 		}
 		if e := r.ask(job("never-heard-of", gate.Done, 0)); e.Phase != gate.Done || e.ID != "never-heard-of" {
