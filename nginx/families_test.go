@@ -186,7 +186,7 @@ func randomFamilies(seed uint64) families {
 				disguise(r, &c, familyNames[(i+1+r.IntN(2))%3], seed)
 			}
 			if familyKind(name, seed) == "name" && c.Task == (tasks.TaskRef{}) {
-				c.Kin = tasks.KinOf("image-"+name, c.Labels, c.Labels, c.Env)
+				c.ServiceKey = tasks.ServiceKey("image-"+name, c.Labels, c.Labels, c.Env)
 			}
 			all[name] = append(all[name], c)
 		}
@@ -283,7 +283,7 @@ func (f families) redeployFault(alone, all route.Table, seed uint64, pairs []cer
 	for _, later := range []time.Duration{time.Second, 5 * time.Second, 9 * time.Minute} {
 		after = f.table(after, later, seed, pairs, stranger)
 	}
-	plain := !slices.ContainsFunc(f[stranger], func(c tasks.Container) bool { return c.Kin == "" })
+	plain := !slices.ContainsFunc(f[stranger], func(c tasks.Container) bool { return c.ServiceKey == "" })
 	is := map[string]string{}
 	for _, s := range after.Sites {
 		is[s.Host] = s.Family

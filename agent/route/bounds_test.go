@@ -93,8 +93,8 @@ func TestEverNewNamesDoNotPileUp(t *testing.T) {
 		t.Errorf("%+v", ps)
 	}
 	// What has been forgotten is anybody's at once.
-	in.Snapshot.Containers = append(in.Snapshot.Containers, web("x", of("heir"), labels("nagaya.host", "r0-0000.example.com")))
-	if n := served(build(in)); n["ecs:heir"] != 1 {
+	in.Snapshot.Containers = append(in.Snapshot.Containers, web("x", of("next"), labels("nagaya.host", "r0-0000.example.com")))
+	if n := served(build(in)); n["ecs:next"] != 1 {
 		t.Errorf("%v", n)
 	}
 

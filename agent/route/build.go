@@ -86,15 +86,15 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), keepers: map[PoolKey]string{}, stopped: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
 	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
-	b.bases, b.kin = basesOf(in.Snapshot.Containers)
+	b.bases, b.merged = basesOf(in.Snapshot.Containers)
 	b.notePublishers()
 	candidates := b.candidates()
 	b.listUnrouted(candidates)
 	b.carry(candidates)
-	b.noteLeaving()
+	b.noteRemoved()
 	candidates = b.ofBounds(candidates)
 	b.judge(candidates)
 	candidates = b.ofHolders(candidates)
@@ -122,14 +122,13 @@ type builder struct {
 	in Input
 	o  Options
 	t  Table
-	// bases are the containers' own families, by id; kin are the names as families of those that
-	// are of one with others, by that.
-	bases map[string]string
-	kin   map[string][]string
-	// keepers are the families that had the pools of the table before; stopped names, by family, a
-	// container that is there and serves nothing.
-	keepers map[PoolKey]string
-	stopped map[string]tasks.Container
+	// bases and merged are those of basesOf.
+	bases  map[string]string
+	merged map[string][]string
+	// poolFamily are the families that had the pools of the table before; existing has, by family,
+	// a container that is there, whether it runs or not.
+	poolFamily map[PoolKey]string
+	existing   map[string]tasks.Container
 	// before are the sites of the table before, by host.
 	before map[string]Site
 	// families are who holds each host and port, whether or not it is served already.

@@ -346,7 +346,7 @@ func (b *builder) abandon(key PoolKey) bool {
 	}
 	b.vacate(key)
 	p := b.t.Pools[key]
-	p.Kept = b.whyKept(b.keepers[key])
+	p.Kept = b.whyKept(b.poolFamily[key])
 	b.t.Pools[key] = p
 	return b.isBefore(b.vacantSince(key).Add(b.o.Grace))
 }

@@ -6,9 +6,67 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
+
+// The kinds of families, which stand in front of their names: no name of one kind is a name
+// of another.
+const (
+	ecsKind      = "ecs:"      // the containers of an ECS task family
+	composeKind  = "compose:"  // those of a Compose service, as project/service
+	nameKind     = "name:"     // the container of that name
+	idKind       = "id:"       // a container without a name
+	fileKind     = "file:"     // what an operator's files say under that name
+	upstreamKind = "upstream:" // families that share a word of routes.shared-upstreams
+	// SharedKind is for families that share without a word of their own.
+	SharedKind = "shared:"
+)
+
+var familyForm = pattern.Of(255, `[A-Za-z0-9_][A-Za-z0-9_./-]*`)
+
+// basesOf says which containers belong together, by id: those of one ECS task family, of one
+// Compose service, or with one name; and those of "docker run" that run the same service, of which
+// the oldest that is there to serve names the family. merged are the own families of these, by
+// that family.
+func basesOf(list []tasks.Container) (bases map[string]string, merged map[string][]string) {
+	bases, merged = map[string]string{}, map[string][]string{}
+	groups := map[string][]tasks.Container{}
+	for _, c := range list {
+		bases[c.ID] = ownFamily(c)
+		if c.ServiceKey != "" && strings.HasPrefix(bases[c.ID], nameKind) {
+			groups[c.ServiceKey] = append(groups[c.ServiceKey], c)
+		}
+	}
+	for _, cs := range groups {
+		slices.SortFunc(cs, func(x, y tasks.Container) int {
+			return cmp.Or(x.CreatedAt.Compare(y.CreatedAt), cmp.Compare(x.ID, y.ID))
+		})
+		base := ownFamily(cs[max(0, slices.IndexFunc(cs, active))])
+		for _, c := range cs {
+			bases[c.ID], merged[base] = base, append(merged[base], ownFamily(c))
+		}
+	}
+	return bases, merged
+}
+
+// ownFamily is the family that a container is of without others. No container of Docker is of the
+// family of an operator's file.
+func ownFamily(c tasks.Container) string {
+	composed := c.Labels[tasks.LabelComposeProject] + "/" + c.Labels[tasks.LabelComposeService]
+	switch {
+	case c.File != "":
+		return fileKind + c.Name
+	case familyForm.MatchString(c.Task.Family):
+		return ecsKind + c.Task.Family
+	case familyForm.MatchString(composed) && !strings.HasSuffix(composed, "/") && strings.Count(composed, "/") == 1:
+		return composeKind + composed
+	case familyForm.MatchString(c.Name):
+		return nameKind + c.Name
+	}
+	return idKind + c.ID
+}
 
 // familyOf is the family under which a container claims a route: its own, unless the operator
 // lets several families share its hosts. A port of its own is never shared.
@@ -73,23 +131,24 @@ func (b *builder) carry(all []candidate) {
 	groups := byHost(all)
 	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
 	for i, s := range b.in.Prev.Sites {
-		s.Family = b.heir(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
+		s.Family = b.familyNow(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
 		b.in.Prev.Sites[i], b.before[s.Host] = s, s
 		for _, key := range s.poolKeys() {
-			b.keepers[key] = s.Family
+			b.poolFamily[key] = s.Family
 		}
 	}
 	for i, s := range b.in.Prev.Streams {
-		b.in.Prev.Streams[i].Family = b.heir(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
-		b.keepers[s.PoolKey()] = b.in.Prev.Streams[i].Family
+		b.in.Prev.Streams[i].Family = b.familyNow(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
+		b.poolFamily[s.PoolKey()] = b.in.Prev.Streams[i].Family
 	}
 }
 
-// heir is the family of the containers that were behind these keys and still ask for the same
+// familyNow is the family of the containers that were behind these keys and still ask for the same
 // host or port: the one that they were of, as long as one is, else the oldest one's. Where none
-// of them is left, the family goes by its name, and by those of its kin. Of a host that was shared it is the owner's, if
-// that asks for it. cs are all that ask, newest first.
-func (b *builder) heir(family, owner string, keys []PoolKey, cs []candidate) string {
+// of them is left, the family goes by its name, and by those of the containers that run the same
+// service. Of a host that was shared it is the owner's, if that asks for it. cs are all that ask,
+// newest first.
+func (b *builder) familyNow(family, owner string, keys []PoolKey, cs []candidate) string {
 	were := map[string]bool{}
 	for _, k := range keys {
 		for _, s := range b.in.Prev.Pools[k].Servers {
@@ -101,18 +160,18 @@ func (b *builder) heir(family, owner string, keys []PoolKey, cs []candidate) str
 			return cs[len(cs)-1].family
 		}
 	}
-	var heir, named string
+	var ofServed, ofName string
 	for _, c := range slices.Backward(cs) {
 		switch served := were[c.container.ID]; {
 		case served && c.family == family:
 			return family
 		case served:
-			heir = cmp.Or(heir, c.family)
-		case c.family == family || c.base == family || slices.Contains(b.kin[c.base], family) || named == "" && wasNamed(family, c.family):
-			named = c.family
+			ofServed = cmp.Or(ofServed, c.family)
+		case c.family == family || c.base == family || slices.Contains(b.merged[c.base], family) || ofName == "" && wasNamed(family, c.family):
+			ofName = c.family
 		}
 	}
-	return cmp.Or(heir, named, family)
+	return cmp.Or(ofServed, ofName, family)
 }
 
 // wasNamed reports whether a family had that name in version 0.1, where kinds were no part of

@@ -97,7 +97,7 @@ func (b *builder) ofHolders(all []candidate) []candidate {
 }
 
 // holder is the family that holds a host: the one that had it in the table before, as long
-// as it asks for it or the site is kept and it has not left; else the one that came first.
+// as it asks for it or the site is kept and there is no successor; else the one that came first.
 func (b *builder) holder(was hold, cs []candidate) string {
 	switch {
 	case slices.ContainsFunc(cs, func(c candidate) bool { return c.family == was.family }):

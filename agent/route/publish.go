@@ -10,10 +10,10 @@ import (
 // Publisher is a container that publishes a port of this host.
 type Publisher struct {
 	Ref, Family, Container string
-	// Gone is since when it does not any more; zero while it does. Leaves is true for one whose
-	// removal says that its service is over.
-	Gone   time.Time
-	Leaves bool
+	// Gone is since when it does not any more; zero while it does. FreedByRemoval is true for one
+	// whose removal says that its service is over.
+	Gone           time.Time
+	FreedByRemoval bool
 }
 
 // notePublishers notes who publishes which port of this host, and who did: between two containers
@@ -31,7 +31,7 @@ func (b *builder) notePublishers() {
 				if other, again := all[at]; again && other.Container < c.ID {
 					continue
 				}
-				all[at] = Publisher{Ref: Ref(c), Family: b.bases[c.ID], Container: c.ID, Leaves: leaves(c)}
+				all[at] = Publisher{Ref: Ref(c), Family: b.bases[c.ID], Container: c.ID, FreedByRemoval: freedByRemoval(c)}
 			}
 		}
 	}
@@ -39,7 +39,7 @@ func (b *builder) notePublishers() {
 		if _, published := all[at]; published {
 			continue
 		}
-		if p.Gone.IsZero() || p.Gone.After(b.in.Now) || p.Leaves && there[p.Container] {
+		if p.Gone.IsZero() || p.Gone.After(b.in.Now) || p.FreedByRemoval && there[p.Container] {
 			p.Gone = b.in.Now
 		}
 		if b.in.Now.Before(p.until(b.o.Grace)) {
@@ -53,7 +53,7 @@ func (b *builder) notePublishers() {
 
 // until is how long the port of one that is gone is kept for the next one of its family.
 func (p Publisher) until(grace time.Duration) time.Time {
-	if p.Leaves {
+	if p.FreedByRemoval {
 		return p.Gone.Add(min(grace, removedFor))
 	}
 	return p.Gone.Add(grace)

@@ -36,10 +36,10 @@ type Table struct {
 	// StartsExpected is true while containers with routes are started, or were created and
 	// are still to be: the next change is near.
 	StartsExpected bool
-	// Leaves are the families that leave their hosts and ports to others as soon as all their
-	// containers have been removed (leave.go), with since when none is there; zero while one is.
+	// FreedByRemoval are the families whose hosts and ports are free for others soon after all their
+	// containers have been removed (removal.go), with since when none is there; zero while one is.
 	// It is not saved: who was removed while no agent ran has the grace period.
-	Leaves map[string]time.Time
+	FreedByRemoval map[string]time.Time
 	// Published are the ports of this host that containers publish, or did within the grace
 	// period. It is not saved either.
 	Published map[Listen]Publisher

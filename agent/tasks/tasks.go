@@ -81,9 +81,9 @@ type Container struct {
 	File  string `json:"file,omitempty"`
 	Name  string `json:"name"`
 	Image string `json:"image"`
-	// Kin is equal for containers that run the same service outside of ECS and Compose (KinOf);
+	// ServiceKey is equal for containers that run the same service outside of ECS and Compose (function ServiceKey);
 	// empty where it is not known.
-	Kin string `json:"kin,omitempty"`
+	ServiceKey string `json:"service_key,omitempty"`
 	// AutoRemove is true where Docker removes the container when it ends (docker run --rm).
 	AutoRemove bool `json:"auto_remove,omitempty"`
 	// Labels and Env are only those that have a meaning to nagaya (Keep), so that secrets

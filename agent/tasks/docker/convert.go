@@ -45,7 +45,7 @@ func fromInspect(r container.InspectResponse, foreign func(string) bool) detail 
 		c.Task = tasks.ECSRef(cfg.Labels)
 		var dropped []string
 		c.Labels, c.Env, dropped = tasks.Keep(cfg.Labels, cfg.Env, foreign)
-		c.Kin = tasks.KinOf(cfg.Image, cfg.Labels, c.Labels, c.Env)
+		c.ServiceKey = tasks.ServiceKey(cfg.Image, cfg.Labels, c.Labels, c.Env)
 		if d.problems = droppedWords(c, dropped); len(dropped) > 0 {
 			c = c.Unrouted() // what is missing may be what keeps clients out
 		}

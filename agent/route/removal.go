@@ -13,79 +13,81 @@ import (
 // others: a script, or a program that updates containers, removes one and runs the next.
 const removedFor = 3 * time.Second
 
-// leaves reports whether a container's removal says that its service is over. That of ECS and
+// freedByRemoval reports whether a container's removal says that its service is over. That of ECS and
 // Compose does not, since both stop the old one before they start the new one, nor does that by
 // Docker when the container ended. What an operator's file names is there as long as it says so.
-func leaves(c tasks.Container) bool { return c.Kin != "" && !c.AutoRemove || c.File != "" }
+func freedByRemoval(c tasks.Container) bool {
+	return c.ServiceKey != "" && !c.AutoRemove || c.File != ""
+}
 
 // exists reports whether a container is there, and could run again.
 func exists(c tasks.Container) bool { return c.State != tasks.Removing && c.State != tasks.Dead }
 
-// noteLeaving notes the families that leave their hosts when all their containers have been
-// removed, and since when those are that did.
-func (b *builder) noteLeaving() {
+// noteRemoved notes the families whose hosts are free soon after all their containers have been
+// removed, and since when these are.
+func (b *builder) noteRemoved() {
 	stay := map[string]bool{}
-	b.t.Leaves = map[string]time.Time{}
+	b.t.FreedByRemoval = map[string]time.Time{}
 	for _, c := range b.in.Snapshot.Containers {
 		if !exists(c) {
 			continue
 		}
-		for _, family := range []string{b.bases[c.ID], nameOf(c)} {
-			b.stopped[family], b.t.Leaves[family] = c, time.Time{}
-			stay[family] = stay[family] || !leaves(c)
+		for _, family := range []string{b.bases[c.ID], ownFamily(c)} {
+			b.existing[family], b.t.FreedByRemoval[family] = c, time.Time{}
+			stay[family] = stay[family] || !freedByRemoval(c)
 		}
 	}
 	for family := range stay {
 		if stay[family] {
-			delete(b.t.Leaves, family)
+			delete(b.t.FreedByRemoval, family)
 		}
 	}
-	for _, family := range b.keepers {
-		since, left := b.in.Prev.Leaves[family]
-		if _, there := stay[family]; there || !left {
+	for _, family := range b.poolFamily {
+		since, freed := b.in.Prev.FreedByRemoval[family]
+		if _, there := stay[family]; there || !freed {
 			continue
 		}
 		if since.IsZero() || since.After(b.in.Now) {
 			since = b.in.Now
 		}
-		b.t.Leaves[family] = since
+		b.t.FreedByRemoval[family] = since
 	}
-	if len(b.t.Leaves) == 0 {
-		b.t.Leaves = nil
+	if len(b.t.FreedByRemoval) == 0 {
+		b.t.FreedByRemoval = nil
 	}
 }
 
-// successor is the family that gets what a family has left: of those that may leave as well, the
-// first that is ready. No container of ECS or Compose gets it, whose author may not be trusted with
+// successor is the family that gets what a removed family had: of those that maySucceed, the first
+// that is ready. No container of ECS or Compose gets it, whose author may not be trusted with
 // it: it waits until the grace period is over. Empty for none.
 func (b *builder) successor(of string, cs []candidate) string {
-	since := b.t.Leaves[of]
+	since := b.t.FreedByRemoval[of]
 	if since.IsZero() || b.isBefore(since.Add(removedFor)) {
 		return ""
 	}
 	for _, c := range slices.Backward(cs) {
-		if c.ready() && c.mayFollow() {
+		if c.ready() && c.maySucceed() {
 			return c.family
 		}
 	}
 	return ""
 }
 
-// mayFollow reports whether the candidate may get what another family has left.
-func (c candidate) mayFollow() bool {
-	return c.family == c.base && (c.container.Kin != "" && strings.HasPrefix(c.base, nameKind) || c.container.File != "")
+// maySucceed reports whether the candidate may get what a removed family had.
+func (c candidate) maySucceed() bool {
+	return c.family == c.base && (c.container.ServiceKey != "" && strings.HasPrefix(c.base, nameKind) || c.container.File != "")
 }
 
 // whyKept says why a family keeps a place although no container of it asks for that.
 func (b *builder) whyKept(family string) string {
-	c, there := b.stopped[family]
-	_, left := b.t.Leaves[family]
+	c, there := b.existing[family]
+	_, freed := b.t.FreedByRemoval[family]
 	switch {
 	case there && active(c):
 		return "container " + Ref(c) + " is there, without this route"
 	case there:
 		return "container " + Ref(c) + " is " + string(c.State) + " and may be started again"
-	case left:
+	case freed:
 		return "its container was removed, so the next one that docker run started gets this when it is ready"
 	case strings.HasPrefix(family, ecsKind):
 		return "ECS may start another container of it"
@@ -102,7 +104,7 @@ func (b *builder) reportTaken(c candidate, holder string, away bool) {
 	if away {
 		why = " (" + b.whyKept(holder) + ")"
 	}
-	if _, leaves := b.t.Leaves[holder]; leaves && c.mayFollow() {
+	if _, freed := b.t.FreedByRemoval[holder]; freed && c.maySucceed() {
 		hint = "give it another nagaya.host; or remove the other one (docker rm), whose host name this one then gets"
 	}
 	b.report(c.problem("host-taken", hint, "%s belongs to %s%s, so the route %s%s of %s is left out",

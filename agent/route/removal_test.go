@@ -16,7 +16,7 @@ import (
 // run is a container of "docker run" with that name and image.
 func run(name, image string, port uint16, d time.Duration, more ...edit) tasks.Container {
 	c := web(name, append([]edit{called(name), hostPort(port), age(d)}, more...)...)
-	c.Kin = tasks.KinOf(image, c.Labels, c.Labels, c.Env)
+	c.ServiceKey = tasks.ServiceKey(image, c.Labels, c.Labels, c.Env)
 	return c
 }
 
@@ -42,7 +42,7 @@ func TestWhoGetsTheHostOfARemovedContainer(t *testing.T) {
 	auto := run("blue", "shop:1", 1, time.Hour, func(c *tasks.Container) { c.AutoRemove = true })
 	ended := func(s tasks.State) tasks.Container { return run("blue", "shop:1", 1, time.Hour, stateIs(s)) }
 	ecs, service := web("task", of("shop"), hostPort(3)), composedAs("blog", 4)
-	unproven := web("ecs-shop-7", called("ecs-shop-7"), hostPort(5)) // labels of ECS that nobody confirms: no kin
+	unproven := web("ecs-shop-7", called("ecs-shop-7"), hostPort(5)) // labels of ECS that nobody confirms
 	for name, row := range map[string]struct {
 		first tasks.Container
 		// now are there instead, and why is why the host is kept at first; want has it later.
@@ -92,7 +92,7 @@ func TestWhoGetsTheHostOfARemovedContainer(t *testing.T) {
 	}
 	// What an agent before this one saw is not known.
 	saved := tableAt(Table{}, 0, blue, green)
-	saved.Leaves = nil
+	saved.FreedByRemoval = nil
 	if now := tableAt(tableAt(saved, 0, green), 9*time.Minute, green); now.Sites[0].Family != "name:blue" {
 		t.Errorf("after a restart: %s", lines(now))
 	}
@@ -127,7 +127,7 @@ func TestARedeploymentWithAnotherWord(t *testing.T) {
 
 // Two containers of "docker run" share a host where their image's repository and labels are the
 // same; nobody else becomes one of them.
-func TestKin(t *testing.T) {
+func TestSameService(t *testing.T) {
 	old := run("web", "registry:5000/shop:1", 1, time.Hour)
 	for name, row := range map[string]struct {
 		then tasks.Container
@@ -178,7 +178,7 @@ func TestKin(t *testing.T) {
 }
 
 // Where containers are of one family, its name is that of the oldest that is there to serve.
-func TestFamiliesOfKin(t *testing.T) {
+func TestFamilyOfTheSameService(t *testing.T) {
 	host := func(h string) edit { return labels("nagaya.host", h) }
 	got := tableAt(Table{}, 0,
 		run("a", "x", 1, time.Hour, host("a.test"), stateIs(tasks.Exited)), run("b", "x:2", 2, time.Minute, host("a.test")), run("c", "x:3", 3, time.Second, host("a.test")),

@@ -13,11 +13,11 @@ import (
 // containers, which their users cannot take off.
 var orchestrators = []string{"com.amazonaws.ecs.", "com.docker.compose."}
 
-// KinOf returns what is equal for containers of "docker run" that run one service: the image's
+// ServiceKey returns what is equal for containers of "docker run" that run one service: the image's
 // repository, without tag and digest, the names of all labels, and the words that are kept, with
 // their values. It is empty for containers of ECS and Compose, which say themselves what they are of.
 // The names of all labels keep those apart that another program starts and marks, such as a job of CI.
-func KinOf(image string, labels, kept, env map[string]string) string {
+func ServiceKey(image string, labels, kept, env map[string]string) string {
 	names := slices.Sorted(maps.Keys(labels))
 	for _, name := range names {
 		if slices.ContainsFunc(orchestrators, func(o string) bool { return strings.HasPrefix(name, o) }) {
