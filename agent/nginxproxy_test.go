@@ -16,7 +16,7 @@ func TestMountedFilesWithoutEffect(t *testing.T) {
 	if got := withoutEffect(c, root); got != nil {
 		t.Errorf("nothing is mounted: %+v", got)
 	}
-	for _, name := range []string{"etc/nginx/proxy.conf", "etc/nginx/toplevel.conf.d/stream.conf"} {
+	for _, name := range []string{"etc/nginx/dhparam/dhparam.pem", "etc/nginx/toplevel.conf.d/stream.conf"} {
 		file := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -29,7 +29,7 @@ func TestMountedFilesWithoutEffect(t *testing.T) {
 	for _, p := range withoutEffect(c, root) {
 		subjects = append(subjects, p.Subject)
 	}
-	if got, want := strings.Join(subjects, ", "), "file /etc/nginx/proxy.conf, file /etc/nginx/toplevel.conf.d/*.conf"; got != want {
+	if got, want := strings.Join(subjects, ", "), "file /etc/nginx/toplevel.conf.d/*.conf, file /etc/nginx/dhparam/dhparam.pem"; got != want {
 		t.Errorf("named are %s, want %s", got, want)
 	}
 	c.NginxProxy = false

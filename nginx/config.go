@@ -37,7 +37,7 @@ func Configured(c config.Config, h Host) Settings {
 		DefaultRoot: n.DefaultRoot, UnservedStatus: n.UnservedStatus,
 		ChallengeDir: n.ChallengeDir, Challenges: route.Challenges(n.Challenges), ChallengeUnknown: n.ChallengeUnknown,
 		Debug: n.DebugEndpoint, DebugGlobal: nginxproxy.DebugGlobal(c),
-		ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
+		NginxProxy: c.NginxProxy, ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
 		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
 	}
 	switch {

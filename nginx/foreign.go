@@ -61,6 +61,33 @@ var foreignVariables = [][2]string{
 	{"$upstream_keepalive", "true"},
 }
 
+// clientsWords are variables that repeat what clients say of themselves, and the ones that do so for
+// trusted proxies only.
+var clientsWords = func() *strings.Replacer {
+	var all []string
+	for word, ours := range map[string]string{
+		"proxy_add_x_forwarded_for": "$nagaya_for", "http_x_forwarded_for": "$nagaya_for", "http_x_forwarded_proto": "$nagaya_proto",
+		"http_x_forwarded_host": "$nagaya_host", "http_x_forwarded_port": "$nagaya_public_port", "http_x_forwarded_ssl": "$nagaya_ssl",
+		"http_upgrade": "$nagaya_upgrade",
+	} {
+		all = append(all, "$"+word, ours, "${"+word+"}", ours)
+	}
+	return strings.NewReplacer(all...)
+}()
+
+// withoutClients returns nginx-proxy's file about how requests are passed on without clientsWords:
+// the one that its documents show believes everybody.
+func (s Snippet) withoutClients() Snippet {
+	s.Text, s.Says = clientsWords.Replace(s.Text), slices.Clone(s.Says)
+	for i, d := range s.Says {
+		s.Says[i].Args = slices.Clone(d.Args)
+		for j, a := range d.Args {
+			s.Says[i].Args[j] = clientsWords.Replace(a)
+		}
+	}
+	return s
+}
+
 // mapForeign writes those variables of nginx-proxy's that the operator's files use.
 func mapForeign(t *text) {
 	for _, v := range foreignVariables {

@@ -12,7 +12,11 @@ import (
 func headers(t *text, site route.Site, more ...[]string) {
 	if t.quic {
 		port := cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort)
-		t.overQUIC(port, func() { t.set("add_header", "Alt-Svc", `h3=":`+number(port)+`"; ma=86400`, "always") })
+		offer := `h3=":` + number(port) + `"; ma=86400`
+		if t.settings.NginxProxy {
+			offer += ";"
+		}
+		t.overQUIC(port, func() { t.set("add_header", "Alt-Svc", offer, "always") })
 	}
 	if site.TLS && site.Edge.HSTS != "" {
 		more = slices.Insert(slices.Clone(more), 0, []string{"Strict-Transport-Security", hstsVariable(site.Edge.HSTS), "always"})

@@ -52,6 +52,9 @@ func logFormat(t *text) {
 func ownFormat(s Settings) []string {
 	switch s.LogFormat {
 	case "":
+		if s.NginxProxy {
+			return []string{foreignFormat}
+		}
 		return []string{`$remote_addr - $nagaya_log_user [$time_local] $nagaya_log_host "$nagaya_log_request" $status $body_bytes_sent ` +
 			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time`}
 	case "json":
@@ -60,14 +63,17 @@ func ownFormat(s Settings) []string {
 	return []string{"escape=" + cmp.Or(s.LogEscape, "default"), s.LogFormat}
 }
 
+// foreignFormat is the line that nginx-proxy logs.
+const foreignFormat = `$nagaya_log_host $remote_addr - $nagaya_log_user [$time_local] "$nagaya_log_request" $status $body_bytes_sent ` +
+	`"$nagaya_log_referer" "$nagaya_log_user_agent" "$upstream_addr"`
+
 // vhostFormat writes the format of nginx-proxy, where files of the operator's use it and none
 // defines it.
 func vhostFormat(t *text) {
 	if !t.needs.uses["vhost"] {
 		return
 	}
-	format := []string{`$nagaya_log_host $remote_addr - $nagaya_log_user [$time_local] "$nagaya_log_request" $status $body_bytes_sent ` +
-		`"$nagaya_log_referer" "$nagaya_log_user_agent" "$upstream_addr"`}
+	format := []string{foreignFormat}
 	if t.settings.LogFormat != "" {
 		format = ownFormat(t.settings)
 	}

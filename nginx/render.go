@@ -152,7 +152,7 @@ type needs struct {
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
 	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
-	ofHTTP, ofStream := snippetsIn(s, httpSnippets), snippetsIn(s, streamSnippets)
+	ofHTTP, ofStream := httpFiles(s), snippetsIn(s, streamSnippets)
 	n.httpLevel, n.streamLevel = levelOf(ofHTTP...), levelOf(ofStream...)
 	n.ownDefaults = ownDefaults(n.httpLevel.lines)
 	n.closed, n.streamClosed = closes(ofHTTP), closes(ofStream)
@@ -226,7 +226,7 @@ func renderMain(t *text) {
 			hashSizes(t, "map", n.named) // before the first map, which sets them too
 		}
 		connections(t)
-		include(t, snippetsIn(s, httpSnippets)) // before the first map, which sets the sizes of hashes
+		include(t, httpFiles(s)) // before the first map, which sets the sizes of hashes
 		logVariables(t)
 		hashSizes(t, "server_names", n.names)
 		tlsDefaults(t, "nagaya_tls")

@@ -64,6 +64,9 @@ type Settings struct {
 	// UnservedStatus is for names of no site, and for plain HTTP that a site refuses; zero
 	// means 404 and 403.
 	UnservedStatus int
+	// NginxProxy writes what programs read as nginx-proxy does: Alt-Svc, and lines of the access
+	// log where LogFormat is empty.
+	NginxProxy bool
 	// ServerTokens tells clients of sites nginx's version.
 	ServerTokens bool
 	// Stderr makes errors go to stderr in place of error.log in LogDir.
@@ -145,6 +148,9 @@ func (s Settings) withDefaults() Settings {
 	s.Snippets = slices.Clone(s.Snippets)
 	for i := range s.Snippets {
 		sn := &s.Snippets[i]
+		if sn.Name == etcSnippets+"/"+ProxyFile {
+			*sn = sn.withoutClients()
+		}
 		sn.Path, sn.File = cmp.Or(sn.Path, path.Join(s.SnippetDir, sn.Name)), sn.copyName()
 	}
 	slices.SortStableFunc(s.Snippets, func(a, b Snippet) int { return cmp.Or(a.compare(b.Name), cmp.Compare(a.Path, b.Path)) })

@@ -28,6 +28,8 @@ const (
 
 	// InternalFile says who is let in where that is nginxproxy.InternalNetworks.
 	InternalFile = "network_internal.conf"
+	// ProxyFile says how requests are passed on, at all sites.
+	ProxyFile = "proxy.conf"
 )
 
 // snippetName reports whether a snippet of that name may be included.
@@ -39,7 +41,7 @@ func snippetName(s string) bool {
 			return false
 		}
 	case etcSnippets:
-		return base == InternalFile
+		return base == InternalFile || base == ProxyFile
 	case vhostSnippets:
 	default:
 		return false
@@ -56,6 +58,11 @@ func snippetsIn(s Settings, dir string) (all []Snippet) {
 		}
 	}
 	return all
+}
+
+// httpFiles returns the snippets of the http section.
+func httpFiles(s Settings) []Snippet {
+	return append(slices.Clone(firstSnippet(s, etcSnippets, ProxyFile)), snippetsIn(s, httpSnippets)...)
 }
 
 // firstSnippet returns the first snippet of a directory that exists, of these names, or none.

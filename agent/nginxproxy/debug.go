@@ -34,7 +34,7 @@ func DebugAnswer(site route.Site, pools route.Pools, global string, fits func(st
 	e, regex := site.Edge, strings.HasPrefix(site.Host, "~")
 	host := site.Host
 	if regex {
-		host = "A regular expression, which is not shown here."
+		host = "Hostname is a regexp and unsafe to include in the debug response." // as nginx-proxy says it
 	}
 	paths := map[string]any{}
 	vhost := map[string]any{
@@ -56,7 +56,7 @@ func DebugAnswer(site route.Site, pools route.Pools, global string, fits func(st
 	text := write()
 	if !fits(text) {
 		delete(vhost, "paths")
-		answer["warning"] = "The paths of this host are too many for this answer, and are left out."
+		answer["warning"] = "Virtual paths configuration for this hostname is too large and has been stripped from response."
 		text = write()
 	}
 	return text

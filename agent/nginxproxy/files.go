@@ -24,7 +24,6 @@ const ConfigDir = "/etc/nginx"
 
 // Files are those files (nginx-proxy, docs/README.md).
 var Files = []File{
-	{"/etc/nginx/proxy.conf", "the headers that a container gets are nagaya's own", "put single directives into vhost.d/default_location"},
 	{"/etc/nginx/toplevel.conf.d/*.conf", "nagaya writes the main file of nginx", "put stream servers into stream.d of nginx.snippet-dir, or use the label nagaya.listen"},
 	{"/usr/share/nginx/html/errors/50x.html", "the pages for errors are nagaya's own", "set error_page in vhost.d"},
 	{"/etc/nginx/dhparam/dhparam.pem", "the ciphers that are offered by default need none", "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},

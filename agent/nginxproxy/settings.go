@@ -46,6 +46,7 @@ var Image = []struct{ Setting, Value string }{
 	{"nginx.unserved-status", "503"},
 	{"nginx.unserved-cert", "default"},
 	{"nginx.server-tokens", "true"},
+	{"nginx.ipv6", "false"},
 }
 
 // Variables are nginx-proxy's proxy-wide variables (nginx-proxy, docs/README.md, nginx.tmpl and
@@ -56,7 +57,7 @@ var Variables = []Variable{
 	{Name: "HTTP_PORT", Setting: "nginx.http-port", Here: "the port of plain HTTP"},
 	{Name: "HTTPS_PORT", Setting: "nginx.https-port", Here: "the port of HTTPS, which redirects name too"},
 	{Name: "TRUST_DOWNSTREAM_PROXY", Setting: "nginx.trusted-proxies", Here: "true trusts the X-Forwarded-* headers of all clients; not set is false, unlike nginx-proxy's default", values: ifTrue("0.0.0.0/0", "::/0")},
-	{Name: "ENABLE_IPV6", Setting: "nginx.ipv6", Here: "whether IPv6 is listened on; not set is true where the container has IPv6"},
+	{Name: "ENABLE_IPV6", Setting: "nginx.ipv6", Here: "whether IPv6 is listened on, where the container has it; not set is false"},
 	{Name: "ENABLE_HTTP2", Setting: "nginx.http2", Here: "whether HTTP/2 is offered"},
 	{Name: "ENABLE_HTTP3", Setting: "nginx.http3", Here: "whether HTTP/3 is offered, where the nginx can"},
 	{Name: "ENABLE_PROXY_PROTOCOL", Setting: "nginx.proxy-protocol", Here: "whether clients come by the PROXY protocol; name the load balancer in nginx.trusted-proxies"},

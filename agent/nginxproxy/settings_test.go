@@ -34,10 +34,12 @@ func always(more ...string) map[string]string {
 	m := map[string]string{
 		"nginx-proxy": "true", "docker.host": "unix:///tmp/docker.sock", "nginx.log-stdout": "true", "nginx.stop-timeout": "8s", "certs.dir": "/etc/nginx/certs", "nginx.vhost-dir": "/etc/nginx/vhost.d",
 		"nginx.conf-dir": "/etc/nginx/conf.d", "nginx.htpasswd-dir": "/etc/nginx/htpasswd", "nginx.host-auth": "true",
-		"routes.share-hosts": "true", "routes.expressions": "true", "routes.redirect-code": "301", "nginx.challenge-dir": "/usr/share/nginx/html", "nginx.unserved-status": "503", "nginx.unserved-cert": "default", "nginx.server-tokens": "true",
+		"routes.share-hosts": "true", "routes.expressions": "true", "routes.redirect-code": "301", "nginx.challenge-dir": "/usr/share/nginx/html", "nginx.unserved-status": "503", "nginx.unserved-cert": "default", "nginx.server-tokens": "true", "nginx.ipv6": "false",
 	}
 	for i := 0; i+1 < len(more); i += 2 {
-		m[more[i]] = more[i+1]
+		if m[more[i]] = more[i+1]; more[i+1] == "" {
+			delete(m, more[i]) // nagaya's own default
+		}
 	}
 	return m
 }
@@ -62,8 +64,8 @@ func TestNginxVariables(t *testing.T) {
 		},
 		"not trusting": {[]string{"TRUST_DOWNSTREAM_PROXY=false"}, always(), ""},
 		"protocols": {
-			[]string{"ENABLE_IPV6=false", "ENABLE_HTTP2=false", "ENABLE_HTTP3=true", "ENABLE_PROXY_PROTOCOL=1"},
-			always("nginx.ipv6", "false", "nginx.http2", "false", "nginx.http3", "true", "nginx.proxy-protocol", "true"), "",
+			[]string{"ENABLE_IPV6=true", "ENABLE_HTTP2=false", "ENABLE_HTTP3=true", "ENABLE_PROXY_PROTOCOL=1"},
+			always("nginx.ipv6", "", "nginx.http2", "false", "nginx.http3", "true", "nginx.proxy-protocol", "true"), "",
 		},
 		"defaults of sites": {
 			[]string{"HTTPS_METHOD=noredirect", "HSTS=off", "SSL_POLICY=Mozilla-Modern", "NON_GET_REDIRECT=307", "TRUST_DEFAULT_CERT=false", "ENABLE_HTTP_ON_MISSING_CERT=false"},

@@ -385,8 +385,12 @@ func TestDebugEndpointAsNginxProxy(t *testing.T) {
 		}},
 		{"DEBUG_ENDPOINT=true", r.http("off.test", "/nginx-proxy-debug"), 418, nil},
 		{"DEBUG_ENDPOINT=true", r.https("cert.test", "/nginx-proxy-debug"), 200, func(a told) bool { return a.VHost.OK && a.VHost.Cert == "cert.test" }},
-		{"DEBUG_ENDPOINT=true", r.http("re1.test", "/nginx-proxy-debug"), 200, func(a told) bool { return !strings.Contains(a.VHost.Hostname, "~") }},
-		{"DEBUG_ENDPOINT=true", r.http("many.test", "/nginx-proxy-debug"), 200, func(a told) bool { return a.VHost.Paths == nil && a.Warning != "" }},
+		{"DEBUG_ENDPOINT=true", r.http("re1.test", "/nginx-proxy-debug"), 200, func(a told) bool {
+			return a.VHost.Hostname == "Hostname is a regexp and unsafe to include in the debug response."
+		}},
+		{"DEBUG_ENDPOINT=true", r.http("many.test", "/nginx-proxy-debug"), 200, func(a told) bool {
+			return a.VHost.Paths == nil && a.Warning == "Virtual paths configuration for this hostname is too large and has been stripped from response."
+		}},
 	} {
 		r.serve(r.asNginxProxy(proxied{env: []string{row.env}, containers: containers, pairs: []certs.Pair{p}}, up))
 		got := r.get(row.url)
@@ -447,4 +451,79 @@ func TestInternalNetworksAsNginxProxy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The operator's own proxy.conf says how requests are passed on, at all sites. It does not make
+// nagaya believe what clients say of themselves.
+func TestProxyFileAsNginxProxy(t *testing.T) { each(t, testProxyFileAsNginxProxy) }
+
+func testProxyFileAsNginxProxy(t *testing.T, r *rig) {
+	r.run()
+	dir, p := t.TempDir(), writePair(t, "tls.test")
+	write(t, filepath.Join(dir, "my-proxy.conf"), "no such directive;")
+	write(t, filepath.Join(dir, nginx.ProxyFile), `# as in nginx-proxy's documents, with a header more
+proxy_http_version 1.1;
+proxy_set_header Host $http_host;
+proxy_set_header Upgrade $http_upgrade;
+proxy_set_header Connection $proxy_connection;
+proxy_set_header X-Real-IP $remote_addr;
+proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+proxy_set_header X-Forwarded-Host $proxy_x_forwarded_host;
+proxy_set_header X-Forwarded-Proto ${http_x_forwarded_proto};
+proxy_set_header X-Forwarded-Ssl $proxy_x_forwarded_ssl;
+proxy_set_header X-Forwarded-Port $proxy_x_forwarded_port;
+proxy_set_header X-Original-URI $request_uri;
+proxy_set_header Proxy "";
+proxy_set_header X-Own "own";
+add_header X-Test f00;
+client_max_body_size 100m;
+`)
+	files, err := snippets.List(snippets.Options{Etc: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers := [][]string{{"VIRTUAL_HOST=a.test"}, {"VIRTUAL_HOST=b.test", "VIRTUAL_PATH=/app/", "VIRTUAL_DEST=/"}, {"VIRTUAL_HOST=tls.test"}}
+	for _, row := range []struct{ env, url, want string }{
+		{"", r.http("a.test", "/"), "X-Forwarded-For: 127.0.0.1\n|X-Forwarded-Proto: http\n|X-Own: own"},
+		{"", r.http("b.test", "/app/"), "X-Forwarded-For: 127.0.0.1\n|X-Forwarded-Proto: http\n|X-Own: own|X-Forwarded-Prefix: /app"},
+		{"", r.https("tls.test", "/"), "X-Forwarded-For: 127.0.0.1\n|X-Forwarded-Proto: https\n|X-Own: own"},
+		{"TRUST_DOWNSTREAM_PROXY=true", r.http("a.test", "/"), "X-Forwarded-For: 192.0.2.1, 127.0.0.1\n|X-Forwarded-Proto: wss\n|X-Real-Ip: 192.0.2.1\n"},
+	} {
+		r.serve(r.asNginxProxy(proxied{env: []string{row.env}, containers: containers, pairs: []certs.Pair{p}, change: func(s *nginx.Settings) { s.Snippets = files.Snippets }}, headersBackend(t)))
+		req, _ := http.NewRequest(http.MethodGet, row.url, nil)
+		req.Header.Set("X-Forwarded-For", "192.0.2.1")
+		req.Header.Set("X-Forwarded-Proto", "wss")
+		got := r.do(req)
+		for want := range strings.SplitSeq(row.want, "|") {
+			if !strings.Contains(strings.ReplaceAll(got.body, "\r", "")+"\n", want) || got.header.Get("X-Test") != "f00" {
+				t.Errorf("%s %s: %q, %v in %q", row.env, row.url, want, got.header, got.body)
+			}
+		}
+	}
+	if got := r.get(r.http("unknown.test", "/")); got.status != 503 || got.header.Get("X-Test") != "" {
+		t.Errorf("unknown.test: %d, %v", got.status, got.header)
+	}
+}
+
+// Lines of the access log, and offers of HTTP/3, are nginx-proxy's.
+func TestWhatProgramsReadAsNginxProxy(t *testing.T) { each(t, testWhatProgramsReadAsNginxProxy) }
+
+func testWhatProgramsReadAsNginxProxy(t *testing.T, r *rig) {
+	r.run()
+	log := filepath.Join(r.settings.LogDir, "access.log")
+	r.serve(r.asNginxProxy(proxied{
+		env: []string{"ENABLE_HTTP3=true"}, containers: [][]string{{"VIRTUAL_HOST=a.test", "HTTPS_METHOD=noredirect"}}, pairs: []certs.Pair{writePair(t, "a.test")},
+		change: func(s *nginx.Settings) { s.AccessLog = log },
+	}, backend(t, "served")))
+	want := fmt.Sprintf(`h3=":%d"; ma=86400;`, r.settings.HTTPSPort)
+	if !r.o.Build.HTTP3 {
+		want = ""
+	}
+	if got := r.get(r.http("a.test", "/x")).header.Get("Alt-Svc"); got != want {
+		t.Errorf("Alt-Svc is %q, want %q", got, want)
+	}
+	eventually(t, "nginx-proxy's line in the log", func() bool {
+		b, _ := os.ReadFile(log)
+		return strings.HasPrefix(string(b), "a.test 127.0.0.1 - - [")
+	})
 }

@@ -40,7 +40,7 @@ type Options struct {
 	// Vhost is a directory like nginx-proxy's vhost.d, Conf one like its conf.d.
 	Vhost string
 	Conf  string
-	// Etc may have the file nginx.InternalFile.
+	// Etc may have the files nginx.InternalFile and nginx.ProxyFile.
 	Etc string
 	// Passwords is the directory of password files.
 	Passwords string
@@ -94,7 +94,7 @@ func List(o Options) (nginx.OperatorFiles, error) {
 // listSnippets lists the operator's own files, sorted by name, each with the SHA-256 of
 // its content. A missing directory has none.
 func listSnippets(d Options) ([]nginx.Snippet, error) {
-	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}, {d.Etc, "etc", nginx.InternalFile}}
+	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}, {d.Etc, "etc", nginx.InternalFile}, {d.Etc, "etc", nginx.ProxyFile}}
 	if d.Own != "" {
 		for _, sub := range []string{"http.d", "stream.d", "site.d", "location.d"} {
 			sources = append(sources, source{filepath.Join(d.Own, sub), sub, ".conf"})
@@ -139,6 +139,9 @@ func (s source) list() ([]nginx.Snippet, error) {
 	}
 	var out []nginx.Snippet
 	for _, e := range entries {
+		if s.as == "etc" && e.Name() != s.suffix {
+			continue
+		}
 		if e.IsDir() || !strings.HasSuffix(e.Name(), s.suffix) || s.hides(e.Name()) || e.Name() == "default.conf" {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
