@@ -99,6 +99,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	r.certs, r.wanted, r.alive = b.SetCerts, wanted.Put, b.Beat
 	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) { a.setTable(p.Table); tables.Put(p.Table); b.SetRoutes(p.Table) })
 	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
+	r.unlisted = func(ps []problem.Problem) { b.SetUpkeep("snippets", ps) }
 	r.run(g, a, c, a.lastTable(c))
 	g.run("saved", func(ctx context.Context) error {
 		return saved.Run(ctx, statePath(c, saved.FileName), a.o.Log, tables.C())

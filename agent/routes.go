@@ -40,6 +40,7 @@ type routing struct {
 	offer    func(nginx.Offer)
 	wanted   func(nginx.Wanted)
 	problems func([]problem.Problem)
+	unlisted func([]problem.Problem) // of the operator's files
 	alive    func()
 }
 
@@ -78,7 +79,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 	})
 	g.run("snippets", func(ctx context.Context) error {
 		o := snippetOptions(c)
-		o.Log, o.Now = a.o.Log, a.relist.C()
+		o.Log, o.Now, o.Problems = a.o.Log, a.relist.C(), r.unlisted
 		return snippets.Watch(ctx, o, own.Put)
 	})
 	g.run("space", func(ctx context.Context) error { return space.Watch(ctx, spaceOptions(c, r.preview), spaces.Put) })

@@ -20,6 +20,9 @@ func restricting(name string) bool {
 // is included. What is in servers of its own goes with them. In one that cannot be read any
 // word counts.
 func (s Snippet) MayRestrict() bool {
+	if s.Unreadable {
+		return true
+	}
 	if s.Says == nil {
 		return slices.ContainsFunc(strings.FieldsFunc(s.Text, func(r rune) bool { return r != '_' && !alphanumeric(r) }), restricting)
 	}

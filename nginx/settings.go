@@ -118,6 +118,9 @@ type Snippet struct {
 	// Out is true for one that is left out, because nginx refuses it and has never accepted
 	// another version.
 	Out bool `json:"-"`
+	// Unreadable is true for one in the place of a file that cannot be read: its Text is
+	// nothing that nginx accepts, and says why.
+	Unreadable bool `json:"-"`
 }
 
 func (s Snippet) compare(name string) int { return strings.Compare(s.Name, name) }

@@ -198,6 +198,7 @@ var Problems = []string{
 	"state-dir-unwritable",
 	"files-changed",
 	"snippet-not-in-force",
+	"snippets-unlisted",
 	"site-quarantined",
 	"sites-waiting",
 	"site-not-rendered",

@@ -21,11 +21,16 @@ func (r *rig) put(name, text string) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		r.t.Fatal(err)
 	}
-	if text == "" {
-		os.Remove(file)
-	} else {
+	os.Remove(file)
+	if text != "" {
 		write(r.t, file, text)
 	}
+	r.list()
+}
+
+// list makes the snippets those that are there.
+func (r *rig) list() {
+	r.t.Helper()
 	dir := r.settings.SnippetDir
 	files, err := snippets.List(snippets.Options{Own: dir, Vhost: filepath.Join(dir, "vhost.d"), Conf: filepath.Join(dir, "conf.d")})
 	if err != nil {
@@ -232,4 +237,43 @@ func testBrokenSnippetThatMayRestrict(t *testing.T, r *rig) {
 	}
 	r.expect(r.http("a.test", "/"), 200, "one")
 	r.expect(r.http("new.test", "/"), 404, "")
+}
+
+// A file that cannot be read costs what a refused one costs: its last accepted version is in
+// force, or what it is for is closed, and all else goes on changing.
+func TestUnreadableSnippet(t *testing.T) { each(t, testUnreadableSnippet) }
+
+func testUnreadableSnippet(t *testing.T, r *rig) {
+	r.run()
+	one, two := backend(t, "one"), backend(t, "two")
+	file := func(name string) string { return filepath.Join(r.settings.SnippetDir, name) }
+	spoil := func(name string) {
+		t.Helper()
+		os.Remove(file(name))
+		if err := os.Symlink("nowhere", file(name)); err != nil {
+			t.Fatal(err)
+		}
+		r.list()
+	}
+	r.put("conf.d/good.conf", "add_header X-Own one;")
+	r.put("vhost.d/b.test", "deny all;")
+	r.serve(r.tree(site("a.test", one), site("b.test", one)))
+	for _, name := range []string{"conf.d/good.conf", "vhost.d/b.test"} {
+		spoil(name)
+	}
+	s := r.serve(r.tree(site("a.test", two), site("b.test", two), site("c.test", one)))
+	if len(s.Problems) != 2 || !strings.Contains(fmt.Sprint(s.Problems), "the file cannot be read: no such file or directory") {
+		t.Errorf("problems %+v", s.Problems)
+	}
+	r.expect(r.http("a.test", "/"), 200, "two")
+	r.expect(r.http("b.test", "/"), 403, "")
+	r.expect(r.http("c.test", "/"), 200, "one")
+	if got := r.get(r.http("a.test", "/")).header.Get("X-Own"); got != "one" {
+		t.Errorf("the header of the operator's is %q", got)
+	}
+	r.put("conf.d/good.conf", "add_header X-Own two;")
+	r.put("vhost.d/b.test", "")
+	spoil("conf.d/new.conf")
+	r.serve(r.tree(site("a.test", two)))
+	r.expect(r.http("a.test", "/"), 503, "closed")
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -48,13 +49,15 @@ type Options struct {
 	Every time.Duration
 	// Now has them listed at once; may be nil.
 	Now <-chan struct{}
+	// Problems is called when what cannot be listed changes; may be nil.
+	Problems func([]problem.Problem)
 	// Log gets what cannot be read; nil discards it.
 	Log *slog.Logger
 }
 
 // Watch lists the files until ctx ends, and puts them when they have changed. While
 // a directory cannot be read, nothing is put: that must not change how sites
-// behave.
+// behave. It is a problem.
 func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error {
 	o.Every = cmp.Or(o.Every, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -69,8 +72,12 @@ func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error 
 		case err != nil && err.Error() != logged:
 			o.Log.Warn("operator's nginx files could not be read", event.Key, event.SnippetsUnreadable, "err", err)
 		}
+		was := logged
 		if logged = ""; err != nil {
 			logged = err.Error()
+		}
+		if logged != was && o.Problems != nil {
+			o.Problems(problemsOf(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -79,6 +86,17 @@ func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error 
 		case <-time.After(o.Every):
 		}
 	}
+}
+
+func problemsOf(err error) []problem.Problem {
+	if err == nil {
+		return nil
+	}
+	return []problem.Problem{{
+		Code: "snippets-unlisted", Severity: problem.Error, Subject: "nginx",
+		Text: fmt.Sprintf("the operator's files for nginx cannot be listed (%v): those that were read before stay in force, and where the agent has read none since its start, nothing is loaded", err),
+		Hint: "let the agent's user read the directory that the message names",
+	}}
 }
 
 // List lists the files once.
@@ -107,11 +125,14 @@ func listSnippets(d Options) ([]nginx.Snippet, error) {
 		if err != nil {
 			return nil, err
 		}
-		for _, sn := range found {
-			total += len(sn.Text)
+		for i, sn := range found {
+			if total += len(sn.Text); total > maxTotal {
+				found[i] = unreadable(sn.Path, fmt.Errorf("with the files before it, it is larger than %d bytes", maxTotal))
+				found[i].Name, total = sn.Name, total-len(sn.Text)
+			}
 		}
-		if out = append(out, found...); len(out) > maxSnippets || total > maxTotal {
-			return nil, fmt.Errorf("there are more than %d snippets, or more than %d bytes of them: remove what is not needed", maxSnippets, maxTotal)
+		if out = append(out, found...); len(out) > maxSnippets {
+			return nil, fmt.Errorf("there are more than %d snippets: remove what is not needed", maxSnippets)
 		}
 	}
 	slices.SortFunc(out, func(a, b nginx.Snippet) int {
@@ -142,18 +163,46 @@ func (s source) list() ([]nginx.Snippet, error) {
 		if s.as == "etc" && e.Name() != s.suffix {
 			continue
 		}
-		if e.IsDir() || !strings.HasSuffix(e.Name(), s.suffix) || s.hides(e.Name()) || e.Name() == "default.conf" {
+		file := filepath.Join(s.dir, e.Name())
+		if isDir(e, file) || !strings.HasSuffix(e.Name(), s.suffix) || s.hides(e.Name()) || e.Name() == "default.conf" {
 			continue // packages and images of nginx bring a default.conf with a welcome page
 		}
-		file := filepath.Join(s.dir, e.Name())
 		sn, err := read(file)
+		if errors.Is(err, fs.ErrNotExist) && e.Type()&fs.ModeSymlink == 0 {
+			return nil, fmt.Errorf("removed or replaced while it was read: %w", err)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("reading snippet %s: %w", file, err)
+			sn = unreadable(file, err)
 		}
 		sn.Name = s.as + "/" + e.Name()
 		out = append(out, sn)
 	}
 	return out, nil
+}
+
+// isDir reports whether an entry is a directory, or leads to one.
+func isDir(e fs.DirEntry, file string) bool {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir()
+	}
+	info, err := os.Stat(file)
+	return err == nil && info.IsDir()
+}
+
+// unreadable is the snippet in the place of a file that cannot be read, for that reason. nginx
+// refuses it with that reason, so it costs what any refused file costs, and no other file.
+func unreadable(file string, err error) nginx.Snippet {
+	if inPath, ok := errors.AsType[*fs.PathError](err); ok {
+		err = inPath.Err
+	}
+	reason := strings.Map(func(r rune) rune {
+		if r < ' ' || strings.ContainsRune(`"\`, r) {
+			return '?'
+		}
+		return r
+	}, strings.TrimPrefix(err.Error(), file+" "))
+	text := fmt.Sprintf("\"the file cannot be read: %.500s\";\n", reason)
+	return nginx.Snippet{Path: file, Text: text, Unreadable: true, Private: true, Fingerprint: fmt.Sprintf("%x", sha256.Sum256([]byte(text)))}
 }
 
 // read reads a snippet, and what the files say that it includes.

@@ -2,16 +2,19 @@ package snippets
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -51,9 +54,46 @@ func TestSnippets(t *testing.T) {
 	if err != nil || again[0].Fingerprint == got[0].Fingerprint || again[1].Fingerprint != got[1].Fingerprint {
 		t.Errorf("after a change: %v, %v", again, err)
 	}
-	write(t, filepath.Join(dir, "http.d/big.conf"), strings.Repeat("#", maxSnippetSize+1))
-	if _, err := listSnippets(Options{Own: dir}); err == nil || !strings.Contains(err.Error(), "big.conf") {
-		t.Errorf("got %v, want an error that names the file", err)
+}
+
+// A file that cannot be read costs itself: what is put for it names the cause, nginx refuses
+// that, and all others are read.
+func TestUnreadableSnippets(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, "http.d", name) }
+	if err := os.MkdirAll(in("dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, in("big.conf"), strings.Repeat("#", maxSnippetSize+1))
+	write(t, in("good.conf"), "gzip on;")
+	for _, err := range []error{os.Symlink("/none", in("dangling.conf")), os.Symlink("dir", in("to-dir.conf")), syscall.Mkfifo(in("pipe.conf"), 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range maxTotal / maxSnippetSize {
+		write(t, in(fmt.Sprintf("x%d.conf", i)), strings.Repeat("#", maxSnippetSize-1))
+	}
+	all, err := listSnippets(Options{Own: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, sn := range all {
+		if base := filepath.Base(sn.Name); sn.Unreadable {
+			got[base] = sn.Text
+			if !sn.MayRestrict() || sn.Path != in(base) || sn.Fingerprint == "" {
+				t.Errorf("%+v", sn)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]string{
+		"big.conf":      "\"the file cannot be read: is larger than 1048576 bytes\";\n",
+		"dangling.conf": "\"the file cannot be read: no such file or directory\";\n",
+		"pipe.conf":     "\"the file cannot be read: is not a regular file\";\n",
+		"x7.conf":       "\"the file cannot be read: with the files before it, it is larger than 8388608 bytes\";\n",
+	}, got); diff != "" || len(all) != 12 {
+		t.Errorf("%d files: %s", len(all), diff)
 	}
 }
 
@@ -66,10 +106,11 @@ func TestWatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []nginx.OperatorFiles
+		var wrong []problem.Problem
 		ctx, cancel := context.WithCancel(t.Context())
 		ended, now := make(chan error, 1), make(chan struct{})
 		go func() {
-			ended <- Watch(ctx, Options{Own: own, Passwords: passwords, Every: time.Second, Now: now}, func(f nginx.OperatorFiles) { got = append(got, f) })
+			ended <- Watch(ctx, Options{Own: own, Passwords: passwords, Every: time.Second, Now: now, Problems: func(p []problem.Problem) { wrong = p }}, func(f nginx.OperatorFiles) { got = append(got, f) })
 		}()
 		pass := func(want int, when string) {
 			t.Helper()
@@ -98,6 +139,9 @@ func TestWatch(t *testing.T) {
 		}
 		write(t, filepath.Join(own, "site.d"), "a file in the place of the directory")
 		pass(3, "while it cannot be read")
+		if len(wrong) != 1 || wrong[0].Code != "snippets-unlisted" || !strings.Contains(wrong[0].Text, own) {
+			t.Errorf("problems %+v", wrong)
+		}
 		// At once where that is asked for.
 		if err := os.Remove(filepath.Join(own, "site.d")); err != nil {
 			t.Fatal(err)
@@ -105,7 +149,7 @@ func TestWatch(t *testing.T) {
 		began := time.Now()
 		now <- struct{}{}
 		synctest.Wait()
-		if len(got) != 4 || time.Since(began) > 0 {
+		if len(got) != 4 || len(wrong) > 0 || time.Since(began) > 0 {
 			t.Errorf("put %d times after %v", len(got), time.Since(began))
 		}
 		cancel()
