@@ -165,3 +165,14 @@ func (u *unit) scale(ps points) (points, error) {
 	}
 	return ps, nil
 }
+
+// otherMetrics begin the names of the metrics that CloudWatch has of an instance besides its CPU use.
+var otherMetrics = regexp.MustCompile(`(?i)\b(CPUCredit|CPUSurplus|Network(In|Out|Packets)|Disk(Read|Write)|EBS(Read|Write|IOBalance|ByteBalance)|StatusCheck|MetadataNoToken)\w*`)
+
+// otherMetric names the metric that a heading or label tells of, if it is another than the CPU use.
+func otherMetric(text string) string {
+	if strings.Contains(strings.ToLower(text), "cpuutilization") {
+		return ""
+	}
+	return otherMetrics.FindString(text)
+}

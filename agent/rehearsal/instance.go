@@ -235,7 +235,7 @@ func (w *instance) reading() credit.Reading {
 func (w *instance) result(p Policy, idle *instance) Result {
 	r := w.sums
 	r.Plot = w.plot
-	r.Policy, r.Runs, r.Account.Throttled, r.Throttled = p, w.runs, w.throttled, 60*w.throttled
+	r.Policy, r.Runs, r.Account.Throttled, r.Throttled = p, append([]Run{}, w.runs...), w.throttled, 60*w.throttled
 	r.ChargedDollars = w.o.Settings.For(w.o.Spec).Dollars(r.Account.Charged)
 	var taken float64
 	if idle != nil {

@@ -91,9 +91,13 @@ func ReadJobs(text []byte, zone func(string) (*time.Location, error)) ([]Job, er
 func (t jobText) job(zone func(string) (*time.Location, error)) (Job, error) {
 	j := Job{Name: t.Name, Need: t.Need, Estimate: t.Estimate, Cores: t.Cores, Late: gate.Late(t.Late)}
 	// The gate itself says what it takes.
-	asked := gate.Asked{Job: gate.Job{ID: t.Name, Name: t.Name, Need: t.Estimate, Cores: t.Cores, Late: j.Late}, State: gate.Waiting, Spent: t.Need}
+	asked := gate.Asked{Job: gate.Job{ID: t.Name, Name: t.Name, Need: t.Need, Cores: t.Cores, Late: j.Late}, State: gate.Waiting}
 	if err := asked.Validate(); err != nil {
 		return j, err
+	}
+	asked.Need = t.Estimate
+	if err := asked.Validate(); err != nil {
+		return j, fmt.Errorf("estimate: %w", err)
 	}
 	if t.Need == 0 {
 		return j, errors.New("need is missing: the credits (minutes of one vCPU) that a run takes")

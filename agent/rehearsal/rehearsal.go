@@ -243,6 +243,8 @@ type Report struct {
 	// Fits is the smallest larger type of the family on which the services are not throttled and all runs can be in time, by the bound. It
 	// is empty where the gate has all in time on this one, and where there is none.
 	Fits string `json:"fits,omitempty"`
+	// Advice is one sentence about what to change, by what became of the gate; empty where it was not played or not asked for.
+	Advice string `json:"advice,omitempty"`
 	// Needed is the credits of all runs, Spare those that would be thrown away without them.
 	Needed float64 `json:"needed"`
 	Spare  float64 `json:"spare"`
@@ -304,34 +306,60 @@ func Play(o Options, policies ...Policy) (Report, error) {
 			res.Regret = (res.Score - least.score()) / rep.Needed
 		}
 		rep.Results = append(rep.Results, res)
-		if o.Advise && p == Gate && (res.InTime < len(runs) || rep.tooSmall()) {
+		if o.Advise && p == Gate {
 			o.Progress = nil
-			rep.Fits = o.fits()
+			settled, err := o.settled()
+			if err != nil {
+				return Report{}, err
+			}
+			if res.InTime < len(runs) || !settled.sufficient() {
+				rep.Fits = o.fits()
+			}
+			rep.Advice = rep.advise(settled, res)
 		}
 	}
 	return rep, nil
 }
 
-// tooSmall reports whether the services alone need a larger type.
-func (r Report) tooSmall() bool {
-	return r.Idle.Account.Throttled > mostThrottled*r.Idle.Services
+// settled plays the services alone, from the balance that they have left at the end: what an empty bank lacks on the first day says
+// nothing of a type.
+func (o Options) settled() (*instance, error) {
+	o.Steps = false
+	idle, o, err := withoutJobs(o)
+	if err != nil {
+		return nil, err
+	}
+	o.Balance = min(max(idle.bank.Position(), 0), o.Spec.Max)
+	idle, _, err = withoutJobs(o)
+	return idle, err
+}
+
+// sufficient reports whether the type does for the services alone: next to nothing is throttled, or billed.
+func (w *instance) sufficient() bool {
+	return w.throttled+w.sums.Account.Charged <= mostThrottled*w.sums.Services
 }
 
 // fits finds Report.Fits.
 func (o Options) fits() string {
-	o.Steps = false
-	for _, spec := range larger(o.Spec) {
+	now := o.Spec
+	for _, spec := range larger(now) {
+		if spec.EarnPerHour == now.EarnPerHour && spec.VCPUs == now.VCPUs {
+			continue // a medium has more memory than a small, and nothing else
+		}
 		o.Spec = spec
-		idle, o, err := withoutJobs(o)
+		idle, err := o.settled()
 		if err != nil {
 			return ""
 		}
+		o := idle.o
 		runs, err := o.runs()
 		if err != nil {
 			return ""
 		}
 		b := bound(o, runs, idle)
-		if idle.throttled <= mostThrottled*idle.sums.Services && b.score() <= mostMissed*b.needed {
+		// What was saved beforehand is spent once: the jobs must live on what is earned.
+		earned := spec.EarnPerHour*o.Length.Hours() - idle.sums.Services
+		if idle.sufficient() && b.score() <= mostMissed*b.needed && b.needed <= earned {
 			return spec.Type
 		}
 	}

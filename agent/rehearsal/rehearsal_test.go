@@ -155,8 +155,45 @@ func TestAdvice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(rep.Advice(), tt.want) || !strings.HasSuffix(rep.Text(), rep.Advice()+"\n") {
+		if !strings.Contains(rep.Advice, tt.want) || !strings.HasSuffix(rep.Text(), "\nadvice: "+rep.Advice+"\n") {
 			t.Errorf("%s: %s", tt.name, rep.Text())
+		}
+	}
+}
+
+// A bank that is empty on the first day does not make the advice name a type that is too large, nor call one too small.
+func TestAdviceIsOfAnInstanceThatHasRunForAWhile(t *testing.T) {
+	peak := steady(3, 14) // 100 % from 03:00 to 06:00
+	perHour := int(time.Hour / peak.Step)
+	for i := range peak.Values {
+		if h := i / perHour % 24; h >= 3 && h < 6 {
+			peak.Values[i] = 100
+		}
+	}
+	jobs := []Job{every(t, "0 22 * * *", Job{Name: "a", Need: 100, Estimate: 100}, 8*time.Hour)}
+	two := []Job{
+		every(t, "0 1 * * *", Job{Name: "a", Need: 150, Cores: 2}, 2*time.Hour), every(t, "0 1 * * *", Job{Name: "b", Need: 150, Cores: 2}, 2*time.Hour),
+	}
+	for _, tt := range []struct {
+		name, of string
+		mode     credit.Mode
+		trace    Trace
+		jobs     []Job
+		want     string
+	}{
+		{"a peak", "t3.micro", credit.Standard, peak, jobs, "throttled on t3.micro, and may have been when this was recorded: take t3.small, or"},
+		{"no jobs", "t3.micro", credit.Standard, peak, nil, "take t3.small, or unlimited."},
+		{"no jobs and enough", "t3.small", credit.Standard, peak, nil, "t3.small does for the services"},
+		{"processors", "t3.small", credit.Standard, steady(4, 14), two, "or take t3.xlarge."},
+		{"a medium has no more credits than a small", "t3.small", credit.Standard, peak, jobs, "not in time"},
+		{"what services cost", "t3.nano", credit.Unlimited, steady(100, 3), nil, "billed $6.72 of surplus in 3 days on t3.nano: compare that with the price of t3.2xlarge."},
+	} {
+		rep, err := Play(Options{Spec: spec(t, tt.of), Mode: tt.mode, Trace: tt.trace, Jobs: tt.jobs, Advise: true}, Gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(rep.Advice, tt.want) || strings.Contains(rep.Advice, "t3.medium") {
+			t.Errorf("%s: %s", tt.name, rep.Advice)
 		}
 	}
 }

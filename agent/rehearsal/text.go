@@ -50,41 +50,46 @@ score: three times the credits that jobs took from the services or had billed, a
 credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
 a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
 `)
+	if strings.HasPrefix(r.Type, "t8i.") && r.Mode == credit.Unlimited {
+		w.WriteString("What surplus costs on t8i is not published: T3's price is assumed, or that of gate.surplus-price.\n")
+	}
 	if len(r.Results) > 0 && len(r.Results[0].Plot) > 0 {
 		spec, _ := credit.Lookup(r.Type)
 		fmt.Fprintf(&w, "\n%s", r.plotText(r.Results[0], spec.Max))
 	}
-	if advice := r.Advice(); advice != "" {
-		fmt.Fprintf(&w, "\n%s\n", advice)
+	if r.Advice != "" {
+		fmt.Fprintf(&w, "\nadvice: %s\n", r.Advice)
 	}
 	return w.String()
 }
 
-// mostThrottled is the share of the services' CPU time that may be throttled for the type to suffice.
+// mostThrottled is the share of the services' CPU time that may be throttled, or billed, for the type to suffice.
 const mostThrottled = 0.005
 
-// Advice says in one sentence what to change, by what became of the gate; empty where it was not played or nothing was to be decided.
-func (r Report) Advice() string {
-	i := slices.IndexFunc(r.Results, func(x Result) bool { return x.Policy == Gate })
-	if i < 0 || len(r.Results[i].Runs) == 0 {
-		return ""
-	}
-	g := r.Results[i]
+// advise finds Report.Advice by what became of the services alone and of the gate.
+func (r Report) advise(idle *instance, g Result) string {
 	missed := len(g.Runs) - g.InTime
 	larger := "a larger type"
 	if r.Fits != "" {
 		larger = r.Fits
 	}
-	switch {
-	case r.tooSmall():
-		return fmt.Sprintf("advice: the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited with gate.surplus-dollars.", r.Type, larger)
+	switch charged := idle.sums.Account.Charged; {
+	case !idle.sufficient() && charged > 0:
+		return fmt.Sprintf("the services alone are billed $%.2f of surplus in %.0f days on %s: compare that with the price of %s.",
+			idle.o.Settings.For(idle.o.Spec).Dollars(charged), idle.o.Length.Hours()/24, r.Type, larger)
+	case !idle.sufficient() && len(g.Runs) == 0:
+		return fmt.Sprintf("the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited.", r.Type, larger)
+	case !idle.sufficient():
+		return fmt.Sprintf("the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited with gate.surplus-dollars.", r.Type, larger)
+	case len(g.Runs) == 0:
+		return fmt.Sprintf("%s does for the services; with --jobs it is shown what jobs could make of the credits that they leave.", r.Type)
 	case missed == 0:
-		return fmt.Sprintf("advice: all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
+		return fmt.Sprintf("all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
 	case r.Needed > r.Spare:
-		return fmt.Sprintf("advice: %d of %d runs are not in time (%s), because the jobs need %.0f credits and only %.0f are spare: take %s, run fewer of them, or refuse those that are late (late: refuse).",
+		return fmt.Sprintf("%d of %d runs are not in time (%s), because the jobs need %.0f credits and only %.0f are spare: take %s, run fewer of them, or refuse those that are late (late: refuse).",
 			missed, len(g.Runs), g.missed(), r.Needed, r.Spare, larger)
 	}
-	text := fmt.Sprintf("advice: %d of %d runs are not in time (%s) although enough credits are spare: give those jobs later deadlines or a smaller need", missed, len(g.Runs), g.missed())
+	text := fmt.Sprintf("%d of %d runs are not in time (%s) although enough credits are spare: give those jobs later deadlines or a smaller need", missed, len(g.Runs), g.missed())
 	if r.Fits != "" {
 		text += ", or take " + r.Fits
 	}

@@ -2,7 +2,6 @@ package rehearsal
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -159,6 +158,9 @@ func csvPoints(text []byte) (ps points, err error) {
 		var v float64
 		switch {
 		case !isTime && len(ps) == 0:
+			if other := otherMetric(strings.Join(row, " ")); other != "" {
+				return nil, fmt.Errorf("%s: it tells of %s; give CPUUtilization", where, other)
+			}
 			u.heading(row)
 			continue
 		case isTime && len(row) < 2:
@@ -186,11 +188,13 @@ func csvPoints(text []byte) (ps points, err error) {
 func jsonPoints(text []byte) (ps points, err error) {
 	var answer struct {
 		Datapoints []struct {
-			Timestamp        string
-			Average, Maximum *float64
-			Unit             string
+			Timestamp string
+			Average   *float64
+			Unit      string
 		}
+		Label             string
 		MetricDataResults []struct {
+			Label      string
 			Timestamps []string
 			Values     []float64
 		}
@@ -200,10 +204,16 @@ func jsonPoints(text []byte) (ps points, err error) {
 		into = &answer.Datapoints
 	}
 	if err := json.Unmarshal(text, into); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return nil, fmt.Errorf("at byte %d stands a JSON %s where none is in what get-metric-statistics and get-metric-data of 'aws cloudwatch' print", wrong.Offset, wrong.Value)
+		}
 		return nil, err
 	}
+	if other := otherMetric(answer.Label); other != "" {
+		return nil, fmt.Errorf("it tells of %s; ask for CPUUtilization", other)
+	}
 	for i, p := range answer.Datapoints {
-		where, v := fmt.Sprintf("data point %d", i+1), cmp.Or(p.Average, p.Maximum)
+		where, v := fmt.Sprintf("data point %d", i+1), p.Average
 		switch {
 		case v == nil:
 			return nil, fmt.Errorf("%s has no Average; ask with --statistics Average", where)
@@ -218,6 +228,9 @@ func jsonPoints(text []byte) (ps points, err error) {
 		return nil, fmt.Errorf("%d metrics are in it; give one", n)
 	}
 	for _, m := range answer.MetricDataResults {
+		if other := otherMetric(m.Label); other != "" {
+			return nil, fmt.Errorf("it tells of %s; ask for CPUUtilization", other)
+		}
 		if len(m.Timestamps) > len(m.Values) {
 			return nil, errors.New("there are more Timestamps than Values")
 		}
@@ -226,6 +239,9 @@ func jsonPoints(text []byte) (ps points, err error) {
 				return nil, err
 			}
 		}
+	}
+	if len(ps) == 0 {
+		return nil, errors.New("CloudWatch had no data points; see that the instance, its Region and the times were right")
 	}
 	return ps, nil
 }
@@ -257,7 +273,7 @@ func Regular(points []credit.Measure) (Trace, error) {
 		}
 	}
 	if t.Step < time.Second || t.Step > 24*time.Hour {
-		return Trace{}, fmt.Errorf("most values are %s apart; 1s to 24h can be used", t.Step)
+		return Trace{}, fmt.Errorf("most values are %.0f s apart; 1 s to 24 hours can be used", t.Step.Seconds())
 	}
 	n := int(math.Round(float64(points[len(points)-1].At.Sub(t.Start))/float64(t.Step))) + 1
 	if n > maxValues {
