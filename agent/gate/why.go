@@ -82,15 +82,15 @@ func (e Entry) explain(w *strings.Builder) {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "  start\texpected cost\tservices lose\tin time")
 	for i, c := range e.Choices {
-		switch when := c.name(i); {
-		case c.Start.IsZero():
-			fmt.Fprintf(t, "  %s\t%s\n", when, c.cost())
-		case i > 0:
-			when = clock(c.Start)
-			fallthrough
-		default:
-			fmt.Fprintf(t, "  %s\t%s\t%.1f\t%.0f %%\n", when, c.cost(), c.Services, 100*c.InTime)
+		if c.Start.IsZero() {
+			fmt.Fprintf(t, "  %s\t%s\n", c.name(i), c.cost())
+			continue
 		}
+		when := c.name(i)
+		if i > 0 {
+			when = clock(c.Start)
+		}
+		fmt.Fprintf(t, "  %s\t%s\t%.1f\t%.0f %%\n", when, c.cost(), c.Services, 100*c.InTime)
 	}
 	t.Flush()
 }

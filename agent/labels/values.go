@@ -211,13 +211,11 @@ func parseBatch(v string) (is bool, err error) {
 
 // ParseSwitch reads true, yes, on or 1, or false, no, off or 0, in any case.
 func ParseSwitch(v string) (bool, error) {
-	switch strings.ToLower(v) {
-	case "true", "t", "yes", "y", "on", "1":
-		return true, nil
-	case "false", "f", "no", "n", "off", "0":
-		return false, nil
+	on, ok := pattern.Switch(v)
+	if !ok {
+		return false, errors.New("neither true nor false (yes and no, on and off, 1 and 0)")
 	}
-	return false, errors.New("neither true nor false (yes and no, on and off, 1 and 0)")
+	return on, nil
 }
 
 // ParseChoice reads a switch that may be left alone.

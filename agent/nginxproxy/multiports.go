@@ -77,7 +77,13 @@ func pathsOf(s route.Spec, words ast.Node) (all []route.Spec, err error) {
 	}
 	paths := map[string]ast.Node{}
 	err = yamlmap.Each(words, func(name string, value ast.Node) error {
-		if name != "external_http_port" && name != "external_https_port" {
+		var port *uint16
+		switch name {
+		case "external_http_port":
+			port = &s.Edge.HTTPPort
+		case "external_https_port":
+			port = &s.Edge.HTTPSPort
+		default:
 			paths[name] = value
 			return nil
 		}
@@ -85,11 +91,9 @@ func pathsOf(s route.Spec, words ast.Node) (all []route.Spec, err error) {
 			return nil
 		}
 		text, _ := yamlmap.Plain(value)
-		port, err := labels.ParsePort(text)
-		if err != nil {
+		if *port, err = labels.ParsePort(text); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		*map[bool]*uint16{true: &s.Edge.HTTPPort, false: &s.Edge.HTTPSPort}[name == "external_http_port"] = port
 		return nil
 	})
 	if err == nil && samePorts(s.Edge) {

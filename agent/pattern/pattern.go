@@ -65,6 +65,18 @@ func Host(s string) bool {
 	return true
 }
 
+// Switch reads true, t, yes, y, on or 1, or false, f, no, n, off or 0, in any case; ok is false for
+// anything else.
+func Switch(s string) (on, ok bool) {
+	switch strings.ToLower(s) {
+	case "true", "t", "yes", "y", "on", "1":
+		return true, true
+	case "false", "f", "no", "n", "off", "0":
+		return false, true
+	}
+	return false, false
+}
+
 // names is how browsers read a name that is not of ASCII (Unicode Technical Standard 46).
 var names = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.StrictDomainName(false))
 
@@ -126,7 +138,9 @@ func HSTS(s string) (value string, ok bool) {
 			if given {
 				return "", false
 			}
-			part = map[bool]string{true: "preload", false: "includeSubDomains"}[lower == "preload"]
+			if part = lower; lower != "preload" {
+				part = "includeSubDomains"
+			}
 		default:
 			if part = name; given {
 				part += "=" + argument

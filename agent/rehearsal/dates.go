@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -35,12 +36,9 @@ func numericTime(text string, order int) (t time.Time, numeric, ok bool) {
 		year = "20" + year
 	}
 	date := m[1] + "/" + m[3] + "/" + year
-	clock := strings.ToUpper(strings.TrimLeft(m[5], ", T"))
+	clock := cmp.Or(strings.ToUpper(strings.TrimSpace(strings.TrimLeft(m[5], ", T"))), "00:00")
 	for _, form := range []string{"15:04:05", "15:04", "3:04:05 PM", "3:04 PM", "3:04:05PM", "3:04PM"} {
-		if clock == "" {
-			clock = "00:00:00"
-		}
-		if t, err := time.Parse(dateOrders[order]+" "+form, date+" "+strings.TrimSpace(clock)); err == nil {
+		if t, err := time.Parse(dateOrders[order]+" "+form, date+" "+clock); err == nil {
 			return t, true, true
 		}
 	}

@@ -117,13 +117,9 @@ func (c Container) IsPause() bool {
 // container, and whether it says so clearly. In doubt it is one, so that what was meant to be held
 // back does not count as what is to be protected.
 func ReadBatch(value string) (is, clear bool) {
-	switch strings.ToLower(strings.TrimSpace(value)) {
-	case "false", "no", "off", "0":
-		return false, true
-	case "true", "yes", "on", "1", "":
-		return true, true
-	}
-	return true, false
+	value = strings.TrimSpace(value)
+	is, clear = pattern.Switch(value)
+	return is || !clear, clear || value == ""
 }
 
 // IsBatch reports whether this is a batch container: by its label nagaya.batch, or where it has none,

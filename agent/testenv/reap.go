@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/procfs"
 )
 
 // reapVariable makes a test binary the reaper of another one.
@@ -54,10 +56,11 @@ func reap(from io.Reader) {
 	}
 	for range 100 { // what is killed may have started something meanwhile
 		left := 0
-		for _, pid := range processes() {
-			if runsIn(pid, dirs) {
+		procs, _ := procfs.AllProcs()
+		for _, p := range procs {
+			if p.PID > 1 && p.PID != os.Getpid() && runsIn(p, dirs) {
 				left++
-				_ = syscall.Kill(pid, syscall.SIGKILL)
+				_ = syscall.Kill(p.PID, syscall.SIGKILL)
 			}
 		}
 		if left == 0 {
@@ -70,33 +73,12 @@ func reap(from io.Reader) {
 	}
 }
 
-func processes() (pids []int) {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && pid > 1 && pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
 // runsIn reports whether a process has one of the directories in its command line, or a file in it
 // open, as the workers of an nginx have.
-func runsIn(pid int, dirs []string) bool {
-	at := filepath.Join("/proc", strconv.Itoa(pid))
-	line, _ := os.ReadFile(filepath.Join(at, "cmdline"))
-	names := strings.Split(string(line), "\x00")
-	open, _ := filepath.Glob(filepath.Join(at, "fd", "*"))
-	for _, fd := range open {
-		name, _ := os.Readlink(fd)
-		names = append(names, name)
-	}
-	for _, name := range names {
-		for _, dir := range dirs {
-			if strings.Contains(name+"/", dir+"/") {
-				return true
-			}
-		}
-	}
-	return false
+func runsIn(p procfs.Proc, dirs []string) bool {
+	words, _ := p.CmdLine() // what cannot be read is not this user's
+	open, _ := p.FileDescriptorTargets()
+	return slices.ContainsFunc(slices.Concat(words, open), func(name string) bool {
+		return slices.ContainsFunc(dirs, func(dir string) bool { return strings.Contains(name+"/", dir+"/") })
+	})
 }

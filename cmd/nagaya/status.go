@@ -169,8 +169,9 @@ func (c *cli) reloadVerb() *cobra.Command {
 		Use: "reload", Short: "Reload the configuration of the agent, and report whether it is right", Args: noArgs,
 		Long: `Reload reports at once whether the configuration is right; without it a change of the
 file is noticed too. When it ends the configuration is in force; nginx goes on serving,
-and opens its logs again. Files of yours for nginx that have changed are read at once, and
-loaded when nginx has tested them: 'nagaya status' names those that it refuses. A wrong one is refused, and what is wrong with it is printed.
+and opens its logs again. A wrong configuration is refused, and what is wrong with it is
+printed. Files of yours for nginx that have changed are read at once, and loaded when
+nginx has tested them: 'nagaya status' names those that it refuses.
 
 It exits with 0 when the configuration is in force, 2 when it is wrong, and 3 when no
 agent answers. 'systemctl reload nagaya' does the same.`,

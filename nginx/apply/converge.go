@@ -95,7 +95,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		serving = a.client.generation(ctx)
 	}
 	if a.serves(serving, tree) {
-		a.forgetGone(tree.Pools(), time.Now().Add(-goneFor))
+		a.forgetGone(tree.Pools())
 		a.report.status.Settled = true
 		return nil
 	}
@@ -117,7 +117,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	if a.serves(serving, tree) {
 		a.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", serving, "quarantined", len(a.quarantine.sites))
-		a.forgetGone(tree.Pools(), time.Now().Add(-goneFor))
+		a.forgetGone(tree.Pools())
 		a.report.status.Settled = true
 		return nil
 	}

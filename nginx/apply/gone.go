@@ -18,7 +18,7 @@ const goneFor = time.Minute
 // written is as if it were not there: the workers wait until a connection fails.
 func (a *applier) tellGone(tree nginx.Tree) {
 	pools := tree.Pools()
-	a.forgetGone(pools, time.Now().Add(-goneFor))
+	a.forgetGone(pools)
 	if a.live == nil {
 		return
 	}
@@ -34,13 +34,13 @@ func (a *applier) tellGone(tree nginx.Tree) {
 	}
 }
 
-// forgetGone forgets that the upstreams of these pools are gone, and what is older than that.
-func (a *applier) forgetGone(pools []string, before time.Time) {
+// forgetGone forgets that the upstreams of these pools are gone, and what has been for goneFor.
+func (a *applier) forgetGone(pools []string) {
 	dir := nginx.GoneDir(a.o.Dirs.State)
 	files, _ := os.ReadDir(dir) // most often there is none
 	for _, f := range files {
 		info, err := f.Info()
-		if slices.Contains(pools, f.Name()) || err != nil || info.ModTime().Before(before) {
+		if slices.Contains(pools, f.Name()) || err != nil || time.Since(info.ModTime()) > goneFor {
 			_ = os.Remove(filepath.Join(dir, f.Name()))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -18,7 +19,7 @@ const pollEvery = 5 * time.Millisecond
 // start starts nginx with the current generation and waits for its answer.
 func (a *applier) start(ctx context.Context, gen string) error {
 	began, l := time.Now(), &loading{gen: gen, logSize: logSize(a.o.Dirs)}
-	a.forgetGone(nil, began) // no worker is older than the generation
+	_ = os.RemoveAll(nginx.GoneDir(a.o.Dirs.State)) // no worker is older than the generation
 	pid, err := a.o.Runtime.Start(ctx)
 	if err != nil {
 		return a.startFault(ctx, gen, err)
