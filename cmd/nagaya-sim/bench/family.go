@@ -56,7 +56,7 @@ func (d period) figures() map[string]float64 {
 // asked all the time and a site that is deployed and replaced.
 func (b *bench) hostileFamily(ctx context.Context) (err error) {
 	hosts := names("site%02d.test", othersSites)
-	p, err := b.startStage(ctx, stage.Options{Hosts: append(slices.Clone(hosts), hostileHost)})
+	p, err := b.startStage(ctx, stage.Options{Hosts: append(slices.Clone(hosts), hostileHost), Config: "metrics: {listen: '127.0.0.1:9646'}\n"})
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,9 @@ func (s *Stage) WriteConfig(more string) error {
 	fmt.Fprintf(&b, "docker: {host: %q}\n", s.agentDocker)
 	fmt.Fprintf(&b, "certs: {dir: %s}\n", s.Path("certs"))
 	fmt.Fprintf(&b, "nginx:\n  http-port: %d\n  https-port: %d\n", s.HTTPPort, s.HTTPSPort)
-	b.WriteString(more)
+	if b.WriteString(more); !strings.Contains(more, "metrics:") {
+		b.WriteString("metrics: {listen: ''}\n") // an agent of this host may have the port
+	}
 	tmp := s.ConfigFile() + ".new"
 	if err := os.WriteFile(tmp, []byte(b.String()), 0o644); err != nil {
 		return err
