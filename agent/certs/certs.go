@@ -20,6 +20,8 @@ type Inventory struct {
 	Complete bool `json:"complete"`
 	// Pairs are sorted by Name.
 	Pairs []Pair `json:"pairs"`
+	// Gone are the names of pairs whose files have gone, and of which a copy is left.
+	Gone []string `json:"gone,omitempty"`
 	// Authorities are sorted by Name.
 	Authorities []Authority       `json:"authorities,omitempty"`
 	Problems    []problem.Problem `json:"problems,omitempty"`
@@ -28,16 +30,29 @@ type Inventory struct {
 // For returns the certificate that serves host: one that names it, else one
 // whose wildcard stands for its first label (RFC 6125, section 6.4.3: a wildcard
 // covers exactly one label). Of several the one that expires last is taken, and
-// of those the first by name. Host is a DNS name, or a wildcard itself.
+// of those the first by name. One that has expired, or whose files have gone, is taken only
+// where no other serves the host. Host is a DNS name, or a wildcard itself.
 func (v Inventory) For(host string) (Pair, bool) {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if p, ok := v.naming(host); ok {
-		return p, true
-	}
+	names := []string{host}
 	if label, parent, ok := strings.Cut(host, "."); ok && label != "*" && label != "" {
-		return v.naming("*." + parent)
+		names = append(names, "*."+parent)
+	}
+	for _, last := range []bool{false, true} {
+		for _, name := range names {
+			if p, ok := v.naming(name, last); ok {
+				return p, true
+			}
+		}
 	}
 	return Pair{}, false
+}
+
+// givesWay reports whether a pair is the last that should be chosen. One by whose name clients
+// are asked for certificates is not: another would let everybody in.
+func (v Inventory) givesWay(p Pair) bool {
+	_, asks := v.AuthorityOf(p.Name)
+	return !asks && (slices.Contains(v.Gone, p.Name) || !p.NotAfter.After(v.At))
 }
 
 // NamedLike returns the pair whose base name is the host, or its parent domain, which is
@@ -69,9 +84,9 @@ func (v Inventory) Named(name string) (Pair, bool) {
 	return Pair{}, false
 }
 
-func (v Inventory) naming(name string) (best Pair, ok bool) {
+func (v Inventory) naming(name string, last bool) (best Pair, ok bool) {
 	for _, p := range v.Pairs {
-		if !p.names(name) {
+		if !p.names(name) || v.givesWay(p) != last {
 			continue
 		}
 		if !ok || p.NotAfter.After(best.NotAfter) || p.NotAfter.Equal(best.NotAfter) && p.Name < best.Name {

@@ -37,6 +37,34 @@ func TestFor(t *testing.T) {
 	}
 }
 
+// A pair that has expired, or whose files have gone, gives way to whatever else serves the host.
+func TestForTheLast(t *testing.T) {
+	day := func(n int) time.Time { return time.Unix(0, 0).AddDate(0, 0, n) }
+	v := Inventory{
+		At: day(10),
+		Pairs: []Pair{
+			{Name: "asked", DNSNames: []string{"asked.example.com"}, NotAfter: day(20)},
+			{Name: "expired", DNSNames: []string{"expired.example.com", "expired.test"}, NotAfter: day(9)},
+			{Name: "gone", DNSNames: []string{"gone.example.com", "gone.test"}, NotAfter: day(20)},
+			{Name: "renamed", DNSNames: []string{"gone.example.com"}, NotAfter: day(15)},
+			{Name: "wild", DNSNames: []string{"*.example.com"}, NotAfter: day(12)},
+		},
+		Gone:        []string{"asked", "gone"},
+		Authorities: []Authority{{Name: "asked", Unusable: true}},
+	}
+	for host, want := range map[string]string{
+		"gone.example.com":    "renamed",
+		"gone.test":           "gone",
+		"expired.example.com": "wild",
+		"expired.test":        "expired",
+		"asked.example.com":   "asked", // clients need a certificate by asked.ca.crt
+	} {
+		if p, _ := v.For(host); p.Name != want {
+			t.Errorf("For(%q) = %q, want %q", host, p.Name, want)
+		}
+	}
+}
+
 func TestNamed(t *testing.T) {
 	v := Inventory{Pairs: []Pair{{Name: "shared"}}}
 	if p, ok := v.Named("shared"); !ok || p.Name != "shared" {

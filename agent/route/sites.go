@@ -153,7 +153,7 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 		return
 	}
 	var ok bool
-	if s.Cert, ok = b.certFor(s.Host, lead.Cert); !ok {
+	if s.Cert, ok = b.certFor(b.in.Certs, s.Host, lead.Cert); !ok {
 		// A container that names another one, by mistake perhaps, does not end it.
 		if s.Cert, ok = b.in.Certs.Named(was.Cert.Name); !ok || !was.TLS || s.Cert.Fingerprint != was.Cert.Fingerprint {
 			s.Cert = certs.Pair{}
@@ -215,14 +215,14 @@ func (b *builder) askClients(s *Site, lead candidate, asked string) bool {
 }
 
 // certFor is the certificate for a host. One without names is there for the name of its file.
-func (b *builder) certFor(host string, c CertChoice) (pair certs.Pair, ok bool) {
-	all := b.in.Certs
+func (b *builder) certFor(from certs.Inventory, host string, c CertChoice) (pair certs.Pair, ok bool) {
+	all := from
 	if c.ByFile && c.OwnOnly {
 		all = all.Without("default")
 	}
 	switch pair, ok = all.For(host); {
 	case c.Name != "":
-		pair, ok = b.in.Certs.Named(c.Name)
+		pair, ok = from.Named(c.Name)
 	case ok:
 	case c.ByFile:
 		if pair, ok = all.NamedLike(host); !ok {

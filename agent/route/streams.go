@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
@@ -76,7 +77,11 @@ func (b *builder) secureStream(s *Stream, was Stream, lead candidate, below map[
 	if s.Host = ""; len(lead.Hosts) > 0 {
 		s.Host = lead.Hosts[0]
 	}
-	if s.Cert, ok = b.certFor(s.Host, lead.Cert); !ok {
+	// Its own certificate stays, also when it has expired or its files have gone: another one
+	// may be valid for hosts of others.
+	own := b.in.Certs
+	own.At, own.Gone = time.Time{}, nil
+	if s.Cert, ok = b.certFor(own, s.Host, lead.Cert); !ok {
 		b.report(problem.Problem{
 			Code: "no-certificate", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
 			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", s.Listen, lead.ref),

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
@@ -31,6 +32,32 @@ func codes(inv certs.Inventory) (all []string) {
 		all = append(all, p.Code)
 	}
 	return all
+}
+
+// A certificate that others have taken the place of is no error, and is not served.
+func TestAPairThatHasGoneGivesWay(t *testing.T) {
+	dir, k := t.TempDir(), keptIn(filepath.Join(t.TempDir(), "copies"), false)
+	for name, c := range map[string]made{"a": good(t, "a.test"), "b": good(t, "b.other"), "wild": good(t, "*.test")} {
+		write(t, dir+"/"+name+".crt", c.cert)
+		write(t, dir+"/"+name+".key", c.key)
+	}
+	look(t, dir, k)
+	for _, file := range []string{"a.crt", "a.key", "b.crt", "b.key"} {
+		remove(t, dir+"/"+file)
+	}
+	inv := look(t, dir, k)
+	for host, want := range map[string]string{"a.test": "wild", "b.other": "b"} {
+		if p, _ := inv.For(host); p.Name != want {
+			t.Errorf("%s gets the certificate %q, want %q", host, p.Name, want)
+		}
+	}
+	severities := map[string]problem.Severity{}
+	for _, p := range inv.Problems {
+		severities[p.Subject] = p.Severity
+	}
+	if d := cmp.Diff(map[string]problem.Severity{"certificate a": problem.Warning, "certificate b": problem.Error}, severities); d != "" {
+		t.Error(d)
+	}
 }
 
 // What nginx reads stays a whole pair, whatever becomes of the operator's files.

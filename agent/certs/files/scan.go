@@ -102,14 +102,34 @@ func scan(dir string, k kept, now time.Time) (inv certs.Inventory, dirs []string
 		if pair, ok := pairIn(name, version); ok {
 			inv.Pairs = append(inv.Pairs, pair)
 		}
+		if _, spoilt := wrong[name]; !spoilt {
+			inv.Gone = append(inv.Gone, name)
+		}
 	})
 	slices.SortStableFunc(inv.Pairs, func(a, b certs.Pair) int { return cmp.Compare(a.Name, b.Name) })
 	var more []problem.Problem
 	inv.Authorities, dirs, more = authorities(dir, entries, dirs, k.clients)
+	replaced(inv, gone)
 	inv.Problems = slices.Concat(inv.Problems, gone, more, slices.Collect(maps.Values(wrong)))
 	problem.Sort(inv.Problems)
 	slices.Sort(dirs)
 	return inv, slices.Compact(dirs), nil
+}
+
+// replaced has the problems of pairs whose files have gone say where others serve all their hosts.
+func replaced(inv certs.Inventory, gone []problem.Problem) {
+	for i, p := range gone {
+		pair, ok := inv.Named(strings.TrimPrefix(p.Subject, "certificate "))
+		if !ok || len(pair.DNSNames) == 0 || slices.ContainsFunc(pair.DNSNames, func(host string) bool {
+			other, ok := inv.For(host)
+			return !ok || other.Name == pair.Name
+		}) {
+			continue
+		}
+		gone[i].Severity = problem.Warning
+		gone[i].Text = fmt.Sprintf("the files of the certificate %q have gone, and others serve its hosts; a copy is left for containers that name it", pair.Name)
+		gone[i].Hint = "nothing is to be done: a copy that no site has used for 30 days is removed; at once by rm -r " + filepath.Dir(p.File)
+	}
 }
 
 func readDir(dir string) ([]string, error) {
