@@ -70,10 +70,14 @@ func InPart(err error) bool {
 	return is
 }
 
+// maxNamed bounds the names that an error lists.
+const maxNamed = 10
+
 // Hosts reads a list of names, each of which parse may make several of. One that cannot be used
-// costs itself alone, and is named by a Partial; where none can be, the error names the first.
+// costs itself alone, and is named by a Partial; where none can be, the error is about the first.
 func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string, error) {
 	var named error
+	var others []string
 	lost := 0
 	parts, err := List(v, separators, maxHosts, func(h string) ([]string, error) {
 		hosts, err := parse(h)
@@ -82,6 +86,8 @@ func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string
 		}
 		if lost++; lost == 1 {
 			named = fmt.Errorf("%s is %w", problem.Quoted(h), err)
+		} else if lost <= maxNamed {
+			others = append(others, problem.Quoted(h))
 		}
 		return nil, nil
 	}, slices.Compare)
@@ -95,8 +101,10 @@ func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string
 		return nil, fmt.Errorf("more than %d names", maxHosts)
 	case lost == 0:
 		return all, nil
+	case lost > maxNamed:
+		named = fmt.Errorf("%w; wrong too: %s and %d more", named, strings.Join(others, ", "), lost-maxNamed)
 	case lost > 1:
-		named = fmt.Errorf("%w, and %d more of them are wrong", named, lost-1)
+		named = fmt.Errorf("%w; wrong too: %s", named, strings.Join(others, ", "))
 	}
 	if len(all) == 0 {
 		return nil, named
