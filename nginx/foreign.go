@@ -1,8 +1,11 @@
 package nginx
 
 import (
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // words are the variables and formats of logs that the operator's files use, and those that
@@ -124,4 +127,45 @@ func ownDefaults(all []Directive) map[string]bool {
 		}
 	}
 	return out
+}
+
+// passedTo are the names that the operator's own files for a site pass requests on to, but for
+// upstreams in files for all.
+func passedTo(t *text, site route.Site) map[string]bool {
+	files, names := filesForSite(t.settings, site), map[string]bool{}
+	for _, l := range site.Locations {
+		files = slices.Concat(files, filesForLocation(t.settings, site, l), overrideFor(t.settings, site, l))
+	}
+	var look func([]Directive)
+	look = func(all []Directive) {
+		for _, d := range all {
+			if strings.HasSuffix(d.Name, "_pass") && len(d.Args) == 1 {
+				_, to, scheme := strings.Cut(d.Args[0], "://")
+				if !scheme {
+					to = d.Args[0]
+				}
+				to, _, _ = strings.Cut(to, "/")
+				names[to] = true
+			}
+			look(d.Block)
+		}
+	}
+	look(levelOf(files...).lines)
+	if site.File != "" && t.needs.fileOwners[site.File] != site.Host {
+		maps.DeleteFunc(names, func(name string, _ bool) bool { return strings.HasPrefix(name, site.File) })
+	}
+	for _, d := range t.needs.httpLevel.lines {
+		if d.Name == "upstream" && len(d.Args) == 1 {
+			delete(names, d.Args[0])
+		}
+	}
+	return names
+}
+
+// foreignUpstream writes the servers of a location under nginx-proxy's name for them. A name that
+// is no upstream would be looked for in DNS, where it is likely to be this host.
+func foreignUpstream(t *text, name string, b route.Balance, p route.Pool) {
+	if upstream(t, name, b, p, 0, "ip_hash"); len(p.Servers) == 0 {
+		t.block("upstream", []string{name}, func() { t.set("server", "127.0.0.1", "down") })
+	}
 }

@@ -127,6 +127,8 @@ func printable(s string) string {
 type needs struct {
 	names []string // host names that are not expressions
 	named []string // hosts that the operator has files for
+	// fileOwners are, of the hosts with one name of files (route.Site), the first.
+	fileOwners map[string]string
 	// What the operator's files for all sites say, and the addresses that they have the
 	// default server of.
 	httpLevel, streamLevel level
@@ -151,7 +153,7 @@ type needs struct {
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
-	n := needs{stream: len(streams) > 0, named: namedHosts(s)}
+	n := needs{stream: len(streams) > 0, named: namedHosts(s), fileOwners: map[string]string{}}
 	ofHTTP, ofStream := httpFiles(s), snippetsIn(s, streamSnippets)
 	n.httpLevel, n.streamLevel = levelOf(ofHTTP...), levelOf(ofStream...)
 	n.ownDefaults = ownDefaults(n.httpLevel.lines)
@@ -164,6 +166,9 @@ func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) ne
 		n.udp = n.udp || stream.Listen.Protocol == route.UDP
 	}
 	for _, site := range sites {
+		if first, found := n.fileOwners[site.File]; !found || site.Host < first {
+			n.fileOwners[site.File] = site.Host
+		}
 		if !strings.HasPrefix(site.Host, "~") {
 			n.names = append(n.names, site.Host)
 		}

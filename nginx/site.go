@@ -95,6 +95,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 	slices.SortStableFunc(locations, func(a, b route.Location) int {
 		return cmp.Or(cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Match, b.Match))
 	})
+	passed := passedTo(t, site)
 	for _, l := range locations {
 		p := pools[site.PoolKey(l)]
 		keepalive := cmp.Or(l.KeepaliveFor(p), 8)
@@ -104,6 +105,12 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 		upstream(t, upstreamName(site.Host, l), l.Balance, p, keepalive, "ip_hash")
 		if len(p.Servers) > 0 {
 			t.facts.Pools = append(t.facts.Pools, upstreamName(site.Host, l))
+		}
+		for _, name := range nginxproxy.Upstreams(site, l) {
+			if passed[name] {
+				delete(passed, name)
+				foreignUpstream(t, name, l.Balance, p)
+			}
 		}
 	}
 	if site.TLS && site.Edge.HSTS != "" {

@@ -45,15 +45,15 @@ func SiteFiles(s route.Site) []string { return append(ownFiles(s), "default") }
 
 // LocationFiles names the files in vhost.d for a location; the first that exists counts.
 func LocationFiles(s route.Site, l route.Location) []string {
-	all := append(withPath(ownFiles(s), l), ownFiles(s)...)
+	all := append(withPath("_", ownFiles(s), l), ownFiles(s)...)
 	return suffixed(append(all, "default"), "_location")
 }
 
 // OverrideFiles names the files in vhost.d that stand in place of a location; the first that
 // exists counts.
 func OverrideFiles(s route.Site, l route.Location) []string {
-	all := withPath(ownFiles(s), l)
-	if l.Path == "/" && (l.Match == route.Segments || l.Match == route.Prefix) {
+	all := withPath("_", ownFiles(s), l)
+	if isRoot(l) {
 		all = append(all, ownFiles(s)...)
 	}
 	return suffixed(all, "_location_override")
@@ -62,7 +62,7 @@ func OverrideFiles(s route.Site, l route.Location) []string {
 // PasswordFiles names the files in the htpasswd directory for a location; the first that
 // exists counts.
 func PasswordFiles(s route.Site, l route.Location) []string {
-	return append(withPath(beginnings(s), l), beginnings(s)...)
+	return append(withPath("_", beginnings(s), l), beginnings(s)...)
 }
 
 // beginnings are what the names of a site's files may begin with.
@@ -76,8 +76,24 @@ func ownFiles(s route.Site) []string {
 	return slices.DeleteFunc(beginnings(s), func(name string) bool { return HostOf(name) != name })
 }
 
+// Upstreams are the names that nginx-proxy gives to the containers of a location, with and without
+// SHA1_UPSTREAM_NAME.
+func Upstreams(s route.Site, l route.Location) []string {
+	sum := sha1.Sum([]byte(s.Host))
+	all := append(beginnings(s), hex.EncodeToString(sum[:]))
+	if isRoot(l) {
+		return all
+	}
+	return withPath("-", all, l)
+}
+
+// isRoot reports whether a location is / itself, and no expression.
+func isRoot(l route.Location) bool {
+	return l.Path == "/" && (l.Match == route.Segments || l.Match == route.Prefix)
+}
+
 // withPath adds the SHA-1 of the ways in which a location's path is written in VIRTUAL_PATH.
-func withPath(begin []string, l route.Location) (all []string) {
+func withPath(separator string, begin []string, l route.Location) (all []string) {
 	signs := map[route.Match][]string{route.Exact: {"= ", "="}, route.Regex: {"~ ", "~"}, route.RegexFold: {"~* ", "~*"}}[l.Match]
 	if signs == nil {
 		signs = []string{"", "^~ ", "^~"}
@@ -85,7 +101,7 @@ func withPath(begin []string, l route.Location) (all []string) {
 	for _, name := range begin {
 		for _, sign := range signs {
 			sum := sha1.Sum([]byte(sign + l.Path))
-			all = append(all, name+"_"+hex.EncodeToString(sum[:]))
+			all = append(all, name+separator+hex.EncodeToString(sum[:]))
 		}
 	}
 	return all

@@ -98,7 +98,7 @@ var Variables = []Variable{
 	{Name: "DHPARAM_BITS", Here: "the ciphers that are offered by default need no Diffie-Hellman parameters", Remedy: "for clients that know no elliptic curves put NAME.dhparam.pem beside the certificate NAME.crt"},
 	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
-	{Name: "SHA1_UPSTREAM_NAME", Here: "upstreams have names of nagaya's own", Remedy: "snippets that name an upstream must use those, which nagaya render shows", harmless: isFalse},
+	{Name: "SHA1_UPSTREAM_NAME", Here: "the files for a host may name its upstreams either way", Remedy: "remove it", harmless: isFalse},
 	{Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one", Remedy: "put containers that shall be reached over IPv6 on a network without IPv4", harmless: isFalse},
 	{Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS", Remedy: "mount its socket, or put a proxy of the socket on a private network"},
 	{Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket"},

@@ -527,3 +527,40 @@ func testWhatProgramsReadAsNginxProxy(t *testing.T, r *rig) {
 		return strings.HasPrefix(string(b), "a.test 127.0.0.1 - - [")
 	})
 }
+
+// A file that stands in place of a location passes requests on to the host's containers by the name
+// that nginx-proxy gives them.
+func TestUpstreamsAsNginxProxy(t *testing.T) { each(t, testUpstreamsAsNginxProxy) }
+
+func testUpstreamsAsNginxProxy(t *testing.T, r *rig) {
+	r.run()
+	sum := func(s string) string { return fmt.Sprintf("%x", sha1.Sum([]byte(s))) }
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"root.test_location_override": "location / { proxy_pass http://root.test; }",
+		"hashed.test":                 "location /more { proxy_pass http://" + sum("hashed.test") + "/x; }",
+		"path.test_" + sum("/app/") + "_location_override": "location /app/ { proxy_pass http://path.test-" + sum("/app/") + "; }",
+		"down.test": "location /more { proxy_pass http://down.test; }",
+		sum(`~^re\d\.test$`) + "_location_override": "location / { proxy_pass http://" + sum(`~^re\d\.test$`) + "; }",
+	} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	files, err := snippets.List(snippets.Options{Vhost: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	containers := [][]string{
+		{"VIRTUAL_HOST=root.test"},
+		{"VIRTUAL_HOST=hashed.test"},
+		{"VIRTUAL_HOST=path.test", "VIRTUAL_PATH=/app/"},
+		{"VIRTUAL_HOST=down.test"},
+		{`VIRTUAL_HOST=~^re\d\.test$`},
+	}
+	tree := r.asNginxProxy(proxied{containers: containers, change: func(s *nginx.Settings) { s.Snippets = files.Snippets }}, backend(t, "served"))
+	if s := r.serve(tree); len(s.Problems) > 0 || len(s.Quarantined) > 0 {
+		t.Fatalf("%+v\n%s", s.Problems, tree)
+	}
+	for _, url := range []string{r.http("root.test", "/"), r.http("hashed.test", "/more"), r.http("path.test", "/app/"), r.http("down.test", "/more"), r.http("re1.test", "/")} {
+		r.expect(url, 200, "served")
+	}
+}
