@@ -359,6 +359,11 @@ func TestNoJobIsBilledBeyondWhatIsAllowed(t *testing.T) {
 	}
 }
 
+// expectedToNeed is of a job that ran once.
+func expectedToNeed(credits float64) Past {
+	return Past{Costs: []float64{credits / (Past{Costs: []float64{1}}).expect(0, 0)}, At: noon.Add(-day)}
+}
+
 // Jobs with one deadline start in time for all of them, not each as if it were alone.
 func TestLatestStartsLeaveTimeForWhatFollows(t *testing.T) {
 	var asked []Asked
@@ -367,17 +372,45 @@ func TestLatestStartsLeaveTimeForWhatFollows(t *testing.T) {
 		a.Deadline, a.Cores = noon.Add(10*time.Hour), 1
 		asked = append(asked, a)
 	}
-	expected := func(x float64) Past {
-		return Past{Costs: []float64{x / (Past{Costs: []float64{1}}).expect(0, 0)}, At: noon.Add(-day)}
-	}
-	s := State{History: map[string]Past{"job-0": expected(32), "job-2": expected(16)}}
+	s := State{History: map[string]Past{"job-0": expectedToNeed(32), "job-2": expectedToNeed(16)}}
 	_, d := decide(t, s, Input{Now: noon.Add(3 * time.Second), Credits: saved(noon, 50, baseline), Asked: asked})
 	// 1.6 processors of 2 are free, so that a job of one core has 0.8. The last takes 20 minutes, the least margin is 5. The second takes
-	// 80, is not measured, and a quarter more. The first has what the three take on all that is free: 20, 80 and 10 minutes, and a quarter more.
-	for i, before := range []time.Duration{137*time.Minute + 30*time.Second, 200 * time.Minute, 25 * time.Minute} {
+	// 80, is not measured, and a quarter more. The first takes 40 and a quarter more, beside the second, before the last begins.
+	for i, before := range []time.Duration{75 * time.Minute, 200 * time.Minute, 25 * time.Minute} {
 		if e, _ := d.Job(fmt.Sprint(i)); !e.LatestStart.Round(time.Second).Equal(noon.Add(10*time.Hour - before)) {
 			t.Errorf("job %d: latest start %v before the deadline, want %v", i, e.Deadline.Sub(e.LatestStart), before)
 		}
+	}
+}
+
+// What a job of later deadline takes of the processors until then is not there for one before it.
+func TestTheLatestStartLeavesOutWhatALaterJobTakes(t *testing.T) {
+	long, short := ask("long", 64, noon), ask("short", 40, noon)
+	long.Deadline, long.Cores = noon.Add(10*time.Hour), 1
+	short.Deadline, short.Cores = noon.Add(9*time.Hour), 2
+	s := State{History: map[string]Past{long.Name: expectedToNeed(64), short.Name: expectedToNeed(40)}}
+	_, d := decide(t, s, Input{Now: noon, Credits: saved(noon, 50, baseline), Asked: []Asked{long, short}})
+	// Of 1.6 processors the long one has 0.8 for its last 100 minutes, so that the short one has 0.8 in the 40 minutes before its deadline: 32 of 50 credits. The rest takes
+	// 11 minutes and a quarter on all of them.
+	if e, _ := d.Job("short"); !e.LatestStart.Round(time.Second).Equal(short.Deadline.Add(-51*time.Minute - 15*time.Second)) {
+		t.Errorf("latest start %v before the deadline", short.Deadline.Sub(e.LatestStart))
+	}
+}
+
+// Of two jobs whose window is too short for both, the second waits for the end of the first even if that needs more
+// than was said: what it would lose is all that it needs, not only what it has not spent yet.
+func TestTheSecondOfTwoLeavesTheProcessorsToTheFirst(t *testing.T) {
+	first, second := ask("first", 14.4, noon), ask("second", 14.4, noon)
+	first.Deadline, second.Deadline = noon.Add(15*time.Minute), noon.Add(15*time.Minute)
+	first.Cores, second.Cores = 2, 2
+	s, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, baseline), Asked: []Asked{first, second}})
+	if phases(d) != "first:admitted second:waiting" {
+		t.Fatal(phases(d))
+	}
+	now := noon.Add(5 * time.Minute)
+	first.State, first.Spent, first.At, second.At = Running, 8, now, now
+	if _, d = decide(t, s, Input{Now: now, Credits: saved(now, 490, baseline), Asked: []Asked{first, second}}); phases(d) != "first:running second:waiting" {
+		t.Errorf("%s: %+v", phases(d), d.Jobs)
 	}
 }
 

@@ -171,15 +171,15 @@ func loads(jobs []Entry) (ls []credit.Load, promised float64) {
 	return ls, promised
 }
 
-// latestStarts says of every waiting job when it must start to meet its deadline, if those behind it
-// are to meet theirs: from the last deadline to the first each job is set before the
-// one that follows it. It leaves a quarter more than the time that a job takes on the
-// processors that the services usually leave, and five minutes more at least: the client that starts the job learns a
+// latestStarts says of every waiting job when it must start to meet its deadline, if those that are due after it
+// are to meet theirs: from the last deadline to the first, each is set as late as it can be on the processors that
+// those after it and, usually, the services leave. It leaves a quarter more than the time that the job takes, and five
+// minutes more at least: the client that starts the job learns a
 // little later that it may. Services may use all processors now and none then, so a job of few
 // cores has only their share of them, too. A need that is only declared counts twice.
 func (s *State) latestStarts(c credit.Report) {
 	slices.SortFunc(s.Jobs, compareUrgency)
-	next := time.Time{}
+	var taken []stretch
 	for i := len(s.Jobs) - 1; i >= 0; i-- {
 		e := &s.Jobs[i]
 		e.LatestStart = time.Time{}
@@ -197,14 +197,43 @@ func (s *State) latestStarts(c credit.Report) {
 		if e.Phase != Waiting {
 			continue
 		}
-		if next.IsZero() || e.Deadline.Before(next) {
-			next = e.Deadline
-		}
-		next = next.Add(-span(left / free))
-		if next.Before(e.LatestStart) {
-			e.LatestStart = next
+		var start time.Time
+		if start, taken = place(taken, e.Deadline, latestStartMargin*left, alone, free); start.Before(e.LatestStart) {
+			e.LatestStart = start
 		}
 	}
+}
+
+// stretch is a time in which jobs take so many vCPUs: from its start to that of the stretch before it in a list, the latest first.
+type stretch struct {
+	from  time.Time
+	vcpus float64
+}
+
+// place sets a job's work as late as it can be before its deadline, at the most at a rate, on what those that are set
+// already leave of the free vCPUs. Their deadlines are not before this one.
+func place(taken []stretch, deadline time.Time, work, rate, free float64) (start time.Time, all []stretch) {
+	start = deadline
+	for work > 0 {
+		for len(taken) > 0 && !taken[0].from.Before(start) {
+			taken = taken[1:]
+		}
+		var others stretch
+		if len(taken) > 0 {
+			others = taken[0]
+		}
+		given := max(0, min(rate, free-others.vcpus))
+		from := start.Add(-minutes(work / max(given, tiny)))
+		if len(taken) > 0 && from.Before(others.from) {
+			from = others.from
+			work -= given * start.Sub(from).Minutes()
+		} else {
+			work = 0
+		}
+		all = append(all, stretch{from, others.vcpus + given})
+		start = from
+	}
+	return start, append(all, taken...)
 }
 
 // measured reports whether a job of this name has told what it cost.

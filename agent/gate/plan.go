@@ -264,10 +264,12 @@ func (p *planner) times(e Entry) (all []time.Time) {
 	if last.After(p.now) && last.Sub(p.now) < day {
 		all = append(all, last)
 	}
-	for _, end := range p.before[0].Ends { // the first of those before it that ends leaves it processors
-		if end.After(p.now) && end.Before(e.Deadline) && p.settings.Windows.Open(end) {
-			all = append(all, end)
-			break
+	for _, c := range []credit.Course{p.before[0], p.before[careful]} { // the first of those before it that ends leaves it processors
+		for _, end := range c.Ends {
+			if end.After(p.now) && end.Before(e.Deadline) && p.settings.Windows.Open(end) {
+				all = append(all, end)
+				break
+			}
 		}
 	}
 	return all
@@ -306,7 +308,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 				continue
 			}
 			if ends(before.Ends[k], other.Deadline) && !ends(after.Ends[k], other.Deadline) {
-				missed += with[k].Credits
+				missed += other.Spent + with[k].Credits
 			}
 		}
 		end := after.Ends[len(p.jobs)]

@@ -313,7 +313,11 @@ func (x trial) what() string {
 // table prints one row for each household and share: the median scores in per cent of the jobs' credits.
 func table(out io.Writer, all []trial) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "load\tjobs / spare\tcases\tgate\tcron\tthreshold\tclairvoyant\tregret\tworst excess\t")
+	fmt.Fprint(w, "load\tjobs / spare\tcases\t")
+	for _, p := range Policies {
+		fmt.Fprintf(w, "%s\t", p)
+	}
+	fmt.Fprintln(w, "regret\tworst excess\t")
 	for len(all) > 0 {
 		var row []trial
 		first := all[0]

@@ -116,14 +116,16 @@ func (k *gatePolicy) step(w *instance) {
 		return
 	}
 	k.decided = w.now
-	in := gate.Input{Now: w.now, Credits: k.estimator.Report(), Settings: k.o.Settings}
-	for _, i := range w.due {
-		in.Asked = append(in.Asked, w.runs[i].asks(w.now))
+	wasOpen := k.state.Open
+	d := k.decide(w, w.now)
+	// The agent decides at a job's latest start, too. What comes before the next step is now.
+	for _, e := range d.Jobs {
+		if at := e.LatestStart; e.Phase == gate.Waiting && at.After(w.now) && at.Before(w.now.Add(w.tick)) {
+			d = k.decide(w, at)
+			break
+		}
 	}
 	w.dropEnded()
-	wasOpen := k.state.Open
-	var d gate.Decision
-	k.state, d = gate.Next(k.state, in)
 	numbers := Decision{At: w.now, Balance: d.Balance, ErrorBar: d.ErrorBar, Headroom: d.Headroom, Promised: d.Promised}
 	if wasOpen != d.Open {
 		now := numbers
@@ -145,6 +147,17 @@ func (k *gatePolicy) step(w *instance) {
 			w.setState(r, gate.Refused, now)
 		}
 	}
+}
+
+// decide is the gate's decision at a time while all runs that are due ask.
+func (k *gatePolicy) decide(w *instance, at time.Time) (d gate.Decision) {
+	in := gate.Input{Now: at, Credits: k.estimator.Report(), Settings: k.o.Settings}
+	in.Credits.MeterAt = at // what is spent until then is not seen
+	for _, i := range w.due {
+		in.Asked = append(in.Asked, w.runs[i].asks(at))
+	}
+	k.state, d = gate.Next(k.state, in)
+	return d
 }
 
 // asks is what the run's client says.
