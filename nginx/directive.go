@@ -22,18 +22,46 @@ const maxNesting = 50
 // a word ends at white space, ';' or '{', but for that of "${"; a quoted one at its quote,
 // behind which a word ends; a comment begins where a word could. The error names the line.
 func ParseDirectives(s string) ([]Directive, error) {
-	r := &reader{text: s, line: 1}
+	all, _, err := Expand(s, nil)
+	return all, err
+}
+
+// Expand is ParseDirectives, and returns the text with what included returns in the place of
+// each directive include. Where that is "", the directive stays.
+func Expand(s string, included func(arg string) string) ([]Directive, string, error) {
+	r := &reader{text: s, line: 1, whole: s, included: included}
 	all, err := r.block(0)
 	if err != nil {
-		return nil, fmt.Errorf("line %d: %w", r.line, err)
+		return nil, "", fmt.Errorf("line %d: %w", r.line, err)
 	}
-	return all, nil
+	return all, r.expanded.String() + s[r.copied:], nil
 }
 
 // reader reads text from its begin.
 type reader struct {
 	text string
 	line int
+
+	// What is included in it, see Expand; expanded is the text up to copied of the whole.
+	whole    string
+	included func(arg string) string
+	expanded strings.Builder
+	copied   int
+}
+
+// at is how much has been read.
+func (r *reader) at() int { return len(r.whole) - len(r.text) }
+
+// include puts what a directive includes, which began there and has been read, in its place.
+func (r *reader) include(d Directive, begin int) {
+	if r.included == nil || d.Name != "include" || len(d.Args) != 1 {
+		return
+	}
+	if text := r.included(d.Args[0]); text != "" {
+		r.expanded.WriteString(r.whole[r.copied:begin])
+		r.expanded.WriteString(text)
+		r.copied = r.at()
+	}
 }
 
 // block reads directives up to the end of the text, or of the block where depth is not 0.
@@ -42,6 +70,7 @@ func (r *reader) block(depth int) (all []Directive, err error) {
 		return nil, fmt.Errorf("there are more than %d blocks in each other", maxNesting)
 	}
 	var words []string
+	begin := 0 // of the first of them
 	for {
 		r.skipSpace()
 		if r.text == "" {
@@ -52,6 +81,9 @@ func (r *reader) block(depth int) (all []Directive, err error) {
 		}
 		c := r.text[0]
 		if strings.IndexByte(";{}", c) < 0 {
+			if len(words) == 0 {
+				begin = r.at()
+			}
 			word, err := r.word()
 			if err != nil {
 				return nil, err
@@ -69,6 +101,7 @@ func (r *reader) block(depth int) (all []Directive, err error) {
 		d := Directive{Name: words[0], Args: slices.Clone(words[1:])}
 		switch {
 		case c == ';':
+			r.include(d, begin)
 		case strings.HasSuffix(d.Name, "_by_lua_block"):
 			err = r.lua()
 		default:

@@ -139,6 +139,7 @@ type needs struct {
 	// closed and streamClosed: a file for all sites, or all streams, is left out that may say
 	// who is let in.
 	closed, streamClosed bool
+	closedServers        []string // names for which such a file has a server of its own
 	// passthrough: some site's TLS is passed through, so the public port of HTTPS is the
 	// stream section's, and the http section listens on a socket behind it.
 	passthrough bool
@@ -153,11 +154,12 @@ type needs struct {
 }
 
 func needsOf(s Settings, b Build, sites []route.Site, streams []route.Stream) needs {
-	n := needs{stream: len(streams) > 0, named: namedHosts(s), fileOwners: map[string]string{}}
+	n := needs{stream: len(streams) > 0, fileOwners: map[string]string{}}
 	ofHTTP, ofStream := httpFiles(s), snippetsIn(s, streamSnippets)
 	n.httpLevel, n.streamLevel = levelOf(ofHTTP...), levelOf(ofStream...)
 	n.ownDefaults = ownDefaults(n.httpLevel.lines)
-	n.closed, n.streamClosed = closes(ofHTTP), closes(ofStream)
+	n.closed, n.streamClosed, n.closedServers = closes(ofHTTP), closes(ofStream), closedServers(ofHTTP)
+	n.named = namedHosts(s, n.closedServers)
 	var defined map[string]bool
 	n.uses, defined = words(s.Snippets)
 	maps.DeleteFunc(n.uses, func(word string, _ bool) bool { return defined[word] })

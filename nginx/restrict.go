@@ -9,7 +9,7 @@ import (
 // answer something else.
 func restricting(name string) bool {
 	switch name {
-	case "allow", "deny", "satisfy", "limit_except", "return", "internal", "ssl_verify_client", "secure_link", "valid_referers":
+	case "allow", "deny", "satisfy", "limit_except", "return", "rewrite", "internal", "ssl_verify_client", "secure_link", "valid_referers":
 		return true
 	}
 	return strings.HasPrefix(name, "auth_") || strings.HasPrefix(name, "access_by_lua") || strings.HasPrefix(name, "rewrite_by_lua") ||
@@ -26,11 +26,42 @@ func (s Snippet) MayRestrict() bool {
 	if s.Says == nil {
 		return slices.ContainsFunc(strings.FieldsFunc(s.Text, func(r rune) bool { return r != '_' && !alphanumeric(r) }), restricting)
 	}
-	var in func([]Directive) bool
-	in = func(all []Directive) bool {
-		return slices.ContainsFunc(all, func(d Directive) bool {
-			return restricting(d.Name) || d.Name != "server" && d.Name != "upstream" && in(d.Block)
-		})
+	return restricts(s.Says)
+}
+
+func restricts(all []Directive) bool {
+	return slices.ContainsFunc(all, func(d Directive) bool {
+		return restricting(d.Name) || d.Name != "server" && d.Name != "upstream" && restricts(d.Block)
+	})
+}
+
+// ClosedServers are the names of its servers that may restrict who is let in. They come before
+// sites of the same names, which stay closed where the file is left out.
+func (s Snippet) ClosedServers() (names []string) {
+	for _, server := range s.Says {
+		if server.Name != "server" || !restricts(server.Block) {
+			continue
+		}
+		for _, d := range server.Block {
+			if d.Name == "server_name" {
+				names = append(names, strings.Fields(strings.ToLower(strings.Join(d.Args, " ")))...)
+			}
+		}
 	}
-	return in(s.Says)
+	for _, name := range names {
+		if host, both := strings.CutPrefix(name, "."); both {
+			names = append(names, host, "*."+host)
+		}
+	}
+	return names
+}
+
+// closedServers are those of the files that are left out.
+func closedServers(all []Snippet) (names []string) {
+	for _, sn := range all {
+		if sn.Out {
+			names = append(names, sn.ClosedServers()...)
+		}
+	}
+	return names
 }

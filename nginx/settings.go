@@ -103,14 +103,13 @@ type Snippet struct {
 	Name string `json:"name"`
 	// Path is the file's path; empty means Name in SnippetDir.
 	Path string `json:"path"`
-	// Fingerprint changes when the content does, or that of a file which it includes, and so
-	// makes nginx reload it.
+	// Fingerprint changes when Text does, and so makes nginx reload it.
 	Fingerprint string `json:"fingerprint"`
 	// Private is true where not everybody may read the file, nor its copy in a tree.
 	Private bool `json:"private,omitempty"`
 	// File is its copy in a tree, below SnippetsDir; a tree sets it.
 	File string `json:"file"`
-	// Text is its content.
+	// Text is its content, with that of the files which it includes.
 	Text string `json:"-"`
 	// Says are the directives in it and in the files that it includes; nil where it cannot
 	// be read as nginx reads it.
@@ -118,8 +117,8 @@ type Snippet struct {
 	// Out is true for one that is left out, because nginx refuses it and has never accepted
 	// another version.
 	Out bool `json:"-"`
-	// Unreadable is true for one in the place of a file that cannot be read: its Text is
-	// nothing that nginx accepts, and says why.
+	// Unreadable is true where it, or a file that it includes, could not be read, so that it may
+	// say anything. In the place of the file itself is a Text that nginx does not accept.
 	Unreadable bool `json:"-"`
 }
 

@@ -123,7 +123,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 	files := filesForSite(t.settings, site)
 	t.levels = levels{t.needs.httpLevel}
 	writeServer := func() {
-		refuseForSnippet(t, t.needs.closed || closes(files))
+		refuseForSnippet(t, t.needs.closed || closes(files) || slices.Contains(t.needs.closedServers, site.Host))
 		serverHead(t, site)
 		root := slices.ContainsFunc(levelOf(files...).lines, func(d Directive) bool { return d.Name == "location" && slices.Equal(d.Args, []string{"/"}) })
 		for _, l := range locations {

@@ -158,8 +158,10 @@ func authFile(s Settings, site route.Site, l route.Location) string {
 	return l.Auth
 }
 
-// namedHosts are the hosts that the operator has files for, password files and snippets, sorted.
-func namedHosts(s Settings) (all []string) {
+// namedHosts are the hosts that the operator has files for, password files and snippets, and more
+// of them, sorted.
+func namedHosts(s Settings, more []string) (all []string) {
+	all = append(all, more...)
 	for _, file := range s.HostAuth {
 		all = append(all, nginxproxy.HostOfPasswords(file))
 	}

@@ -107,6 +107,8 @@ func snippetProblem(r refusedSnippet) problem.Problem {
 		p.Text = fmt.Sprintf("nginx refuses this file (%s), so its last accepted version is in force", r.reason)
 	case r.snippet.MayRestrict():
 		p.Text = fmt.Sprintf("nginx refuses this file (%s), which may say who is let in, so what it is for answers 503", r.reason)
+	case len(r.snippet.ClosedServers()) > 0:
+		p.Text = fmt.Sprintf("nginx refuses this file (%s), so it is left out, and sites of the names in its servers are closed", r.reason)
 	default:
 		p.Text = fmt.Sprintf("nginx refuses this file (%s), so it is left out", r.reason)
 	}

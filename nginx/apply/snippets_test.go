@@ -224,7 +224,20 @@ func testBrokenSnippetThatMayRestrict(t *testing.T, r *rig) {
 		r.serve(sites())
 		r.expect(r.http("a.test", "/"), 200, "one")
 	}
-	// What is only in a server of its own closes no other.
+	// A server of the operator's comes before the sites of its names, which do not open without it.
+	r.put("conf.d/bad.conf", fmt.Sprintf("server { listen %d; server_name a.test .w.test; deny all; } oops;", r.settings.HTTPPort))
+	r.serve(r.tree(site("a.test", up), site("b.test", up), site("w.test", up), site("*.test", up)))
+	for host, want := range map[string]int{"a.test": 503, "b.test": 200, "w.test": 503, "x.w.test": 403, "c.test": 200} {
+		if got := r.get(r.http(host, "/")).status; got != want {
+			t.Errorf("%s beside a server of the operator's: %d, want %d", host, got, want)
+		}
+	}
+	r.put("conf.d/bad.conf", "")
+	r.put("vhost.d/default", "rewrite ^/ /closed; oops;")
+	r.serve(sites())
+	r.expect(r.http("a.test", "/"), 503, "closed")
+	r.put("vhost.d/default", "")
+	// What is only in a server of other names closes no site.
 	r.put("conf.d/bad.conf", "server { listen 127.0.0.1:1; deny all; } oops;")
 	r.serve(sites())
 	r.expect(r.http("a.test", "/"), 200, "one")
@@ -276,4 +289,40 @@ func testUnreadableSnippet(t *testing.T, r *rig) {
 	spoil("conf.d/new.conf")
 	r.serve(r.tree(site("a.test", two)))
 	r.expect(r.http("a.test", "/"), 503, "closed")
+}
+
+// What a file includes is a part of its copy: when that is broken the last accepted version is in
+// force, and where it has none, it may say who is let in.
+func TestIncludedSnippet(t *testing.T) { each(t, testIncludedSnippet) }
+
+func testIncludedSnippet(t *testing.T, r *rig) {
+	r.run()
+	one, two := backend(t, "one"), backend(t, "two")
+	dir := t.TempDir()
+	part := filepath.Join(dir, "part.inc")
+	write(t, part, "add_header X-Own one;")
+	r.put("conf.d/good.conf", "include "+part+"; include "+dir+"/none/*.conf;")
+	r.serve(r.tree(site("a.test", one)))
+	write(t, part, "add_header X-Own two; oops;")
+	r.list()
+	if s := r.serve(r.tree(site("a.test", two), site("b.test", one))); len(s.Problems) != 1 || !strings.Contains(s.Problems[0].Text, "last accepted") {
+		t.Errorf("problems %+v", s.Problems)
+	}
+	for host, want := range map[string]string{"a.test": "two", "b.test": "one"} {
+		r.expect(r.http(host, "/"), 200, want)
+		if got := r.get(r.http(host, "/")).header.Get("X-Own"); got != "one" {
+			t.Errorf("%s: the header of the operator's is %q", host, got)
+		}
+	}
+	r.put("conf.d/good.conf", "")
+	r.serve(r.tree(site("a.test", one)))
+	for _, text := range []string{"include part.inc;", "include " + dir + "/nowhere.inc;", "include " + part + ";"} {
+		write(t, part, "deny all; oops {")
+		r.put("conf.d/new.conf", text)
+		r.serve(r.tree(site("a.test", one)))
+		r.expect(r.http("a.test", "/"), 503, "closed")
+		r.put("conf.d/new.conf", "")
+		r.serve(r.tree(site("a.test", one)))
+		r.expect(r.http("a.test", "/"), 200, "one")
+	}
 }

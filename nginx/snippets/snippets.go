@@ -6,16 +6,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -205,57 +204,67 @@ func unreadable(file string, err error) nginx.Snippet {
 	return nginx.Snippet{Path: file, Text: text, Unreadable: true, Private: true, Fingerprint: fmt.Sprintf("%x", sha256.Sum256([]byte(text)))}
 }
 
-// read reads a snippet, and what the files say that it includes.
+// read reads a snippet, with what it includes in the place of its lines include.
 func read(file string) (nginx.Snippet, error) {
-	text, err := readfile.Regular(file, maxSnippetSize)
+	in := included{bytes: maxSnippetSize, files: maxIncluded}
+	text, err := in.read(file)
 	if err != nil {
 		return nginx.Snippet{}, err
 	}
-	info, err := os.Stat(file)
-	if err != nil {
-		return nginx.Snippet{}, err
+	sn := nginx.Snippet{Path: file, Text: text}
+	if says, all, err := nginx.Expand(text, in.text); err == nil {
+		sn.Text = all
+		if sn.Says, err = nginx.ParseDirectives(all); err != nil {
+			sn.Says = says
+		}
 	}
-	sn := nginx.Snippet{Path: file, Text: string(text), Private: info.Mode().Perm()&0o004 == 0}
-	sum := sha256.New()
-	fmt.Fprintf(sum, "%v %d:%s", sn.Private, len(text), text)
-	if says, err := nginx.ParseDirectives(sn.Text); err == nil {
-		in := included{sum: sum, bytes: maxSnippetSize, files: maxIncluded}
-		sn.Says = in.expand(says)
-	}
-	sn.Fingerprint = hex.EncodeToString(sum.Sum(nil))
+	sn.Private, sn.Unreadable = in.private, in.unknown
+	sn.Fingerprint = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%v %s", sn.Private, sn.Text)))
 	return sn, nil
 }
 
-// included is what is left to be read of the files that a snippet includes, and their sum.
+// included reads a snippet and the files that it includes.
 type included struct {
-	sum          hash.Hash
-	bytes, files int
+	bytes, files int  // what is left to be read
+	private      bool // one of them is not for everybody
+	unknown      bool // one of them could not be read
 }
 
-// expand returns directives with those of the files that they include. A file that cannot be
-// read or parsed says nothing: nginx judges it.
-func (in *included) expand(all []nginx.Directive) (out []nginx.Directive) {
-	for _, d := range all {
-		d.Block = in.expand(d.Block)
-		out = append(out, d)
-		if d.Name != "include" || len(d.Args) != 1 || !filepath.IsAbs(d.Args[0]) {
-			continue
+func (in *included) read(file string) (string, error) {
+	text, err := readfile.Regular(file, int64(in.bytes))
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return "", err
+	}
+	in.bytes, in.private = in.bytes-len(text), in.private || info.Mode().Perm()&0o004 == 0
+	return string(text), nil
+}
+
+// text returns what a line include stands for; nothing where that cannot be read here: then
+// nginx judges it, which may see other files (in a container) or none.
+func (in *included) text(arg string) string {
+	files := []string{arg}
+	if strings.ContainsAny(arg, "*?[") {
+		files, _ = filepath.Glob(arg) // a malformed pattern has none
+	}
+	out := "# include " + strconv.Quote(arg) + "\n"
+	for _, file := range files {
+		in.files--
+		text, err := "", error(fs.ErrInvalid)
+		if filepath.IsAbs(file) && in.files >= 0 {
+			text, err = in.read(file)
 		}
-		files, _ := filepath.Glob(d.Args[0]) // a malformed pattern has none
-		for _, file := range files {
-			if in.files--; in.files < 0 {
-				return out
-			}
-			text, err := readfile.Regular(file, int64(in.bytes))
-			if err != nil {
-				continue
-			}
-			in.bytes -= len(text)
-			fmt.Fprintf(in.sum, "%s %d:%s", file, len(text), text)
-			if says, err := nginx.ParseDirectives(string(text)); err == nil {
-				out = append(out, in.expand(says)...)
-			}
+		if err == nil {
+			_, text, err = nginx.Expand(text, in.text) // a part of a block would be another thing in its place
 		}
+		if err != nil {
+			in.unknown = true
+			return ""
+		}
+		out += text + "\n"
 	}
 	return out
 }
