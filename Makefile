@@ -56,6 +56,13 @@ box: prepare build package ## Start a pretend ECS instance, a whole machine, and
 	@.ci/box-tar >/dev/null
 	@.ci/with-docker bin/nagaya-sim box --count $(COUNT) --package dist/*.deb $(if $(RUN),-- sh -c '$(RUN)')
 
+.PHONY: vm
+vm: KINDS := deb
+vm: ARCHES := amd64
+vm: build package ## Smoke test in an emulated machine with a kernel of its own (half an hour); RELEASE=trixie, KEEP=1.
+	@.ci/prepare vm
+	@.ci/vm dist/*.deb
+
 .PHONY: bench-idle
 bench-idle: prepare build ## Measure the idle agent with 20 containers for a minute, nginx and peers beside.
 	@peers=$$(.ci/peers); .ci/with-docker bin/nagaya-sim bench idle --peers "$$peers"
