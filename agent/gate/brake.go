@@ -50,19 +50,32 @@ func (s *State) setBrake(in Input, set Settings, v view, d *Decision) {
 			running++
 		}
 	}
+	ls, _ := loads(s.Jobs)
+	billed := d.Known && set.Slow != SlowOff && running > 0 && v.billed(set, ls)
+	each := func() float64 {
+		if billed {
+			return min(v.quota(set, running), leastQuota)
+		}
+		return v.quota(set, running)
+	}
 	switch {
 	case set.Slow == SlowOff || d.Known && !v.credits:
 		s.endBrake("batches are not to be held back", now)
 	case !d.Known:
 	case !s.Brake.On():
-		if d.Headroom <= 0 && (running > 0 || in.Credits.Now.Batch > idleBatch) {
-			s.Brake = Brake{Way: set.Slow, Since: now, Each: v.quota(set, running)}
-			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.text(), v.whyNothingLeft())
+		low := d.Headroom <= 0 && (running > 0 || in.Credits.Now.Batch > idleBatch)
+		if low || billed {
+			s.Brake = Brake{Way: set.Slow, Since: now, Each: each()}
+			why := "more surplus would be charged within two days than is allowed"
+			if low {
+				why = v.whyNothingLeft()
+			}
+			s.Brake.Reason = fmt.Sprintf("batches are %s: %s", s.Brake.text(), why)
 		}
-	case d.Headroom >= set.OpenMark && now.Sub(was.Since) >= set.Dwell:
+	case !billed && d.Headroom >= set.OpenMark && now.Sub(was.Since) >= set.Dwell:
 		s.endBrake(fmt.Sprintf("batches run freely again: they may spend %.1f credits", d.Headroom), now)
 	default:
-		each := v.quota(set, running)
+		each := each()
 		if s.Brake.Way != set.Slow {
 			s.Brake.Way, s.Brake.Since = set.Slow, now
 		}

@@ -22,6 +22,14 @@ func TestTheBrake(t *testing.T) {
 	unknown := turned(noon, 1)
 	unknown.Known = false
 	plain := credit.Report{MeterAt: noon, Type: "m5.large", VCPUs: 2, NowKnown: true, Now: credit.Spent{Batch: 1}}
+	// The balance is enough for the next 12 hours, and then the services need more than a day earns: what a job spends is billed.
+	dear := saved(noon, 200, credit.Demand{Mean: 0.1, High: 0.1})
+	dear.Bank.Mode = credit.Unlimited
+	for i := range dear.Forecast {
+		if i >= 12 {
+			dear.Forecast[i].Demand = credit.Demand{Mean: 2, High: 2}
+		}
+	}
 	on := Brake{Way: SlowPause, Since: noon.Add(-time.Hour), Reason: "before"}
 	for name, tt := range map[string]struct {
 		slow    Slow
@@ -43,6 +51,9 @@ func TestTheBrake(t *testing.T) {
 		"a quota that the usual demand leaves":  {slow: SlowQuota, credits: turned(noon, 1), batches: 1, way: SlowQuota, each: 0.25, reason: "slowed to 0.2"},
 		"it is divided":                         {slow: SlowQuota, credits: turned(noon, 1), batches: 2, jobs: runs, way: SlowQuota, each: 0.25 / 3, reason: "each"},
 		"nothing is left":                       {slow: SlowQuota, credits: saved(noon, 40, baseline), batches: 1, way: SlowQuota, each: leastQuota, reason: "40.0 credits are sure now"},
+		"what a job needs would be billed":      {slow: SlowPause, credits: dear, jobs: runs, way: SlowPause, reason: "more surplus would be charged"},
+		"what is left is little then":           {slow: SlowQuota, credits: dear, batches: 1, way: SlowQuota, each: leastQuota, reason: "more surplus would be charged"},
+		"it stays while that is so":             {slow: SlowPause, was: on, credits: dear, jobs: runs, way: SlowPause, reason: "before"},
 		"it stays while nothing is known":       {slow: SlowPause, was: on, credits: unknown, batches: 1, way: SlowPause, reason: "before"},
 		"it stays while there is little":        {slow: SlowPause, was: on, credits: saved(noon, 70, baseline), batches: 1, way: SlowPause, reason: "before"},
 		"it ends with room":                     {slow: SlowPause, was: on, credits: saved(noon, 80, baseline), batches: 1, way: SlowOff, reason: "batches run freely again: they may spend 32.0 credits"},

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
@@ -42,6 +43,22 @@ func (s Settings) surplus(c credit.Report) Surplus {
 	}
 	p.Left = max(p.Limit-p.Charged, 0)
 	return p
+}
+
+// billed reports whether what batches still need would be charged, beyond what is allowed, if the next two days go as is usual. Of
+// batches that did not ask by name nobody knows what they need: it is taken for an hour of a processor.
+func (v view) billed(set Settings, ls []credit.Load) bool {
+	if !v.costsMoney() {
+		return false
+	}
+	if len(ls) == 0 {
+		ls = []credit.Load{{Credits: time.Hour.Minutes(), Cores: 1}}
+	}
+	points := v.twoDays(0, 0)
+	charged := func(ls []credit.Load) float64 {
+		return credit.Outcome(v.report.Bank, v.report.MeterAt, points, ls).Charged
+	}
+	return charged(ls)-charged(nil) > set.surplus(v.report).Left+tiny
 }
 
 // Dollars is what surplus credits cost, after For.
