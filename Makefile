@@ -83,10 +83,10 @@ bench-address: prepare build ## Measure what claiming and handing over an Elasti
 	go test $(STATIC) -c -o bin/claim.test ./agent/address/claim
 	@.ci/with-docker bin/nagaya-sim bench address
 
-# TRACES is a directory of recorded traces (*.csv) to judge by as well.
+# TRACES is a directory of recorded traces (*.csv) to judge by as well. PAIRS=1 plays a quarter of the cases in every mode.
 .PHONY: bench-gate
 bench-gate: ## Judge the gate beside cron, a threshold, a script and the bound, by some thousand cases (half an hour).
-	go test $(STATIC) -timeout 60m -run '^TestTheGate(IsWorthIt|InEveryMode)$$' -v ./agent/rehearsal -full $(if $(TRACES),-traces $(abspath $(TRACES)))
+	go test $(STATIC) -timeout 60m -run '^TestTheGate(IsWorthIt|InEveryMode)$$' -v ./agent/rehearsal -full $(if $(PAIRS),-pairs) $(if $(TRACES),-traces $(abspath $(TRACES)))
 
 .PHONY: bench-credits
 bench-credits: ## Print what must hold of the credits: estimate, bills, a year's time, the gate's own cost.

@@ -18,7 +18,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 )
 
-var update = flag.Bool("update", false, "record the table of TestTheGateInEveryMode")
+var (
+	update = flag.Bool("update", false, "record the table of TestTheGateInEveryMode")
+	pairs  = flag.Bool("pairs", false, "with -full, play each pair of needs, loads and jobs, and not each three of them")
+)
 
 // setting is one case of that table: everything that may be otherwise elsewhere.
 type setting struct {
@@ -249,7 +252,9 @@ func TestTheGateInEveryMode(t *testing.T) {
 		}
 	}
 	var byNeeds, byLoad, byJobs lines
-	add := func(way, needs, load, jobs string, rep Report) {
+	var sums mustHold
+	add := func(way, needs, load, jobs string, part float64, rep Report) {
+		sums.add(way, needs, part, rep)
 		byNeeds.add(way+needs, rep)
 		byLoad.add(way+load, rep)
 		byJobs.add(way+jobs, rep)
@@ -258,15 +263,15 @@ func TestTheGateInEveryMode(t *testing.T) {
 		for i, n := range needs {
 			for j, load := range loads {
 				for k, jobs := range schedules {
-					if !*full && (i+j+k)%4 != 0 {
+					if (!*full || *pairs) && (i+j+k)%4 != 0 {
 						continue // every pair of the three is played all the same
 					}
 					for _, kind := range kinds {
 						for _, part := range parts {
 							for _, tr := range all {
 								run, refuse := setting{kind, mode, tr, load.scale, jobs.jobs, n.of, part}.play(t)
-								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, run)
-								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, refuse)
+								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, part, run)
+								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, part, refuse)
 							}
 						}
 					}
@@ -278,7 +283,7 @@ func TestTheGateInEveryMode(t *testing.T) {
 	slices.SortStableFunc(table, func(a, b *line) int { return strings.Compare(a.way(), b.way()) })
 	var out strings.Builder
 	table.print(&out)
-	t.Log("\n" + out.String())
+	t.Log("\n" + out.String() + "\n" + sums.text())
 	const file = "testdata/every-mode.txt"
 	if *full {
 		return
