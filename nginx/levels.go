@@ -38,6 +38,9 @@ func keysOf(name string, args []string) (keys []string) {
 			keys = append(keys, name+" "+code)
 		}
 		return keys
+	case strings.HasSuffix(name, "_buffer_size") || strings.HasSuffix(name, "_buffers") || strings.HasSuffix(name, "_busy_buffers_size"):
+		module, _, _ := strings.Cut(name, "_") // nginx refuses sizes that do not fit each other
+		return []string{module + "_buffers"}
 	case name == "log_format", inheritedWhole(name):
 		return []string{name + " " + strings.ToLower(args[0])}
 	}

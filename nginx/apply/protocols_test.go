@@ -442,6 +442,13 @@ func testLargeResponseHeader(t *testing.T, r *rig) {
 	r.serve(r.tree(site("headers.test", addrOf(up))))
 	r.expect(r.http("headers.test", "/20"), 200, "")
 	r.expect(r.http("headers.test", "/80"), 502, "cannot be passed on")
+	for _, line := range []string{"proxy_buffers 4 8k;", "proxy_busy_buffers_size 16k;", "proxy_buffer_size 128k; proxy_buffers 4 128k;"} {
+		r.put("conf.d/sizes.conf", line)
+		if s := r.serve(r.tree(site("headers.test", addrOf(up)))); len(s.Problems) > 0 {
+			t.Errorf("%s: %+v", line, s.Problems)
+		}
+	}
+	r.expect(r.http("headers.test", "/80"), 200, "")
 }
 
 func TestTimeoutAndBodySize(t *testing.T) {
