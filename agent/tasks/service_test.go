@@ -30,6 +30,11 @@ func TestServiceKey(t *testing.T) {
 			t.Errorf("%s: %s", label, got)
 		}
 	}
+	for _, label := range []string{"org.opencontainers.image.revision", "org.label-schema.vcs-ref", "maintainer"} {
+		if key("shop:2", label, "x") != is {
+			t.Errorf("a build that says %s is another service", label)
+		}
+	}
 	if key("shop", "com.gitlab.gitlab-runner.job.id", "7") == is {
 		t.Error("a job of CI counts as the same service")
 	}
