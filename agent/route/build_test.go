@@ -957,6 +957,11 @@ b.example.com                /     off  http://10.0.0.5:2      ready  blog:1/app
 	if d := cmp.Diff(want, "\n"+table.Text(80)); d != "" {
 		t.Errorf("80 columns (-want +got):\n%s", d)
 	}
+	// The end of an address is not cut for other columns, however long their cells are.
+	in = input(web("a", of(strings.Repeat("long-", 6)+"task"), labels("nagaya.host", long)))
+	if text := build(in).Text(80); !strings.Contains(text, " http://10.0.0.5:32768 ") {
+		t.Errorf("the port is cut:\n%s", text)
+	}
 	if !strings.Contains(table.Text(0), long) {
 		t.Error("a pipe gets it cut")
 	}

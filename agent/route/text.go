@@ -7,11 +7,14 @@ import (
 	"unicode/utf8"
 )
 
+// upstream heads the column of addresses.
+const upstream = "UPSTREAM"
+
 // Text returns the table for people: one line for every server behind each path of a host, and
 // one for every container that waits. Long cells are cut so that a line has at most width
 // columns; 0 is no limit.
 func (t Table) Text(width int) string {
-	rows := [][]string{{"HOST", "PATH", "TLS", "UPSTREAM", "STATE", "TASK"}}
+	rows := [][]string{{"HOST", "PATH", "TLS", upstream, "STATE", "TASK"}}
 	for _, s := range t.Sites {
 		for _, l := range s.Locations {
 			rows = append(rows, t.Pools[s.PoolKey(l)].rows(s.Host, l.Path, s.tlsWord(), string(l.Scheme), s.Family)...)
@@ -72,8 +75,8 @@ func (p Pool) rows(host, path, tls, scheme, family string) (rows [][]string) {
 	return rows
 }
 
-// align pads all columns but the last, and cuts the widest ones so that a line has at most width
-// columns, if that can be; 0 is no limit.
+// align pads all columns but the last, and cuts the widest ones, the addresses last, so that a line
+// has at most width columns, if that can be; 0 is no limit.
 func align(rows [][]string, width int) string {
 	const gap, least = 2, 8
 	widths := make([]int, len(rows[0]))
@@ -84,9 +87,21 @@ func align(rows [][]string, width int) string {
 		}
 		sum += widths[i]
 	}
-	for widest := slices.Max(widths); width > 0 && sum > width && widest > least; widest = slices.Max(widths) {
-		widths[slices.Index(widths, widest)]--
-		sum--
+	last := slices.Index(rows[0], upstream) // an address is of no use without its end
+	for ; width > 0 && sum > width; sum-- {
+		widest := 0
+		for i, w := range widths {
+			if i != last && w > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= least && last >= 0 {
+			widest = last
+		}
+		if widths[widest] <= least {
+			break
+		}
+		widths[widest]--
 	}
 	var b strings.Builder
 	for _, r := range rows {
