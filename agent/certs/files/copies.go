@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
@@ -289,6 +290,31 @@ func (k copies) newest(name string) (version, seen string, ok bool) {
 		}
 	}
 	return "", "", false
+}
+
+// pairIn is the pair in a copy.
+func pairIn(name, version string) (certs.Pair, bool) {
+	if version == "" {
+		return certs.Pair{}, false
+	}
+	file := filepath.Join(version, copiedPair)
+	l, p := read(candidate{name: name, certFile: file, keyFile: file, beside: filepath.Join(version, copied)})
+	return l.pair, p == nil && l.leaf != nil
+}
+
+// valid is the newest copy that can stand in for a pair that has expired: one for the same hosts,
+// and what it was at that time.
+func (k copies) valid(expired certs.Pair, now time.Time) (pair certs.Pair, seen string, ok bool) {
+	if k.dir == "" || expired.NotAfter.After(now) {
+		return certs.Pair{}, "", false
+	}
+	for _, v := range k.versions(expired.Name) {
+		pair, ok := pairIn(expired.Name, v)
+		if ok && isWhole(v) && pair.NotAfter.After(now) && slices.Equal(pair.Names(), expired.Names()) {
+			return pair, modified(v).UTC().Format(time.RFC3339), true
+		}
+	}
+	return certs.Pair{}, "", false
 }
 
 // dropVersions removes the oldest copies of a name.

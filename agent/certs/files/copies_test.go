@@ -79,6 +79,11 @@ func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
 			write(t, d+"/a.crt", c.cert)
 			write(t, d+"/a.key", c.key)
 		}, []string{"cert-not-yet-valid"}},
+		{"an expired pair takes its place", func(t *testing.T, d string) {
+			c := makeCert(t, days(-90), days(-1), "a.test")
+			write(t, d+"/a.crt", c.cert)
+			write(t, d+"/a.key", c.key)
+		}, []string{"cert-expired"}},
 		{"the authority for clients is spoilt", func(t *testing.T, d string) { write(t, d+"/a.ca.crt", nil) }, []string{"cert-unreadable"}},
 		{"the authority for clients goes", func(t *testing.T, d string) { remove(t, d+"/a.ca.crt") }, []string{"cert-gone"}},
 		{"what it has revoked is spoilt", func(t *testing.T, d string) { write(t, d+"/a.crl.pem", nil) }, []string{"cert-unreadable"}},
@@ -132,6 +137,26 @@ func TestAPairThatIsSpoiltIsServedFromItsCopy(t *testing.T) {
 			// nginx may go on with the one before.
 			if _, err := os.Stat(p.KeyFile); err != nil {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+// A copy does not take the place of an expired pair that has more names, nor one that has expired too.
+func TestAnExpiredPairWithoutAValidCopy(t *testing.T) {
+	for name, before := range map[string]made{
+		"other names": good(t, "a.test"), "expired too": makeCert(t, days(-90), days(-2), "a.test", "b.test"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, k := t.TempDir(), keptIn(t.TempDir(), false)
+			expired := makeCert(t, days(-90), days(-1), "a.test", "b.test")
+			for _, c := range []made{before, expired} {
+				write(t, dir+"/a.pem", append(c.cert, c.key...))
+				if inv := look(t, dir, k); len(inv.Pairs) != 1 {
+					t.Fatalf("%+v", inv)
+				} else if p := inv.Pairs[0]; !strings.HasSuffix(filepath.Dir(p.CertFile), sumOf(map[string][]byte{copiedPair: onlyPair(c.cert, c.key)})) {
+					t.Errorf("served is %s", p.CertFile)
+				}
 			}
 		})
 	}

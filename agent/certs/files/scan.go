@@ -220,10 +220,18 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 		wrong[c.name] = *p
 		return inv
 	}
+	valid, seen, has := k.valid(l.pair, now)
+	if has {
+		p.Text += ", so a copy is served, of what it was at " + seen
+	}
 	for _, p := range []*problem.Problem{p, l.warning} {
 		if p != nil {
 			inv.Problems = append(inv.Problems, *p)
 		}
+	}
+	if has { // what has expired is not kept: it would push out a copy that is valid
+		inv.Pairs = append(inv.Pairs, valid)
+		return inv
 	}
 	pair := l.pair
 	version, err := k.keep(original{c.name, l.files, c.keyFile})
@@ -243,16 +251,6 @@ func uncopied(file, dir string, err error) problem.Problem {
 		Text: fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", file, bounded(err.Error())),
 		Hint: "let the agent write to the directory " + dir,
 	}
-}
-
-// pairIn is the pair in a copy.
-func pairIn(name, version string) (certs.Pair, bool) {
-	if version == "" {
-		return certs.Pair{}, false
-	}
-	file := filepath.Join(version, copiedPair)
-	l, p := read(candidate{name: name, certFile: file, keyFile: file, beside: filepath.Join(version, copied)})
-	return l.pair, p == nil && l.leaf != nil
 }
 
 // loaded is a pair that was read, and the files of its copy by their names.
