@@ -176,7 +176,10 @@ func (r *reader) report(label string, s problem.Severity, code, hint, format str
 func Problem(ref, label string, s problem.Severity, code, hint, format string, args ...any) problem.Problem {
 	p := problem.Problem{Code: code, Severity: s, Subject: "container " + ref, Container: ref, Text: fmt.Sprintf(format, args...), Hint: hint}
 	if label != "" {
-		p.Subject += " label " + harmless(label)
+		if strings.Contains(label, ".") { // a word without a dot may also be a variable
+			p.Subject += " label"
+		}
+		p.Subject += " " + harmless(label)
 	}
 	return p
 }

@@ -145,12 +145,13 @@ func TestHostsAsNginxHasThem(t *testing.T) {
 // The problem says where the value comes from.
 func TestTheSourceOfAMistakeIsNamed(t *testing.T) {
 	wrong := map[string]string{"VIRTUAL_HOST": "a.test", "VIRTUAL_PORT": "x"}
+	const subject = "container a VIRTUAL_PORT"
 	for want, c := range map[string]tasks.Container{
-		"correct this label of the container; ":                {ID: "a", Labels: wrong},
-		"correct this environment variable of the container; ": {ID: "a", Env: wrong},
+		"correct this label of the container; ":                {ID: "a", Name: "a", Labels: wrong},
+		"correct this environment variable of the container; ": {ID: "a", Name: "a", Env: wrong},
 	} {
-		if got := labels.Requests([]tasks.Container{c}, labels.Defaults{}, Reader(false))["a"].Problems; len(got) != 1 || !strings.HasPrefix(got[0].Hint, want) {
-			t.Errorf("%+v, want %q", got, want)
+		if got := labels.Requests([]tasks.Container{c}, labels.Defaults{}, Reader(false))["a"].Problems; len(got) != 1 || !strings.HasPrefix(got[0].Hint, want) || got[0].Subject != subject {
+			t.Errorf("%+v, want %q of %s", got, want, subject)
 		}
 	}
 }
