@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -70,6 +71,40 @@ func refuse(a gate.Asked) (gate.Entry, error) {
 
 func keepWaiting(a gate.Asked) (gate.Entry, error) {
 	return gate.Entry{Job: a.Job, Phase: gate.Waiting, Reason: "nothing is left"}, nil
+}
+
+// The signal of timeout(1) comes twice, and the job leaves the queue all the same; a second ^C
+// ends what does not end of the first.
+func TestTwoSignalsWhileAJobWaits(t *testing.T) {
+	for moment, want := range map[string]string{"1m": fmt.Sprint("exit status ", exitRefused), "0s": "signal: terminated"} {
+		t.Run(moment, func(t *testing.T) {
+			var cmd *exec.Cmd
+			started := make(chan struct{})
+			term := func() error {
+				<-started
+				return cmd.Process.Signal(syscall.SIGTERM)
+			}
+			p := &pretended{job: func(a gate.Asked) (gate.Entry, error) {
+				if a.State == gate.Waiting {
+					return gate.Entry{Job: a.Job, Phase: gate.Waiting, Reason: "nothing is left"}, term()
+				}
+				for err := term(); err == nil && moment == "0s"; err = term() {
+					<-time.After(10 * time.Millisecond) // until it has ended
+				}
+				return gate.Entry{Job: a.Job, Phase: gate.Done}, nil
+			}}
+			cmd = exec.Command(os.Args[0], "gate", "run", "--name", "report", "--run-dir", answers(t, p), "--", "true")
+			cmd.Env = append(os.Environ(), asCommand+"="+moment)
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			close(started)
+			err := cmd.Wait()
+			if err == nil || err.Error() != want || p.said() != "waiting done" {
+				t.Errorf("%v, want %s; said %s", err, want, p.said())
+			}
+		})
+	}
 }
 
 func TestGateWait(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 	// Small hosts and containers may have no database of time zones.
 	_ "time/tzdata"
 )
@@ -29,16 +30,19 @@ const (
 	exitNoAgent = 3
 )
 
-func main() {
-	// The first signal ends the context, a second one the process: a second ^C
-	// must end it at once.
+func main() { os.Exit(command(time.Second)) }
+
+// command is the process. The first signal ends the context, and one that comes later than a moment
+// after it the process at once. What comes in that moment is the same wish: timeout(1) sends its
+// signal to the command and then to the group, and what is begun must be taken back between them.
+func command(moment time.Duration) (code int) {
 	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if os.Getpid() == 1 {
 		ends = append(ends, syscall.SIGQUIT) // how images of nginx are stopped
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), ends...)
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	context.AfterFunc(ctx, func() { time.AfterFunc(moment, stop) })
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }
 
 // exitError carries an exit code up to main. An empty message prints nothing.
