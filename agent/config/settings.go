@@ -210,7 +210,7 @@ var Settings = []Setting{
 		"is not a window such as 22:00-06:00 Asia/Tokyo"),
 		"When batches may start, by the wall clock of a time zone (UTC if none is named), whatever the credits are.").byTag(),
 	one("gate.slow", "off", func(c *Config) *string { return &c.Gate.Slow }, word("off", "quota", "pause"),
-		"What is done to running batches when the forecast for the services falls below the reserve: nothing, a CPU quota, or a pause, until it recovers.").byTag(),
+		"What is done to running batches when the forecast for the services falls below the reserve, or what they still need would be billed: nothing, a CPU quota, or a pause, until it recovers.").byTag(),
 	flag("gate.ecs", "false", func(c *Config) *bool { return &c.Gate.ECS },
 		"Publish the gate to ECS as the attribute nagaya.batch=open|closed of this container instance.").byTag(),
 	one("gate.batch-compute-environment", "", func(c *Config) *string { return &c.Gate.BatchCE }, text("a name or ARN", batchName.MatchString, "is not the name or ARN of a compute environment").orEmpty("none"),

@@ -59,12 +59,12 @@ type Tasks struct {
 }
 
 // Standing returns the problems of all parts, each with the time it began: that
-// of the same problem in before, or now.
+// of the same problem in before, or now. The list is never nil: scripts go through it.
 func (s Status) Standing(before []problem.Problem, now time.Time) []problem.Problem {
-	all := slices.Concat(
+	all := append([]problem.Problem{}, slices.Concat(
 		s.Config.Problems, s.Identity.Problems, s.Address.Problems, s.Tasks.Problems, s.Routes.Problems,
 		s.Certs.Problems, s.Nginx.Problems, s.Credit.Problems, s.Gate.Problems(), s.Upkeep,
-	)
+	)...)
 	for i, p := range all {
 		all[i].Since = now
 		for _, b := range before {

@@ -196,8 +196,9 @@ func TestStanding(t *testing.T) {
 			t.Errorf("a problem that came back began at %s", p.Since)
 		}
 	}
-	if got := (Status{}).Standing(nil, noon); len(got) != 0 {
-		t.Errorf("an empty status has problems %v", got)
+	// A script that goes through the list needs one, empty as it may be.
+	if got := (Status{}).Standing(nil, noon); got == nil || len(got) != 0 {
+		t.Errorf("an empty status has problems %#v", got)
 	}
 }
 
