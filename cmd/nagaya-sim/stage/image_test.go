@@ -449,7 +449,10 @@ func TestImageInThePlaceOfNginxProxy(t *testing.T) {
 		t.Errorf("the request that was under way: %v", err)
 	}
 	out, errs := p.logs()
-	if !strings.Contains(out, `exact.np.test "GET /x HTTP/1.1" 200`) {
+	asNginxProxy := func(line string) bool {
+		return strings.HasPrefix(line, "exact.np.test ") && strings.Contains(line, `] "GET /x HTTP/1.1" 200 `)
+	}
+	if !slices.ContainsFunc(strings.Split(out, "\n"), asNginxProxy) {
 		t.Errorf("stdout has no line of the request:\n%s", out)
 	}
 	if !strings.Contains(errs, "agent ends") || strings.Count(errs, `msg="instance metadata`) > 1 {
