@@ -15,6 +15,14 @@ type Directive struct {
 	Block []Directive
 }
 
+// eachDirective calls do for all of them, and for those in their blocks.
+func eachDirective(all []Directive, do func(Directive)) {
+	for _, d := range all {
+		do(d)
+		eachDirective(d.Block, do)
+	}
+}
+
 // maxNesting is how deep blocks may be in each other. nginx's own have five levels.
 const maxNesting = 50
 

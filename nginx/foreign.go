@@ -12,38 +12,34 @@ import (
 // they define.
 func words(files []Snippet) (uses, defines map[string]bool) {
 	uses, defines = map[string]bool{}, map[string]bool{}
-	var look func([]Directive)
-	look = func(all []Directive) {
-		for _, d := range all {
-			for _, a := range d.Args {
-				for rest := a; ; {
-					_, after, found := strings.Cut(rest, "$")
-					if !found {
-						break
-					}
-					rest = strings.TrimPrefix(after, "{")
-					end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !alphanumeric(r) })
-					if end < 0 {
-						end = len(rest)
-					}
-					uses["$"+rest[:end]] = true
+	look := func(d Directive) {
+		for _, a := range d.Args {
+			for rest := a; ; {
+				_, after, found := strings.Cut(rest, "$")
+				if !found {
+					break
 				}
+				rest = strings.TrimPrefix(after, "{")
+				end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !alphanumeric(r) })
+				if end < 0 {
+					end = len(rest)
+				}
+				uses["$"+rest[:end]] = true
 			}
-			switch {
-			case len(d.Args) == 0:
-			case d.Name == "access_log" && len(d.Args) > 1:
-				uses[d.Args[1]] = true
-			case d.Name == "log_format", d.Name == "js_set", d.Name == "perl_set":
-				defines[d.Args[0]] = true
-			case d.Name == "map", d.Name == "geo", d.Name == "split_clients", d.Name == "geoip2":
-				defines[d.Args[len(d.Args)-1]] = true
-			}
-			look(d.Block)
+		}
+		switch {
+		case len(d.Args) == 0:
+		case d.Name == "access_log" && len(d.Args) > 1:
+			uses[d.Args[1]] = true
+		case d.Name == "log_format", d.Name == "js_set", d.Name == "perl_set":
+			defines[d.Args[0]] = true
+		case d.Name == "map", d.Name == "geo", d.Name == "split_clients", d.Name == "geoip2":
+			defines[d.Args[len(d.Args)-1]] = true
 		}
 	}
 	for _, sn := range files {
 		if !sn.Out {
-			look(sn.Says)
+			eachDirective(sn.Says, look)
 		}
 	}
 	return uses, defines
@@ -136,21 +132,16 @@ func passedTo(t *text, site route.Site) map[string]bool {
 	for _, l := range site.Locations {
 		files = slices.Concat(files, filesForLocation(t.settings, site, l), overrideFor(t.settings, site, l))
 	}
-	var look func([]Directive)
-	look = func(all []Directive) {
-		for _, d := range all {
-			if strings.HasSuffix(d.Name, "_pass") && len(d.Args) == 1 {
-				_, to, scheme := strings.Cut(d.Args[0], "://")
-				if !scheme {
-					to = d.Args[0]
-				}
-				to, _, _ = strings.Cut(to, "/")
-				names[to] = true
+	eachDirective(levelOf(files...).lines, func(d Directive) {
+		if strings.HasSuffix(d.Name, "_pass") && len(d.Args) == 1 {
+			_, to, scheme := strings.Cut(d.Args[0], "://")
+			if !scheme {
+				to = d.Args[0]
 			}
-			look(d.Block)
+			to, _, _ = strings.Cut(to, "/")
+			names[to] = true
 		}
-	}
-	look(levelOf(files...).lines)
+	})
 	if site.File != "" && t.needs.fileOwners[site.File] != site.Host {
 		maps.DeleteFunc(names, func(name string, _ bool) bool { return strings.HasPrefix(name, site.File) })
 	}
