@@ -102,9 +102,38 @@ type Routes struct {
 	HTTPWithoutCert bool
 }
 
-// Certs says where certificates are.
+// Certs says where certificates are, and how those are got that nobody brings.
 type Certs struct {
 	Dir string
+	// Store is where those from ACME are kept: a directory, or s3://BUCKET/PREFIX; empty is a
+	// directory below StateDir. StoreKey is the KMS key that encrypts them in S3, if not the bucket's.
+	Store    string
+	StoreKey string
+	// Waiting is what a site does until its first certificate is there.
+	Waiting string
+	ACME    ACME
+}
+
+// ACME says how certificates are ordered.
+type ACME struct {
+	// Email is the account's; where it is empty nothing is ordered.
+	Email string
+	// Directories are the CAs, of which the first that works is taken. Staging is tried before
+	// them after failures; empty is that of Let's Encrypt for Let's Encrypt.
+	Directories []string
+	Staging     string
+	Profile     string
+	Key         string
+	// CAFile has the authorities that the CA's own certificate is verified by, EABFile the
+	// accounts that CAs demand.
+	CAFile  string
+	EABFile string
+	// Zones are the zones of Route 53 that challenges by DNS may change, as NAME=ID.
+	Zones []string
+	// CheckAddress has a host's public name looked up before it is ordered for.
+	CheckAddress bool
+	// IP orders a certificate for the address itself too.
+	IP bool
 }
 
 // Nginx says how nagaya's own nginx runs.

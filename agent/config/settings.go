@@ -112,6 +112,32 @@ var Settings = []Setting{
 
 	one("certs.dir", "/etc/nagaya/certs", func(c *Config) *string { return &c.Certs.Dir }, absolute,
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
+	one("certs.store", "", func(c *Config) *string { return &c.Certs.Store }, text("a directory, or s3://BUCKET/PREFIX", storeForm.MatchString, "is neither an absolute path nor s3://BUCKET/PREFIX").orEmpty("a directory below state-dir"),
+		"Where certificates from ACME are kept with their keys. Only one that outlives the instance, as a bucket of S3 or a directory of EFS, spares new orders when the instance is replaced."),
+	one("certs.store-kms-key", "", func(c *Config) *string { return &c.Certs.StoreKey }, text("the id, alias or ARN of a KMS key", keyForm.MatchString, "is not the id, alias or ARN of a KMS key").orEmpty("the bucket's own encryption"),
+		"KMS key by which S3 encrypts them."),
+	one("certs.waiting", "plain", func(c *Config) *string { return &c.Certs.Waiting }, word("plain", "unavailable", "self-signed"),
+		"What a site that is to get a certificate does until it has its first: serve plain HTTP, answer 503, or serve HTTPS with a certificate that says so in its name."),
+	one("certs.acme.email", "", func(c *Config) *string { return &c.Certs.ACME.Email }, text("an email address", emailForm.MatchString, "is not an email address").orEmpty("none: no certificates are ordered"),
+		"Orders certificates by ACME, with this address for the account; who sets it agrees to the terms of the CA."),
+	list("certs.acme.directory", "https://acme-v02.api.letsencrypt.org/directory", func(c *Config) *[]string { return &c.Certs.ACME.Directories }, httpsURL,
+		"ACME directories of the CAs to order from, the preferred one first; another is taken while that one fails."),
+	one("certs.acme.staging", "", func(c *Config) *string { return &c.Certs.ACME.Staging }, httpsURL.orEmpty("automatic: that of Let's Encrypt for Let's Encrypt, else none"),
+		"ACME directory at which a name that failed is tried first, so that failures do not use up the limits of the CA."),
+	one("certs.acme.profile", "", func(c *Config) *string { return &c.Certs.ACME.Profile }, text("the name of a profile, such as tlsserver or shortlived", profileForm.MatchString, "is not the name of a profile").orEmpty("the CA's default"),
+		"Profile of the certificates, where the CA has it."),
+	one("certs.acme.key", "p256", func(c *Config) *string { return &c.Certs.ACME.Key }, word("p256", "rsa2048", "both"),
+		"Key of the certificates: ECDSA, RSA for old clients, or a certificate of each."),
+	one("certs.acme.ca-file", "", func(c *Config) *string { return &c.Certs.ACME.CAFile }, absolute.orEmpty("the system's"),
+		"File of the authorities that the CA's own HTTPS is verified by, for a CA of your own."),
+	one("certs.acme.eab-file", "", func(c *Config) *string { return &c.Certs.ACME.EABFile }, absolute.orEmpty("none"),
+		"File of external account bindings, a line for each CA: DIRECTORY KEY-ID MAC-KEY."),
+	list("certs.acme.zones", "", func(c *Config) *[]string { return &c.Certs.ACME.Zones }, text("NAME=ID of a hosted zone, such as example.com=Z0123456789ABC", zoneForm.MatchString, "is not NAME=ID of a hosted zone"),
+		"Hosted zones of Route 53 in which names may be proven by TXT records of _acme-challenge, which wildcards, stand-bys and closed ports need."),
+	flag("certs.acme.check-address", "true", func(c *Config) *bool { return &c.Certs.ACME.CheckAddress },
+		"Order by HTTP only for a host whose public name leads to this instance; false where the names that the instance sees are not the public ones."),
+	flag("certs.acme.ip", "false", func(c *Config) *bool { return &c.Certs.ACME.IP },
+		"Order a certificate for the Elastic IP itself too, where the CA has profile shortlived."),
 
 	one("nginx.mode", "auto", func(c *Config) *string { return &c.Nginx.Mode }, word("auto", "exec", "service", "container"),
 		"How nginx runs: as a child of the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),
@@ -239,8 +265,13 @@ var (
 	// Docker refuses filters with other values, and after a refused list nothing changes any more.
 	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
 	// A wrong one would end the agent that reads it, so it is checked here.
-	dockerForm = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
-	batchName  = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
+	dockerForm  = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
+	storeForm   = regexp.MustCompile(`^(/[^\s?#]+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]{0,512})?)$`)
+	keyForm     = pattern.Of(2048, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
+	emailForm   = pattern.Of(254, `[^\s@<>,;:"\\]+@[A-Za-z0-9.-]+`)
+	profileForm = pattern.Of(64, `[A-Za-z0-9][A-Za-z0-9._-]*`)
+	zoneForm    = pattern.Of(400, `[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?=(/hostedzone/)?Z[A-Z0-9]{1,32}`)
+	batchName   = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )
 
 // TLSPolicies are the names of the choices of protocols and ciphers: Mozilla's and
@@ -254,6 +285,9 @@ var TLSPolicies = []string{
 	"AWS-TLS-1-2-2017-01", "AWS-TLS-1-2-Ext-2018-06", "AWS-TLS-1-1-2017-01", "AWS-2016-08",
 	"AWS-2015-05", "AWS-2015-03", "AWS-2015-02",
 }
+
+// httpsURL is where a CA is spoken to.
+var httpsURL = text("an https URL", pattern.Of(1024, `https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~%/?=&-]*)?`).MatchString, "is not an https URL")
 
 func isIPv4(v string) bool {
 	a, err := netip.ParseAddr(v)
