@@ -5,6 +5,7 @@ package certs
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +19,11 @@ type Inventory struct {
 	// Complete is false until the place where certificates are kept was read
 	// once: then "no certificate" means "unknown".
 	Complete bool `json:"complete"`
-	// Pairs are sorted by Name.
+	// Pairs are the operator's files, sorted by Name.
 	Pairs []Pair `json:"pairs"`
+	// Issued are those from the store, which nobody brought: they are chosen by the hosts that
+	// they name, never by Name.
+	Issued []Pair `json:"issued,omitempty"`
 	// Gone are the names of pairs whose files have gone, and of which a copy is left.
 	Gone []string `json:"gone,omitempty"`
 	// Authorities are sorted by Name.
@@ -29,23 +33,48 @@ type Inventory struct {
 
 // For returns the certificate that serves host: one that names it, else one
 // whose wildcard stands for its first label (RFC 6125, section 6.4.3: a wildcard
-// covers exactly one label). Of several the one that expires last is taken, and
-// of those the first by name. One that has expired, or whose files have gone, is taken only
-// where no other serves the host. Host is a DNS name, or a wildcard itself.
+// covers exactly one label). One of Pairs is taken before one of Issued. Of several the one that
+// expires last is taken, and of those the first by name. One that has expired, or whose files have
+// gone, is taken only where no other serves the host. Host is a DNS name, a wildcard itself, or an
+// IP address, an IPv6 address in brackets or not.
 func (v Inventory) For(host string) (Pair, bool) {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	names := []string{host}
-	if label, parent, ok := strings.Cut(host, "."); ok && label != "*" && label != "" {
-		names = append(names, "*."+parent)
-	}
+	return v.best(host, func(Pair) bool { return true })
+}
+
+// Beside returns a second certificate for the host of p, which For returned, with a key of the
+// other kind: nginx shows each client the one that it can use. One that has expired, or whose
+// files have gone, stands beside none.
+func (v Inventory) Beside(host string, p Pair) (Pair, bool) {
+	return v.best(host, func(o Pair) bool {
+		return p.KeyType != "" && o.KeyType != "" && o.KeyType != p.KeyType && !v.givesWay(o)
+	})
+}
+
+func (v Inventory) best(host string, fits func(Pair) bool) (Pair, bool) {
+	names := hostNames(host)
 	for _, last := range []bool{false, true} {
-		for _, name := range names {
-			if p, ok := v.naming(name, last); ok {
-				return p, true
+		for _, pairs := range [][]Pair{v.Pairs, v.Issued} {
+			for _, name := range names {
+				if p, ok := naming(pairs, name, func(p Pair) bool { return fits(p) && v.givesWay(p) == last }); ok {
+					return p, true
+				}
 			}
 		}
 	}
 	return Pair{}, false
+}
+
+// hostNames are the names by which a certificate serves a host: its own and the wildcard above.
+func hostNames(host string) []string {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if a, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
+		return []string{a.Unmap().String()}
+	}
+	names := []string{host}
+	if label, parent, ok := strings.Cut(host, "."); ok && label != "*" && label != "" {
+		names = append(names, "*."+parent)
+	}
+	return names
 }
 
 // givesWay reports whether a pair is the last that should be chosen. One by whose name clients
@@ -68,13 +97,13 @@ func (v Inventory) NamedLike(host string) (Pair, bool) {
 	return Pair{}, false
 }
 
-// Without returns the inventory without the pair of that base name.
+// Without returns the inventory without the pair of Pairs that has that base name.
 func (v Inventory) Without(name string) Inventory {
 	v.Pairs = slices.DeleteFunc(slices.Clone(v.Pairs), func(p Pair) bool { return p.Name == name })
 	return v
 }
 
-// Named returns the pair that was found under the base name.
+// Named returns the pair of Pairs that was found under the base name.
 func (v Inventory) Named(name string) (Pair, bool) {
 	for _, p := range v.Pairs {
 		if p.Name == name {
@@ -84,9 +113,9 @@ func (v Inventory) Named(name string) (Pair, bool) {
 	return Pair{}, false
 }
 
-func (v Inventory) naming(name string, last bool) (best Pair, ok bool) {
-	for _, p := range v.Pairs {
-		if !p.names(name) || v.givesWay(p) != last {
+func naming(pairs []Pair, name string, fits func(Pair) bool) (best Pair, ok bool) {
+	for _, p := range pairs {
+		if !p.names(name) || !fits(p) {
 			continue
 		}
 		if !ok || p.NotAfter.After(best.NotAfter) || p.NotAfter.Equal(best.NotAfter) && p.Name < best.Name {
@@ -97,7 +126,8 @@ func (v Inventory) naming(name string, last bool) (best Pair, ok bool) {
 }
 
 func (p Pair) names(name string) bool {
-	return slices.ContainsFunc(p.DNSNames, func(n string) bool { return strings.EqualFold(n, name) })
+	same := func(n string) bool { return strings.EqualFold(n, name) }
+	return slices.ContainsFunc(p.DNSNames, same) || slices.ContainsFunc(p.IPs, func(a netip.Addr) bool { return a.String() == name })
 }
 
 // Pair is one usable certificate with its key: read, parsed, matching each
@@ -119,6 +149,12 @@ type Pair struct {
 	// DNSNames are the names in the certificate, lower case, wildcards included. One without
 	// names serves where its base name is chosen.
 	DNSNames []string `json:"dns_names"`
+	// IPs are the addresses in the certificate.
+	IPs []netip.Addr `json:"ips,omitempty"`
+	// KeyType is the kind of the key: ECDSA for any curve, RSA for any length, empty for another kind.
+	KeyType KeyType `json:"key_type,omitempty"`
+	// Issuer is the common name of who signed it, else the organization: from outside, at most 64 bytes.
+	Issuer string `json:"issuer,omitempty"`
 	// CommonName is the subject's, in lower case, of a certificate without names: some
 	// clients take it for one.
 	CommonName string    `json:"common_name,omitempty"`
