@@ -40,6 +40,9 @@ func Configured(c config.Config, h Host) Settings {
 		NginxProxy: c.NginxProxy, ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
 		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
 	}
+	if c.Certs.ACME.Email != "" {
+		s.TokenDir = TokenDir(s.StateDir)
+	}
 	switch {
 	case s.AccessLog == "off":
 	case s.Stderr:

@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"cmp"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,6 +17,8 @@ const (
 	// challengeStatus leads to that location. No client gets it, and no file of an operator's is
 	// likely to use it.
 	challengeStatus = "598"
+	tokenName       = "@nagaya_token"
+	tokenStatus     = "597"
 	debugPath       = "/nginx-proxy-debug"
 	debugName       = "@nagaya_debug"
 	// longestAnswer is what fits into one word of nginx's configuration (nginx source,
@@ -34,7 +37,7 @@ func hasChallenges(s Settings, site route.Site) bool {
 	case route.ChallengesRedirected:
 		return site.Plain == route.Redirect
 	}
-	return site.Plain != route.Refuse
+	return site.Plain != route.Refuse && site.Plain != route.Unavailable
 }
 
 // answerChallenges has a server answer challenges before anything else. A location by itself would
@@ -44,15 +47,38 @@ func answerChallenges(t *text) {
 	t.returnIf("$nagaya_challenge", challengeStatus)
 }
 
-// challengeLocation writes the location of the answers. Everybody may have them, whatever the
-// server asks for.
-func challengeLocation(t *text) {
-	t.block("location", []string{challengeName}, func() {
-		t.set("satisfy", "any")
-		t.set("allow", "all")
-		t.set("root", t.settings.ChallengeDir)
-		t.set("try_files", "$uri", "=404")
-	})
+// TokenDir is the directory in a StateDir that has the answers to the challenges of the agent's own
+// orders: the file .well-known/acme-challenge/TOKEN for each (RFC 8555, section 8.3). nginx's workers,
+// which may be another user's, read them: directories are 0755, files 0644.
+func TokenDir(stateDir string) string { return path.Join(stateDir, "challenges") }
+
+// answerTokens has a server answer those challenges before anything else, and before those of the
+// operator's directory. A CA may be led to HTTPS by what is in front of nginx, so they are answered there
+// too. Without such a file a request takes its usual way: a container may answer challenges of its own.
+func answerTokens(t *text) {
+	if t.settings.TokenDir != "" {
+		t.set("error_page", tokenStatus, "=", tokenName)
+		t.block("if (-f $nagaya_token)", nil, func() { t.set("return", tokenStatus) })
+	}
+}
+
+// challengeLocations writes the locations of the answers: of the agent's own orders, and of the
+// operator's directory if that is asked for. Everybody may have them, whatever the server asks for.
+func challengeLocations(t *text, ofOperator bool) {
+	write := func(name, root string) {
+		t.block("location", []string{name}, func() {
+			t.set("satisfy", "any")
+			t.set("allow", "all")
+			t.set("root", root)
+			t.set("try_files", "$uri", "=404")
+		})
+	}
+	if t.settings.TokenDir != "" {
+		write(tokenName, t.settings.TokenDir)
+	}
+	if ofOperator {
+		write(challengeName, t.settings.ChallengeDir)
+	}
 }
 
 // debugLocation writes the location that tells how a site is set. Who may not see its root may not

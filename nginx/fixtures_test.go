@@ -197,6 +197,13 @@ var scenes = []scene{
 	{name: "newer", build: upstream128, sites: []nestedSite{
 		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
 	}},
+	{name: "tokens", build: debian122, settings: func(s *Settings) {
+		s.TokenDir, s.ChallengeDir = TokenDir(s.StateDir), "/usr/share/nginx/html"
+	}, sites: []nestedSite{
+		{Host: "a.example.com", Family: "web", CatchAll: true, TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "b.example.com", Family: "web", Plain: route.Unavailable, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "p.example.com", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(server("10.0.0.2:443", 1))}},
+	}},
 	{name: "refused", build: debian122, sites: []nestedSite{
 		{Host: "a.example.com; return 200 x", Family: "web", Plain: route.Serve},
 		{Host: "b.example.com", Family: "web\n}\nevil;", Plain: route.Serve, Locations: []nestedLocation{spot("/$host", server("10.0.0.1:80", 1))}},

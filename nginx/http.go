@@ -195,6 +195,10 @@ func variables(t *text) {
 		t.comment("A challenge of ACME, over plain HTTP.")
 		t.choose("$nagaya_https:$uri", "challenge", "", `~^:/\.well-known/acme-challenge/[A-Za-z0-9_-]+$`, "1")
 	}
+	if dir := t.settings.TokenDir; dir != "" {
+		t.comment("The file of a challenge of this agent's own.")
+		t.choose("$uri", "token", "", `~^/\.well-known/acme-challenge/[A-Za-z0-9_-]+$`, dir+"$uri")
+	}
 	t.blank()
 }
 

@@ -40,9 +40,13 @@ func defaultServer(t *text, overTLS bool, listen func()) {
 			rejectHandshake(t)
 			return
 		}
-		if !overTLS && t.settings.ChallengeDir != "" && t.settings.ChallengeUnknown {
-			answerChallenges(t)
-			challengeLocation(t)
+		if !overTLS { // a certificate for an address, or for a host that has another port, is proven here too
+			ofOperator := t.settings.ChallengeDir != "" && t.settings.ChallengeUnknown
+			answerTokens(t)
+			if ofOperator {
+				answerChallenges(t)
+			}
+			challengeLocations(t, ofOperator)
 		}
 		t.set("return", number(cmp.Or(t.settings.UnservedStatus, 404)), "No site of this name is served here.\n")
 	})
@@ -55,10 +59,11 @@ func rejectHandshake(t *text) {
 }
 
 // rejectSite writes the server for the TLS connections of a site that has no certificate of its
-// own, where names of no site have one.
+// own, where names of no site have one, or that waits for it, where another site would answer.
 func rejectSite(t *text, site route.Site) {
 	usual := cmp.Or(site.Edge.HTTPSPort, t.settings.HTTPSPort) == t.settings.HTTPSPort
-	if t.needs.unserved.CertFile == "" || site.TLS || site.NoTLS || site.Passthrough != nil || !usual {
+	answered := t.needs.unserved.CertFile != "" || t.needs.catchAll && site.Plain == route.Unavailable
+	if !answered || site.TLS || site.NoTLS || site.Passthrough != nil || !usual {
 		return
 	}
 	t.block("server", nil, func() {

@@ -84,7 +84,7 @@ var constant = func() map[string]*regexp.Regexp {
 		"upstream/least_conn": "", "upstream/ip_hash": "", "upstream/hash": `\$remote_addr consistent`,
 		"upstream/keepalive_timeout":  "1s",
 		"server/server_tokens":        "on",
-		"server/error_page":           "502 = @nagaya_down|504 @nagaya_down|598 = @nagaya_challenge",
+		"server/error_page":           "502 = @nagaya_down|504 @nagaya_down|59(8 = @nagaya_challenge|7 = @nagaya_token)",
 		"server/http2":                "on|off",
 		"server/ssl_verify_client":    "on|optional",
 		"server/ssl_reject_handshake": "on", "server/ssl_prefer_server_ciphers": "on|off",

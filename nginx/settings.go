@@ -58,6 +58,8 @@ type Settings struct {
 	ChallengeDir     string
 	Challenges       route.Challenges
 	ChallengeUnknown bool
+	// TokenDir has the answers to challenges of the agent's own orders; empty where it makes none.
+	TokenDir string
 	// Debug tells clients how sites are set, and in DebugGlobal, a JSON object, the settings for all.
 	Debug       bool
 	DebugGlobal string

@@ -22,6 +22,7 @@ const (
 	brokenPage      = "The service behind this site does not answer, or its answer cannot be passed on. Try again in a few seconds.\n"
 	crookedPage     = "This path can be read in two ways.\n"
 	plainPage       = "This site is served over HTTPS only.\n"
+	waitingPage     = "This site waits for its certificate. Try again in a few seconds.\n"
 	nothingPage     = "Nothing is served at this path.\n"
 	othersPage      = "The rules for this name are not in force here.\n"
 	retryAfter      = "5" // seconds
@@ -123,6 +124,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 	files := filesForSite(t.settings, site)
 	t.levels = levels{t.needs.httpLevel}
 	writeServer := func() {
+		answerTokens(t)
 		refuseForSnippet(t, t.needs.closed || closes(files) || slices.Contains(t.needs.closedServers, site.Host))
 		serverHead(t, site)
 		root := slices.ContainsFunc(levelOf(files...).lines, func(d Directive) bool { return d.Name == "location" && slices.Equal(d.Args, []string{"/"}) })
@@ -137,9 +139,7 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 			defaultRoot(t)
 		}
 		debugLocation(t, site, pools)
-		if hasChallenges(t.settings, site) {
-			challengeLocation(t)
-		}
+		challengeLocations(t, hasChallenges(t.settings, site))
 		t.block("location", []string{downLocation}, func() {
 			answer(t, site)
 			if !slices.ContainsFunc(locations, overTLS) {
@@ -198,7 +198,11 @@ func serverHead(t *text, site route.Site) {
 	if site.TLS {
 		tlsServer(t, site)
 	}
-	headers(t, site)
+	if site.Plain == route.Unavailable {
+		headers(t, site, []string{"Retry-After", retryAfter, "always"})
+	} else {
+		headers(t, site)
+	}
 	if hasChallenges(t.settings, site) {
 		answerChallenges(t)
 	}
@@ -278,6 +282,8 @@ func plainHTTP(t *text, site route.Site, https uint16) {
 		t.returnIf("$nagaya_plain = other", number(cmp.Or(site.Edge.RedirectCode, 308)), to)
 	case route.Refuse:
 		t.returnIf("$nagaya_plain", number(cmp.Or(t.settings.UnservedStatus, 403)), plainPage)
+	case route.Unavailable:
+		t.returnIf("$nagaya_plain", "503", waitingPage)
 	}
 }
 

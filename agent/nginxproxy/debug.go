@@ -77,7 +77,7 @@ func httpsMethod(site route.Site) string {
 		return "nohttps"
 	case site.Plain == route.Refuse:
 		return "nohttp"
-	case site.Plain == route.Redirect:
+	case site.Plain == route.Redirect, site.Plain == route.Unavailable:
 		return "redirect"
 	}
 	return "noredirect"

@@ -230,6 +230,8 @@ const (
 	Serve    Plain = "serve"    // the site itself
 	Redirect Plain = "redirect" // to https
 	Refuse   Plain = "refuse"   // an error
+	// Unavailable is 503 until the site's first certificate is there.
+	Unavailable Plain = "unavailable"
 )
 
 // Location is one path prefix of a site.
