@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // Clients makes the clients. Endpoints, credentials and the Region's override come from the
@@ -77,6 +79,12 @@ func (c *Clients) ECS() *ecs.Client { return ecs.NewFromConfig(c.Base) }
 
 // Batch returns a client; each of its calls names the Region.
 func (c *Clients) Batch() *batch.Client { return batch.NewFromConfig(c.Base) }
+
+// S3 returns a client for the Region; a call to a bucket in another one names that.
+func (c *Clients) S3(region string) *s3.Client { return s3.NewFromConfig(c.in(region)) }
+
+// Route53 returns a client. Route 53 is one for all Regions of a partition, which the Region names.
+func (c *Clients) Route53(region string) *route53.Client { return route53.NewFromConfig(c.in(region)) }
 
 // DropConnections closes what is idle, so that the next call dials anew: a
 // connection that was made from another public address is dead.

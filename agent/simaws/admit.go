@@ -22,19 +22,30 @@ func (w *World) admit(s apiService, r *request) *apiError {
 			return failed("RequestLimitExceeded", "Request limit exceeded.")
 		}
 	}
+	if s.name() == "route53" && w.conditions.Throttling && !w.takeToken(r) {
+		return failed("Throttling", "Rate exceeded")
+	}
 	action := s.scope() + ":" + r.action
-	if s.name() == "cloudwatch" {
+	switch s.name() {
+	case "cloudwatch":
 		action = "cloudwatch:" + r.action // signed for as "monitoring"
+	case "s3":
+		action = storePermission(r.action)
 	}
-	if i.allow == nil || slices.ContainsFunc(i.allow, func(pattern string) bool { return wildcard(pattern, action) }) {
-		return nil
-	}
-	fail := failed(s.deny(), "User: arn:aws:sts::%s:assumed-role/%s/%s is not authorized to perform: %s because no identity-based policy allows the %s action",
-		w.account, i.role, i.id, action, action)
-	if s.name() == "ec2" {
+	fail := w.allowed(i, action, s.deny())
+	if fail != nil && s.name() == "ec2" {
 		fail.message = "You are not authorized to perform this operation. " + fail.message
 	}
 	return fail
+}
+
+// allowed judges whether the role of an instance may do an action, such as kms:Decrypt.
+func (w *World) allowed(i *instance, action, deny string) *apiError {
+	if i.allow == nil || slices.ContainsFunc(i.allow, func(pattern string) bool { return wildcard(pattern, action) }) {
+		return nil
+	}
+	return failed(deny, "User: arn:aws:sts::%s:assumed-role/%s/%s is not authorized to perform: %s because no identity-based policy allows the %s action",
+		w.account, i.role, i.id, action, action)
 }
 
 // bucket is one token bucket of the account in the Region.
@@ -54,6 +65,9 @@ func (w *World) takeToken(r *request) bool {
 		if form, err := url.ParseQuery(string(r.body)); err == nil && r.action != "DescribeAddresses" && isUnfiltered(form) {
 			kind, size, refill = "unfiltered", 50, 10
 		}
+	}
+	if strings.HasPrefix(r.http.URL.Path, zonePath) {
+		kind, size, refill = "route53", 5, 5 // five requests a second for an account
 	}
 	now := w.Now()
 	b := w.tokens[kind]

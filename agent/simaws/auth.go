@@ -66,6 +66,13 @@ const (
 	expiredKey
 )
 
+// signedFor reports whether a service takes signatures for the Region. A bucket may be in any Region
+// (the answer of a wrong one names the right one). Route 53 signs for us-east-1, and an SDK with an
+// endpoint of its own for the Region that it has.
+func (w *World) signedFor(scope, region string) bool {
+	return region == w.region || scope == "s3" || scope == "route53" && region == "us-east-1"
+}
+
 // authenticate looks at the SigV4 Authorization header: it must be there, its
 // credential scope must name this service and Region, and the access key and
 // session token must be ones that IMDS gave to an instance. The signature itself
@@ -85,7 +92,7 @@ func (w *World) authenticate(r *http.Request, scope string) (instanceID string, 
 		return "", notSigned, ""
 	}
 	switch {
-	case credential[2] != w.region:
+	case !w.signedFor(scope, credential[2]):
 		return "", wrongScope, "Credential should be scoped to a valid Region, not '" + credential[2] + "'."
 	case credential[3] != scope:
 		return "", wrongScope, "Credential should be scoped to correct service: '" + scope + "'."

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
@@ -37,6 +39,14 @@ var askAll = map[string]func(*testing.T, aws.Config) error{
 		_, err := batch.NewFromConfig(cfg).DescribeComputeEnvironments(t.Context(), nil)
 		return err
 	},
+	"s3": func(t *testing.T, cfg aws.Config) error {
+		_, err := s3.NewFromConfig(cfg).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(simaws.DefaultBucket)})
+		return err
+	},
+	"route53": func(t *testing.T, cfg aws.Config) error {
+		_, err := route53.NewFromConfig(cfg).GetHostedZone(t.Context(), &route53.GetHostedZoneInput{Id: aws.String(simaws.DefaultZone)})
+		return err
+	},
 }
 
 func TestWhoMayCall(t *testing.T) {
@@ -49,7 +59,7 @@ func TestWhoMayCall(t *testing.T) {
 		{
 			name: "the role of an instance",
 			codes: map[string]string{
-				"ec2": "", "cloudwatch": "", "ecs": "", "batch": "",
+				"ec2": "", "cloudwatch": "", "ecs": "", "batch": "", "s3": "", "route53": "",
 			},
 		},
 		{
@@ -60,6 +70,7 @@ func TestWhoMayCall(t *testing.T) {
 			codes: map[string]string{
 				"ec2": "AuthFailure", "cloudwatch": "InvalidClientTokenId",
 				"ecs": "UnrecognizedClientException", "batch": "UnrecognizedClientException",
+				"s3": "InvalidAccessKeyId", "route53": "InvalidClientTokenId",
 			},
 		},
 		{
@@ -72,6 +83,7 @@ func TestWhoMayCall(t *testing.T) {
 			codes: map[string]string{
 				"ec2": "AuthFailure", "cloudwatch": "InvalidClientTokenId",
 				"ecs": "UnrecognizedClientException", "batch": "UnrecognizedClientException",
+				"s3": "InvalidAccessKeyId", "route53": "InvalidClientTokenId",
 			},
 		},
 		{
@@ -80,6 +92,7 @@ func TestWhoMayCall(t *testing.T) {
 			codes: map[string]string{
 				"ec2": "MissingAuthenticationToken", "cloudwatch": "MissingAuthenticationToken",
 				"ecs": "MissingAuthenticationTokenException", "batch": "MissingAuthenticationTokenException",
+				"s3": "AccessDenied", "route53": "MissingAuthenticationToken",
 			},
 		},
 		{
@@ -87,11 +100,14 @@ func TestWhoMayCall(t *testing.T) {
 			change: func(_ *testing.T, _ *simaws.Cloud, cfg *aws.Config) { cfg.Region = "us-east-1" },
 			codes: map[string]string{
 				"ec2": "SignatureDoesNotMatch", "cloudwatch": "SignatureDoesNotMatch",
-				"ecs": "InvalidSignatureException", "batch": "InvalidSignatureException",
+				"ecs": "InvalidSignatureException", "batch": "InvalidSignatureException", "route53": "",
 			},
 		},
 	} {
 		for service, ask := range askAll {
+			if _, asked := row.codes[service]; !asked {
+				continue
+			}
 			t.Run(row.name+" asks "+service, func(t *testing.T) {
 				c := serve(t, newHand())
 				cfg := sdkOn(t, c, host)

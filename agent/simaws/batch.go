@@ -35,7 +35,7 @@ func (batchService) do(w *World, r *request) (reply, *apiError) {
 	case "UpdateComputeEnvironment":
 		out, fail = w.updateEnvironment(r.body)
 	default:
-		fail = &apiError{"UnknownOperationException", "The simulated AWS Batch has no operation at " + r.http.URL.Path, 404}
+		fail = &apiError{code: "UnknownOperationException", message: "The simulated AWS Batch has no operation at " + r.http.URL.Path, status: 404}
 	}
 	if fail != nil {
 		return reply{}, fail

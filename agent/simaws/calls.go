@@ -9,7 +9,7 @@ import (
 // Call is one request that reached the cloud, also one that was refused.
 type Call struct {
 	Time time.Time `json:"time"`
-	// Service is ec2, cloudwatch, ecs, batch, imds or ecs-agent.
+	// Service is ec2, cloudwatch, ecs, batch, s3, route53, imds or ecs-agent.
 	Service string `json:"service"`
 	// Action is the API action; for imds and ecs-agent the method and path.
 	Action string `json:"action"`

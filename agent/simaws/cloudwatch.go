@@ -43,13 +43,13 @@ func (cloudWatchService) deny() string { return "AccessDenied" }
 func (cloudWatchService) refuse(why refusal, text string) *apiError {
 	switch why {
 	case notSigned:
-		return &apiError{"MissingAuthenticationToken", "Request is missing Authentication Token", 403}
+		return &apiError{code: "MissingAuthenticationToken", message: "Request is missing Authentication Token", status: 403}
 	case wrongScope:
-		return &apiError{"SignatureDoesNotMatch", text, 403}
+		return &apiError{code: "SignatureDoesNotMatch", message: text, status: 403}
 	case expiredKey:
-		return &apiError{"ExpiredToken", "The security token included in the request is expired", 403}
+		return &apiError{code: "ExpiredToken", message: "The security token included in the request is expired", status: 403}
 	default:
-		return &apiError{"InvalidClientTokenId", "The security token included in the request is invalid.", 403}
+		return &apiError{code: "InvalidClientTokenId", message: "The security token included in the request is invalid.", status: 403}
 	}
 }
 
@@ -124,11 +124,11 @@ type statisticsOutput struct {
 
 func (cloudWatchService) do(w *World, r *request) (reply, *apiError) {
 	if r.action != "GetMetricStatistics" {
-		return reply{}, &apiError{"UnknownOperationException", "The simulated CloudWatch has no operation " + r.action, 404}
+		return reply{}, &apiError{code: "UnknownOperationException", message: "The simulated CloudWatch has no operation " + r.action, status: 404}
 	}
 	var in statisticsInput
 	if err := cbor.Unmarshal(r.body, &in); err != nil {
-		return reply{}, &apiError{"SerializationException", err.Error(), 400}
+		return reply{}, &apiError{code: "SerializationException", message: err.Error(), status: 400}
 	}
 	if fail := in.check(); fail != nil {
 		return reply{}, fail

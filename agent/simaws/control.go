@@ -35,6 +35,7 @@ func (c *Cloud) control() http.Handler {
 	do(m, "PUT /conditions", func(_ *http.Request, v Conditions) (any, error) { c.SetConditions(v); return nil, nil })
 	c.controlInstances(m)
 	c.controlAddresses(m)
+	c.controlStores(m)
 	do(m, "POST /clusters", func(_ *http.Request, v struct {
 		Name string `json:"name"`
 	},
@@ -123,6 +124,32 @@ func (c *Cloud) controlAddresses(m *http.ServeMux) {
 	})
 	do(m, "DELETE /addresses/{id}/association", func(r *http.Request, _ struct{}) (any, error) {
 		return nil, c.Disassociate(r.PathValue("id"))
+	})
+}
+
+// controlStores are buckets, their objects as text, and hosted zones.
+func (c *Cloud) controlStores(m *http.ServeMux) {
+	do(m, "POST /buckets", func(_ *http.Request, v BucketSpec) (any, error) { return nil, c.AddBucket(v) })
+	do(m, "GET /buckets/{name}/objects", func(r *http.Request, _ struct{}) (any, error) {
+		all := map[string]string{}
+		for k, body := range c.Objects(r.PathValue("name")) {
+			all[k] = string(body)
+		}
+		return all, nil
+	})
+	do(m, "PUT /buckets/{name}/objects/{key...}", func(r *http.Request, v struct {
+		Body string `json:"body"`
+	},
+	) (any, error) {
+		return nil, c.SetObject(r.PathValue("name"), r.PathValue("key"), []byte(v.Body))
+	})
+	do(m, "DELETE /buckets/{name}/objects/{key...}", func(r *http.Request, _ struct{}) (any, error) {
+		return nil, c.SetObject(r.PathValue("name"), r.PathValue("key"), nil)
+	})
+	do(m, "POST /zones", func(_ *http.Request, v ZoneSpec) (any, error) { return nil, c.AddZone(v) })
+	do(m, "GET /zones/{id}/records", func(r *http.Request, _ struct{}) (any, error) { return c.Records(r.PathValue("id")), nil })
+	do(m, "GET /answers/{name}/{type}", func(r *http.Request, _ struct{}) (any, error) {
+		return c.Answers(r.PathValue("name"), r.PathValue("type")), nil
 	})
 }
 

@@ -78,6 +78,14 @@ func TestControl(t *testing.T) {
 			return i.State == "terminated"
 		}},
 		{"PUT /instances/i-00000000000000001/state", `{"state":"running"}`, 400, nil},
+		{"POST /buckets", `{"name":"new","page_size":2000}`, 400, nil},
+		{"POST /buckets", `{"name":"new"}`, 200, nil},
+		{"PUT /buckets/new/objects/a/b", `{"body":"x"}`, 200, nil},
+		{"PUT /buckets/none/objects/a", `{"body":"x"}`, 404, nil},
+		{"GET /buckets/new/objects", ``, 200, nil},
+		{"DELETE /buckets/new/objects/a/b", ``, 200, nil},
+		{"POST /zones", `{"id":"ZNEW","name":"new.test"}`, 200, nil},
+		{"POST /zones", `{"id":"NEW","name":"new.test"}`, 400, nil},
 		{"GET /nothing", ``, 404, nil},
 	} {
 		method, path, _ := strings.Cut(row.call, " ")
@@ -153,7 +161,7 @@ func TestFixedPorts(t *testing.T) {
 		}
 		defer c.Close()
 		e, at := c.Endpoints(), func(n int) string { return fmt.Sprintf("http://127.0.0.1:%d", base+n) }
-		if e.EC2 != at(0) || e.Control != at(4) || e.IMDS[host] != at(5) || e.ECSAgent[host] != at(6) {
+		if e.EC2 != at(0) || e.S3 != at(4) || e.Control != at(6) || e.IMDS[host] != at(7) || e.ECSAgent[host] != at(8) {
 			t.Errorf("base %d: %+v", base, e)
 		}
 		return

@@ -1,6 +1,6 @@
 // Package simaws is a simulated AWS cloud that speaks the real wire protocols:
 // the EC2 query protocol, CloudWatch's smithy RPC v2 CBOR, the JSON protocols
-// of ECS and AWS Batch, IMDSv2, and the introspection API of the ECS agent. An
+// of ECS and AWS Batch, the REST XML protocols of S3 and Route 53, IMDSv2, and the introspection API of the ECS agent. An
 // unmodified AWS SDK is pointed at it with the SDK's own settings
 // (AWS_ENDPOINT_URL_EC2 and so on, AWS_EC2_METADATA_SERVICE_ENDPOINT).
 //

@@ -76,13 +76,13 @@ func ec2Reply(action, requestID string, out any) (reply, *apiError) {
 func (ec2Service) refuse(why refusal, text string) *apiError {
 	switch why {
 	case notSigned:
-		return &apiError{"MissingAuthenticationToken", "Request is missing Authentication Token", 403}
+		return &apiError{code: "MissingAuthenticationToken", message: "Request is missing Authentication Token", status: 403}
 	case wrongScope:
-		return &apiError{"SignatureDoesNotMatch", text, 403}
+		return &apiError{code: "SignatureDoesNotMatch", message: text, status: 403}
 	case expiredKey:
-		return &apiError{"RequestExpired", "Request has expired.", 400}
+		return &apiError{code: "RequestExpired", message: "Request has expired.", status: 400}
 	default:
-		return &apiError{"AuthFailure", "AWS was not able to validate the provided access credentials", 401}
+		return &apiError{code: "AuthFailure", message: "AWS was not able to validate the provided access credentials", status: 401}
 	}
 }
 

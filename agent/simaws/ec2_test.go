@@ -515,7 +515,7 @@ func TestFaults(t *testing.T) {
 func TestFaultsThatCannotBe(t *testing.T) {
 	w := simaws.New(simaws.Options{})
 	for _, f := range []simaws.Fault{
-		{Service: "s3", Code: "x"},
+		{Service: "sns", Code: "x"},
 		{Service: "ec2"},
 		{Service: "ec2", Drop: "sometimes"},
 		{Service: "ec2", Code: "x", Times: -1},

@@ -49,13 +49,13 @@ func (ecsService) refuse(why refusal, text string) *apiError { return jsonRefusa
 func jsonRefusal(why refusal, text string) *apiError {
 	switch why {
 	case notSigned:
-		return &apiError{"MissingAuthenticationTokenException", "Missing Authentication Token", 403}
+		return &apiError{code: "MissingAuthenticationTokenException", message: "Missing Authentication Token", status: 403}
 	case wrongScope:
-		return &apiError{"InvalidSignatureException", text, 403}
+		return &apiError{code: "InvalidSignatureException", message: text, status: 403}
 	case expiredKey:
-		return &apiError{"ExpiredTokenException", "The security token included in the request is expired", 403}
+		return &apiError{code: "ExpiredTokenException", message: "The security token included in the request is expired", status: 403}
 	default:
-		return &apiError{"UnrecognizedClientException", "The security token included in the request is invalid.", 403}
+		return &apiError{code: "UnrecognizedClientException", message: "The security token included in the request is invalid.", status: 403}
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 type Fault struct {
 	// ID is given by AddFault.
 	ID int `json:"id"`
-	// Service is ec2, cloudwatch, ecs, batch, imds or ecs-agent.
+	// Service is ec2, cloudwatch, ecs, batch, s3, route53, imds or ecs-agent.
 	Service string `json:"service"`
 	// Action is an API action, e.g. AssociateAddress; empty for all. For imds and
 	// ecs-agent it is "PUT" or "GET", a space, and the beginning of a path without
@@ -33,9 +33,11 @@ type Fault struct {
 	// Drop cuts the connection instead of answering: "before" anything happened,
 	// or "after" the action took effect.
 	Drop string `json:"drop,omitempty"`
+	// Applied lets the action take effect before its error is answered.
+	Applied bool `json:"applied,omitempty"`
 }
 
-var services = []string{"ec2", "cloudwatch", "ecs", "batch", "imds", "ecs-agent"}
+var services = []string{"ec2", "cloudwatch", "ecs", "batch", "s3", "route53", "imds", "ecs-agent"}
 
 // AddFault adds a fault and returns its id.
 func (w *World) AddFault(f Fault) (int, error) {
@@ -48,6 +50,8 @@ func (w *World) AddFault(f Fault) (int, error) {
 		return 0, fmt.Errorf("fault: times %d is negative", f.Times)
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
 		return 0, fmt.Errorf("fault: status %d is not within 400 and 599", f.Status)
+	case f.Applied && f.Code == "" && f.Status == 0:
+		return 0, fmt.Errorf("fault: applied without a code or a status")
 	case f.Code == "" && f.Status == 0 && f.Delay <= 0 && f.Drop == "":
 		return 0, fmt.Errorf("fault: nothing to do; give a code, a status, a delay or a drop")
 	}
@@ -139,16 +143,24 @@ func (f *Fault) failure() *apiError {
 // usualStatus is the HTTP status that a code comes with.
 func usualStatus(code string) int {
 	switch code {
-	case "RequestLimitExceeded", "Unavailable", "ServiceUnavailable":
+	case "RequestLimitExceeded", "Unavailable", "ServiceUnavailable", "SlowDown":
 		return 503
-	case "UnauthorizedOperation", "AccessDenied", "AccessDeniedException":
+	case "UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "InvalidAccessKeyId", "RequestTimeTooSkewed", "SignatureDoesNotMatch":
 		return 403
+	case "NoSuchBucket", "NoSuchKey", "NoSuchHostedZone", "NoSuchChange":
+		return 404
+	case "ConditionalRequestConflict", "OperationAborted":
+		return 409
+	case "PermanentRedirect":
+		return 301
 	case "AuthFailure":
 		return 401
-	case "DryRunOperation":
+	case "DryRunOperation", "PreconditionFailed":
 		return 412
 	case "InternalError", "InternalFailure", "InternalServiceFault", "InternalServiceError", "ServerException":
 		return 500
+	case "NotImplemented":
+		return 501
 	default:
 		return 400
 	}

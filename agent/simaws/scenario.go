@@ -13,6 +13,9 @@ const (
 	DefaultAllocation  = "eipalloc-0123456789abcdef0"
 	DefaultPublicIP    = "203.0.113.10"
 	DefaultEnvironment = "night"
+	DefaultBucket      = "nagaya-certs"
+	DefaultZone        = "Z0123456789ABCDEFGHIJ"
+	DefaultZoneName    = "example.com"
 )
 
 // ScenarioOptions vary a scenario.
@@ -34,7 +37,7 @@ func Scenarios() []string { return sortedKeys(scenarios) }
 // "default" is a t3.micro in standard mode that has run for a day at 5 % CPU,
 // the terminated instance before it, a free Elastic IP tagged Name=nagaya, the
 // ECS cluster "default" with this host in it, and an enabled unmanaged compute
-// environment "night".
+// environment "night", an empty bucket, and the empty hosted zone of example.com.
 func (w *World) Populate(scenario string, o ScenarioOptions) (string, error) {
 	fill := scenarios[scenario]
 	if fill == nil {
@@ -71,6 +74,12 @@ func defaultScenario(w *World, o ScenarioOptions) (string, error) {
 		return "", err
 	}
 	if _, err := w.AddComputeEnvironment(ComputeEnvironmentSpec{Name: DefaultEnvironment}); err != nil {
+		return "", err
+	}
+	if err := w.AddBucket(BucketSpec{Name: DefaultBucket}); err != nil {
+		return "", err
+	}
+	if err := w.AddZone(ZoneSpec{ID: DefaultZone, Name: DefaultZoneName}); err != nil {
 		return "", err
 	}
 	return DefaultInstance, nil

@@ -17,8 +17,8 @@ import (
 type ServeOptions struct {
 	// Host is the address to listen on; default 127.0.0.1.
 	Host string
-	// BasePort is the first of a row of fixed ports: EC2, CloudWatch, ECS, Batch
-	// and control, then two for every instance in the order in which they are
+	// BasePort is the first of a row of fixed ports: EC2, CloudWatch, ECS, Batch, S3,
+	// Route 53 and control, then two for every instance in the order in which they are
 	// added (IMDS and ECS agent). 0 takes free ports.
 	BasePort int
 	// Listen is how to listen; default net.Listen. Another one may listen in another
@@ -34,6 +34,8 @@ type Endpoints struct {
 	CloudWatch string `json:"cloudwatch"`
 	ECS        string `json:"ecs"`
 	Batch      string `json:"batch"`
+	S3         string `json:"s3"`
+	Route53    string `json:"route53"`
 	Control    string `json:"control"`
 	// IMDS and ECSAgent are by instance id.
 	IMDS     map[string]string `json:"imds"`
@@ -87,6 +89,8 @@ func (c *Cloud) openAll() error {
 		{c.service(cloudWatchService{}), &c.endpoints.CloudWatch},
 		{c.service(ecsService{}), &c.endpoints.ECS},
 		{c.service(batchService{}), &c.endpoints.Batch},
+		{c.service(s3Service{}), &c.endpoints.S3},
+		{c.service(route53Service{}), &c.endpoints.Route53},
 		{c.control(), &c.endpoints.Control},
 	} {
 		url, err := c.open(s.serve)
@@ -171,6 +175,8 @@ func (c *Cloud) Env(instanceID string) map[string]string {
 		"AWS_ENDPOINT_URL_CLOUDWATCH":       e.CloudWatch,
 		"AWS_ENDPOINT_URL_ECS":              e.ECS,
 		"AWS_ENDPOINT_URL_BATCH":            e.Batch,
+		"AWS_ENDPOINT_URL_S3":               e.S3,
+		"AWS_ENDPOINT_URL_ROUTE_53":         e.Route53,
 		"AWS_EC2_METADATA_SERVICE_ENDPOINT": e.IMDS[instanceID],
 	}
 }
@@ -194,6 +200,8 @@ type apiError struct {
 	code    string
 	message string
 	status  int
+	// header goes with the answer, where the protocol says more in headers.
+	header map[string]string
 }
 
 // Error names the code and the message.
@@ -260,7 +268,10 @@ func (c *Cloud) service(s apiService) http.Handler {
 			panic(http.ErrAbortHandler)
 		}
 		var out reply
-		fail := f.failure()
+		fail, asked := f.failure(), f.failure()
+		if f.Applied {
+			fail = nil
+		}
 		if fail == nil && why != letIn {
 			fail = s.refuse(why, text)
 		}
@@ -271,6 +282,9 @@ func (c *Cloud) service(s apiService) http.Handler {
 				out, fail = s.do(c.World, r)
 			}
 			c.mu.Unlock()
+			if fail == nil && f.Applied {
+				fail = asked
+			}
 		}
 		if fail != nil {
 			call.Error = fail.code

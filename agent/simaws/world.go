@@ -61,10 +61,13 @@ type Conditions struct {
 	// RoleUnknown is for how long after its launch the role of an instance is
 	// unknown to EC2, which answers AuthFailure.
 	RoleUnknown Duration `json:"role_unknown"`
-	// Throttling makes EC2 answer RequestLimitExceeded by AWS's own token buckets.
+	// Throttling makes EC2 and Route 53 answer RequestLimitExceeded and Throttling by AWS's own token
+	// buckets.
 	Throttling bool `json:"throttling"`
 	// BatchUpdateTakes is how long a compute environment stays UPDATING.
 	BatchUpdateTakes Duration `json:"batch_update_takes"`
+	// ZoneChangeTakes is how long a change of a hosted zone stays PENDING.
+	ZoneChangeTakes Duration `json:"zone_change_takes"`
 }
 
 // World is the state of the simulated cloud. All methods may be called from any
@@ -82,6 +85,9 @@ type World struct {
 	addresses    map[string]*address
 	clusters     map[string]*cluster
 	environments map[string]*environment
+	buckets      map[string]*storeBucket
+	zones        map[string]*zone
+	changes      map[string]time.Time
 	past         []view
 
 	keys   map[string]roleKey
@@ -108,6 +114,9 @@ func New(o Options) *World {
 		addresses:    map[string]*address{},
 		clusters:     map[string]*cluster{},
 		environments: map[string]*environment{},
+		buckets:      map[string]*storeBucket{},
+		zones:        map[string]*zone{},
+		changes:      map[string]time.Time{},
 		keys:         map[string]roleKey{},
 		tokens:       map[string]*bucket{},
 		moved:        o.Moved,

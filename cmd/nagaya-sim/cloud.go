@@ -31,8 +31,8 @@ func cloudVerb() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cloud",
 		Short: "Serve the simulated cloud until it is interrupted",
-		Long: "Serve IMDSv2, EC2, CloudWatch, ECS, AWS Batch and the ECS agent of a scenario on 127.0.0.1,\n" +
-			"and a control endpoint that changes it. Ends with SIGINT or SIGTERM.",
+		Long: "Serve IMDSv2, EC2, CloudWatch, ECS, AWS Batch, S3, Route 53 and the ECS agent of a scenario\n" +
+			"on 127.0.0.1, and a control endpoint that changes it. Ends with SIGINT or SIGTERM.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return serveCloud(c.Context(), f, c.OutOrStdout(), c.ErrOrStderr())
@@ -42,7 +42,7 @@ func cloudVerb() *cobra.Command {
 	flags.StringVar(&f.scenario, "scenario", "default", "what is in the cloud: "+strings.Join(simaws.Scenarios(), ", "))
 	flags.StringVar(&f.localIPv4, "local-ipv4", "", "private IPv4 address of this host (default 10.0.0.10)")
 	flags.StringVar(&f.envFile, "env-file", "", "write the environment of this host to this `file`, for a shell to read")
-	flags.IntVar(&f.ports, "ports", 0, "first of a row of fixed ports: EC2, CloudWatch, ECS, Batch, control, then IMDS and ECS agent of each instance (default free ports)")
+	flags.IntVar(&f.ports, "ports", 0, "first of a row of fixed ports: EC2, CloudWatch, ECS, Batch, S3, Route 53, control, then IMDS and ECS agent of each instance (default free ports)")
 	flags.DurationVar(&f.metricLag, "metric-lag", 3*time.Minute, "how long after its time stamp a CloudWatch datapoint can be read")
 	flags.BoolVar(&f.verbose, "verbose", false, "log every request on standard error")
 	return c
@@ -125,6 +125,8 @@ func describe(out io.Writer, cloud *simaws.Cloud, host, envFile string) {
 		{"CloudWatch", e.CloudWatch},
 		{"ECS", e.ECS},
 		{"Batch", e.Batch},
+		{"S3", e.S3},
+		{"Route 53", e.Route53},
 		{"IMDS", e.IMDS[host]},
 		{"ECS agent", e.ECSAgent[host]},
 		{"control", e.Control},
