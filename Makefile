@@ -22,6 +22,8 @@ STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
 NFPM := .cache/bin/nfpm-2.45.0
 ACTIONLINT := .cache/bin/actionlint-1.7.12
+PEBBLE := .cache/bin/pebble-2.10.3
+CHALLTESTSRV := .cache/bin/pebble-challtestsrv-2.10.3
 CYCLONEDX := .cache/bin/cyclonedx-gomod-1.10.0
 
 # Lint and the binaries are compiled the same way, so that the cache serves both:
@@ -38,7 +40,7 @@ build: ## Build the programs into bin/, static and stripped.
 	go build $(STATIC) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/nagaya ./cmd/nagaya-sim ./cmd/nagaya-sim/household
 
 .PHONY: test
-test: prepare lint build $(NFPM) ## Everything: lint, then all tests under the race detector, with two real nginx and Docker.
+test: prepare lint build $(NFPM) $(PEBBLE) $(CHALLTESTSRV) ## Everything: lint, then all tests under the race detector, with two real nginx and Docker.
 	@.ci/debian-tar >/dev/null
 	@.ci/debian-tools >/dev/null
 	@.ci/box-tar >/dev/null
@@ -183,6 +185,12 @@ $(NFPM):
 
 $(ACTIONLINT):
 	$(call tool,github.com/rhysd/actionlint/cmd/actionlint@v1.7.12)
+
+$(PEBBLE):
+	$(call tool,github.com/letsencrypt/pebble/v2/cmd/pebble@v2.10.3)
+
+$(CHALLTESTSRV):
+	$(call tool,github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv@v2.10.3)
 
 $(CYCLONEDX):
 	$(call tool,github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0)

@@ -130,23 +130,43 @@ var ErrConflict = errors.New("another writer was first")
 type CAError struct {
 	Directory string
 	// Status is that of HTTP, 0 where there was no answer. Type is the last part of the problem's
-	// URN (RFC 8555, section 6.7), as "rateLimited"; empty for none. Detail is the CA's text.
+	// URN (RFC 8555, section 6.7), as "rateLimited", or one of the constants below; empty for none.
+	// Detail is the CA's text, or says more about the constant; at most 1,000 bytes.
 	Status int
 	Type   string
 	Detail string
-	// RetryAfter is until when the CA wants to be left alone; zero if it did not say.
+	// RetryAfter is until when the CA wants to be left alone, at most a week from now; zero if it did not say.
 	RetryAfter time.Time
-	// Names are those that the CA refused, where it named them.
+	// Names are those that the CA refused, where it named them: names of the order.
 	Names []string
-	Err   error
+	// Over is true where an order can succeed no more: another one has to be begun.
+	Over bool
+	Err  error
 }
 
+// What is wrong by the agent's own judgement, in the place of a problem's type. Those of CAs that decide
+// something are beside them.
+const (
+	ProfileNotOffered   = "profileNotOffered"   // the directory does not have the profile; Detail names those that it has
+	ChallengeNotOffered = "challengeNotOffered" // none of the wanted kinds for Names
+	AccountDeactivated  = "accountDeactivated"  // the CA knows the account and serves it no more
+	WrongCertificate    = "wrongCertificate"    // the chain is not for the key and the names, or not valid now
+
+	AccountDoesNotExist = "accountDoesNotExist" // the account has to be registered again
+	AlreadyReplaced     = "alreadyReplaced"     // order again without Replaces (RFC 9773, section 5)
+	RateLimited         = "rateLimited"
+)
+
 func (e *CAError) Error() string {
+	status := ""
+	if e.Status != 0 {
+		status = fmt.Sprintf(" %d", e.Status)
+	}
 	switch {
-	case e.Detail != "":
-		return fmt.Sprintf("%s answered %d %s: %.300q", e.Directory, e.Status, e.Type, e.Detail)
+	case e.Type != "" || e.Detail != "":
+		return fmt.Sprintf("%s:%s %s: %.300q", e.Directory, status, e.Type, e.Detail)
 	case e.Status != 0:
-		return fmt.Sprintf("%s answered %d: %v", e.Directory, e.Status, e.Err)
+		return fmt.Sprintf("%s answered%s: %v", e.Directory, status, e.Err)
 	}
 	return fmt.Sprintf("%s does not answer: %v", e.Directory, e.Err)
 }

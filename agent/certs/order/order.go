@@ -21,15 +21,19 @@ type Store interface {
 	Put(ctx context.Context, name string, body []byte, version string) (string, error)
 }
 
-// CA speaks with one ACME directory. Its errors are *certs.CAError.
+// CA speaks with one ACME directory. Its errors are *certs.CAError, but those of a key or request (CSR) that
+// cannot be read.
 type CA interface {
-	// Register makes the account, or finds the one that its key has, and returns it with its URL.
+	// Register makes the account, or finds the one that its key has, and returns it with its URL. It may be
+	// called again at any time, as when an order is refused as unauthorized: certs.AccountDeactivated
+	// says that another key is needed.
 	Register(ctx context.Context, a certs.Account, eab certs.Binding) (certs.Account, error)
 	// Begin makes an order and says what has to be answered. The kinds are HTTP01 and DNS01 in the
 	// order in which they are preferred, for each name.
 	Begin(ctx context.Context, a certs.Account, o certs.Order, kinds func(name string) []string) (certs.Pending, error)
 	// Finish has the CA look at the answers, waits for it, and returns the chain as PEM for the request (CSR,
-	// DER). It goes on with an order that an agent left in any state.
+	// DER). It goes on with an order that an agent left in any state, and waits 3 minutes at most. Where Over is
+	// false in its error, it may be called again for the same order.
 	Finish(ctx context.Context, a certs.Account, p certs.Pending, csr []byte) (chain string, err error)
 	// Renewal asks when a certificate (PEM) should be renewed.
 	Renewal(ctx context.Context, chain string) (certs.Window, error)

@@ -1,0 +1,94 @@
+package acme
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	acmez "github.com/mholt/acmez/v3/acme"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+)
+
+// How often a CA is asked about one certificate, whatever it wants.
+const (
+	againLeast   = time.Minute
+	againDefault = 6 * time.Hour
+	againMost    = 24 * time.Hour
+)
+
+// Renewal asks when a certificate (PEM) should be renewed (RFC 9773). Again is 1 minute to 24 hours from
+// now, 6 hours if the CA does not say. A window that ends before it starts is an error.
+func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
+	var w certs.Window
+	id, err := Identifier(chain)
+	if err != nil {
+		return w, err
+	}
+	err = ca.session(ctx, 5, func(ctx context.Context, s session) error {
+		dir, err := s.GetDirectory(ctx)
+		if err != nil {
+			return err
+		}
+		w.Again = time.Now().Add(againDefault)
+		if dir.RenewalInfo == "" {
+			return nil
+		}
+		// acmez v3.1.7 asks three times where the window makes no sense, and waits 7 s meanwhile.
+		if err := ca.get(ctx, dir.RenewalInfo+"/"+id); err != nil {
+			return err
+		}
+		if !s.retry.IsZero() {
+			w.Again = time.Now().Add(min(max(time.Until(s.retry), againLeast), againMost))
+		}
+		switch {
+		case s.status == http.StatusNotFound, s.status == http.StatusBadRequest: // the certificate is another CA's
+			return nil
+		case s.status != http.StatusOK:
+			return errors.New("no renewal information")
+		}
+		var info acmez.RenewalInfo
+		if err := json.Unmarshal(s.body, &info); err != nil {
+			return fmt.Errorf("the renewal information: %w", err)
+		}
+		w.Start, w.End = info.SuggestedWindow.Start, info.SuggestedWindow.End
+		if w.Start.IsZero() || !w.End.After(w.Start) {
+			return fmt.Errorf("the renewal window from %s to %s makes no sense", w.Start, w.End)
+		}
+		if httpsURL(info.ExplanationURL) {
+			w.Explanation = info.ExplanationURL
+		}
+		w.Supported = true
+		return nil
+	})
+	if err != nil {
+		return certs.Window{}, err
+	}
+	return w, nil
+}
+
+// get makes one request; the session has the answer.
+func (ca *CA) get(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", ca.o.UserAgent)
+	resp, err := ca.http.Do(req)
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Identifier is that of a certificate (PEM) for certs.Order.Replaces (RFC 9773, section 4.1).
+func Identifier(chain string) (string, error) {
+	all, err := readChain([]byte(chain))
+	if err != nil {
+		return "", err
+	}
+	return acmez.ARIUniqueIdentifier(all[0])
+}
