@@ -1,0 +1,124 @@
+package imports
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+)
+
+// Store is where certificates are kept. Put writes an object if its version is still the given one,
+// "" for none; else its error is certs.ErrConflict, as that of Get is certs.ErrNotFound for one that is not there.
+type Store interface {
+	Get(ctx context.Context, name string) (body []byte, version string, err error)
+	Put(ctx context.Context, name string, body []byte, version string) (string, error)
+}
+
+// Outcome is what was done with a certificate.
+type Outcome string
+
+// The outcomes.
+const (
+	Imported Outcome = "imported"
+	Wanted   Outcome = "would-import" // in a dry run
+	Present  Outcome = "present"      // the store has this one, or one that is valid longer
+	LeftOut  Outcome = "left-out"     // Found.Why says why
+	Failed   Outcome = "failed"       // the store could not be read or written
+)
+
+// Result is what became of a certificate. Note says why, where it was not imported.
+type Result struct {
+	certs.Found
+	Outcome Outcome `json:"outcome"`
+	Note    string  `json:"note,omitempty"`
+}
+
+// maxTries bounds how often one object is written again because another writer was first.
+const maxTries = 5
+
+// Write brings the certificates that can be used into the store, where that has none for the same names
+// and kind of key that is valid as long. In a dry run it writes nothing.
+func Write(ctx context.Context, s Store, found []certs.Found, dry bool) []Result {
+	results := make([]Result, len(found))
+	for i, f := range found {
+		r := Result{Found: f, Outcome: LeftOut, Note: f.Why}
+		if f.Why == "" {
+			r.Outcome, r.Note = write(ctx, s, f.Bundle(), dry)
+		}
+		results[i] = r
+	}
+	return results
+}
+
+func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, string) {
+	b.ID = certs.ID(b.Names, b.KeyType)
+	name := "certs/" + b.ID + ".json"
+	for range maxTries {
+		body, version, err := s.Get(ctx, name)
+		if err != nil && !errors.Is(err, certs.ErrNotFound) {
+			return Failed, err.Error()
+		}
+		// What cannot be read is replaced.
+		var old certs.Bundle
+		if err == nil && json.Unmarshal(body, &old) == nil && old.ID == b.ID && !b.NotAfter.After(old.NotAfter) {
+			if old.Chain == b.Chain {
+				return Present, "the store has it"
+			}
+			return Present, "the store has one that is valid until " + old.NotAfter.UTC().Format(time.DateOnly)
+		}
+		if dry {
+			return Wanted, ""
+		}
+		b.Saved, b.Writer = time.Now().UTC(), "import-"+rand.Text() // no two bodies are equal
+		if body, err = json.Marshal(b); err != nil {
+			return Failed, err.Error()
+		}
+		if _, err = s.Put(ctx, name, body, version); err == nil {
+			return Imported, ""
+		}
+		if !errors.Is(err, certs.ErrConflict) {
+			return Failed, err.Error()
+		}
+	}
+	return Failed, fmt.Sprintf("another writer was first, %d times", maxTries)
+}
+
+// Report is what an import came to.
+type Report struct {
+	Store        string   `json:"store"`
+	Certificates []Result `json:"certificates"`
+	// Unread says what could not be read.
+	Unread []string `json:"unread,omitempty"`
+}
+
+// Count returns how many certificates have the outcome.
+func (r Report) Count(o Outcome) (n int) {
+	for _, one := range r.Certificates {
+		if one.Outcome == o {
+			n++
+		}
+	}
+	return n
+}
+
+// Failed reports whether something that may be needed is not in the store: a certificate that is valid, a
+// file that could not be read, or everything.
+func (r Report) Failed() bool {
+	left := slices.ContainsFunc(r.Certificates, func(one Result) bool { return one.Outcome == Failed || one.Outcome == LeftOut && !one.Past })
+	return left || len(r.Unread) > 0 || len(r.Certificates) == 0
+}
+
+// Import reads the paths and brings what can be used in them into the store, which people know by a name.
+func Import(ctx context.Context, s Store, name string, paths []string, dry bool) Report {
+	files, wrong := Read(paths...)
+	r := Report{Store: name, Certificates: Write(ctx, s, certs.Foreign(files, time.Now()), dry)}
+	for _, err := range wrong {
+		r.Unread = append(r.Unread, err.Error())
+	}
+	return r
+}
