@@ -166,6 +166,10 @@ func (e emitter) credits(s report.Status) {
 	if s.Gate.Decision.Known {
 		e.put("gate_headroom_credits", "CPU credits that batches may spend now.", s.Gate.Decision.Headroom)
 	}
+	if p := s.Gate.Decision.Surplus; p != nil {
+		e.put("gate_surplus_limit_credits", "Surplus credits that may be charged and owed in the period of gate.surplus-period.", p.Limit)
+		e.put("gate_surplus_charged_credits", "Surplus credits that were charged in that period.", p.Charged)
+	}
 	states := map[string]int{}
 	for _, j := range s.Gate.Decision.Jobs {
 		states[string(j.Phase)]++

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -71,7 +72,7 @@ func sample() report.Status {
 			Known: true, Type: "t3.small", Burstable: true, Balance: 312.5, ErrorBar: 1.25, Surplus: 0, Max: 576, EarnPerHour: 24,
 			SpentLastHour: credit.Spent{Services: 6, Batch: 2}, AnchorAt: noon,
 		},
-		Gate: gate.Report{Decision: gate.Decision{At: noon, Open: true, Known: true, Headroom: 180, Jobs: []gate.Entry{{Phase: gate.Running}, {Phase: gate.Waiting}, {Phase: gate.Waiting}, {Phase: gate.Done}}}},
+		Gate: gate.Report{Decision: gate.Decision{At: noon, Open: true, Known: true, Headroom: 180, Surplus: &gate.Surplus{Limit: 100, Charged: 12.5, Left: 87.5}, Jobs: []gate.Entry{{Phase: gate.Running}, {Phase: gate.Waiting}, {Phase: gate.Waiting}, {Phase: gate.Done}}}},
 		Problems: []problem.Problem{
 			{Code: "host-taken", Severity: problem.Error, Subject: `container "x" route a/`, Text: "1", Since: noon},
 			{Code: "host-taken", Severity: problem.Error, Subject: `container "x" route a/`, Text: "2", Since: noon},
@@ -214,3 +215,48 @@ func TestStrangeStatusesCanBeScraped(t *testing.T) {
 		})
 	}
 }
+
+// The page has every metric, as a scrape describes it.
+func TestDocsNameEveryMetric(t *testing.T) {
+	const page = "../../../docs/metrics.md"
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(text), "<!-- metrics -->\n")
+	_, after, ended := strings.Cut(rest, "<!-- end -->")
+	if !ok || !ended {
+		t.Fatalf("%s has no place for them", page)
+	}
+	var table strings.Builder
+	table.WriteString("| metric | labels | what it is |\n|---|---|---|\n")
+	labels := map[string]string{}
+	scraped := scrape(t, sample())
+	for line := range strings.Lines(scraped) {
+		if name, rest, ok := strings.Cut(line, "{"); ok && !strings.HasPrefix(line, "#") {
+			var keys []string
+			for _, m := range labelKey.FindAllStringSubmatch(rest, -1) {
+				keys = append(keys, "`"+m[1]+"`")
+			}
+			labels[name] = strings.Join(keys, ", ")
+		}
+	}
+	for line := range strings.Lines(scraped) {
+		if help, ok := strings.CutPrefix(line, "# HELP "); ok {
+			name, what, _ := strings.Cut(strings.TrimSpace(help), " ")
+			table.WriteString("| `" + name + "` | " + labels[name] + " | " + what + " |\n")
+		}
+	}
+	want := before + "<!-- metrics -->\n" + table.String() + "<!-- end -->" + after
+	if *update {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(want, string(text)); d != "" {
+		t.Errorf("%s (-want +is; -update corrects it):\n%s", page, d)
+	}
+}
+
+var labelKey = regexp.MustCompile(`([a-z_]+)="`)
