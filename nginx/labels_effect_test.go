@@ -66,9 +66,18 @@ var effects = map[string]struct {
 	"NETWORK_ACCESS":               {"internal", nil},
 	"ENABLE_HTTP_ON_MISSING_CERT":  {"false", []string{"VIRTUAL_HOST=none.test", "com.github.nginx-proxy.nginx-proxy.trust-default-cert=false"}},
 	"ACME_HTTP_CHALLENGE_LOCATION": {"false", nil},
-	"LETSENCRYPT_HOST":             {},
-	"ACME_HOST":                    {},
-	nginxproxy.NginxLabel:          {},
+	"LETSENCRYPT_HOST":             {"a.test", nil},
+	"ACME_HOST":                    {"a.test", nil},
+
+	"ACME_SINGLE_DOMAIN_CERTS":        {"true", []string{"VIRTUAL_HOST=b.test,c.test", "ACME_HOST=b.test,c.test"}},
+	"LETSENCRYPT_SINGLE_DOMAIN_CERTS": {"true", []string{"VIRTUAL_HOST=b.test,c.test", "ACME_HOST=b.test,c.test"}},
+	"ACME_KEYSIZE":                    {"4096", []string{"ACME_HOST=a.test"}},
+	"LETSENCRYPT_KEYSIZE":             {"ec-384", []string{"ACME_HOST=a.test"}},
+	"ACME_CERT_PROFILE":               {"shortlived", []string{"ACME_HOST=a.test"}},
+	"ACME_CA_URI":                     {"https://ca.test/dir", []string{"ACME_HOST=a.test"}},
+	"LETSENCRYPT_TEST":                {"true", []string{"ACME_HOST=a.test"}},
+
+	nginxproxy.NginxLabel: {},
 
 	"com.github.nginx-proxy.nginx-proxy.keepalive":          {"7", nil},
 	"com.github.nginx-proxy.nginx-proxy.loadbalance":        {"ip_hash;", nil},
@@ -142,7 +151,7 @@ func outcome(words ...string) (all, problems string) {
 	}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Now: now, Reach: route.Reach{},
-		Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(list, labels.Defaults{ACME: certs.Settings{On: true, Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}, nginxproxy.Reader(false)),
 		Certs: certs.Inventory{
 			Complete: true, Authorities: []certs.Authority{{Name: "a.test", CAFile: "/c/a.test.ca.crt", CRLFile: "/c/a.test.crl.pem", Fingerprint: "cd"}},
 			Pairs: []certs.Pair{
@@ -151,7 +160,7 @@ func outcome(words ...string) (all, problems string) {
 				{Name: "own", CertFile: "/c/own", KeyFile: "/c/own", DNSNames: []string{"a.test", "b.test"}, NotAfter: now},
 			},
 		},
-		Options: route.Options{Stream: true, Shared: map[string][]string{"shared": nil}},
+		Options: route.Options{ACME: true, Stream: true, Shared: map[string][]string{"shared": nil}},
 	}
 	table := route.Build(in)
 	for _, p := range table.Probes {
@@ -167,6 +176,7 @@ func outcome(words ...string) (all, problems string) {
 	for _, s := range table.Sites {
 		probes += "\n" + s.Host + " belongs to " + s.Family
 	}
+	probes += fmt.Sprintf("\n%+v", table.Wishes)
 	for _, p := range table.Problems {
 		if p.Severity == problem.Error && p.Code != "no-certificate" {
 			problems += p.Text + "\n"

@@ -24,6 +24,8 @@ type Inventory struct {
 	// Issued are those from the store, which nobody brought: they are chosen by the hosts that
 	// they name, never by Name.
 	Issued []Pair `json:"issued,omitempty"`
+	// Waiting is a certificate that says in its name that the site waits for its own; zero for none.
+	Waiting Pair `json:"waiting,omitzero"`
 	// Gone are the names of pairs whose files have gone, and of which a copy is left.
 	Gone []string `json:"gone,omitempty"`
 	// Authorities are sorted by Name.

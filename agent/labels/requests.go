@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -65,6 +66,9 @@ type Defaults struct {
 	MaxBodySize  int64
 	MaxTimeout   time.Duration
 	MaxKeepalive int
+
+	// ACME says what is ordered, and from whom.
+	ACME certs.Settings
 }
 
 // HTTPSMethods are the words of the setting routes.https-method.

@@ -38,7 +38,7 @@ func TestCeilings(t *testing.T) {
 		if l["nagaya.listen"] != "" {
 			delete(l, "nagaya.host")
 		}
-		got := Requests([]tasks.Container{{ID: "a", Name: "a", Labels: l}}, Configured(operator), none)["a"]
+		got := Requests([]tasks.Container{{ID: "a", Name: "a", Labels: l}}, Configured(config.Config{Routes: operator}), none)["a"]
 		if len(got.Routes) != 1 {
 			t.Errorf("%s: %+v", name, got)
 			continue

@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -59,10 +60,14 @@ func List[T any](v, separators string, most int, parse func(string) (T, error), 
 	return slices.CompactFunc(all, func(x, y T) bool { return compare(x, y) == 0 }), nil
 }
 
-// Partial is the error of a list of which the others can be used, and are.
-type Partial struct{ Err error }
+// Partial is the error of a value of which a part can be used, and is: the others of a list, or what
+// Used says.
+type Partial struct {
+	Err  error
+	Used string
+}
 
-func (p Partial) Error() string { return p.Err.Error() + "; the others are used" }
+func (p Partial) Error() string { return p.Err.Error() + "; " + cmp.Or(p.Used, "the others are used") }
 
 // InPart reports whether an error is a Partial.
 func InPart(err error) bool {
@@ -109,7 +114,7 @@ func Hosts(v, separators string, parse func(string) ([]string, error)) ([]string
 	if len(all) == 0 {
 		return nil, named
 	}
-	return all, Partial{named}
+	return all, Partial{Err: named}
 }
 
 // Separators may stand between the parts of a list of names.

@@ -125,6 +125,9 @@ func read(c tasks.Container, values map[string]string, d labels.Defaults) (route
 	s.Cert.ByFile = true
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		w, known := labels.Find(words, name)
+		if _, is := labels.Find(orders, name); is && !d.ACME.On {
+			continue
+		}
 		if !known {
 			problems = append(problems, labels.Problem(ref, name, problem.Warning, "label-unknown", "see the list of nginx-proxy's words in the documentation of labels",
 				"the variable %s of nginx-proxy is not understood and has no effect", problem.Quoted(name)))
@@ -135,6 +138,7 @@ func read(c tasks.Container, values map[string]string, d labels.Defaults) (route
 	if samePorts(s.Edge) {
 		invalid("EXTERNAL_HTTPS_PORT", errors.New("the same port as EXTERNAL_HTTP_PORT"))
 	}
+	problems = append(problems, allowed(ref, &s.ACME, d.ACME)...)
 	if !good {
 		return nil, problems
 	}
@@ -192,8 +196,8 @@ func as(word string) func(*route.Spec, string) error {
 	return func(s *route.Spec, v string) error { return labels.Set(s, word, v) }
 }
 
-// words is nginx-proxy's vocabulary with its meaning and defaults.
-var words = []labels.Word{
+// words is nginx-proxy's vocabulary, and acme-companion's, with its meaning and defaults.
+var words = append([]labels.Word{
 	labels.NewWord(virtualHost, "as nagaya.host", "host names with commas or white space between them; *.example.com, .example.com, www.example.* and ~ with a regular expression [too](#regular-expressions)", "none",
 		labels.Into(parseVirtualHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
 	labels.NewWord(multiports, "several routes; it comes before VIRTUAL_HOST, VIRTUAL_PORT, VIRTUAL_PATH, VIRTUAL_DEST, VIRTUAL_PROTO and EXTERNAL_HTTP(S)_PORT", "YAML or JSON: host, then external_http_port, external_https_port and paths, and in a path port, proto and dest", "none",
@@ -228,8 +232,6 @@ var words = []labels.Word{
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.HTTPSOnly })),
 	labels.NewWord("ACME_HTTP_CHALLENGE_LOCATION", "whether plain HTTP serves challenges from nginx.challenge-dir", "true, legacy (where it is redirected to HTTPS), false", "nginx.challenges",
 		labels.Into(parseChallenges, func(s *route.Spec) *route.Challenges { return &s.Edge.Challenges })),
-	labels.NewWord("LETSENCRYPT_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
-	labels.NewWord("ACME_HOST", "acme-companion's word; read and without effect", "anything", "none", nil),
 	labels.NewWord(NginxLabel, "as nagaya.nginx", "anything", "none", nil),
 	labels.NewWord(labelPrefix+"keepalive", "idle connections to the containers that a worker keeps", "auto, disabled, or a number up to routes.max-keepalive", "8",
 		labels.Into(parseKeepalive, func(s *route.Spec) *int { return &s.Keepalive })),
@@ -250,7 +252,7 @@ var words = []labels.Word{
 			s.Edge.ClientCert, err = labels.OneOf(v, "on", "optional", "off")
 			return err
 		}),
-}
+}, orders...)
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
 func parseVirtualHosts(v string) ([]string, error) {

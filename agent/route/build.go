@@ -61,6 +61,10 @@ type Options struct {
 	// MaxOfFamily and Max bound the paths of hosts, and the ports, of one family and of all.
 	// Zero means 256 and 2048.
 	MaxOfFamily, Max int
+	// ACME is true where certificates are ordered for sites. Waiting is what a site does until it has its
+	// first: "unavailable" answers 503, "self-signed" shows Inventory.Waiting; anything else serves plain HTTP.
+	ACME    bool
+	Waiting string
 }
 
 // crowdPatience is how long a container that was created is expected to be started: with
@@ -86,7 +90,7 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, decided: map[string]bool{}}
 	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.bases, b.merged = basesOf(in.Snapshot.Containers)
@@ -103,9 +107,14 @@ func Build(in Input) Table {
 	b.makeSites(candidates)
 	b.makeStreams(candidates)
 	b.keepSilent()
+	for i, s := range b.t.Sites {
+		b.t.Sites[i].Valid = s.TLS && !s.Waiting && b.isBefore(s.Cert.NotAfter)
+	}
+	b.makeWishes()
 	b.checkDefaultHost()
 	if !b.t.Complete {
 		b.t.Sites, b.t.Streams, b.t.Pools, b.t.Unserved = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools, in.Prev.Unserved
+		b.t.Wishes = in.Prev.Wishes
 	}
 	for _, c := range in.Snapshot.Containers {
 		if len(b.routesOf(c)) > 0 && !c.IsBatch() {
@@ -145,6 +154,9 @@ type builder struct {
 	starts map[string]time.Duration
 	// since is the newest Since of the sites before.
 	since time.Time
+	// wishes are what the hosts ask for, of those decided.
+	wishes  []certs.Wish
+	decided map[string]bool
 	// plain are the hosts that are served without HTTPS for want of a certificate.
 	plain []string
 }

@@ -33,6 +33,9 @@ type Table struct {
 	// one; sorted, without duplicates.
 	Probes   []Probe
 	Problems []problem.Problem
+	// Wishes are the certificates that sites and ports ask to have ordered, sorted by host; no name is in
+	// two of them. While the table is not complete they are not known.
+	Wishes []certs.Wish
 	// StartsExpected is true while containers with routes are started, or were created and
 	// are still to be: the next change is near.
 	StartsExpected bool
@@ -99,6 +102,10 @@ type Site struct {
 	Cert certs.Pair `json:"cert,omitzero"`
 	// NoTLS is true where its containers ask for no HTTPS.
 	NoTLS bool `json:"no_tls,omitempty"`
+	// Waiting is true while its first certificate is ordered; Cert may then be Inventory.Waiting. Valid is
+	// true while Cert is its own and has not expired.
+	Waiting bool `json:"waiting,omitempty"`
+	Valid   bool `json:"valid,omitempty"`
 	// Plain says what plain HTTP gets.
 	Plain Plain `json:"plain"`
 	// Secured is true from when plain HTTP was redirected or refused for the sake of a

@@ -39,7 +39,7 @@ func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
-	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve, NoTLS: was.NoTLS, Edge: was.Edge, File: was.File, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
+	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve && !was.Waiting, NoTLS: was.NoTLS, Edge: was.Edge, File: was.File, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
 		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
 	}
@@ -97,7 +97,7 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 		}
 		b.secure(&s, was, lead)
 	}
-	if len(cs) > 0 {
+	if b.decided[host] = len(cs) > 0; len(cs) > 0 {
 		s.Away = b.away[host]
 		if slices.ContainsFunc(s.Locations, func(l Location) bool { return !slices.Equal(l.Allow, s.Edge.Allow) }) {
 			s.Edge.Allow = nil // it is not about the whole site
@@ -153,9 +153,18 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 		return
 	}
 	var ok bool
+	ordered := b.wish(s.Host, lead)
 	if s.Cert, ok = b.certFor(b.in.Certs, s.Host, lead.Cert); !ok {
 		// A container that names another one, by mistake perhaps, does not end it.
-		if s.Cert, ok = b.in.Certs.Named(was.Cert.Name); !ok || !was.TLS || s.Cert.Fingerprint != was.Cert.Fingerprint {
+		kept, still := b.stillThere(was.Cert)
+		s.Waiting = ordered && !(was.TLS && still)
+		switch {
+		case was.TLS && still:
+			s.Cert = kept
+			b.reportCertificate(s, lead, problem.Warning, "so the site keeps the one that it has")
+		case ordered && b.o.Waiting == "self-signed" && b.in.Certs.Waiting.CertFile != "":
+			s.Cert = b.in.Certs.Waiting
+		default:
 			s.Cert = certs.Pair{}
 			// Where clients need certificates nobody comes in without.
 			_, closed := b.authorityOf(s, lead)
@@ -163,7 +172,6 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 			b.withoutCertificate(s, lead)
 			return
 		}
-		b.reportCertificate(s, lead, problem.Warning, "so the site keeps the one that it has")
 	}
 	if !b.askClients(s, lead, asked) {
 		s.Cert, s.Plain = certs.Pair{}, Refuse
@@ -176,7 +184,17 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 	case TLSAuto:
 		s.Plain = Redirect
 	}
-	s.Secured = s.Plain != Serve
+	s.Secured = s.Plain != Serve && (s.Secured || !s.Waiting)
+}
+
+// stillThere is that certificate as it is now, if it has not changed.
+func (b *builder) stillThere(was certs.Pair) (certs.Pair, bool) {
+	for _, pairs := range [][]certs.Pair{b.in.Certs.Pairs, b.in.Certs.Issued} {
+		if i := slices.IndexFunc(pairs, func(p certs.Pair) bool { return p.Name == was.Name && p.Fingerprint == was.Fingerprint }); i >= 0 {
+			return pairs[i], true
+		}
+	}
+	return certs.Pair{}, false
 }
 
 // authorityOf is the authority for the certificates of a site's clients, by the name of the
@@ -242,28 +260,32 @@ func (b *builder) certFor(from certs.Inventory, host string, c CertChoice) (pair
 	return pair, ok
 }
 
-// withoutCertificate decides what plain HTTP gets where there is none, and reports it. Where
-// nothing is kept in the directory at all, HTTPS is not wanted, and silence is right.
+// withoutCertificate decides what plain HTTP gets where there is none, and reports it, unless one is
+// ordered: how that goes is reported with the orders. Where nothing is kept in the directory at all,
+// HTTPS is not wanted, and silence is right.
 func (b *builder) withoutCertificate(s *Site, lead candidate) {
 	s.Secured = s.Secured && lead.TLS != TLSNoRedirect
+	outcome, how := "", problem.Error
 	switch {
 	case lead.TLS == TLSTerminate && !lead.Cert.ByFile:
-		s.Plain = Refuse
-		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused because nagaya.tls is terminate")
+		s.Plain, outcome = Refuse, "and plain HTTP is refused because nagaya.tls is terminate"
 	case lead.HTTPSOnly && lead.TLS == TLSAuto && lead.Cert.ByFile:
-		s.Plain = Redirect
-		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is sent to HTTPS, which is refused without one (routes.http-without-cert)")
+		s.Plain, outcome = Redirect, "and plain HTTP is sent to HTTPS, which is refused without one (routes.http-without-cert)"
 	case lead.HTTPSOnly:
-		s.Plain = Refuse
-		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused without one (routes.http-without-cert)")
+		s.Plain, outcome = Refuse, "and plain HTTP is refused without one (routes.http-without-cert)"
 	case s.Secured:
-		s.Plain = Refuse
-		b.reportCertificate(s, lead, problem.Error, "and plain HTTP is refused, because the site had HTTPS before")
-	case len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
+		s.Plain, outcome = Refuse, "and plain HTTP is refused, because the site had HTTPS before"
+	case s.Waiting, len(b.in.Certs.Pairs) == 0 && len(b.in.Certs.Problems) == 0:
 	case lead.Cert.Name != "":
-		b.reportCertificate(s, lead, problem.Warning, "so it is served without HTTPS")
+		outcome, how = "so it is served without HTTPS", problem.Warning
 	default:
 		b.plain = append(b.plain, s.Host)
+	}
+	switch {
+	case !s.Waiting && outcome != "":
+		b.reportCertificate(s, lead, how, outcome)
+	case s.Waiting && b.o.Waiting == "unavailable" && (s.Plain != Serve || lead.TLS != TLSNoRedirect):
+		s.Plain = Unavailable
 	}
 }
 

@@ -32,6 +32,7 @@ type Spec struct {
 	// HTTPSOnly refuses plain HTTP also where there is no certificate.
 	HTTPSOnly bool
 	Cert      CertChoice
+	ACME      Issue
 	// Network is the Docker network at which the container is reached; empty for the one that
 	// this host reaches best.
 	Network string

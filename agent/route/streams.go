@@ -81,7 +81,11 @@ func (b *builder) secureStream(s *Stream, was Stream, lead candidate, below map[
 	// may be valid for hosts of others.
 	own := b.in.Certs
 	own.At, own.Gone = time.Time{}, nil
+	ordered := b.wishOfPort(*s, lead, below)
 	if s.Cert, ok = b.certFor(own, s.Host, lead.Cert); !ok {
+		if ordered {
+			return false
+		}
 		b.report(problem.Problem{
 			Code: "no-certificate", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
 			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", s.Listen, lead.ref),

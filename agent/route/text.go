@@ -42,6 +42,8 @@ func (t Table) Text(width int) string {
 
 func (s Site) tlsWord() string {
 	switch {
+	case s.Waiting:
+		return "waiting"
 	case s.TLS && s.Plain == Redirect:
 		return "redirect"
 	case s.TLS && s.Plain == Refuse:

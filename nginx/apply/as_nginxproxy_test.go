@@ -74,7 +74,7 @@ func (r *rig) asNginxProxy(p proxied, up netip.AddrPort) nginx.Tree {
 	}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Heard: true, Containers: list}, Now: time.Unix(1e6, 0), Reach: route.Reach{},
-		Requests: labels.Requests(list, labels.Configured(c.Routes), nginxproxy.Reader(c.Routes.ShareHosts)),
+		Requests: labels.Requests(list, labels.Configured(c), nginxproxy.Reader(c.Routes.ShareHosts)),
 		Certs:    certs.Inventory{Complete: true, Pairs: p.pairs}, Options: route.Configured(c), Nginx: route.NginxNetwork{Host: up.Addr()},
 	}
 	for _, probe := range route.Build(in).Probes {
