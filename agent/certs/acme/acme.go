@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	requestTimeout = 20 * time.Second // of one request with its answer
+	requestTimeout = 20 * time.Second // of one request with its answer, redirects apart
 	finishTimeout  = 3 * time.Minute  // of one Finish
 	mostRoots      = 1 << 20          // bytes of the file of roots
 )
@@ -67,7 +67,7 @@ func New(o Options) (*CA, error) {
 		IdleConnTimeout:        30 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	return &CA{o: o, http: &http.Client{Transport: &transport{t, o.Log}, CheckRedirect: sameHost, Timeout: requestTimeout}}, nil
+	return &CA{o: o, http: &http.Client{Transport: &transport{t, o.Log}, CheckRedirect: sameHost}}, nil
 }
 
 // sameHost lets a request follow a redirect only to the host that it was for.

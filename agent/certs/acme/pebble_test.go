@@ -132,6 +132,7 @@ func leaf(t *testing.T, chain string) *x509.Certificate {
 }
 
 func TestPebbleIssues(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, testenv.PebbleOptions{Env: []string{"PEBBLE_WFE_NONCEREJECT=15"}})
 	a := newAccount(t, s)
 	for _, row := range []struct {
@@ -148,6 +149,7 @@ func TestPebbleIssues(t *testing.T) {
 		{"an address", []string{"127.0.0.1"}, "shortlived", certs.ECDSA, byHTTP, 160 * time.Hour},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
 			chain := s.issue(t, a, certs.Order{Names: row.names, Profile: row.profile}, row.kind, row.kinds)
 			c := leaf(t, chain)
 			pool := x509.NewCertPool()
@@ -168,6 +170,7 @@ func TestPebbleIssues(t *testing.T) {
 }
 
 func TestPebbleRenews(t *testing.T) {
+	t.Parallel()
 	s := startSite(t, testenv.PebbleOptions{Env: []string{"PEBBLE_VA_NOSLEEP=1"}})
 	a := newAccount(t, s)
 	names := []string{"a.example.com"}

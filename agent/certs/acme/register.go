@@ -20,9 +20,17 @@ func (ca *CA) Register(ctx context.Context, a certs.Account, eab certs.Binding) 
 	}
 	acc.Location, acc.TermsOfServiceAgreed = "", true
 	err = ca.session(ctx, 10, func(ctx context.Context, s session) error {
+		dir, err := s.GetDirectory(ctx)
+		if err != nil {
+			return err
+		}
 		got, err := s.GetAccount(ctx, acc)
-		if err != nil && s.problem.Type == acmez.ProblemTypeAccountDoesNotExist {
-			if err := s.bind(ctx, &acc, eab); err != nil {
+		switch {
+		case err == nil:
+		case s.problem.Type == acmez.ProblemTypeUnauthorized: // RFC 8555, section 7.3.6
+			return &certs.CAError{Status: s.status, Type: certs.AccountDeactivated, Detail: cut(s.problem.Detail)}
+		case s.problem.Type == acmez.ProblemTypeAccountDoesNotExist:
+			if err := s.bind(ctx, dir, &acc, eab); err != nil {
 				return err
 			}
 			got, err = s.NewAccount(ctx, acc)
@@ -43,11 +51,8 @@ func (ca *CA) Register(ctx context.Context, a certs.Account, eab certs.Binding) 
 }
 
 // bind puts the binding into an account that is about to be made.
-func (s session) bind(ctx context.Context, acc *acmez.Account, eab certs.Binding) error {
-	dir, err := s.GetDirectory(ctx)
+func (s session) bind(ctx context.Context, dir acmez.Directory, acc *acmez.Account, eab certs.Binding) error {
 	switch {
-	case err != nil:
-		return err
 	case eab.KeyID != "":
 		// CAs print the key in either alphabet, some with padding.
 		mac := strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(eab.MACKey), "=")

@@ -28,7 +28,7 @@ func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
 	if err != nil {
 		return w, err
 	}
-	err = ca.session(ctx, 5, func(ctx context.Context, s session) error {
+	err = ca.session(ctx, 10, func(ctx context.Context, s session) error {
 		dir, err := s.GetDirectory(ctx)
 		if err != nil {
 			return err

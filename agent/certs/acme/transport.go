@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +59,8 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("a request of no call")
 	}
 	a.status, a.retry, a.problem, a.body, a.err = 0, time.Time{}, acmez.Problem{}, nil, nil
+	ctx, cancel := context.WithTimeout(req.Context(), requestTimeout)
+	defer cancel()
 	var resp *http.Response
 	switch a.left--; {
 	case a.left < 0:
@@ -67,16 +68,15 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.URL.Scheme != "https": // directories and orders name URLs
 		a.err = fmt.Errorf("the CA names %.200q, which is no URL with https", req.URL.Redacted())
 	default:
-		if resp, a.err = t.base.RoundTrip(req); a.err == nil {
+		if resp, a.err = t.base.RoundTrip(req.WithContext(ctx)); a.err == nil {
 			a.read(resp)
 		}
 	}
-	t.log.Debug("the CA was asked", "url", req.URL.String(), "reason", http.StatusText(a.status), "err", a.err)
 	switch {
 	case a.status == http.StatusBadRequest && a.problem.Type == acmez.ProblemTypeBadNonce:
 		a.nonces++
-	case os.IsTimeout(a.err):
-		a.failed = mostFailed // it would hang again
+	case a.err != nil && ctx.Err() != nil:
+		a.err, a.failed = fmt.Errorf("no answer within %s", requestTimeout), mostFailed // it would hang again
 	case a.err != nil || a.status >= 500:
 		a.failed++
 	default:
@@ -86,6 +86,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		a.status >= 500 && !a.retry.IsZero() {
 		a.end(errors.New("no more requests in this call"))
 	}
+	t.log.Debug("the CA was asked", "url", req.URL.String(), "reason", http.StatusText(a.status), "err", a.err)
 	if a.err != nil {
 		return nil, a.err
 	}
