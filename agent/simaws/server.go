@@ -257,6 +257,7 @@ func (c *Cloud) service(s apiService) http.Handler {
 			http.Error(rw, "request body too large or cut off", http.StatusRequestEntityTooLarge)
 			return
 		}
+		rw.Header().Set("Date", c.wall().UTC().Format(http.TimeFormat)) // by which an SDK corrects its clock
 		r := &request{action: s.action(hr, body), body: body, http: hr, id: c.requestID()}
 		instance, why, text := c.authenticate(hr, s.scope())
 		r.instance = instance

@@ -1,0 +1,274 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/lock"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
+)
+
+// directory is a store in a file system, which may be shared, as EFS is: a file is an object, and its
+// version the hash of its content. It works with what NFS promises: a new file is a hard link, which
+// cannot replace one, and an old one is replaced under a lock that the kernel releases with its process.
+type directory struct {
+	root string
+	// busy has room for one operation. A file system that hangs keeps it, and no second one then hangs.
+	busy chan struct{}
+}
+
+func newDirectory(root string) *directory {
+	return &directory{filepath.Clean(root), make(chan struct{}, 1)}
+}
+
+const (
+	lockName = ".nagaya.lock"
+	lockWait = 20 * time.Millisecond // between two tries to take the lock
+)
+
+// result is what an operation leaves.
+type result struct {
+	all     map[string]string
+	body    []byte
+	version string
+	err     error
+}
+
+// within does an operation, and does not wait for it longer than ctx.
+func (d *directory) within(ctx context.Context, do func() result) result {
+	late := result{err: d.wrong("waiting for", context.DeadlineExceeded)}
+	select {
+	case d.busy <- struct{}{}:
+	case <-ctx.Done():
+		return late
+	}
+	out := make(chan result, 1)
+	go func() {
+		defer func() { <-d.busy }()
+		out <- do()
+	}()
+	select {
+	case r := <-out:
+		return r
+	case <-ctx.Done():
+		return late
+	}
+}
+
+func (d *directory) wrong(what string, err error) error {
+	remedy := "let the agent, which is root, write to it"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		remedy = "look whether its file system answers, or who holds " + lockName + " in it"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		remedy = "make room on its file system"
+	case errors.Is(err, syscall.ESTALE), errors.Is(err, syscall.EIO):
+		remedy = "mount its file system again"
+	}
+	return &certs.StoreError{Text: fmt.Sprintf("%s the store in %s: %.200s", what, d.root, err.Error()), Remedy: remedy, Err: err}
+}
+
+func (d *directory) list(ctx context.Context, prefix string) (map[string]string, error) {
+	r := d.within(ctx, func() result {
+		all, err := d.versions(ctx, prefix)
+		return result{all: all, err: err}
+	})
+	return r.all, r.err
+}
+
+func (d *directory) get(ctx context.Context, name string) ([]byte, string, error) {
+	r := d.within(ctx, func() result {
+		body, version, err := d.read(name)
+		return result{body: body, version: version, err: err}
+	})
+	return r.body, r.version, r.err
+}
+
+func (d *directory) put(ctx context.Context, name string, body []byte, version string) (string, error) {
+	r := d.within(ctx, func() result {
+		err := d.swap(ctx, name, body, version)
+		return result{version: versionOf(body), err: err}
+	})
+	if r.err != nil {
+		return "", r.err
+	}
+	return r.version, nil
+}
+
+// versions reads every file: nothing else tells a change on every file system.
+func (d *directory) versions(ctx context.Context, prefix string) (map[string]string, error) {
+	all := map[string]string{}
+	kinds, err := names(d.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return nil, d.wrong("reading", err)
+	}
+	for _, kind := range kinds {
+		if !nameForm.MatchString(kind + "/x") {
+			continue
+		}
+		files, err := names(filepath.Join(d.root, kind))
+		if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, d.wrong("reading", err)
+		}
+		for _, file := range files {
+			name := kind + "/" + file
+			if !nameForm.MatchString(name) || !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if _, version, _ := d.read(name); version != "" {
+				all[name] = version
+			}
+			if ctx.Err() != nil {
+				return nil, d.wrong("reading", ctx.Err())
+			}
+		}
+		if len(all) > certs.MaxObjects {
+			return nil, d.wrong("reading", errors.New("it has more than 10000 objects"))
+		}
+	}
+	return all, nil
+}
+
+// names are those in a directory, which may be anybody's: at most twice as many as there may be objects.
+func names(dir string) ([]string, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	all, err := f.Readdirnames(2*certs.MaxObjects + 1)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if len(all) > 2*certs.MaxObjects {
+		err = fmt.Errorf("%s has more than %d files", dir, 2*certs.MaxObjects)
+	}
+	return all, err
+}
+
+// read returns a file and its version. One that cannot be read has a version too, that of its inode:
+// it is there.
+func (d *directory) read(name string) (body []byte, version string, err error) {
+	path := filepath.Join(d.root, name)
+	body, err = readfile.Regular(path, certs.MaxObject)
+	if err == nil {
+		return body, versionOf(body), nil
+	}
+	info, there := os.Lstat(path)
+	if errors.Is(there, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrNotFound)
+	}
+	if there == nil && info.IsDir() {
+		return nil, "", fmt.Errorf("%s in %s: %w: it is a directory", name, d.root, certs.ErrUnusable)
+	}
+	if there == nil {
+		version = fmt.Sprintf("unread-%d-%d", info.Size(), info.ModTime().UnixNano())
+	}
+	if of := (*fs.PathError)(nil); !errors.As(err, &of) { // it was read: what it is, is wrong
+		return nil, version, fmt.Errorf("%s in %s: %w: %w", name, d.root, certs.ErrUnusable, err)
+	}
+	return nil, version, d.wrong("reading "+name+" of", err)
+}
+
+func versionOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:16])
+}
+
+// swap replaces a file if it is the one of that version.
+func (d *directory) swap(ctx context.Context, name string, body []byte, version string) error {
+	path := filepath.Join(d.root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return d.wrong("writing to", err)
+	}
+	held, err := d.lock(ctx)
+	if err != nil {
+		return d.wrong("locking", err)
+	}
+	defer held.Release()
+	_, now, err := d.read(name)
+	if now == "" && err != nil && !errors.Is(err, certs.ErrNotFound) {
+		return err
+	}
+	if now != version {
+		return fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrConflict)
+	}
+	err = atomicfile.WithReserve(d.root, func() error { return write(path, body, version == "") })
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrConflict)
+	}
+	if err != nil {
+		return d.wrong("writing "+name+" to", err)
+	}
+	return nil
+}
+
+// lock takes the lock of the whole store, which is held for the time of one write.
+func (d *directory) lock(ctx context.Context) (*lock.Lock, error) {
+	for {
+		l, err := lock.Take(filepath.Join(d.root, lockName))
+		if held := (*lock.HeldError)(nil); !errors.As(err, &held) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+		case <-time.After(lockWait):
+		}
+	}
+}
+
+// write puts a file there as a whole. What a killed writer left has the same name, so there is never more
+// than one. Whether a file is there, a client of NFS may remember wrongly, but its server makes no hard link
+// over one: fs.ErrExist.
+func write(path string, body []byte, isNew bool) (err error) {
+	dir, base := filepath.Split(path)
+	temp := filepath.Join(dir, "."+base+".new")
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temp)
+	_, err = f.Write(body)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if isNew {
+		err = os.Link(temp, path)
+	} else {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return err
+	}
+	at, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	return at.Sync()
+}
