@@ -143,7 +143,17 @@ type recordXML struct {
 	Name   string
 	Type   string
 	TTL    int64
-	Values []string `xml:"ResourceRecords>ResourceRecord>Value"`
+	Values []valueXML `xml:"ResourceRecords>ResourceRecord"`
+}
+
+// valueXML is a value, in an element of its own.
+type valueXML struct{ Value string }
+
+func (r recordXML) values() (all []string) {
+	for _, v := range r.Values {
+		all = append(all, v.Value)
+	}
+	return all
 }
 
 func (w *World) changeRecords(z *zone, body []byte) (reply, *apiError) {
@@ -162,7 +172,7 @@ func (w *World) changeRecords(z *zone, body []byte) (reply, *apiError) {
 	}
 	next, wrong := slices.Clone(z.records), []string{}
 	for _, c := range in.Changes {
-		r := Record{Name: fullName(c.Record.Name), Type: c.Record.Type, TTL: c.Record.TTL, Values: c.Record.Values}
+		r := Record{Name: fullName(c.Record.Name), Type: c.Record.Type, TTL: c.Record.TTL, Values: c.Record.values()}
 		if !z.changeable(r) {
 			return reply{}, failed("AccessDenied", "User is not authorized to perform: route53:ChangeResourceRecordSets on resource: arn:aws:route53:::hostedzone/%s because no identity-based policy allows the route53:ChangeResourceRecordSets action", z.spec.ID)
 		}
@@ -216,7 +226,11 @@ func (z *zone) list(q url.Values) (reply, *apiError) {
 		out.NextName, out.NextType = escaped(all[most].Name), all[most].Type
 	}
 	for _, r := range all[:min(most, len(all))] {
-		out.Records = append(out.Records, recordXML{escaped(r.Name), r.Type, r.TTL, r.Values})
+		set := recordXML{Name: escaped(r.Name), Type: r.Type, TTL: r.TTL}
+		for _, v := range r.Values {
+			set.Values = append(set.Values, valueXML{v})
+		}
+		out.Records = append(out.Records, set)
 	}
 	return zoneReply(out)
 }

@@ -107,7 +107,7 @@ func TestListOfRecords(t *testing.T) {
 	c := serve(t, newHand())
 	client := route53.NewFromConfig(sdkOn(t, c, host))
 	for _, name := range []string{"b.example.com", "*.example.com", "a.b.example.com", "example.com"} {
-		_, err := submit(t, client, change(types.ChangeActionCreate, name, 60, `"x"`))
+		_, err := submit(t, client, change(types.ChangeActionCreate, name, 60, `"x"`, `"y"`))
 		must(t, err)
 	}
 	list := func(in route53.ListResourceRecordSetsInput) (names []string) {
@@ -118,6 +118,9 @@ func TestListOfRecords(t *testing.T) {
 			must(t, err)
 			for _, r := range out.ResourceRecordSets {
 				names = append(names, *r.Name)
+				if len(r.ResourceRecords) != 2 || *r.ResourceRecords[1].Value != `"y"` {
+					t.Errorf("%s has %d values", *r.Name, len(r.ResourceRecords))
+				}
 			}
 			if !out.IsTruncated {
 				return names
