@@ -75,7 +75,7 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		return join.Run(ctx, o, sources, latest.Tee(r.snapshot, snapshots.Put))
 	})
 	g.run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Used: used.C(), Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Waiting: c.Certs.ACME.Email != "" && c.Certs.Waiting == "self-signed", Used: used.C(), Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
 	})
 	g.run("snippets", func(ctx context.Context) error {
 		o := snippetOptions(c)

@@ -176,3 +176,75 @@ func TestWishesStand(t *testing.T) {
 		t.Errorf("with certificates that are not ordered any more: %v", got)
 	}
 }
+
+// What a site does until its first certificate is there, and that it is not told as a fault.
+func TestWaiting(t *testing.T) {
+	const a = "a.example.com"
+	own := certs.Pair{Name: "a", DNSNames: []string{a}, Fingerprint: "1", NotAfter: noon.Add(time.Hour)}
+	proxied := func(kv ...string) edit { return env(append([]string{"VIRTUAL_HOST", a, "LETSENCRYPT_HOST", a}, kv...)...) }
+	had := func(in *Input) {
+		in.Certs.Pairs = []certs.Pair{own}
+		in.Prev = Build(*in)
+		in.Certs.Pairs = nil
+	}
+	for _, row := range []struct {
+		name   string
+		change edit
+		before func(*Input)
+		// want are the certificate and what plain HTTP gets with each way to wait.
+		plain, unavailable, signed string
+	}{
+		{"auto", labels("nagaya.host", a), nil, " serve", " unavailable", "@waiting redirect"},
+		{"terminate", labels("nagaya.host", a, "nagaya.tls", "terminate"), nil, " refuse", " unavailable", "@waiting refuse"},
+		{"nginx-proxy's words", proxied(), nil, " serve", " unavailable", "@waiting redirect"},
+		{"both", proxied("HTTPS_METHOD", "noredirect"), nil, " serve", " serve", "@waiting serve"},
+		{"nohttp", proxied("HTTPS_METHOD", "nohttp"), nil, " serve", " unavailable", "@waiting refuse"},
+		{"no plain HTTP without one", proxied("ENABLE_HTTP_ON_MISSING_CERT", "false"), nil, " redirect", " unavailable", "@waiting redirect"},
+		{"it had HTTPS", labels("nagaya.host", a), had, " refuse", " unavailable", "@waiting redirect"},
+		{"nothing is ordered", labels("nagaya.host", a, "nagaya.tls", "off"), nil, " serve", " serve", " serve"},
+		{"it has one", labels("nagaya.host", a), func(in *Input) { in.Certs.Issued = []certs.Pair{own} }, "a redirect", "a redirect", "a redirect"},
+	} {
+		for way, want := range map[string]string{"plain": row.plain, "unavailable": row.unavailable, "self-signed": row.signed} {
+			in := ordering(web("a", row.change))
+			in.Options.Waiting = way
+			in.Certs.Waiting = certs.Pair{Name: "@waiting", CertFile: "/w.pem", KeyFile: "/w.pem", Fingerprint: "w", NotAfter: noon.AddDate(9, 0, 0)}
+			// One that is for others, so that HTTPS is wanted here at all.
+			in.Certs.Pairs = []certs.Pair{{Name: "other", DNSNames: []string{"x.test"}}}
+			if row.before != nil {
+				row.before(&in)
+			}
+			for range 2 { // it goes on as it was
+				table := Build(in)
+				s := table.Sites[0]
+				if got := s.Cert.Name + " " + string(s.Plain); got != want || s.TLS != (s.Cert.Name != "") {
+					t.Errorf("%s, %s: %q, TLS %v, want %q", row.name, way, got, s.TLS, want)
+				}
+				if len(table.Problems) > 0 {
+					t.Errorf("%s, %s: %+v", row.name, way, table.Problems)
+				}
+				if s.Valid != (s.Cert.Name == "a") || s.Waiting != (row.name != "nothing is ordered" && row.name != "it has one") {
+					t.Errorf("%s, %s: valid %v, waiting %v", row.name, way, s.Valid, s.Waiting)
+				}
+				in.Prev = table
+			}
+			// A site that has waited is no site that had HTTPS.
+			in.Options.Waiting, in.Options.ACME = "plain", false
+			if s := Build(in).Sites[0]; s.Plain != Serve && strings.HasSuffix(row.plain, " serve") {
+				t.Errorf("%s, %s: when nothing is ordered any more, plain HTTP gets %q", row.name, way, s.Plain)
+			}
+		}
+	}
+}
+
+// A certificate counts until it expires, and the table is made again then.
+func TestValid(t *testing.T) {
+	in := ordering(web("a", labels("nagaya.host", "a.example.com")))
+	in.Certs.Pairs = []certs.Pair{{Name: "a", DNSNames: []string{"a.example.com"}, NotAfter: noon.Add(time.Hour)}}
+	table := Build(in)
+	if !table.Sites[0].Valid || !table.Next.Equal(noon.Add(time.Hour)) {
+		t.Errorf("valid %v, next %s", table.Sites[0].Valid, table.Next)
+	}
+	if in.Now = table.Next; Build(in).Sites[0].Valid {
+		t.Error("an expired one is valid")
+	}
+}

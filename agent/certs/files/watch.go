@@ -29,6 +29,8 @@ type Options struct {
 	// files in Dir. With ReadOnly none is made or removed.
 	Copies   string
 	ReadOnly bool
+	// Waiting makes Inventory.Waiting, which is kept beside the copies.
+	Waiting bool
 	// Used gives the names of the certificates of all sites. Without it no copy is removed
 	// because its pair has gone.
 	Used <-chan []string
@@ -119,6 +121,12 @@ func (w *watch) update() {
 		// What changed before the watch began gave no sign.
 		inv, _, err = scan(w.Dir, w.kept, time.Now())
 	}
+	if w.Waiting && w.Copies != "" {
+		var p *problem.Problem
+		if inv.Waiting, p = waiting(w.Copies, w.ReadOnly, time.Now()); p != nil {
+			inv.Problems = append(inv.Problems, *p)
+		}
+	}
 	blind = cmp.Or(w.blind, blind)
 	switch {
 	case err != nil:
@@ -140,7 +148,7 @@ func (w *watch) update() {
 }
 
 func same(a, b certs.Inventory) bool {
-	return a.Complete == b.Complete && slices.Equal(a.Problems, b.Problems) && slices.Equal(a.Authorities, b.Authorities) &&
+	return a.Complete == b.Complete && slices.Equal(a.Problems, b.Problems) && slices.Equal(a.Authorities, b.Authorities) && a.Waiting.Fingerprint == b.Waiting.Fingerprint &&
 		slices.EqualFunc(a.Pairs, b.Pairs, func(p, q certs.Pair) bool {
 			return p.Name == q.Name && p.Fingerprint == q.Fingerprint && p.CertFile == q.CertFile && p.KeyFile == q.KeyFile
 		})
