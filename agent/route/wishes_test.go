@@ -181,7 +181,9 @@ func TestWishesStand(t *testing.T) {
 func TestWaiting(t *testing.T) {
 	const a = "a.example.com"
 	own := certs.Pair{Name: "a", DNSNames: []string{a}, Fingerprint: "1", NotAfter: noon.Add(time.Hour)}
-	proxied := func(kv ...string) edit { return env(append([]string{"VIRTUAL_HOST", a, "LETSENCRYPT_HOST", a}, kv...)...) }
+	proxied := func(kv ...string) edit {
+		return env(append([]string{"VIRTUAL_HOST", a, "LETSENCRYPT_HOST", a}, kv...)...)
+	}
 	had := func(in *Input) {
 		in.Certs.Pairs = []certs.Pair{own}
 		in.Prev = Build(*in)
