@@ -15,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // What other programs keep of certificates is recognised by its content alone: a certificate
@@ -50,11 +48,9 @@ type Found struct {
 }
 
 const (
-	maxKeyBytes    = 8 << 10  // of an encoded key: RSA with 8192 bits takes 4.7 kB
-	maxChain       = 10       // certificates of one
-	maxFound       = 5000     // certificates in all files
-	maxBundleNames = 100      // of one certificate, as Let's Encrypt has it
-	maxBundleText  = 48 << 10 // of its chain and key, of which the store keeps 64 KiB with all that belongs to it
+	maxKeyBytes = 8 << 10 // of an encoded key: RSA with 8192 bits takes 4.7 kB
+	maxChain    = 10      // certificates of one
+	maxFound    = 5000    // certificates in all files
 )
 
 // Foreign finds the certificates in the files of other programs, and says of each whether it can
@@ -258,8 +254,8 @@ func (s foreign) judged(f Found, now time.Time) Found {
 	case s.nginx[dir] != "":
 		f.Program, f.Directory = "nginx-acme", strings.TrimPrefix(s.nginx[dir], "-")
 	}
-	var names string
-	f.Names, names = namesIn(leaf)
+	f.Names = NamesOf(leaf)
+	wrong := slices.IndexFunc(f.Names, func(n string) bool { return !validName(n) })
 	f.KeyType = KeyTypeOf(leaf)
 	key, isRSA := leaf.PublicKey.(*rsa.PublicKey)
 	day := func(t time.Time) string { return t.Format(time.DateOnly) }
@@ -268,51 +264,35 @@ func (s foreign) judged(f Found, now time.Time) Found {
 		f.Why, f.Past = "it expired on "+day(f.NotAfter), true
 	case f.NotBefore.After(now):
 		f.Why = "it is valid from " + day(f.NotBefore) + " on"
-	case names != "":
-		f.Why = names
+	case len(f.Names) == 0:
+		f.Why = "it has no names"
+	case len(f.Names) > maxNames:
+		f.Why = fmt.Sprintf("it has %d names, and %d are the most", len(f.Names), maxNames)
+	case wrong >= 0:
+		f.Why = fmt.Sprintf("its name %.80q is none of a host", f.Names[wrong])
 	case f.KeyType == "" || isRSA && key.N.BitLen() < 2048:
 		f.Why = "its key is neither ECDSA nor RSA with 2048 bits or more"
 	case f.key == nil:
 		f.Why = "no key was found that belongs to it, or that is not encrypted"
-	case len(f.chain)+len(f.key) > maxBundleText:
+	case len(f.chain)+len(f.key) > MaxObject*3/4: // with all that belongs to it
 		f.Why = "its chain is too large for the store"
 	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
 		f.Why = "it is signed by itself; put it into certs.dir if it is to be served"
 	case strings.Contains(strings.ToUpper(leaf.Issuer.String()), "(STAGING)"):
 		f.Why = "it is from a staging CA, which no client trusts"
-	}
-	return f
-}
-
-// namesIn returns the names of a certificate as a Bundle has them, or what is wrong with them.
-func namesIn(leaf *x509.Certificate) (names []string, why string) {
-	for _, n := range leaf.DNSNames[:min(len(leaf.DNSNames), maxBundleNames+1)] {
-		n = strings.ToLower(n)
-		if !pattern.Host(n) {
-			why = fmt.Sprintf("its name %.80q is none of a host", n)
-			continue
+	default:
+		if err := f.Bundle().Check(); err != nil {
+			f.Why = err.Error()
 		}
-		names = append(names, n)
 	}
-	for _, ip := range leaf.IPAddresses[:min(len(leaf.IPAddresses), maxBundleNames+1)] {
-		names = append(names, ip.String())
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	switch {
-	case why != "":
-	case len(names) == 0:
-		why = "it has no names"
-	case len(names) > maxBundleNames:
-		names, why = names[:maxBundleNames], fmt.Sprintf("it has more than %d names", maxBundleNames)
-	}
-	return names, why
+	f.Names = f.Names[:min(len(f.Names), maxNames)]
+	return f
 }
 
 // Bundle is what is kept of a certificate that can be used.
 func (f Found) Bundle() Bundle {
 	return Bundle{
-		Names: f.Names, KeyType: f.KeyType, Directory: f.Directory, Imported: true,
+		ID: ID(f.Names, f.KeyType), Names: f.Names, KeyType: f.KeyType, Directory: f.Directory, Imported: true,
 		Chain: string(f.chain), Key: string(f.key), NotBefore: f.NotBefore, NotAfter: f.NotAfter,
 	}
 }

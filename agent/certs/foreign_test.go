@@ -140,7 +140,7 @@ func TestForeign(t *testing.T) {
 		"expired":         {map[string]string{"x.pem": ca.sign(key, -90, 0, "a.test") + k}, []string{"a.test PEM x.pem 2026-12-01  it expired on 2026-12-01"}},
 		"later":           {map[string]string{"x.pem": ca.sign(key, 1, 9, "a.test") + k}, []string{"a.test PEM x.pem 2026-12-10  it is valid from 2026-12-02 on"}},
 		"no names":        {map[string]string{"x.pem": ca.sign(key, -1, 9) + k}, []string{" PEM x.pem 2026-12-10  it has no names"}},
-		"hostile name":    {map[string]string{"x.pem": ca.sign(key, -1, 9, "a b;c.test", "ok.test") + k}, []string{`ok.test PEM x.pem 2026-12-10  its name "a b;c.test" is none of a host`}},
+		"hostile name":    {map[string]string{"x.pem": ca.sign(key, -1, 9, "a b;c.test", "ok.test") + k}, []string{`a b;c.test,ok.test PEM x.pem 2026-12-10  its name "a b;c.test" is none of a host`}},
 		"an address":      {map[string]string{"x.pem": ca.sign(key, -1, 9, "203.0.113.9") + k}, []string{"203.0.113.9 PEM x.pem 2026-12-10  "}},
 		"by itself":       {map[string]string{"x.pem": issuer{t: t}.sign(key, -1, 9, "a.test") + k}, []string{"a.test PEM x.pem 2026-12-10  it is signed by itself; put it into certs.dir if it is to be served"}},
 		"staging":         {map[string]string{"x.pem": staging.sign(key, -1, 9, "a.test") + k}, []string{"a.test PEM x.pem 2026-12-10  it is from a staging CA, which no client trusts"}},
@@ -202,7 +202,7 @@ func TestBundleOfForeign(t *testing.T) {
 	leaf := ca.sign(key, -1, 9, "a.test")
 	all := Foreign([]File{{"x.pem", []byte("words\n" + ca.text + leaf + keyText(t, key))}}, today)
 	want := Bundle{
-		Names: []string{"a.test"}, KeyType: ECDSA, Imported: true, Chain: leaf + ca.text, Key: keyText(t, key),
+		ID: "a.test.P256", Names: []string{"a.test"}, KeyType: ECDSA, Imported: true, Chain: leaf + ca.text, Key: keyText(t, key),
 		NotBefore: today.AddDate(0, 0, -1), NotAfter: today.AddDate(0, 0, 9),
 	}
 	if len(all) != 1 {

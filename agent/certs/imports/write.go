@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
 )
 
 // Store is where certificates are kept. Put writes an object if its version is still the given one,
@@ -56,16 +57,14 @@ func Write(ctx context.Context, s Store, found []certs.Found, dry bool) []Result
 }
 
 func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, string) {
-	b.ID = certs.ID(b.Names, b.KeyType)
 	name := "certs/" + b.ID + ".json"
 	for range maxTries {
 		body, version, err := s.Get(ctx, name)
-		if err != nil && !errors.Is(err, certs.ErrNotFound) {
+		if err != nil && !errors.Is(err, certs.ErrNotFound) && !errors.Is(err, certs.ErrUnusable) {
 			return Failed, err.Error()
 		}
-		// What cannot be read is replaced.
-		var old certs.Bundle
-		if err == nil && json.Unmarshal(body, &old) == nil && old.ID == b.ID && !b.NotAfter.After(old.NotAfter) {
+		// What cannot be used is replaced.
+		if old, wrong := certs.DecodeBundle(b.ID, body); err == nil && wrong == nil && !b.NotAfter.After(old.NotAfter) {
 			if old.Chain == b.Chain {
 				return Present, "the store has it"
 			}
@@ -113,12 +112,26 @@ func (r Report) Failed() bool {
 	return left || len(r.Unread) > 0 || len(r.Certificates) == 0
 }
 
-// Import reads the paths and brings what can be used in them into the store, which people know by a name.
-func Import(ctx context.Context, s Store, name string, paths []string, dry bool) Report {
-	files, wrong := Read(paths...)
-	r := Report{Store: name, Certificates: Write(ctx, s, certs.Foreign(files, time.Now()), dry)}
+// Options say what is brought where.
+type Options struct {
+	Paths []string
+	Store Store
+	Name  string // of the store, for people
+	// Owner is a directory of the agent's user, in whose name root writes.
+	Owner string
+	Dry   bool // nothing is written
+}
+
+// Import reads the paths and brings what can be used in them into the store.
+func Import(ctx context.Context, o Options) (Report, error) {
+	files, wrong := Read(o.Paths...)
+	r := Report{Store: o.Name}
 	for _, err := range wrong {
 		r.Unread = append(r.Unread, err.Error())
 	}
-	return r
+	err := proc.AsOwnerOf(o.Owner, func() error {
+		r.Certificates = Write(ctx, o.Store, certs.Foreign(files, time.Now()), o.Dry)
+		return nil
+	})
+	return r, err
 }
