@@ -3,6 +3,7 @@
 package awsclient
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -80,11 +81,26 @@ func (c *Clients) ECS() *ecs.Client { return ecs.NewFromConfig(c.Base) }
 // Batch returns a client; each of its calls names the Region.
 func (c *Clients) Batch() *batch.Client { return batch.NewFromConfig(c.Base) }
 
+// Region returns the Region of the SDK's settings, else the one that the instance is in.
+func (c *Clients) Region(ctx context.Context) (string, error) {
+	if c.Base.Region != "" {
+		return c.Base.Region, nil
+	}
+	out, err := c.Metadata(true).GetRegion(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	return out.Region, nil
+}
+
 // S3 returns a client for the Region; a call to a bucket in another one names that.
 func (c *Clients) S3(region string) *s3.Client { return s3.NewFromConfig(c.in(region)) }
 
-// Route53 returns a client. Route 53 is one for all Regions of a partition, which the Region names.
-func (c *Clients) Route53(region string) *route53.Client { return route53.NewFromConfig(c.in(region)) }
+// Route53 returns a client. Route 53 is one for all Regions of a partition, which the Region names; empty
+// is AWS's own partition.
+func (c *Clients) Route53(region string) *route53.Client {
+	return route53.NewFromConfig(c.in(cmp.Or(region, "us-east-1")))
+}
 
 // DropConnections closes what is idle, so that the next call dials anew: a
 // connection that was made from another public address is dead.

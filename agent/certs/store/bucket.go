@@ -35,7 +35,8 @@ type bucket struct {
 	name   string
 	prefix string // ends with a slash, or is empty
 	kmsKey string
-	// region is the bucket's once S3 has said that it is not the client's.
+	where  func(context.Context) (string, error)
+	// region is the bucket's, once that is known.
 	region atomic.Pointer[string]
 }
 
@@ -44,7 +45,7 @@ func newBucket(at string, o Options) *bucket {
 	if prefix = strings.Trim(prefix, "/"); prefix != "" {
 		prefix += "/"
 	}
-	return &bucket{s3: o.S3, name: name, prefix: prefix, kmsKey: o.KMSKey}
+	return &bucket{s3: o.S3, name: name, prefix: prefix, kmsKey: o.KMSKey, where: o.Region}
 }
 
 const (
@@ -63,23 +64,33 @@ var regionForm = pattern.Of(40, `[a-z]{2}(-[a-z0-9]+)+`)
 func (b *bucket) ask(ctx context.Context, request func(context.Context, func(*s3.Options)) error) error {
 	for n := 1; ; n++ {
 		try, done := context.WithTimeout(ctx, perTry)
-		used := ""
+		region := b.likely(try)
 		err := request(try, func(o *s3.Options) {
 			o.DisableLogOutputChecksumValidationSkipped = true // not every object has one
-			if r := b.region.Load(); r != nil {
-				o.Region = *r
-			}
-			if o.Region == "" {
-				o.Region = "us-east-1" // any names the bucket's
-			}
-			used = o.Region
+			o.Region = region
 		})
+		if err == nil {
+			b.region.Store(&region)
+		}
 		hung := try.Err() != nil && ctx.Err() == nil
 		done()
-		if err == nil || n == tries || ctx.Err() != nil || !hung && !b.movedFrom(used, err) {
+		if err == nil || n == tries || ctx.Err() != nil || !hung && !b.movedFrom(region, err) {
 			return err
 		}
 	}
+}
+
+// likely is the Region of the bucket, or one to ask first: any of them names the right one.
+func (b *bucket) likely(ctx context.Context) string {
+	if r := b.region.Load(); r != nil {
+		return *r
+	}
+	if b.where != nil {
+		if r, err := b.where(ctx); err == nil && regionForm.MatchString(r) {
+			return r
+		}
+	}
+	return "us-east-1"
 }
 
 // movedFrom reports whether S3 says that the bucket is in another Region, which it then is.

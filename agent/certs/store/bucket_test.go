@@ -145,18 +145,26 @@ func TestEncryption(t *testing.T) {
 	}
 }
 
-// A bucket in another Region costs one request more, once.
+// A bucket in another Region than the one that is likely costs one request more, once.
 func TestRegionOfTheBucket(t *testing.T) {
-	cloud := serve(t, simaws.Options{})
-	must(t, cloud.AddBucket(simaws.BucketSpec{Name: "far", Region: "eu-west-1"}))
-	s := open(t, Options{Setting: "s3://far", S3: clientOn(t, cloud)})
-	for range 3 {
-		if _, err := s.List(t.Context(), ""); err != nil {
-			t.Fatal(err)
-		}
+	in := func(region string, err error) func(context.Context) (string, error) {
+		return func(context.Context) (string, error) { return region, err }
 	}
-	if n := cloud.Count("s3", "ListObjectsV2"); n != 4 {
-		t.Errorf("%d requests, want 4", n)
+	for _, row := range []struct {
+		likely func(context.Context) (string, error)
+		want   int
+	}{{nil, 4}, {in("ap-northeast-1", nil), 4}, {in("", errors.New("no metadata")), 4}, {in("evil.test/", nil), 4}, {in("eu-west-1", nil), 3}} {
+		cloud := serve(t, simaws.Options{})
+		must(t, cloud.AddBucket(simaws.BucketSpec{Name: "far", Region: "eu-west-1"}))
+		s := open(t, Options{Setting: "s3://far", S3: clientOn(t, cloud), Region: row.likely})
+		for range 3 {
+			if _, err := s.List(t.Context(), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := cloud.Count("s3", "ListObjectsV2"); n != row.want {
+			t.Errorf("%d requests, want %d", n, row.want)
+		}
 	}
 }
 

@@ -27,8 +27,10 @@ type Options struct {
 	Setting string
 	// KMSKey encrypts what is written to S3; empty is the bucket's own encryption.
 	KMSKey string
-	// S3 is for a bucket. It may be in any Region: the bucket's is found.
-	S3 Client
+	// S3 is for a bucket. It may be for any Region, or none: the bucket's is found. Region is where to look
+	// first, which spares a way to another Region; nil is us-east-1.
+	S3     Client
+	Region func(context.Context) (string, error)
 }
 
 // Store is one. Its methods may be called from any goroutine. Their errors are *certs.StoreError where
