@@ -41,8 +41,8 @@ type PebbleOptions struct {
 // Pebble is a running one, with a DNS server of its own, in which every name leads to 127.0.0.1.
 type Pebble struct {
 	Directory string // URL
-	Roots     string // file by which the server is trusted (not its certificates: that is Issuer)
-	Issuer    *x509.CertPool
+	Roots     string // file by which the server is trusted
+	Issuer    string // file by which its certificates are
 	HTTPPort  int
 
 	manage, dns string // URLs of the interfaces of management
@@ -94,9 +94,9 @@ func StartPebble(t testing.TB, o PebbleOptions) *Pebble {
 	start(t, dir, append([]string{"PEBBLE_VA_SLEEPTIME=2"}, o.Env...), pebble, "-strict", "-config", config, "-dnsserver", at(2))
 	p.answer(t, p.dns+"/dns-request-history", `{"host":"x"}`)
 	p.answer(t, p.Directory, "")
-	p.Issuer = x509.NewCertPool()
-	if !p.Issuer.AppendCertsFromPEM(p.answer(t, p.manage+"/roots/0", "")) {
-		t.Fatal("Pebble has no root")
+	p.Issuer = filepath.Join(dir, "issuer.pem")
+	if err := os.WriteFile(p.Issuer, p.answer(t, p.manage+"/roots/0", ""), 0o600); err != nil {
+		t.Fatal(err)
 	}
 	return p
 }
