@@ -57,6 +57,7 @@ var pureOutside = map[string]string{
 	"github.com/goccy/go-yaml/ast":    "a parser is a function of its text",
 	"github.com/goccy/go-yaml/parser": "a parser is a function of its text",
 	"golang.org/x/net/idna":           "Unicode's rule for host names, with its tables",
+	"golang.org/x/net/publicsuffix":   "the list of domains below which others register, as a table",
 }
 
 // seeded is what of math/rand/v2 is a function of its seed.

@@ -176,6 +176,10 @@ func (p Pair) Names() []string {
 	return p.DNSNames
 }
 
+// Nameless reports whether the certificate names no host and no address: it serves where the name of
+// its file is chosen.
+func (p Pair) Nameless() bool { return len(p.DNSNames)+len(p.IPs) == 0 }
+
 // Authority is what clients' certificates are verified by.
 type Authority struct {
 	// Name is that of the host or the certificate that it is for, with what FileName makes of

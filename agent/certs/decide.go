@@ -1,7 +1,11 @@
 package certs
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -93,5 +97,125 @@ type Start struct {
 // Trial reports whether the order is a trial at the staging directory.
 func (s Start) Trial() bool { return s.At != s.Directory }
 
+const (
+	// mostAtOnce bounds the orders of one process; while a CA fails there is one.
+	mostAtOnce = 3
+	// mostLooks bounds the names that are looked up at once.
+	mostLooks = 20
+)
+
 // Decide says what is to be done.
-func Decide(in Input) Decision { return Decision{} }
+func Decide(in Input) Decision {
+	d := &decision{Input: in, ledgers: maps.Clone(in.Ledgers), before: map[string]int{}}
+	if d.ledgers == nil {
+		d.ledgers = map[string]Ledger{}
+	}
+	for _, l := range in.Leases {
+		if l.Running {
+			d.running++
+		}
+	}
+	needs := d.needs()
+	d.byID = map[string]bool{}
+	for _, n := range needs {
+		d.byID[n.id] = n.refusal == nil
+	}
+	for _, n := range needs {
+		d.stand(n)
+	}
+	slices.SortStableFunc(needs, d.order)
+	for _, n := range needs {
+		d.plan(n)
+		d.conclude(n)
+	}
+	d.others(needs)
+	d.questions(needs)
+	d.directories()
+	slices.SortStableFunc(d.out.Entries, func(a, b Entry) int {
+		return cmp.Or(slices.Compare(a.Hosts, b.Hosts), slices.Compare(a.Names, b.Names), cmp.Compare(a.KeyType, b.KeyType), cmp.Compare(a.File, b.File))
+	})
+	slices.Sort(d.out.Wanted)
+	d.out.Wanted = slices.Compact(d.out.Wanted)
+	problem.Sort(d.out.Problems)
+	return d.out
+}
+
+// decision is one that is being made.
+type decision struct {
+	Input
+	out Decision
+	// ledgers have what this decision begins. before counts the waiting orders by domain.
+	ledgers map[string]Ledger
+	before  map[string]int
+	running int
+	// byID has the ids that are wanted, and whether they may be ordered.
+	byID map[string]bool
+}
+
+// order says which is needed sooner: what has not failed, what has no valid certificate, by the time for
+// which it has waited, what expires first.
+func (d *decision) order(a, b *need) int {
+	without := func(n *need) int {
+		if n.valid {
+			return 1
+		}
+		return 0
+	}
+	at := func(n *need) time.Time {
+		if n.valid {
+			return n.held.NotAfter
+		}
+		return n.since
+	}
+	return cmp.Or(
+		cmp.Compare(d.failures(a), d.failures(b)), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
+		strings.Compare(a.hosts[0], b.hosts[0]), strings.Compare(a.id, b.id),
+	)
+}
+
+// failures is how often a name of it failed.
+func (d *decision) failures(n *need) (most int) {
+	for _, l := range d.Ledgers {
+		for _, name := range n.names {
+			most = max(most, l.Names[short(name)].Count)
+		}
+	}
+	return most
+}
+
+// wake has the decision made again at that time.
+func (d *decision) wake(at time.Time) {
+	if at.After(d.Now) && (d.out.Next.IsZero() || at.Before(d.out.Next)) {
+		d.out.Next = at
+	}
+}
+
+// questions are about when certificates are to be renewed.
+func (d *decision) questions(needs []*need) {
+	if !d.ready() {
+		return
+	}
+	wanted := map[string][]Held{}
+	for _, n := range needs {
+		h := n.held
+		if n.has && h.ID == n.id && h.CertID != "" && h.NotAfter.After(d.Now) && slices.Contains(d.Settings.Directories, h.Directory) {
+			wanted[h.Directory] = append(wanted[h.Directory], h)
+		}
+	}
+	for _, directory := range d.Settings.Directories {
+		l, ok := d.Ledgers[directory]
+		if !ok {
+			continue
+		}
+		switch h, next := l.ask(wanted[directory], d.Now); {
+		case next.IsZero():
+		case next.After(d.Now):
+			d.wake(next)
+		default:
+			d.out.Ask = append(d.out.Ask, h)
+		}
+	}
+}
+
+// ready reports whether enough is known to order.
+func (d *decision) ready() bool { return d.Settings.On && d.WishesKnown && d.StoreRead }

@@ -1,24 +1,39 @@
 package certs
 
-import "time"
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
 
 // Ledger is what one directory was asked for: an object of the store that all instances share.
 // An attempt is noted by Begin, and written, before the CA is spoken to, and End notes how it went.
-// The zero Ledger is that of a directory that was never asked. No method changes its receiver.
+// The zero Ledger is that of a directory that was never asked. No method changes its receiver. As
+// JSON it has at most MaxLedger bytes.
 type Ledger struct {
 	Directory string `json:"directory"`
 	// Writer and Number make each body differ from all others; the loop sets them.
 	Writer string `json:"writer,omitempty"`
 	Number uint64 `json:"number,omitempty"`
-	// Windows are what the CA said about renewals, by Held.ID.
+	// Orders are those whose number is limited, the oldest first.
+	Orders []Noted `json:"orders,omitempty"`
+	// Names are those of which an attempt failed or is under way, by the hash of the name.
+	Names map[string]Failed `json:"names,omitempty"`
+	// Contacts are the attempts and questions of the last hour that have not ended well.
+	Contacts []Contact `json:"contacts,omitempty"`
+	// Faults counts those that failed because of the CA since it last did its part, and Fault is the last one.
+	Faults int    `json:"faults,omitempty"`
+	Fault  string `json:"fault,omitempty"`
+	// Paused is until when the CA is left alone, and LastAsk when it was last asked about a renewal.
+	Paused  time.Time `json:"paused,omitzero"`
+	LastAsk time.Time `json:"last_ask,omitzero"`
+	// Windows are what the CA said about renewals, by the hash of Held.ID.
 	Windows map[string]Asked `json:"windows,omitempty"`
-}
-
-// Asked is what a CA said about the renewal of a certificate.
-type Asked struct {
-	Window
-	// NotAfter is of the certificate that it is about: a newer one is asked for anew.
-	NotAfter time.Time `json:"not_after"`
 }
 
 // Result is how an attempt ended.
@@ -42,27 +57,214 @@ const (
 
 // ResultOf says what an error of a CA is about; nil is Issued. What is no *CAError is Interrupted.
 func ResultOf(err error) Result {
-	if err == nil {
+	var answer *CAError
+	switch {
+	case err == nil:
 		return Issued
+	case !errors.As(err, &answer):
+		return Interrupted
+	case answer.Type == "alreadyReplaced":
+		return Replaced
+	case answer.Status < 400, answer.Status >= 500, answer.Type == "", slices.Contains(ofDirectory, answer.Type):
+		return DirectoryFailed
 	}
-	return Interrupted
+	return NameFailed
+}
+
+// ofDirectory are the types of errors (RFC 8555, section 6.7) that are about no name.
+var ofDirectory = []string{
+	"rateLimited", "serverInternal", "badNonce", "badPublicKey", "badSignatureAlgorithm",
+	"accountDoesNotExist", "externalAccountRequired", "userActionRequired", "invalidContact", "unsupportedContact",
 }
 
 // Begin notes an attempt. ok is false where the ledger, which another instance may have changed
 // since Decide saw it, does not allow it before until.
 func (l Ledger) Begin(s Start, now time.Time) (next Ledger, until time.Time, ok bool) {
-	return l, time.Time{}, true
+	l, _ = l.Settle(now)
+	if until := l.wait(s, now, 0); until.After(now) {
+		return l, until, false
+	}
+	key := short(s.ID)
+	l.Contacts = append(l.Contacts, Contact{At: now, Key: key})
+	for _, name := range s.Names {
+		f := l.Names[short(name)]
+		f.Open++
+		f.Last = now
+		l.Names[short(name)] = f
+	}
+	if i := l.open(s); i >= 0 && s.Resume || s.Trial() {
+		return l.bounded(now), now, true
+	}
+	l.Orders = append(l.Orders, noted(s, now))
+	return l.bounded(now), now, true
 }
 
 // End notes how the attempt that Begin noted went; err is what the CA answered, nil for a success.
-func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger { return l }
+func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
+	l, _ = l.Settle(now)
+	var answer CAError
+	if e := (*CAError)(nil); errors.As(err, &e) {
+		answer = *e
+	}
+	if result != DirectoryFailed {
+		key := short(s.ID)
+		l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return c.Key == key })
+	}
+	switch result {
+	case Issued, NameFailed:
+		l.Faults, l.Fault = 0, ""
+	case DirectoryFailed:
+		l = l.fault(answer, err, now)
+	case Replaced:
+		w := l.Windows[short(s.ID)]
+		w.Replaced = s.Replaces
+		l.Windows[short(s.ID)] = w
+	}
+	if i := l.open(s); i >= 0 && !s.Trial() {
+		switch result {
+		case Issued:
+			l.Orders[i].State = stateIssued
+		case NameFailed, DirectoryFailed, Replaced:
+			l.Orders[i].State = stateFailed
+		}
+	}
+	for _, name := range s.Names {
+		l.endName(name, s.Trial(), result, answer, err, now)
+	}
+	return l.bounded(now)
+}
 
-// Ask notes that the CA is asked about the renewal of a certificate, before it is.
-func (l Ledger) Ask(h Held, now time.Time) Ledger { return l }
+func (l Ledger) endName(name string, trial bool, result Result, answer CAError, err error, now time.Time) {
+	key := short(name)
+	f := l.Names[key]
+	f.Open = 0
+	switch {
+	case result == Issued && !trial:
+		delete(l.Names, key)
+		return
+	case result == Issued:
+		f.Passed = true
+	case result == DirectoryFailed && answer.Type == "rateLimited":
+		f.Until = earlier(answer.RetryAfter, now.Add(week))
+		f.Reason = reason(err)
+	case result == NameFailed && (len(answer.Names) == 0 || slices.Contains(answer.Names, name)):
+		f.Count, f.Last, f.Passed = f.Count+1, now, false
+		f.Reason = reason(err)
+		f.Until = earlier(answer.RetryAfter, now.Add(week))
+		if !trial {
+			f.Recent = append(slices.Clone(f.Recent), now)
+			f.Recent = f.Recent[max(0, len(f.Recent)-mostFailures):]
+		}
+	}
+	if l.Names[key] = f; f.Count == 0 && !f.Until.After(now) {
+		delete(l.Names, key)
+	}
+}
 
-// Answer notes what it said.
-func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger { return l }
+// fault leaves the CA alone for a while. What it says of one order (429) leaves others waiting for
+// an hour at most: the order may be one of a domain whose limit strangers have used up.
+func (l Ledger) fault(answer CAError, err error, now time.Time) Ledger {
+	l.Faults++
+	l.Fault = reason(err)
+	most := 24 * time.Hour
+	if answer.Type == "rateLimited" {
+		most = time.Hour
+	}
+	for _, until := range []time.Time{now.Add(doubling(l.Faults, time.Hour)), earlier(answer.RetryAfter, now.Add(most))} {
+		if until.After(l.Paused) {
+			l.Paused = until
+		}
+	}
+	return l
+}
 
-// Settle puts right what a clock that was ahead has noted. changed is true where the ledger has to
-// be written again.
-func (l Ledger) Settle(now time.Time) (next Ledger, changed bool) { return l, false }
+// Settle puts right what a clock that was ahead has noted, and forgets what counts no more. changed is
+// true where the ledger has to be written again, because time alone would not put it right.
+func (l Ledger) Settle(now time.Time) (next Ledger, changed bool) {
+	past := func(at time.Time, most time.Duration) time.Time {
+		if at.Sub(now) <= most {
+			return at
+		}
+		changed = true
+		return now.Add(most)
+	}
+	l.Orders, l.Contacts = slices.Clone(l.Orders), slices.Clone(l.Contacts)
+	for i := range l.Orders {
+		l.Orders[i].At = past(l.Orders[i].At, ahead)
+	}
+	for i := range l.Contacts {
+		l.Contacts[i].At = past(l.Contacts[i].At, ahead)
+	}
+	l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return now.Sub(c.At) >= time.Hour })
+	l.Paused, l.LastAsk = past(l.Paused, 24*time.Hour), past(l.LastAsk, ahead)
+	l.Names, l.Windows = maps.Clone(l.Names), maps.Clone(l.Windows)
+	if l.Names == nil {
+		l.Names = map[string]Failed{}
+	}
+	if l.Windows == nil {
+		l.Windows = map[string]Asked{}
+	}
+	for key, f := range l.Names {
+		f.Last, f.Until = past(f.Last, ahead), past(f.Until, week)
+		f.Recent = slices.Clone(f.Recent)
+		for i := range f.Recent {
+			f.Recent[i] = past(f.Recent[i], ahead)
+		}
+		l.Names[key] = f
+	}
+	for key, w := range l.Windows {
+		w.Again = past(w.Again, 24*time.Hour)
+		l.Windows[key] = w
+	}
+	return l, changed
+}
+
+// bounded keeps the ledger small: what counts no more goes first. Of names and windows the oldest
+// go; so many attempts lie between that a name that was forgotten stays below the limits.
+func (l Ledger) bounded(now time.Time) Ledger {
+	if l.size(func(Noted) bool { return true }) > mostKept/2 {
+		l.Orders = slices.DeleteFunc(l.Orders, func(o Noted) bool { return !o.counts(now) })
+	}
+	for len(l.Names) > mostNames {
+		delete(l.Names, slices.MinFunc(slices.Collect(maps.Keys(l.Names)), func(a, b string) int {
+			return cmp.Or(l.Names[a].Last.Compare(l.Names[b].Last), strings.Compare(a, b))
+		}))
+	}
+	for len(l.Windows) > mostWindows {
+		delete(l.Windows, slices.MinFunc(slices.Collect(maps.Keys(l.Windows)), func(a, b string) int {
+			return cmp.Or(l.Windows[a].NotAfter.Compare(l.Windows[b].NotAfter), strings.Compare(a, b))
+		}))
+	}
+	reasons := slices.SortedFunc(maps.Keys(l.Names), func(a, b string) int {
+		return cmp.Or(l.Names[b].Last.Compare(l.Names[a].Last), strings.Compare(a, b))
+	})
+	for _, key := range reasons[min(len(reasons), mostReasons):] {
+		f := l.Names[key]
+		f.Reason = ""
+		l.Names[key] = f
+	}
+	return l
+}
+
+// earlier is the earlier of two times; zero if the first is.
+func earlier(a, b time.Time) time.Time {
+	if a.After(b) {
+		return b
+	}
+	return a
+}
+
+// reason is an error in words that fit a line, without what JSON writes in several bytes.
+func reason(err error) string {
+	if err == nil {
+		return ""
+	}
+	return plain.Replace(problem.Printable(err.Error(), mostReason))
+}
+
+var plain = strings.NewReplacer(`\`, "/", `"`, "'", "<", "(", ">", ")", "&", "+")
+
+// doubling is the pause after n failures in a row: a minute, doubling to the most.
+func doubling(n int, most time.Duration) time.Duration {
+	return min(time.Minute<<min(max(n-1, 0), 12), most)
+}

@@ -6,15 +6,14 @@ import (
 	"time"
 )
 
-// short10 is the life below which a certificate is renewed after half of it.
-const short10 = 10 * 24 * time.Hour
+const day = 24 * time.Hour
 
 // Fallback is when to renew a certificate of which no CA says it: from two thirds of its life on,
 // from half of one of less than 10 days (what Let's Encrypt recommends).
 func Fallback(notBefore, notAfter time.Time) Window {
 	life := notAfter.Sub(notBefore)
 	at := notBefore.Add(life / 3 * 2)
-	if life < short10 {
+	if life < 10*day {
 		at = notBefore.Add(life / 2)
 	}
 	return Window{Start: at, End: at.Add(life / 50)}
@@ -26,4 +25,25 @@ func (w Window) Moment(id, seed string) time.Time {
 	length := max(w.End.Sub(w.Start), 0)
 	share := float64(binary.BigEndian.Uint64(sum[:8])>>11) / (1 << 53)
 	return w.Start.Add(time.Duration(share * float64(length)))
+}
+
+// Late reports whether a certificate should have been renewed long ago: a tenth of its life after the
+// window. Soon is true where it is about to expire: when less is left than a quarter of what was at the end of
+// the window, and less than 2 days in any case if it lives for more than 10.
+func Late(now, notBefore, notAfter time.Time, w Window) (late, soon bool) {
+	life := notAfter.Sub(notBefore)
+	least := notAfter.Sub(w.End) / 4
+	if life > 10*day {
+		least = max(least, 2*day)
+	}
+	return now.Sub(w.End) > life/10, notAfter.Sub(now) < least
+}
+
+// Expiring is Late for a certificate that somebody else renews. One that lives for more than 100 days,
+// the most that browsers will take from March 2027 on, counts as one of 100.
+func Expiring(now, notBefore, notAfter time.Time) (late, soon bool) {
+	if first := notAfter.Add(-100 * day); notBefore.Before(first) {
+		notBefore = first
+	}
+	return Late(now, notBefore, notAfter, Fallback(notBefore, notAfter))
 }

@@ -1,6 +1,9 @@
 package certs
 
 import (
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -54,4 +57,122 @@ type Report struct {
 	// Orders counts what came of orders since the agent started, by Result.
 	Orders   map[Result]uint64 `json:"orders,omitempty"`
 	Problems []problem.Problem `json:"problems,omitempty"`
+}
+
+// conclude adds the entry of a need, and its problem if it has one.
+func (d *decision) conclude(n *need) {
+	if n.byFile {
+		return // it is among the files
+	}
+	e := Entry{ID: n.id, Hosts: n.hosts, Names: n.names, Source: "acme", KeyType: n.key, Renewal: n.renewal, Reason: n.cause.text, State: Waiting}
+	if len(n.directories) > 0 {
+		e.Directory = n.directories[0]
+	}
+	overdue, soon := false, false
+	if n.has {
+		h := n.held
+		e.Names, e.Issuer, e.NotBefore, e.NotAfter = h.Names, h.Issuer, h.NotBefore, h.NotAfter
+		if e.ID = h.ID; h.Imported {
+			e.Source = "import"
+		}
+		if h.Directory != "" {
+			e.Directory = h.Directory
+		}
+		overdue, soon = Late(d.Now, h.NotBefore, h.NotAfter, d.window(h))
+	}
+	if n.cause.until.After(d.Now) {
+		e.Renewal = n.cause.until
+	}
+	switch {
+	case n.ordering:
+		e.State = Ordering
+	case n.has && !n.valid:
+		e.State = Expired
+	case n.refusal != nil && n.due:
+		e.State = Refused
+	case n.valid && overdue:
+		e.State = Overdue
+	case n.valid && !n.due:
+		e.State = Valid
+	}
+	defer func() { d.out.Entries = append(d.out.Entries, e) }()
+	bad := overdue || soon || n.has && !n.valid
+	if !n.due || n.cause.code == "" && !bad {
+		return
+	}
+	severity := problem.Error
+	if n.valid && !soon {
+		severity = problem.Warning
+	}
+	why := n.cause
+	if why.code == "" {
+		why = cause{text: why.text, code: "cert-overdue", hint: "see the problems of the CA and of the store; 'nagaya certs' says what it waits for"}
+	}
+	switch {
+	case n.has && !n.valid:
+		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expired at %s: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
+	case bad:
+		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expires at %s and should have been renewed: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
+	}
+	e.Problem = why.code
+	d.problem(n.hosts[0], why.code, severity, why.text, why.hint)
+}
+
+// problem adds one about a host.
+func (d *decision) problem(host, code string, severity problem.Severity, text, hint string) {
+	p := problem.Problem{Code: code, Severity: severity, Subject: "site " + problem.Printable(host, 253), Host: host, Text: text, Hint: hint}
+	if !slices.ContainsFunc(d.out.Problems, func(o problem.Problem) bool { return o.Code == p.Code && o.Subject == p.Subject }) {
+		d.out.Problems = append(d.out.Problems, p)
+	}
+}
+
+// others adds the entries of the operator's files and of what the store has for no site.
+func (d *decision) others(needs []*need) {
+	for _, p := range d.Files.Pairs {
+		e := Entry{Names: p.Names(), Issuer: p.Issuer, Source: "file", File: p.CertFile, KeyType: p.KeyType, NotBefore: p.NotBefore, NotAfter: p.NotAfter, State: Valid, Hosts: []string{}}
+		for _, a := range p.IPs {
+			e.Names = append(slices.Clip(e.Names), a.String())
+		}
+		for _, w := range d.Wishes {
+			if o, ok := d.Files.For(w.Host); ok && o.Name == p.Name && !slices.Contains(e.Hosts, w.Host) {
+				e.Hosts = append(e.Hosts, w.Host)
+			}
+		}
+		slices.Sort(e.Hosts)
+		switch overdue, soon := Expiring(d.Now, p.NotBefore, p.NotAfter); {
+		case !p.NotAfter.After(d.Now):
+			e.State, e.Problem = Expired, "cert-expired"
+		case overdue || soon:
+			e.State, e.Problem = Overdue, "cert-expiring"
+		}
+		d.out.Entries = append(d.out.Entries, e)
+	}
+	for _, h := range d.Held {
+		if !h.NotAfter.After(d.Now) || slices.ContainsFunc(needs, func(n *need) bool { return n.id == h.ID || n.held.ID == h.ID }) {
+			continue
+		}
+		e := Entry{ID: h.ID, Hosts: []string{}, Names: h.Names, Issuer: h.Issuer, Directory: h.Directory, Source: "acme", KeyType: h.KeyType, NotBefore: h.NotBefore, NotAfter: h.NotAfter, State: Valid, Reason: "no site needs it, so it is not renewed"}
+		if h.Imported {
+			e.Source = "import"
+		}
+		d.out.Entries = append(d.out.Entries, e)
+	}
+}
+
+// directories adds the problems of CAs.
+func (d *decision) directories() {
+	for _, directory := range d.Settings.Directories {
+		l := d.Ledgers[directory]
+		if l.Faults == 0 || !d.Settings.On {
+			continue
+		}
+		text := fmt.Sprintf("%s failed %d times in a row, the last time because of %s", nameOf(directory), l.Faults, problem.Quoted(l.Fault))
+		if until := l.pause(d.Now); until.After(d.Now) {
+			text += "; it is asked again at " + until.UTC().Format(time.RFC3339)
+		}
+		d.out.Problems = append(d.out.Problems, problem.Problem{
+			Code: "acme-failed", Severity: problem.Warning, Subject: "acme " + nameOf(directory), Text: text,
+			Hint: "see whether the CA can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have",
+		})
+	}
 }

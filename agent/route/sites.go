@@ -248,9 +248,9 @@ func (b *builder) certFor(from certs.Inventory, host string, c CertChoice) (pair
 		}
 	default:
 		pair, ok = all.Named(host)
-		ok = ok && len(pair.DNSNames) == 0
+		ok = ok && pair.Nameless()
 	}
-	if ok && len(pair.DNSNames) == 0 {
+	if ok && pair.Nameless() {
 		b.report(problem.Problem{
 			Code: "cert-without-names", Severity: problem.Warning, Subject: "certificate " + pair.Name, File: pair.CertFile,
 			Text: fmt.Sprintf("the certificate %s names no host (no DNS name among its subject alternative names), and is served because of the name of its file", problem.Quoted(pair.Name)),

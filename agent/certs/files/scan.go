@@ -14,6 +14,7 @@ import (
 	"iter"
 	"maps"
 	"math/big"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,9 +32,6 @@ const (
 	maxFile = 1 << 20
 	// maxEntries bounds how many entries of the directory are read.
 	maxEntries = 2000
-	// expiringSoon is when an expiring certificate becomes a problem; who renews
-	// automatically does so 30 days before.
-	expiringSoon = 14 * 24 * time.Hour
 )
 
 // candidate is a pair as the directory suggests it, not read yet. Several names
@@ -286,9 +284,12 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	l = loaded{leaf: leaf, files: map[string][]byte{copiedPair: onlyPair(certPEM, keyPEM)}, pair: certs.Pair{
 		Name: c.name, CertFile: c.certFile, KeyFile: c.keyFile,
 		DNSNames:  dnsNames(leaf),
+		IPs:       addresses(leaf),
+		KeyType:   certs.KeyTypeOf(leaf),
+		Issuer:    certs.IssuerOf(leaf),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}}
-	if cn := leaf.Subject.CommonName; len(l.pair.DNSNames) == 0 && len(cn) <= 253 {
+	if cn := leaf.Subject.CommonName; len(l.pair.DNSNames)+len(l.pair.IPs) == 0 && len(cn) <= 253 {
 		l.pair.CommonName = strings.ToLower(cn)
 	}
 	sum := sha256.New()
@@ -439,24 +440,36 @@ func dnsNames(leaf *x509.Certificate) []string {
 	return slices.Compact(names)
 }
 
+func addresses(leaf *x509.Certificate) (all []netip.Addr) {
+	for _, ip := range leaf.IPAddresses {
+		if a, ok := netip.AddrFromSlice(ip); ok && len(all) < maxNames {
+			all = append(all, a.Unmap())
+		}
+	}
+	slices.SortFunc(all, netip.Addr.Compare)
+	return slices.Compact(all)
+}
+
 // dates checks the validity. An expired certificate is still used, because some
 // clients can ignore that, and none can connect where nothing answers; one that is not
 // valid yet is not, because it would push out the one that is.
 func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *problem.Problem) {
 	p = &problem.Problem{Subject: "certificate " + c.certFile, File: c.certFile, Severity: problem.Error}
-	switch left := leaf.NotAfter.Sub(now); {
+	switch late, soon := certs.Expiring(now, leaf.NotBefore, leaf.NotAfter); {
 	case now.Before(leaf.NotBefore):
 		p.Code = "cert-not-yet-valid"
 		p.Severity = problem.Warning
 		p.Text = fmt.Sprintf("the certificate in %q is valid from %s on; it is not used before", c.certFile, leaf.NotBefore.UTC().Format(time.RFC3339))
 		p.Hint = "wait, or set this machine's clock right"
 		return false, p
-	case left <= 0:
+	case !leaf.NotAfter.After(now):
 		p.Code = "cert-expired"
 		p.Text = fmt.Sprintf("the certificate in %q expired at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
-	case left < expiringSoon:
+	case late, soon:
 		p.Code = "cert-expiring"
-		p.Severity = problem.Warning
+		if !soon {
+			p.Severity = problem.Warning
+		}
 		p.Text = fmt.Sprintf("the certificate in %q expires at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
 	default:
 		return true, nil

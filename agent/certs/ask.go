@@ -1,0 +1,88 @@
+package certs
+
+import "time"
+
+const (
+	// askEvery is between two questions about renewals for one directory at least, if there are
+	// few certificates; a certificate is asked for every 6 to 12 hours.
+	askEvery, askRound = 24 * time.Minute, 12 * time.Hour
+	// askAgain is when a CA is asked again that does not say when (RFC 9773, section 4.3).
+	askAgain = 6 * time.Hour
+)
+
+// Ask notes that the CA is asked about the renewal of a certificate, before it is.
+func (l Ledger) Ask(h Held, now time.Time) Ledger {
+	l, _ = l.Settle(now)
+	l.LastAsk = now
+	l.Contacts = append(l.Contacts, Contact{At: now, Key: short("ask " + h.ID)})
+	return l
+}
+
+// Answer notes what it said, err where it said nothing.
+func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
+	l, _ = l.Settle(now)
+	a := l.Windows[short(h.ID)]
+	if !a.NotAfter.Equal(h.NotAfter) {
+		a = Asked{NotAfter: h.NotAfter, Replaced: a.Replaced}
+	}
+	if err == nil {
+		key := short("ask " + h.ID)
+		kept := l.Contacts[:0]
+		for _, c := range l.Contacts {
+			if c.Key != key {
+				kept = append(kept, c)
+			}
+		}
+		l.Contacts = kept
+		a.Window = w
+		// A window that is not in the certificate's life says nothing.
+		a.Supported = w.Supported && !w.End.Before(w.Start) && w.End.After(h.NotBefore) && w.Start.Before(h.NotAfter)
+	}
+	again := w.Again.Sub(now)
+	if err != nil || w.Again.IsZero() {
+		again = askAgain
+	}
+	a.Again = now.Add(min(max(again, time.Minute), 24*time.Hour))
+	l.Windows[short(h.ID)] = a
+	return l.bounded(now)
+}
+
+// window is when the certificate should be renewed: what its CA said, else what follows from its life.
+func (l Ledger) window(h Held) Window {
+	if a, ok := l.Windows[short(h.ID)]; ok && a.Supported && a.NotAfter.Equal(h.NotAfter) {
+		return a.Window
+	}
+	return Fallback(h.NotBefore, h.NotAfter)
+}
+
+// ask chooses of the certificates that sites ask for the one of which the CA is asked next, and says
+// when that is: now, later, or never where next is zero.
+func (l Ledger) ask(wanted []Held, now time.Time) (h Held, next time.Time) {
+	pause := askEvery
+	for _, o := range wanted {
+		a := l.Windows[short(o.ID)]
+		due := a.Again
+		if !a.NotAfter.Equal(o.NotAfter) {
+			due = time.Time{}.Add(time.Second) // before all others
+		}
+		if next.IsZero() || due.Before(next) || due.Equal(next) && o.NotAfter.Before(h.NotAfter) {
+			h, next = o, due
+		}
+		// All have their turn within 12 hours, and within a quarter of the shortest life.
+		pause = min(pause, askRound/time.Duration(len(wanted)), o.NotAfter.Sub(o.NotBefore)/time.Duration(4*len(wanted)))
+	}
+	if next.IsZero() {
+		return h, next
+	}
+	for _, t := range []time.Time{now, l.LastAsk.Add(pause), l.pause(now)} {
+		if t.After(next) {
+			next = t
+		}
+	}
+	if recent := l.contacts(now); len(recent) >= mostContacts/2 {
+		if t := recent[len(recent)-mostContacts/2].At.Add(time.Hour); t.After(next) {
+			next = t
+		}
+	}
+	return h, next
+}

@@ -1,0 +1,182 @@
+package certs
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/idna"
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// mostInOne bounds the names of one certificate (Let's Encrypt's classic profile).
+const mostInOne = 100
+
+// Refusal is why names cannot be ordered. Each text is a clause or a sentence without a full stop.
+type Refusal struct {
+	Name  string
+	Cause string
+	Hint  string
+}
+
+// Check says what of the names a directory cannot issue a certificate for; nil where it can. It
+// says nothing of wildcards without DNS, and of addresses that are not ours.
+func Check(names []string, directory string) *Refusal {
+	if len(names) > mostInOne {
+		return &Refusal{names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), mostInOne), "spread them over several containers, or use a wildcard"}
+	}
+	if len(names) > 1 && slices.ContainsFunc(names, isIP) {
+		return &Refusal{names[0], "an IP address is among the names", "ask for names alone"}
+	}
+	for _, name := range names {
+		if cause, hint := refused(name, PublicCA(directory)); cause != "" {
+			return &Refusal{name, cause, hint}
+		}
+	}
+	return nil
+}
+
+var labelForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+// refused says what is wrong with a name, and what helps.
+func refused(name string, public bool) (cause, hint string) {
+	const write = "write it as a host name in lower case"
+	if a, err := netip.ParseAddr(name); err == nil {
+		if a.String() != name || a.Zone() != "" || a.Is4In6() {
+			return "it is not the usual form of its address", "write it as " + a.Unmap().WithZone("").String()
+		}
+		if public && (a.IsPrivate() || !a.IsGlobalUnicast()) {
+			return "it is a private address, of which no public CA issues certificates", "use a host name"
+		}
+		return "", ""
+	}
+	base, star := strings.CutPrefix(name, "*.")
+	labels := strings.Split(base, ".")
+	switch {
+	case name == "":
+		return "it is empty", write
+	case strings.HasSuffix(name, "."):
+		return "it ends with a dot", "write it without the dot"
+	case strings.Contains(base, "*"):
+		return "only its first label may be a wildcard", "ask for *.DOMAIN with one wildcard"
+	case strings.Contains(name, "_"):
+		return "it has an underscore, which host names in certificates may not have", "use a hyphen in its place"
+	case strings.IndexFunc(name, func(r rune) bool { return r >= 0x80 }) >= 0:
+		if ascii, err := idna.Lookup.ToASCII(base); err == nil {
+			return "it is not in ASCII", "write it as " + problem.Printable(ascii, 80)
+		}
+		return "it is not in ASCII", write
+	case len(base) > 253:
+		return fmt.Sprintf("it has %d bytes, more than 253", len(base)), "use a shorter name"
+	case name[0] == '~' || strings.ContainsAny(name, `^$\()[]|?+`):
+		return "it is a regular expression", "name the hosts in LETSENCRYPT_HOST or nagaya.host"
+	}
+	for _, label := range labels {
+		if len(label) > 63 || !labelForm.MatchString(label) {
+			return fmt.Sprintf("its label %s is not of letters, digits and hyphens in lower case", problem.Quoted(label)), write
+		}
+		if len(label) > 3 && label[2:4] == "--" && !readable(label) {
+			return fmt.Sprintf("its label %s is no name in other letters that can be read", problem.Quoted(label)), "write it as a browser does"
+		}
+	}
+	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
+		return "it ends with a number", write
+	}
+	return notPublic(base, star, public)
+}
+
+// readable reports whether an A-label is that of a U-label (RFC 5891, section 4).
+func readable(label string) bool {
+	if !strings.HasPrefix(label, "xn--") {
+		return false
+	}
+	text, err := idna.Registration.ToUnicode(label)
+	if err != nil {
+		return false
+	}
+	again, err := idna.Registration.ToASCII(text)
+	return err == nil && again == label
+}
+
+// special are names that are nobody's in the public DNS: RFC 6761, 6762, 7686, 8375, 9476 and ICANN's
+// for private use. nobody are those that no CA at all can verify.
+var (
+	special = []string{"test", "local", "internal", "home.arpa", "example", "alt", "arpa", "corp", "home", "mail", "lan", "intranet", "private"}
+	nobody  = []string{"localhost", "invalid", "onion"}
+)
+
+func notPublic(base string, star, public bool) (cause, hint string) {
+	const own = "order from a CA of your own (certs.acme.directory), put a certificate into the certificate directory, or set nagaya.tls=off"
+	below := func(all []string) bool {
+		return slices.ContainsFunc(all, func(s string) bool { return base == s || strings.HasSuffix(base, "."+s) })
+	}
+	switch {
+	case below(nobody):
+		return "no CA issues certificates for such names", "use a name of a domain of yours"
+	case !public:
+		return "", ""
+	case !strings.Contains(base, ".") && !isTop(base):
+		return "it is a name of one label, which is private", own
+	case below(special):
+		return "it is a private name, for which no public CA issues certificates", own
+	}
+	suffix, known := icann(base)
+	switch {
+	case !known:
+		return fmt.Sprintf("there is no top-level domain %s", problem.Quoted(suffix)), own
+	case base == suffix && star:
+		return "it is a wildcard for all domains below a public suffix", "ask for a wildcard of a domain of yours"
+	case base == suffix:
+		return "it is a public suffix, below which others register domains", "ask for a domain of yours"
+	}
+	if s, _ := publicsuffix.PublicSuffix(base); s == base && star {
+		return "it is a wildcard for all domains below a public suffix", "ask for a wildcard of a domain of yours"
+	}
+	return "", ""
+}
+
+func isTop(label string) bool { _, known := publicsuffix.PublicSuffix(label); return known }
+
+// icann is the suffix below which a registry registers domains; known is false where there is none.
+func icann(name string) (suffix string, known bool) {
+	for suffix = name; ; {
+		s, is := publicsuffix.PublicSuffix(suffix)
+		if is {
+			return s, true
+		}
+		_, parent, ok := strings.Cut(s, ".")
+		if !ok {
+			return s, false
+		}
+		suffix = parent
+	}
+}
+
+// publicCAs are the domains of CAs that browsers trust.
+var publicCAs = []string{
+	"letsencrypt.org", "zerossl.com", "pki.goog", "googleapis.com", "ssl.com", "buypass.com", "buypass.no", "digicert.com",
+	"sectigo.com", "globalsign.com", "entrust.net", "actalis.com", "actalis.it", "harica.gr", "certum.pl", "trust-provider.com",
+}
+
+// PublicCA reports whether a directory is of a CA that browsers trust: those issue certificates for
+// public names alone.
+func PublicCA(directory string) bool {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(publicCAs, func(d string) bool { return u.Hostname() == d || strings.HasSuffix(u.Hostname(), "."+d) })
+}
+
+// nameOf is the host of a directory, for people.
+func nameOf(directory string) string {
+	if u, err := url.Parse(directory); err == nil && u.Host != "" {
+		return u.Host
+	}
+	return problem.Quoted(directory)
+}

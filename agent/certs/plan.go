@@ -1,0 +1,233 @@
+package certs
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// plan begins the order of what is due, or says why not.
+func (d *decision) plan(n *need) {
+	if n.byFile || !n.due {
+		return
+	}
+	if n.refusal != nil {
+		n.cause = cause{text: fmt.Sprintf("%s cannot be ordered: %s", problem.Quoted(n.refusal.Name), n.refusal.Cause), code: "cert-refused", hint: n.refusal.Hint}
+		return
+	}
+	var lease Lease
+	for _, l := range d.Leases {
+		if l.ID == n.id {
+			lease = l
+		}
+	}
+	switch {
+	case lease.Running || lease.Live:
+		n.ordering = true
+		return
+	case !d.ready():
+		n.cause = cause{text: "the store of certificates has not been read yet"}
+		return
+	}
+	s, until, why := d.start(n, lease)
+	if n.cause = why; s.ID == "" {
+		return
+	}
+	if until.After(d.Now) {
+		d.wake(until)
+		return
+	}
+	kinds, why := d.kinds(n)
+	switch {
+	case why.text != "":
+		n.cause = why
+	case d.running >= mostAtOnce || d.running > 0 && d.Ledgers[s.Directory].Faults > 0:
+		n.cause = cause{text: "others are ordered first"}
+	default:
+		s.Kinds = kinds
+		d.ledgers[s.Directory], _, _ = d.ledgers[s.Directory].Begin(s, d.Now)
+		d.running++
+		d.out.Start = append(d.out.Start, s)
+		n.ordering, n.cause = true, cause{}
+	}
+}
+
+// start is the order that may begin next for a need, and from when on. Of the directories that allow it now,
+// or else of all, it is the one at which the names failed least, and of those the first, or else the one that
+// allows it first.
+func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why cause) {
+	names := d.namesWait(n)
+	fewest := 0
+	for _, directory := range n.directories {
+		l, ok := d.ledgers[directory]
+		if !ok {
+			continue
+		}
+		s, failed := d.startAt(n, directory, lease)
+		t := l.wait(s, d.Now, 0)
+		if names.After(t) {
+			t = names
+		}
+		now, before := !t.After(d.Now), !until.After(d.Now)
+		if best.ID == "" || now && !before || now == before && (failed < fewest || !now && failed == fewest && t.Before(until)) {
+			best, until, fewest = s, t, failed
+		}
+	}
+	l := d.ledgers[best.Directory]
+	switch {
+	case best.ID == "":
+		return best, until, cause{text: "the ledger of the CA has not been read yet"}
+	case fewest > 0:
+		why = cause{code: "cert-order-failed", hint: "correct what the CA names: usually the host's DNS, port 80 in the security group, or a CAA record; it is tried again by itself"}
+		why.text = fmt.Sprintf("it failed %d times at %s", fewest, nameOf(best.Directory))
+		if said := d.said(n); said != "" {
+			why.text += ", the last time because of " + problem.Quoted(said)
+		}
+	case !until.After(d.Now):
+		return best, until, cause{}
+	case l.pause(d.Now).After(d.Now):
+		why.text = fmt.Sprintf("%s is left alone after failures", nameOf(best.Directory))
+	default:
+		key := best.Directory + " " + registered(n.names[0])
+		if t := l.wait(best, d.Now, d.before[key]); t.After(until) {
+			until = t
+		}
+		d.before[key]++
+		why = cause{code: "cert-limited", hint: "wait, order a wildcard (certs.acme.zones), or add another CA to certs.acme.directory"}
+		why.text = fmt.Sprintf("the limits of %s allow no more now", nameOf(best.Directory))
+	}
+	if why.until = until; until.After(d.Now) {
+		why.text += "; it is tried at " + until.UTC().Format(time.RFC3339)
+	}
+	return best, until, why
+}
+
+// namesWait is until when a name of it waits because it failed, at whatever CA.
+func (d *decision) namesWait(n *need) (until time.Time) {
+	for _, l := range d.ledgers {
+		for _, name := range n.names {
+			if f := l.Names[short(name)]; f.Count > 0 && f.wait(d.Now).After(until) {
+				until = f.wait(d.Now)
+			}
+		}
+	}
+	return until
+}
+
+// said is what a CA last said about a name of it.
+func (d *decision) said(n *need) (text string) {
+	var last time.Time
+	for _, l := range d.ledgers {
+		for _, name := range n.names {
+			if f := l.Names[short(name)]; f.Reason != "" && !f.Last.Before(last) {
+				last, text = f.Last, f.Reason
+			}
+		}
+	}
+	return text
+}
+
+// startAt is the order at one directory, and how often a name of it failed there.
+func (d *decision) startAt(n *need, directory string, lease Lease) (s Start, failed int) {
+	s = Start{ID: n.id, Host: n.Host, Family: n.Family, Names: n.names, KeyType: n.key, Directory: directory, At: directory, Profile: d.Settings.Profile}
+	if slices.Contains(profiles, n.Profile) {
+		s.Profile = n.Profile
+	}
+	l := d.ledgers[directory]
+	for _, name := range n.names {
+		f := l.Names[short(name)]
+		failed = max(failed, f.Count)
+		if staging := d.Settings.StagingOf(directory); staging != "" && f.Count >= 2 && !f.Passed {
+			s.At = staging
+		}
+	}
+	if lease.Directory == directory && lease.At != "" {
+		s.At, s.Resume = lease.At, true
+	}
+	if h := n.held; n.has && h.ID == n.id && !s.Trial() {
+		s.Lifetime = h.NotAfter.Sub(h.NotBefore)
+		if h.Directory == directory && l.Windows[short(h.ID)].Replaced != h.CertID {
+			s.Replaces = h.CertID
+		}
+	}
+	return s, failed
+}
+
+// kinds are the kinds of challenges by which each name can be proven from here, or why one cannot.
+func (d *decision) kinds(n *need) (map[string][]string, cause) {
+	all := map[string][]string{}
+	for _, name := range n.names {
+		why := d.byHTTP(name)
+		if why.text == "" {
+			all[name] = append(all[name], HTTP01)
+		}
+		if !isIP(name) && d.covers(name) {
+			all[name] = append(all[name], DNS01)
+		}
+		if len(all[name]) == 0 {
+			return nil, why
+		}
+		if d.failures(n)%2 == 1 { // what failed may be closed
+			slices.Reverse(all[name])
+		}
+	}
+	return all, cause{}
+}
+
+// goodFor is how long it counts where a name leads, wrongFor where it leads elsewhere.
+const goodFor, wrongFor = 10 * time.Minute, 2 * time.Minute
+
+// byHTTP says why a name cannot be proven by HTTP from here.
+func (d *decision) byHTTP(name string) cause {
+	switch {
+	case strings.HasPrefix(name, "*."):
+		return cause{text: "a wildcard is proven by DNS"}
+	case !d.Place.Known:
+		return cause{text: "it is not known yet whether this instance has the address"}
+	case !d.Place.Here:
+		return cause{text: "another instance has the address, and orders it"}
+	case isIP(name) || !d.Settings.CheckAddress:
+		return cause{}
+	}
+	lead, known := d.Leads[name]
+	if age := d.Now.Sub(lead.At); !known || age < 0 || age >= goodFor || age >= wrongFor && !d.leadsHere(lead) {
+		if len(d.out.Look) < mostLooks && !slices.Contains(d.out.Look, name) {
+			d.out.Look = append(d.out.Look, name)
+		}
+		if !known {
+			return cause{text: "its public name is being looked up"}
+		}
+	}
+	if d.leadsHere(lead) {
+		return cause{}
+	}
+	d.wake(lead.At.Add(wrongFor))
+	const hint = "point its A record (and AAAA record, if it has one) at this instance, add its zone to certs.acme.zones, or, where the public name cannot be seen from here, set certs.acme.check-address to false"
+	switch {
+	case lead.Err != "":
+		return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s cannot be looked up (%s)", problem.Quoted(name), problem.Quoted(lead.Err))}
+	case len(lead.Addresses) == 0:
+		return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s has no address", problem.Quoted(name))}
+	}
+	return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s leads to %s, and not to this instance (%s)", problem.Quoted(name), list(lead.Addresses), list(d.Place.Addresses))}
+}
+
+// leadsHere reports whether all addresses of a name are of this instance: a CA takes any of them.
+func (d *decision) leadsHere(l Lead) bool {
+	return l.Err == "" && len(l.Addresses) > 0 && !slices.ContainsFunc(l.Addresses, func(a netip.Addr) bool {
+		return !slices.Contains(d.Place.Addresses, a.Unmap())
+	})
+}
+
+// list has the first of addresses as text.
+func list(all []netip.Addr) string {
+	var text []string
+	for _, a := range all[:min(len(all), 4)] {
+		text = append(text, a.String())
+	}
+	return strings.Join(text, ", ")
+}
