@@ -42,6 +42,8 @@ type Demand struct {
 	Mean float64 `json:"mean"`
 	// High is the demand that is exceeded in one hour out of ten.
 	High float64 `json:"high"`
+	// More is the part of Mean that is above what was learned of such hours: the services need it at present, and it fades.
+	More float64 `json:"more,omitempty"`
 }
 
 const (
@@ -163,7 +165,9 @@ func (p *Profile) At(t time.Time, s Spec) Demand {
 		d.High = math.Max(d.High, usual.High+extra)
 	}
 	limit := float64(s.VCPUs)
-	return Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}
+	d = Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}
+	d.More = math.Max(0, d.Mean-usual.Mean)
+	return d
 }
 
 func (p *Profile) learned(t time.Time, s Spec) Demand {

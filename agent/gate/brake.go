@@ -51,7 +51,10 @@ func (s *State) setBrake(in Input, set Settings, v view, d *Decision) {
 		}
 	}
 	ls, _ := loads(s.Jobs)
-	billed := d.Known && set.Slow != SlowOff && running > 0 && v.billed(set, ls)
+	if len(ls) == 0 {
+		ls = append(ls, unnamed)
+	}
+	billed := d.Known && set.Slow != SlowOff && running > 0 && v.billed(set, ls...)
 	each := func() float64 {
 		if billed {
 			return min(v.quota(set, running), leastQuota)

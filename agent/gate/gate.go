@@ -116,7 +116,7 @@ func (s *State) setOpen(in Input, set Settings, v view, d *Decision) {
 	} else {
 		d.Headroom, d.Promised, d.Free = v.room(0, nil), promised, v.room(0, ls)
 	}
-	open, urgently, reason := s.judge(v, ls, d)
+	open, urgently, reason := s.judge(v, set, ls, d)
 	switch {
 	case open == s.Open:
 	case s.Known && !s.Since.IsZero() && !urgently && in.Now.Sub(s.Since) < set.Dwell:
@@ -144,7 +144,7 @@ func (s *State) setOpen(in Input, set Settings, v view, d *Decision) {
 }
 
 // judge says what the gate should be, whether that cannot wait, and why.
-func (s *State) judge(v view, ls []credit.Load, d *Decision) (open, urgently bool, reason string) {
+func (s *State) judge(v view, set Settings, ls []credit.Load, d *Decision) (open, urgently bool, reason string) {
 	if v.closed != "" {
 		return false, true, v.closed
 	}
@@ -157,6 +157,9 @@ func (s *State) judge(v view, ls []credit.Load, d *Decision) (open, urgently boo
 	}
 	open = d.Free >= mark && d.Free > 0
 	numbers := fmt.Sprintf("balance %.1f ±%.1f, reserve %.1f, promised %.1f", d.Balance, d.ErrorBar, d.Reserve, d.Promised) + d.Surplus.numbers()
+	if open && v.billed(set, append(slices.Clip(ls), unnamed)...) {
+		return false, false, fmt.Sprintf("more surplus would be charged within two days than is allowed if one more batch ran (%s)", numbers)
+	}
 	if open {
 		return true, false, fmt.Sprintf("batches may spend %.1f credits (%s)", d.Free, numbers)
 	}

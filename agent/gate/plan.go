@@ -38,7 +38,7 @@ const (
 	// owedWeight is what a credit costs that is still owed a day after, because the instance may be stopped before it is
 	// repaid; owedFree is how much more a job may be expected to leave owed then, as a share of the largest balance.
 	owedWeight = 0.3
-	owedFree   = 0.05
+	owedFree   = 0.1
 	// guessWorth is what a credit of a job that ends late costs whose need was never measured: afterwards it is known.
 	guessWorth = 0.3
 	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
@@ -77,19 +77,17 @@ func (v view) scenarios(reserve float64) []scenario {
 // careful is the index of the scenario in which the reserve counts.
 const careful = 3
 
-// twoDays is the forecast with a demand of so many vCPUs more, and between what is usual and the high one, and then the same
-// day again as it is usual.
+// twoDays is the forecast with a demand between what is usual and the high one, and then the same day again as it is usual. More is
+// by how many vCPUs the services need more than was learned in all that time. What they need more at present fades
+// otherwise, by half in a day.
 func (v view) twoDays(more, high float64) []credit.Point {
 	points := slices.Clone(v.report.Forecast)
 	next := slices.Clone(points)
 	for i := range points {
-		d := &points[i].Demand
-		next[i].At, next[i].Demand.High = next[i].At.Add(day), d.Mean
-		d.High = high*d.High + (1-high)*d.Mean
-		if more > 0 {
-			d.High = max(d.High, d.Mean+more)
-			next[i].Demand.High = max(next[i].Demand.High, d.Mean+more)
-		}
+		d, n := &points[i].Demand, &next[i].Demand
+		learned := d.Mean - d.More
+		next[i].At, n.High = next[i].At.Add(day), learned+max(more, d.More/2)
+		d.High = max(high*d.High+(1-high)*d.Mean, learned+more)
 	}
 	return append(points, next...)
 }

@@ -45,14 +45,13 @@ func (s Settings) surplus(c credit.Report) Surplus {
 	return p
 }
 
-// billed reports whether what batches still need would be charged, beyond what is allowed, if the next two days go as is usual. Of
-// batches that did not ask by name nobody knows what they need: it is taken for an hour of a processor.
-func (v view) billed(set Settings, ls []credit.Load) bool {
+// unnamed is a batch that did not ask by name: nobody knows what it needs.
+var unnamed = credit.Load{Credits: time.Hour.Minutes(), Cores: 1}
+
+// billed reports whether what batches still need would be charged, beyond what is allowed, if the next two days go as is usual.
+func (v view) billed(set Settings, ls ...credit.Load) bool {
 	if !v.costsMoney() {
 		return false
-	}
-	if len(ls) == 0 {
-		ls = []credit.Load{{Credits: time.Hour.Minutes(), Cores: 1}}
 	}
 	points := v.twoDays(0, 0)
 	charged := func(ls []credit.Load) float64 {

@@ -51,3 +51,19 @@ func TestSurplusLimits(t *testing.T) {
 		t.Errorf("a vCPU-hour of T4g costs %v", got)
 	}
 }
+
+// The next 12 hours leave enough, but in the day after the services need more than is earned: what one more batch spends would be billed.
+func TestTheGateIsClosedWhereABatchWouldBeBilled(t *testing.T) {
+	c := saved(noon, 200, credit.Demand{Mean: 0.1, High: 0.1})
+	for i := range c.Forecast {
+		if i >= 12 {
+			c.Forecast[i].Demand = credit.Demand{Mean: 2, High: 2}
+		}
+	}
+	for mode, want := range map[credit.Mode]bool{credit.Standard: true, credit.Unlimited: false} {
+		c.Bank.Mode = mode
+		if _, d := decide(t, State{}, Input{Now: noon, Credits: c}); d.Open != want {
+			t.Errorf("%s: open %v: %s", mode, d.Open, d.Reason)
+		}
+	}
+}

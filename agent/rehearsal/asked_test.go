@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -20,20 +21,21 @@ type asked struct {
 
 func (a *asked) gateTo(p Policy) float64 { return a.score[Gate] / max(a.score[p], tiny) }
 
+// count adds a case to a row.
+func (m *mustHold) count(what, bound string, most float64, measured func(*asked) float64, rep Report) {
+	i := slices.IndexFunc(*m, func(a *asked) bool { return a.what == what })
+	if i < 0 {
+		i = len(*m)
+		*m = append(*m, &asked{what: what, bound: bound, most: most, measured: measured})
+	}
+	(*m)[i].count(rep)
+}
+
 func (m *mustHold) add(way, needs string, part float64, rep Report) {
 	row := func(concerns bool, what, bound string, most float64, measured func(*asked) float64) {
-		if !concerns {
-			return
+		if concerns {
+			m.count(what, bound, most, measured, rep)
 		}
-		for _, a := range *m {
-			if a.what == what {
-				a.count(rep)
-				return
-			}
-		}
-		a := &asked{what: what, bound: bound, most: most, measured: measured}
-		*m = append(*m, a)
-		a.count(rep)
 	}
 	to := func(p Policy) func(*asked) float64 { return func(a *asked) float64 { return a.gateTo(p) } }
 	unlimited, run := strings.HasPrefix(way, "unlimited"), strings.Contains(way, "run")
@@ -42,11 +44,23 @@ func (m *mustHold) add(way, needs string, part float64, rep Report) {
 	row(unlimited, "unlimited, credits charged", "0", 0.5, func(a *asked) float64 { return a.charged })
 	row(unlimited && leaves, "unlimited, 10 % spare: gate / cron", "0.5", 0.5, to(Cron))
 	row(unlimited && leaves, "unlimited, 10 % spare: gate / bound", "1.5", 1.5, to(Clairvoyant))
-	row(run && part >= 1.5, "default settings, jobs of 150 %: cases above half of cron's", "10 %", 0.1, func(a *asked) float64 { return 1 - float64(a.better)/float64(a.cases) })
 	for name, most := range map[string]float64{"constant needs": 0.85, "needs vary (sigma 0.25)": 0.9, "needs vary (sigma 0.5)": 0.9} {
 		row(needs == name, name+": gate / script", fmt.Sprint(most), most, to(Script))
 	}
 	row(!unlimited && !run, "standard, refuse: gate / bound, median", "1.25", 1.25, func(a *asked) float64 { return median(a.ratios) })
+	if run {
+		m.overload(part, rep)
+	}
+}
+
+// overload is the part of what is spare from which on jobs are more than an instance can do.
+const overload = 1.5
+
+// overload counts a case of default settings if its jobs are that many.
+func (m *mustHold) overload(part float64, rep Report) {
+	if part >= overload {
+		m.count("default settings, jobs of 150 %: cases above half of cron's", "10 %", 0.1, func(a *asked) float64 { return 1 - float64(a.better)/float64(a.cases) }, rep)
+	}
 }
 
 func (a *asked) count(rep Report) {

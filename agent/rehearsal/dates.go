@@ -174,3 +174,23 @@ func otherMetric(text string) string {
 	}
 	return otherMetrics.FindString(text)
 }
+
+// cpuColumn is the column of a heading that alone is called CPUUtilization, behind a time and beside others; 0 is none.
+func cpuColumn(row []string) (column int) {
+	others := 0
+	for i, name := range row {
+		switch {
+		case i == 0 || strings.TrimSpace(name) == "":
+		case !strings.Contains(strings.ToLower(name), "cpuutilization"):
+			others++
+		case column > 0:
+			return 0
+		default:
+			column = i
+		}
+	}
+	if others == 0 {
+		return 0
+	}
+	return column
+}

@@ -92,50 +92,95 @@ func (tr Trace) scaled(s credit.Spec, part float64) Trace {
 	return tr
 }
 
+// yardsticks are the two ways to judge a case. A trace's end is no end of an instance, and what a policy has done until then has an
+// effect later: it may have spent the whole balance or, on an unlimited instance, owe as much as can be owed, of which the
+// score at the end of the trace has nothing. So each case is judged once more after as much time again, in which the same load
+// comes and no new job, and at whose end the instance is stopped and what is still owed is billed. Neither is the
+// truth: the first takes what is owed for a gift, the second has a stop after each trace. So a gate must hold by both.
+type yardsticks struct{ atEnd, after Report }
+
 // play lets all policies loose on the case, with jobs that run when they are late and with jobs that are refused. Of the
-// policies only the gate looks at that. Jobs are given a part of what is spare, but of a tenth of what is earned at
+// policies only the gate looks at that. Of fewer than all policies there is nothing of jobs that are refused. Jobs are given a part of what is spare, but of a tenth of what is earned at
 // least: where nothing is spare is where the most can be broken.
-func (x setting) play(t testing.TB) (run, refuse Report) {
+func (x setting) play(t testing.TB, policies ...Policy) (run, refuse yardsticks) {
 	t.Helper()
 	s := spec(t, x.kind)
-	o := Options{Spec: s, Mode: x.mode, Trace: x.trace, Balance: s.Max / 2}
+	o := Options{Spec: s, Mode: x.mode, Trace: x.trace, Balance: s.Max / 2, Length: x.trace.Length()}
 	if x.scale > 0 {
 		o.Trace = o.Trace.scaled(s, x.scale)
 	}
+	o.Trace.Values = slices.Concat(o.Trace.Values, o.Trace.Values)
+	long := o
+	long.Length *= 2
 	idle, o, err := withoutJobs(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	days := int(o.Trace.Length() / day)
-	perDay := x.part * max(idle.sums.Account.Discarded, idle.sums.Account.Earned/10) / float64(days)
-	jobs := func(late gate.Late) (all []Job) {
-		r := rand.New(rand.NewPCG(3, 4))
-		for d := range days {
-			for _, j := range x.jobs(r, o.Trace.Start.Truncate(day).Add(time.Duration(d)*day)) {
-				declared := max(perDay*j.part, 0.1)
-				if j.deadline == 0 {
-					j.deadline = max(15*time.Minute, minutes(tight*declared/min(j.cores, float64(s.VCPUs))))
-				}
-				all = append(all, once(j, declared*x.vary(r, float64(d)/float64(days)), declared, late))
-			}
-		}
-		return all
-	}
-	o.Jobs = jobs(gate.LateRun)
-	if run, err = Play(o, Policies...); err != nil {
-		t.Fatal(err)
-	}
-	o.Jobs = jobs(gate.LateRefuse)
-	runs, err := o.runs()
+	later, long, err := withoutJobs(long)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newInstance(o, runs)
-	w.play(starter(Gate, o))
-	refuse = run
-	refuse.Results = slices.Clone(run.Results)
-	refuse.Results[slices.Index(Policies, Gate)] = w.result(Gate, idle)
+	report := func(late gate.Late) (y yardsticks, runs []Run) {
+		o.Jobs = x.jobsOf(idle, o, late)
+		runs, err := o.runs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		y.atEnd = Report{Spare: idle.sums.Account.Discarded, Idle: idle.result("", nil)}
+		for _, r := range runs {
+			y.atEnd.Needed += r.Need
+		}
+		y.after = y.atEnd
+		return y, runs
+	}
+	by := func(p Policy, runs []Run) (atEnd, after Result) {
+		if p == Clairvoyant {
+			return bound(o, runs, idle).result(o, runs, idle), bound(long, runs, later).result(long, runs, later)
+		}
+		w := newInstance(o, slices.Clone(runs))
+		w.play(starter(p, o))
+		atEnd = w.result(p, idle)
+		w.o.Length = long.Length
+		w.play(func(*instance) {})
+		after = w.result(p, later)
+		owed := max(0, w.bank.Surplus-later.bank.Surplus)
+		after.ChargedForJobs += owed
+		after.Score += gate.ServicesWeight * owed
+		return atEnd, after
+	}
+	add := func(y *yardsticks, p Policy, runs []Run) {
+		atEnd, after := by(p, runs)
+		y.atEnd.Results, y.after.Results = append(y.atEnd.Results, atEnd), append(y.after.Results, after)
+	}
+	run, runs := report(gate.LateRun)
+	for _, p := range policies {
+		add(&run, p, runs)
+	}
+	if len(policies) < len(Policies) {
+		return run, refuse
+	}
+	refuse, runs = report(gate.LateRefuse)
+	add(&refuse, Gate, runs)
+	refuse.atEnd.Results = append(refuse.atEnd.Results, run.atEnd.Results[1:]...)
+	refuse.after.Results = append(refuse.after.Results, run.after.Results[1:]...)
 	return run, refuse
+}
+
+// jobsOf are the jobs of the case, by what is spare without them.
+func (x setting) jobsOf(idle *instance, o Options, late gate.Late) (all []Job) {
+	days := int(o.Length / day)
+	perDay := x.part * max(idle.sums.Account.Discarded, idle.sums.Account.Earned/10) / float64(days)
+	r := rand.New(rand.NewPCG(3, 4))
+	for d := range days {
+		for _, j := range x.jobs(r, o.Trace.Start.Truncate(day).Add(time.Duration(d)*day)) {
+			declared := max(perDay*j.part, 0.1)
+			if j.deadline == 0 {
+				j.deadline = max(15*time.Minute, minutes(tight*declared/min(j.cores, float64(o.Spec.VCPUs))))
+			}
+			all = append(all, once(j, declared*x.vary(r, float64(d)/float64(days)), declared, late))
+		}
+	}
+	return all
 }
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
@@ -252,12 +297,13 @@ func TestTheGateInEveryMode(t *testing.T) {
 		}
 	}
 	var byNeeds, byLoad, byJobs lines
-	var sums mustHold
-	add := func(way, needs, load, jobs string, part float64, rep Report) {
-		sums.add(way, needs, part, rep)
-		byNeeds.add(way+needs, rep)
-		byLoad.add(way+load, rep)
-		byJobs.add(way+jobs, rep)
+	var atEnd, after mustHold
+	add := func(way, needs, load, jobs string, part float64, y yardsticks) {
+		atEnd.add(way, needs, part, y.atEnd)
+		after.add(way, needs, part, y.after)
+		byNeeds.add(way+needs, y.atEnd)
+		byLoad.add(way+load, y.atEnd)
+		byJobs.add(way+jobs, y.atEnd)
 	}
 	for _, mode := range []credit.Mode{credit.Standard, credit.Unlimited} {
 		for i, n := range needs {
@@ -269,10 +315,15 @@ func TestTheGateInEveryMode(t *testing.T) {
 					for _, kind := range kinds {
 						for _, part := range parts {
 							for _, tr := range all {
-								run, refuse := setting{kind, mode, tr, load.scale, jobs.jobs, n.of, part}.play(t)
+								run, refuse := setting{kind, mode, tr, load.scale, jobs.jobs, n.of, part}.play(t, Policies...)
 								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, part, run)
 								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, part, refuse)
 							}
+						}
+						if !*full && i < 2 {
+							run, _ := setting{kind, mode, services(t), load.scale, jobs.jobs, n.of, overload}.play(t, Gate, Cron)
+							atEnd.overload(overload, run.atEnd)
+							after.overload(overload, run.after)
 						}
 					}
 				}
@@ -283,7 +334,7 @@ func TestTheGateInEveryMode(t *testing.T) {
 	slices.SortStableFunc(table, func(a, b *line) int { return strings.Compare(a.way(), b.way()) })
 	var out strings.Builder
 	table.print(&out)
-	t.Log("\n" + out.String() + "\n" + sums.text())
+	t.Logf("\n%s\nAt the end of the trace:\n\n%s\nAfter as much time again, with what is owed then:\n\n%s", out.String(), atEnd.text(), after.text())
 	const file = "testdata/every-mode.txt"
 	if *full {
 		return

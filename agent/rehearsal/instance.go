@@ -116,7 +116,7 @@ func (w *instance) share(wanted float64) (services, jobs float64) {
 func (w *instance) withheld(wanted, given float64) float64 {
 	for _, i := range w.due {
 		if w.runs[i].State == gate.Running {
-			wanted += w.runs[i].Cores
+			wanted += w.runs[i].rate()
 		}
 	}
 	return max(0, min(wanted, float64(w.o.Spec.VCPUs))-given)
@@ -139,14 +139,14 @@ func (w *instance) pour(free float64) (given float64) {
 		before, unfilled = unfilled, 0
 		for k, i := range w.due {
 			r := &w.runs[i]
-			if r.State != gate.Running || w.rates[k] >= r.Cores {
+			if r.State != gate.Running || w.rates[k] >= r.rate() {
 				continue
 			}
-			add := min(part, r.Cores-w.rates[k])
+			add := min(part, r.rate()-w.rates[k])
 			w.rates[k] += add
 			given += add
 			free -= add
-			if w.rates[k] < r.Cores {
+			if w.rates[k] < r.rate() {
 				unfilled++
 			}
 		}

@@ -141,3 +141,25 @@ func TestNothingToSpare(t *testing.T) {
 		}
 	}
 }
+
+// What the brake does is rehearsed: a job that runs when the services become busy takes less from them.
+func TestTheBrakeIsRehearsed(t *testing.T) {
+	taken := map[gate.Slow]float64{}
+	for _, slow := range []gate.Slow{gate.SlowOff, gate.SlowQuota, gate.SlowPause} {
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 144, Settings: gate.Settings{Slow: slow}, Trace: byHour(4, func(d, h int) float64 {
+			if d == 2 && h > 2 && h < 8 {
+				return 60
+			}
+			return 2
+		})}
+		o.Jobs = []Job{every(t, "0 2 * * *", Job{Name: "a", Need: 150, Estimate: 150, Cores: 1}, 5*time.Hour)}
+		rep, err := Play(o, Gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken[slow] = rep.Results[0].ThrottledByJobs / 60
+	}
+	if taken[gate.SlowOff] < 1.3*taken[gate.SlowQuota] || taken[gate.SlowQuota] < taken[gate.SlowPause] {
+		t.Errorf("credits taken from the services: %v", taken)
+	}
+}

@@ -135,7 +135,11 @@ func (k *gatePolicy) step(w *instance) {
 	for _, i := range w.due {
 		r := &w.runs[i]
 		at := slices.IndexFunc(d.Jobs, func(e gate.Entry) bool { return e.ID == r.ID })
-		if at < 0 || r.State != gate.Waiting {
+		if at < 0 {
+			continue
+		}
+		r.slowed, r.most = d.Jobs[at].Slow != "", d.Jobs[at].Quota // a pause leaves none
+		if r.State != gate.Waiting {
 			continue
 		}
 		now := numbers

@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,7 +43,7 @@ const (
 // ReadTrace reads a trace in one of three forms: CSV with a time and a value in each
 // line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
-// get-metric-data, or the list of data points alone. Order does not matter, a missing value is the one before, or 0 if
+// get-metric-data, or the list of data points alone. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
 // more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
 // the day. The error names the line.
 func ReadTrace(text []byte) (Trace, error) {
@@ -133,6 +134,7 @@ func csvPoints(text []byte) (ps points, err error) {
 		return nil, err
 	}
 	var u unit
+	column := 0 // of the CPU use, if a heading names it among others
 	r := newCSV(text, comma)
 	for {
 		row, err := r.Read()
@@ -150,6 +152,12 @@ func csvPoints(text []byte) (ps points, err error) {
 			}
 		}
 		_, isTime := pointTime(row[0])
+		if isTime && column > 0 {
+			if column >= len(row) {
+				return nil, fmt.Errorf("%s: there is no column %d, which the heading calls CPUUtilization", where, column+1)
+			}
+			row = []string{row[0], row[column]}
+		}
 		if !isTime && len(row) > 1 {
 			if _, second := pointTime(row[1]); second {
 				row[0], row[1], isTime = row[1], row[0], true
@@ -162,6 +170,7 @@ func csvPoints(text []byte) (ps points, err error) {
 				return nil, fmt.Errorf("%s: it tells of %s; give CPUUtilization", where, other)
 			}
 			u.heading(row)
+			column = cmp.Or(cpuColumn(row), column)
 			continue
 		case isTime && len(row) < 2:
 			return nil, fmt.Errorf("%s: there is no value behind the time", where)

@@ -1,0 +1,41 @@
+package gate
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+)
+
+// What the services need more at present is in the forecast's mean already: where it is taken to last, it is not added once more.
+func TestWhatLastsCountsOnce(t *testing.T) {
+	c := saved(noon, 576, baseline)
+	c.Bank.Mode, c.LongRun, c.Lasting = credit.Unlimited, 0.3, 0.4
+	for i := range c.Forecast {
+		more := 0.4 * math.Exp2(-float64(i)/24)
+		c.Forecast[i].Demand = credit.Demand{Mean: 0.3 + more, High: 0.3 + more, More: more}
+	}
+	// 0.7 vCPUs for two days leave 288 of 576 owed.
+	s, _ := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", 50, noon), 10*time.Hour)}})
+	if a := s.Jobs[0]; a.Phase != Admitted {
+		t.Errorf("%s: %s", a.Phase, a.Reason)
+	}
+}
+
+// A tenth of the largest balance may be owed for a day for a job's sake.
+func TestAJobMayLeaveSurplusForADay(t *testing.T) {
+	for need, want := range map[float64]Phase{40: Admitted, 70: Waiting} {
+		c := saved(noon, 0, baseline)
+		c.Bank.Mode = credit.Unlimited
+		s, _ := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", need, noon), 10*time.Hour)}})
+		if a := s.Jobs[0]; a.Phase != want {
+			t.Errorf("needs %v: %s, want %s: %s", need, a.Phase, want, a.Reason)
+		}
+	}
+}
+
+func withDeadline(a Asked, in time.Duration) Asked {
+	a.Deadline = noon.Add(in)
+	return a
+}
