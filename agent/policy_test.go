@@ -54,6 +54,12 @@ func readPolicy(t *testing.T) []statement {
 	return policy.Statement
 }
 
+// actions are those that calls of another name take, or that S3 takes with another service.
+var actions = map[string][]string{
+	"s3:ListObjectsV2": {"s3:ListBucket"},
+	"s3:PutObject":     {"s3:PutObject", "kms:Decrypt", "kms:GenerateDataKey"}, // with a KMS key
+}
+
 // calls finds the actions of AWS that the program may call: for each there is a
 // value of the SDK's type ACTIONInput somewhere.
 func calls(t *testing.T) []string {
@@ -84,7 +90,14 @@ func calls(t *testing.T) []string {
 			}
 			service, isName := sel.X.(*ast.Ident)
 			if action, input := strings.CutSuffix(sel.Sel.Name, "Input"); isName && input && action != "" && service.Name != "imds" {
-				found[service.Name+":"+action] = true
+				call := service.Name + ":" + action
+				taken := actions[call]
+				if taken == nil {
+					taken = []string{call}
+				}
+				for _, a := range taken {
+					found[a] = true
+				}
 			}
 			return true
 		})

@@ -341,9 +341,11 @@ func places(file string) *strings.Replacer {
 		address, cluster = "${AllocationId}", "${Name}_Batch_*"
 	}
 	return strings.NewReplacer(
-		"arn:aws:iam::ACCOUNT:instance-profile/PROFILE", "${InstanceProfile.Arn}",
+		"arn:aws:iam::ACCOUNT:instance-profile/PROFILE", "${InstanceProfile.Arn}", "arn:aws:kms:REGION:ACCOUNT:key/KEY-ID", "${CertificateKey}",
 		"arn:aws:", "arn:${AWS::Partition}:", "REGION", "${AWS::Region}", "ACCOUNT", "${AWS::AccountId}",
 		"eipalloc-ID", address, "vpc-ID", "${Vpc}", "CLUSTER/*", cluster,
+		"amazonaws.com", "${AWS::URLSuffix}",
+		"BUCKET", "${CertificateBucket}", "PREFIX/*", "${CertificatePrefix}/*", "ZONE-ID", "${HostedZone}",
 	)
 }
 
@@ -352,8 +354,11 @@ func flat(v any) any {
 	if name, arg, ok := function(v); ok {
 		switch arg := arg.(type) {
 		case string:
-			if name == "Fn::Sub" {
+			switch name {
+			case "Fn::Sub":
 				return flat(arg)
+			case "Ref":
+				return flat("${" + arg + "}")
 			}
 		case []any:
 			if name == "Fn::GetAtt" {
@@ -392,6 +397,9 @@ func TestRoleIsThePolicy(t *testing.T) {
 		}
 		for _, s := range dig(t, tmpl, "Resources", "Nagaya", "Properties", "PolicyDocument", "Statement").([]any) {
 			s := s.(map[string]any)
+			if name, arg, ok := function(s); ok && name == "Fn::If" { // one that the parameters ask for
+				s = arg.([]any)[1].(map[string]any)
+			}
 			got[s["Sid"].(string)] = flat(s)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -466,6 +474,37 @@ func TestSettingsAndLabelsExist(t *testing.T) {
 	if len(tags) == 0 || len(words) < 2 {
 		t.Errorf("found tags %v, labels %v; the search is blind", tags, words)
 	}
+}
+
+// What the parameters say of certificates is a configuration that nagaya understands, whichever of them are given.
+func TestCertificatesAreConfigured(t *testing.T) {
+	each(t, func(t *testing.T, _ string, tmpl template) {
+		data := dig(t, tmpl, "Resources", "LaunchTemplate", "Properties", "LaunchTemplateData", "UserData", "Fn::Base64", "Fn::Join").([]any)[1].([]any)
+		given := data[0].(map[string]any)["Fn::Sub"].([]any)[1].(map[string]any)["Config"].(map[string]any)["Fn::If"].([]any)
+		text := given[1].(map[string]any)["Fn::Sub"].([]any)[0].(string)
+		if given[0] != "HasConfig" || given[2] != "" {
+			t.Errorf("set if %v, else %v", given[0], given[2])
+		}
+		for _, row := range []struct{ email, store, key, zones string }{
+			{"ops@example.com", "s3://certificates/nagaya", "arn:aws:kms:eu-west-1:123456789012:key/1a-2b", "example.com=Z0123456789ABC"},
+			{"ops@example.com", "", "", ""},
+			{"", "s3://certificates/nagaya", "", ""},
+		} {
+			yaml := strings.NewReplacer("${Store}", row.store, "${CertificateKey}", row.key, "${AcmeEmail}", row.email, "${Zones}", row.zones).Replace(text)
+			values, err := config.ParseYAML("CONFIG", []byte(yaml))
+			if err != nil {
+				t.Fatalf("%s: %v", yaml, err)
+			}
+			c, err := config.Resolve(values)
+			if err != nil {
+				t.Fatalf("%s: %v", yaml, err)
+			}
+			got := c.Config.Certs
+			if got.Store != row.store || got.StoreKey != row.key || got.ACME.Email != row.email || strings.Join(got.ACME.Zones, ",") != row.zones {
+				t.Errorf("%s: %+v", yaml, got)
+			}
+		}
+	})
 }
 
 // The nightly batch's state machine is JSON, whose every state is reached and exists.

@@ -45,6 +45,8 @@ type Parts struct {
 	Nginx func(context.Context, config.Config) (nginx.Build, *problem.Problem)
 	// Certificates returns what is in the directory of certificates.
 	Certificates func(context.Context, config.Config) (certs.Inventory, error)
+	// Orders are the parts that order certificates.
+	Orders Orders
 	// Claims tries everything that the claimed addresses need.
 	Claims func(context.Context, config.Config, identity.Identity) []address.Proof
 	// Explain makes a problem of an error of EC2.

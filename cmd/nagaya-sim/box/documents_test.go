@@ -104,6 +104,12 @@ var specials = map[string]special{
 	"systemctl restart nagaya-nginx":           {after: served},
 	"systemctl edit nagaya-nginx":              edited("nagaya-nginx"),
 	"systemctl edit nagaya-batch@report.timer": edited("nagaya-batch@report.timer"),
+	"systemctl edit nagaya":                    edited("nagaya"),
+	"chown nagaya: /mnt/efs/nagaya":            {before: "mkdir -p /mnt/efs/nagaya"},
+	"nagaya certs import --dry-run /etc/letsencrypt": {
+		before: "mkdir -p /etc/letsencrypt/live/shop\ncp /etc/nagaya/certs/shop.example.com.* /etc/letsencrypt/live/shop/",
+	},
+	"nagaya certs import /etc/letsencrypt": {after: "test \"$(stat -c %U /var/lib/nagaya/store/certs/*)\" = nagaya"},
 
 	"nagaya agent": part("nagaya agent"), "nagaya gate run": part("nagaya gate run"), "nagaya plan": part("nagaya plan"), "nagaya simulate": part("nagaya simulate"),
 	"docker run": part("docker run"), "docker start": part("docker start"), "docker stop": part("docker stop"),
@@ -160,7 +166,7 @@ func needed(t *testing.T) map[string]File {
 	script := File{Content: []byte("#!/bin/sh\n"), Mode: 0o755}
 	all := map[string]File{
 		"/root/cpu.csv": Text(days), "/root/web.csv": Text(days), "/root/mail.csv": Text(days), "/root/jobs.yaml": Text(jobs), "/root/mail.yaml": Text(jobs),
-		"/root/nagaya_0.1.0_amd64.deb": deb(t, newer()), "/root/dist/nagaya-0.1.0-1.aarch64.rpm": Text("a package"), "/root/certs/shop.crt": Text("a certificate"),
+		"/root/nagaya_0.1.0_amd64.deb": deb(t, newer()), "/root/dist/nagaya-0.1.0-1.aarch64.rpm": Text("a package"), "/root/htpasswd/staff": Text("staff:x"),
 		"/usr/local/bin/report": script, "/etc/nagaya/batches/report": script,
 		"/usr/local/bin/sudo": {Content: []byte("#!/bin/sh\nexec \"$@\"\n"), Mode: 0o755}, // who asks is root
 		"/usr/local/bin/edit": {Content: []byte("#!/bin/sh\nsed -i '/^### Anything/a [Unit]\\nDescription=edited' \"$1\"\n"), Mode: 0o755},
