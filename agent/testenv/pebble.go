@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -32,13 +33,14 @@ const (
 // to a second for each validation, and gives an order without a profile a random one.
 type PebbleOptions struct {
 	Address    string            // IP at which its servers listen; empty is 127.0.0.1
+	Names      string            // address of a DNS server, as that of ServeNames; empty is one of its own
 	HTTPPort   int               // at which it looks for answers of HTTP-01; 0 is a free one
 	Bindings   map[string]string // MAC keys of external account bindings by their ids; any make it ask for one
 	RetryAfter int               // s, that it asks for while it works on an order; 0 is 1
 	Env        []string          // more variables of Pebble, as PEBBLE_WFE_NONCEREJECT=50
 }
 
-// Pebble is a running one, with a DNS server of its own, in which every name leads to 127.0.0.1.
+// Pebble is a running one. In a DNS server of its own every name leads to 127.0.0.1.
 type Pebble struct {
 	Directory string // URL
 	Roots     string // file by which the server is trusted
@@ -91,7 +93,7 @@ func StartPebble(t testing.TB, o PebbleOptions) *Pebble {
 	}
 	start(t, dir, nil, challtestsrv, "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-dnsserver", at(2), "-management", at(3), "-defaultIPv6", "")
 	// Pebble sleeps less than the given number of whole seconds.
-	start(t, dir, append([]string{"PEBBLE_VA_SLEEPTIME=2"}, o.Env...), pebble, "-strict", "-config", config, "-dnsserver", at(2))
+	start(t, dir, append([]string{"PEBBLE_VA_SLEEPTIME=2"}, o.Env...), pebble, "-strict", "-config", config, "-dnsserver", cmp.Or(o.Names, at(2)))
 	p.answer(t, p.dns+"/dns-request-history", `{"host":"x"}`)
 	p.answer(t, p.Directory, "")
 	p.Issuer = filepath.Join(dir, "issuer.pem")

@@ -70,7 +70,7 @@ func TestFailingCA(t *testing.T) {
 		}, 429, certs.RateLimited, 10 * time.Hour, 3, ""},
 		{"429 for ever", func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Retry-After", "2000000000")
-			http.Error(w, "", 429)
+			http.Error(w, "", http.StatusTooManyRequests)
 			return true
 		}, 429, "", mostLeft, 3, ""},
 		{"malformed", func(w http.ResponseWriter, _ *http.Request) bool {

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
@@ -46,10 +47,24 @@ func startLiar(t *testing.T, names ...string) (*liar, *CA) {
 		"challenges": []any{map[string]any{"type": "http-01", "status": "pending", "url": l.base + "challenge", "token": "tok-en_1"}},
 	}
 	conns := make(pipe)
-	server := &http.Server{Handler: l}
+	var open atomic.Int32
+	server := &http.Server{Handler: l, ConnState: func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = server.Serve(conns) }()
-	t.Cleanup(func() { server.Close(); <-done })
+	t.Cleanup(func() {
+		if synctest.Wait(); open.Load() != 0 {
+			t.Errorf("%d connections are left open", open.Load())
+		}
+		server.Close()
+		<-done
+	})
 	ca, err := New(Options{Directory: l.base + "dir", UserAgent: "nagaya/test"})
 	if err != nil {
 		t.Fatal(err)
