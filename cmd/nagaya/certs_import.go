@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/nagaya-ecs/nagaya/agent"
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs/imports"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -37,15 +37,20 @@ valid was left out, could not be read or written, or when nothing was found.`,
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be done")
 	asJSON := addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
-		s, err := c.sources(nil)
+		r, err := c.resolve()
 		if err != nil {
 			return usage(err)
 		}
-		done, err := agent.ImportCertificates(cmd.Context(), agent.Options{Config: s}, paths, dry)
+		cloud, err := awsclient.New(cmd.Context())
 		if err != nil {
-			if errors.Is(err, agent.ErrConfig) {
-				return usage(err)
-			}
+			return err
+		}
+		name, s, err := openStore(cmd.Context(), r.Config, cloud)
+		if err != nil {
+			return err
+		}
+		done, err := imports.Import(cmd.Context(), imports.Options{Paths: paths, Store: s, Name: name, Owner: r.Config.StateDir, Dry: dry})
+		if err != nil {
 			return err
 		}
 		if done.Count(imports.Imported) > 0 {
