@@ -15,6 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate/brake"
 	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
+	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -122,6 +123,12 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 	g.run("publish", func(ctx context.Context) error {
 		return publish.Run(ctx, a.publishOptions(c, whoPublishes.C()), decisions.C(), b.SetPublished)
+	})
+
+	g.run("history", func(ctx context.Context) error {
+		return keep.Run(ctx, statePath(c, keep.Dir), b.Status, func(err error) {
+			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent; until then 'nagaya credits --since' has a gap"))
+		})
 	})
 
 	// Who asks?

@@ -39,6 +39,7 @@ var nouns = []string{
 	"agent/rehearsal",
 	"agent/doctor",
 	"agent/report",
+	"agent/history",
 }
 
 // tools may be imported by whatever does I/O.

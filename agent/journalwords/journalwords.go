@@ -100,6 +100,7 @@ var Problems = []string{
 	"metrics-unavailable",
 	"operator-state-lost",
 	"operator-state-not-saved",
+	"history-not-kept",
 	"imds-unreachable",
 	"imds-disabled",
 	"no-local-address",

@@ -157,11 +157,25 @@ why.`,
 }
 
 func (c *cli) creditsVerb() *cobra.Command {
-	return c.viewVerb(&cobra.Command{
+	since := ""
+	cmd := c.viewVerb(&cobra.Command{
 		Use: "credits", Short: "Show the CPU credits: balance, use, and the next day",
 		Long: `Credits shows the balance as AWS keeps it, what services and batches spent, and
-the balance of the last 24 hours and that to be expected in the next without further batches.`,
+the balance of the last 24 hours and that to be expected in the next without further batches.
+
+With --since it draws what was recorded: a minute at a time for two days, five minutes
+for two weeks, and an hour for a year. That needs no running agent.`,
+		Example: "  nagaya credits --since 7d",
 	}, nil, func(s report.Status) any { return s.Credit }, func(s report.Status) string { return s.Credit.Text(s.At) })
+	cmd.Flags().StringVar(&since, "since", "", "draw what was recorded in this time: a number with m, h, d or w, such as 7d")
+	now := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if since == "" {
+			return now(cmd, args)
+		}
+		return c.creditsSince(cmd, since)
+	}
+	return cmd
 }
 
 func (c *cli) reloadVerb() *cobra.Command {

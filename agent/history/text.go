@@ -1,0 +1,113 @@
+package history
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	columns = 72
+	rows    = 8
+)
+
+// Text draws the records of a time in columns: the balance, who spent credits, and when the gate was open.
+func Text(all []Record, from, to time.Time) string {
+	var w strings.Builder
+	if len(all) == 0 {
+		return fmt.Sprintf("Nothing was recorded between %s and %s.\n", clock(from), clock(to))
+	}
+	width := to.Sub(from) / columns
+	parts := make([]Record, columns)
+	for i := range parts {
+		start, end := from.Add(time.Duration(i)*width), from.Add(time.Duration(i+1)*width)
+		of := slices.DeleteFunc(slices.Clone(all), func(r Record) bool { return r.Start.Before(start) || !r.Start.Before(end) })
+		parts[i] = Merge(start, of)
+	}
+	fmt.Fprintf(&w, "%s to %s, in parts of %s\n", clock(from), clock(to), width.Round(time.Minute).String())
+	plot(&w, "balance", parts, '#', func(r Record) Value { return r.Balance })
+	plot(&w, "spent by services (s) and batches (b) in an hour", parts, 's', func(r Record) Value { return hourly(r.Services, width) }, func(r Record) Value { return hourly(r.Services+r.Batches, width) })
+	for _, line := range []struct {
+		name, mark string
+		is         func(Record) bool
+	}{
+		{"gate open", "=", func(r Record) bool { return r.Open >= 0.5 }},
+		{"thrown away", "~", func(r Record) bool { return r.Discarded >= 0.05 }},
+		{"charged", "$", func(r Record) bool { return r.Charged > 0 }},
+		{"agent off", "x", func(r Record) bool { return !r.Watched.Known() }},
+	} {
+		var marks strings.Builder
+		for _, p := range parts {
+			if line.is(p) {
+				marks.WriteString(line.mark)
+			} else {
+				marks.WriteByte(' ')
+			}
+		}
+		if text := strings.TrimRight(marks.String(), " "); text != "" {
+			fmt.Fprintf(&w, "%11s  %s\n", line.name, text)
+		}
+	}
+	t := Merge(from, all)
+	fmt.Fprintf(&w, "\nearned %s, services %s, batches %s, thrown away %s, charged %s; the gate was open %s of the time; nginx was reloaded %s times\n",
+		number(t.Earned), number(t.Services), number(t.Batches), number(t.Discarded), number(t.Charged), percent(t.Open), number(t.Reloads))
+	return w.String()
+}
+
+// plot draws one value, and above it up to a second one with the letter b.
+func plot(w *strings.Builder, title string, parts []Record, mark byte, of ...func(Record) Value) {
+	most := Value(0)
+	for _, p := range parts {
+		for _, f := range of {
+			if v := f(p); v.Known() {
+				most = max(most, v)
+			}
+		}
+	}
+	fmt.Fprintf(w, "\n%11s  %s\n", "", title)
+	if most == 0 {
+		most = 1
+	}
+	for row := rows; row > 0; row-- {
+		label := ""
+		if row%2 == 0 {
+			label = number(most * Value(row) / rows)
+		}
+		level := most * (Value(row) - 0.5) / rows
+		line := make([]byte, len(parts))
+		for i, p := range parts {
+			line[i] = ' '
+			switch {
+			case of[0](p) >= level:
+				line[i] = mark
+			case len(of) > 1 && of[1](p) >= level:
+				line[i] = 'b'
+			}
+		}
+		fmt.Fprintf(w, "%11s |%s\n", label, strings.TrimRight(string(line), " "))
+	}
+	fmt.Fprintf(w, "%11s +%s\n", "0", strings.Repeat("-", len(parts)))
+}
+
+func hourly(v Value, part time.Duration) Value { return v * Value(time.Hour) / Value(part) }
+
+func clock(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
+
+func number(v Value) string {
+	switch {
+	case !v.Known():
+		return "unknown"
+	case math.Abs(float64(v)) >= 99.95 || v == Value(math.Trunc(float64(v))):
+		return fmt.Sprintf("%.0f", float64(v))
+	}
+	return fmt.Sprintf("%.1f", float64(v))
+}
+
+func percent(v Value) string {
+	if !v.Known() {
+		return "an unknown part"
+	}
+	return fmt.Sprintf("%.0f %%", 100*float64(v))
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/history/keep"
+	"github.com/nagaya-ecs/nagaya/agent/report"
+)
+
+// What the agent records is what the command shows, without an agent.
+func TestCreditsSince(t *testing.T) {
+	state := t.TempDir()
+	t.Setenv("NAGAYA_STATE_DIR", state)
+	if got := nagaya(t, "credits", "--since", "1h"); got.code != 1 || !strings.Contains(got.errs, "nothing was recorded in "+state) {
+		t.Errorf("before anything: %+v", got)
+	}
+	now := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(now.Add(-10 * time.Minute).Sub(time.Now())) // synctest's clock begins in the year 2000
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+		defer cancel()
+		err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status {
+			return report.Status{At: time.Now(), Credit: credit.Report{Known: true, Balance: 123}}
+		}, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	if got := nagaya(t, "credits", "--since", "1h"); got.code != 0 || !strings.Contains(got.out, "        123 |") {
+		t.Errorf("%+v", got)
+	}
+	if got := nagaya(t, "credits", "--since", "2d", "--json"); got.code != 0 || strings.Count(got.out, `"balance": 123`) < 8 {
+		t.Errorf("%+v", got)
+	}
+	for _, wrong := range []string{"1", "d", "-1d", "0h", "367d", "1y", "99999999999h"} {
+		if got := nagaya(t, "credits", "--since="+wrong); got.code != 2 || !strings.Contains(got.errs, "7d") {
+			t.Errorf("--since=%s: %+v", wrong, got)
+		}
+	}
+}
