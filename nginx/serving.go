@@ -3,6 +3,7 @@ package nginx
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -29,11 +30,17 @@ func (s *Serving) Table(n Status) route.Table {
 		s.confirmed = t
 		return t
 	}
-	live := map[string]bool{}
+	live, valid := map[string]bool{}, map[string]bool{}
 	for _, h := range slices.Concat(s.confirmed.LiveHosts(), s.confirmed.LivePorts()) {
 		live[h] = true // no host looks like a port
 	}
+	for _, site := range s.confirmed.Sites {
+		valid[site.Host] = site.Valid
+	}
 	t.Sites = slices.DeleteFunc(slices.Clone(t.Sites), func(site route.Site) bool { return !live[site.Host] })
+	for i, site := range t.Sites {
+		t.Sites[i].Valid = site.Valid && valid[site.Host]
+	}
 	t.Streams = slices.DeleteFunc(slices.Clone(t.Streams), func(s route.Stream) bool { return !live[s.Listen.String()] })
 	return t
 }
@@ -50,6 +57,14 @@ func LiveHosts(t route.Table, n Status) []string {
 		missing[q.Host] = !q.LastGood
 	}
 	return slices.DeleteFunc(all, func(h string) bool { return missing[h] })
+}
+
+// HasHTTPS reports whether nginx serves a host over HTTPS with a certificate that is valid. It does not count
+// for one in quarantine, of which older files may be served, nor for an expression, which is not one name.
+func HasHTTPS(t route.Table, n Status, host string) bool {
+	i, found := slices.BinarySearchFunc(t.Sites, host, func(s route.Site, host string) int { return strings.Compare(s.Host, host) })
+	return found && t.Sites[i].Valid && !strings.HasPrefix(host, "~") &&
+		!slices.ContainsFunc(n.Quarantined, func(q Quarantine) bool { return q.Host == host })
 }
 
 // NotReady returns, as one clause, why nginx does not serve one of the named hosts, or no host

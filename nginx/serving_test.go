@@ -103,6 +103,43 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
+// HTTPS counts where nginx serves it: not before the certificate is loaded, nor in quarantine.
+func TestHasHTTPS(t *testing.T) {
+	secure := func(hosts ...string) route.Table {
+		table := tableOf(hosts...)
+		for i := range table.Sites {
+			table.Sites[i].Valid = true
+		}
+		return table
+	}
+	up := func(wanted string) Status {
+		return Status{Running: true, Generation: "x", Wanted: wanted, Settled: true}
+	}
+	var s Serving
+	for _, step := range []struct {
+		name  string
+		offer Offer
+		nginx Status
+		want  bool
+	}{
+		{"without a certificate", Offer{tableOf("a.test"), "1"}, up("1"), false},
+		{"it is there, and not loaded", Offer{secure("a.test"), "2"}, up("1"), false},
+		{"it is loaded", Offer{secure("a.test"), "2"}, up("2"), true},
+		{"another change is not loaded", Offer{secure("a.test", "b.test"), "3"}, up("2"), true},
+		{"it has expired", Offer{tableOf("a.test"), "4"}, up("3"), false},
+	} {
+		s.Newest = step.offer
+		if got := HasHTTPS(s.Table(step.nginx), step.nginx, "a.test"); got != step.want {
+			t.Errorf("%s: %v", step.name, got)
+		}
+	}
+	up1 := up("1")
+	up1.Quarantined = []Quarantine{{Host: "a.test", LastGood: true}}
+	if HasHTTPS(secure("a.test"), up1, "a.test") || HasHTTPS(secure("~^a"), up("1"), "~^a") || HasHTTPS(secure("a.test"), up("1"), "b.test") {
+		t.Error("a site in quarantine, an expression or another host has HTTPS")
+	}
+}
+
 func TestLiveHosts(t *testing.T) {
 	up := Status{Running: true, Generation: "1", Quarantined: []Quarantine{{Host: "q.test"}, {Host: "tcp:2223"}}}
 	all := tableOf("a.test", "-b.test", "q.test")

@@ -227,11 +227,12 @@ type Situation struct {
 	Ready   bool
 	Unready string
 	// LiveHosts are the host names that are served here now, as a holder tells them
-	// to others and as they are compared with what a holder says. Nil is unknown.
+	// to others and as they are compared with what a holder says: with HTTPSMark behind those
+	// that are served over HTTPS with a certificate that is valid. Nil is unknown.
 	LiveHosts []string
-	// HostsNamed is true when the operator named the hosts that this instance must serve
-	// to be ready. What a holder says it serves does not matter then.
-	HostsNamed bool
+	// Named are the hosts that this instance must serve to be ready, if the operator named them. What
+	// a holder says it serves does not matter then, but for the HTTPS of these.
+	Named []string
 }
 
 // Request is what an operator asks to be done with the addresses.

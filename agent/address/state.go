@@ -209,10 +209,11 @@ func (s *State) Answered(yes bool, patience time.Duration, now time.Time) bool {
 // Uncovered says, as one clause, what the holder serves and this instance does not.
 // Where the operator named the hosts that matter, nothing else does.
 func (s *State) Uncovered(x Situation) string {
-	if x.HostsNamed {
-		return ""
+	tag := HolderTagOf(s.Report.Address, s.Report.Holder)
+	if len(x.Named) > 0 {
+		return tag.MissingOf(x.Named, x.LiveHosts)
 	}
-	return HolderTagOf(s.Report.Address, s.Report.Holder).Missing(x.LiveHosts)
+	return tag.Missing(x.LiveHosts)
 }
 
 // Input is what a decision about the address depends on.

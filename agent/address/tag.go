@@ -28,7 +28,7 @@ type HolderTag struct {
 	// At is when it was written, by the writer's clock, in whole seconds.
 	At      time.Time
 	Leaving bool
-	// Hosts are what the holder serves, sorted. When they are too long for a tag, there
+	// Hosts are what the holder serves, sorted; those that it serves over HTTPS end with HTTPSMark. When they are too long for a tag, there
 	// are only their Hashes instead, sorted, and when those are too long too, only Sum and
 	// Count. All are empty when it did not say.
 	Hosts  []string
@@ -46,9 +46,15 @@ const (
 	// host, which it does not serve: it does not take the address for them.
 	hashPrefix = "hashes:"
 	// hashLen is how many characters of five bits a hash has: one of 50 hosts here is mistaken for one
-	// that the holder serves with a probability of 1 in 20,000.
+	// that the holder serves with a probability of 1 in 10,000.
 	hashLen = 4
 )
+
+// HTTPSMark ends the name of a host that is served over HTTPS with a certificate that is valid. Its hash and
+// the sum of all are of the name with the mark. An agent of before the mark takes such a name for another
+// host, which it does not serve: it does not take the address for it, until the holder leaves or is gone.
+// What such an agent wrote has no marks, and demands no certificate.
+const HTTPSMark = ":"
 
 // NewHolderTag says what the instance serves.
 func NewHolderTag(instance string, at time.Time, leaving bool, hosts []string) HolderTag {
@@ -78,7 +84,7 @@ func normalizeHosts(hosts []string) []string {
 // unlistable reports whether the text cannot stand in a list: a host name by a
 // regular expression may have commas and spaces.
 func unlistable(h string) bool {
-	return h == "" || h == noHosts || len(h) > 253 || strings.HasPrefix(h, sumPrefix) || strings.HasPrefix(h, hashPrefix) ||
+	return strings.Trim(h, HTTPSMark) == "" || h == noHosts || len(h) > 253 || strings.HasPrefix(h, sumPrefix) || strings.HasPrefix(h, hashPrefix) ||
 		strings.Trim(h, "abcdefghijklmnopqrstuvwxyz0123456789.-_*:[]") != ""
 }
 
@@ -163,23 +169,52 @@ func HolderTagOf(a Address, h Holder) HolderTag {
 	return t
 }
 
-// Missing says, as one clause, which host of the tag is not among the live hosts; it
-// is empty when none is missing. Of hosts that are known only by their sum it can be
-// told only whether they are exactly those.
+// Missing says, as one clause, which host of the tag is not among the live hosts, or is not served over HTTPS
+// here although it is there; it is empty when none is missing. Of hosts that are known only by their sum it can
+// be told only whether they are exactly those.
 func (t HolderTag) Missing(live []string) string {
-	all := normalizeHosts(live)
-	if t.Sum != "" && sum(all) != t.Sum {
-		return fmt.Sprintf("its %d hosts, which are too many for its tag, are not exactly the %d that are live here", t.Count, len(all))
+	marked := normalizeHosts(live)
+	all := withoutMarks(marked)
+	if t.Sum != "" && sum(marked) != t.Sum && sum(all) != t.Sum {
+		return fmt.Sprintf("its %d hosts, which are too many for its tag, are not exactly the %d that are live here, with and without HTTPS", t.Count, len(all))
 	}
-	here := hashes(all)
+	here := hashes(slices.Concat(marked, all))
 	there := slices.DeleteFunc(slices.Clone(t.Hashes), func(h string) bool { return slices.Contains(here, h) })
 	if len(there) > 0 {
-		return fmt.Sprintf("it serves %d hosts, of which %d have no live container here", len(t.Hashes), len(there))
+		return fmt.Sprintf("it serves %d hosts, of which %d have no live container or no certificate here", len(t.Hashes), len(there))
 	}
 	for _, h := range t.Hosts {
-		if !slices.Contains(all, h) {
-			return fmt.Sprintf("it serves %q, which has no live container here", h)
+		host, secure := strings.CutSuffix(h, HTTPSMark)
+		switch {
+		case !slices.Contains(all, host):
+			return fmt.Sprintf("it serves %q, which has no live container here", host)
+		case secure && !slices.Contains(marked, h):
+			return withoutCertificate(host)
 		}
 	}
 	return ""
+}
+
+// MissingOf is Missing for the HTTPS of the named hosts alone.
+func (t HolderTag) MissingOf(named, live []string) string {
+	for _, host := range normalizeHosts(named) {
+		h := host + HTTPSMark
+		if !slices.Contains(normalizeHosts(live), h) && (slices.Contains(t.Hosts, h) || slices.Contains(t.Hashes, hash(h))) {
+			return withoutCertificate(host)
+		}
+	}
+	return ""
+}
+
+func withoutCertificate(host string) string {
+	return fmt.Sprintf("it serves %q over HTTPS, for which there is no certificate here", host)
+}
+
+// withoutMarks returns the names of hosts, sorted, each once.
+func withoutMarks(hosts []string) []string {
+	all := make([]string, len(hosts))
+	for i, h := range hosts {
+		all[i] = strings.TrimSuffix(h, HTTPSMark)
+	}
+	return normalizeHosts(all)
 }

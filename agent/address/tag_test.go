@@ -22,6 +22,8 @@ func TestHolderTagIsReadAsItWasWritten(t *testing.T) {
 		want string
 	}{
 		"hosts":         {NewHolderTag("i-1a", noon, false, []string{"B.test", "a.test", "a.test", ""}), "i-1a 1767355200 serving a.test,b.test"},
+		"over HTTPS":    {NewHolderTag("i-1a", noon, false, []string{"b.test", "A.test:"}), "i-1a 1767355200 serving a.test:,b.test"},
+		"a mark alone":  {NewHolderTag("i-1a", noon, false, []string{":"}), "i-1a 1767355200 serving hashes:" + hash(":")},
 		"leaving":       {NewHolderTag("i-1a", noon.Add(900*time.Millisecond), true, []string{"*.a.test"}), "i-1a 1767355200 leaving *.a.test"},
 		"none":          {NewHolderTag("i-1a", noon, true, nil), "i-1a 1767355200 leaving -"},
 		"not plain":     {NewHolderTag("i-1a", noon, false, []string{"~^a,b .*$"}), "i-1a 1767355200 serving hashes:" + hash("~^a,b .*$")},
@@ -111,6 +113,7 @@ func FuzzParseHolderTag(f *testing.F) {
 	}
 	f.Add("i-1 0 serving sha256:0123456789abcdef 1")
 	f.Add("i-1 0 serving hashes:aaaabbbb")
+	f.Add("i-1 0 serving a.test:,b.test")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseHolderTag(text)
 		if err != nil {
@@ -128,6 +131,7 @@ func FuzzParseHolderTag(f *testing.F) {
 func FuzzNewHolderTag(f *testing.F) {
 	f.Add("a.test,b.test", int64(1767355200), true)
 	f.Add("~^x(,y)?$", int64(0), false)
+	f.Add("a.test:,a.test,::", int64(0), false)
 	f.Fuzz(func(t *testing.T, list string, seconds int64, leaving bool) {
 		live := strings.Split(list, ",")
 		s := NewHolderTag("i-0123456789abcdef0", time.Unix(max(seconds, 0)&(1<<36-1), 0), leaving, live)

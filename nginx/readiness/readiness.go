@@ -27,7 +27,7 @@ func NewInputs() Inputs {
 // enough.
 func Run(ctx context.Context, hosts []string, in Inputs, put func(address.Situation)) error {
 	var (
-		s       = address.Situation{HostsNamed: len(hosts) > 0}
+		s       = address.Situation{Named: hosts}
 		serving nginx.Serving
 		status  nginx.Status
 	)
@@ -42,6 +42,11 @@ func Run(ctx context.Context, hosts []string, in Inputs, put func(address.Situat
 		}
 		table := serving.Table(status)
 		s.LiveHosts = nginx.LiveHosts(table, status)
+		for i, h := range s.LiveHosts {
+			if nginx.HasHTTPS(table, status, h) {
+				s.LiveHosts[i] += address.HTTPSMark
+			}
+		}
 		s.Unready = nginx.NotReady(hosts, table, status)
 		s.Ready = s.Unready == ""
 		put(s)

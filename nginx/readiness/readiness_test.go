@@ -69,10 +69,18 @@ func TestOnlyNewSituationsArePut(t *testing.T) {
 		if !slices.Equal(told[2].LiveHosts, []string{"a.test", "b.test"}) {
 			t.Errorf("told %+v", told[2])
 		}
+		secure := tableOf("a.test", "b.test")
+		secure.Sites[1].Valid = true
+		r.Offers.Put(nginx.Offer{Table: secure, Generation: "4"})
+		r.Nginx.Put(nginx.Status{Running: true, Generation: "4", Wanted: "4", Settled: true})
+		want(4, true, "a certificate")
+		if !slices.Equal(told[3].LiveHosts, []string{"a.test", "b.test:"}) {
+			t.Errorf("told %+v", told[3])
+		}
 		r.Nginx.Put(nginx.Status{})
-		want(4, false, "nginx died")
-		if told[3].LiveHosts != nil {
-			t.Errorf("hosts %q are served without nginx", told[3].LiveHosts)
+		want(5, false, "nginx died")
+		if told[4].LiveHosts != nil {
+			t.Errorf("hosts %q are served without nginx", told[4].LiveHosts)
 		}
 		cancel()
 		if err := <-ended; err != nil {

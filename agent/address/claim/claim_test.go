@@ -246,6 +246,60 @@ func TestTakeoverWaitsUntilAllHostsAreLive(t *testing.T) {
 	})
 }
 
+// An instance without certificates waits for them, and says so; from one that leaves it takes the address a
+// minute later, so that it can get them at all.
+func TestTakeoverWaitsForCertificates(t *testing.T) {
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		other := &client{w: w, who: "i-other"}
+		tell := func(leaving bool, hosts ...string) {
+			t.Helper()
+			for _, at := range []string{"eipalloc-1", "i-other"} {
+				if err := writeTag(t.Context(), other, at, address.NewHolderTag("i-other", time.Now(), leaving, hosts).String(), false); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		tell(false, "a.test:", "b.test")
+		b := start(t, w, Options{Policy: address.Takeover})
+		s := b.now(true)
+		s.LiveHosts = []string{"a.test", "b.test"}
+		b.in.Put(s)
+		b.after(20 * time.Minute)
+		if d := b.report().Decision; b.report().Held() || !strings.Contains(d.Reason, `it serves "a.test" over HTTPS, for which there is no certificate here`) {
+			t.Errorf("decision %+v", d)
+		}
+		tell(true, "a.test:", "b.test")
+		b.after(45 * time.Second)
+		if b.report().Held() {
+			t.Error("it did not wait for the certificate a minute")
+		}
+		b.after(5 * time.Minute)
+		b.wantHeld(true)
+	})
+	in(t, func(t *testing.T) {
+		w := small()
+		w.give("eipalloc-1", "i-other", "10.0.0.15")
+		if err := writeTag(t.Context(), &client{w: w, who: "i-other"}, "eipalloc-1", address.NewHolderTag("i-other", time.Now(), false, []string{"a.test:"}).String(), false); err != nil {
+			t.Fatal(err)
+		}
+		b := start(t, w, Options{Policy: address.Takeover})
+		s := b.now(true)
+		s.LiveHosts = []string{"a.test"}
+		b.in.Put(s)
+		b.after(time.Minute)
+		s.LiveHosts = []string{"a.test:"} // from the store
+		b.in.Put(s)
+		b.after(time.Second)
+		b.wantHeld(true)
+		b.after(2 * time.Minute)
+		if tag := w.holderTag("eipalloc-1"); !strings.HasSuffix(tag, "serving a.test:") {
+			t.Errorf("the tag is %q", tag)
+		}
+	})
+}
+
 func TestLosingAnAddressIsNoticedAndRespected(t *testing.T) {
 	for name, lag := range map[string]time.Duration{"at once": 0, "by late answers": 10 * time.Second} {
 		t.Run(name, func(t *testing.T) {
