@@ -45,6 +45,9 @@ func checkSite(s route.Site, b Build, set Settings) error {
 		if err := checkCertificate(s.Cert); err != nil {
 			return err
 		}
+		if err := checkCertificate(s.Beside); err != nil && s.Beside.CertFile != "" {
+			return err
+		}
 	}
 	for _, l := range s.Locations {
 		if err := checkLocation(l, b); err != nil {

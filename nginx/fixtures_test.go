@@ -16,6 +16,9 @@ var pair = certs.Pair{
 	Fingerprint: strings.Repeat("ab", 32),
 }
 
+// besidePair is one with another key.
+var besidePair = certs.Pair{Name: "rsa", CertFile: "/etc/nagaya/certs/rsa.pem", KeyFile: "/etc/nagaya/certs/rsa.pem", Fingerprint: strings.Repeat("cd", 32)}
+
 func server(addr string, weight int) route.Server {
 	return route.Server{Addr: netip.MustParseAddrPort(addr), Weight: weight, Container: "c1", Ref: "web:1/app"}
 }
@@ -200,7 +203,7 @@ var scenes = []scene{
 	{name: "tokens", build: debian122, settings: func(s *Settings) {
 		s.TokenDir, s.ChallengeDir = TokenDir(s.StateDir), "/usr/share/nginx/html"
 	}, sites: []nestedSite{
-		{Host: "a.example.com", Family: "web", CatchAll: true, TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
+		{Host: "a.example.com", Family: "web", CatchAll: true, TLS: true, Cert: pair, Beside: besidePair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "b.example.com", Family: "web", Plain: route.Unavailable, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "p.example.com", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(server("10.0.0.2:443", 1))}},
 	}},

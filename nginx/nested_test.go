@@ -10,7 +10,7 @@ import (
 type nestedSite struct {
 	Host, Family string
 	TLS          bool
-	Cert         certs.Pair
+	Cert, Beside certs.Pair
 	Plain        route.Plain
 	Locations    []nestedLocation
 	Passthrough  *nestedPassthrough
@@ -28,7 +28,7 @@ type nestedPassthrough struct{ Pool nestedPool }
 type nestedStream struct {
 	Listen       route.Listen
 	Family, Host string
-	Cert         certs.Pair
+	Cert, Beside certs.Pair
 	Pool         nestedPool
 }
 
@@ -42,7 +42,7 @@ func flat(sites []nestedSite, streams []nestedStream) (route.Shape, route.Pools)
 	var shape route.Shape
 	pools := route.Pools{}
 	for _, n := range sites {
-		s := route.Site{Host: n.Host, Family: n.Family, TLS: n.TLS, Cert: n.Cert, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
+		s := route.Site{Host: n.Host, Family: n.Family, TLS: n.TLS, Cert: n.Cert, Beside: n.Beside, Plain: n.Plain, CatchAll: n.CatchAll, Edge: n.Edge}
 		for _, l := range n.Locations {
 			s.Locations = append(s.Locations, l.Location)
 			pools[s.PoolKey(l.Location)] = route.Pool{Servers: l.Servers}

@@ -39,7 +39,7 @@ func permittedIn(s Settings, table route.Table, f SiteFile) (w permitted, ok boo
 		c := site.Cert
 		if site.Host == f.Host {
 			w.locations, w.edge, w.allow, w.catchAll = site.Locations, site.Edge, site.Edge.Allow, site.CatchAll
-			w.files = []string{c.CertFile, c.KeyFile, c.DHParamFile, c.ClientCAFile, c.CRLFile}
+			w.files = []string{c.CertFile, c.KeyFile, c.DHParamFile, c.ClientCAFile, c.CRLFile, site.Beside.CertFile, site.Beside.KeyFile}
 			w.ports = []uint16{cmp.Or(site.Edge.HTTPPort, s.HTTPPort), cmp.Or(site.Edge.HTTPSPort, s.HTTPSPort)}
 			if site.Passthrough != nil {
 				w.options = append(w.options, *site.Passthrough)

@@ -243,6 +243,9 @@ func straight(t *text, site route.Site) {
 func tlsServer(t *text, site route.Site) {
 	e, c := site.Edge, site.Cert
 	t.certificate(c)
+	if site.Beside.CertFile != "" {
+		t.certificate(site.Beside)
+	}
 	if c.DHParamFile != "" {
 		t.preset("ssl_dhparam", c.DHParamFile)
 	}

@@ -97,9 +97,11 @@ type Site struct {
 	// Since orders the hosts that are expressions: of those that match a name, the one that
 	// its family has had for longest answers. It is zero for other hosts.
 	Since time.Time `json:"since,omitzero"`
-	// TLS is true when nginx answers HTTPS for this host; Cert is then set.
-	TLS  bool       `json:"tls"`
-	Cert certs.Pair `json:"cert,omitzero"`
+	// TLS is true when nginx answers HTTPS for this host; Cert is then set. Beside is a second one
+	// with a key of the other kind; zero for none.
+	TLS    bool       `json:"tls"`
+	Cert   certs.Pair `json:"cert,omitzero"`
+	Beside certs.Pair `json:"beside,omitzero"`
 	// NoTLS is true where its containers ask for no HTTPS.
 	NoTLS bool `json:"no_tls,omitempty"`
 	// Waiting is true while its first certificate is ordered; Cert may then be Inventory.Waiting. Valid is
@@ -127,7 +129,7 @@ type Site struct {
 func (s Shape) Certificates() []string {
 	names := []string{s.Unserved.Name}
 	for _, site := range s.Sites {
-		names = append(names, site.Cert.Name)
+		names = append(names, site.Cert.Name, site.Beside.Name)
 	}
 	for _, stream := range s.Streams {
 		names = append(names, stream.Cert.Name)

@@ -173,8 +173,11 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 			return
 		}
 	}
+	if lead.Cert.Name == "" {
+		s.Beside, _ = b.in.Certs.Beside(s.Host, s.Cert)
+	}
 	if !b.askClients(s, lead, asked) {
-		s.Cert, s.Plain = certs.Pair{}, Refuse
+		s.Cert, s.Beside, s.Plain = certs.Pair{}, certs.Pair{}, Refuse
 		return
 	}
 	s.TLS = true
@@ -335,6 +338,9 @@ func (b *builder) stillSecure(s *Site, was Site) {
 	}
 	if s.Cert, s.TLS = b.in.Certs.Named(was.Cert.Name); !s.TLS {
 		s.Cert, s.TLS = b.in.Certs.For(s.Host)
+	}
+	if was.Beside.CertFile != "" {
+		s.Beside, _ = b.in.Certs.Beside(s.Host, s.Cert)
 	}
 	if !s.TLS && s.Plain == Redirect {
 		s.Plain = Refuse

@@ -250,3 +250,28 @@ func TestValid(t *testing.T) {
 		t.Error("an expired one is valid")
 	}
 }
+
+// Beside the certificate of a host stands one with a key of the other kind, unless the container names its own.
+func TestTwoCertificates(t *testing.T) {
+	pair := func(name string, k certs.KeyType) certs.Pair {
+		return certs.Pair{Name: name, KeyType: k, CertFile: "/" + name, DNSNames: []string{"a.example.com"}, NotAfter: noon.Add(time.Hour)}
+	}
+	for change, want := range map[string]string{"": "ec rsa", "ec": "ec ", "rsa": "rsa "} {
+		words := []string{"nagaya.host", "a.example.com"}
+		if change != "" {
+			words = append(words, "nagaya.cert", change)
+		}
+		in := ordering(web("a", labels(words...)))
+		in.Certs.Pairs = []certs.Pair{pair("ec", certs.ECDSA), pair("rsa", certs.RSA)}
+		for range 2 { // also when its container is gone
+			table := Build(in)
+			if s := table.Sites[0]; s.Cert.Name+" "+s.Beside.Name != want || !s.Valid {
+				t.Errorf("nagaya.cert=%q: %q and %q, want %q", change, s.Cert.Name, s.Beside.Name, want)
+			}
+			if names := table.Certificates(); change == "" && !slices.Contains(names, "rsa") {
+				t.Errorf("used are %q", names)
+			}
+			in.Prev, in.Snapshot.Containers = table, nil
+		}
+	}
+}

@@ -2,6 +2,7 @@ package apply
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -380,6 +381,12 @@ func writePair(t testing.TB, names ...string) certs.Pair {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return writePairOf(t, k, names...)
+}
+
+// writePairOf makes one with that key.
+func writePairOf(t testing.TB, k crypto.Signer, names ...string) certs.Pair {
+	t.Helper()
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
