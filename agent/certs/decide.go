@@ -106,7 +106,7 @@ const (
 
 // Decide says what is to be done.
 func Decide(in Input) Decision {
-	d := &decision{Input: in, ledgers: maps.Clone(in.Ledgers), before: map[string]int{}}
+	d := &decision{Input: in, ledgers: maps.Clone(in.Ledgers), before: map[string]int{}, byID: map[string]bool{}, naming: map[string][]int{}}
 	if d.ledgers == nil {
 		d.ledgers = map[string]Ledger{}
 	}
@@ -115,13 +115,18 @@ func Decide(in Input) Decision {
 			d.running++
 		}
 	}
+	for i, h := range in.Held {
+		for _, name := range h.Names {
+			d.naming[name] = append(d.naming[name], i)
+		}
+	}
 	needs := d.needs()
-	d.byID = map[string]bool{}
 	for _, n := range needs {
 		d.byID[n.id] = n.refusal == nil
 	}
 	for _, n := range needs {
 		d.stand(n)
+		n.failed = d.failures(n)
 	}
 	slices.SortStableFunc(needs, d.order)
 	for _, n := range needs {
@@ -150,6 +155,8 @@ type decision struct {
 	running int
 	// byID has the ids that are wanted, and whether they may be ordered.
 	byID map[string]bool
+	// naming has the indexes of Held by each name in it.
+	naming map[string][]int
 }
 
 // order says which is needed sooner: what has not failed, what has no valid certificate, by the time for
@@ -168,7 +175,7 @@ func (d *decision) order(a, b *need) int {
 		return n.since
 	}
 	return cmp.Or(
-		cmp.Compare(d.failures(a), d.failures(b)), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
+		cmp.Compare(a.failed, b.failed), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
 		strings.Compare(a.hosts[0], b.hosts[0]), strings.Compare(a.id, b.id),
 	)
 }

@@ -78,7 +78,7 @@ func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
 		free(mostOfDomain, week, before, counts)
 		free(ofFamily(mostOfDomain), week, before, func(o Noted) bool { return counts(o) && family(o) })
 	}
-	if size := l.size(func(o Noted) bool { return o.counts(now) }) + len(n.text()); size > mostKept {
+	if size := l.size(func(o Noted) bool { return o.counts(now) }) + n.size(); size > mostKept {
 		later(now.Add(time.Hour))
 	}
 	return until
@@ -122,10 +122,15 @@ func (f Failed) wait(now time.Time) (until time.Time) {
 func (l Ledger) size(fits func(Noted) bool) (n int) {
 	for _, o := range l.Orders {
 		if fits(o) {
-			n += len(o.text()) + 3
+			n += o.size()
 		}
 	}
 	return n
+}
+
+// size is the most that an order takes as JSON, in bytes.
+func (o Noted) size() int {
+	return len("1234567890 604800 i   ") + len(o.Set) + len(o.Family) + 13*len(o.Domains) + 4
 }
 
 // counts reports whether a limit counts the order still.

@@ -14,9 +14,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// mostInOne bounds the names of one certificate (Let's Encrypt's classic profile).
-const mostInOne = 100
-
 // Refusal is why names cannot be ordered. Each text is a clause or a sentence without a full stop.
 type Refusal struct {
 	Name  string
@@ -27,8 +24,8 @@ type Refusal struct {
 // Check says what of the names a directory cannot issue a certificate for; nil where it can. It
 // says nothing of wildcards without DNS, and of addresses that are not ours.
 func Check(names []string, directory string) *Refusal {
-	if len(names) > mostInOne {
-		return &Refusal{names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), mostInOne), "spread them over several containers, or use a wildcard"}
+	if len(names) > maxNames {
+		return &Refusal{names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), maxNames), "spread them over several containers, or use a wildcard"}
 	}
 	if len(names) > 1 && slices.ContainsFunc(names, isIP) {
 		return &Refusal{names[0], "an IP address is among the names", "ask for names alone"}

@@ -29,6 +29,8 @@ type need struct {
 	byFile  bool
 	due     bool
 	renewal time.Time
+	// failed is how often a name of it failed.
+	failed int
 	// ordering is true where an agent orders it now; cause is why it is not begun.
 	ordering bool
 	cause    cause
@@ -141,14 +143,11 @@ func (d *decision) stand(n *need) {
 	if n.file, n.byFile = d.fileFor(n.names); n.byFile {
 		return
 	}
-	for _, h := range d.Held {
-		if h.KeyType != n.key || !covers(h.Names, n.names) {
-			continue
-		}
-		own, before := h.ID == n.id, n.held.ID == n.id
-		valid := d.Now.Before(h.NotAfter)
-		if !n.has || valid && !n.valid || valid == n.valid && (own && !before || own == before && h.NotAfter.After(n.held.NotAfter)) {
-			n.held, n.has, n.valid = h, true, valid
+	for _, name := range hostNames(n.names[0]) {
+		for _, i := range d.naming[name] {
+			if h := d.Held[i]; h.KeyType == n.key && (h.ID == n.id || covers(h.Names, n.names)) {
+				n.serve(h, d.Now)
+			}
 		}
 	}
 	if !n.has {
@@ -171,8 +170,20 @@ func (d *decision) stand(n *need) {
 	}
 }
 
+// serve has a certificate serve the need if it is better than what does: valid, its own, valid longest.
+func (n *need) serve(h Held, now time.Time) {
+	own, before := h.ID == n.id, n.held.ID == n.id
+	valid := now.Before(h.NotAfter)
+	if !n.has || valid && !n.valid || valid == n.valid && (own && !before || own == before && h.NotAfter.After(n.held.NotAfter)) {
+		n.held, n.has, n.valid = h, true, valid
+	}
+}
+
 // fileFor is a valid file of the operator's for all the names; the first of several.
 func (d *decision) fileFor(names []string) (first Pair, ok bool) {
+	if len(d.Files.Pairs) == 0 {
+		return Pair{}, false
+	}
 	files := Inventory{At: d.Now, Pairs: d.Files.Pairs, Gone: d.Files.Gone}
 	for i, name := range names {
 		p, found := files.For(name)

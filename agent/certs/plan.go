@@ -171,7 +171,7 @@ func (d *decision) kinds(n *need) (map[string][]string, cause) {
 		if len(all[name]) == 0 {
 			return nil, why
 		}
-		if d.failures(n)%2 == 1 { // what failed may be closed
+		if n.failed%2 == 1 { // what failed may be closed
 			slices.Reverse(all[name])
 		}
 	}

@@ -128,17 +128,20 @@ func (d *decision) problem(host, code string, severity problem.Severity, text, h
 
 // others adds the entries of the operator's files and of what the store has for no site.
 func (d *decision) others(needs []*need) {
+	hosts := map[string][]string{} // by name of the file
+	if len(d.Files.Pairs) > 0 {
+		for _, w := range d.Wishes {
+			if p, ok := d.Files.For(w.Host); ok {
+				hosts[p.Name] = append(hosts[p.Name], w.Host)
+			}
+		}
+	}
 	for _, p := range d.Files.Pairs {
-		e := Entry{Names: p.Names(), Issuer: p.Issuer, Source: "file", File: p.CertFile, KeyType: p.KeyType, NotBefore: p.NotBefore, NotAfter: p.NotAfter, State: Valid, Hosts: []string{}}
+		slices.Sort(hosts[p.Name])
+		e := Entry{Names: p.Names(), Issuer: p.Issuer, Source: "file", File: p.CertFile, KeyType: p.KeyType, NotBefore: p.NotBefore, NotAfter: p.NotAfter, State: Valid, Hosts: append([]string{}, slices.Compact(hosts[p.Name])...)}
 		for _, a := range p.IPs {
 			e.Names = append(slices.Clip(e.Names), a.String())
 		}
-		for _, w := range d.Wishes {
-			if o, ok := d.Files.For(w.Host); ok && o.Name == p.Name && !slices.Contains(e.Hosts, w.Host) {
-				e.Hosts = append(e.Hosts, w.Host)
-			}
-		}
-		slices.Sort(e.Hosts)
 		switch overdue, soon := Expiring(d.Now, p.NotBefore, p.NotAfter); {
 		case !p.NotAfter.After(d.Now):
 			e.State, e.Problem = Expired, "cert-expired"
@@ -147,8 +150,12 @@ func (d *decision) others(needs []*need) {
 		}
 		d.out.Entries = append(d.out.Entries, e)
 	}
+	needed := map[string]bool{}
+	for _, n := range needs {
+		needed[n.id], needed[n.held.ID] = true, true
+	}
 	for _, h := range d.Held {
-		if !h.NotAfter.After(d.Now) || slices.ContainsFunc(needs, func(n *need) bool { return n.id == h.ID || n.held.ID == h.ID }) {
+		if !h.NotAfter.After(d.Now) || needed[h.ID] {
 			continue
 		}
 		e := Entry{ID: h.ID, Hosts: []string{}, Names: h.Names, Issuer: h.Issuer, Directory: h.Directory, Source: "acme", KeyType: h.KeyType, NotBefore: h.NotBefore, NotAfter: h.NotAfter, State: Valid, Reason: "no site needs it, so it is not renewed"}
