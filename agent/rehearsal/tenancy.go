@@ -20,6 +20,8 @@ type Tenant struct {
 	// Spec is its type of today. One that is not burstable has vCPUs alone, and its Price, in US dollars an hour, is needed.
 	Spec  credit.Spec
 	Price float64
+	// Mode is its credit option of today, empty where that is not known. Groups are judged in standard mode, whatever it is.
+	Mode credit.Mode
 	// Trace is recorded on TraceVCPUs (those of Spec if 0).
 	Trace      Trace
 	TraceVCPUs float64

@@ -78,12 +78,23 @@ func TestPlanFromCloudWatch(t *testing.T) {
 		}
 	}
 	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", ids[0], "--policy", "gate", "--jobs", jobs, "--days", "4")
-	if got.code != exitOK || !strings.Contains(got.out, "t3.small, standard, 4.0 days") {
-		t.Errorf("simulate: %+v", got)
+	if got.code != exitOK || !strings.Contains(got.out, "t3.small, unlimited, 4.0 days") {
+		t.Errorf("simulate: %+v", got) // EC2's own choice for T3
+	}
+	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", ids[0], "--policy", "gate", "--mode", "standard")
+	if got.code != exitOK || !strings.Contains(got.out, "t3.small, standard, ") {
+		t.Errorf("simulate in another mode: %+v", got)
 	}
 	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", "tag:team=shop")
 	if got.code != exitUsage || !strings.Contains(got.errs, "3 instances with a load; give one") {
 		t.Errorf("simulate with several: %+v", got)
+	}
+	if err := cloud.SetAllow(simaws.DefaultInstance, []string{"ec2:DescribeInstances", "cloudwatch:GetMetricStatistics"}); err != nil {
+		t.Fatal(err)
+	}
+	got = nagaya(t, "simulate", "--config", os.DevNull, "--region", "ap-northeast-1", "--from-cloudwatch", ids[0], "--policy", "gate")
+	if got.code != exitOK || !strings.Contains(got.out, "t3.small, standard, ") || !strings.Contains(got.errs, "EC2 did not tell the credit option of web") {
+		t.Errorf("simulate of an unknown mode: %+v", got)
 	}
 	if err := cloud.SetAllow(simaws.DefaultInstance, []string{"ec2:DescribeInstances"}); err != nil {
 		t.Fatal(err)

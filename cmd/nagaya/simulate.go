@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,8 @@ as for the agent (gate.*). It needs neither the agent nor AWS.
 The trace is the CPU use in per cent, at any regular step: CSV with a time and a value in
 each line, the CSV that CloudWatch's console exports, or what
 'aws cloudwatch get-metric-statistics --metric-name CPUUtilization --statistics Average'
-prints; several files are put together. With --from-cloudwatch it is read from CloudWatch, as by 'nagaya plan'.
+prints; several files are put together. With --from-cloudwatch it is read from CloudWatch, as by 'nagaya plan',
+and the credit option from EC2 (action ec2:DescribeInstanceCreditSpecifications).
 docs/batches.md describes the file of jobs.`,
 		Example: "  nagaya simulate --type t3.micro --trace cpu.csv --jobs jobs.yaml --policy all\n" +
 			"  nagaya simulate --from-cloudwatch i-0123456789abcdef0 --jobs jobs.yaml",
@@ -73,7 +75,7 @@ docs/batches.md describes the file of jobs.`,
 	fs.StringVar(&f.jobs, "jobs", "", "YAML `file` of the jobs; none if absent")
 	fs.Float64Var(&f.TraceVCPUs, "trace-vcpus", 0, "vCPUs of the machine that was recorded; default those of the type")
 	fs.StringSliceVar(&f.policies, "policy", []string{"all"}, policyWords()+", or several with commas between, or all")
-	fs.StringVar(&f.mode, "mode", "standard", "credit option: standard or unlimited")
+	fs.StringVar(&f.mode, "mode", "", "credit option: standard or unlimited; default standard, with --from-cloudwatch that of the instance")
 	fs.Float64Var(&f.Balance, "balance", 0, "credits at the beginning, besides a T2's launch credits")
 	fs.Float64Var(&f.days, "days", 0, "how long; default as long as the trace. Its last day repeats")
 	fs.Float64Var(&f.percent, "threshold", 50, "per cent of the largest balance from which on the policy threshold starts a job")
@@ -97,7 +99,7 @@ func (c *cli) rehearse(ctx context.Context, f simulateFlags) (o rehearsal.Option
 	if o.Spec, err = burstable("--type", f.kind); err != nil {
 		return o, nil, err
 	}
-	o.Mode, o.Length, o.Threshold = credit.Mode(f.mode), time.Duration(f.days*float64(24*time.Hour)), f.percent/100
+	o.Mode, o.Length, o.Threshold = cmp.Or(credit.Mode(f.mode), credit.Standard), time.Duration(f.days*float64(24*time.Hour)), f.percent/100
 	switch {
 	case o.Mode != credit.Standard && o.Mode != credit.Unlimited:
 		return o, nil, fmt.Errorf("--mode %q is neither standard nor unlimited", f.mode)
@@ -147,6 +149,11 @@ func (c *cli) fromCloud(ctx context.Context, f *simulateFlags, o *rehearsal.Opti
 	o.Trace = found[0].Trace
 	if f.kind == "" {
 		f.kind = found[0].Spec.Type
+	}
+	if f.mode == "" {
+		if f.mode = string(found[0].Mode); f.mode == "" {
+			printNote(c.errs, "EC2 did not tell the credit option of %s (action ec2:DescribeInstanceCreditSpecifications): it is taken to be standard; --mode gives another", found[0].Name)
+		}
 	}
 	if o.TraceVCPUs == 0 {
 		o.TraceVCPUs = float64(found[0].Spec.VCPUs)

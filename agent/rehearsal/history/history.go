@@ -111,6 +111,9 @@ func Read(ctx context.Context, o Options) (tenants []rehearsal.Tenant, leftOut [
 			leftOut = append(leftOut, fmt.Sprintf("%s: CloudWatch has no CPUUtilization of the last %d days", id, o.Days))
 			continue
 		}
+		if credit.Burstable(kind) {
+			t.Mode = r.mode(ctx, id)
+		}
 		names[t.Name] = true
 		tenants = append(tenants, t)
 	}
@@ -170,6 +173,20 @@ func (r reader) instances(ctx context.Context) ([]ec2types.Instance, error) {
 		}
 	}
 	return all, nil
+}
+
+// mode asks EC2 for the credit option of an instance. An answer that names none, or no answer, is not known.
+func (r reader) mode(ctx context.Context, id string) credit.Mode {
+	out, err := r.ec2.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{InstanceIds: []string{id}})
+	if err != nil {
+		return ""
+	}
+	for _, s := range out.InstanceCreditSpecifications {
+		if m := credit.Mode(aws.ToString(s.CpuCredits)); aws.ToString(s.InstanceId) == id && (m == credit.Standard || m == credit.Unlimited) {
+			return m
+		}
+	}
+	return ""
 }
 
 // trace asks CloudWatch, five days at a time. A trace without values means that there are none.
