@@ -29,6 +29,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report/board"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
@@ -93,22 +94,22 @@ func Run(ctx context.Context, o Options) error {
 	if a.cloud, err = awsclient.New(ctx); err != nil {
 		return err
 	}
-	g := newGroup(ctx)
+	g := stages.New(ctx)
 	a.board.Beat()
-	g.run("watchdog", func(ctx context.Context) error {
+	g.Run("watchdog", func(ctx context.Context) error {
 		o.Notify.Watchdog(ctx, a.board.Alive)
 		return nil
 	})
 	if os.Getpid() == 1 {
-		g.run("reap zombies", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
+		g.Run("reap zombies", func(ctx context.Context) error { return proc.ReapZombies(ctx, proc.ReapAge) })
 	}
-	g.run("configuration", a.watchConfig)
-	g.run("systemd", func(ctx context.Context) error { return a.board.NotifySystemd(ctx, o.Notify, o.Log) })
-	g.run("journal", func(ctx context.Context) error {
+	g.Run("configuration", a.watchConfig)
+	g.Run("systemd", func(ctx context.Context) error { return a.board.NotifySystemd(ctx, o.Notify, o.Log) })
+	g.Run("journal", func(ctx context.Context) error {
 		return a.board.LogChanges(ctx, o.Log, o.Fields, a.containers.C())
 	})
-	g.run("flow", a.flows)
-	err = g.wait()
+	g.Run("flow", a.flows)
+	err = g.Wait()
 	a.notify(o.Notify.Stopping())
 	return err
 }
@@ -175,12 +176,12 @@ const configPoll = 30 * time.Second
 
 // watchConfig follows the configuration file and the operator's signal.
 func (a *agent) watchConfig(ctx context.Context) error {
-	g := newGroup(ctx)
+	g := stages.New(ctx)
 	again := latest.New[struct{}]()
-	g.run("file", func(ctx context.Context) error {
+	g.Run("file", func(ctx context.Context) error {
 		return load.Watch(ctx, a.o.Config.File, configPoll, a.o.Log, func() { again.Put(struct{}{}) })
 	})
-	g.run("apply", func(ctx context.Context) error {
+	g.Run("apply", func(ctx context.Context) error {
 		for {
 			select {
 			case <-ctx.Done():
@@ -192,7 +193,7 @@ func (a *agent) watchConfig(ctx context.Context) error {
 			}
 		}
 	})
-	return g.wait()
+	return g.Wait()
 }
 
 func (a *agent) notify(err error) {

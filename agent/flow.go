@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
@@ -19,11 +22,13 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/lock"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/readiness"
@@ -36,7 +41,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	_ = a.makeDirs(c) // tried again below
 	// Two agents must not serve one host, not even for the moment that it would
 	// take to notice: what only one can have comes before everything else.
-	unlock, err := lockState(c)
+	unlock, err := lock.State(c.StateDir)
 	if err != nil {
 		return err
 	}
@@ -46,11 +51,12 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return err // else it is made as soon as that can be done
 	}
 	var (
-		b     = a.board
-		g     = newGroup(ctx)
-		r     = newRouting()
-		ready = readiness.NewInputs()
-		gates = loop.New(a.gateOptions(c))
+		b      = a.board
+		g      = stages.New(ctx)
+		r      = newRouting()
+		ready  = readiness.NewInputs()
+		orders = order.NewInputs()
+		gates  = loop.New(a.gateOptions(c))
 
 		state, lost = operator.Open(filepath.Join(c.RunDir, operator.FileName))
 		requests    = make(chan latest.Question[address.Request])
@@ -69,24 +75,24 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	)
 	b.SetUpkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
 	b.SetUpkeep("nginx-proxy", withoutEffect(c, "/"))
-	g.run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
+	g.Run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
 	// Who is this machine, and is the address here?
-	g.run("discover", func(ctx context.Context) error {
+	g.Run("discover", func(ctx context.Context) error {
 		return discover.Watch(ctx, discover.Options{
 			IMDS: a.cloud.Metadata(c.IMDS), AgentURL: c.ECS.AgentURL, LocalAddr: c.LocalAddr, Log: a.o.Log,
 			Spare: c.NginxProxy && len(c.Address.Claim) == 0,
 		}, found.Put)
 	})
-	g.run("operator", func(ctx context.Context) error {
-		return state.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.SetIdentity, r.identity.Put, ready.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
+	g.Run("operator", func(ctx context.Context) error {
+		return state.Run(ctx, found.C(), leaves, latest.Tee(a.sawIdentity, b.SetIdentity, r.identity.Put, ready.Identity.Put, orders.Identity.Put, whoMeters.Put, whoPublishes.Put, gates.Identity.Put))
 	})
-	g.run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, ready, whoClaims.Put) })
-	g.run("claim", func(ctx context.Context) error {
+	g.Run("readiness", func(ctx context.Context) error { return readiness.Run(ctx, c.Address.Ready, ready, whoClaims.Put) })
+	g.Run("claim", func(ctx context.Context) error {
 		o := a.claimOptions(c)
 		o.Requests, o.Memory = requests, state.Claims()
 		released := latest.Distinct(gates.Released.Put)
-		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.SetAddress, a.saveClaims(state), func(r address.Report) { released(r.Released()) }))
+		return claim.Run(ctx, o, whoClaims.C(), latest.Tee(b.SetAddress, a.saveClaims(state), orders.Address.Put, func(r address.Report) { released(r.Released()) }))
 	})
 
 	// What runs here, and what should be served?
@@ -97,46 +103,61 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		running(report.CountTasks(s))
 		batches(s.Batches())
 	}
-	r.certs, r.wanted, r.alive = b.SetCerts, wanted.Put, b.Beat
-	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) { a.setTable(p.Table); tables.Put(p.Table); b.SetRoutes(p.Table) })
+	r.certs, r.wanted, r.alive = latest.Tee(b.SetCerts, orders.Files.Put), wanted.Put, b.Beat
+	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) {
+		a.setTable(p.Table)
+		tables.Put(p.Table)
+		b.SetRoutes(p.Table)
+		if p.Table.Complete {
+			orders.Wishes.Put(p.Table.Wishes)
+		}
+	})
 	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
 	r.unlisted = func(ps []problem.Problem) { b.SetUpkeep("snippets", ps) }
 	r.run(g, a, c, a.lastTable(c))
-	g.run("saved", func(ctx context.Context) error {
+	issued := sync.OnceFunc(func() { close(r.issued) })
+	if certs.Configured(c.Certs, "").On {
+		g.Run("orders", func(ctx context.Context) error {
+			return order.Keep(ctx, c, a.o.Log, a.openOrders(c), orders, order.Outputs{Ready: issued, Report: b.SetOrders})
+		})
+	} else {
+		issued()
+	}
+	g.Run("saved", func(ctx context.Context) error {
 		return saved.Run(ctx, statePath(c, saved.FileName), a.o.Log, tables.C())
 	})
-	g.run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put))
+	g.Run("nginx", func(ctx context.Context) error {
+		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put, func(s nginx.Status) { orders.Serving.Put(s.Generation != "") }))
 	})
 
 	// How many credits are there, and may batches start?
-	g.run("meter", func(ctx context.Context) error {
+	g.Run("meter", func(ctx context.Context) error {
 		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
 	})
-	g.run("gate", func(ctx context.Context) error {
+	g.Run("gate", func(ctx context.Context) error {
 		return gates.Run(ctx, latest.Tee(b.SetCredit, func(v credit.Report) { r.lowCredits.Put(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.SetDecision))
 	})
-	g.run("brake", func(ctx context.Context) error {
+	g.Run("brake", func(ctx context.Context) error {
 		return brake.Run(ctx, brake.Options{
 			Log: a.o.Log, Host: c.Docker.Host, Batches: braked.C(), File: statePath(c, "brakes.json"),
 		}, brakes.C(), func(ps []problem.Problem) { b.SetUpkeep("brake", ps) })
 	})
-	g.run("publish", func(ctx context.Context) error {
+	g.Run("publish", func(ctx context.Context) error {
 		return publish.Run(ctx, a.publishOptions(c, whoPublishes.C()), decisions.C(), b.SetPublished)
 	})
 
-	g.run("history", func(ctx context.Context) error {
+	g.Run("history", func(ctx context.Context) error {
 		return keep.Run(ctx, statePath(c, keep.Dir), b.Status, func(err error) {
 			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent; until then 'nagaya credits --since' has a gap"))
 		})
 	})
 
 	// Who asks?
-	g.run("socket", func(ctx context.Context) error {
-		return a.listenSocket(ctx, c, listener, answers{a, gates, requests, leaves})
+	g.Run("socket", func(ctx context.Context) error {
+		return a.listenSocket(ctx, c, listener, answers{a, gates, requests, leaves, orders.Questions})
 	})
 	if c.Metrics.Listen != "" {
-		g.run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })
+		g.Run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })
 	}
-	return g.wait()
+	return g.Wait()
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/apply"
@@ -62,7 +63,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 	if p.Tree.Generation == "" {
 		// Without Docker nothing would be changed; what is left to test is nginx
 		// itself, its ports and the operator's snippets.
-		files, err := snippets.List(snippetOptions(c))
+		files, err := snippets.List(snippets.Configured(c))
 		if err != nil {
 			return p, err
 		}
@@ -89,7 +90,7 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 	ctx, done := context.WithTimeout(ctx, previewPatience)
 	defer done()
 	var (
-		g  = newGroup(ctx)
+		g  = stages.New(ctx)
 		r  = newRouting()
 		mu sync.Mutex // the stages write what follows
 		// The newest of each.
@@ -102,6 +103,7 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 		change()
 	}
 	r.preview = true
+	close(r.issued)
 	r.build.Put(build)
 	if container != "" {
 		r.container.Put(container)
@@ -118,12 +120,12 @@ func (a *agent) look(ctx context.Context, c config.Config, build nginx.Build, co
 	r.problems = func(ps []problem.Problem) { set(func() { p.Problems = append(p.Problems, ps...) }) }
 	r.alive = func() {}
 	if cloud, err := awsclient.New(ctx); err == nil {
-		g.run("discover", func(ctx context.Context) error {
+		g.Run("discover", func(ctx context.Context) error {
 			// Only what the host knows of itself is waited for.
 			return discover.Watch(ctx, discover.Options{IMDS: cloud.Metadata(c.IMDS), LocalAddr: c.LocalAddr}, r.identity.Put)
 		})
 	}
 	r.run(g, a, c, saved.Read(statePath(c, saved.FileName), a.o.Log))
-	_ = g.wait() // a source that fails says so in its problems
+	_ = g.Wait() // a source that fails says so in its problems
 	p.Problems = append(append(p.Problems, running...), pairs...)
 }

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/files"
+	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/identity/discover"
@@ -14,6 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/route/probe"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/join"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -31,6 +35,8 @@ type routing struct {
 	build      *latest.Slot[nginx.Build]
 	container  *latest.Slot[string]
 	lowCredits *latest.Slot[bool]
+	// issued is closed when the local copy of what was issued is up to date.
+	issued chan struct{}
 	// preview is true where nothing may be changed.
 	preview bool
 
@@ -47,18 +53,19 @@ type routing struct {
 func newRouting() *routing {
 	return &routing{
 		identity: latest.New[identity.Identity](), build: latest.New[nginx.Build](),
-		container: latest.New[string](), lowCredits: latest.New[bool](),
+		container: latest.New[string](), lowCredits: latest.New[bool](), issued: make(chan struct{}),
 	}
 }
 
 // run starts its stages. before is the table of an earlier flow or agent.
-func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
+func (r *routing) run(g *stages.Group, a *agent, c config.Config, before route.Table) {
 	var (
 		lists     = latest.New[[]tasks.Containers]()
 		ecs       = latest.New[tasks.Agent]()
 		snapshots = latest.New[tasks.Snapshot]()
 		pairs     = latest.New[certs.Inventory]()
 		used      = latest.New[[]string]()
+		usedToo   = latest.New[[]string]()
 		own       = latest.New[nginx.OperatorFiles]()
 		spaces    = latest.New[nginx.Spaces]()
 		probes    = latest.New[[]route.Probe]()
@@ -70,41 +77,47 @@ func (r *routing) run(g *group, a *agent, c config.Config, before route.Table) {
 		sources.Agent = ecs.C()
 	}
 	runSources(g, c, a.o.Log, unlisted.C(), ecs.Put, lists.Put)
-	g.run("tasks", func(ctx context.Context) error {
+	g.Run("tasks", func(ctx context.Context) error {
 		o := join.Options{File: statePath(c, join.FileName), ReadOnly: r.preview, TrustLabels: c.ECS.TrustLabels, Unlisted: unlisted.Put, Log: a.o.Log}
 		return join.Run(ctx, o, sources, latest.Tee(r.snapshot, snapshots.Put))
 	})
-	g.run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Waiting: c.Certs.ACME.Email != "" && c.Certs.Waiting == "self-signed", Used: used.C(), Log: a.o.Log}, latest.Tee(r.certs, pairs.Put))
+	inventories := latest.Join(2, func(v []certs.Inventory) { latest.Tee(r.certs, pairs.Put)(certs.Join(v[0], v[1])) })
+	g.Run("certificates", func(ctx context.Context) error {
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Waiting: c.Certs.ACME.Email != "" && c.Certs.Waiting == "self-signed", Used: used.C(), Log: a.o.Log}, inventories[0])
 	})
-	g.run("snippets", func(ctx context.Context) error {
-		o := snippetOptions(c)
+	if _, err := os.Stat(order.IssuedDir(c)); err != nil && !certs.Configured(c.Certs, "").On {
+		inventories[1](certs.Inventory{Complete: true})
+	} else {
+		g.Run("issued", func(ctx context.Context) error {
+			select {
+			case <-r.issued:
+				o := files.Options{Dir: order.IssuedDir(c), Issued: true, Copies: filepath.Join(nginx.StateDir(c), "issued"), ReadOnly: r.preview, Used: usedToo.C(), Log: a.o.Log}
+				return files.Watch(ctx, o, inventories[1])
+			case <-ctx.Done():
+				return nil
+			}
+		})
+	}
+	g.Run("snippets", func(ctx context.Context) error {
+		o := snippets.Configured(c)
 		o.Log, o.Now, o.Problems = a.o.Log, a.relist.C(), r.unlisted
 		return snippets.Watch(ctx, o, own.Put)
 	})
-	g.run("space", func(ctx context.Context) error { return space.Watch(ctx, spaceOptions(c, r.preview), spaces.Put) })
-	g.run("probe", func(ctx context.Context) error {
+	g.Run("space", func(ctx context.Context) error { return space.Watch(ctx, spaceOptions(c, r.preview), spaces.Put) })
+	g.Run("probe", func(ctx context.Context) error {
 		return probe.Run(ctx, probe.Options{Log: a.o.Log}, probes.C(), reach.Put)
 	})
 	offer := latest.Tee(r.offer, func(o nginx.Offer) {
 		if o.Table.Complete {
-			used.Put(o.Table.Certificates())
+			latest.Tee(used.Put, usedToo.Put)(o.Table.Certificates())
 		}
 	})
-	g.run("plan", func(ctx context.Context) error {
+	g.Run("plan", func(ctx context.Context) error {
 		return plan.Run(ctx, planOptions(c, before), plan.Inputs{
 			Snapshots: snapshots.C(), Identity: r.identity.C(), Certs: pairs.C(), Reach: reach.C(),
 			Build: r.build.C(), Container: r.container.C(), Files: own.C(), LowCredits: r.lowCredits.C(), Spaces: spaces.C(),
 		}, plan.Outputs{Probes: probes.Put, Offer: offer, Wanted: r.wanted, Problems: r.problems, Alive: r.alive})
 	})
-}
-
-func snippetOptions(c config.Config) snippets.Options {
-	o := snippets.Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
-	if c.NginxProxy {
-		o.Etc = nginxproxy.ConfigDir
-	}
-	return o
 }
 
 func spaceOptions(c config.Config, preview bool) space.Options {

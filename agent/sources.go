@@ -3,12 +3,12 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/docker"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
@@ -22,7 +22,7 @@ const ecsEvery = 15 * time.Second
 
 // runSources starts everything that lists containers, and the ECS agent's watch. put gets the
 // newest list of each source, that of the local Docker Engine first.
-func runSources(g *group, c config.Config, log *slog.Logger, unlisted <-chan []string, putAgent func(tasks.Agent), put func([]tasks.Containers)) {
+func runSources(g *stages.Group, c config.Config, log *slog.Logger, unlisted <-chan []string, putAgent func(tasks.Agent), put func([]tasks.Containers)) {
 	sources := []struct {
 		name  string
 		watch func(context.Context, func(tasks.Containers)) error
@@ -34,30 +34,13 @@ func runSources(g *group, c config.Config, log *slog.Logger, unlisted <-chan []s
 			return static.Watch(ctx, static.Options{Dir: c.Routes.Dir, Log: log}, put)
 		}},
 	}
-	puts := joinLists(len(sources), put)
+	puts := latest.Join(len(sources), put)
 	for i, s := range sources {
-		g.run(s.name, func(ctx context.Context) error { return s.watch(ctx, puts[i]) })
+		g.Run(s.name, func(ctx context.Context) error { return s.watch(ctx, puts[i]) })
 	}
 	if c.ECS.AgentURL != "" {
-		g.run("ecsagent", func(ctx context.Context) error {
+		g.Run("ecsagent", func(ctx context.Context) error {
 			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Again: unlisted, Log: log}, putAgent)
 		})
 	}
-}
-
-// joinLists returns a function for each of n sources. Whenever one of them gets a list, put
-// gets the newest lists of all.
-func joinLists(n int, put func([]tasks.Containers)) []func(tasks.Containers) {
-	var mu sync.Mutex
-	lists := make([]tasks.Containers, n)
-	puts := make([]func(tasks.Containers), n)
-	for i := range puts {
-		puts[i] = func(v tasks.Containers) {
-			mu.Lock()
-			defer mu.Unlock()
-			lists[i] = v
-			put(slices.Clone(lists))
-		}
-	}
-	return puts
 }

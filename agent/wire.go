@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
@@ -20,7 +20,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
-	"github.com/nagaya-ecs/nagaya/agent/lock"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
@@ -165,6 +164,8 @@ type answers struct {
 	// requests go to the claim, and leaves to the operator's state.
 	requests chan<- latest.Question[address.Request]
 	leaves   chan<- latest.Question[bool]
+	// renewals go to the orders, with a host.
+	renewals chan<- latest.Question[string]
 }
 
 func (x answers) Status() report.Status { return x.a.board.Status() }
@@ -181,6 +182,14 @@ func (x answers) Leave(ctx context.Context, yes bool) error {
 	return latest.Ask(ctx, x.leaves, yes)
 }
 
+// Renew has a new certificate ordered for a host.
+func (x answers) Renew(ctx context.Context, host string) error {
+	if !certs.Configured(x.a.config.Config().Certs, "").On {
+		return errors.New("nothing is ordered: certs.acme.email is not set")
+	}
+	return latest.Ask(ctx, x.renewals, host)
+}
+
 func (x answers) Job(ctx context.Context, asked gate.Asked) (gate.Entry, error) {
 	return x.gate.Job(ctx, asked)
 }
@@ -195,21 +204,4 @@ func withoutEffect(c config.Config, root string) []problem.Problem {
 		found, _ := filepath.Glob(filepath.Join(root, pattern)) // the patterns are constants
 		return len(found) > 0
 	})
-}
-
-// errTaken is wrapped by the error of a state directory that another agent works in.
-var errTaken = errors.New("another agent works in this state directory")
-
-// lockState keeps a second agent from the state directory, and from reporting the contrary of
-// what the first one reports. A directory that cannot be locked for another reason
-// keeps nothing, which is reported by the parts that would keep something there.
-func lockState(c config.Config) (unlock func(), err error) {
-	l, err := lock.Take(filepath.Join(c.StateDir, "lock"))
-	if held, ok := errors.AsType[*lock.HeldError](err); ok {
-		return nil, fmt.Errorf("%w: %w; stop it, or set state-dir", errTaken, held)
-	}
-	if err != nil {
-		return func() {}, nil
-	}
-	return l.Release, nil
 }

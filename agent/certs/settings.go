@@ -53,3 +53,15 @@ func (s Settings) StagingOf(directory string) string {
 	}
 	return s.Staging
 }
+
+// All are the directories, with those for trials.
+func (s Settings) All() []string {
+	all := slices.Clone(s.Directories)
+	for _, d := range s.Directories {
+		if trial := s.StagingOf(d); trial != "" {
+			all = append(all, trial)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

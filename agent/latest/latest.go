@@ -6,6 +6,7 @@ package latest
 import (
 	"context"
 	"reflect"
+	"slices"
 	"sync"
 )
 
@@ -80,4 +81,21 @@ func Tee[T any](puts ...func(T)) func(T) {
 			put(v)
 		}
 	}
+}
+
+// Join returns a function for each of n sources. Whenever one of them gives a value, put gets the
+// newest of all, the zero value for a source that has given none.
+func Join[T any](n int, put func([]T)) []func(T) {
+	var mu sync.Mutex
+	values := make([]T, n)
+	puts := make([]func(T), n)
+	for i := range puts {
+		puts[i] = func(v T) {
+			mu.Lock()
+			defer mu.Unlock()
+			values[i] = v
+			put(slices.Clone(values))
+		}
+	}
+	return puts
 }

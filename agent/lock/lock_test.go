@@ -2,9 +2,11 @@ package lock
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -63,5 +65,28 @@ func TestLockIsClosedToOthers(t *testing.T) {
 		if err := os.Chmod(file, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestState(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := State(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := State(dir); !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Errorf("got %v, want ErrTaken with the process that holds it", err)
+	}
+	unlock()
+	again, err := State(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+	dir += "/missing"
+	if unlock, err := State(dir); err != nil {
+		t.Errorf("a directory that cannot be locked: %v", err)
+	} else {
+		unlock()
 	}
 }

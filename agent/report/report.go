@@ -30,6 +30,7 @@ type Status struct {
 	Tasks    Tasks             `json:"tasks"`
 	Routes   route.Table       `json:"routes"`
 	Certs    certs.Inventory   `json:"certs"`
+	Orders   certs.Report      `json:"orders"`
 	Nginx    nginx.Status      `json:"nginx"`
 	Credit   credit.Report     `json:"credit"`
 	Gate     gate.Report       `json:"gate"`
@@ -63,7 +64,7 @@ type Tasks struct {
 func (s Status) Standing(before []problem.Problem, now time.Time) []problem.Problem {
 	all := append([]problem.Problem{}, slices.Concat(
 		s.Config.Problems, s.Identity.Problems, s.Address.Problems, s.Tasks.Problems, s.Routes.Problems,
-		s.Certs.Problems, s.Nginx.Problems, s.Credit.Problems, s.Gate.Problems(), s.Upkeep,
+		s.Certs.Problems, s.Orders.Problems, s.Nginx.Problems, s.Credit.Problems, s.Gate.Problems(), s.Upkeep,
 	)...)
 	for i, p := range all {
 		all[i].Since = now

@@ -3,6 +3,7 @@ package testenv
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -38,6 +39,8 @@ type PebbleOptions struct {
 	Bindings   map[string]string // MAC keys of external account bindings by their ids; any make it ask for one
 	RetryAfter int               // s, that it asks for while it works on an order; 0 is 1
 	Env        []string          // more variables of Pebble, as PEBBLE_WFE_NONCEREJECT=50
+	// Within runs a function in the network where its servers are; nil is that of this process.
+	Within func(func() error) error
 }
 
 // Pebble is a running one. In a DNS server of its own every name leads to 127.0.0.1.
@@ -59,9 +62,12 @@ func StartPebble(t testing.TB, o PebbleOptions) *Pebble {
 	if o.Address == "" {
 		o.Address = "127.0.0.1"
 	}
+	if o.Within == nil {
+		o.Within = func(do func() error) error { return do() }
+	}
 	dir := t.TempDir()
 	EndWithTest(dir)
-	ports := freePorts(t, o.Address, 5)
+	ports := freePorts(t, o, 5)
 	if o.HTTPPort == 0 {
 		o.HTTPPort = ports[4]
 	}
@@ -70,7 +76,14 @@ func StartPebble(t testing.TB, o PebbleOptions) *Pebble {
 		Directory: "https://" + at(0) + "/dir", Roots: filepath.Join(dir, "roots.pem"), HTTPPort: o.HTTPPort,
 		manage: "https://" + at(1), dns: "http://" + at(3),
 	}
-	p.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: writeServerCertificate(t, dir, o.Address)}}}
+	dial := func(ctx context.Context, _, at string) (c net.Conn, err error) {
+		err = o.Within(func() error {
+			c, err = new(net.Dialer).DialContext(ctx, "tcp4", at)
+			return err
+		})
+		return c, err
+	}
+	p.client = &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{RootCAs: writeServerCertificate(t, dir, o.Address)}}}
 	t.Cleanup(p.client.CloseIdleConnections)
 	config := filepath.Join(dir, "pebble.json")
 	retry := max(o.RetryAfter, 1)
@@ -91,9 +104,9 @@ func StartPebble(t testing.TB, o PebbleOptions) *Pebble {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start(t, dir, nil, challtestsrv, "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-dnsserver", at(2), "-management", at(3), "-defaultIPv6", "")
+	start(t, o, dir, nil, challtestsrv, "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-dnsserver", at(2), "-management", at(3), "-defaultIPv6", "")
 	// Pebble sleeps less than the given number of whole seconds.
-	start(t, dir, append([]string{"PEBBLE_VA_SLEEPTIME=2"}, o.Env...), pebble, "-strict", "-config", config, "-dnsserver", cmp.Or(o.Names, at(2)))
+	start(t, o, dir, append([]string{"PEBBLE_VA_SLEEPTIME=2"}, o.Env...), pebble, "-strict", "-config", config, "-dnsserver", cmp.Or(o.Names, at(2)))
 	p.answer(t, p.dns+"/dns-request-history", `{"host":"x"}`)
 	p.answer(t, p.Directory, "")
 	p.Issuer = filepath.Join(dir, "issuer.pem")
@@ -188,7 +201,7 @@ func (p *Pebble) answer(t testing.TB, url, body string) []byte {
 }
 
 // start runs a program until the test ends; what it prints is shown if the test fails.
-func start(t testing.TB, dir string, env []string, program string, args ...string) {
+func start(t testing.TB, o PebbleOptions, dir string, env []string, program string, args ...string) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(dir, filepath.Base(program)+".log"))
 	if err != nil {
@@ -197,7 +210,7 @@ func start(t testing.TB, dir string, env []string, program string, args ...strin
 	cmd := exec.Command(program, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	if err := o.Within(cmd.Start); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -211,12 +224,15 @@ func start(t testing.TB, dir string, env []string, program string, args ...strin
 }
 
 // freePorts are ports that nothing listens on.
-func freePorts(t testing.TB, address string, n int) []int {
+func freePorts(t testing.TB, o PebbleOptions, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
-		l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
-		if err != nil {
+		var l net.Listener
+		if err := o.Within(func() (err error) {
+			l, err = net.Listen("tcp", net.JoinHostPort(o.Address, "0"))
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 		defer l.Close()

@@ -81,6 +81,8 @@ func (p *pretended) Address(_ context.Context, r address.Request) error {
 
 func (p *pretended) Reload() error { return p.reload }
 
+func (p *pretended) Renew(context.Context, string) error { return nil }
+
 func (p *pretended) Leave(_ context.Context, yes bool) error {
 	p.leaves = append(p.leaves, yes)
 	return p.refusal

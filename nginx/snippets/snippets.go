@@ -18,7 +18,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
@@ -52,6 +54,15 @@ type Options struct {
 	Problems func([]problem.Problem)
 	// Log gets what cannot be read; nil discards it.
 	Log *slog.Logger
+}
+
+// Configured are the options of the configuration alone.
+func Configured(c config.Config) Options {
+	o := Options{Own: c.Nginx.SnippetDir, Vhost: c.Nginx.VhostDir, Conf: c.Nginx.ConfDir, Passwords: c.Nginx.HtpasswdDir}
+	if c.NginxProxy {
+		o.Etc = nginxproxy.ConfigDir
+	}
+	return o
 }
 
 // Watch lists the files until ctx ends, and puts them when they have changed. While

@@ -27,6 +27,8 @@ type copies struct {
 	what, giveUp string
 	// readOnly makes no copies and removes none: a copy is named where it is there already.
 	readOnly bool
+	// issued is Options.Issued.
+	issued bool
 	// used are the names that are not forgotten; nil while that is not known.
 	used []string
 }
@@ -239,13 +241,20 @@ func (k copies) drop(gone []string) (left []string) {
 	}
 	slices.SortStableFunc(gone, func(a, b string) int { return at[b].Compare(at[a]) })
 	for i, name := range gone {
-		if i >= maxGone || time.Since(at[name]) > goneFor {
+		if i >= maxGone || time.Since(at[name]) > goneFor || k.issued && k.isExpired(name) {
 			_ = os.RemoveAll(filepath.Join(k.dir, name)) // tried again at the next look
 			continue
 		}
 		left = append(left, name)
 	}
 	return left
+}
+
+// isExpired reports whether the newest copy of a name has expired.
+func (k copies) isExpired(name string) bool {
+	version, _, _ := k.newest(name)
+	pair, ok := pairIn(name, version)
+	return ok && !pair.NotAfter.After(time.Now())
 }
 
 // names lists what there are copies of.

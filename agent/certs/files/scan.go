@@ -219,7 +219,9 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 		return inv
 	}
 	valid, seen, has := k.valid(l.pair, now)
-	if has {
+	if k.issued {
+		p = nil
+	} else if has {
 		p.Text += ", so a copy is served, of what it was at " + seen
 	}
 	for _, p := range []*problem.Problem{p, l.warning} {

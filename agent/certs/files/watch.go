@@ -31,6 +31,9 @@ type Options struct {
 	ReadOnly bool
 	// Waiting makes Inventory.Waiting, which is kept beside the copies.
 	Waiting bool
+	// Issued is true where the files are those of certificates that were ordered: when they are renewed,
+	// and what is wrong with that, is reported with the orders, and one that has expired may go.
+	Issued bool
 	// Used gives the names of the certificates of all sites. Without it no copy is removed
 	// because its pair has gone.
 	Used <-chan []string
@@ -70,7 +73,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 		return fmt.Errorf("certificate directory %q: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	w := &watch{Options: o, kept: keptIn(o.Copies, o.ReadOnly), put: put}
+	w := &watch{Options: o, kept: keptIn(o.Copies, o.ReadOnly).of(o.Issued), put: put}
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
@@ -96,6 +99,12 @@ func keptIn(dir string, readOnly bool) kept {
 	if dir != "" {
 		k.pairs.dir, k.clients.dir = filepath.Join(dir, "certs"), filepath.Join(dir, "clients")
 	}
+	return k
+}
+
+// of notes whether the files are those of ordered certificates.
+func (k kept) of(issued bool) kept {
+	k.pairs.issued = issued
 	return k
 }
 

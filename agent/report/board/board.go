@@ -83,6 +83,9 @@ func (b *Board) SetAddress(v address.Report) { b.write(func(s *report.Status) { 
 // SetCerts replaces the certificates.
 func (b *Board) SetCerts(v certs.Inventory) { b.write(func(s *report.Status) { s.Certs = v }) }
 
+// SetOrders replaces how it stands with the certificates that are ordered.
+func (b *Board) SetOrders(v certs.Report) { b.write(func(s *report.Status) { s.Orders = v }) }
+
 // SetRoutes replaces the table of routes.
 func (b *Board) SetRoutes(v route.Table) { b.write(func(s *report.Status) { s.Routes = v }) }
 

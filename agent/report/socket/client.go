@@ -72,6 +72,14 @@ func (c *Client) Leave(ctx context.Context, yes bool) error {
 	return c.call(ctx, 0, method, "/v1/leaving", nil, nil)
 }
 
+// Renew has a new certificate ordered for a host, and waits until it is there.
+func (c *Client) Renew(ctx context.Context, host string) error {
+	return c.call(ctx, renewing, http.MethodPost, "/v1/renewals/"+url.PathEscape(host), nil, nil)
+}
+
+// renewing is how long an order takes at most.
+const renewing = 6 * time.Minute
+
 // Job reports the state of a job to the agent and returns the agent's entry for it. A
 // job that waits gets its answer when it may run, or after the given patience.
 func (c *Client) Job(ctx context.Context, asked gate.Asked, patience time.Duration) (gate.Entry, error) {

@@ -27,6 +27,8 @@ type Agent interface {
 	// Leave takes the operator's word that this instance goes away, or, if it is
 	// false, that it stays after all.
 	Leave(context.Context, bool) error
+	// Renew has a new certificate ordered for a host, and returns when it is there, or what it waits for.
+	Renew(ctx context.Context, host string) error
 	// Job takes the state of a job and returns the agent's entry for
 	// it: at once, or, for a job that waits, when it may run or ctx ends.
 	Job(context.Context, gate.Asked) (gate.Entry, error)
@@ -100,6 +102,9 @@ func mux(a Agent) http.Handler {
 	})
 	change("DELETE /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, struct{}{}, a.Leave(r.Context(), false))
+	})
+	change("POST /v1/renewals/{host}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, struct{}{}, a.Renew(r.Context(), r.PathValue("host")))
 	})
 	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		j, err := job(w, r, a)

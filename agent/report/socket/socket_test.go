@@ -39,7 +39,14 @@ type pretended struct {
 	job    func(context.Context, gate.Asked) (gate.Entry, error)
 }
 
-func (p pretended) Status() report.Status                              { return p.status }
+func (p pretended) Status() report.Status { return p.status }
+func (p pretended) Renew(_ context.Context, host string) error {
+	if host != "a.test" {
+		return errors.New(host + " is not known")
+	}
+	return nil
+}
+
 func (p pretended) Address(_ context.Context, r address.Request) error { return p.ask(r) }
 func (p pretended) Leave(_ context.Context, yes bool) error            { return p.leave(yes) }
 func (p pretended) Reload() error                                      { return p.reload() }
@@ -393,6 +400,7 @@ func TestOthersChangeNothing(t *testing.T) {
 		"status":  {func(c *Client) error { _, err := c.Status(t.Context()); return err }, true},
 		"job":     {func(c *Client) error { _, err := c.Job(t.Context(), ask, 0); return err }, true},
 		"address": {func(c *Client) error { return c.Address(t.Context(), address.Request{}) }, false},
+		"renew":   {func(c *Client) error { return c.Renew(t.Context(), "a.test") }, false},
 		"reload":  {func(c *Client) error { return c.Reload(t.Context()) }, false},
 		"leave":   {func(c *Client) error { return c.Leave(t.Context(), true) }, false},
 		"stay":    {func(c *Client) error { return c.Leave(t.Context(), false) }, false},

@@ -1,4 +1,4 @@
-package agent
+package stages
 
 import (
 	"context"
@@ -21,14 +21,14 @@ func TestGroup(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
-				g := newGroup(ctx)
+				g := New(ctx)
 				ended := 0
-				g.run("other", func(ctx context.Context) error { <-ctx.Done(); ended++; return nil })
-				g.run("s", row.stage)
+				g.Run("other", func(ctx context.Context) error { <-ctx.Done(); ended++; return nil })
+				g.Run("s", row.stage)
 				if row.want == "" {
 					cancel()
 				}
-				err := g.wait()
+				err := g.Wait()
 				cancel()
 				if ended != 1 {
 					t.Error("a stage outlived the group")

@@ -1,0 +1,120 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/readfile"
+)
+
+// Keep is Run with the options of the configuration, as soon as there are all. open adds what speaks with others: the
+// store, the CAs of Settings.All and the zones, for an instance in the Region. What cannot be is tried again.
+func Keep(ctx context.Context, c config.Config, log *slog.Logger, open func(o *Options, region string) error, in Inputs, out Outputs) error {
+	var here identity.Identity
+	select {
+	case here = <-in.Identity.C():
+	case <-time.After(identityPatience):
+	case <-ctx.Done():
+	}
+	var o Options
+	if backoff.Retry(ctx, openEvery, func() (err error) {
+		if o, err = configured(c); err == nil {
+			err = open(&o, cmp.Or(here.Instance.Region, "us-east-1")) // there a bucket's own Region is found
+		}
+		if err != nil {
+			out.Ready()
+			out.Report(certs.Report{At: time.Now(), On: true, Problems: []problem.Problem{{
+				Code: "orders-impossible", Severity: problem.Error, Subject: "agent", Text: problem.Printable(err.Error(), 400),
+				Hint: "correct what it names; until then nothing is ordered, and what was issued is served",
+			}}})
+		}
+		return err
+	}) != nil {
+		return nil
+	}
+	o.Log = log
+	return run(ctx, o, in, out, here.Instance)
+}
+
+const (
+	identityPatience = 5 * time.Second
+	openEvery        = 30 * time.Second
+)
+
+// configured are the options that follow from the configuration and its files alone.
+func configured(c config.Config) (o Options, err error) {
+	o = Options{
+		Issued: IssuedDir(c), StoreName: cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store")), Lookup: net.DefaultResolver.LookupNetIP,
+		CAs: map[string]CA{}, Claimed: len(c.Address.Claim) > 0, Metadata: c.IMDS,
+	}
+	if o.Owner, err = readOwner(filepath.Join(c.StateDir, "owner")); err != nil {
+		return o, err
+	}
+	o.Settings = certs.Configured(c.Certs, o.Owner)
+	o.Bindings, err = readBindings(c.Certs.ACME.EABFile)
+	return o, err
+}
+
+// IssuedDir is the directory of the local copy.
+func IssuedDir(c config.Config) string { return filepath.Join(c.StateDir, "issued") }
+
+var ownerForm = regexp.MustCompile(`^[A-Z2-7]{20,40}$`)
+
+// readOwner returns what the file has for Options.Owner, and makes it at the first start. It must not be copied to
+// another host.
+func readOwner(file string) (string, error) {
+	text, err := readfile.Regular(file, 256)
+	if owner := strings.TrimSpace(string(text)); err == nil && ownerForm.MatchString(owner) {
+		return owner, nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("reading who orders certificates: %w", err)
+	}
+	owner := rand.Text()
+	if err := atomicfile.Write(file, []byte(owner+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("writing who orders certificates: %w", err)
+	}
+	return owner, nil
+}
+
+// readBindings reads external account bindings, a line for each CA: DIRECTORY KEY-ID MAC-KEY. Lines that are empty or
+// begin with # count for nothing. No file is none.
+func readBindings(file string) (map[string]certs.Binding, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := readfile.Regular(file, certs.MaxObject)
+	if err != nil {
+		return nil, fmt.Errorf("certs.acme.eab-file: %w", err)
+	}
+	all := map[string]certs.Binding{}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		if len(words) != 3 || !strings.HasPrefix(words[0], "https://") {
+			return nil, fmt.Errorf("certs.acme.eab-file: line %d of %s is not DIRECTORY KEY-ID MAC-KEY", n, file)
+		}
+		all[words[0]] = certs.Binding{KeyID: words[1], MACKey: words[2]}
+	}
+	return all, nil
+}

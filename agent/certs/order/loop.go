@@ -1,0 +1,419 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// Options say what is ordered, where, and what is kept where.
+type Options struct {
+	Settings certs.Settings
+	// Owner tells this agent from others; it is the same after a restart.
+	Owner string
+	// Issued is the directory of the local copy, which package files reads; Challenges the one from
+	// which nginx answers.
+	Issued, Challenges string
+	Store              Store
+	// StoreName is for people.
+	StoreName string
+	// CAs and Bindings are by directory, the staging directories too.
+	CAs      map[string]CA
+	Bindings map[string]certs.Binding
+	DNS      DNS // nil for none
+	// NewKey makes a private key as PEM, and NewRequest a request (CSR, DER) with it.
+	NewKey     func(certs.KeyType) (string, error)
+	NewRequest func(key string, names []string) ([]byte, error)
+	// Claimed is true where addresses are claimed, Metadata where the instance's metadata are read.
+	Claimed, Metadata bool
+	// Lookup is net.Resolver.LookupNetIP.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	Log    *slog.Logger
+}
+
+// Inputs are the slots of the loop.
+type Inputs struct {
+	// Wishes are what the sites of a complete table ask for, Files the certificates that are there.
+	Wishes *latest.Slot[[]certs.Wish]
+	Files  *latest.Slot[certs.Inventory]
+	// Serving is true when nginx runs, which has to answer challenges.
+	Serving  *latest.Slot[bool]
+	Identity *latest.Slot[identity.Identity]
+	Address  *latest.Slot[address.Report]
+	// Questions name a host of which a new certificate is wanted now.
+	Questions chan latest.Question[string]
+}
+
+// NewInputs returns empty slots.
+func NewInputs() Inputs {
+	return Inputs{
+		latest.New[[]certs.Wish](), latest.New[certs.Inventory](), latest.New[bool](),
+		latest.New[identity.Identity](), latest.New[address.Report](), make(chan latest.Question[string]),
+	}
+}
+
+// Outputs are called with what has changed. Ready is called once: when the local copy has what the store has, or
+// that could not be read for 10 s.
+type Outputs struct {
+	Ready  func()
+	Report func(certs.Report)
+}
+
+const (
+	// pollEvery is how often the store is looked at while nothing happens, and busyEvery while another
+	// instance orders: its challenges may have to be answered here. While a site has no certificate that
+	// another may order, the pauses begin with busyEvery too, and double.
+	pollEvery = 5 * time.Minute
+	busyEvery = 10 * time.Second
+)
+
+// loop is the state. Only the goroutine of Run touches it, and what it calls while others wait.
+type loop struct {
+	Options
+	out     Outputs
+	now     certs.Input // what came in, for Decide
+	store   stored
+	held    map[string]held
+	copies  copies
+	answers answers
+	// busy are the ids of orders and what else is under way.
+	busy    map[string]bool
+	results chan func()
+	// waiting are who asked for a new certificate, by host.
+	waiting map[string][]chan error
+	counts  map[certs.Result]uint64
+	paused  map[string]pause // what failed here, by id
+	report  certs.Report     // the last one
+	here
+}
+
+// here is what is known of this instance.
+type here struct {
+	serving  bool // nginx runs
+	instance identity.Instance
+	address  address.Report
+}
+
+// Run keeps certificates until ctx ends, and then returns nil.
+func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
+	return run(ctx, o, in, out, identity.Instance{})
+}
+
+// run is Run on an instance of which something is known already.
+func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.Instance) error {
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	l := &loop{
+		Options: o, out: out, held: readLocal(o.Issued), results: make(chan func()),
+		store:   stored{versions: map[string]string{}, leases: map[string]seen{}, ledgers: map[string]certs.Ledger{}},
+		answers: answers{dir: o.Challenges, ids: map[string]string{}},
+		busy:    map[string]bool{}, waiting: map[string][]chan error{}, counts: map[certs.Result]uint64{}, paused: map[string]pause{},
+		now: certs.Input{Settings: o.Settings, Since: map[string]time.Time{}, Leads: map[string]certs.Lead{}, Asked: map[string]time.Time{}},
+	}
+	for id, h := range l.held {
+		if h.version != "" {
+			l.store.versions[certName(id)] = h.version
+		}
+	}
+	l.instance = who
+	l.now.Place = certs.PlaceOf(l.Claimed, l.Metadata, l.address, l.instance)
+	if o.DNS != nil {
+		l.now.Covers = o.DNS.Covers
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	first := true
+	for {
+		next := l.turn(ctx)
+		if first {
+			first = false
+			out.Ready()
+		}
+		timer.Reset(time.Until(next))
+		if !l.receive(ctx, in, timer.C) {
+			break
+		}
+	}
+	for len(l.busy) > 0 { // those under way leave what they have in the store
+		(<-l.results)()
+	}
+	l.copies.pause = 0
+	l.flush(time.Now())
+	return nil
+}
+
+// receive waits for the next reason to decide. It returns false when ctx ends.
+func (l *loop) receive(ctx context.Context, in Inputs, due <-chan time.Time) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-due:
+	case l.now.Wishes = <-in.Wishes.C():
+		l.now.WishesKnown, l.store.lacking = true, 0
+	case l.now.Files = <-in.Files.C():
+	case l.serving = <-in.Serving.C():
+	case id := <-in.Identity.C():
+		l.instance = id.Instance
+		l.place()
+	case l.address = <-in.Address.C():
+		l.place()
+	case q := <-in.Questions:
+		l.ask(q)
+	case take := <-l.results:
+		take()
+	}
+	return true
+}
+
+// place follows where public names have to lead.
+func (l *loop) place() {
+	p := certs.PlaceOf(l.Claimed, l.Metadata, l.address, l.instance)
+	if reflect.DeepEqual(p, l.now.Place) {
+		return
+	}
+	l.now.Place = p
+	l.store.next = time.Time{} // to answer the challenges of who had the address before
+	clear(l.now.Leads)
+}
+
+// turn does what is due, starts what may begin, and returns when the next turn is due if nothing happens.
+func (l *loop) turn(ctx context.Context) (next time.Time) {
+	now := time.Now()
+	if !now.Before(l.store.next) {
+		l.look(ctx, now)
+		now = time.Now()
+	}
+	d := certs.Decide(l.input(now))
+	l.lack(d, now)
+	for _, host := range slices.Collect(maps.Keys(l.waiting)) {
+		l.explain(host, d)
+	}
+	for _, name := range d.Look {
+		l.lookUp(ctx, name)
+	}
+	for _, h := range d.Ask {
+		l.askRenewal(ctx, h)
+	}
+	for _, s := range d.Start {
+		l.start(ctx, s)
+	}
+	l.clean(ctx, now, d.Wanted)
+	if l.now.WishesKnown && l.store.read {
+		l.tidy(now, d.Wanted)
+	}
+	next = l.store.next
+	ends := []time.Time{d.Next, l.flush(now)}
+	for _, p := range l.paused {
+		ends = append(ends, p.until)
+	}
+	for _, t := range ends {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	l.show(d, now)
+	return next
+}
+
+// lack has the store read soon while a site waits for a certificate.
+func (l *loop) lack(d certs.Decision, now time.Time) {
+	lacks := slices.ContainsFunc(d.Entries, func(e certs.Entry) bool { return e.State == certs.Waiting && e.NotAfter.IsZero() })
+	if !lacks {
+		l.store.lacking = 0
+	} else if l.store.lacking == 0 && l.store.err == nil {
+		l.store.lacking = busyEvery
+		l.store.next = now.Add(busyEvery)
+	}
+}
+
+// look reads the store, and says when it is read again.
+func (l *loop) look(ctx context.Context, now time.Time) {
+	err := l.sync(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	l.store.err = err
+	pause := pollEvery
+	if l.store.lacking > 0 {
+		l.store.lacking = min(2*l.store.lacking, pollEvery)
+		pause = l.store.lacking
+	}
+	if err != nil {
+		pause = 30 * time.Second
+	}
+	for _, s := range l.store.leases {
+		if l.live(s, now) {
+			pause = busyEvery
+		}
+	}
+	l.store.next = time.Now().Add(pause)
+}
+
+// input is what is known now.
+func (l *loop) input(now time.Time) certs.Input {
+	in := l.now
+	in.Now, in.StoreRead, in.WishesKnown = now, l.store.read && l.store.err == nil, l.now.WishesKnown && l.serving
+	in.Held, in.Leases, in.Ledgers = nil, nil, maps.Clone(l.store.ledgers)
+	seen := map[string]time.Time{}
+	for _, w := range in.Wishes {
+		seen[w.Host] = cmp.Or(l.now.Since[w.Host], now)
+	}
+	l.now.Since, in.Since = seen, seen
+	for _, id := range slices.Sorted(maps.Keys(l.held)) {
+		in.Held = append(in.Held, l.held[id].Held)
+	}
+	for id, s := range l.store.leases {
+		lease := certs.Lease{ID: id, Live: l.live(s, now)}
+		if s.Pending != nil && !s.Over {
+			lease.Directory, lease.At = s.Directory, s.At
+		}
+		in.Leases = append(in.Leases, lease)
+	}
+	for id := range l.busy {
+		if i := slices.IndexFunc(in.Leases, func(v certs.Lease) bool { return v.ID == id }); i >= 0 {
+			in.Leases[i].Running = true
+		} else if idForm.MatchString(id) {
+			in.Leases = append(in.Leases, certs.Lease{ID: id, Running: true})
+		}
+	}
+	if l.store.read {
+		for _, d := range slices.Collect(maps.Keys(l.CAs)) { // one that has none yet was never asked
+			if _, ok := in.Ledgers[d]; !ok {
+				in.Ledgers[d] = certs.Ledger{Directory: d}
+			}
+		}
+	}
+	return in
+}
+
+// do has work done beside the loop. It returns what the loop then does with the outcome.
+func (l *loop) do(ctx context.Context, id string, work func() (take func())) {
+	if l.busy[id] || time.Now().Before(l.paused[id].until) {
+		return
+	}
+	l.busy[id] = true
+	go func() {
+		take := work()
+		l.results <- func() {
+			delete(l.busy, id)
+			take()
+		}
+	}()
+}
+
+// then has the loop do something in the midst of such work.
+func (l *loop) then(_ context.Context, take func()) { l.results <- take }
+
+// lookUp finds out where a name leads.
+func (l *loop) lookUp(ctx context.Context, name string) {
+	l.do(ctx, "look "+name, func() func() {
+		ctx, done := context.WithTimeout(ctx, lookupPatience)
+		defer done()
+		found, err := l.Lookup(ctx, "ip", name+".")
+		lead := certs.Lead{At: time.Now(), Addresses: found[:min(len(found), 16)]}
+		for i, a := range lead.Addresses {
+			lead.Addresses[i] = a.Unmap()
+		}
+		if err != nil {
+			lead.Err = problem.Printable(err.Error(), 200)
+		}
+		return func() { l.now.Leads[name] = lead }
+	})
+}
+
+// lookupPatience bounds the look-up of a name.
+const lookupPatience = 5 * time.Second
+
+// askRenewal asks the CA of a certificate when to renew it.
+func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
+	chain := ""
+	if b := l.held[h.ID].unwritten; b != nil {
+		chain = b.Chain
+	} else if b, _, err := readCopy(l.Issued, h.ID); err == nil {
+		chain = b.Chain
+	}
+	ca := l.CAs[h.Directory]
+	if ca == nil || chain == "" {
+		return
+	}
+	l.do(ctx, "ask "+h.ID, func() func() {
+		ctx, done := context.WithTimeout(ctx, time.Minute)
+		defer done()
+		ledger, err := l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Ask(h, time.Now()), true })
+		if err == nil {
+			w, wrong := ca.Renewal(ctx, chain)
+			var next certs.Ledger
+			if next, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, time.Now()), true }); err == nil {
+				ledger = next
+			}
+		}
+		return func() {
+			l.pauseAfter("ask "+h.ID, err)
+			if ledger.Directory != "" {
+				l.store.ledgers[h.Directory] = ledger
+			}
+		}
+	})
+}
+
+// pause is how long something is left alone that failed by a fault of this side: the store, the disk, a zone. What
+// a CA does wrong is in the ledger.
+type pause struct {
+	until time.Time
+	last  time.Duration
+}
+
+// pauseAfter makes the pause of an id longer after an error, and ends it after none.
+func (l *loop) pauseAfter(id string, err error) {
+	if err == nil {
+		delete(l.paused, id)
+		return
+	}
+	p := pause{last: min(max(2*l.paused[id].last, busyEvery), 30*time.Minute)}
+	if errors.Is(err, errElsewhere) {
+		p.last = busyEvery
+	}
+	p.until = time.Now().Add(p.last)
+	l.paused[id] = p
+}
+
+// start begins an order.
+func (l *loop) start(ctx context.Context, s certs.Start) {
+	a := &attempt{loop: l, Start: s, known: l.store.leases[s.ID], held: l.held[s.ID].Held}
+	l.do(ctx, s.ID, func() func() {
+		began := time.Now()
+		err := a.run(ctx)
+		return func() { l.finished(a, err, time.Since(began)) }
+	})
+}
+
+// finished takes over what an attempt has left.
+func (l *loop) finished(a *attempt, err error, took time.Duration) {
+	if a.version != "" {
+		l.takeLease(a.ID, a.lease, a.version)
+	}
+	if a.ledger != nil && a.ledger.Directory != "" {
+		l.store.ledgers[a.Directory] = *a.ledger
+	}
+	_, tooSoon := errors.AsType[*waits](err)
+	own := a.result == certs.Interrupted && err != nil && !tooSoon
+	l.pauseAfter(a.ID, map[bool]error{true: err}[own])
+	if own {
+		l.store.next = time.Time{} // another instance, or the store
+	} else if !tooSoon && a.result != "" {
+		l.counts[a.result]++
+	}
+	l.tell(a, err, took)
+	l.answer(a.Host, err)
+}

@@ -1,0 +1,160 @@
+package order
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+)
+
+// watched notes what must never happen in a world.
+type watched struct {
+	mu     sync.Mutex
+	at     map[string]string // who speaks with the CA about a set of names
+	newest map[string]certs.Bundle
+	wrong  []string
+}
+
+func (w *watched) fault(format string, args ...any) {
+	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
+}
+
+// enter notes that an instance begins to speak with the CA about names.
+func (w *watched) enter(owner string, names []string) (leave func()) {
+	set := strings.Join(names, " ")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if other, ok := w.at[set]; ok && other != owner {
+		w.fault("%s and %s order %s at once", owner, other, set)
+	}
+	w.at[set] = owner
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.at, set)
+	}
+}
+
+// put notes an object that is written.
+func (w *watched) put(name, before, after string) {
+	if !strings.HasPrefix(name, "certs/") {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var old, b certs.Bundle
+	if err := json.Unmarshal([]byte(after), &b); err != nil || b.Check() != nil {
+		w.fault("%s is not whole: %v, %v", name, err, b.Check())
+	}
+	if before != "" {
+		_ = json.Unmarshal([]byte(before), &old)
+		if b.NotBefore.Before(old.NotBefore) {
+			w.fault("%s of %s is written over that of %s", name, b.NotBefore, old.NotBefore)
+		}
+	}
+	w.newest[name] = b
+}
+
+// Two agents share a store that fails, is slow, and writes what it says that it did not; both are killed and
+// replaced again and again, and the address moves.
+func TestSchedules(t *testing.T) {
+	seeds := 60 // 400 take two minutes
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range uint64(seeds) {
+		synctest.Test(t, func(t *testing.T) { schedule(t, seed) })
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func schedule(t *testing.T, seed uint64) {
+	w, draw := newWorld(t), rand.New(rand.NewPCG(seed, 16))
+	seen := &watched{at: map[string]string{}, newest: map[string]certs.Bundle{}}
+	w.seen, w.store.seen, w.ca.life = seen, seen, 8*time.Hour
+	var mu sync.Mutex
+	troubled := true
+	chance := func(share float64) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return troubled && draw.Float64() < share
+	}
+	w.store.fault = func(op, name string, after bool) error {
+		if chance(0.03) {
+			mu.Lock()
+			pause := time.Duration(draw.Int64N(int64(20 * time.Second)))
+			mu.Unlock()
+			time.Sleep(pause)
+		}
+		if chance(0.04) {
+			return fmt.Errorf("%s of %s failed", op, name)
+		}
+		return nil
+	}
+	hosts := []string{"a.test", "b.zone.test *.b.zone.test"}
+	generation := 0
+	fresh := func(slot string) *instance {
+		generation++
+		return w.instance(fmt.Sprintf("%s%d", slot, generation))
+	}
+	agents := []*instance{fresh("x"), fresh("y")}
+	holder := draw.IntN(2)
+	for n, a := range agents {
+		a.start(n == holder, hosts...)
+	}
+	for range 40 {
+		after(time.Duration(draw.Int64N(int64(20 * time.Minute))))
+		n := draw.IntN(2)
+		switch draw.IntN(4) {
+		case 0: // killed, and restarted
+			agents[n].kill()
+			agents[n].start(n == holder, hosts...)
+		case 1: // replaced
+			agents[n].kill()
+			agents[n] = fresh("xy"[n : n+1])
+			agents[n].start(n == holder, hosts...)
+		case 2: // handover
+			holder = n
+			for i, a := range agents {
+				a.hold(i == holder)
+			}
+		}
+	}
+	mu.Lock()
+	troubled = false
+	mu.Unlock()
+	after(5 * time.Hour)
+	for _, a := range agents {
+		if len(a.copies()) != len(hosts) {
+			t.Errorf("seed %d: %d certificates at %s; log:\n%s", seed, len(a.copies()), a.o.Owner, a.log)
+		}
+	}
+	w.mustBeSettled(fmt.Sprintf("seed %d", seed), agents...)
+	for _, h := range hosts {
+		names := strings.Split(h, " ")
+		var last certs.Bundle
+		for name, b := range seen.newest {
+			if len(b.Names) == len(names) && strings.Contains(h, b.Names[len(b.Names)-1]) {
+				last = b
+				_ = name
+			}
+		}
+		if issued := w.ca.newest(last.Names); last.Chain == "" || strings.TrimSpace(issued) != strings.TrimSpace(last.Chain) {
+			t.Errorf("seed %d: what the CA issued last for %s is not in the store, but %s of %s by %s\n%s\n%s", seed, h, last.NotBefore, last.Saved, last.Writer, agents[0].log, agents[1].log)
+		}
+	}
+	for _, wrong := range seen.wrong {
+		t.Errorf("seed %d: %s", seed, wrong)
+	}
+	for _, a := range agents {
+		a.stop()
+	}
+}

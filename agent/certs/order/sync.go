@@ -1,0 +1,228 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/event"
+)
+
+// readPatience bounds one reading of the store, and so how long a start waits for it.
+const readPatience = 10 * time.Second
+
+// stored is what is known of the store.
+type stored struct {
+	versions map[string]string       // of the objects that were read, by name
+	leases   map[string]seen         // by id; free ones are not among them
+	ledgers  map[string]certs.Ledger // by directory
+	err      error                   // of the last reading
+	read     bool                    // as a whole, at least once
+	next     time.Time               // when it is read again
+	lacking  time.Duration           // the pause while a site has no certificate; 0 while none is without
+}
+
+// seen is a lease, and since when this version of it is known.
+type seen struct {
+	lease
+	version string
+	since   time.Time
+}
+
+// runsOut is when an owner that does nothing loses the lease.
+func (s seen) runsOut() time.Time { return s.since.Add(min(max(s.For, leaseFor), 2*leaseFor)) }
+
+// live reports whether another agent may be at work on it.
+func (l *loop) live(s seen, now time.Time) bool {
+	return s.Owner != "" && s.Owner != l.Owner && now.Before(s.runsOut())
+}
+
+// sync reads what has changed in the store, and writes to it what is newer here.
+func (l *loop) sync(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, readPatience)
+	defer done()
+	versions, err := l.Store.List(ctx, "")
+	if err != nil {
+		return fmt.Errorf("listing the store: %w", err)
+	}
+	l.forgetRemoved()
+	var changed []string
+	for name, version := range versions {
+		if l.store.versions[name] != version {
+			changed = append(changed, name)
+		}
+	}
+	var mu sync.Mutex
+	var wrong error
+	bounded(changed, func(name string) {
+		take, version, err := l.readObject(ctx, name)
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err == nil:
+			take()
+		case errors.Is(err, errSpoilt): // one that is spoilt keeps no other from being read
+			l.Log.Warn("object of the store passed over", event.Key, event.StoreObjectUnusable, "object", name, "err", err)
+		default:
+			wrong = err
+			return
+		}
+		l.store.versions[name] = version
+	})
+	if wrong != nil {
+		return wrong
+	}
+	for name := range l.store.versions {
+		if id, ok := idOf(name, "orders/"); ok && versions[name] == "" {
+			l.takeLease(id, lease{}, "")
+		}
+	}
+	l.answers.only(func(id string) bool { return l.store.leases[id].Pending != nil || l.busy[id] })
+	l.store.read = true
+	return l.push(ctx, versions)
+}
+
+// forgetRemoved has certificates read again whose files somebody has removed.
+func (l *loop) forgetRemoved() {
+	for id, h := range l.held {
+		if _, err := os.Lstat(filepath.Join(l.Issued, id+".pem")); h.unwritten == nil && errors.Is(err, os.ErrNotExist) {
+			delete(l.held, id)
+			delete(l.store.versions, certName(id))
+		}
+	}
+}
+
+func idOf(name, kind string) (string, bool) {
+	rest, of := strings.CutPrefix(name, kind)
+	id, json := strings.CutSuffix(rest, ".json")
+	return id, of && json && idForm.MatchString(id)
+}
+
+// readObject reads an object; take makes it known.
+func (l *loop) readObject(ctx context.Context, name string) (take func(), version string, err error) {
+	take = func() {}
+	if id, ok := idOf(name, "certs/"); ok {
+		b, version, err := read[certs.Bundle](ctx, l.Store, name)
+		if err != nil {
+			return nil, version, err
+		}
+		h, err := checked(b, id)
+		return func() { l.takeBundle(b, h, version) }, version, err
+	}
+	if id, ok := idOf(name, "orders/"); ok {
+		v, version, err := read[lease](ctx, l.Store, name)
+		return func() { l.takeLease(id, v, version) }, version, err
+	}
+	if strings.HasPrefix(name, "budget/") {
+		v, version, err := read[certs.Ledger](ctx, l.Store, name)
+		if err == nil && ledgerName(v.Directory) == name {
+			take = func() { l.store.ledgers[v.Directory] = v }
+		}
+		return take, version, err
+	}
+	return take, "", nil
+}
+
+// checked inspects a certificate of the store.
+func checked(b certs.Bundle, id string) (h certs.Held, err error) {
+	if err = b.Check(); err == nil && b.ID != id {
+		err = fmt.Errorf("it is %s", b.ID)
+	}
+	if err == nil {
+		h, err = b.Held()
+	}
+	if err != nil {
+		err = fmt.Errorf("certificate %s: %w: %w", id, errSpoilt, err)
+	}
+	return h, err
+}
+
+// takeBundle takes a certificate of the store, if it is newer than the one that is held.
+func (l *loop) takeBundle(b certs.Bundle, h certs.Held, version string) {
+	here, has := l.held[h.ID]
+	switch {
+	case has && newer(here.Held, h):
+		here.version = "" // it has to go there
+		l.held[h.ID] = here
+	case has && !newer(h, here.Held):
+		here.version = version
+		l.held[h.ID] = here
+	case time.Since(h.NotAfter) <= keepExpired:
+		l.keep(b, h, version)
+	}
+}
+
+// takeLease takes note of how far an order is, and answers its challenges, so that whoever has the
+// address does.
+func (l *loop) takeLease(id string, v lease, version string) {
+	l.store.versions[leaseName(id)] = version
+	if v.Owner == "" && v.Pending == nil {
+		delete(l.store.leases, id)
+	} else {
+		l.store.leases[id] = seen{v, version, time.Now()}
+	}
+	if l.busy[id] {
+		return
+	}
+	if err := l.answers.set(id, v.challenges()); err != nil {
+		l.Log.Warn("answer to a challenge not kept", event.Key, event.OrderUnsettled, "order", id, "err", err)
+	}
+}
+
+// push writes to the store what is held and not there: what was issued while the store did not answer, or
+// what another store had.
+func (l *loop) push(ctx context.Context, versions map[string]string) error {
+	for id, h := range l.held {
+		there := versions[certName(id)]
+		if h.version != "" && there != "" || !h.NotAfter.After(time.Now()) || l.busy[id] {
+			continue
+		}
+		b := h.unwritten
+		if b == nil {
+			whole, _, err := readCopy(l.Issued, id)
+			if err != nil {
+				continue // somebody removes it
+			}
+			b = &whole
+		}
+		saved, version, err := l.save(ctx, *b)
+		if err != nil {
+			return err
+		}
+		l.takeBundle(saved, l.heldOf(saved), version)
+	}
+	return nil
+}
+
+// save writes a certificate to the store, unless there is a newer one, and returns the one that is there then.
+func (l *loop) save(ctx context.Context, b certs.Bundle) (certs.Bundle, string, error) {
+	mine, err := b.Held()
+	if err != nil {
+		return b, "", err
+	}
+	for range maxTries {
+		there, version, err := read[certs.Bundle](ctx, l.Store, certName(b.ID))
+		if err != nil && !errors.Is(err, errSpoilt) {
+			return b, "", err
+		}
+		if h, wrong := checked(there, b.ID); err == nil && wrong == nil && !newer(mine, h) {
+			return there, version, nil
+		}
+		b.Saved, b.Writer = time.Now().UTC(), l.Owner
+		if version, err = write(ctx, l.Store, certName(b.ID), b, version); !errors.Is(err, certs.ErrConflict) {
+			return b, version, err
+		}
+	}
+	return b, "", fmt.Errorf("certificate %s: %w, %d times", b.ID, certs.ErrConflict, maxTries)
+}
+
+func (l *loop) heldOf(b certs.Bundle) certs.Held {
+	h, _ := b.Held() // it was checked
+	return h
+}

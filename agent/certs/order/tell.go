@@ -1,0 +1,110 @@
+package order
+
+import (
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
+)
+
+// ask takes a question.
+func (l *loop) ask(q latest.Question[string]) {
+	if !slices.ContainsFunc(l.now.Wishes, func(w certs.Wish) bool { return w.Host == q.Value }) {
+		q.Reply <- errors.New("no site of that name asks for a certificate: its labels, and certs.acme.email, say whether one does")
+		return
+	}
+	if len(l.waiting[q.Value]) >= 4 {
+		q.Reply <- errors.New("others wait for the same")
+		return
+	}
+	since := time.Now()
+	for _, h := range l.held { // also by a clock that is ahead
+		if !h.Saved.Before(since) {
+			since = h.Saved.Add(1)
+		}
+	}
+	if len(l.waiting[q.Value]) == 0 {
+		l.now.Asked[q.Value] = since
+	}
+	l.waiting[q.Value] = append(l.waiting[q.Value], q.Reply)
+}
+
+// answer answers whoever asked for a host.
+func (l *loop) answer(host string, err error) {
+	for _, reply := range l.waiting[host] {
+		reply <- err
+	}
+	delete(l.waiting, host)
+	delete(l.now.Asked, host)
+}
+
+// tell writes the line of an attempt.
+func (l *loop) tell(a *attempt, err error, took time.Duration) {
+	took = took.Round(time.Millisecond)
+	switch {
+	case errors.Is(err, errElsewhere):
+		l.Log.Debug("order left to another instance", "host", a.Host, "order", a.ID)
+	case err != nil:
+		l.Log.Warn("certificate not ordered", event.Key, event.CertificateOrderFailed, "host", a.Host, "family", a.Family, "order", a.ID, "ca", a.At, "result", string(a.result), "took", took, "err", err)
+	case a.issued == nil:
+		l.Log.Info("trial order succeeded", event.Key, event.CertificateTried, "host", a.Host, "family", a.Family, "order", a.ID, "ca", a.At, "took", took)
+	case a.held.ID != "":
+		l.Log.Info("certificate renewed", event.Key, event.CertificateRenewed, "host", a.Host, "family", a.Family, "order", a.ID, "ca", a.At, "took", took, "not_after", a.issued.NotAfter)
+	default:
+		l.Log.Info("certificate ordered", event.Key, event.CertificateOrdered, "host", a.Host, "family", a.Family, "order", a.ID, "ca", a.At, "took", took, "not_after", a.issued.NotAfter)
+	}
+}
+
+// explain answers whoever asked for a host that is not ordered now.
+func (l *loop) explain(host string, d certs.Decision) {
+	if !l.store.read || slices.ContainsFunc(d.Start, func(s certs.Start) bool { return s.Host == host }) || len(d.Look) > 0 {
+		return
+	}
+	for _, e := range d.Entries {
+		if slices.Contains(e.Hosts, host) && !l.busy[e.ID] && e.Reason != "" {
+			l.answer(host, errors.New(e.Reason))
+			return
+		}
+	}
+}
+
+// show puts the report if it differs from the last one.
+func (l *loop) show(d certs.Decision, now time.Time) {
+	r := certs.Report{On: true, StoreRead: l.store.read, Store: l.StoreName, Entries: d.Entries, Orders: maps.Clone(l.counts), Problems: slices.Concat(l.problems(), d.Problems)}
+	if reflect.DeepEqual(r, l.report) {
+		return
+	}
+	l.report = r
+	r.At = now
+	l.out.Report(r)
+}
+
+// problems are those of the store and the disk.
+func (l *loop) problems() (all []problem.Problem) {
+	if l.store.err != nil {
+		p := problem.Problem{
+			Code: "store-unreadable", Severity: problem.Error, Subject: "store " + l.StoreName,
+			Text: "certificates are kept in " + l.StoreName + ", which cannot be used: " + problem.Printable(l.store.err.Error(), 300) + "; those that are here are served, and nothing is ordered",
+			Hint: "let the agent list, read and write it: nagaya doctor says what is missing",
+		}
+		if known, ok := errors.AsType[*certs.StoreError](l.store.err); ok {
+			p.Hint = known.Remedy
+			p.Text = known.Text + "; the certificates that are here are served, and nothing is ordered"
+		}
+		all = append(all, p)
+	}
+	if l.copies.err != nil {
+		all = append(all, problem.Problem{
+			Code: "cert-not-kept", Severity: problem.Error, Subject: "certificate " + l.Issued,
+			Text: "new certificates cannot be written: " + problem.Printable(l.copies.err.Error(), 300),
+			Hint: "let the agent write to the directory " + l.Issued,
+		})
+	}
+	return all
+}
