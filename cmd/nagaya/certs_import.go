@@ -27,7 +27,8 @@ of nginx-acme (state_path), Traefik's acme.json with all its resolvers, and any 
 It says of each certificate what is done with it, and why it is left out: it has expired,
 its key is not there, a newer one is in the store, or its names are none of hosts. Nothing
 is removed, and a certificate that is valid longer is never replaced. A running agent
-takes what is new at once; it need not run.
+takes what is new at once; it need not run. What is in the store is served where ACME is on
+(certs.acme.email).
 
 It exits with 0 when all that can be used is in the store, and 1 when something that is
 valid was left out, could not be read or written, or when nothing was found.`,
@@ -52,6 +53,9 @@ valid was left out, could not be read or written, or when nothing was found.`,
 		done, err := imports.Import(cmd.Context(), imports.Options{Paths: paths, Store: s, Name: name, Owner: r.Config.StateDir, Dry: dry})
 		if err != nil {
 			return err
+		}
+		if r.Config.Certs.ACME.Email == "" {
+			fmt.Fprintln(c.errs, "nagaya: certs.acme.email is not set; the store is read, and what is in it served and renewed, once it is")
 		}
 		if done.Count(imports.Imported) > 0 {
 			if err := c.client().Reload(cmd.Context()); err != nil && !errors.Is(err, socket.ErrNoAgent) {

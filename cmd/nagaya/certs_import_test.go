@@ -17,7 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/imports"
+	"github.com/nagaya-ecs/nagaya/agent/doctest"
 )
 
 // pemOf is a certificate for the host that is valid for so many days, and its key.
@@ -89,6 +91,10 @@ func TestCertsImport(t *testing.T) {
 		t.Errorf("the object: %v, %v", info, err)
 	}
 
+	if !strings.Contains(r.errs, "certs.acme.email is not set") {
+		t.Errorf("with ACME off it says %q", r.errs)
+	}
+
 	try(1, "0 certificates found", source+"/notes.txt")
 	try(1, "cannot be read", source+"/none")
 	try(2, "an argument is missing")
@@ -96,4 +102,27 @@ func TestCertsImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	try(2, "stor", source)
+}
+
+// The import that the page shows is what the program prints.
+func TestDocsShowAnImport(t *testing.T) {
+	day := func(text string) time.Time {
+		d, err := time.Parse(time.DateOnly, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	found := func(file, until, why string, names ...string) certs.Found {
+		return certs.Found{Names: names, Program: "certbot", File: "/etc/letsencrypt/" + file, NotAfter: day(until), Why: why}
+	}
+	const older, expired = "a newer one for the same names was found", "it expired on 2026-10-03"
+	doctest.Printed(t, "docs/certificates.md", "nagaya certs import --dry-run /etc/letsencrypt", importText(imports.Report{
+		Store: "s3://BUCKET/nagaya",
+		Certificates: []imports.Result{
+			{Found: found("live/blog.example.com/fullchain.pem", "2026-10-03", expired, "blog.example.com"), Outcome: imports.LeftOut, Note: expired},
+			{Found: found("live/shop.example.com/fullchain.pem", "2027-02-12", "", "shop.example.com", "www.shop.example.com"), Outcome: imports.Wanted},
+			{Found: found("archive/shop.example.com/fullchain4.pem", "2026-12-14", older, "shop.example.com", "www.shop.example.com"), Outcome: imports.LeftOut, Note: older},
+		},
+	}))
 }
