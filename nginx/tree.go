@@ -91,6 +91,8 @@ type Wanted struct {
 	Tree Tree
 	// More is true while containers are starting, after which another tree comes soon.
 	More bool
+	// Orders is true while sites wait for certificates that may come soon.
+	Orders bool
 	// LowCredits is true while CPU credits are low, so that nginx is reloaded more rarely.
 	LowCredits bool
 }

@@ -71,6 +71,9 @@ type Options struct {
 // docker compose, fifty that are created at once take a minute to start on a small instance.
 const crowdPatience = 2 * time.Minute
 
+// orderPatience is how long a certificate is expected to come soon: what takes longer has failed.
+const orderPatience = 10 * time.Minute
+
 func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
 	o.Patience = cmp.Or(o.Patience, 10*time.Second)
@@ -109,6 +112,7 @@ func Build(in Input) Table {
 	b.keepSilent()
 	for i, s := range b.t.Sites {
 		b.t.Sites[i].Valid = s.TLS && !s.Waiting && b.isBefore(s.Cert.NotAfter)
+		b.t.OrdersExpected = s.Waiting && b.isBefore(s.WaitingSince.Add(orderPatience)) || b.t.OrdersExpected
 	}
 	b.makeWishes()
 	b.checkDefaultHost()

@@ -39,6 +39,8 @@ type Table struct {
 	// StartsExpected is true while containers with routes are started, or were created and
 	// are still to be: the next change is near.
 	StartsExpected bool
+	// OrdersExpected is true while a site has waited for its first certificate for ten minutes at most.
+	OrdersExpected bool
 	// FreedByRemoval are the families whose hosts and ports are free for others soon after all their
 	// containers have been removed (removal.go), with since when none is there; zero while one is.
 	// It is not saved: who was removed while no agent ran has the grace period.
@@ -104,10 +106,11 @@ type Site struct {
 	Beside certs.Pair `json:"beside,omitzero"`
 	// NoTLS is true where its containers ask for no HTTPS.
 	NoTLS bool `json:"no_tls,omitempty"`
-	// Waiting is true while its first certificate is ordered; Cert may then be Inventory.Waiting. Valid is
-	// true while Cert is its own and has not expired.
-	Waiting bool `json:"waiting,omitempty"`
-	Valid   bool `json:"valid,omitempty"`
+	// Waiting is true while its first certificate is ordered, since WaitingSince; Cert may then be
+	// Inventory.Waiting. Valid is true while Cert is its own and has not expired.
+	Waiting      bool      `json:"waiting,omitempty"`
+	WaitingSince time.Time `json:"waiting_since,omitzero"`
+	Valid        bool      `json:"valid,omitempty"`
 	// Plain says what plain HTTP gets.
 	Plain Plain `json:"plain"`
 	// Secured is true from when plain HTTP was redirected or refused for the sake of a

@@ -157,7 +157,12 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 	if s.Cert, ok = b.certFor(b.in.Certs, s.Host, lead.Cert); !ok {
 		// A container that names another one, by mistake perhaps, does not end it.
 		kept, still := b.stillThere(was.Cert)
-		s.Waiting = ordered && !(was.TLS && still)
+		if s.Waiting = ordered && !(was.TLS && still); s.Waiting {
+			s.WaitingSince = b.in.Now
+			if was.Waiting && !was.WaitingSince.After(b.in.Now) {
+				s.WaitingSince = was.WaitingSince
+			}
+		}
 		switch {
 		case was.TLS && still:
 			s.Cert = kept

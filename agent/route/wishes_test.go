@@ -238,6 +238,25 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A certificate is expected soon for ten minutes, a restart and a clock that is set back included.
+func TestOrdersExpected(t *testing.T) {
+	in := ordering(web("a", labels("nagaya.host", "a.example.com")))
+	for _, step := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {9 * time.Minute, true}, {-time.Hour, true}, {10*time.Minute - time.Hour, false}, {time.Hour, false}} {
+		in.Now = noon.Add(step.after)
+		in.Prev = Build(in)
+		if in.Prev.OrdersExpected != step.want {
+			t.Errorf("after %s: %v", step.after, in.Prev.OrdersExpected)
+		}
+	}
+	in.Options.ACME = false
+	if Build(in).OrdersExpected {
+		t.Error("something is expected where nothing is ordered")
+	}
+}
+
 // A certificate counts until it expires, and the table is made again then.
 func TestValid(t *testing.T) {
 	in := ordering(web("a", labels("nagaya.host", "a.example.com")))

@@ -253,12 +253,12 @@ func (p *planner) render(before route.Table) string {
 		return ""
 	}
 	last := p.wanted
-	w := nginx.Wanted{Tree: last.Tree, More: p.table.StartsExpected, LowCredits: p.in.lowCredits}
+	w := nginx.Wanted{Tree: last.Tree, More: p.table.StartsExpected, Orders: p.table.OrdersExpected, LowCredits: p.in.lowCredits}
 	if w.Tree.Generation == "" || p.rerender || !reflect.DeepEqual(p.table.Shape, before.Shape) || !reflect.DeepEqual(p.table.Pools, before.Pools) {
 		w.Tree = nginx.Render(p.o.Settings, *p.in.build, p.table.Shape, p.table.Pools)
 		p.rerender = false
 	}
-	if w.Tree.Generation != last.Tree.Generation || w.More != last.More || w.LowCredits != last.LowCredits || !slices.Equal(w.Tree.Problems, last.Tree.Problems) {
+	if w.Tree.Generation != last.Tree.Generation || w.More != last.More || w.Orders != last.Orders || w.LowCredits != last.LowCredits || !slices.Equal(w.Tree.Problems, last.Tree.Problems) {
 		p.out.Wanted(w)
 	}
 	p.wanted = w

@@ -25,6 +25,9 @@ const (
 	settle = 220 * time.Millisecond
 	// calm is how long after its last family a series of starts is over.
 	calm = 5 * time.Second
+	// longestIssue is the most that a certificate waits while sites wait for others. Two are loaded at once,
+	// and then each pause is twice the one before: ten reloads are enough for what is issued in two minutes.
+	longestIssue = 64 * time.Second
 )
 
 // Reloads decides when nginx is reloaded. Each family has a budget of its own, however many
@@ -39,6 +42,9 @@ type Reloads struct {
 	changed []string // families whose sites differ from those of the last reload
 	urgent  bool     // a server is removed
 	more    bool     // containers are starting
+	orders  bool     // certificates are on their way
+	same    bool     // the servers are those of the last reload: certificates have come, or little else
+	issues  int      // reloads for that while certificates were on their way
 	loaded  time.Time
 
 	// series are the families that have come in this series of starts, asked is when the last
@@ -58,7 +64,10 @@ func NewReloads() *Reloads {
 
 // Want sets the wanted tree; live is the one that nginx serves.
 func (r *Reloads) Want(now time.Time, live nginx.Tree, wanted nginx.Wanted) {
-	r.more, r.every = wanted.More, every
+	r.more, r.orders, r.every = wanted.More, wanted.Orders, every
+	if !r.orders {
+		r.issues = 0
+	}
 	if wanted.LowCredits {
 		r.every = everyLow
 	}
@@ -70,8 +79,9 @@ func (r *Reloads) Want(now time.Time, live nginx.Tree, wanted nginx.Wanted) {
 	}
 	r.wanted = wanted.Tree
 	r.changed = nginx.ChangedFamilies(r.last, wanted.Tree)
-	servers := wanted.Tree.Servers()
-	r.urgent = slices.ContainsFunc(r.last.Servers(), func(s string) bool {
+	servers, before := wanted.Tree.Servers(), r.last.Servers()
+	r.same = slices.Equal(servers, before)
+	r.urgent = slices.ContainsFunc(before, func(s string) bool {
 		_, found := slices.BinarySearch(servers, s)
 		return !found
 	})
@@ -99,6 +109,9 @@ func (r *Reloads) Wait(now time.Time) time.Duration {
 		})
 	}
 	wait := r.least(now, func(b *bucket) time.Duration { return time.Duration(max(0, 1-b.level) * float64(r.every)) })
+	if r.orders && r.same && r.issues >= 2 {
+		wait = max(wait, r.loaded.Add(min(time.Second<<min(r.issues-2, 8), longestIssue)).Sub(now))
+	}
 	if r.streak < burst {
 		return wait
 	}
@@ -135,6 +148,9 @@ func (r *Reloads) Loaded(now time.Time) {
 	}
 	if r.started {
 		r.streak++
+	}
+	if r.orders && r.same {
+		r.issues++
 	}
 	for _, family := range r.changed {
 		b := r.families[family]

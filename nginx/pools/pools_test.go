@@ -14,7 +14,7 @@ import (
 type fixture struct {
 	*Reloads
 	live, wanted nginx.Tree
-	more         bool
+	more, orders bool
 	n            int
 }
 
@@ -39,7 +39,7 @@ func (w *fixture) change(now time.Time, name string, servers int) time.Duration 
 }
 
 func (w *fixture) ask(now time.Time) time.Duration {
-	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, More: w.more})
+	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, More: w.more, Orders: w.orders})
 	return w.Wait(now)
 }
 
@@ -265,5 +265,65 @@ func TestReloadsAreRarerWhileCreditsAreLow(t *testing.T) {
 	w.Want(now, w.live, nginx.Wanted{Tree: w.wanted, LowCredits: true})
 	if d := w.Wait(now); d != everyLow {
 		t.Errorf("the fourth waits %v", d)
+	}
+}
+
+// Of 200 hosts that wait for their first certificates nginx is reloaded ten times at most, whichever families they
+// are of and however fast a CA is; the first two are served at once, and a new container is too.
+func TestManyCertificates(t *testing.T) {
+	for _, one := range []bool{false, true} {
+		for _, every := range []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond} {
+			w, now, reloads := newFixture(), time.Unix(1000, 0), 0
+			name := func(i int) string {
+				if one {
+					return fmt.Sprintf("web.%d", i)
+				}
+				return fmt.Sprintf("web%d", i)
+			}
+			for i := range 200 {
+				w.change(now, name(i), 1)
+			}
+			w.load(now)
+			w.orders = true
+			step := func(until time.Time, wait time.Duration) {
+				for now.Add(wait).Before(until) && w.wanted.Generation != w.live.Generation {
+					now = now.Add(wait)
+					w.load(now)
+					reloads++
+					wait = w.Wait(now)
+				}
+				now = until
+			}
+			for i := range 200 {
+				w.orders = i < 199
+				wait := w.change(now, name(i), 1)
+				if i < 2 && wait > time.Second {
+					t.Errorf("one family %v, every %s: the certificate %d waits %s", one, every, i, wait)
+				}
+				step(now.Add(every), wait)
+			}
+			if w.orders {
+				t.Error("orders are left")
+			}
+			step(now.Add(time.Minute), w.Wait(now))
+			if reloads > 10 || reloads < 2 || w.wanted.Generation != w.live.Generation {
+				t.Errorf("one family %v, every %s: %d reloads, all are loaded: %v", one, every, reloads, w.wanted.Generation == w.live.Generation)
+			}
+		}
+	}
+	w, now := newFixture(), time.Unix(1000, 0)
+	w.orders = true
+	for i := range 9 {
+		now = now.Add(w.change(now, fmt.Sprintf("web%d", i%3), 0))
+		w.load(now)
+	}
+	w.change(now, "web0", 0)
+	if d := w.change(now, "new", 1); d > settle {
+		t.Errorf("a new container waits %s for certificates", d)
+	}
+	w.live = w.wanted
+	w.load(now)
+	if d := w.change(now, "web1", 0); d > longestIssue {
+		t.Errorf("a certificate waits %s", d)
 	}
 }
