@@ -55,6 +55,9 @@ const (
 	Interrupted Result = "interrupted"
 )
 
+// Results are all of them.
+var Results = []Result{Issued, NameFailed, DirectoryFailed, Replaced, Interrupted}
+
 // ResultOf says what an error of a CA is about; nil is Issued. What is no *CAError is Interrupted.
 func ResultOf(err error) Result {
 	var answer *CAError

@@ -67,6 +67,7 @@ type pretended struct {
 	refusal  error
 	requests []address.Request
 	leaves   []bool
+	renewed  []string
 	reload   error
 	job      func(gate.Asked) (gate.Entry, error)
 	heard    []gate.Asked
@@ -81,7 +82,10 @@ func (p *pretended) Address(_ context.Context, r address.Request) error {
 
 func (p *pretended) Reload() error { return p.reload }
 
-func (p *pretended) Renew(context.Context, string) error { return nil }
+func (p *pretended) Renew(_ context.Context, host string) error {
+	p.renewed = append(p.renewed, host)
+	return p.refusal
+}
 
 func (p *pretended) Leave(_ context.Context, yes bool) error {
 	p.leaves = append(p.leaves, yes)
@@ -330,7 +334,7 @@ func TestConfigNamesOrigins(t *testing.T) {
 
 func TestWithoutAnAgent(t *testing.T) {
 	dir := t.TempDir()
-	for _, args := range []string{"status", "status --json", "routes", "credits", "gate", "gate check", "address", "address claim", "address release --now", "leave", "leave --undo", "reload"} {
+	for _, args := range []string{"status", "status --json", "routes", "certs", "certs renew a.test", "credits", "gate", "gate check", "address", "address claim", "address release --now", "leave", "leave --undo", "reload"} {
 		got := nagaya(t, append(strings.Fields(args), "--run-dir", dir)...)
 		if got.code != exitNoAgent || !strings.Contains(got.errs, "hint: is it running?") || !strings.Contains(got.errs, dir) || got.out != "" {
 			t.Errorf("%s: exit %d, stdout %q, stderr %q", args, got.code, got.out, got.errs)
@@ -376,6 +380,7 @@ func TestViews(t *testing.T) {
 		"credits": "not known",
 		"gate":    "because",
 		"address": "eipalloc-0123456789abcdef0",
+		"certs":   "nothing is ordered: certs.acme.email is not set",
 	} {
 		got := nagaya(t, args, "--run-dir", dir)
 		if got.code != exitOK || !strings.Contains(got.out, want) {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -146,6 +147,18 @@ func (e emitter) serving(s report.Status) {
 	e.put("nginx_quarantined_hosts", "Hosts in quarantine, because nginx refuses their configuration.", len(s.Nginx.Quarantined))
 	for _, p := range s.Certs.Pairs {
 		e.put("certificate_expiry_timestamp_seconds", "When a certificate expires.", p.NotAfter, "name", p.Name)
+	}
+	for _, c := range s.Certificates().Entries {
+		for _, host := range c.Hosts {
+			labels := []string{"host", host, "key", string(c.KeyType), "source", c.Source}
+			e.put("certificate_not_after_timestamp_seconds", "When the certificate of a host expires.", c.NotAfter, labels...)
+			e.put("certificate_renewal_due_timestamp_seconds", "When the certificate of a host is renewed, or ordered, at the earliest.", c.Renewal, labels...)
+		}
+	}
+	if s.Orders.On {
+		for _, result := range certs.Results {
+			e.put("certificate_orders_total", "Orders of certificates since the agent started, by what came of them.", int(s.Orders.Orders[result]), "result", string(result))
+		}
 	}
 }
 

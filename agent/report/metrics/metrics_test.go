@@ -64,6 +64,13 @@ func sample() report.Status {
 			{Host: "a.example.com", Path: "/"}:    {Servers: []route.Server{server, server}},
 		}},
 		Certs: certs.Inventory{Complete: true, Pairs: []certs.Pair{{Name: "a", NotAfter: noon.Add(time.Hour)}, {Name: "b", NotAfter: noon.Add(2 * time.Hour)}}},
+		Orders: certs.Report{
+			On: true, Orders: map[certs.Result]uint64{certs.Issued: 3},
+			Entries: []certs.Entry{
+				{Hosts: []string{"a.example.com", "b.example.com"}, Source: "acme", KeyType: certs.ECDSA, NotAfter: noon.Add(90 * 24 * time.Hour), Renewal: noon.Add(60 * 24 * time.Hour)},
+				{Hosts: []string{"c.example.com"}, Source: "acme", KeyType: certs.ECDSA, Renewal: noon.Add(time.Hour)},
+			},
+		},
 		Nginx: nginx.Status{
 			Running: true, Settled: true, Generation: "0123456789abcdef", Reloads: 7, LoadedAt: noon, WorkersDraining: 3,
 			Quarantined: []nginx.Quarantine{{Host: "c.example.com"}},
