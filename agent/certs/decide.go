@@ -63,6 +63,8 @@ type Decision struct {
 	// each directory. Look are names to look up now.
 	Ask  []Held
 	Look []string
+	// Settle are the directories whose ledger has to be written again, as Settle makes it: a clock was ahead.
+	Settle []string
 	// Next is when to decide again at the latest, if nothing changes; zero for never.
 	Next time.Time
 	// Entries are for the report, sorted by host. Wanted are the ids of the certificates that sites
@@ -109,6 +111,12 @@ func Decide(in Input) Decision {
 	d := &decision{Input: in, ledgers: maps.Clone(in.Ledgers), before: map[string]int{}, byID: map[string]bool{}, naming: map[string][]int{}}
 	if d.ledgers == nil {
 		d.ledgers = map[string]Ledger{}
+	}
+	for _, directory := range slices.Sorted(maps.Keys(d.ledgers)) {
+		if l, changed := d.ledgers[directory].Settle(in.Now); changed {
+			d.ledgers[directory] = l
+			d.out.Settle = append(d.out.Settle, directory)
+		}
 	}
 	for _, l := range in.Leases {
 		if l.Running {

@@ -352,6 +352,18 @@ func TestClockSteps(t *testing.T) {
 	if _, until, ok := l.Begin(s, start.Add(week+time.Hour)); !ok {
 		t.Errorf("blocked until %s", until)
 	}
+	// So an agent whose clock was a year ahead orders again after a week.
+	w := newWorld(t, letsEncrypt)
+	w.wish("ecs:a", "a.example.com")
+	w.in.Ledgers[letsEncrypt] = spent(start.AddDate(1, 0, 0))
+	w.run(start.Add(6 * day))
+	if len(w.begun) > 0 {
+		t.Errorf("the budget was freed: %+v", w.begun)
+	}
+	w.run(start.Add(9 * day))
+	if len(w.begun) != 1 {
+		t.Errorf("%d orders after a week", len(w.begun))
+	}
 	// It goes a year ahead for a moment and back: what was spent stays spent.
 	l = spent(start)
 	l, _, _ = l.Begin(Start{ID: "b", Names: []string{"b.example.com"}, Directory: letsEncrypt, At: letsEncrypt}, start.AddDate(1, 0, 0))

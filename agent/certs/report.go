@@ -95,6 +95,9 @@ func (d *decision) conclude(n *need) {
 	case n.valid && !n.due:
 		e.State = Valid
 	}
+	if n.valid && !n.due && n.held.ID != n.id {
+		e.Reason = "the certificate for " + problem.Quoted(n.held.Names[0]) + " serves it too"
+	}
 	defer func() { d.out.Entries = append(d.out.Entries, e) }()
 	bad := overdue || soon || n.has && !n.valid
 	if !n.due || n.cause.code == "" && !bad {
@@ -141,6 +144,9 @@ func (d *decision) others(needs []*need) {
 		e := Entry{Names: p.Names(), Issuer: p.Issuer, Source: "file", File: p.CertFile, KeyType: p.KeyType, NotBefore: p.NotBefore, NotAfter: p.NotAfter, State: Valid, Hosts: append([]string{}, slices.Compact(hosts[p.Name])...)}
 		for _, a := range p.IPs {
 			e.Names = append(slices.Clip(e.Names), a.String())
+		}
+		if d.Settings.On && len(e.Hosts) > 0 && p.NotAfter.After(d.Now) {
+			e.Reason = "your file comes before an order"
 		}
 		switch overdue, soon := Expiring(d.Now, p.NotBefore, p.NotAfter); {
 		case !p.NotAfter.After(d.Now):

@@ -93,17 +93,15 @@ func (w *world) store(l Ledger) {
 // turn decides once and starts what may begin.
 func (w *world) turn() Decision {
 	w.t.Helper()
-	for d, l := range w.in.Ledgers {
-		if next, changed := l.Settle(w.in.Now); changed {
-			w.store(next)
-			_ = d
-		}
-	}
 	w.in.Leases = nil
 	for _, e := range w.ends {
 		w.in.Leases = append(w.in.Leases, Lease{ID: e.s.ID, Running: true})
 	}
 	d := Decide(w.in)
+	for _, directory := range d.Settle {
+		l, _ := w.in.Ledgers[directory].Settle(w.in.Now)
+		w.store(l)
+	}
 	for _, name := range d.Look {
 		w.in.Leads[name] = Lead{At: w.in.Now, Addresses: []netip.Addr{ours}}
 	}
@@ -129,7 +127,7 @@ func (w *world) turn() Decision {
 		w.begun = append(w.begun, begun{w.in.Now, s, err})
 		w.ends = append(w.ends, end{w.in.Now.Add(2 * time.Second), s})
 	}
-	if len(d.Look)+len(d.Ask) > 0 {
+	if len(d.Look)+len(d.Ask)+len(d.Settle) > 0 {
 		d.Next = w.in.Now.Add(time.Millisecond)
 	}
 	return d

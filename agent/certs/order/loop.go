@@ -199,6 +199,9 @@ func (l *loop) turn(ctx context.Context) (next time.Time) {
 	for _, host := range slices.Collect(maps.Keys(l.waiting)) {
 		l.explain(host, d)
 	}
+	for _, directory := range d.Settle {
+		l.settle(ctx, directory)
+	}
 	for _, name := range d.Look {
 		l.lookUp(ctx, name)
 	}
@@ -362,6 +365,21 @@ func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
 			l.pauseAfter("ask "+h.ID, err)
 			if ledger.Directory != "" {
 				l.store.ledgers[h.Directory] = ledger
+			}
+		}
+	})
+}
+
+// settle writes the ledger of a directory again that a clock which was ahead has written.
+func (l *loop) settle(ctx context.Context, directory string) {
+	id := "settle " + directory
+	l.do(ctx, id, func() func() {
+		ctx, done := context.WithTimeout(ctx, time.Minute)
+		defer done()
+		ledger, err := l.editLedger(ctx, directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Settle(time.Now()) })
+		return func() {
+			if l.pauseAfter(id, err); err == nil {
+				l.store.ledgers[directory] = ledger
 			}
 		}
 	})

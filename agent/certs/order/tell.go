@@ -67,7 +67,14 @@ func (l *loop) explain(host string, d certs.Decision) {
 		return
 	}
 	for _, e := range d.Entries {
-		if slices.Contains(e.Hosts, host) && !l.busy[e.ID] && e.Reason != "" {
+		if !slices.Contains(e.Hosts, host) || l.busy[e.ID] {
+			continue
+		}
+		if l.held[e.ID].Saved.After(l.now.Asked[host]) { // another instance has ordered it
+			l.answer(host, nil)
+			return
+		}
+		if e.Reason != "" {
 			l.answer(host, errors.New(e.Reason))
 			return
 		}
