@@ -308,7 +308,7 @@ func TestProblemsFollowTheLife(t *testing.T) {
 // Whatever the world does, a decision is the same for the same input, starts nothing twice and nothing
 // that is refused, and does not ask to be made again at once.
 func TestDecisionsOfRandomWorlds(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		w := newWorld(t, letsEncrypt, private)
 		w.in.Settings.CheckAddress = seed%2 == 0

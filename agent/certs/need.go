@@ -29,8 +29,10 @@ type need struct {
 	byFile  bool
 	due     bool
 	renewal time.Time
-	// failed is how often a name of it failed.
-	failed int
+	// failed is how often a name of it failed. patient is true where it need not be ordered from another
+	// CA than the preferred one: what it has is valid for long enough.
+	failed  int
+	patient bool
 	// ordering is true where an agent orders it now; cause is why it is not begun.
 	ordering bool
 	cause    cause
@@ -158,6 +160,7 @@ func (d *decision) stand(n *need) {
 	w := d.window(n.held)
 	n.renewal = w.Moment(n.held.ID, d.Settings.Seed)
 	overdue, _ := Late(d.Now, n.held.NotBefore, n.held.NotAfter, w)
+	n.patient = n.valid && !overdue
 	// Another wanted one renews itself, and does so for all that it serves.
 	n.due = !n.valid || !n.renewal.After(d.Now) && (n.held.ID == n.id || !d.byID[n.held.ID] || overdue)
 	for _, host := range n.hosts {

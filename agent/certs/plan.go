@@ -62,7 +62,11 @@ func (d *decision) plan(n *need) {
 func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why cause) {
 	names := d.namesWait(n)
 	fewest := 0
-	for _, directory := range n.directories {
+	directories := n.directories
+	if n.patient {
+		directories = directories[:min(1, len(directories))]
+	}
+	for _, directory := range directories {
 		l, ok := d.ledgers[directory]
 		if !ok {
 			continue
