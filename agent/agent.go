@@ -70,6 +70,8 @@ type agent struct {
 	reopen *latest.Slot[struct{}]
 	// relist has the operator's files for nginx listed at once.
 	relist *latest.Slot[struct{}]
+	// reread has the store of certificates read at once.
+	reread *latest.Slot[struct{}]
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
 
@@ -86,7 +88,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := proc.Protect(); err != nil {
 		return err
 	}
-	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container](), reopen: latest.New[struct{}](), relist: latest.New[struct{}]()}
+	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container](), reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}
 	var err error
 	if a.config, err = startConfig(o); err != nil {
 		return err
@@ -206,6 +208,7 @@ func (a *agent) notify(err error) {
 func (a *agent) reload() error {
 	a.reopen.Put(struct{}{})
 	a.relist.Put(struct{}{})
+	a.reread.Put(struct{}{})
 	a.notify(a.o.Notify.Reloading())
 	defer func() { a.notify(a.o.Notify.Ready()) }()
 	return a.reconfigure()

@@ -24,5 +24,5 @@ func newTestAgent(t *testing.T) (*agent, config.Config) {
 		t.Fatal(err)
 	}
 	o := Options{Config: load.Sources{File: filepath.Join(dir, "nagaya.yaml")}, Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar)}
-	return &agent{o: o, board: board.New("test"), restart: func() {}, reopen: latest.New[struct{}](), relist: latest.New[struct{}]()}, c
+	return &agent{o: o, board: board.New("test"), restart: func() {}, reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}, c
 }

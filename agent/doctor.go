@@ -25,7 +25,7 @@ import (
 // Examine proves, without changing anything, that this host can do what the configuration
 // asks for: what it needs of the host, of Docker and of nginx, and every permission in AWS.
 // The error wraps ErrConfig for a configuration that is wrong.
-func Examine(ctx context.Context, o Options) (doctor.Report, error) {
+func Examine(ctx context.Context, o Options, orders examine.Orders) (doctor.Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
 	a := &agent{o: o}
 	var err error
@@ -38,7 +38,9 @@ func Examine(ctx context.Context, o Options) (doctor.Report, error) {
 	clock := &examine.Clock{Next: a.cloud.HTTP.Transport}
 	a.cloud.HTTP.Transport = clock
 	c := a.config.Config()
-	return examine.Run(ctx, c, a.examined(c), examine.AWS{
+	parts := a.examined(c)
+	parts.Orders = orders
+	return examine.Run(ctx, c, parts, examine.AWS{
 		Clock: clock, Credentials: a.cloud.Base.Credentials, CloudWatch: a.cloud.CloudWatch(),
 		EC2: func(region string) examine.EC2 { return a.cloud.EC2(region) },
 	}), nil

@@ -9,6 +9,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
+	"github.com/nagaya-ecs/nagaya/agent/doctor/examine"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
@@ -68,7 +69,7 @@ func (p *patient) set(path, value string) {
 // examine returns what is wrong, as "level check".
 func (p *patient) examine() (doctor.Report, []string) {
 	p.t.Helper()
-	r, err := Examine(p.t.Context(), p.o)
+	r, err := Examine(p.t.Context(), p.o, examine.Orders{})
 	if err != nil {
 		p.t.Fatal(err)
 	}

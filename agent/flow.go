@@ -114,6 +114,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
 	r.unlisted = func(ps []problem.Problem) { b.SetUpkeep("snippets", ps) }
+	orders.Again = a.reread
 	r.run(g, a, c, a.lastTable(c))
 	issued := sync.OnceFunc(func() { close(r.issued) })
 	if certs.Configured(c.Certs, "").On {

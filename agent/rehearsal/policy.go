@@ -138,9 +138,7 @@ func (k *gatePolicy) step(w *instance) {
 		if at < 0 {
 			continue
 		}
-		if delete(w.slowed, i); d.Jobs[at].Slow != "" {
-			w.slowed[i] = d.Jobs[at].Quota // a pause leaves none
-		}
+		r.slowed, r.most = d.Jobs[at].Slow != "", d.Jobs[at].Quota // a pause leaves none
 		if r.State != gate.Waiting {
 			continue
 		}

@@ -132,9 +132,11 @@ func (c *cli) doctorVerb() *cobra.Command {
 		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing",
 		Long: `Doctor checks, in this order, instance metadata and how it may be read, the way to
 EC2's API, the claimed addresses and every permission in AWS (by a dry run), Docker,
-the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, the
+the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, what
+ordering them needs (the CAs, the store, the hosted zones, whether hosts lead here), the
 clock, the directories and their space, cgroups, the credit mode and the journal. Each
-check is ok, warn or FAIL, with what to do about it.
+check is ok, warn or FAIL, with what to do about it. All that it writes is an object of its
+own in the store, and for a moment a file that hosts are asked for.
 
 It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
 when the configuration itself is wrong. Run it as root, which may read everything; what
@@ -142,7 +144,11 @@ the agent's own user may not is in the first check, while the agent runs.`,
 	}
 	asJSON := addJSON(cmd)
 	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {
-		r, err := agent.Examine(ctx, o)
+		orders, err := c.orders(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := agent.Examine(ctx, o, orders)
 		if err != nil {
 			return err
 		}

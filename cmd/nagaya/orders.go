@@ -4,12 +4,19 @@ import (
 	"cmp"
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
+	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
+	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 	"github.com/nagaya-ecs/nagaya/agent/certs/store"
+	"github.com/nagaya-ecs/nagaya/agent/certs/zone"
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/doctor/examine"
+	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // regionPatience bounds how long instance metadata are asked for the Region; without it a bucket says its own.
@@ -27,4 +34,60 @@ func openStore(ctx context.Context, c config.Config, cloud *awsclient.Clients) (
 	}
 	s, err := store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(region)})
 	return at, s, err
+}
+
+// ownedStore is written in the name of who has the state directory: what root wrote in its own name
+// the agent could not read.
+type ownedStore struct {
+	*store.Store
+	owner string
+}
+
+func (s ownedStore) Check(ctx context.Context) error {
+	return proc.AsOwnerOf(s.owner, func() error { return s.Store.Check(ctx) })
+}
+
+// orders is how an examination asks what certificates need that are ordered.
+func (c *cli) orders(ctx context.Context) (examine.Orders, error) {
+	cloud, err := awsclient.New(ctx)
+	if err != nil {
+		return examine.Orders{}, err
+	}
+	return examine.Orders{
+		Offer: func(ctx context.Context, c config.Config, directory string) ([]string, bool, error) {
+			ca, err := acme.New(acme.Options{Directory: directory, RootsFile: c.Certs.ACME.CAFile, UserAgent: "nagaya/" + versionText()})
+			if err != nil {
+				return nil, false, err
+			}
+			return ca.Offer(ctx)
+		},
+		Bound: func(c config.Config, directory string) (bool, error) {
+			all, err := order.ReadBindings(c.Certs.ACME.EABFile)
+			_, ok := all[directory]
+			return ok, err
+		},
+		Store: func(ctx context.Context, c config.Config) (examine.Store, error) {
+			_, s, err := openStore(ctx, c, cloud)
+			return ownedStore{s, c.StateDir}, err
+		},
+		Zone: func(ctx context.Context, c config.Config, text string) error {
+			zones, err := zone.New([]string{text}, cloud.Route53("us-east-1"))
+			if err != nil {
+				return err
+			}
+			name, _, _ := strings.Cut(text, "=")
+			return zones.Try(ctx, name)
+		},
+		Hosts: func(ctx context.Context) (hosts []string, err error) {
+			s, err := c.client().Status(ctx)
+			for _, e := range s.Orders.Entries {
+				if e.Source != "file" {
+					hosts = append(hosts, e.Hosts...)
+				}
+			}
+			slices.Sort(hosts)
+			return slices.Compact(hosts), err
+		},
+		Tokens: func(c config.Config) string { return nginx.TokenDir(nginx.StateDir(c)) },
+	}, nil
 }

@@ -185,7 +185,8 @@ func (c *cli) reloadVerb() *cobra.Command {
 file is noticed too. When it ends the configuration is in force; nginx goes on serving,
 and opens its logs again. A wrong configuration is refused, and what is wrong with it is
 printed. Files of yours for nginx that have changed are read at once, and loaded when
-nginx has tested them: 'nagaya status' names those that it refuses.
+nginx has tested them: 'nagaya status' names those that it refuses. So is the store of
+certificates.
 
 It exits with 0 when the configuration is in force, 2 when it is wrong, and 3 when no
 agent answers. 'systemctl reload nagaya' does the same.`,

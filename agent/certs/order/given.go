@@ -67,7 +67,7 @@ func configured(c config.Config) (o Options, err error) {
 		return o, err
 	}
 	o.Settings = certs.Configured(c.Certs, o.Owner)
-	o.Bindings, err = readBindings(c.Certs.ACME.EABFile)
+	o.Bindings, err = ReadBindings(c.Certs.ACME.EABFile)
 	return o, err
 }
 
@@ -93,9 +93,9 @@ func readOwner(file string) (string, error) {
 	return owner, nil
 }
 
-// readBindings reads external account bindings, a line for each CA: DIRECTORY KEY-ID MAC-KEY. Lines that are empty or
+// ReadBindings reads external account bindings, a line for each CA: DIRECTORY KEY-ID MAC-KEY. Lines that are empty or
 // begin with # count for nothing. No file is none.
-func readBindings(file string) (map[string]certs.Binding, error) {
+func ReadBindings(file string) (map[string]certs.Binding, error) {
 	if file == "" {
 		return nil, nil
 	}

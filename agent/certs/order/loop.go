@@ -54,13 +54,15 @@ type Inputs struct {
 	Address  *latest.Slot[address.Report]
 	// Questions name a host of which a new certificate is wanted now.
 	Questions chan latest.Question[string]
+	// Again has the store looked at now: somebody else has written to it.
+	Again *latest.Slot[struct{}]
 }
 
 // NewInputs returns empty slots.
 func NewInputs() Inputs {
 	return Inputs{
 		latest.New[[]certs.Wish](), latest.New[certs.Inventory](), latest.New[bool](),
-		latest.New[identity.Identity](), latest.New[address.Report](), make(chan latest.Question[string]),
+		latest.New[identity.Identity](), latest.New[address.Report](), make(chan latest.Question[string]), latest.New[struct{}](),
 	}
 }
 
@@ -170,6 +172,8 @@ func (l *loop) receive(ctx context.Context, in Inputs, due <-chan time.Time) boo
 		l.place()
 	case q := <-in.Questions:
 		l.ask(q)
+	case <-in.Again.C():
+		l.store.next = time.Time{}
 	case take := <-l.results:
 		take()
 	}

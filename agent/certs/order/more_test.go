@@ -146,6 +146,23 @@ func TestAStandby(t *testing.T) {
 	})
 }
 
+// What another program has written to the store is here at once, if somebody says so.
+func TestAskedToLookAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.instance("a"), w.instance("b")
+		b.start(false)
+		after(10 * time.Second)
+		a.start(true, "a.test")
+		after(10 * time.Second)
+		if n := len(b.copies()); n > 0 {
+			t.Errorf("%d certificates are here already", n)
+		}
+		b.in.Again.Put(struct{}{})
+		after(time.Second)
+		b.mustHave("at once", "a.test")
+	})
+}
+
 func (i *instance) renew(host string) error {
 	return latest.Ask(i.t.Context(), i.in.Questions, host)
 }

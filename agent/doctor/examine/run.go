@@ -89,6 +89,7 @@ func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Re
 		x.Add(Port(port, Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))))
 	}
 	x.certificates(ctx)
+	x.orders(ctx)
 
 	x.Add(x.Clock.Finding()...)
 	for _, d := range [][2]string{{"state-dir", c.StateDir}, {"run-dir", c.RunDir}, {"log-dir", c.LogDir}} {
