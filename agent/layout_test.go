@@ -267,6 +267,7 @@ var kept = map[string]string{
 	module + "nginx/nginxtest":         "chooses the nginx of tests",
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",
+	"google.golang.org/protobuf/proto": "two megabytes, by Prometheus's client library",
 	"github.com/fxamacker/cbor/v2":     "the simulated cloud's wire format",
 	"github.com/quic-go/quic-go":       "speaks HTTP/3 in tests",
 	"net/http/pprof":                   "opens the program's insides on its HTTP server",

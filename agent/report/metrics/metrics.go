@@ -8,12 +8,9 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -23,14 +20,14 @@ import (
 // Serve answers GET /metrics on l until ctx ends. The status is read once a
 // scrape; without scrapes nothing is computed.
 func Serve(ctx context.Context, l net.Listener, status func() report.Status) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collector{status},
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
+	one := make(chan struct{}, 1) // a scrape at a time
 	m := http.NewServeMux()
-	m.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2}))
+	m.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		one <- struct{}{}
+		defer func() { <-one }()
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_, _ = w.Write(collect(status())) // a client that has gone
+	})
 	s := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
@@ -40,34 +37,32 @@ func Serve(ctx context.Context, l net.Listener, status func() report.Status) err
 	return nil
 }
 
-// collector turns one status into metrics.
-type collector struct{ status func() report.Status }
-
-// Describe implements prometheus.Collector. It describes nothing: which series there are
-// depends on the status.
-func (collector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector. What is not known is left out: a
-// metric that is absent cannot be mistaken for 0.
-func (c collector) Collect(ch chan<- prometheus.Metric) {
-	s := c.status()
-	e := emitter{ch, map[string]bool{}}
+// collect turns one status into metrics. What is not known is left out: a metric that is absent
+// cannot be mistaken for 0.
+func collect(s report.Status) []byte {
+	e := emitter{map[string]bool{}, map[string]*family{}}
 	e.machine(s)
 	e.serving(s)
 	e.credits(s)
 	e.problems(s)
+	e.process()
+	return e.text()
 }
 
 // emitter puts metrics. Names come from labels: no name may make a scrape fail.
 type emitter struct {
-	ch   chan<- prometheus.Metric
-	seen map[string]bool // time series
+	seen     map[string]bool // time series
+	families map[string]*family
 }
 
 // put makes one metric of a number, of true and false, or of a time, which is left out while
 // it is zero. pairs are labels with their values. Of two that would be the same time series
 // the first counts.
 func (e emitter) put(name, help string, value any, pairs ...string) {
+	e.add("nagaya_"+name, help, value, pairs...)
+}
+
+func (e emitter) add(name, help string, value any, pairs ...string) {
 	var v float64
 	switch value := value.(type) {
 	case int:
@@ -84,18 +79,25 @@ func (e emitter) put(name, help string, value any, pairs ...string) {
 		}
 		v = float64(value.UnixMilli()) / 1000
 	}
-	var labels, values []string
+	var labels []string
 	for pair := range slices.Chunk(pairs, 2) {
-		labels, values = append(labels, pair[0]), append(values, strings.ToValidUTF8(pair[1], "\uFFFD"))
+		labels = append(labels, pair[0]+`="`+escapes.Replace(strings.ToValidUTF8(pair[1], "\uFFFD"))+`"`)
 	}
-	if series := strings.Join(append(values, name), "\xff"); !e.seen[series] {
-		e.seen[series] = true
-		kind := prometheus.GaugeValue
-		if strings.HasSuffix(name, "_total") {
-			kind = prometheus.CounterValue
-		}
-		e.ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("nagaya_"+name, help, labels, nil), kind, v, values...)
+	slices.Sort(labels)
+	series := name
+	if len(labels) > 0 {
+		series += "{" + strings.Join(labels, ",") + "}"
 	}
+	if e.seen[series] {
+		return
+	}
+	e.seen[series] = true
+	f := e.families[name]
+	if f == nil {
+		f = &family{help: help}
+		e.families[name] = f
+	}
+	f.lines = append(f.lines, series+" "+strconv.FormatFloat(v, 'g', -1, 64)+"\n")
 }
 
 func (e emitter) machine(s report.Status) {

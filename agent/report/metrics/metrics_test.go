@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
@@ -179,13 +178,7 @@ func TestOtherPaths(t *testing.T) {
 
 // The names follow Prometheus's conventions.
 func TestLint(t *testing.T) {
-	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(collector{sample})
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	problems, err := promlint.New(strings.NewReader(scrape(t, sample()))).Lint()
 	if err != nil {
 		t.Fatal(err)
 	}
