@@ -63,6 +63,10 @@ func (l *loop) tell(a *attempt, err error, took time.Duration) {
 
 // explain answers whoever asked for a host that is not ordered now.
 func (l *loop) explain(host string, d certs.Decision) {
+	if l.store.err != nil {
+		l.answer(host, l.store.err)
+		return
+	}
 	if !l.store.read || slices.ContainsFunc(d.Start, func(s certs.Start) bool { return s.Host == host }) || len(d.Look) > 0 {
 		return
 	}
