@@ -103,13 +103,14 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		running(report.CountTasks(s))
 		batches(s.Batches())
 	}
+	wishes, serving := latest.Distinct(orders.Wishes.Put), latest.Distinct(orders.Serving.Put)
 	r.certs, r.wanted, r.alive = latest.Tee(b.SetCerts, orders.Files.Put), wanted.Put, b.Beat
 	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) {
 		a.setTable(p.Table)
 		tables.Put(p.Table)
 		b.SetRoutes(p.Table)
 		if p.Table.Complete {
-			orders.Wishes.Put(p.Table.Wishes)
+			wishes(p.Table.Wishes)
 		}
 	})
 	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
@@ -128,7 +129,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return saved.Run(ctx, statePath(c, saved.FileName), a.o.Log, tables.C())
 	})
 	g.Run("nginx", func(ctx context.Context) error {
-		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put, func(s nginx.Status) { orders.Serving.Put(s.Generation != "") }))
+		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put, func(s nginx.Status) { serving(s.Generation != "") }))
 	})
 
 	// How many credits are there, and may batches start?

@@ -19,7 +19,9 @@ func (l *loop) clean(ctx context.Context, now time.Time, wanted []string) {
 			continue
 		}
 		expired := s.Pending != nil && !s.Pending.Expires.IsZero() && s.Pending.Expires.Before(now)
-		if s.Pending != nil && !s.Over && !expired && slices.Contains(wanted, id) && !l.isIssued(id, s.Key) {
+		// One that is not wanted here may be of an instance with other sites.
+		abandoned := !slices.Contains(wanted, id) && (s.Owner == l.Owner || now.Sub(s.since) > abandonedAfter)
+		if s.Pending != nil && !s.Over && !expired && !abandoned && !l.isIssued(id, s.Key) {
 			continue
 		}
 		a := &attempt{loop: l, Start: certs.Start{ID: id}, known: s}
@@ -35,11 +37,14 @@ func (l *loop) clean(ctx context.Context, now time.Time, wanted []string) {
 				if err != nil {
 					l.Log.Warn("left of an order not removed", event.Key, event.OrderUnsettled, "order", id, "err", err)
 				}
-				l.takeLease(id, a.lease, a.version)
+				l.returned(a)
 			}
 		})
 	}
 }
+
+// abandonedAfter is how long an order stays that no site here wants and nobody touches.
+const abandonedAfter = time.Hour
 
 // isIssued reports whether the certificate for a key is in the store: the order for it is over.
 func (l *loop) isIssued(id, key string) bool {

@@ -240,7 +240,9 @@ func (l *loop) lack(d certs.Decision, now time.Time) {
 		l.store.lacking = 0
 	} else if l.store.lacking == 0 && l.store.err == nil {
 		l.store.lacking = busyEvery
-		l.store.next = now.Add(busyEvery)
+		if soon := now.Add(busyEvery); soon.Before(l.store.next) {
+			l.store.next = soon
+		}
 	}
 }
 
@@ -271,6 +273,8 @@ func (l *loop) look(ctx context.Context, now time.Time) {
 func (l *loop) input(now time.Time) certs.Input {
 	in := l.now
 	in.Now, in.StoreRead, in.WishesKnown = now, l.store.read && l.store.err == nil, l.now.WishesKnown && l.serving
+	maps.DeleteFunc(l.now.Leads, func(_ string, v certs.Lead) bool { return now.Sub(v.At) > time.Hour })
+	maps.DeleteFunc(l.paused, func(_ string, p pause) bool { return now.Sub(p.until) > time.Hour })
 	in.Held, in.Leases, in.Ledgers = nil, nil, maps.Clone(l.store.ledgers)
 	seen := map[string]time.Time{}
 	for _, w := range in.Wishes {
@@ -420,11 +424,18 @@ func (l *loop) start(ctx context.Context, s certs.Start) {
 	})
 }
 
-// finished takes over what an attempt has left.
-func (l *loop) finished(a *attempt, err error, took time.Duration) {
+// returned takes over the lease.
+func (l *loop) returned(a *attempt) {
 	if a.version != "" {
 		l.takeLease(a.ID, a.lease, a.version)
+	} else {
+		delete(l.store.versions, leaseName(a.ID))
 	}
+}
+
+// finished takes over what an attempt has left.
+func (l *loop) finished(a *attempt, err error, took time.Duration) {
+	l.returned(a)
 	if a.ledger != nil && a.ledger.Directory != "" {
 		l.store.ledgers[a.Directory] = *a.ledger
 	}

@@ -2,6 +2,7 @@ package order
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -61,14 +62,16 @@ func (w *watched) put(name, before, after string) {
 	w.newest[name] = b
 }
 
+var seeds = flag.Int("schedules", 60, "how many schedules of two agents are run; 400 take two minutes")
+
 // Two agents share a store that fails, is slow, and writes what it says that it did not; both are killed and
 // replaced again and again, and the address moves.
 func TestSchedules(t *testing.T) {
-	seeds := 60 // 400 take two minutes
+	n := *seeds
 	if testing.Short() {
-		seeds = 10
+		n = min(n, 10)
 	}
-	for seed := range uint64(seeds) {
+	for seed := range uint64(n) {
 		synctest.Test(t, func(t *testing.T) { schedule(t, seed) })
 		if t.Failed() {
 			return

@@ -107,13 +107,13 @@ func (a *attempt) take(ctx context.Context) error {
 	return nil
 }
 
-// put writes the lease. After a conflict it is another's.
-func (a *attempt) put(ctx context.Context) error {
-	a.lease.stamp = a.stamp()
-	version, err := write(ctx, a.Store, leaseName(a.ID), a.lease, a.version)
-	if err == nil {
-		a.version = version
+// put writes the lease. After an error it is not known what is there: the loop reads it again.
+func (a *attempt) put(ctx context.Context) (err error) {
+	if a.lease.Writer != "" && a.version == "" {
+		return fmt.Errorf("%s: %w", leaseName(a.ID), certs.ErrConflict)
 	}
+	a.lease.stamp = a.stamp()
+	a.version, err = write(ctx, a.Store, leaseName(a.ID), a.lease, a.version)
 	return err
 }
 
@@ -295,7 +295,7 @@ func (a *attempt) clear(ctx context.Context, err error) error {
 		a.lease.Over = true // the loop removes them later
 		return errors.Join(err, a.free(ctx))
 	}
-	a.lease = lease{ID: a.ID}
+	a.lease = lease{stamp: a.lease.stamp, ID: a.ID}
 	return a.put(ctx)
 }
 
