@@ -159,7 +159,7 @@ const (
 
 func (e *CAError) Error() string {
 	status := ""
-	if e.Status != 0 {
+	if e.Status >= 400 {
 		status = fmt.Sprintf(" %d", e.Status)
 	}
 	switch {

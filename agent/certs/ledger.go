@@ -68,16 +68,19 @@ func ResultOf(err error) Result {
 		return Interrupted
 	case answer.Type == "alreadyReplaced":
 		return Replaced
-	case answer.Status < 400, answer.Status >= 500, answer.Type == "", slices.Contains(ofDirectory, answer.Type):
+	case answer.Status >= 500, slices.Contains(ofDirectory, answer.Type):
 		return DirectoryFailed
+	case len(answer.Names) > 0, answer.Type != "" && (answer.Status >= 400 || answer.Over):
+		return NameFailed // an order that became invalid is told with status 200
 	}
-	return NameFailed
+	return DirectoryFailed
 }
 
 // ofDirectory are the types of errors (RFC 8555, section 6.7) that are about no name.
 var ofDirectory = []string{
 	"rateLimited", "serverInternal", "badNonce", "badPublicKey", "badSignatureAlgorithm",
 	"accountDoesNotExist", "externalAccountRequired", "userActionRequired", "invalidContact", "unsupportedContact",
+	AccountDeactivated, WrongCertificate,
 }
 
 // Begin notes an attempt. ok is false where the ledger, which another instance may have changed
@@ -262,7 +265,11 @@ func reason(err error) string {
 	if err == nil {
 		return ""
 	}
-	return plain.Replace(problem.Printable(err.Error(), mostReason))
+	text := err.Error()
+	if answer, ok := errors.AsType[*CAError](err); ok {
+		text = strings.TrimLeft(strings.TrimPrefix(text, answer.Directory), ": ") // whose ledger it is
+	}
+	return plain.Replace(problem.Printable(text, mostReason))
 }
 
 var plain = strings.NewReplacer(`\`, "/", `"`, "'", "<", "(", ">", ")", "&", "+")

@@ -455,11 +455,28 @@ func TestResultOf(t *testing.T) {
 		{&CAError{Status: 400, Type: "rejectedIdentifier"}, NameFailed},
 		{fmt.Errorf("ordering: %w", &CAError{Status: 403, Type: "unauthorized"}), NameFailed},
 		{&CAError{Status: 403, Type: "caa"}, NameFailed},
+		{&CAError{Status: 200, Type: "connection", Names: []string{"a.test"}, Over: true}, NameFailed},
+		{&CAError{Status: 200, Names: []string{"a.test"}, Over: true}, NameFailed},
+		{&CAError{Status: 200, Type: "unauthorized", Over: true}, NameFailed},
+		{&CAError{Type: ChallengeNotOffered, Names: []string{"a.test"}}, NameFailed},
+		{&CAError{Status: 429, Type: "rateLimited", Names: []string{"a.test"}}, DirectoryFailed},
+		{&CAError{Status: 200, Type: "serverInternal", Names: []string{"a.test"}, Over: true}, DirectoryFailed},
+		{&CAError{Status: 403, Type: AccountDeactivated}, DirectoryFailed},
+		{&CAError{Type: WrongCertificate, Over: true}, DirectoryFailed},
+		{&CAError{Status: 200, Err: errors.New("the order is still processing")}, DirectoryFailed},
 		{&CAError{Status: 409, Type: "alreadyReplaced"}, Replaced},
 	} {
 		if got := ResultOf(tt.err); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.err, got, tt.want)
 		}
+	}
+}
+
+// The words of the CA are kept, and not those that everybody knows.
+func TestReason(t *testing.T) {
+	err := &CAError{Directory: "https://acme.test/directory", Status: 400, Type: "rejectedIdentifier", Detail: "no certificates for \"a.test\""}
+	if got, want := reason(err), "400 rejectedIdentifier: 'no certificates for /'a.test/''"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

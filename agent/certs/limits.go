@@ -33,8 +33,8 @@ const (
 	mostKept    = 26 << 10 // bytes of Orders
 	mostNames   = 150
 	mostWindows = 180
-	mostReasons = 40
-	mostReason  = 100
+	mostReasons = 20
+	mostReason  = 200
 	MaxLedger   = 60 << 10
 )
 

@@ -87,9 +87,9 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 		return best, until, cause{text: "the ledger of the CA has not been read yet"}
 	case fewest > 0:
 		why = cause{code: "cert-order-failed", hint: "correct what the CA names: usually the host's DNS, port 80 in the security group, or a CAA record; it is tried again by itself"}
-		why.text = fmt.Sprintf("it failed %d times at %s", fewest, nameOf(best.Directory))
+		why.text = fmt.Sprintf("%s refused it %s", nameOf(best.Directory), times(fewest))
 		if said := d.said(n); said != "" {
-			why.text += ", the last time because of " + problem.Quoted(said)
+			why.text += fmt.Sprintf(", the last time because of %.*q", mostReason, said)
 		}
 	case !until.After(d.Now):
 		return best, until, cause{}
@@ -234,4 +234,12 @@ func list(all []netip.Addr) string {
 		text = append(text, a.String())
 	}
 	return strings.Join(text, ", ")
+}
+
+// times is how often, in words.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

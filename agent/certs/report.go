@@ -179,7 +179,7 @@ func (d *decision) directories() {
 		if l.Faults == 0 || !d.Settings.On {
 			continue
 		}
-		text := fmt.Sprintf("%s failed %d times in a row, the last time because of %s", nameOf(directory), l.Faults, problem.Quoted(l.Fault))
+		text := fmt.Sprintf("%s failed %s, the last time because of %.*q", nameOf(directory), times(l.Faults), mostReason, l.Fault)
 		if until := l.pause(d.Now); until.After(d.Now) {
 			text += "; it is asked again at " + until.UTC().Format(time.RFC3339)
 		}
