@@ -25,9 +25,10 @@ const (
 	settle = 220 * time.Millisecond
 	// calm is how long after its last family a series of starts is over.
 	calm = 5 * time.Second
-	// longestIssue is the most that a certificate waits while sites wait for others. Two are loaded at once,
-	// and then each pause is twice the one before: ten reloads are enough for what is issued in two minutes.
-	longestIssue = 64 * time.Second
+	// longestIssue is the most that a certificate waits while sites wait for others. The first is loaded at
+	// once, and then each pause is twice the one before, from two seconds on: it waits about as long as
+	// orders have taken already, and nine reloads are enough for what is issued in six minutes.
+	longestIssue = 128 * time.Second
 )
 
 // Reloads decides when nginx is reloaded. Each family has a budget of its own, however many
@@ -109,8 +110,8 @@ func (r *Reloads) Wait(now time.Time) time.Duration {
 		})
 	}
 	wait := r.least(now, func(b *bucket) time.Duration { return time.Duration(max(0, 1-b.level) * float64(r.every)) })
-	if r.orders && r.same && r.issues >= 2 {
-		wait = max(wait, r.loaded.Add(min(time.Second<<min(r.issues-2, 8), longestIssue)).Sub(now))
+	if r.orders && r.same && r.issues > 0 {
+		wait = max(wait, r.loaded.Add(min(time.Second<<min(r.issues, 8), longestIssue)).Sub(now))
 	}
 	if r.streak < burst {
 		return wait

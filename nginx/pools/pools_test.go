@@ -268,11 +268,11 @@ func TestReloadsAreRarerWhileCreditsAreLow(t *testing.T) {
 	}
 }
 
-// Of 200 hosts that wait for their first certificates nginx is reloaded ten times at most, whichever families they
-// are of and however fast a CA is; the first two are served at once, and a new container is too.
+// Of 200 hosts that wait for their first certificates nginx is reloaded nine times at most, whichever families they
+// are of and however fast a CA is; the first is served at once, and a new container is too.
 func TestManyCertificates(t *testing.T) {
 	for _, one := range []bool{false, true} {
-		for _, every := range []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond} {
+		for _, every := range []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 1600 * time.Millisecond} {
 			w, now, reloads := newFixture(), time.Unix(1000, 0), 0
 			name := func(i int) string {
 				if one {
@@ -297,7 +297,7 @@ func TestManyCertificates(t *testing.T) {
 			for i := range 200 {
 				w.orders = i < 199
 				wait := w.change(now, name(i), 1)
-				if i < 2 && wait > time.Second {
+				if i == 0 && wait > 0 || i == 1 && wait > 2*time.Second {
 					t.Errorf("one family %v, every %s: the certificate %d waits %s", one, every, i, wait)
 				}
 				step(now.Add(every), wait)
@@ -306,7 +306,7 @@ func TestManyCertificates(t *testing.T) {
 				t.Error("orders are left")
 			}
 			step(now.Add(time.Minute), w.Wait(now))
-			if reloads > 10 || reloads < 2 || w.wanted.Generation != w.live.Generation {
+			if reloads > 9 || reloads < 2 || w.wanted.Generation != w.live.Generation {
 				t.Errorf("one family %v, every %s: %d reloads, all are loaded: %v", one, every, reloads, w.wanted.Generation == w.live.Generation)
 			}
 		}
