@@ -19,6 +19,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/imports"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctest"
 )
 
@@ -104,15 +105,23 @@ func TestCertsImport(t *testing.T) {
 	try(2, "stor", source)
 }
 
+func day(text string) time.Time {
+	d, _ := time.Parse(time.DateOnly, text)
+	return d
+}
+
+// The certificates that the page shows are what the program prints.
+func TestDocsShowTheCertificates(t *testing.T) {
+	r := certs.Report{On: true, StoreRead: true, Store: "s3://BUCKET/nagaya", Entries: []certs.Entry{
+		{Hosts: []string{"blog.example.com"}, Names: []string{"blog.example.com"}, Source: "acme", State: certs.Waiting, Reason: "the name blog.example.com has no address"},
+		{Hosts: []string{"mail.example.com"}, Names: []string{"*.example.com"}, Issuer: "Example CA", Source: "file", KeyType: certs.RSA, NotAfter: day("2027-08-01"), State: certs.Valid},
+		{Hosts: []string{"shop.example.com"}, Names: []string{"shop.example.com"}, Issuer: "Let's Encrypt E7", Directory: config.Default().Certs.ACME.Directories[0], Source: "acme", KeyType: certs.ECDSA, NotAfter: day("2027-02-12"), Renewal: day("2027-01-22"), State: certs.Valid},
+	}}
+	doctest.Printed(t, "docs/certificates.md", "nagaya certs", r.Text(day("2026-12-10")))
+}
+
 // The import that the page shows is what the program prints.
 func TestDocsShowAnImport(t *testing.T) {
-	day := func(text string) time.Time {
-		d, err := time.Parse(time.DateOnly, text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
 	found := func(file, until, why string, names ...string) certs.Found {
 		return certs.Found{Names: names, Program: "certbot", File: "/etc/letsencrypt/" + file, NotAfter: day(until), Why: why}
 	}

@@ -109,6 +109,7 @@ var specials = map[string]special{
 	"nagaya certs import --dry-run /etc/letsencrypt": {
 		before: "mkdir -p /etc/letsencrypt/live/shop\ncp /etc/nagaya/certs/shop.example.com.* /etc/letsencrypt/live/shop/",
 	},
+	"nagaya certs import": part("nagaya certs import"), "nagaya certs renew HOST": part("nagaya certs renew"),
 	"nagaya certs import /etc/acme.sh":     {before: "mkdir -p /etc/acme.sh\ncp /etc/nagaya/certs/shop.example.com.* /etc/acme.sh/"},
 	"nagaya certs import /etc/letsencrypt": {after: "test \"$(stat -c %U /var/lib/nagaya/store/certs/*)\" = nagaya"},
 
