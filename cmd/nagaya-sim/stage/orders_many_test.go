@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // Of 200 hosts that are new at once all get HTTPS, and nginx is reloaded ten times at most for them, that of
 // their container included.
 func TestManyHostsAtOnce(t *testing.T) {
-	s, ca := orderingStage(t)
+	s, ca := orderingStage(t, testenv.PebbleOptions{})
 	reloads := 0
 	must(t, Until(t.Context(), 20*time.Second, "nginx runs", func() error {
 		st, err := s.status(t.Context())

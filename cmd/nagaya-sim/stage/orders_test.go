@@ -19,13 +19,15 @@ import (
 
 // orderingStage is a stage whose certificates come from Pebble, and are kept in the simulated S3. Its address is
 // not claimed, and no name is looked up: they are of no public DNS.
-func orderingStage(t *testing.T) (*Stage, *testenv.Pebble) {
+func orderingStage(t *testing.T, o testenv.PebbleOptions, env ...string) (*Stage, *testenv.Pebble) {
 	t.Helper()
 	s := newStage(t, Options{Hosts: []string{}})
-	ca := testenv.StartPebble(t, testenv.PebbleOptions{HTTPPort: s.HTTPPort})
+	o.HTTPPort = s.HTTPPort
+	ca := testenv.StartPebble(t, o)
 	must(t, s.StartCloud(t.Context()))
 	s.Env = append(s.Env, "NAGAYA_CERTS_ACME_EMAIL=ops@example.com", "NAGAYA_CERTS_ACME_DIRECTORY="+ca.Directory, "NAGAYA_CERTS_ACME_CA_FILE="+ca.Roots,
 		"NAGAYA_CERTS_STORE=s3://nagaya-certs/stage", "NAGAYA_CERTS_ACME_CHECK_ADDRESS=false")
+	s.Env = append(s.Env, env...)
 	must(t, s.StartAgent())
 	return s, ca
 }
@@ -58,7 +60,7 @@ func orders(t *testing.T, s *Stage) (issued uint64) {
 // A label is all that a service needs for HTTPS, which outlives the state of its instance; renewing it
 // costs no request.
 func TestHTTPSByItself(t *testing.T) {
-	s, ca := orderingStage(t)
+	s, ca := orderingStage(t, testenv.PebbleOptions{})
 	must(t, Until(t.Context(), 20*time.Second, "nginx runs", func() error {
 		st, err := s.status(t.Context())
 		if err == nil && (st.Nginx.Generation == "" || !st.Orders.StoreRead) {
