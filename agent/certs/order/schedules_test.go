@@ -62,7 +62,7 @@ func (w *watched) put(name, before, after string) {
 	w.newest[name] = b
 }
 
-var seeds = flag.Int("schedules", 60, "how many schedules of two agents are run; 400 take two minutes")
+var seeds = flag.Int("schedules", 30, "how many schedules of two agents are run; 400 take two minutes")
 
 // Two agents share a store that fails, is slow, and writes what it says that it did not; both are killed and
 // replaced again and again, and the address moves.

@@ -9,11 +9,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
@@ -87,7 +87,9 @@ func TestHTTPSByItself(t *testing.T) {
 	})
 	must(t, err)
 	load := StartVisits(t.Context(), 50, func(int) *http.Client { return client }, fmt.Sprintf("https://a.test:%d/", s.HTTPSPort))
-	must(t, socket.Dial(s.Path("run", "nagaya.sock")).Renew(t.Context(), "a.test"))
+	if out, code, err := s.CLI(t.Context(), "certs", "renew", "a.test"); err != nil || code != 0 {
+		t.Fatalf("renewing: %v, exit code %d: %s", err, code, out)
+	}
 	must(t, Until(t.Context(), 20*time.Second, "the new certificate is served", func() error {
 		now, err := s.served("a.test", ca.Issuer)
 		if err == nil && now.SerialNumber.Cmp(first.SerialNumber) == 0 {
@@ -97,6 +99,12 @@ func TestHTTPSByItself(t *testing.T) {
 	}))
 	if r := load.Stop(); r.Failed > 0 || r.Requests == 0 {
 		t.Errorf("renewing: %+v", r)
+	}
+
+	if out, _, err := s.CLI(t.Context(), "certs"); err != nil || !strings.Contains(out, "a.test") {
+		t.Errorf("nagaya certs: %v\n%s", err, out)
+	} else {
+		t.Log(out)
 	}
 
 	// The instance is replaced.
