@@ -398,6 +398,7 @@ func (l *loop) settle(ctx context.Context, directory string) {
 type pause struct {
 	until time.Time
 	last  time.Duration
+	err   error
 }
 
 // pauseAfter makes the pause of an id longer after an error, and ends it after none.
@@ -410,7 +411,7 @@ func (l *loop) pauseAfter(id string, err error) {
 	if errors.Is(err, errElsewhere) {
 		p.last = busyEvery
 	}
-	p.until = time.Now().Add(p.last)
+	p.until, p.err = time.Now().Add(p.last), err
 	l.paused[id] = p
 }
 

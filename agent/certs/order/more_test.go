@@ -106,6 +106,46 @@ func TestTheStoreFailsAfterAnOrder(t *testing.T) {
 	})
 }
 
+// A store that can be read and not written is a problem, and so is a record that cannot be made.
+func TestOrdersThatFailHere(t *testing.T) {
+	denied := &certs.StoreError{Text: "s3:PutObject is denied", Remedy: "allow it"}
+	for code, name := range map[string]string{"store-unreadable": "a.test", "cert-order-failed": "*.zone.test"} {
+		t.Run(code, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				a := w.instance("a")
+				if code == "store-unreadable" {
+					w.store.fault = func(op, name string, _ bool) error {
+						if op == "put" && strings.HasPrefix(name, "orders/") {
+							return denied
+						}
+						return nil
+					}
+				} else {
+					w.dns.fault = func(string, string) error { return errors.New("route53:ChangeResourceRecordSets is denied") }
+				}
+				a.start(true, name)
+				after(5 * time.Second)
+				if e := a.report.Entries[0]; e.State != certs.Waiting || !strings.Contains(e.Reason, "is denied") || len(a.report.Problems) > 0 {
+					t.Errorf("after one failure: %+v, problems %+v", e, a.report.Problems)
+				}
+				after(time.Minute)
+				ps := a.report.Problems
+				if len(ps) != 1 || ps[0].Code != code || !strings.Contains(ps[0].Text, "is denied") || ps[0].Hint == "" {
+					t.Errorf("problems %+v", ps)
+				}
+				w.store.mu.Lock()
+				w.store.fault, w.dns.fault = nil, nil
+				w.store.mu.Unlock()
+				after(time.Hour)
+				a.mustHave("afterwards", name)
+				if len(a.report.Problems) > 0 {
+					t.Errorf("afterwards: problems %+v", a.report.Problems)
+				}
+			})
+		})
+	}
+}
+
 // Whoever has the address answers the challenges of orders that others have begun.
 func TestHandoverInTheMidstOfAnOrder(t *testing.T) {
 	inBubble(t, func(w *world) {

@@ -87,7 +87,8 @@ func (l *loop) explain(host string, d certs.Decision) {
 
 // show puts the report if it differs from the last one.
 func (l *loop) show(d certs.Decision, now time.Time) {
-	r := certs.Report{On: true, StoreRead: l.store.read, Store: l.StoreName, Entries: d.Entries, Orders: maps.Clone(l.counts), Problems: slices.Concat(l.problems(), d.Problems)}
+	own := l.stuck(d.Entries, now)
+	r := certs.Report{On: true, StoreRead: l.store.read, Store: l.StoreName, Entries: d.Entries, Orders: maps.Clone(l.counts), Problems: slices.Concat(l.problems(), own, d.Problems)}
 	if reflect.DeepEqual(r, l.report) {
 		return
 	}
@@ -99,16 +100,7 @@ func (l *loop) show(d certs.Decision, now time.Time) {
 // problems are those of the store and the disk.
 func (l *loop) problems() (all []problem.Problem) {
 	if l.store.err != nil {
-		p := problem.Problem{
-			Code: "store-unreadable", Severity: problem.Error, Subject: "store " + l.StoreName,
-			Text: "certificates are kept in " + l.StoreName + ", which cannot be used: " + problem.Printable(l.store.err.Error(), 300) + "; those that are here are served, and nothing is ordered",
-			Hint: "let the agent list, read and write it: nagaya doctor says what is missing",
-		}
-		if known, ok := errors.AsType[*certs.StoreError](l.store.err); ok {
-			p.Hint = known.Remedy
-			p.Text = known.Text + "; the certificates that are here are served, and nothing is ordered"
-		}
-		all = append(all, p)
+		all = append(all, l.unusable(l.store.err))
 	}
 	if l.copies.err != nil {
 		all = append(all, problem.Problem{
@@ -116,6 +108,51 @@ func (l *loop) problems() (all []problem.Problem) {
 			Text: "new certificates cannot be written: " + problem.Printable(l.copies.err.Error(), 300),
 			Hint: "let the agent write to the directory " + l.Issued,
 		})
+	}
+	return all
+}
+
+// unusable is the problem of a store that cannot be used.
+func (l *loop) unusable(err error) problem.Problem {
+	p := problem.Problem{
+		Code: "store-unreadable", Severity: problem.Error, Subject: "store " + l.StoreName,
+		Text: "certificates are kept in " + l.StoreName + ", which cannot be used: " + problem.Printable(err.Error(), 300) + "; those that are here are served, and nothing is ordered",
+		Hint: "let the agent list, read and write it: nagaya doctor says what is missing",
+	}
+	if known, ok := errors.AsType[*certs.StoreError](err); ok {
+		p.Hint = known.Remedy
+		p.Text = known.Text + "; the certificates that are here are served, and nothing is ordered"
+	}
+	return p
+}
+
+// stuck says of which entries the order fails by a fault of this side, and returns the problems of those that
+// have failed more than once.
+func (l *loop) stuck(entries []certs.Entry, now time.Time) (all []problem.Problem) {
+	for i := range entries {
+		e := &entries[i]
+		p, failed := l.paused[e.ID]
+		if !failed || errors.Is(p.err, errElsewhere) || !now.Before(p.until) && !l.busy[e.ID] {
+			continue
+		}
+		e.Reason = "the order failed here: " + problem.Printable(p.err.Error(), 300)
+		if !l.busy[e.ID] {
+			e.State, e.Renewal = certs.Waiting, p.until
+		}
+		if p.last == busyEvery || len(e.Hosts) == 0 {
+			continue
+		}
+		own := problem.Problem{
+			Code: "cert-order-failed", Severity: problem.Error, Subject: "site " + problem.Printable(e.Hosts[0], 253), Host: e.Hosts[0],
+			Text: e.Reason, Hint: "correct what it names; nagaya doctor tries the store and the zones, and it is tried again by itself",
+		}
+		if _, ok := errors.AsType[*certs.StoreError](p.err); ok {
+			own = l.unusable(p.err)
+		}
+		e.Problem = own.Code
+		if l.store.err == nil && !slices.ContainsFunc(all, func(o problem.Problem) bool { return o.Code == own.Code && o.Subject == own.Subject }) {
+			all = append(all, own)
+		}
 	}
 	return all
 }
