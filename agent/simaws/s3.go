@@ -225,6 +225,13 @@ func (w *World) putObject(b *storeBucket, key string, r *request) (reply, *apiEr
 	o := w.newObject(body, kmsKey)
 	o.sums = sums
 	b.objects[key] = o
+	if w.stored != nil {
+		var before []byte
+		if old != nil {
+			before = old.body
+		}
+		w.stored(b.spec.Name, key, before, o.body)
+	}
 	header := o.header()
 	for name, sum := range sums {
 		header[name] = sum

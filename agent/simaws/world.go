@@ -31,6 +31,9 @@ type Options struct {
 	// before the call that changed it is answered, and one call at a time; so what
 	// is asked afterwards meets the change. It may not call the World. May be nil.
 	Moved func([]PublicAddress)
+	// Stored is told of each object that a request has put into a bucket, with the body that was there
+	// before, nil for none; one call at a time. It may not call the World. May be nil.
+	Stored func(bucket, key string, before, after []byte)
 }
 
 // PublicAddress is one public IPv4 address of the world that leads somewhere.
@@ -96,6 +99,7 @@ type World struct {
 	calls  callBook
 	tokens map[string]*bucket
 	moved  func([]PublicAddress)
+	stored func(bucket, key string, before, after []byte)
 	leads  []PublicAddress
 
 	// opened is told of every new instance, so that it gets endpoints.
@@ -120,6 +124,7 @@ func New(o Options) *World {
 		keys:         map[string]roleKey{},
 		tokens:       map[string]*bucket{},
 		moved:        o.Moved,
+		stored:       o.Stored,
 	}
 	if w.account == "" {
 		w.account = "123456789012"

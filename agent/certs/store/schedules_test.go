@@ -1,11 +1,9 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,69 +21,16 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
 
-// wire is a network in memory, in which a bubble's time passes while connections are idle.
-type wire struct {
-	mu    sync.Mutex
-	ports map[string]*port
-}
-
-// port is a listener of a wire.
-type port struct {
-	addr     *net.TCPAddr
-	incoming chan net.Conn
-	closed   chan struct{}
-	once     sync.Once
-}
-
-func (p *port) Addr() net.Addr { return p.addr }
-
-func (p *port) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-
-func (p *port) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.incoming:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (w *wire) listen(_, _ string) (net.Listener, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	p := &port{addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: len(w.ports) + 1}, incoming: make(chan net.Conn), closed: make(chan struct{})}
-	w.ports[p.addr.String()] = p
-	return p, nil
-}
-
-func (w *wire) dial(ctx context.Context, _, addr string) (net.Conn, error) {
-	w.mu.Lock()
-	p := w.ports[addr]
-	w.mu.Unlock()
-	here, there := net.Pipe()
-	select {
-	case p.incoming <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // inBubble is a simulated cloud with a client, both within the bubble of the test.
 func inBubble(t *testing.T, seed uint64) (*simaws.Cloud, Client) {
 	t.Helper()
-	network := &wire{ports: map[string]*port{}}
+	network := &simaws.Wire{}
 	w := simaws.New(simaws.Options{Seed: seed + 1})
 	_, err := w.Populate("default", simaws.ScenarioOptions{})
 	must(t, err)
-	cloud, err := simaws.Serve(w, simaws.ServeOptions{Listen: network.listen})
+	cloud, err := simaws.Serve(w, simaws.ServeOptions{Listen: network.Listen})
 	must(t, err)
-	through := &http.Client{Transport: &http.Transport{DialContext: network.dial, MaxIdleConnsPerHost: 2}}
+	through := &http.Client{Transport: &http.Transport{DialContext: network.Dial, MaxIdleConnsPerHost: 2}}
 	t.Cleanup(func() {
 		through.CloseIdleConnections()
 		cloud.Close()
