@@ -30,6 +30,8 @@ type Fault struct {
 	Times int `json:"times,omitempty"`
 	// Delay holds the request before anything else happens, in real time.
 	Delay Duration `json:"delay,omitempty"`
+	// Late lets the action go on after the delay although the caller has gone away meanwhile.
+	Late bool `json:"late,omitempty"`
 	// Drop cuts the connection instead of answering: "before" anything happened,
 	// or "after" the action took effect.
 	Drop string `json:"drop,omitempty"`

@@ -305,9 +305,13 @@ func (c *Cloud) begin(hr *http.Request, f Fault) bool {
 	if f.Delay > 0 {
 		t := time.NewTimer(time.Duration(f.Delay))
 		defer t.Stop()
+		gone := hr.Context().Done()
+		if f.Late {
+			gone = nil
+		}
 		select {
 		case <-t.C:
-		case <-hr.Context().Done():
+		case <-gone:
 			return false
 		case <-c.stopping.Done():
 			return false

@@ -56,7 +56,8 @@ var misfortunes = []simaws.Fault{
 	{Action: "PutObject", Code: "PreconditionFailed"},
 	{Delay: simaws.Duration(3 * time.Second)},
 	{Delay: simaws.Duration(time.Minute)},
-	{Delay: simaws.Duration(time.Minute), Drop: "after"},
+	{Delay: simaws.Duration(time.Minute), Late: true},
+	{Delay: simaws.Duration(7 * time.Second), Late: true},
 }
 
 // Two agents change the same objects while S3 fails, hangs and says that it has not written what it has. What one
