@@ -17,7 +17,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // Clients makes the clients. Endpoints, credentials and the Region's override come from the
@@ -92,9 +91,6 @@ func (c *Clients) Region(ctx context.Context) (string, error) {
 	}
 	return out.Region, nil
 }
-
-// S3 returns a client for the Region; a call to a bucket in another one names that.
-func (c *Clients) S3(region string) *s3.Client { return s3.NewFromConfig(c.in(region)) }
 
 // Route53 returns a client. Route 53 is one for all Regions of a partition, which the Region names; empty
 // is AWS's own partition.

@@ -76,7 +76,7 @@ func (w *World) signedFor(scope, region string) bool {
 // authenticate looks at the SigV4 Authorization header: it must be there, its
 // credential scope must name this service and Region, and the access key and
 // session token must be ones that IMDS gave to an instance. The signature itself
-// is not computed. The text says what is wrong with the scope.
+// is computed for S3 alone. The text says what is wrong with the scope.
 func (w *World) authenticate(r *http.Request, scope string) (instanceID string, why refusal, text string) {
 	fields, ok := strings.CutPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ")
 	if !ok {

@@ -107,6 +107,9 @@ func (s s3Service) do(w *World, r *request) (reply, *apiError) {
 	if off := w.wall().Sub(sent); off.Abs() > mostSkew {
 		return reply{}, failed("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.")
 	}
+	if !w.signatureFits(r.http) {
+		return reply{}, failed("SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your key and signing method.")
+	}
 	b, key, fail := w.target(r.http)
 	if fail != nil {
 		return reply{}, fail

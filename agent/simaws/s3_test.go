@@ -242,17 +242,24 @@ func TestWireOfS3(t *testing.T) {
 		t.Errorf("list with the bucket in the host: %+v", page.Contents)
 	}
 
-	// A body that does not fit its checksum is refused.
-	bent := cfg.Copy()
-	bent.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
-		if r.Method == http.MethodPut && r.Header.Get("Authorization") != "" {
-			r.Body = io.NopCloser(bytes.NewReader([]byte("bent")))
-			r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
-		}
-		return http.DefaultClient.Do(r)
-	})
-	_, err = put(t, s3.NewFromConfig(bent), *certs, "bent", "body")
+	// A body that does not fit its checksums is refused, and what was changed after it was signed.
+	_, err = put(t, client, *certs, "bent", "body", func(in *s3.PutObjectInput) { in.ChecksumCRC32 = aws.String("AAAAAA==") })
 	wantCode(t, err, "BadDigest")
+	for code, change := range map[string]func(*http.Request){
+		"XAmzContentSHA256Mismatch": func(r *http.Request) { r.Body = io.NopCloser(bytes.NewReader([]byte("bent"))) },
+		"SignatureDoesNotMatch":     func(r *http.Request) { r.Header.Set("If-None-Match", "x") },
+		"PreconditionFailed":        func(*http.Request) {},
+	} {
+		bent := cfg.Copy()
+		bent.HTTPClient = doer(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodPut && r.Header.Get("Authorization") != "" {
+				change(r)
+			}
+			return http.DefaultClient.Do(r)
+		})
+		_, err = put(t, s3.NewFromConfig(bent), *certs, "a", "body", ifNew)
+		wantCode(t, err, code)
+	}
 }
 
 func TestClockSkewOfS3(t *testing.T) {

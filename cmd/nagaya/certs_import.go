@@ -46,7 +46,7 @@ valid was left out, could not be read or written, or when nothing was found.`,
 		if err != nil {
 			return err
 		}
-		name, s, err := openStore(cmd.Context(), r.Config, cloud)
+		name, s, err := openStore(r.Config, cloud)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
@@ -19,20 +18,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// regionPatience bounds how long instance metadata are asked for the Region; without it a bucket says its own.
-const regionPatience = 3 * time.Second
-
 // openStore opens the store of certificates, and names it.
-func openStore(ctx context.Context, c config.Config, cloud *awsclient.Clients) (string, *store.Store, error) {
-	at, region := cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store")), ""
-	if m := cloud.Metadata(c.IMDS); m != nil && cloud.Base.Region == "" && strings.HasPrefix(at, "s3://") {
-		ctx, done := context.WithTimeout(ctx, regionPatience)
-		defer done()
-		if out, err := m.GetRegion(ctx, nil); err == nil {
-			region = out.Region
-		}
-	}
-	s, err := store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(region)})
+func openStore(c config.Config, cloud *awsclient.Clients) (string, *store.Store, error) {
+	at := cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store"))
+	s, err := store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(), Region: cloud.Region})
 	return at, s, err
 }
 
@@ -67,7 +56,7 @@ func (c *cli) orders(ctx context.Context) (examine.Orders, error) {
 			return ok, err
 		},
 		Store: func(ctx context.Context, c config.Config) (examine.Store, error) {
-			_, s, err := openStore(ctx, c, cloud)
+			_, s, err := openStore(c, cloud)
 			return ownedStore{s, c.StateDir}, err
 		},
 		Zone: func(ctx context.Context, c config.Config, text string) error {

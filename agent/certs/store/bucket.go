@@ -3,29 +3,24 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
-
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
-// Client is what is asked of S3.
+// Client is what is asked of S3: awsclient.S3.
 type Client interface {
-	GetObject(context.Context, *s3.GetObjectInput, ...func(*s3.Options)) (*s3.GetObjectOutput, error)
-	PutObject(context.Context, *s3.PutObjectInput, ...func(*s3.Options)) (*s3.PutObjectOutput, error)
-	ListObjectsV2(context.Context, *s3.ListObjectsV2Input, ...func(*s3.Options)) (*s3.ListObjectsV2Output, error)
+	Do(ctx context.Context, r awsclient.S3Request) (awsclient.S3Answer, error)
 }
 
 // bucket is a store in S3: an object's version is its ETag, and a write says which one it replaces
@@ -52,7 +47,7 @@ const (
 	// perTry bounds a try: one that hangs, as on a connection that died when the public address moved,
 	// leaves time for others within patience.
 	perTry = 5 * time.Second
-	tries  = 3
+	tries  = 5
 	// conflictTries bounds how often a write is tried that met another one (409).
 	conflictTries = 6
 )
@@ -60,22 +55,31 @@ const (
 // regionForm is that of a Region, which becomes part of a host's name.
 var regionForm = pattern.Of(40, `[a-z]{2}(-[a-z0-9]+)+`)
 
-// ask makes a request, with the SDK's own retries, in the Region of the bucket.
-func (b *bucket) ask(ctx context.Context, request func(context.Context, func(*s3.Options)) error) error {
+// ask makes a request in the Region of the bucket, and makes it again after what passes.
+func (b *bucket) ask(ctx context.Context, r awsclient.S3Request) (awsclient.S3Answer, error) {
+	again := backoff.Backoff{First: 100 * time.Millisecond, Most: 2 * time.Second}
 	for n := 1; ; n++ {
 		try, done := context.WithTimeout(ctx, perTry)
-		region := b.likely(try)
-		err := request(try, func(o *s3.Options) {
-			o.DisableLogOutputChecksumValidationSkipped = true // not every object has one
-			o.Region = region
-		})
-		if err == nil {
-			b.region.Store(&region)
-		}
-		hung := try.Err() != nil && ctx.Err() == nil
+		r.Bucket, r.Region = b.name, b.likely(try)
+		out, err := b.s3.Do(try, r)
+		hung := try.Err() != nil
 		done()
-		if err == nil || n == tries || ctx.Err() != nil || !hung && !b.movedFrom(region, err) {
-			return err
+		refused, answered := errors.AsType[*awsclient.S3Error](err)
+		if err == nil || answered && refused.Status == http.StatusNotFound {
+			b.region.Store(&r.Region)
+		}
+		switch {
+		case err == nil, n == tries, ctx.Err() != nil:
+			return out, err
+		case hung, answered && refused.Skewed:
+		case answered && regionForm.MatchString(refused.Region):
+			b.region.Store(&refused.Region)
+		case !answered, refused.Status >= 500, refused.Status == http.StatusTooManyRequests, refused.Code == "RequestTimeout":
+			if !pause(ctx, again.Next()) {
+				return out, err
+			}
+		default:
+			return out, err
 		}
 	}
 }
@@ -93,29 +97,25 @@ func (b *bucket) likely(ctx context.Context) string {
 	return "us-east-1"
 }
 
-// movedFrom reports whether S3 says that the bucket is in another Region, which it then is.
-func (b *bucket) movedFrom(region string, err error) bool {
-	answer, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	if !ok || answer.Response == nil {
-		return false
-	}
-	there := answer.Response.Header.Get("X-Amz-Bucket-Region")
-	if s := answer.HTTPStatusCode(); s/100 != 3 && s != http.StatusBadRequest || there == region || !regionForm.MatchString(there) {
-		return false
-	}
-	b.region.Store(&there)
-	return true
-}
+// maxPage bounds a page of a list, in bytes: 1,000 names of at most 1,024 bytes, written three times as long.
+const maxPage = 4 << 20
 
 func (b *bucket) list(ctx context.Context, prefix string) (map[string]string, error) {
 	all, seen := map[string]string{}, 0
-	in := &s3.ListObjectsV2Input{Bucket: &b.name, Prefix: aws.String(b.prefix + prefix)}
+	r := awsclient.S3Request{Method: http.MethodGet, Query: url.Values{"list-type": {"2"}, "encoding-type": {"url"}, "prefix": {b.prefix + prefix}}, Most: maxPage}
 	for {
-		var page *s3.ListObjectsV2Output
-		err := b.ask(ctx, func(ctx context.Context, o func(*s3.Options)) (err error) {
-			page, err = b.s3.ListObjectsV2(ctx, in, o)
-			return err
-		})
+		out, err := b.ask(ctx, r)
+		var page struct {
+			IsTruncated           bool
+			NextContinuationToken string
+			Contents              []struct{ Key, ETag string }
+		}
+		if err == nil {
+			err = xml.Unmarshal(out.Body, &page)
+		}
+		if err == nil && page.IsTruncated && page.NextContinuationToken == "" {
+			err = errors.New("a page that is not the last names no next one")
+		}
 		if err != nil {
 			return nil, b.wrong("s3:ListBucket", err)
 		}
@@ -126,84 +126,60 @@ func (b *bucket) list(ctx context.Context, prefix string) (map[string]string, er
 			}
 		}
 		for _, o := range page.Contents {
-			name := strings.TrimPrefix(aws.ToString(o.Key), b.prefix)
-			if version := tag(o.ETag); nameForm.MatchString(name) && version != "" {
+			key, err := url.QueryUnescape(o.Key)
+			name, below := strings.CutPrefix(key, b.prefix)
+			// Not all that speak the protocol write the quotation marks.
+			if version := strings.Trim(o.ETag, `"`); err == nil && below && nameForm.MatchString(name) && version != "" {
 				all[name] = version
 			}
 		}
-		if !aws.ToBool(page.IsTruncated) {
+		if !page.IsTruncated {
 			return all, nil
 		}
-		if aws.ToString(page.NextContinuationToken) == "" {
-			return nil, b.wrong("s3:ListBucket", errors.New("a page that is not the last names no next one"))
-		}
-		in.ContinuationToken = page.NextContinuationToken
+		r.Query.Set("continuation-token", page.NextContinuationToken)
 	}
 }
 
-// tag is an ETag without its quotation marks, which not all that speak the protocol write.
-func tag(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
-
 func (b *bucket) get(ctx context.Context, name string) (body []byte, version string, err error) {
-	err = b.ask(ctx, func(ctx context.Context, o func(*s3.Options)) error {
-		out, err := b.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.name, Key: aws.String(b.prefix + name)}, o)
-		if err != nil {
-			return err
-		}
-		defer out.Body.Close()
-		version = tag(out.ETag)
-		if aws.ToInt64(out.ContentLength) > certs.MaxObject {
-			return certs.ErrUnusable
-		}
-		if body, err = io.ReadAll(io.LimitReader(out.Body, certs.MaxObject+1)); err == nil && len(body) > certs.MaxObject {
-			return certs.ErrUnusable
-		}
-		return err
-	})
-	missing := (*types.NoSuchKey)(nil)
+	out, err := b.ask(ctx, awsclient.S3Request{Method: http.MethodGet, Key: b.prefix + name, Most: certs.MaxObject})
 	switch {
-	case err == nil && version == "":
-		err = b.wrong("s3:GetObject", errors.New("the answer has no ETag"))
-	case errors.As(err, &missing):
-		err = fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrNotFound)
-	case errors.Is(err, certs.ErrUnusable):
-		return nil, version, fmt.Errorf("s3://%s/%s%s: %w: it has more than %d bytes", b.name, b.prefix, name, err, certs.MaxObject)
-	case err != nil:
-		err = b.wrong("s3:GetObject", err)
+	case code(err) == "NoSuchKey":
+		return nil, "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrNotFound)
+	case err == nil && out.ETag == "":
+		err = errors.New("the answer has no ETag")
+	case err == nil && len(out.Body) > certs.MaxObject:
+		return nil, out.ETag, fmt.Errorf("s3://%s/%s%s: %w: it has more than %d bytes", b.name, b.prefix, name, certs.ErrUnusable, certs.MaxObject)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, "", b.wrong("s3:GetObject", err)
 	}
-	return body, version, nil
+	return out.Body, out.ETag, nil
 }
 
 func (b *bucket) put(ctx context.Context, name string, body []byte, version string) (string, error) {
-	in := &s3.PutObjectInput{Bucket: &b.name, Key: aws.String(b.prefix + name), ContentType: aws.String("application/json")}
-	if in.IfNoneMatch = aws.String("*"); version != "" {
-		in.IfNoneMatch, in.IfMatch = nil, aws.String(`"`+version+`"`)
+	r := awsclient.S3Request{Method: http.MethodPut, Key: b.prefix + name, Body: body, Header: map[string]string{"Content-Type": "application/json"}, Most: maxPage}
+	if version == "" {
+		r.Header["If-None-Match"] = "*"
+	} else {
+		r.Header["If-Match"] = `"` + version + `"`
 	}
 	if b.kmsKey != "" {
-		in.ServerSideEncryption, in.SSEKMSKeyId = types.ServerSideEncryptionAwsKms, &b.kmsKey
-		in.BucketKeyEnabled = aws.Bool(true) // fewer requests to KMS, which each cost
+		r.Header["X-Amz-Server-Side-Encryption"], r.Header["X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"] = "aws:kms", b.kmsKey
+		r.Header["X-Amz-Server-Side-Encryption-Bucket-Key-Enabled"] = "true" // fewer requests to KMS, which each cost
 	}
 	again := backoff.Backoff{First: 100 * time.Millisecond, Most: 2 * time.Second}
 	for n := 1; ; n++ {
-		var out *s3.PutObjectOutput
-		err := b.ask(ctx, func(ctx context.Context, o func(*s3.Options)) (err error) {
-			in.Body = bytes.NewReader(body)
-			out, err = b.s3.PutObject(ctx, in, o)
-			return err
-		})
+		out, err := b.ask(ctx, r)
 		status := 0
-		if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-			status = answer.HTTPStatusCode()
+		if refused, ok := errors.AsType[*awsclient.S3Error](err); ok {
+			status = refused.Status
 		}
 		switch {
-		case err == nil && tag(out.ETag) != "":
-			return tag(out.ETag), nil
+		case err == nil && out.ETag != "":
+			return out.ETag, nil
 		case err == nil:
 			return "", b.wrong("s3:PutObject", errors.New("the answer has no ETag"))
-		case status == http.StatusPreconditionFailed, status == http.StatusNotFound && code(err) != "NoSuchBucket":
+		case status == http.StatusPreconditionFailed, code(err) == "NoSuchKey":
 			return b.ours(ctx, name, body)
 		case status == http.StatusConflict && n < conflictTries && pause(ctx, again.Next()):
 			continue
@@ -215,7 +191,7 @@ func (b *bucket) put(ctx context.Context, name string, body []byte, version stri
 }
 
 // ours returns the version of an object if it is the one that was to be written: then an answer was lost, and
-// the SDK made the request once more.
+// the request made once more.
 func (b *bucket) ours(ctx context.Context, name string, body []byte) (string, error) {
 	there, version, err := b.get(ctx, name)
 	if err != nil && !errors.Is(err, certs.ErrNotFound) && !errors.Is(err, certs.ErrUnusable) {

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,10 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
-
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
@@ -168,7 +164,7 @@ func TestRegionOfTheBucket(t *testing.T) {
 	}
 }
 
-// The SDK corrects a wrong clock of this host by S3's. Where it cannot, the clock is what is named.
+// A wrong clock of this host is corrected by S3's. Where that does not help, the clock is what is named.
 func TestClockThatIsWrong(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		cloud := serve(t, simaws.Options{Wall: func() time.Time { return time.Now().Add(off) }})
@@ -184,110 +180,76 @@ func TestClockThatIsWrong(t *testing.T) {
 	}
 }
 
-// fake is a client by functions.
+// fake is a client by a function, which is told how many requests were before.
 type fake struct {
-	get  func(context.Context) (*s3.GetObjectOutput, error)
-	put  func(context.Context) (*s3.PutObjectOutput, error)
-	list func(context.Context) (*s3.ListObjectsV2Output, error)
+	do    func(ctx context.Context, n int, r awsclient.S3Request) (awsclient.S3Answer, error)
+	calls int
 }
 
-func (f fake) GetObject(ctx context.Context, _ *s3.GetObjectInput, o ...func(*s3.Options)) (*s3.GetObjectOutput, error) {
-	return f.get(ctx)
+func (f *fake) Do(ctx context.Context, r awsclient.S3Request) (awsclient.S3Answer, error) {
+	f.calls++
+	return f.do(ctx, f.calls-1, r)
 }
 
-func (f fake) PutObject(ctx context.Context, _ *s3.PutObjectInput, o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
-	return f.put(ctx)
-}
-
-func (f fake) ListObjectsV2(ctx context.Context, _ *s3.ListObjectsV2Input, o ...func(*s3.Options)) (*s3.ListObjectsV2Output, error) {
-	return f.list(ctx)
-}
-
-func answered(status int) error {
-	return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: errors.New("no")}
-}
-
-// stuck is a body that hangs after its first byte.
-type stuck struct{ ctx context.Context }
-
-func (s stuck) Read([]byte) (int, error) {
-	<-s.ctx.Done()
-	return 0, s.ctx.Err()
-}
-
-func (s stuck) Close() error { return nil }
+func answered(status int) error { return &awsclient.S3Error{Status: status} }
 
 func TestS3ThatHangs(t *testing.T) {
-	calls := 0
 	hang := func(ctx context.Context) error {
-		calls++
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	ok := aws.String(`"tag"`)
+	ok := awsclient.S3Answer{ETag: "tag", Body: []byte("mine")}
 	for _, row := range []struct {
-		name  string
-		f     fake
-		do    func(context.Context, *Store) error
-		fails bool
-		calls int
-		after time.Duration
+		name   string
+		answer func(ctx context.Context, n int, r awsclient.S3Request) (awsclient.S3Answer, error)
+		do     func(context.Context, *Store) error
+		fails  bool
+		calls  int
+		after  time.Duration
 	}{
 		{
-			name:  "list",
-			f:     fake{list: func(ctx context.Context) (*s3.ListObjectsV2Output, error) { return nil, hang(ctx) }},
+			name: "always",
+			answer: func(ctx context.Context, _ int, _ awsclient.S3Request) (awsclient.S3Answer, error) {
+				return ok, hang(ctx)
+			},
 			do:    func(ctx context.Context, s *Store) error { _, err := s.List(ctx, ""); return err },
-			fails: true, calls: 3, after: patience,
-		},
-		{
-			name: "the body of an object",
-			f: fake{get: func(ctx context.Context) (*s3.GetObjectOutput, error) {
-				calls++
-				return &s3.GetObjectOutput{ETag: ok, Body: stuck{ctx}}, nil
-			}},
-			do:    func(ctx context.Context, s *Store) error { _, _, err := s.Get(ctx, "certs/a"); return err },
-			fails: true, calls: 3, after: patience,
+			fails: true, after: patience,
 		},
 		{
 			name: "the first try of a write",
-			f: fake{put: func(ctx context.Context) (*s3.PutObjectOutput, error) {
-				if calls == 0 {
-					return nil, hang(ctx)
+			answer: func(ctx context.Context, n int, _ awsclient.S3Request) (awsclient.S3Answer, error) {
+				if n == 0 {
+					return ok, hang(ctx)
 				}
-				calls++
-				return &s3.PutObjectOutput{ETag: ok}, nil
-			}},
+				return ok, nil
+			},
 			do:    func(ctx context.Context, s *Store) error { _, err := s.Put(ctx, "certs/a", nil, ""); return err },
 			calls: 2, after: perTry,
 		},
 		{
 			name: "a write that took effect and whose answer hangs",
-			f: fake{
-				put: func(ctx context.Context) (*s3.PutObjectOutput, error) {
-					if calls == 0 {
-						return nil, hang(ctx)
-					}
-					calls++
-					return nil, answered(http.StatusPreconditionFailed)
-				},
-				get: func(context.Context) (*s3.GetObjectOutput, error) {
-					return &s3.GetObjectOutput{ETag: ok, Body: io.NopCloser(bytes.NewReader([]byte("mine")))}, nil
-				},
+			answer: func(ctx context.Context, n int, r awsclient.S3Request) (awsclient.S3Answer, error) {
+				switch {
+				case n == 0:
+					return ok, hang(ctx)
+				case r.Method == http.MethodPut:
+					return ok, answered(http.StatusPreconditionFailed)
+				}
+				return ok, nil
 			},
 			do: func(ctx context.Context, s *Store) error {
 				_, err := s.Put(ctx, "certs/a", []byte("mine"), "old")
 				return err
 			},
-			calls: 2, after: perTry,
+			calls: 3, after: perTry,
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				calls = 0
-				started := time.Now()
-				err := row.do(t.Context(), open(t, Options{Setting: at, S3: row.f}))
-				if (err != nil) != row.fails || calls != row.calls || time.Since(started) != row.after {
-					t.Errorf("%d calls, %s: %v", calls, time.Since(started), err)
+				started, f := time.Now(), &fake{do: row.answer}
+				err := row.do(t.Context(), open(t, Options{Setting: at, S3: f}))
+				if (err != nil) != row.fails || row.calls != 0 && f.calls != row.calls || time.Since(started) != row.after {
+					t.Errorf("%d calls, %s: %v", f.calls, time.Since(started), err)
 				}
 				if _, ok := errors.AsType[*certs.StoreError](err); err != nil && !ok {
 					t.Errorf("it says nothing to do: %v", err)
@@ -297,49 +259,76 @@ func TestS3ThatHangs(t *testing.T) {
 	}
 }
 
+// What passes is tried again, what does not is not.
+func TestTries(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		err   error
+		calls int
+	}{
+		{"a connection that ends", io.ErrUnexpectedEOF, tries},
+		{"an error of S3", answered(500), tries},
+		{"too many requests", answered(503), tries},
+		{"a clock that is wrong", &awsclient.S3Error{Status: 403, Skewed: true}, tries},
+		{"no permission", answered(403), 1},
+		{"another Region that is none", &awsclient.S3Error{Status: 301, Region: "evil.test/"}, 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
+				return awsclient.S3Answer{}, row.err
+			}}
+			if _, err := open(t, Options{Setting: at, S3: f}).List(t.Context(), ""); err == nil || f.calls != row.calls {
+				t.Errorf("%s: %d calls, want %d: %v", row.name, f.calls, row.calls, err)
+			}
+		})
+	}
+}
+
 // Who always meets other writes gives up, and has not written.
 func TestEndlessConflicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
-		f := fake{put: func(context.Context) (*s3.PutObjectOutput, error) {
-			calls++
-			return nil, answered(http.StatusConflict)
+		f := &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
+			return awsclient.S3Answer{}, answered(http.StatusConflict)
 		}}
 		_, err := open(t, Options{Setting: at, S3: f}).Put(t.Context(), "certs/a", nil, "")
-		if !errors.Is(err, certs.ErrConflict) || calls != conflictTries {
-			t.Errorf("%d calls: %v", calls, err)
+		if !errors.Is(err, certs.ErrConflict) || f.calls != conflictTries {
+			t.Errorf("%d calls: %v", f.calls, err)
 		}
 	})
 }
 
 // An answer without what the protocol promises is an error.
 func TestMalformedAnswers(t *testing.T) {
-	none := io.NopCloser(bytes.NewReader(nil))
-	endless := io.NopCloser(io.LimitReader(zeros{}, 1<<40))
-	s := open(t, Options{Setting: at, S3: fake{
-		put: func(context.Context) (*s3.PutObjectOutput, error) { return &s3.PutObjectOutput{}, nil },
-		get: func(context.Context) (*s3.GetObjectOutput, error) { return &s3.GetObjectOutput{Body: none}, nil },
-		list: func(context.Context) (*s3.ListObjectsV2Output, error) {
-			return &s3.ListObjectsV2Output{IsTruncated: aws.Bool(true)}, nil
-		},
-	}})
-	if v, err := s.Put(t.Context(), "certs/a", nil, ""); err == nil {
-		t.Errorf("a write without an ETag: version %q", v)
-	}
-	if _, v, err := s.Get(t.Context(), "certs/a"); err == nil {
-		t.Errorf("an object without an ETag: version %q", v)
-	}
-	if _, err := s.List(t.Context(), ""); err == nil {
-		t.Error("a list that goes on nowhere was taken for whole")
-	}
-	s = open(t, Options{Setting: at, S3: fake{get: func(context.Context) (*s3.GetObjectOutput, error) {
-		return &s3.GetObjectOutput{Body: endless, ETag: aws.String("x")}, nil
-	}}})
-	if _, v, err := s.Get(t.Context(), "certs/a"); !errors.Is(err, certs.ErrUnusable) || v != "x" {
-		t.Errorf("an endless object: version %q, %v", v, err)
+	for _, body := range []string{"", "{}", "<a>", "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "<ListBucketResult><IsTruncated>maybe</IsTruncated></ListBucketResult>"} {
+		s := open(t, Options{Setting: at, S3: &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
+			return awsclient.S3Answer{Body: []byte(body)}, nil
+		}}})
+		if v, err := s.Put(t.Context(), "certs/a", nil, ""); err == nil {
+			t.Errorf("a write without an ETag: version %q", v)
+		}
+		if _, v, err := s.Get(t.Context(), "certs/a"); err == nil {
+			t.Errorf("an object without an ETag: version %q", v)
+		}
+		if all, err := s.List(t.Context(), ""); err == nil {
+			t.Errorf("%q was taken for a list: %v", body, all)
+		}
 	}
 }
 
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+func FuzzList(f *testing.F) {
+	f.Add([]byte("<ListBucketResult><Contents><Key>p/certs/a%20b</Key><ETag>&quot;x&quot;</ETag></Contents></ListBucketResult>"))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		s := open(t, Options{Setting: at, S3: &fake{do: func(_ context.Context, n int, _ awsclient.S3Request) (awsclient.S3Answer, error) {
+			if n > 3 {
+				return awsclient.S3Answer{}, answered(403)
+			}
+			return awsclient.S3Answer{Body: body}, nil
+		}}})
+		all, err := s.List(t.Context(), "")
+		for name, version := range all {
+			if err != nil || version == "" || !nameForm.MatchString(name) {
+				t.Errorf("object %q, version %q, %v", name, version, err)
+			}
+		}
+	})
+}

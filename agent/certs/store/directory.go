@@ -68,7 +68,7 @@ func (d *directory) within(ctx context.Context, do func() result) result {
 }
 
 func (d *directory) wrong(what string, err error) error {
-	remedy := "let the agent, which is root, write to it"
+	remedy := "let the agent's user write to it"
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		remedy = "look whether its file system answers, or who holds " + lockName + " in it"

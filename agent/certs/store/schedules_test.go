@@ -15,8 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 )
@@ -38,9 +38,8 @@ func inBubble(t *testing.T, seed uint64) (*simaws.Cloud, Client) {
 	role := ec2rolecreds.New(func(o *ec2rolecreds.Options) {
 		o.Client = imds.New(imds.Options{Endpoint: cloud.Endpoints().IMDS[host], HTTPClient: through})
 	})
-	return cloud, s3.New(s3.Options{
-		Region: cloud.Region(), HTTPClient: through, Credentials: aws.NewCredentialsCache(role), BaseEndpoint: aws.String(cloud.Endpoints().S3),
-	})
+	clients := awsclient.Clients{HTTP: through, Base: aws.Config{Credentials: aws.NewCredentialsCache(role), BaseEndpoint: aws.String(cloud.Endpoints().S3)}}
+	return cloud, clients.S3()
 }
 
 // misfortunes are what S3 and the way to it may do with a request.

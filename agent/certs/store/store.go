@@ -27,8 +27,8 @@ type Options struct {
 	Setting string
 	// KMSKey encrypts what is written to S3; empty is the bucket's own encryption.
 	KMSKey string
-	// S3 is for a bucket. It may be for any Region, or none: the bucket's is found. Region is where to look
-	// first, which spares a way to another Region; nil is us-east-1.
+	// S3 is for a bucket, which may be in any Region. Region is the one to look in first, which spares a way
+	// to another one; nil is us-east-1.
 	S3     Client
 	Region func(context.Context) (string, error)
 }

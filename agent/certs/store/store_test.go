@@ -65,7 +65,7 @@ func clientOn(t *testing.T, c *simaws.Cloud) Client {
 	clients, err := awsclient.New(t.Context())
 	must(t, err)
 	t.Cleanup(clients.DropConnections)
-	return clients.S3("")
+	return clients.S3()
 }
 
 func open(t *testing.T, o Options) *Store {
