@@ -10,11 +10,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/service/route53"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awsclient"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
 	"github.com/nagaya-ecs/nagaya/agent/certs/store"
@@ -60,7 +57,7 @@ func TestWithTheRealParts(t *testing.T) {
 	for k, v := range cloud.Env(simaws.DefaultInstance) {
 		t.Setenv(k, v)
 	}
-	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion("ap-northeast-1"))
+	clients, err := awsclient.New(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +73,10 @@ func TestWithTheRealParts(t *testing.T) {
 				return nil, errors.New("none is looked up")
 			},
 		}
-		if o.Store, err = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/x", S3: s3.NewFromConfig(cfg)}); err != nil {
+		if o.Store, err = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/x", S3: clients.S3(), Region: clients.Region}); err != nil {
 			t.Fatal(err)
 		}
-		zones, err := zone.New([]string{"shop.test=Z1"}, route53.NewFromConfig(cfg))
+		zones, err := zone.New([]string{"shop.test=Z1"}, clients.Route53(cloud.Region()))
 		if err != nil {
 			t.Fatal(err)
 		}
