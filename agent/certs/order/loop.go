@@ -56,13 +56,15 @@ type Inputs struct {
 	Questions chan latest.Question[string]
 	// Again has the store looked at now: somebody else has written to it.
 	Again *latest.Slot[struct{}]
+	// clock is the time of the day.
+	clock func() time.Time
 }
 
 // NewInputs returns empty slots.
 func NewInputs() Inputs {
 	return Inputs{
 		latest.New[[]certs.Wish](), latest.New[certs.Inventory](), latest.New[bool](),
-		latest.New[identity.Identity](), latest.New[address.Report](), make(chan latest.Question[string]), latest.New[struct{}](),
+		latest.New[identity.Identity](), latest.New[address.Report](), make(chan latest.Question[string]), latest.New[struct{}](), time.Now,
 	}
 }
 
@@ -98,6 +100,9 @@ type loop struct {
 	counts  map[certs.Result]uint64
 	paused  map[string]pause // what failed here, by id
 	report  certs.Report     // the last one
+	// wall is the time of the day, which may step. What is measured here, a lease too, is by time.Now, whose
+	// monotonic part does not.
+	wall func() time.Time
 	here
 }
 
@@ -117,7 +122,7 @@ func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
 func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.Instance) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	l := &loop{
-		Options: o, out: out, held: readLocal(o.Issued), results: make(chan func()),
+		Options: o, out: out, wall: in.clock, held: readLocal(o.Issued), results: make(chan func()),
 		store:   stored{versions: map[string]string{}, leases: map[string]seen{}, ledgers: map[string]certs.Ledger{}},
 		answers: answers{dir: o.Challenges, ids: map[string]string{}},
 		busy:    map[string]bool{}, waiting: map[string][]chan error{}, counts: map[certs.Result]uint64{}, paused: map[string]pause{},
@@ -198,7 +203,11 @@ func (l *loop) turn(ctx context.Context) (next time.Time) {
 		l.look(ctx, now)
 		now = time.Now()
 	}
-	d := certs.Decide(l.input(now))
+	in := l.input(now)
+	d := certs.Decide(in)
+	if !d.Next.IsZero() {
+		d.Next = now.Add(d.Next.Sub(in.Now))
+	}
 	l.lack(d, now)
 	for _, host := range slices.Collect(maps.Keys(l.waiting)) {
 		l.explain(host, d)
@@ -217,7 +226,7 @@ func (l *loop) turn(ctx context.Context) (next time.Time) {
 	}
 	l.clean(ctx, now, d.Wanted)
 	if l.now.WishesKnown && l.store.read {
-		l.tidy(now, d.Wanted)
+		l.tidy(in.Now, d.Wanted)
 	}
 	next = l.store.next
 	ends := []time.Time{d.Next, l.flush(now)}
@@ -272,13 +281,13 @@ func (l *loop) look(ctx context.Context, now time.Time) {
 // input is what is known now.
 func (l *loop) input(now time.Time) certs.Input {
 	in := l.now
-	in.Now, in.StoreRead, in.WishesKnown = now, l.store.read && l.store.err == nil, l.now.WishesKnown && l.serving
-	maps.DeleteFunc(l.now.Leads, func(_ string, v certs.Lead) bool { return now.Sub(v.At) > time.Hour })
+	in.Now, in.StoreRead, in.WishesKnown = l.wall(), l.store.read && l.store.err == nil, l.now.WishesKnown && l.serving
+	maps.DeleteFunc(l.now.Leads, func(_ string, v certs.Lead) bool { return in.Now.Sub(v.At) > time.Hour })
 	maps.DeleteFunc(l.paused, func(_ string, p pause) bool { return now.Sub(p.until) > time.Hour })
 	in.Held, in.Leases, in.Ledgers = nil, nil, maps.Clone(l.store.ledgers)
 	seen := map[string]time.Time{}
 	for _, w := range in.Wishes {
-		seen[w.Host] = cmp.Or(l.now.Since[w.Host], now)
+		seen[w.Host] = cmp.Or(l.now.Since[w.Host], in.Now)
 	}
 	l.now.Since, in.Since = seen, seen
 	for _, id := range slices.Sorted(maps.Keys(l.held)) {
@@ -332,7 +341,7 @@ func (l *loop) lookUp(ctx context.Context, name string) {
 		ctx, done := context.WithTimeout(ctx, lookupPatience)
 		defer done()
 		found, err := l.Lookup(ctx, "ip", name+".")
-		lead := certs.Lead{At: time.Now(), Addresses: found[:min(len(found), 16)]}
+		lead := certs.Lead{At: l.wall(), Addresses: found[:min(len(found), 16)]}
 		for i, a := range lead.Addresses {
 			lead.Addresses[i] = a.Unmap()
 		}
@@ -361,11 +370,11 @@ func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
 	l.do(ctx, "ask "+h.ID, func() func() {
 		ctx, done := context.WithTimeout(ctx, time.Minute)
 		defer done()
-		ledger, err := l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Ask(h, time.Now()), true })
+		ledger, err := l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Ask(h, l.wall()), true })
 		if err == nil {
 			w, wrong := ca.Renewal(ctx, chain)
 			var next certs.Ledger
-			if next, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, time.Now()), true }); err == nil {
+			if next, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, l.wall()), true }); err == nil {
 				ledger = next
 			}
 		}
@@ -384,7 +393,7 @@ func (l *loop) settle(ctx context.Context, directory string) {
 	l.do(ctx, id, func() func() {
 		ctx, done := context.WithTimeout(ctx, time.Minute)
 		defer done()
-		ledger, err := l.editLedger(ctx, directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Settle(time.Now()) })
+		ledger, err := l.editLedger(ctx, directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Settle(l.wall()) })
 		return func() {
 			if l.pauseAfter(id, err); err == nil {
 				l.store.ledgers[directory] = ledger

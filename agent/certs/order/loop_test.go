@@ -35,6 +35,9 @@ type world struct {
 	web string
 	// seen, if set, notes who speaks with the CA.
 	seen *watched
+	// shared, if set, is the store in the place of the fake one, which then mirrors it; calm ends what it suffers.
+	shared Store
+	calm   func()
 }
 
 func newWorld(t *testing.T) *world {
@@ -57,6 +60,7 @@ type instance struct {
 
 	mu    sync.Mutex
 	dead  bool
+	ahead time.Duration // what its clock is ahead
 	calls int
 	// dies is the number of the call at which it is killed, after its effect if late.
 	dies int
@@ -67,6 +71,11 @@ func (w *world) instance(owner string) *instance {
 	dir := w.t.TempDir()
 	i := &instance{
 		world: w, dir: dir, in: NewInputs(), log: &strings.Builder{},
+	}
+	i.in.clock = func() time.Time {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		return time.Now().Round(0).Add(i.ahead)
 	}
 	i.o = Options{
 		Settings: certs.Settings{On: true, Email: "ops@a.test", Directories: []string{directory}, Keys: []certs.KeyType{certs.ECDSA}, CheckAddress: true, Seed: owner},
@@ -120,6 +129,13 @@ func (i *instance) hold(holds bool) {
 	i.in.Address.Put(r)
 }
 
+// step steps its clock, which is then that much ahead.
+func (i *instance) step(ahead time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.ahead = ahead
+}
+
 // kill ends it as SIGKILL does.
 func (i *instance) kill() {
 	i.mu.Lock()
@@ -155,19 +171,26 @@ func mortal[T any](i *instance, call func() (T, error)) (v T, err error) {
 	return v, errors.Join(err, i.alive(true))
 }
 
+func (w *world) kept() Store {
+	if w.shared != nil {
+		return w.shared
+	}
+	return w.store
+}
+
 type mortalStore struct{ i *instance }
 
 func (m mortalStore) List(ctx context.Context, prefix string) (map[string]string, error) {
-	return mortal(m.i, func() (map[string]string, error) { return m.i.store.List(ctx, prefix) })
+	return mortal(m.i, func() (map[string]string, error) { return m.i.kept().List(ctx, prefix) })
 }
 
 func (m mortalStore) Get(ctx context.Context, name string) (body []byte, version string, err error) {
-	body, err = mortal(m.i, func() (b []byte, err error) { b, version, err = m.i.store.Get(ctx, name); return b, err })
+	body, err = mortal(m.i, func() (b []byte, err error) { b, version, err = m.i.kept().Get(ctx, name); return b, err })
 	return body, version, err
 }
 
 func (m mortalStore) Put(ctx context.Context, name string, body []byte, version string) (string, error) {
-	return mortal(m.i, func() (string, error) { return m.i.store.Put(ctx, name, body, version) })
+	return mortal(m.i, func() (string, error) { return m.i.kept().Put(ctx, name, body, version) })
 }
 
 type mortalCA struct{ i *instance }
@@ -245,6 +268,18 @@ func (i *instance) mustHave(when string, names ...string) {
 	if len(have) != len(names) {
 		i.t.Errorf("%s: %d certificates, want %d", when, len(have), len(names))
 	}
+}
+
+// ordering reports whether an instance has taken a lease.
+func (w *world) ordering() bool {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	for name, body := range w.store.objects {
+		if strings.HasPrefix(name, "orders/") && strings.Contains(body, `"owner"`) {
+			return true
+		}
+	}
+	return false
 }
 
 // mustBeSettled checks that no order has left anything.

@@ -65,36 +65,30 @@ func (w *watched) put(name, before, after string) {
 var seeds = flag.Int("schedules", 30, "how many schedules of two agents are run; 400 take two minutes")
 
 // Two agents share a store that fails, is slow, and writes what it says that it did not; both are killed and
-// replaced again and again, and the address moves.
+// replaced again and again, the address
+// moves, and their clocks step.
 func TestSchedules(t *testing.T) {
 	n := *seeds
 	if testing.Short() {
 		n = min(n, 10)
 	}
 	for seed := range uint64(n) {
-		synctest.Test(t, func(t *testing.T) { schedule(t, seed) })
+		synctest.Test(t, func(t *testing.T) { schedule(t, seed, inMemory) })
 		if t.Failed() {
 			return
 		}
 	}
 }
 
-func schedule(t *testing.T, seed uint64) {
-	w, draw := newWorld(t), rand.New(rand.NewPCG(seed, 16))
-	seen := &watched{at: map[string]string{}, newest: map[string]certs.Bundle{}}
-	w.seen, w.store.seen, w.ca.life = seen, seen, 8*time.Hour
-	var mu sync.Mutex
-	troubled := true
-	chance := func(share float64) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return troubled && draw.Float64() < share
-	}
+// inMemory keeps what the world stores where it is, and has that fail.
+func inMemory(w *world, seed uint64, chance func(float64) bool) {
+	draw := rand.New(rand.NewPCG(seed, 3))
+	w.store.seen = w.seen
 	w.store.fault = func(op, name string, after bool) error {
 		if chance(0.03) {
-			mu.Lock()
+			w.store.mu.Lock()
 			pause := time.Duration(draw.Int64N(int64(20 * time.Second)))
-			mu.Unlock()
+			w.store.mu.Unlock()
 			time.Sleep(pause)
 		}
 		if chance(0.04) {
@@ -102,6 +96,20 @@ func schedule(t *testing.T, seed uint64) {
 		}
 		return nil
 	}
+}
+
+func schedule(t *testing.T, seed uint64, kept func(w *world, seed uint64, chance func(float64) bool)) {
+	w, draw := newWorld(t), rand.New(rand.NewPCG(seed, 16))
+	seen := &watched{at: map[string]string{}, newest: map[string]certs.Bundle{}}
+	w.seen, w.ca.life = seen, 8*time.Hour
+	var mu sync.Mutex
+	troubled := true
+	chance := func(share float64) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return troubled && draw.Float64() < share
+	}
+	kept(w, seed, chance)
 	hosts := []string{"a.test", "b.zone.test *.b.zone.test"}
 	generation := 0
 	fresh := func(slot string) *instance {
@@ -116,7 +124,7 @@ func schedule(t *testing.T, seed uint64) {
 	for range 40 {
 		after(time.Duration(draw.Int64N(int64(20 * time.Minute))))
 		n := draw.IntN(2)
-		switch draw.IntN(4) {
+		switch draw.IntN(5) {
 		case 0: // killed, and restarted
 			agents[n].kill()
 			agents[n].start(n == holder, hosts...)
@@ -124,6 +132,8 @@ func schedule(t *testing.T, seed uint64) {
 			agents[n].kill()
 			agents[n] = fresh("xy"[n : n+1])
 			agents[n].start(n == holder, hosts...)
+		case 3:
+			agents[n].step(time.Duration(draw.Int64N(int64(6*time.Hour))) - 3*time.Hour)
 		case 2: // handover
 			holder = n
 			for i, a := range agents {
@@ -134,10 +144,22 @@ func schedule(t *testing.T, seed uint64) {
 	mu.Lock()
 	troubled = false
 	mu.Unlock()
+	if w.calm != nil {
+		w.calm()
+	}
+	for _, a := range agents {
+		a.step(0)
+	}
 	after(5 * time.Hour)
+	for range 10 { // a renewal may be under way
+		if !w.ordering() {
+			break
+		}
+		after(time.Minute)
+	}
 	for _, a := range agents {
 		if len(a.copies()) != len(hosts) {
-			t.Errorf("seed %d: %d certificates at %s; log:\n%s", seed, len(a.copies()), a.o.Owner, a.log)
+			t.Errorf("seed %d: %d certificates at %s; entries: %+v\nstore: %s\nlog:\n%s", seed, len(a.copies()), a.o.Owner, a.report.Entries, w.store.objects, a.log)
 		}
 	}
 	w.mustBeSettled(fmt.Sprintf("seed %d", seed), agents...)

@@ -153,7 +153,7 @@ func (l *loop) takeBundle(b certs.Bundle, h certs.Held, version string) {
 	case has && !newer(h, here.Held):
 		here.version = version
 		l.held[h.ID] = here
-	case time.Since(h.NotAfter) <= keepExpired:
+	case l.wall().Sub(h.NotAfter) <= keepExpired:
 		l.keep(b, h, version)
 	}
 }
@@ -180,7 +180,7 @@ func (l *loop) takeLease(id string, v lease, version string) {
 func (l *loop) push(ctx context.Context, versions map[string]string) error {
 	for id, h := range l.held {
 		there := versions[certName(id)]
-		if h.version != "" && there != "" || !h.NotAfter.After(time.Now()) || l.busy[id] {
+		if h.version != "" && there != "" || !h.NotAfter.After(l.wall()) || l.busy[id] {
 			continue
 		}
 		b := h.unwritten
@@ -214,7 +214,7 @@ func (l *loop) save(ctx context.Context, b certs.Bundle) (certs.Bundle, string, 
 		if h, wrong := checked(there, b.ID); err == nil && wrong == nil && !newer(mine, h) {
 			return there, version, nil
 		}
-		b.Saved, b.Writer = time.Now().UTC(), l.Owner
+		b.Saved, b.Writer = l.wall().UTC(), l.Owner
 		if version, err = write(ctx, l.Store, certName(b.ID), b, version); !errors.Is(err, certs.ErrConflict) {
 			return b, version, err
 		}

@@ -23,7 +23,7 @@ func (l *loop) ask(q latest.Question[string]) {
 		q.Reply <- errors.New("others wait for the same")
 		return
 	}
-	since := time.Now()
+	since := l.wall()
 	for _, h := range l.held { // also by a clock that is ahead
 		if !h.Saved.Before(since) {
 			since = h.Saved.Add(1)

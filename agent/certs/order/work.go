@@ -139,7 +139,7 @@ func (a *attempt) note(ctx context.Context) error {
 	var until time.Time
 	ok := false
 	ledger, err := a.editLedger(ctx, a.Directory, func(v certs.Ledger) (next certs.Ledger, wanted bool) {
-		next, until, ok = v.Begin(a.Start, time.Now())
+		next, until, ok = v.Begin(a.Start, a.wall())
 		return next, ok
 	})
 	if err != nil {
@@ -155,7 +155,7 @@ func (a *attempt) note(ctx context.Context) error {
 // end notes how it went. Where that cannot be written, the attempt counts as one that has not ended.
 func (a *attempt) end(ctx context.Context, why error) {
 	ledger, err := a.editLedger(ctx, a.Directory, func(v certs.Ledger) (certs.Ledger, bool) {
-		return v.End(a.Start, a.result, why, time.Now()), true
+		return v.End(a.Start, a.result, why, a.wall()), true
 	})
 	if err != nil {
 		a.Log.Warn("result of an order not noted", event.Key, event.OrderUnsettled, "order", a.ID, "err", err)
