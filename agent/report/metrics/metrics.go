@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
@@ -20,21 +21,30 @@ import (
 // Serve answers GET /metrics on l until ctx ends. The status is read once a
 // scrape; without scrapes nothing is computed.
 func Serve(ctx context.Context, l net.Listener, status func() report.Status) error {
-	one := make(chan struct{}, 1) // a scrape at a time
 	m := http.NewServeMux()
-	m.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		one <- struct{}{}
-		defer func() { <-one }()
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = w.Write(collect(status())) // a client that has gone
-	})
-	s := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
+	m.Handle("GET /metrics", &page{status: status})
+	s := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving metrics: %w", err)
 	}
 	return nil
+}
+
+// page is what is scraped. One text is made at a time.
+type page struct {
+	mu     sync.Mutex
+	status func() report.Status
+}
+
+// ServeHTTP implements http.Handler.
+func (p *page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	p.mu.Lock()
+	text := collect(p.status())
+	p.mu.Unlock() // a client may read slowly
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write(text) // the client may have gone
 }
 
 // collect turns one status into metrics. What is not known is left out: a metric that is absent

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -260,3 +261,29 @@ func TestDocsNameEveryMetric(t *testing.T) {
 }
 
 var labelKey = regexp.MustCompile(`([a-z_]+)="`)
+
+// A client that reads slowly keeps nobody else waiting.
+func TestASlowClientDelaysNoOther(t *testing.T) {
+	p := &page{status: sample}
+	w := slow{httptest.NewRecorder(), func() {
+		if !p.mu.TryLock() {
+			t.Fatal("while one client reads, others wait")
+		}
+		p.mu.Unlock()
+	}}
+	p.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if w.Body.Len() == 0 {
+		t.Error("nothing was written")
+	}
+}
+
+// slow calls a function while it is written to.
+type slow struct {
+	*httptest.ResponseRecorder
+	meanwhile func()
+}
+
+func (w slow) Write(b []byte) (int, error) {
+	w.meanwhile()
+	return w.ResponseRecorder.Write(b)
+}
