@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -78,15 +79,23 @@ func TestOrdersAreTried(t *testing.T) {
 			t.Errorf("store %q: %v", at, err)
 		}
 	}
-	if _, err := cloud.AddFault(simaws.Fault{Service: "s3", Action: "PutObject", Code: "AccessDenied", Status: 403, Times: 1}); err != nil {
-		t.Fatal(err)
-	}
 	s, err := parts.Store(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "allow the role of the instance s3:PutObject") {
-		t.Errorf("without a permission: %v", err)
+	all := []string{"s3:ListBucket", "s3:GetObject", "s3:PutObject", "route53:ListResourceRecordSets", "route53:ChangeResourceRecordSets"}
+	for i, missing := range all {
+		if err := cloud.SetAllow(simaws.DefaultInstance, slices.Delete(slices.Clone(all), i, i+1)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := s.List(t.Context(), "certs/")
+		err = errors.Join(err, s.Check(t.Context()), parts.Zone(t.Context(), c, "open.test=Z1"))
+		if err == nil || !strings.Contains(err.Error(), missing) {
+			t.Errorf("without %s: %v", missing, err)
+		}
+	}
+	if err := cloud.SetAllow(simaws.DefaultInstance, all); err != nil {
+		t.Fatal(err)
 	}
 
 	// What is imported goes to a bucket too.
