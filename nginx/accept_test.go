@@ -52,7 +52,7 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 	}
 	crt, key := writePair(t)
 	real := func(c *certs.Pair) {
-		if c.CertFile == pair.CertFile {
+		if c.CertFile == pair.CertFile || c.CertFile == besidePair.CertFile {
 			c.CertFile, c.KeyFile = crt, key
 		}
 	}
@@ -62,6 +62,7 @@ func testAccepted(t *testing.T, n nginxtest.Nginx) {
 			s.sites = slices.Clone(s.sites)
 			for i := range s.sites {
 				real(&s.sites[i].Cert)
+				real(&s.sites[i].Beside)
 			}
 			s.streams = slices.Clone(s.streams)
 			for i := range s.streams {
