@@ -150,6 +150,7 @@ const (
 	ProfileNotOffered   = "profileNotOffered"   // the directory does not have the profile; Detail names those that it has
 	ChallengeNotOffered = "challengeNotOffered" // none of the wanted kinds for Names
 	AccountDeactivated  = "accountDeactivated"  // the CA knows the account and serves it no more
+	AccountRefused      = "accountRefused"      // the CA makes no account; Detail has the type of its problem
 	WrongCertificate    = "wrongCertificate"    // the chain is not for the key and the names, or not valid now
 
 	AccountDoesNotExist = "accountDoesNotExist" // the account has to be registered again

@@ -80,7 +80,7 @@ func ResultOf(err error) Result {
 var ofDirectory = []string{
 	"rateLimited", "serverInternal", "badNonce", "badPublicKey", "badSignatureAlgorithm",
 	"accountDoesNotExist", "externalAccountRequired", "userActionRequired", "invalidContact", "unsupportedContact",
-	AccountDeactivated, WrongCertificate,
+	AccountDeactivated, AccountRefused, WrongCertificate,
 }
 
 // Begin notes an attempt. ok is false where the ledger, which another instance may have changed

@@ -462,6 +462,7 @@ func TestResultOf(t *testing.T) {
 		{&CAError{Status: 429, Type: "rateLimited", Names: []string{"a.test"}}, DirectoryFailed},
 		{&CAError{Status: 200, Type: "serverInternal", Names: []string{"a.test"}, Over: true}, DirectoryFailed},
 		{&CAError{Status: 403, Type: AccountDeactivated}, DirectoryFailed},
+		{&CAError{Status: 403, Type: AccountRefused}, DirectoryFailed},
 		{&CAError{Type: WrongCertificate, Over: true}, DirectoryFailed},
 		{&CAError{Status: 200, Err: errors.New("the order is still processing")}, DirectoryFailed},
 		{&CAError{Status: 409, Type: "alreadyReplaced"}, Replaced},
@@ -469,6 +470,22 @@ func TestResultOf(t *testing.T) {
 		if got := ResultOf(tt.err); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.err, got, tt.want)
 		}
+	}
+}
+
+// Orders that did not end, as of an agent that is killed, are no failures of the CA, and are told.
+func TestOrdersThatDidNotEnd(t *testing.T) {
+	w := newWorld(t, letsEncrypt)
+	l := Ledger{Directory: letsEncrypt}
+	for i := range mostContacts {
+		l.Contacts = append(l.Contacts, Contact{At: start, Key: fmt.Sprint(i)})
+	}
+	w.in.Ledgers[letsEncrypt] = l
+	w.wish("ecs:a", "a.example.com")
+	w.turn() // looks the name up
+	d := w.turn()
+	if len(d.Start) > 0 || len(d.Problems) != 1 || d.Problems[0].Code != "cert-limited" || !strings.Contains(d.Problems[0].Text, "did not end") {
+		t.Errorf("started %v, problems %+v", d.Start, d.Problems)
 	}
 }
 

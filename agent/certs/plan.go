@@ -93,6 +93,9 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 		}
 	case !until.After(d.Now):
 		return best, until, cause{}
+	case l.pause(d.Now).After(d.Now) && l.Faults == 0:
+		why = cause{code: "cert-limited", hint: "see why the agent ended in the midst of them (journalctl -u nagaya), and wait"}
+		why.text = fmt.Sprintf("orders at %s that did not end have used up its requests for an hour", nameOf(best.Directory))
 	case l.pause(d.Now).After(d.Now):
 		why.text = fmt.Sprintf("%s is left alone after failures", nameOf(best.Directory))
 	default:

@@ -121,7 +121,7 @@ func allowed(ref string, x *route.Issue, o certs.Settings) []problem.Problem {
 		return report("LETSENCRYPT_TEST", "set certs.acme.staging, or remove LETSENCRYPT_TEST", "it asks for a certificate of a staging directory, and none is known, so none is ordered")
 	case at != "" && !slices.Contains(o.Directories, at):
 		x.Directory = ""
-		return report("ACME_CA_URI", "add it to certs.acme.directory, or remove ACME_CA_URI", "it asks for a certificate of %s, which is not in certs.acme.directory, so it is ordered from there", problem.Quoted(at))
+		return report("ACME_CA_URI", "add it to certs.acme.directory, or remove ACME_CA_URI", "it asks for a certificate of %s, which is not in certs.acme.directory, so the CAs of that setting are asked", problem.Quoted(at))
 	}
 	return nil
 }

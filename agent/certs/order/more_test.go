@@ -146,6 +146,24 @@ func TestOrdersThatFailHere(t *testing.T) {
 	}
 }
 
+// A CA that makes no account has said nothing about a name.
+func TestAnAccountIsRefused(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a := w.instance("a")
+		w.ca.fault = func(op string, _ []string) error {
+			if op == "register" {
+				return &certs.CAError{Directory: directory, Status: 403, Type: "unauthorized", Detail: "the binding is wrong"}
+			}
+			return nil
+		}
+		a.start(true, "a.test")
+		after(10 * time.Second)
+		if ps := a.report.Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "accountRefused: 'unauthorized: the binding is wrong'") {
+			t.Errorf("problems %+v", ps)
+		}
+	})
+}
+
 // Whoever has the address answers the challenges of orders that others have begun.
 func TestHandoverInTheMidstOfAnOrder(t *testing.T) {
 	inBubble(t, func(w *world) {

@@ -212,6 +212,9 @@ func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account
 	v.Email = a.Settings.Email
 	registered, err := ca.Register(ctx, v.Account, a.Bindings[a.At])
 	if err != nil {
+		if refused, ok := errors.AsType[*certs.CAError](err); ok && certs.ResultOf(err) == certs.NameFailed { // no name was asked for
+			refused.Type, refused.Detail = certs.AccountRefused, refused.Type+": "+refused.Detail
+		}
 		return v.Account, err
 	}
 	v, _, err = change(ctx, a.Store, name, func(v *account) (bool, error) {
