@@ -23,17 +23,18 @@ func (c *cli) creditsSince(cmd *cobra.Command, since string) error {
 	dir, to := filepath.Join(c.agentConfig().StateDir, keep.Dir), time.Now()
 	from := to.Add(-span)
 	all, err := keep.Read(dir, from, to)
-	if errors.Is(err, fs.ErrNotExist) {
-		return hinted(fmt.Errorf("nothing was recorded in %s", dir), "the agent makes it within its first minute; if it has another state-dir, name its configuration with --config")
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	asJSON, err := cmd.Flags().GetBool("json")
 	if err != nil {
 		return err
 	}
-	return c.print(asJSON, append([]history.Record{}, all...), history.Text(all, from, to))
+	text := history.Text(all, from, to)
+	if len(all) == 0 {
+		text += "The agent records each whole minute in " + dir + "; if it has another state-dir, name its configuration with --config.\n"
+	}
+	return c.print(asJSON, append([]history.Record{}, all...), text)
 }
 
 // parseSpan reads a number with m, h, d or w: more than none, and at most a year.

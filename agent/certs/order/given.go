@@ -34,7 +34,7 @@ func Keep(ctx context.Context, c config.Config, log *slog.Logger, open func(o *O
 	}
 	var o Options
 	if backoff.Retry(ctx, openEvery, func() (err error) {
-		if o, err = configured(c); err == nil {
+		if o, err = configured(c, here.Instance.ID); err == nil {
 			err = open(&o, cmp.Or(here.Instance.Region, "us-east-1")) // there a bucket's own Region is found
 		}
 		if err != nil {
@@ -57,14 +57,17 @@ const (
 	openEvery        = 30 * time.Second
 )
 
-// configured are the options that follow from the configuration and its files alone.
-func configured(c config.Config) (o Options, err error) {
+// configured are the options that follow from the configuration and its files alone, for an instance.
+func configured(c config.Config, instance string) (o Options, err error) {
 	o = Options{
 		Issued: IssuedDir(c), StoreName: cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store")), Lookup: net.DefaultResolver.LookupNetIP,
 		CAs: map[string]CA{}, Claimed: len(c.Address.Claim) > 0, Metadata: c.IMDS,
 	}
 	if o.Owner, err = readOwner(filepath.Join(c.StateDir, "owner")); err != nil {
 		return o, err
+	}
+	if instance != "" { // the file may be in an image that many instances are made of
+		o.Owner += "." + instance
 	}
 	o.Settings = certs.Configured(c.Certs, o.Owner)
 	o.Bindings, err = ReadBindings(c.Certs.ACME.EABFile)
@@ -76,8 +79,7 @@ func IssuedDir(c config.Config) string { return filepath.Join(c.StateDir, "issue
 
 var ownerForm = regexp.MustCompile(`^[A-Z2-7]{20,40}$`)
 
-// readOwner returns what the file has for Options.Owner, and makes it at the first start. It must not be copied to
-// another host.
+// readOwner returns what the file has for Options.Owner, and makes it at the first start.
 func readOwner(file string) (string, error) {
 	text, err := readfile.Regular(file, 256)
 	if owner := strings.TrimSpace(string(text)); err == nil && ownerForm.MatchString(owner) {

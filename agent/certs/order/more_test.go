@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 )
 
@@ -333,5 +334,25 @@ func TestCrashLoop(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Two instances that were made of one image, the file of the owner included, are two owners; one that restarts is the same.
+func TestOwnersOfOneImage(t *testing.T) {
+	c := config.Default()
+	c.StateDir = t.TempDir()
+	owner := func(instance string) string {
+		o, err := configured(c, instance)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.Owner
+	}
+	a := owner("i-0a1b2c3d4e5f60718")
+	if b := owner("i-0b1b2c3d4e5f60718"); a == b {
+		t.Errorf("both are %q", a)
+	}
+	if again := owner("i-0a1b2c3d4e5f60718"); a != again {
+		t.Errorf("after a restart %q is %q", a, again)
 	}
 }
