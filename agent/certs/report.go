@@ -185,7 +185,7 @@ func (d *decision) directories() {
 		}
 		d.out.Problems = append(d.out.Problems, problem.Problem{
 			Code: "acme-failed", Severity: problem.Warning, Subject: "acme " + nameOf(directory), Text: text,
-			Hint: "see whether the CA can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have",
+			Hint: "correct certs.acme where the CA's words name it, as an account that it refuses; else see whether it can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have",
 		})
 	}
 }

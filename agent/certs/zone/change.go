@@ -152,20 +152,28 @@ func (s recordSet) call(ctx context.Context, action string, f func() error) erro
 // busy are the codes of what is worth trying again.
 var busy = []string{"PriorRequestNotComplete", "Throttling", "ThrottlingException", "ServiceUnavailable", "InternalFailure"}
 
+// explained is an error in words that stay the same when it comes again: AWS's SDK has the request's id in its own.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+
+func (e *explained) Unwrap() error { return e.err }
+
 // explain says what an error is about and what to do.
 func (s recordSet) explain(action string, err error) error {
 	if err == nil {
 		return nil
 	}
-	_, none := errors.AsType[*types.NoSuchHostedZone](err)
-	switch {
-	case none:
-		return fmt.Errorf("certs.acme.zones: there is no hosted zone %s for %s in this account: correct its id: %w", s.id, s.zone, err)
-	case awserror.Denied(err):
-		return fmt.Errorf("the role of the instance may not change %s: allow route53:%s for hosted zone %s: %w", s.name, action, s.id, err)
+	what := fmt.Sprintf("route53:%s of %s in hosted zone %s", action, s.name, s.id)
+	if _, none := errors.AsType[*types.NoSuchHostedZone](err); none {
+		what = fmt.Sprintf("certs.acme.zones: there is no hosted zone %s for %s in this account: correct its id", s.id, s.zone)
+	} else if awserror.Denied(err) {
+		what = fmt.Sprintf("the role of the instance may not change %s: allow route53:%s for hosted zone %s", s.name, action, s.id)
+	} else if batch, refused := errors.AsType[*types.InvalidChangeBatch](err); refused { // its own text is always the same
+		what += fmt.Sprintf(": %.300q", batch.Messages)
 	}
-	if batch, refused := errors.AsType[*types.InvalidChangeBatch](err); refused { // its own text is always the same
-		return fmt.Errorf("route53:%s of %s in hosted zone %s: %.300q: %w", action, s.name, s.id, batch.Messages, err)
-	}
-	return fmt.Errorf("route53:%s of %s in hosted zone %s: %w", action, s.name, s.id, err)
+	return &explained{awserror.Sentence(what, err), err}
 }

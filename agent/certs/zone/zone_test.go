@@ -178,7 +178,7 @@ func TestErrorsNameTheRemedy(t *testing.T) {
 	for _, row := range []struct{ record, value, want string }{
 		{"_acme-challenge.other.test", "x", "in none of the zones"},
 		{"_acme-challenge.shop.test", `x" "y`, "not base64url"},
-		{"_acme-challenge.gone.test", "x", "there is no hosted zone ZNONE for gone.test in this account: correct its id"},
+		{"_acme-challenge.gone.test", "x", `there is no hosted zone ZNONE for gone.test in this account: correct its id: "NoSuchHostedZone" (`},
 		{"_acme.shop.test", "x", "allow route53:ChangeResourceRecordSets for hosted zone Z1"},
 		{"_acme-challenge.free.test", "x", "is a CNAME in zone free.test"},
 		{"_acme-challenge.wrong.test", "x", "is not permitted in zone free.test"},

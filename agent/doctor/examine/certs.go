@@ -70,7 +70,7 @@ func (x *examination) ca(ctx context.Context, directory string) {
 	const check = "acme-ca"
 	profiles, binding, err := x.Orders.Offer(ctx, x.config, directory)
 	if err != nil {
-		x.Add(doctor.Bad(check, bounded(err), "let the instance reach it over HTTPS; where it is a CA of your own, certs.acme.ca-file names its authorities"))
+		x.Add(doctor.Bad(check, bounded(err), "correct certs.acme.directory, or let the instance reach it over HTTPS; where it is a CA of your own, certs.acme.ca-file names its authorities"))
 		return
 	}
 	bound, err := x.Orders.Bound(x.config, directory)
