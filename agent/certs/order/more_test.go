@@ -165,6 +165,15 @@ func TestAnAccountIsRefused(t *testing.T) {
 	})
 }
 
+// Who asks before the sites are known is told so.
+func TestAskedTooEarly(t *testing.T) {
+	l, reply := &loop{}, make(chan error, 1)
+	l.ask(latest.Question[string]{Value: "a.test", Reply: reply})
+	if err := <-reply; err == nil || !strings.Contains(err.Error(), "ask again") {
+		t.Error(err)
+	}
+}
+
 // Whoever has the address answers the challenges of orders that others have begun.
 func TestHandoverInTheMidstOfAnOrder(t *testing.T) {
 	inBubble(t, func(w *world) {

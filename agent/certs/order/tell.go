@@ -15,6 +15,10 @@ import (
 
 // ask takes a question.
 func (l *loop) ask(q latest.Question[string]) {
+	if !l.now.WishesKnown {
+		q.Reply <- errors.New("the agent has just started, and does not know its sites yet: ask again in a few seconds")
+		return
+	}
 	if !slices.ContainsFunc(l.now.Wishes, func(w certs.Wish) bool { return w.Host == q.Value }) {
 		q.Reply <- errors.New("no site of that name asks for a certificate: its labels, and certs.acme.email, say whether one does")
 		return
