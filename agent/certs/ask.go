@@ -35,8 +35,8 @@ func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
 		}
 		l.Contacts = kept
 		a.Window = w
-		// A window that is not in the certificate's life says nothing.
-		a.Supported = w.Supported && !w.End.Before(w.Start) && w.End.After(h.NotBefore) && w.Start.Before(h.NotAfter)
+		// A window in the past means to renew at once (RFC 9773, section 4.2); one behind the certificate's life says nothing.
+		a.Supported = w.Supported && !w.End.Before(w.Start) && w.Start.Before(h.NotAfter.Add(-leastLeft(h)))
 	}
 	again := w.Again.Sub(now)
 	if err != nil || w.Again.IsZero() {
@@ -47,10 +47,22 @@ func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
 	return l.bounded(now)
 }
 
-// window is when the certificate should be renewed: what its CA said, else what follows from its life.
+// leastLeft is how much of a certificate's life is left for its renewal, whatever the CA says.
+func leastLeft(h Held) time.Duration { return h.NotAfter.Sub(h.NotBefore) / 20 }
+
+// window is when the certificate should be renewed: what its CA said, as far as it is in the certificate's
+// life, else what follows from that.
 func (l Ledger) window(h Held) Window {
-	if a, ok := l.Windows[short(h.ID)]; ok && a.Supported && a.NotAfter.Equal(h.NotAfter) {
-		return a.Window
+	last := h.NotAfter.Add(-leastLeft(h))
+	if a, ok := l.Windows[short(h.ID)]; ok && a.Supported && a.NotAfter.Equal(h.NotAfter) && a.Start.Before(last) {
+		w := a.Window
+		if w.Start.Before(h.NotBefore) {
+			w.Start = h.NotBefore
+		}
+		if w.End = earlier(w.End, last); w.End.Before(w.Start) {
+			w.End = w.Start
+		}
+		return w
 	}
 	return Fallback(h.NotBefore, h.NotAfter)
 }

@@ -112,8 +112,9 @@ func Decide(in Input) Decision {
 	if d.ledgers == nil {
 		d.ledgers = map[string]Ledger{}
 	}
+	d.behind = slices.ContainsFunc(in.Held, func(h Held) bool { return !h.Imported && h.Directory != "" && h.NotBefore.Sub(in.Now) > day })
 	for _, directory := range slices.Sorted(maps.Keys(d.ledgers)) {
-		if l, changed := d.ledgers[directory].Settle(in.Now); changed {
+		if l, changed := d.ledgers[directory].Settle(in.Now); changed && !d.behind {
 			d.ledgers[directory] = l
 			d.out.Settle = append(d.out.Settle, directory)
 		}
@@ -132,9 +133,13 @@ func Decide(in Input) Decision {
 	for _, n := range needs {
 		d.byID[n.id] = n.refusal == nil
 	}
+	failing := d.failing()
 	for _, n := range needs {
 		d.stand(n)
 		n.failed = d.failures(n)
+		if failing[short(n.Family)] {
+			n.others = 1
+		}
 	}
 	slices.SortStableFunc(needs, d.order)
 	for _, n := range needs {
@@ -161,14 +166,31 @@ type decision struct {
 	ledgers map[string]Ledger
 	before  map[string]int
 	running int
+	// behind is true where the clock is behind that of a CA: a certificate of it is not valid yet. Nothing is
+	// ordered then, and no ledger put right: it would forget what was ordered.
+	behind bool
 	// byID has the ids that are wanted, and whether they may be ordered.
 	byID map[string]bool
 	// naming has the indexes of Held by each name in it.
 	naming map[string][]int
 }
 
-// order says which is needed sooner: what has not failed, what has no valid certificate, by the time for
-// which it has waited, what expires first.
+// failing are the families an order of which failed lately, by hash. A CA that refuses one is left alone for a
+// while: so others come first, or new names of one family, each refused, would keep them from renewing.
+func (d *decision) failing() map[string]bool {
+	all := map[string]bool{}
+	for _, l := range d.ledgers {
+		for _, o := range l.Orders {
+			if o.State == stateFailed && d.Now.Sub(o.At) < ordersIn {
+				all[o.Family] = true
+			}
+		}
+	}
+	return all
+}
+
+// order says which is needed sooner: what has not failed, nor its family, what has no valid certificate, by the
+// time for which it has waited, what expires first.
 func (d *decision) order(a, b *need) int {
 	without := func(n *need) int {
 		if n.valid {
@@ -183,7 +205,7 @@ func (d *decision) order(a, b *need) int {
 		return n.since
 	}
 	return cmp.Or(
-		cmp.Compare(a.failed, b.failed), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
+		cmp.Compare(a.failed, b.failed), cmp.Compare(a.others, b.others), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
 		strings.Compare(a.hosts[0], b.hosts[0]), strings.Compare(a.id, b.id),
 	)
 }
@@ -233,4 +255,4 @@ func (d *decision) questions(needs []*need) {
 }
 
 // ready reports whether enough is known to order.
-func (d *decision) ready() bool { return d.Settings.On && d.WishesKnown && d.StoreRead }
+func (d *decision) ready() bool { return d.Settings.On && d.WishesKnown && d.StoreRead && !d.behind }

@@ -392,6 +392,46 @@ func TestClockSteps(t *testing.T) {
 	}
 }
 
+// A clock that is behind makes nobody forget what was ordered.
+func TestClockBehind(t *testing.T) {
+	w := newWorld(t, letsEncrypt)
+	w.wish("ecs:a", "a.example.com")
+	w.run(start.Add(day))
+	before := w.in.Ledgers[letsEncrypt]
+	w.wish("ecs:a", "b.example.com")
+	w.in.Now = start.AddDate(-1, 0, 0)
+	d := w.turn()
+	if e := d.entry(t, "b.example.com"); len(d.Start)+len(d.Ask)+len(d.Settle) > 0 || !strings.Contains(e.Reason, "behind") {
+		t.Errorf("%+v", d)
+	}
+	if diff := cmp.Diff(before, w.in.Ledgers[letsEncrypt]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Names of domains whose limits strangers have used up do not keep others from renewing.
+func TestOthersUsedUpALimit(t *testing.T) {
+	w := newWorld(t, letsEncrypt)
+	w.wish("ecs:a", "a.example.com")
+	w.hold(held(letsEncrypt, start.Add(-58*day), 90*day, "a.example.com"))
+	w.answers = func(s Start) error {
+		if s.Family == "ecs:a" {
+			return nil
+		}
+		return &CAError{Directory: letsEncrypt, Status: 429, Type: "rateLimited", RetryAfter: w.in.Now.Add(day)}
+	}
+	for at := start; at.Before(start.Add(8 * day)); at = at.Add(30 * time.Minute) {
+		w.wish("ecs:stranger", fmt.Sprintf("h%d.example.net", at.Unix()))
+		w.run(at)
+	}
+	for _, b := range w.begun {
+		if b.Family == "ecs:a" {
+			return
+		}
+	}
+	t.Errorf("not renewed; %d orders of the stranger's", len(w.begun))
+}
+
 // Whatever is noted, a ledger is as large as an object of the store may be, reads back as it was, and
 // its methods leave what they were called on alone.
 func TestLedgerIsBounded(t *testing.T) {

@@ -29,10 +29,11 @@ type need struct {
 	byFile  bool
 	due     bool
 	renewal time.Time
-	// failed is how often a name of it failed. patient is true where it need not be ordered from another
-	// CA than the preferred one: what it has is valid for long enough.
-	failed  int
-	patient bool
+	// failed is how often a name of it failed; others is 1 where an order of its family failed lately, else
+	// 0. patient is true where it need not be ordered from another CA than the preferred one: what it has is
+	// valid for long enough.
+	failed, others int
+	patient        bool
 	// ordering is true where an agent orders it now; cause is why it is not begun.
 	ordering bool
 	cause    cause

@@ -29,6 +29,9 @@ func (d *decision) plan(n *need) {
 	case lease.Running || lease.Live:
 		n.ordering = true
 		return
+	case d.behind:
+		n.cause = cause{text: "the clock of this instance is behind: a certificate that was issued is not valid yet", code: "cert-order-failed", hint: "set the clock right (chronyc tracking)"}
+		return
 	case !d.ready():
 		n.cause = cause{text: "the store of certificates has not been read yet"}
 		return

@@ -159,6 +159,7 @@ func (l *loop) tidy(now time.Time, wanted []string) {
 		if now.Sub(h.NotAfter) > keepExpired && !slices.Contains(wanted, id) {
 			_ = os.Remove(filepath.Join(l.Issued, id+".pem"))
 			delete(l.held, id)
+			l.store.expired[certName(id)] = h.NotAfter
 		}
 	}
 }

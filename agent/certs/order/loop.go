@@ -123,7 +123,7 @@ func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.In
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	l := &loop{
 		Options: o, out: out, wall: in.clock, held: readLocal(o.Issued), results: make(chan func()),
-		store:   stored{versions: map[string]string{}, leases: map[string]seen{}, ledgers: map[string]certs.Ledger{}},
+		store:   stored{versions: map[string]string{}, leases: map[string]seen{}, ledgers: map[string]certs.Ledger{}, expired: map[string]time.Time{}},
 		answers: answers{dir: o.Challenges, ids: map[string]string{}},
 		busy:    map[string]bool{}, waiting: map[string][]chan error{}, counts: map[certs.Result]uint64{}, paused: map[string]pause{},
 		now: certs.Input{Settings: o.Settings, Since: map[string]time.Time{}, Leads: map[string]certs.Lead{}, Asked: map[string]time.Time{}},

@@ -214,6 +214,21 @@ func TestAStandby(t *testing.T) {
 	})
 }
 
+// A stand-by whose clock was a year ahead takes the certificates of the store once its clock is right.
+func TestAStandbyThatWasAhead(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a, b := w.instance("a"), w.instance("b")
+		a.start(true, "a.test")
+		after(time.Minute)
+		b.step(365 * 24 * time.Hour)
+		b.start(false, "a.test")
+		after(10 * time.Minute)
+		b.step(0)
+		after(10 * time.Minute)
+		b.mustHave("by a clock that is right", "a.test")
+	})
+}
+
 // What another program has written to the store is here at once, if somebody says so.
 func TestAskedToLookAgain(t *testing.T) {
 	inBubble(t, func(w *world) {

@@ -26,6 +26,7 @@ type stored struct {
 	read     bool                    // as a whole, at least once
 	next     time.Time               // when it is read again
 	lacking  time.Duration           // the pause while a site has no certificate; 0 while none is without
+	expired  map[string]time.Time    // when those certificates expired that were passed over for it, by name
 }
 
 // seen is a lease, and since when this version of it is known.
@@ -88,8 +89,15 @@ func (l *loop) sync(ctx context.Context) error {
 	return l.push(ctx, versions)
 }
 
-// forgetRemoved has certificates read again whose files somebody has removed.
+// forgetRemoved has certificates read again whose files somebody has removed, and those that had expired by a
+// clock which was ahead.
 func (l *loop) forgetRemoved() {
+	for name, at := range l.store.expired {
+		if l.wall().Sub(at) <= keepExpired {
+			delete(l.store.expired, name)
+			delete(l.store.versions, name)
+		}
+	}
 	for id, h := range l.held {
 		if _, err := os.Lstat(filepath.Join(l.Issued, id+".pem")); h.unwritten == nil && errors.Is(err, os.ErrNotExist) {
 			delete(l.held, id)
@@ -155,6 +163,8 @@ func (l *loop) takeBundle(b certs.Bundle, h certs.Held, version string) {
 		l.held[h.ID] = here
 	case l.wall().Sub(h.NotAfter) <= keepExpired:
 		l.keep(b, h, version)
+	default:
+		l.store.expired[certName(h.ID)] = h.NotAfter
 	}
 }
 

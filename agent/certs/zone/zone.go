@@ -99,6 +99,9 @@ func (z *Zones) Remove(ctx context.Context, record, value string) error {
 // set is the record set of a record, and the value that is to be changed in it. A value is a digest in base64url (RFC 8555, section 8.4).
 func (z *Zones) set(record, value string) (recordSet, error) {
 	zone, id, found := z.of(record)
+	if !strings.HasPrefix(plain(record), "_acme-challenge.") { // it may come from the store, which others write
+		return recordSet{}, fmt.Errorf("%.253q is no record of a challenge", record)
+	}
 	if !found {
 		return recordSet{}, fmt.Errorf("%.253q is in none of the zones of certs.acme.zones", record)
 	}
