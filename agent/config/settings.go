@@ -137,7 +137,7 @@ var Settings = []Setting{
 	flag("certs.acme.check-address", "true", func(c *Config) *bool { return &c.Certs.ACME.CheckAddress },
 		"Order by HTTP only for a host whose public name leads to this instance; false where the names that the instance sees are not the public ones."),
 	flag("certs.acme.ip", "false", func(c *Config) *bool { return &c.Certs.ACME.IP },
-		"Order a certificate for the Elastic IP itself too, where the CA has profile shortlived."),
+		"Order a certificate for the Elastic IP itself too, where the CA has profile shortlived. It is shown to whoever names no site, unless nginx.unserved-cert is set."),
 
 	one("nginx.mode", "auto", func(c *Config) *string { return &c.Nginx.Mode }, word("auto", "exec", "service", "container"),
 		"How nginx runs: as a child of the agent (exec), as a systemd unit (service), or in a container of its own (container); auto is service where systemd runs and nginx.unit is installed for this state-dir, else exec."),

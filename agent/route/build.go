@@ -65,6 +65,8 @@ type Options struct {
 	// first: "unavailable" answers 503, "self-signed" shows Inventory.Waiting; anything else serves plain HTTP.
 	ACME    bool
 	Waiting string
+	// IP is true where a certificate for the address itself is ordered: it is for whoever names no site.
+	IP bool
 }
 
 // crowdPatience is how long a container that was created is expected to be started: with
@@ -94,7 +96,7 @@ func (o Options) withDefaults() Options {
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
 	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, decided: map[string]bool{}}
-	b.t.Unserved, _ = in.Certs.Named(b.o.UnservedCert)
+	b.t.Unserved = b.unserved()
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.bases, b.merged = basesOf(in.Snapshot.Containers)
 	b.notePublishers()
@@ -129,6 +131,21 @@ func Build(in Input) Table {
 	b.boundProbes()
 	b.sort()
 	return b.t
+}
+
+// unserved is the certificate for whoever names no site: the operator's, else the one for the address, of several the one
+// that is valid longest. A client that asks for an address sends no name (RFC 6066, section 3).
+func (b *builder) unserved() certs.Pair {
+	if p, ok := b.in.Certs.Named(b.o.UnservedCert); ok || !b.o.IP {
+		return p
+	}
+	best := certs.Pair{}
+	for _, p := range b.in.Certs.Issued {
+		if len(p.IPs) > 0 && len(p.DNSNames) == 0 && p.NotAfter.After(b.in.Certs.At) && p.NotAfter.After(best.NotAfter) {
+			best = p
+		}
+	}
+	return best
 }
 
 type builder struct {

@@ -2,6 +2,7 @@ package route_test
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -291,6 +292,24 @@ func TestTwoCertificates(t *testing.T) {
 				t.Errorf("used are %q", names)
 			}
 			in.Prev, in.Snapshot.Containers = table, nil
+		}
+	}
+}
+
+// Whoever asks for the address itself names no site.
+func TestTheCertificateOfTheAddress(t *testing.T) {
+	day := func(n int) time.Time { return time.Unix(0, 0).AddDate(0, 0, n) }
+	ip := func(name string, until int) certs.Pair {
+		return certs.Pair{Name: name, IPs: []netip.Addr{netip.MustParseAddr("203.0.113.10")}, NotAfter: day(until)}
+	}
+	in := Input{Snapshot: tasks.Snapshot{Complete: true}, Certs: certs.Inventory{
+		At: day(10), Complete: true, Pairs: []certs.Pair{{Name: "own", DNSNames: []string{"own.test"}, NotAfter: day(20)}},
+		Issued: []certs.Pair{{Name: "host", DNSNames: []string{"a.test"}, NotAfter: day(99)}, ip("expired", 9), ip("older", 12), ip("newer", 14)},
+	}}
+	for want, o := range map[string]Options{"": {}, "newer": {IP: true}, "own": {IP: true, UnservedCert: "own"}} {
+		in.Options = o
+		if got := Build(in).Unserved.Name; got != want {
+			t.Errorf("%+v: %q, want %q", o, got, want)
 		}
 	}
 }
