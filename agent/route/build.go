@@ -95,7 +95,7 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, decided: map[string]bool{}}
+	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, decided: map[string]bool{}, named: map[string]bool{}}
 	b.t.Unserved = b.unserved()
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.bases, b.merged = basesOf(in.Snapshot.Containers)
@@ -178,6 +178,8 @@ type builder struct {
 	// wishes are what the hosts ask for, of those decided.
 	wishes  []certs.Wish
 	decided map[string]bool
+	// named are the containers of which it was reported that they ask for names of others.
+	named map[string]bool
 	// plain are the hosts that are served without HTTPS for want of a certificate.
 	plain []string
 }

@@ -2,10 +2,13 @@ package route
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // Issue says which certificates a route asks for, where the operator has them ordered (Options.ACME).
@@ -34,7 +37,15 @@ func (b *builder) wish(host string, lead candidate) (served bool) {
 	x := lead.ACME
 	names := []string{host}
 	if x.Listed {
-		names = slices.DeleteFunc(slices.Clone(x.Names), func(n string) bool { return b.families[n] != lead.family })
+		var others []string
+		names = slices.DeleteFunc(slices.Clone(x.Names), func(n string) bool {
+			other := b.families[n] != lead.family
+			if other {
+				others = append(others, n)
+			}
+			return other
+		})
+		b.reportNamesOfOthers(lead, others)
 	}
 	// Expressions, addresses and www.example.* have no certificates.
 	names = slices.DeleteFunc(names, func(n string) bool { return !pattern.Host(n) })
@@ -50,6 +61,22 @@ func (b *builder) wish(host string, lead candidate) (served bool) {
 		b.wishes = append(b.wishes, w)
 	}
 	return served
+}
+
+// reportNamesOfOthers names, once for a container, what it asks a certificate for and does not have.
+func (b *builder) reportNamesOfOthers(c candidate, names []string) {
+	if len(names) == 0 || b.named[c.ref] {
+		return
+	}
+	b.named[c.ref] = true
+	list := strings.Join(names[:min(len(names), maxListed)], ", ")
+	if n := len(names) - maxListed; n > 0 {
+		list += fmt.Sprintf(" and %d more", n)
+	}
+	p := containerProblem(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
+		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(list), problem.Quoted(c.family))
+	p.Severity = problem.Warning
+	b.report(p)
 }
 
 // wishOfPort notes the certificate for the name of a port, unless that is a host of another family, and

@@ -22,7 +22,7 @@ func TestCreditsSince(t *testing.T) {
 	}
 	now := time.Now()
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(now.Add(-10 * time.Minute).Sub(time.Now())) // synctest's clock begins in the year 2000
+		time.Sleep(time.Until(now.Add(-10 * time.Minute))) // synctest's clock begins in the year 2000
 		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
 		defer cancel()
 		err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status {
