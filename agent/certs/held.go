@@ -25,7 +25,8 @@ type Held struct {
 	Profile   string
 	Imported  bool
 	Issuer    string // as Pair.Issuer
-	// CertID identifies it to the CA (RFC 9773, section 4.1); empty where it has no key identifier of its authority.
+	// CertID identifies it to the CA (RFC 9773, section 4.1); empty where it has no key
+	// identifier of its authority, or a number or identifier of absurd length: a ledger keeps it.
 	CertID    string
 	NotBefore time.Time
 	NotAfter  time.Time
@@ -54,7 +55,9 @@ func (b Bundle) Held() (Held, error) {
 		if len(serial) > 0 && serial[0] >= 0x80 { // DER puts a zero before it
 			serial = append([]byte{0}, serial...)
 		}
-		h.CertID = text(leaf.AuthorityKeyId) + "." + text(serial)
+		if id := text(leaf.AuthorityKeyId) + "." + text(serial); len(id) <= mostCertID {
+			h.CertID = id
+		}
 	}
 	return h, nil
 }

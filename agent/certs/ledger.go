@@ -123,7 +123,7 @@ func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
 		l = l.fault(answer, err, now)
 	case Replaced:
 		w := l.Windows[short(s.ID)]
-		w.Replaced = s.Replaces
+		w.Replaced = s.Replaces[:min(len(s.Replaces), mostCertID)]
 		l.Windows[short(s.ID)] = w
 	}
 	if i := l.open(s); i >= 0 && !s.Trial() {

@@ -409,6 +409,22 @@ func TestClockBehind(t *testing.T) {
 	}
 }
 
+// Whatever a certificate has, the ledger can be read again: no instance orders by one that cannot.
+func TestStrangeCertificatesSpoilNoLedger(t *testing.T) {
+	h := held(letsEncrypt, start, 90*day, "a.example.com")
+	for name, s := range map[string]Start{
+		"a life that ends before it begins": {ID: h.ID, Names: h.Names, Directory: letsEncrypt, At: letsEncrypt, Replaces: h.CertID, Lifetime: -day},
+		"a long identifier":                 {ID: h.ID, Names: h.Names, Directory: letsEncrypt, At: letsEncrypt, Replaces: strings.Repeat("a", 300)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, letsEncrypt)
+			l, _, _ := w.in.Ledgers[letsEncrypt].Begin(s, start)
+			w.store(l)
+			w.store(l.End(s, Replaced, &CAError{Status: 409, Type: AlreadyReplaced}, start))
+		})
+	}
+}
+
 // Names of domains whose limits strangers have used up do not keep others from renewing.
 func TestOthersUsedUpALimit(t *testing.T) {
 	w := newWorld(t, letsEncrypt)

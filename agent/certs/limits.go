@@ -144,7 +144,7 @@ func noted(s Start, now time.Time) Noted {
 	n := Noted{At: now.Truncate(time.Second), State: stateOpen, In: week, Set: short(strings.Join(s.Names, "\n")), Family: short(s.Family)}
 	if s.Replaces != "" || s.Lifetime > 0 && s.Directory != letsEncrypt {
 		n.Set = short(s.ID)
-		n.In = min(week, s.Lifetime)
+		n.In = max(0, min(week, s.Lifetime)) // a certificate of the store may end before it begins
 	}
 	if s.Directory == letsEncrypt && s.Replaces == "" {
 		for _, name := range s.Names {
