@@ -39,7 +39,7 @@ func ordering(change func(*config.Certs)) config.Config {
 	return c
 }
 
-var denied = fmt.Errorf("no: %w", &smithy.GenericAPIError{Code: "AccessDenied", Message: "Access Denied"})
+var errDenied = fmt.Errorf("no: %w", &smithy.GenericAPIError{Code: "AccessDenied", Message: "Access Denied"})
 
 func TestOrders(t *testing.T) {
 	healthy := Orders{
@@ -56,7 +56,7 @@ func TestOrders(t *testing.T) {
 			parts.Store = func(context.Context, config.Config) (Store, error) { return s, nil }
 		}
 	}
-	refused := &certs.StoreError{Text: "s3:PutObject on s3://bucket/nagaya/: refused", Remedy: "allow it", Err: denied}
+	refused := &certs.StoreError{Text: "s3:PutObject on s3://bucket/nagaya/: refused", Remedy: "allow it", Err: errDenied}
 	zoned := func(c *config.Certs) { c.ACME.Zones = []string{"example.com=Z1"} }
 	for name, row := range map[string]struct {
 		config func(*config.Certs)
@@ -88,7 +88,7 @@ func TestOrders(t *testing.T) {
 		"conflicts":    {nil, store(stored{check: certs.ErrConflict}), "fail certs-store another writer was first", "certs.store"},
 		"zone":         {zoned, nil, "ok dns-zone records of _acme-challenge in example.com=Z1 can be seen and changed", ""},
 		"may not change": {zoned, func(o *Orders) {
-			o.Zone = func(context.Context, config.Config, string) error { return denied }
+			o.Zone = func(context.Context, config.Config, string) error { return errDenied }
 		}, "fail dns-zone no: ", "ProveNamesByRecords"},
 		"no such zone": {zoned, func(o *Orders) {
 			o.Zone = func(context.Context, config.Config, string) error { return errors.New("NoSuchHostedZone") }
