@@ -27,12 +27,18 @@ import (
 // pair is a certificate for a host that is valid for so many days, and its key.
 func pair(t *testing.T, host string, days int) (chain, key string) {
 	t.Helper()
+	return pairSince(t, host, time.Hour, days)
+}
+
+// pairSince is pair for one that was issued so long ago.
+func pairSince(t *testing.T, host string, ago time.Duration, days int) (chain, key string) {
+	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ca := &x509.Certificate{Subject: pkix.Name{CommonName: "CA"}}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{host}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(0, 0, days)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{host}, NotBefore: time.Now().Add(-ago), NotAfter: time.Now().AddDate(0, 0, days)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca, k.Public(), k)
 	if err != nil {
 		t.Fatal(err)
@@ -182,6 +188,10 @@ func TestWrite(t *testing.T) {
 	if b.ID != "a.test.P256" || !b.Imported || b.Chain != newChain || b.Key != newKey || b.Saved.IsZero() || !strings.HasPrefix(b.Writer, "import-") {
 		t.Errorf("kept is %+v", b)
 	}
+
+	// Agents keep what was issued last, and would write it over this one.
+	longChain, longKey := pairSince(t, "a.test", 48*time.Hour, 300)
+	step("valid longer, but issued before", longChain+longKey, false, Present, "the store has one that was issued later")
 
 	k.objects[object] = []byte("spoilt")
 	step("a spoilt object is replaced", oldChain+oldKey, false, Imported, "")

@@ -43,7 +43,7 @@ type Result struct {
 const maxTries = 5
 
 // Write brings the certificates that can be used into the store, where that has none for the same names
-// and kind of key that is valid as long. In a dry run it writes nothing.
+// and kind of key that is valid as long, or was issued later. In a dry run it writes nothing.
 func Write(ctx context.Context, s Store, found []certs.Found, dry bool) []Result {
 	results := make([]Result, len(found))
 	for i, f := range found {
@@ -69,6 +69,8 @@ func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, str
 				return Present, "the store has it"
 			}
 			return Present, "the store has one that is valid until " + old.NotAfter.UTC().Format(time.DateOnly)
+		} else if err == nil && wrong == nil && old.NotBefore.After(b.NotBefore) && old.NotAfter.After(time.Now()) { // agents would write it over this one
+			return Present, "the store has one that was issued later"
 		}
 		if dry {
 			return Wanted, ""
