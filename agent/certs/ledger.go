@@ -140,6 +140,14 @@ func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
 	return l.bounded(now)
 }
 
+// Forget takes back the order that Begin noted last for an attempt in which the CA was asked for none.
+func (l Ledger) Forget(s Start) Ledger {
+	if i := l.open(s); i >= 0 && !s.Trial() {
+		l.Orders = slices.Delete(slices.Clone(l.Orders), i, i+1)
+	}
+	return l
+}
+
 func (l Ledger) endName(name string, trial bool, result Result, answer CAError, err error, now time.Time) {
 	key := short(name)
 	f := l.Names[key]

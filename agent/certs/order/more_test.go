@@ -214,6 +214,29 @@ func TestAStandby(t *testing.T) {
 	})
 }
 
+// What fails here before the CA is asked for an order uses up no limit.
+func TestAnAccountThatIsSpoilt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a := w.instance("a")
+		a.start(true, "a.test")
+		after(time.Minute)
+		w.store.mu.Lock()
+		good := w.store.objects[accountName(directory)]
+		w.store.objects[accountName(directory)] = "{"
+		w.store.mu.Unlock()
+		a.want("a.test", "b.test")
+		after(4 * time.Hour)
+		if ps := a.report.Problems; len(ps) != 1 || !strings.Contains(ps[0].Text, "accounts/") {
+			t.Errorf("problems %+v", ps)
+		}
+		w.store.mu.Lock()
+		w.store.objects[accountName(directory)] = good
+		w.store.mu.Unlock()
+		after(time.Hour)
+		a.mustHave("with the account again", "a.test", "b.test")
+	})
+}
+
 // A stand-by whose clock was a year ahead takes the certificates of the store once its clock is right.
 func TestAStandbyThatWasAhead(t *testing.T) {
 	inBubble(t, func(w *world) {

@@ -33,6 +33,7 @@ type attempt struct {
 	version string // of the lease
 	ledger  *certs.Ledger
 	result  certs.Result
+	asked   bool // the CA may have made an order
 	issued  *certs.Bundle
 	saved   string // version of issued in the store; empty where it is not there
 }
@@ -155,7 +156,11 @@ func (a *attempt) note(ctx context.Context) error {
 // end notes how it went. Where that cannot be written, the attempt counts as one that has not ended.
 func (a *attempt) end(ctx context.Context, why error) {
 	ledger, err := a.editLedger(ctx, a.Directory, func(v certs.Ledger) (certs.Ledger, bool) {
-		return v.End(a.Start, a.result, why, a.wall()), true
+		next := v.End(a.Start, a.result, why, a.wall())
+		if a.result == certs.Interrupted && !a.asked && !a.Resume {
+			next = next.Forget(a.Start)
+		}
+		return next, true
 	})
 	if err != nil {
 		a.Log.Warn("result of an order not noted", event.Key, event.OrderUnsettled, "order", a.ID, "err", err)
@@ -174,6 +179,7 @@ func (a *attempt) order(ctx context.Context) (chain string, err error) {
 	if err != nil {
 		return "", err
 	}
+	a.asked = true
 	if !a.Resume || a.lease.Pending == nil || a.lease.At != a.At {
 		err = a.begin(ctx, ca, who)
 		if refused, ok := errors.AsType[*certs.CAError](err); ok && refused.Type == certs.AccountDoesNotExist {
