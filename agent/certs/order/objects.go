@@ -55,7 +55,7 @@ func (v lease) challenges() []certs.Challenge {
 }
 
 // errSpoilt is wrapped by the error of an object that cannot be understood.
-var errSpoilt = errors.New("it cannot be understood")
+var errSpoilt = errors.New("it cannot be understood: restore an earlier version of that object, or remove it")
 
 // read returns an object and its version; the zero value and "" where there is none.
 func read[T any](ctx context.Context, s Store, name string) (v T, version string, err error) {
