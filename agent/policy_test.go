@@ -56,12 +56,13 @@ func readPolicy(t *testing.T) []statement {
 
 // actions are those that calls of another name take, or that S3 takes with another service.
 var actions = map[string][]string{
-	"s3:ListObjectsV2": {"s3:ListBucket"},
-	"s3:PutObject":     {"s3:PutObject", "kms:Decrypt", "kms:GenerateDataKey"}, // with a KMS key
+	"s3:PUT Key": {"s3:PutObject", "kms:Decrypt", "kms:GenerateDataKey"}, // with a KMS key
+	"s3:GET Key": {"s3:GetObject"},
+	"s3:GET":     {"s3:ListBucket"},
 }
 
 // calls finds the actions of AWS that the program may call: for each there is a
-// value of the SDK's type ACTIONInput somewhere.
+// value of the SDK's type ACTIONInput somewhere, or one of awsclient.S3Request.
 func calls(t *testing.T) []string {
 	t.Helper()
 	found := map[string]bool{}
@@ -89,8 +90,12 @@ func calls(t *testing.T) []string {
 				return true
 			}
 			service, isName := sel.X.(*ast.Ident)
-			if action, input := strings.CutSuffix(sel.Sel.Name, "Input"); isName && input && action != "" && service.Name != "imds" {
+			action, input := strings.CutSuffix(sel.Sel.Name, "Input")
+			if isName && input && action != "" && service.Name != "imds" || sel.Sel.Name == "S3Request" {
 				call := service.Name + ":" + action
+				if !input {
+					call = "s3:" + s3Call(lit)
+				}
 				taken := actions[call]
 				if taken == nil {
 					taken = []string{call}
@@ -107,6 +112,23 @@ func calls(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return slices.Sorted(maps.Keys(found))
+}
+
+// s3Call is the method of a request of S3, with Key behind it if it is about an object.
+func s3Call(request *ast.CompositeLit) (call string) {
+	key := ""
+	for _, e := range request.Elts {
+		field := e.(*ast.KeyValueExpr)
+		switch method, named := field.Value.(*ast.SelectorExpr); field.Key.(*ast.Ident).Name {
+		case "Method":
+			if named {
+				call = strings.ToUpper(strings.TrimPrefix(method.Sel.Name, "Method"))
+			}
+		case "Key":
+			key = " Key"
+		}
+	}
+	return call + key
 }
 
 // The policy grants what the program calls, and nothing else.

@@ -136,9 +136,19 @@ func newCA(t *testing.T, answered func(certs.Challenge) bool) *fakeCA {
 	return &fakeCA{takes: 300 * time.Millisecond, life: 90 * 24 * time.Hour, answered: answered, orders: map[string]*fakeOrder{}, calls: map[string]int{}, key: key}
 }
 
+// slow sets how long each call takes.
+func (c *fakeCA) slow(takes time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.takes = takes
+}
+
 func (c *fakeCA) call(ctx context.Context, op string, names []string) error {
+	c.mu.Lock()
+	takes := c.takes
+	c.mu.Unlock()
 	select {
-	case <-time.After(c.takes):
+	case <-time.After(takes):
 	case <-ctx.Done():
 		return &certs.CAError{Directory: directory, Err: ctx.Err()}
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,7 @@ type world struct {
 	ca    *fakeCA
 	dns   *fakeDNS
 	// web is where public requests lead: the directory of challenges of who has the address.
-	web string
+	web atomic.Value
 	// seen, if set, notes who speaks with the CA.
 	seen *watched
 	// shared, if set, is the store in the place of the fake one, which then mirrors it; calm ends what it suffers.
@@ -42,26 +43,25 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, store: newStore(), dns: &fakeDNS{zone: "zone.test", records: map[string][]string{}}}
-	w.ca = newCA(t, servedFrom(func() string { return w.web }, w.dns))
+	w.ca = newCA(t, servedFrom(func() string { dir, _ := w.web.Load().(string); return dir }, w.dns))
 	return w
 }
 
 // instance is an agent of the world. Once it is dead none of its calls has an effect.
 type instance struct {
 	*world
-	dir     string
-	o       Options
-	in      Inputs
-	ready   int
-	report  certs.Report
-	reports int
-	log     *strings.Builder
-	stop    func()
+	dir  string
+	o    Options
+	in   Inputs
+	log  *strings.Builder
+	stop func()
 
-	mu    sync.Mutex
-	dead  bool
-	ahead time.Duration // what its clock is ahead
-	calls int
+	mu     sync.Mutex
+	ready  int
+	report certs.Report
+	dead   bool
+	ahead  time.Duration // what its clock is ahead
+	calls  int
 	// dies is the number of the call at which it is killed, after its effect if late.
 	dies int
 	late bool
@@ -92,7 +92,7 @@ func (w *world) instance(owner string) *instance {
 func (i *instance) start(holds bool, hosts ...string) {
 	ctx, cancel := context.WithCancel(i.t.Context())
 	ended := make(chan struct{})
-	i.dead = false
+	i.note(func() { i.dead = false })
 	i.want(hosts...)
 	i.in.Files.Put(certs.Inventory{Complete: true})
 	i.in.Serving.Put(true)
@@ -100,14 +100,32 @@ func (i *instance) start(holds bool, hosts ...string) {
 	go func() {
 		defer close(ended)
 		if err := Run(ctx, i.o, i.in, Outputs{
-			Ready:  func() { i.ready++ },
-			Report: func(r certs.Report) { i.report = r; i.reports++ },
+			Ready:  func() { i.note(func() { i.ready++ }) },
+			Report: func(r certs.Report) { i.note(func() { i.report = r }) },
 		}); err != nil {
 			i.t.Error(err)
 		}
 	}()
 	i.stop = sync.OnceFunc(func() { cancel(); <-ended })
 	i.t.Cleanup(i.stop)
+}
+
+// note changes what the loop and the test see.
+func (i *instance) note(change func()) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	change()
+}
+
+// said is its newest report, and readies how often it was ready.
+func (i *instance) said() (r certs.Report) {
+	i.note(func() { r = i.report })
+	return r
+}
+
+func (i *instance) readies() (n int) {
+	i.note(func() { n = i.ready })
+	return n
 }
 
 func (i *instance) want(hosts ...string) {
@@ -124,23 +142,19 @@ func (i *instance) hold(holds bool) {
 	r := address.Report{ClaimStatus: address.ClaimStatus{Claim: "eipalloc-1", Known: true, Address: address.Address{PublicIP: public}, Holder: address.Holder{Kind: address.Other}}}
 	if holds {
 		r.Holder.Kind = address.Self
-		i.web = i.o.Challenges
+		i.web.Store(i.o.Challenges)
 	}
 	i.in.Address.Put(r)
 }
 
 // step steps its clock, which is then that much ahead.
 func (i *instance) step(ahead time.Duration) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.ahead = ahead
+	i.note(func() { i.ahead = ahead })
 }
 
 // kill ends it as SIGKILL does.
 func (i *instance) kill() {
-	i.mu.Lock()
-	i.dead = true
-	i.mu.Unlock()
+	i.note(func() { i.dead = true })
 	i.stop()
 }
 
@@ -196,7 +210,9 @@ func (m mortalStore) Put(ctx context.Context, name string, body []byte, version 
 type mortalCA struct{ i *instance }
 
 func (m mortalCA) enter(names []string) func() {
-	if m.i.seen == nil || m.i.dead {
+	dead := false
+	m.i.note(func() { dead = m.i.dead })
+	if m.i.seen == nil || dead {
 		return func() {}
 	}
 	return m.i.seen.enter(m.i.o.Owner, names)
@@ -262,7 +278,7 @@ func (i *instance) mustHave(when string, names ...string) {
 	have := i.copies()
 	for _, n := range names {
 		if have[certs.ID([]string{n}, certs.ECDSA)] == nil {
-			i.t.Errorf("%s: no certificate for %s; log:\n%s\nreport: %+v", when, n, i.log, i.report.Entries)
+			i.t.Errorf("%s: no certificate for %s; log:\n%s\nreport: %+v", when, n, i.log, i.said().Entries)
 		}
 	}
 	if len(have) != len(names) {
@@ -313,8 +329,8 @@ func TestACertificateFromNothing(t *testing.T) {
 		after(3 * time.Second)
 		a.mustHave("in 3 s", "a.test")
 		w.mustBeSettled("then", a)
-		if a.ready != 1 || !a.report.StoreRead || a.report.Orders[certs.Issued] != 1 || len(a.report.Problems) > 0 {
-			t.Errorf("ready %d times, report %+v", a.ready, a.report)
+		if a.readies() != 1 || !a.said().StoreRead || a.said().Orders[certs.Issued] != 1 || len(a.said().Problems) > 0 {
+			t.Errorf("ready %d times, report %+v", a.readies(), a.said())
 		}
 		info, err := os.Stat(filepath.Join(a.o.Issued, certs.ID([]string{"a.test"}, certs.ECDSA)+".pem"))
 		if err != nil || info.Mode().Perm() != 0o600 {
@@ -337,7 +353,7 @@ func TestAnInstanceIsReplaced(t *testing.T) {
 		b := w.instance("b")
 		b.start(true, "a.test", "b.test")
 		after(0)
-		if b.ready != 1 {
+		if b.readies() != 1 {
 			t.Fatal("it is not ready at once")
 		}
 		b.mustHave("at once", "a.test", "b.test")
@@ -362,7 +378,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 						a.dies, a.late = dies, late
 						a.start(true, host)
 						after(2 * time.Minute)
-						if reached = a.dead; !reached {
+						if a.note(func() { reached = a.dead }); !reached {
 							return
 						}
 						a.kill()

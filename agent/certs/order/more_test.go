@@ -36,7 +36,7 @@ func TestManyHostsAtOnce(t *testing.T) {
 			}
 		}
 		if took := time.Since(began); have != len(hosts) || written > 10 || first > 3*time.Second || took > 5*time.Minute {
-			t.Errorf("%d certificates in %s, written %d times, the first after %s; problems %+v", have, took, written, first, a.report.Problems)
+			t.Errorf("%d certificates in %s, written %d times, the first after %s; problems %+v", have, took, written, first, a.said().Problems)
 		}
 	})
 }
@@ -56,15 +56,15 @@ func TestTheStoreCannotBeRead(t *testing.T) {
 					}
 					return errors.New("access denied")
 				}
-				a.ready = 0
+				a.ready = 0 // it has stopped
 				a.start(true, "a.test", "b.test")
 				after(10 * time.Second)
-				if a.ready != 1 {
+				if a.readies() != 1 {
 					t.Error("it is not ready after 10 s")
 				}
 				after(10 * time.Minute)
 				a.mustHave("without the store", "a.test")
-				if ps := a.report.Problems; w.ca.count("begin") != 1 || len(ps) == 0 || ps[0].Code != "store-unreadable" || ps[0].Hint == "" {
+				if ps := a.said().Problems; w.ca.count("begin") != 1 || len(ps) == 0 || ps[0].Code != "store-unreadable" || ps[0].Hint == "" {
 					t.Errorf("%d orders, problems %+v", w.ca.count("begin"), ps)
 				}
 				w.store.mu.Lock()
@@ -72,8 +72,8 @@ func TestTheStoreCannotBeRead(t *testing.T) {
 				w.store.mu.Unlock()
 				after(3 * time.Minute)
 				a.mustHave("with the store again", "a.test", "b.test")
-				if len(a.report.Problems) > 0 {
-					t.Errorf("problems %+v", a.report.Problems)
+				if len(a.said().Problems) > 0 {
+					t.Errorf("problems %+v", a.said().Problems)
 				}
 			})
 		})
@@ -126,11 +126,11 @@ func TestOrdersThatFailHere(t *testing.T) {
 				}
 				a.start(true, name)
 				after(5 * time.Second)
-				if e := a.report.Entries[0]; e.State != certs.Waiting || !strings.Contains(e.Reason, "is denied") || len(a.report.Problems) > 0 {
-					t.Errorf("after one failure: %+v, problems %+v", e, a.report.Problems)
+				if e := a.said().Entries[0]; e.State != certs.Waiting || !strings.Contains(e.Reason, "is denied") || len(a.said().Problems) > 0 {
+					t.Errorf("after one failure: %+v, problems %+v", e, a.said().Problems)
 				}
 				after(time.Minute)
-				ps := a.report.Problems
+				ps := a.said().Problems
 				if len(ps) != 1 || ps[0].Code != code || !strings.Contains(ps[0].Text, "is denied") || ps[0].Hint == "" {
 					t.Errorf("problems %+v", ps)
 				}
@@ -139,8 +139,8 @@ func TestOrdersThatFailHere(t *testing.T) {
 				w.store.mu.Unlock()
 				after(time.Hour)
 				a.mustHave("afterwards", name)
-				if len(a.report.Problems) > 0 {
-					t.Errorf("afterwards: problems %+v", a.report.Problems)
+				if len(a.said().Problems) > 0 {
+					t.Errorf("afterwards: problems %+v", a.said().Problems)
 				}
 			})
 		})
@@ -159,7 +159,7 @@ func TestAnAccountIsRefused(t *testing.T) {
 		}
 		a.start(true, "a.test")
 		after(10 * time.Second)
-		if ps := a.report.Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "accountRefused: 'unauthorized: the binding is wrong'") {
+		if ps := a.said().Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "accountRefused: 'unauthorized: the binding is wrong'") {
 			t.Errorf("problems %+v", ps)
 		}
 	})
@@ -180,7 +180,7 @@ func TestHandoverInTheMidstOfAnOrder(t *testing.T) {
 		a, b := w.instance("a"), w.instance("b")
 		a.start(true, "a.test")
 		b.start(false, "a.test")
-		w.ca.takes = 10 * time.Second
+		w.ca.slow(10 * time.Second)
 		after(25 * time.Second) // registered, begun
 		a.hold(false)
 		b.hold(true)
@@ -226,7 +226,7 @@ func TestAnAccountThatIsSpoilt(t *testing.T) {
 		w.store.mu.Unlock()
 		a.want("a.test", "b.test")
 		after(4 * time.Hour)
-		if ps := a.report.Problems; len(ps) != 1 || !strings.Contains(ps[0].Text, "accounts/") {
+		if ps := a.said().Problems; len(ps) != 1 || !strings.Contains(ps[0].Text, "accounts/") {
 			t.Errorf("problems %+v", ps)
 		}
 		w.store.mu.Lock()
@@ -298,7 +298,7 @@ func TestRenewNow(t *testing.T) {
 				return
 			}
 		}
-		t.Errorf("it is ordered ten times: %d; %d reports; log:\n%s", w.ca.count("begin"), a.reports, a.log)
+		t.Errorf("it is ordered ten times: %d; %d entries; log:\n%s", w.ca.count("begin"), len(a.said().Entries), a.log)
 	})
 }
 

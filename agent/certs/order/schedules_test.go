@@ -99,7 +99,7 @@ func inMemory(w *world, seed uint64, chance func(float64) bool) {
 }
 
 func schedule(t *testing.T, seed uint64, kept func(w *world, seed uint64, chance func(float64) bool)) {
-	w, draw := newWorld(t), rand.New(rand.NewPCG(seed, 16))
+	w, draw, faults := newWorld(t), rand.New(rand.NewPCG(seed, 16)), rand.New(rand.NewPCG(seed, 17))
 	seen := &watched{at: map[string]string{}, newest: map[string]certs.Bundle{}}
 	w.seen, w.ca.life = seen, 8*time.Hour
 	var mu sync.Mutex
@@ -107,7 +107,7 @@ func schedule(t *testing.T, seed uint64, kept func(w *world, seed uint64, chance
 	chance := func(share float64) bool {
 		mu.Lock()
 		defer mu.Unlock()
-		return troubled && draw.Float64() < share
+		return troubled && faults.Float64() < share
 	}
 	kept(w, seed, chance)
 	hosts := []string{"a.test", "b.zone.test *.b.zone.test"}
@@ -159,7 +159,7 @@ func schedule(t *testing.T, seed uint64, kept func(w *world, seed uint64, chance
 	}
 	for _, a := range agents {
 		if len(a.copies()) != len(hosts) {
-			t.Errorf("seed %d: %d certificates at %s; entries: %+v\nstore: %s\nlog:\n%s", seed, len(a.copies()), a.o.Owner, a.report.Entries, w.store.objects, a.log)
+			t.Errorf("seed %d: %d certificates at %s; entries: %+v\nstore: %s\nlog:\n%s", seed, len(a.copies()), a.o.Owner, a.said().Entries, w.store.objects, a.log)
 		}
 	}
 	w.mustBeSettled(fmt.Sprintf("seed %d", seed), agents...)

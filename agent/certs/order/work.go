@@ -219,7 +219,9 @@ func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account
 	registered, err := ca.Register(ctx, v.Account, a.Bindings[a.At])
 	if err != nil {
 		if refused, ok := errors.AsType[*certs.CAError](err); ok && certs.ResultOf(err) == certs.NameFailed { // no name was asked for
-			refused.Type, refused.Detail = certs.AccountRefused, refused.Type+": "+refused.Detail
+			said := *refused
+			said.Type, said.Detail = certs.AccountRefused, refused.Type+": "+refused.Detail
+			err = &said
 		}
 		return v.Account, err
 	}
