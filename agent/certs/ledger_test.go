@@ -439,9 +439,7 @@ func TestOthersUsedUpALimit(t *testing.T) {
 	for at := start; at.Before(start.Add(8 * day)); at = at.Add(30 * time.Minute) {
 		w.wish("ecs:stranger", fmt.Sprintf("h%d.example.net", at.Unix()))
 		w.run(at)
-	}
-	for _, b := range w.begun {
-		if b.Family == "ecs:a" {
+		if slices.ContainsFunc(w.begun, func(b begun) bool { return b.Family == "ecs:a" }) {
 			return
 		}
 	}
