@@ -21,9 +21,10 @@ type instance struct {
 	next  int   // the first run that is not due yet
 	due   []int // runs that are due, until the policy has seen their end
 
-	sums      Result    // of services, jobs, steps and decisions
-	throttled float64   // credits that the services wanted and did not get
-	rates     []float64 // of due
+	sums      Result          // of services, jobs, steps and decisions
+	throttled float64         // credits that the services wanted and did not get
+	rates     []float64       // of due
+	slowed    map[int]float64 // the most vCPUs of each run that the gate holds back
 	cpu       credit.CPU
 
 	balances, surpluses, usages []credit.Measure // CloudWatch's points
@@ -38,7 +39,7 @@ func newInstance(o Options, runs []Run) *instance {
 	b.Balance = o.Balance
 	w := &instance{
 		o: o, tick: o.tick(), start: o.Trace.Start, now: o.Trace.Start, bank: b, runs: runs,
-		cpu: credit.CPU{Known: true, Boot: "boot", Meter: "meter", Online: o.Spec.VCPUs},
+		slowed: map[int]float64{}, cpu: credit.CPU{Known: true, Boot: "boot", Meter: "meter", Online: o.Spec.VCPUs},
 	}
 	w.point()
 	return w
@@ -116,10 +117,18 @@ func (w *instance) share(wanted float64) (services, jobs float64) {
 func (w *instance) withheld(wanted, given float64) float64 {
 	for _, i := range w.due {
 		if w.runs[i].State == gate.Running {
-			wanted += w.runs[i].rate()
+			wanted += w.rate(i)
 		}
 	}
 	return max(0, min(wanted, float64(w.o.Spec.VCPUs))-given)
+}
+
+// rate is the most vCPUs that a run may use at present.
+func (w *instance) rate(run int) float64 {
+	if most, slowed := w.slowed[run]; slowed {
+		return min(most, w.runs[run].Cores)
+	}
+	return w.runs[run].Cores
 }
 
 // pour gives the running jobs their parts of what is free.
@@ -139,14 +148,14 @@ func (w *instance) pour(free float64) (given float64) {
 		before, unfilled = unfilled, 0
 		for k, i := range w.due {
 			r := &w.runs[i]
-			if r.State != gate.Running || w.rates[k] >= r.rate() {
+			if r.State != gate.Running || w.rates[k] >= w.rate(i) {
 				continue
 			}
-			add := min(part, r.rate()-w.rates[k])
+			add := min(part, w.rate(i)-w.rates[k])
 			w.rates[k] += add
 			given += add
 			free -= add
-			if w.rates[k] < r.rate() {
+			if w.rates[k] < w.rate(i) {
 				unfilled++
 			}
 		}

@@ -138,7 +138,9 @@ func (k *gatePolicy) step(w *instance) {
 		if at < 0 {
 			continue
 		}
-		r.slowed, r.most = d.Jobs[at].Slow != "", d.Jobs[at].Quota // a pause leaves none
+		if delete(w.slowed, i); d.Jobs[at].Slow != "" {
+			w.slowed[i] = d.Jobs[at].Quota // a pause leaves none
+		}
 		if r.State != gate.Waiting {
 			continue
 		}

@@ -120,17 +120,6 @@ type Run struct {
 	Started  time.Time  `json:"started,omitzero"`
 	Ended    time.Time  `json:"ended,omitzero"`
 	InTime   bool       `json:"in_time"`
-	// slowed is whether the gate holds it back, to most vCPUs.
-	slowed bool
-	most   float64
-}
-
-// rate is the most vCPUs that a run may use at present.
-func (r Run) rate() float64 {
-	if r.slowed {
-		return min(r.most, r.Cores)
-	}
-	return r.Cores
 }
 
 // Decision is what a policy did to a run, or the gate to itself, and why.
