@@ -300,6 +300,15 @@ func (b *builder) withoutCertificate(s *Site, lead candidate) {
 // maxListed bounds the hosts that one problem lists.
 const maxListed = 10
 
+// listed writes the first of them, and how many more there are.
+func listed(names []string) string {
+	list := strings.Join(names[:min(len(names), maxListed)], ", ")
+	if n := len(names) - maxListed; n > 0 {
+		list += fmt.Sprintf(" and %d more", n)
+	}
+	return list
+}
+
 // reportPlain reports the sites without HTTPS, for which no certificate is there.
 func (b *builder) reportPlain() {
 	if len(b.plain) == 0 {
@@ -313,11 +322,8 @@ func (b *builder) reportPlain() {
 	}
 	if n := len(b.plain); n > 1 {
 		p.Subject, p.Host = "sites without HTTPS", ""
-		p.Text = fmt.Sprintf("no certificate covers %d hosts, so they are served without HTTPS: %s", n, strings.Join(b.plain[:min(n, maxListed)], ", "))
+		p.Text = fmt.Sprintf("no certificate covers %d hosts, so they are served without HTTPS: %s", n, listed(b.plain))
 		p.Hint = "put certificates for them into the certificate directory, or set nagaya.tls=off"
-		if n > maxListed {
-			p.Text += fmt.Sprintf(" and %d more", n-maxListed)
-		}
 	}
 	b.report(p)
 }

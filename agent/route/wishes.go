@@ -2,9 +2,7 @@ package route
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
@@ -69,12 +67,8 @@ func (b *builder) reportNamesOfOthers(c candidate, names []string) {
 		return
 	}
 	b.named[c.ref] = true
-	list := strings.Join(names[:min(len(names), maxListed)], ", ")
-	if n := len(names) - maxListed; n > 0 {
-		list += fmt.Sprintf(" and %d more", n)
-	}
 	p := containerProblem(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
-		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(list), problem.Quoted(c.family))
+		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(listed(names)), problem.Quoted(c.family))
 	p.Severity = problem.Warning
 	b.report(p)
 }

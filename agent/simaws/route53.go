@@ -75,16 +75,7 @@ func zoneReply(v any) (reply, *apiError) {
 }
 
 func (route53Service) refuse(why refusal, text string) *apiError {
-	switch why {
-	case notSigned:
-		return &apiError{code: "MissingAuthenticationToken", message: "Missing Authentication Token", status: 403}
-	case wrongScope:
-		return &apiError{code: "SignatureDoesNotMatch", message: text, status: 403}
-	case expiredKey:
-		return &apiError{code: "ExpiredToken", message: "The security token included in the request is expired", status: 403}
-	default:
-		return &apiError{code: "InvalidClientTokenId", message: "The security token included in the request is invalid.", status: 403}
-	}
+	return cloudWatchService{}.refuse(why, text) // the same front checks both
 }
 
 func (route53Service) deny() string { return "AccessDenied" }

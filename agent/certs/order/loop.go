@@ -333,7 +333,7 @@ func (l *loop) do(ctx context.Context, id string, work func() (take func())) {
 }
 
 // then has the loop do something in the midst of such work.
-func (l *loop) then(_ context.Context, take func()) { l.results <- take }
+func (l *loop) then(take func()) { l.results <- take }
 
 // lookUp finds out where a name leads.
 func (l *loop) lookUp(ctx context.Context, name string) {

@@ -57,7 +57,7 @@ func (a *attempt) run(ctx context.Context) (err error) {
 		return err
 	}
 	if there, err := a.issuedSince(work); there || err != nil {
-		a.deliver(ctx)
+		a.deliver()
 		return errors.Join(err, a.clear(work, nil))
 	}
 	if err := a.note(work); err != nil {
@@ -74,18 +74,18 @@ func (a *attempt) run(ctx context.Context) (err error) {
 			a.result = certs.ResultOf(err)
 		}
 	}
-	a.deliver(ctx)
+	a.deliver()
 	a.end(last, err)
 	return errors.Join(err, a.clear(last, err))
 }
 
 // deliver has the loop take the certificate, if there is one.
-func (a *attempt) deliver(ctx context.Context) {
+func (a *attempt) deliver() {
 	if a.issued == nil {
 		return
 	}
 	b, version := *a.issued, a.saved
-	a.then(ctx, func() { a.takeBundle(b, a.heldOf(b), version) })
+	a.then(func() { a.takeBundle(b, a.heldOf(b), version) })
 }
 
 // take takes the lease.
