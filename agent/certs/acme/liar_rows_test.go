@@ -140,8 +140,8 @@ func TestFailingCA(t *testing.T) {
 						if row.retry == 0 && !e.RetryAfter.IsZero() || row.retry > 0 && e.RetryAfter.Sub(start).Round(5*time.Second) != row.retry {
 							t.Errorf("it is to be left alone until %s", e.RetryAfter.Sub(start))
 						}
-						if n := len(l.requests); n > row.most {
-							t.Errorf("it got %d requests: %q", n, l.requests)
+						if asked := l.asked(); len(asked) > row.most {
+							t.Errorf("it got %d requests: %q", len(asked), asked)
 						}
 						if took := time.Since(start); took > 25*time.Second {
 							t.Errorf("it took %s", took)
@@ -257,7 +257,7 @@ func TestFinish(t *testing.T) {
 				if took := time.Since(start); took < row.waited || took > finishTimeout {
 					t.Errorf("it took %s", took)
 				}
-				if n := len(l.requests); n > 60 {
+				if n := len(l.asked()); n > 60 {
 					t.Errorf("%d requests", n)
 				}
 				if row.want == "" {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -145,6 +146,13 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		problem(w, 404, "malformed", "there is no "+what)
 	}
+}
+
+// asked are the requests that it got. One that hangs keeps the lock until its connection has ended.
+func (l *liar) asked() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.requests)
 }
 
 func put(w http.ResponseWriter, status int, body any) {
