@@ -34,6 +34,7 @@ var nouns = []string{
 	"agent/labels",
 	"agent/nginxproxy",
 	"nginx",
+	"agent/traffic",
 	"agent/credit",
 	"agent/gate",
 	"agent/rehearsal",

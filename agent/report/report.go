@@ -14,6 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -32,6 +33,7 @@ type Status struct {
 	Certs    certs.Inventory   `json:"certs"`
 	Orders   certs.Report      `json:"orders"`
 	Nginx    nginx.Status      `json:"nginx"`
+	Traffic  traffic.Report    `json:"traffic"`
 	Credit   credit.Report     `json:"credit"`
 	Gate     gate.Report       `json:"gate"`
 	// Upkeep is what the agent cannot do for itself: open a socket, keep a file.
