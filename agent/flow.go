@@ -159,7 +159,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return a.listenSocket(ctx, c, listener, answers{a, gates, requests, leaves, orders.Questions})
 	})
 	if c.Metrics.Listen != "" {
-		g.Run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c.Metrics.Listen) })
+		g.Run("metrics", func(ctx context.Context) error { return a.listenMetrics(ctx, c) })
 	}
 	return g.Wait()
 }

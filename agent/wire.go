@@ -18,12 +18,14 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/gate/loop"
 	"github.com/nagaya-ecs/nagaya/agent/gate/publish"
+	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/metrics"
+	"github.com/nagaya-ecs/nagaya/agent/report/page"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
@@ -132,13 +134,14 @@ func (a *agent) listenSocket(ctx context.Context, c config.Config, listener net.
 	return socket.Serve(ctx, l, x)
 }
 
-func (a *agent) listenMetrics(ctx context.Context, addr string) error {
+// listenMetrics serves the metrics, and beside them the page.
+func (a *agent) listenMetrics(ctx context.Context, c config.Config) error {
 	l, err := a.listen(ctx, "metrics-unavailable", "free the port, or set metrics.listen to another one, or to nothing",
-		func() (net.Listener, error) { return net.Listen("tcp", addr) })
+		func() (net.Listener, error) { return net.Listen("tcp", c.Metrics.Listen) })
 	if l == nil {
 		return err
 	}
-	return metrics.Serve(ctx, l, a.board.Status)
+	return metrics.Serve(ctx, l, a.board.Status, page.New(page.Options{Status: a.board.Status, Past: keep.Past(statePath(c, keep.Dir)), Listen: c.Metrics.Listen}))
 }
 
 // listen tries until there is a listener. It returns none when ctx ends, and

@@ -15,18 +15,23 @@ import (
 func (s Status) Text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "nagaya %s on %s, up %s\n\n", s.Version, s.machine(), short(s.At.Sub(s.StartedAt)))
-	for _, row := range [][2]string{
+	for _, row := range s.State() {
+		fmt.Fprintf(&b, "  %-9s %s\n", row.Name, strings.ReplaceAll(row.Text, "\n", fmt.Sprintf("\n%12s", "")))
+	}
+	b.WriteString("\n" + s.problemsText())
+	return b.String()
+}
+
+// State has one line for each subject; that of several addresses has a line feed before each.
+func (s Status) State() []Line {
+	return []Line{
 		{"address", s.addressLine()},
 		{"tasks", s.tasksLine()},
 		{"routes", s.routesLine()},
 		{"nginx", s.nginxLine()},
 		{"credits", s.creditLine()},
 		{"gate", s.gateLine()},
-	} {
-		fmt.Fprintf(&b, "  %-9s %s\n", row[0], row[1])
 	}
-	b.WriteString("\n" + s.problemsText())
-	return b.String()
 }
 
 // Line is the status in one line, for systemd.
@@ -98,7 +103,7 @@ func (s Status) addressLine() string {
 	case 1:
 		return all[0]
 	default:
-		return fmt.Sprintf("%d of %d are held here\n%12s", heldOf(s.Address.Claims), n, "") + strings.Join(all, fmt.Sprintf("\n%12s", ""))
+		return fmt.Sprintf("%d of %d are held here\n", heldOf(s.Address.Claims), n) + strings.Join(all, "\n")
 	}
 }
 

@@ -18,12 +18,13 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
-// Serve answers GET /metrics on l until ctx ends. The status is read once a
+// Serve answers GET /metrics on l until ctx ends, and has rest answer everything else. The status is read once a
 // scrape; without scrapes nothing is computed.
-func Serve(ctx context.Context, l net.Listener, status func() report.Status) error {
+func Serve(ctx context.Context, l net.Listener, status func() report.Status, rest http.Handler) error {
 	m := http.NewServeMux()
 	m.Handle("GET /metrics", &page{status: status})
-	s := &http.Server{Handler: m, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	m.Handle("/", rest)
+	s := &http.Server{Handler: m, MaxHeaderBytes: 64 << 10, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -118,7 +118,9 @@ func serve(t *testing.T, s report.Status) string {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, l, func() report.Status { return s }) }()
+	go func() {
+		ended <- Serve(ctx, l, func() report.Status { return s }, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -157,7 +159,7 @@ func scrape(t *testing.T, s report.Status) string {
 
 func TestOtherPaths(t *testing.T) {
 	url := serve(t, report.Status{})
-	for path, want := range map[string]int{"/": 404, "/debug/pprof/": 404, "/metrics/": 404} {
+	for path, want := range map[string]int{"/": 418, "/debug/pprof/": 418, "/metrics/": 418} {
 		resp, err := http.Get(url + path)
 		if err != nil {
 			t.Fatal(err)
@@ -172,7 +174,7 @@ func TestOtherPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusMethodNotAllowed {
+	if resp.StatusCode != http.StatusTeapot {
 		t.Errorf("POST: status %d", resp.StatusCode)
 	}
 }
