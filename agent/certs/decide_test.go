@@ -296,6 +296,9 @@ func TestProblemsFollowTheLife(t *testing.T) {
 			if e := d.entry(t, "a.example.com"); e.State != tt.state || severity != tt.severity {
 				t.Errorf("%s %q, want %s %q: %+v", e.State, severity, tt.state, tt.severity, d.Problems)
 			}
+			if e := d.entry(t, "a.example.com"); e.Overdue != (tt.severity != "") {
+				t.Errorf("overdue: %v", e.Overdue)
+			}
 			// A file of that age counts alike, but that it is the operator's to renew.
 			overdue, soon := Expiring(start, start.Add(-tt.age), start.Add(tt.life-tt.age))
 			if want := tt.severity != ""; (overdue || soon) != want || soon != (tt.severity == "error") {

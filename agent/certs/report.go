@@ -41,6 +41,8 @@ type Entry struct {
 	// Renewal is when it is renewed next, or ordered at the earliest; zero where nothing is planned.
 	Renewal time.Time `json:"renewal,omitzero"`
 	State   State     `json:"state"`
+	// Overdue is true where it should have been renewed, or has expired, whatever is being done about it.
+	Overdue bool `json:"overdue,omitempty"`
 	// Reason is a sentence without a full stop; Problem the code of the problem that says more.
 	Reason  string `json:"reason,omitempty"`
 	Problem string `json:"problem,omitempty"`
@@ -79,6 +81,7 @@ func (d *decision) conclude(n *need) {
 			e.Directory = h.Directory
 		}
 		overdue, soon = Late(d.Now, h.NotBefore, h.NotAfter, d.window(h))
+		e.Overdue = overdue || soon || !n.valid
 	}
 	if n.cause.until.After(d.Now) {
 		e.Renewal = n.cause.until
@@ -99,8 +102,7 @@ func (d *decision) conclude(n *need) {
 		e.Reason = "the certificate for " + problem.Quoted(n.held.Names[0]) + " serves it too"
 	}
 	defer func() { d.out.Entries = append(d.out.Entries, e) }()
-	bad := overdue || soon || n.has && !n.valid
-	if !n.due || n.cause.code == "" && !bad {
+	if !n.due || n.cause.code == "" && !e.Overdue {
 		return
 	}
 	severity := problem.Error
@@ -114,7 +116,7 @@ func (d *decision) conclude(n *need) {
 	switch {
 	case n.has && !n.valid:
 		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expired at %s: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
-	case bad:
+	case e.Overdue:
 		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expires at %s and should have been renewed: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
 	}
 	e.Problem = why.code
@@ -154,6 +156,7 @@ func (d *decision) others(needs []*need) {
 		case overdue || soon:
 			e.State, e.Problem = Overdue, "cert-expiring"
 		}
+		e.Overdue = e.State != Valid
 		d.out.Entries = append(d.out.Entries, e)
 	}
 	needed := map[string]bool{}

@@ -166,6 +166,9 @@ func (e emitter) serving(s report.Status) {
 			labels := []string{"host", host, "key", string(c.KeyType), "source", c.Source}
 			e.put("certificate_not_after_timestamp_seconds", "When the certificate of a host expires.", c.NotAfter, labels...)
 			e.put("certificate_renewal_due_timestamp_seconds", "When the certificate of a host is renewed, or ordered, at the earliest.", c.Renewal, labels...)
+			if !c.NotAfter.IsZero() {
+				e.put("certificate_overdue", "1 while the certificate of a host should have been renewed, or has expired.", c.Overdue, labels...)
+			}
 		}
 	}
 	if s.Orders.On {
