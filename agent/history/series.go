@@ -10,8 +10,7 @@ import (
 // which nothing is recorded have unknown values; before the first record and after the last one there are none.
 func Series(all []Record, from, to time.Time, most int) report.Series {
 	l := For(from, to)
-	spans := int64(to.Sub(from) / l.Step)
-	step := int64(l.Step/time.Second) * max(1, (spans+int64(most)-1)/int64(most))
+	step := int64(round(to.Sub(from)/time.Duration(max(most, 1)), l.Step) / time.Second)
 	out := report.Series{Step: step, Times: []int64{}}
 	names := []string{"watched", "earned", "services", "batches", "discarded", "charged", "reloads", "balance", "balance_error", "surplus", "gate_open", "address_held", "jobs_running"}
 	for _, name := range names {
@@ -37,4 +36,18 @@ func Series(all []Record, from, to time.Time, most int) report.Series {
 		all = all[n:]
 	}
 	return out
+}
+
+// round is the length of a span that people expect: the least that is at least this long, in whole steps of a level.
+func round(least, step time.Duration) time.Duration {
+	const hour, day = time.Hour, 24 * time.Hour
+	for _, d := range []time.Duration{
+		time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 15 * time.Minute, 30 * time.Minute,
+		hour, 2 * hour, 3 * hour, 6 * hour, 12 * hour, day, 2 * day, 7 * day, 14 * day, 28 * day,
+	} {
+		if d >= least && d%step == 0 {
+			return d
+		}
+	}
+	return (least + step - 1) / step * step
 }

@@ -26,8 +26,8 @@ func TestSeries(t *testing.T) {
 		reloads, balance report.Values
 	}{
 		{"each minute", 60, 60, []int64{3, 4, 5, 6, 7, 8, 9, 10, 11}, report.Values{1, 2, 4, unknown, unknown, unknown, unknown, unknown, 8}, report.Values{10, 11, 12, unknown, unknown, unknown, unknown, unknown, 13}},
-		{"three minutes in one", 20, 180, []int64{3, 6, 9}, report.Values{7, unknown, 8}, report.Values{12, unknown, 13}},
-		{"what does not divide it", 25, 180, []int64{3, 6, 9}, report.Values{7, unknown, 8}, report.Values{12, unknown, 13}},
+		{"two minutes in one", 30, 120, []int64{2, 4, 6, 8, 10}, report.Values{1, 6, unknown, unknown, 8}, report.Values{10, 12, unknown, unknown, 13}},
+		{"five, as three are no step", 20, 300, []int64{0, 5, 10}, report.Values{3, 4, 8}, report.Values{11, 12, 13}},
 		{"all in one", 1, 3600, []int64{0}, report.Values{15}, report.Values{13}},
 	} {
 		s := Series(all, noon, noon.Add(time.Hour), row.most)
@@ -55,5 +55,21 @@ func TestSeries(t *testing.T) {
 	}
 	if none := Series(nil, noon, noon.Add(time.Hour), 60); len(none.Times) != 0 || len(none.Columns) != 13 {
 		t.Errorf("%+v", none)
+	}
+}
+
+func TestStepsThatPeopleExpect(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, row := range []struct{ least, step, want time.Duration }{
+		{61 * time.Second, time.Minute, 2 * time.Minute},
+		{6 * time.Minute, 5 * time.Minute, 10 * time.Minute},
+		{time.Minute, 5 * time.Minute, 5 * time.Minute},
+		{6 * time.Hour, time.Hour, 6 * time.Hour},
+		{147 * time.Hour, time.Hour, 7 * day},
+		{100*day + time.Second, time.Hour, 100*day + time.Hour},
+	} {
+		if got := round(row.least, row.step); got != row.want {
+			t.Errorf("at least %s in steps of %s: %s, want %s", row.least, row.step, got, row.want)
+		}
 	}
 }

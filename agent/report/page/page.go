@@ -39,7 +39,7 @@ var texts = template.Must(template.New("").Funcs(functions).ParseFS(assets, "pag
 // mostPoints is how many spans of time a plot is drawn of, and mostRows how many a table has.
 const (
 	mostPoints = 1500
-	mostRows   = 48
+	mostRows   = 60
 )
 
 // ranges are the times for which the page is shown; the first is the one that is shown unasked.

@@ -13,6 +13,8 @@ import (
 // functions are what the templates write values with. Times are in the host's zone, on a clock of 24 hours.
 var functions = template.FuncMap{
 	"when":    when,
+	"minute":  func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") },
+	"step":    step,
 	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"unix":    func(at int64) time.Time { return time.Unix(at, 0) },
 	"zone":    func(t time.Time) string { return t.Local().Format("MST, UTC-07:00") },
@@ -28,6 +30,21 @@ func when(t time.Time) string {
 		return "–"
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+// step is the length of a span of a series.
+func step(seconds int64) string {
+	for _, unit := range []struct {
+		length int64
+		name   string
+	}{{86400, "day"}, {3600, "hour"}, {60, "minute"}} {
+		if n := seconds / unit.length; n == 1 && seconds%unit.length == 0 {
+			return "a " + unit.name
+		} else if n > 1 && seconds%unit.length == 0 {
+			return strconv.FormatInt(n, 10) + " " + unit.name + "s"
+		}
+	}
+	return strconv.FormatInt(seconds, 10) + " seconds"
 }
 
 // number has one decimal, and is a dash where it is not known.
