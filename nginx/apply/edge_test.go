@@ -475,7 +475,10 @@ func TestForgedHeadersAreRemoved(t *testing.T) {
 
 // The operator's snippets have effect in their sections, and a broken one affects only its
 // section and is named.
-func TestSnippetsOfEveryLevel(t *testing.T) { each(t, testSnippetsOfEveryLevel) }
+func TestSnippetsOfEveryLevel(t *testing.T) {
+	t.Parallel()
+	each(t, testSnippetsOfEveryLevel)
+}
 
 func testSnippetsOfEveryLevel(t *testing.T, r *rig) {
 	r.run()

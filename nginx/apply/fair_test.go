@@ -122,6 +122,7 @@ func hostile(r *rig, version, n int, at netip.AddrPort) (sites []nestedSite, spo
 // without any test and any reload more than it takes alone from then on. All the same what is
 // at fault is found in the end, and the family's good host is served.
 func TestRefusedSitesDelayNoOther(t *testing.T) {
+	t.Parallel()
 	each(t, func(t *testing.T, r *rig) {
 		const bad = 128
 		note := &notes{}
@@ -271,6 +272,7 @@ func TestSuspectsAreForgotten(t *testing.T) {
 // A family with a thousand sites with TLS, all of which it changes each time, costs another's
 // new host no test, and no reload but the one that has it.
 func TestAFamilyWithAThousandSites(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	note := &notes{}
 	r.o.note = note

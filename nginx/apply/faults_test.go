@@ -58,6 +58,7 @@ func TestFaultStartNeverAnswers(t *testing.T) {
 // nginx -t accepts what the running master then refuses: the key of a zone of
 // shared memory cannot change.
 func TestFaultMasterRefusesReload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.run()
 	r.put("http.d/x.conf", "limit_req_zone $binary_remote_addr zone=mine:64k rate=1r/s;\n")
@@ -199,6 +200,7 @@ func wake(t *testing.T, pid int) {
 // Where nginx loads a generation that then does not answer, the one before is loaded
 // again.
 func TestFaultNewGenerationNeverAnswers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.o.Confirm = 2 * time.Second
 	r.run()
@@ -247,6 +249,7 @@ func TestFaultCertificateRemovedBeforeReload(t *testing.T) {
 // Clients that never end keep old workers, each with its memory: only MaxDraining of them
 // go on, and those that are ended are counted.
 func TestFaultOldWorkersPileUp(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.settings.WorkerProcesses, r.o.MaxDraining = 1, 2
 	r.run()

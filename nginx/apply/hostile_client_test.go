@@ -179,7 +179,10 @@ var opened = []string{"/", "/administration", "/x/admin", "/x;y=z/w", "/x;/y;z",
 
 // A hostile client reaches no site but the one that it names, and tells a container nothing
 // that only nginx may say.
-func TestHostileClients(t *testing.T) { each(t, testHostileClients) }
+func TestHostileClients(t *testing.T) {
+	t.Parallel()
+	each(t, testHostileClients)
+}
 
 func testHostileClients(t *testing.T, r *rig) {
 	r.settings.AccessLog = filepath.Join(r.settings.LogDir, "access.log")

@@ -14,14 +14,15 @@ import (
 // A client that says nothing, or goes on saying it, holds its connection for a minute at most,
 // and no path keeps a worker busy.
 func TestHostileClientsAreBounded(t *testing.T) {
-	nginxtest.Each(t, func(t *testing.T, n nginxtest.Nginx) {
-		t.Parallel() // it waits for a minute
-		r := newRigOf(t, n)
+	t.Parallel() // it waits for a minute, with both at once
+	var slow sync.WaitGroup
+	all := map[string]*records{}
+	for _, n := range []nginxtest.Nginx{nginxtest.Installed(t), nginxtest.Newer(t)} {
+		r, c := newRigOf(t, n), &records{}
 		r.run()
-		c := &records{}
 		r.serve(r.hostileTable(t, c))
+		all[n.Name] = c
 		body := "POST /p HTTP/1.1\r\nHost: plain.test\r\nContent-Length: 9\r\n\r\nx"
-		var slow sync.WaitGroup
 		for name, row := range map[string]struct{ over, sent, again string }{
 			"nothing":                       {"", "", ""},
 			"a header that goes on":         {"", "GET /h HTTP/1.1\r\nHost: plain.test\r\nX: ", "x"},
@@ -42,7 +43,7 @@ func TestHostileClientsAreBounded(t *testing.T) {
 					select {
 					case said := <-over:
 						if said != "" && said != "408" {
-							t.Errorf("%s: ends with %s", name, said)
+							t.Errorf("%s nginx, %s: ends with %s", n.Name, name, said)
 						}
 						return
 					case <-trickle.C:
@@ -52,14 +53,16 @@ func TestHostileClientsAreBounded(t *testing.T) {
 			})
 		}
 		r.busy(t)
-		slow.Wait()
+	}
+	slow.Wait()
+	for name, c := range all {
 		got, _ := c.heard()
 		for _, what := range got {
 			if strings.HasSuffix(what, " /h") || strings.HasSuffix(what, " /p") {
-				t.Errorf("a request that has no end reached a container: %s", what)
+				t.Errorf("%s nginx: a request that has no end reached a container: %s", name, what)
 			}
 		}
-	})
+	}
 }
 
 // busy sends paths that expressions could stumble over, and looks at the CPU time of the workers.

@@ -236,6 +236,7 @@ func (r *rig) retired() {
 
 // A UDP port that another process holds affects HTTP/3 only.
 func TestHTTP3PortHeldByAnotherProcess(t *testing.T) {
+	t.Parallel()
 	eachQUIC(t, func(t *testing.T, r *rig) {
 		l, err := net.ListenPacket("udp", fmt.Sprintf("0.0.0.0:%d", r.settings.HTTPSPort))
 		if err != nil {

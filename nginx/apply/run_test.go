@@ -94,6 +94,7 @@ func TestQuarantineByName(t *testing.T) {
 }
 
 func TestQuarantineBySearchKeepsLastGood(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.o.RetryQuarantine = 200 * time.Millisecond
 	r.run()
@@ -276,6 +277,7 @@ func TestResumeBeforeAnythingIsKnown(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
+	t.Parallel()
 	for _, logDir := range []string{"log", ""} {
 		t.Run("log to "+logDir, func(t *testing.T) {
 			r := newRig(t)
@@ -304,6 +306,7 @@ func TestPortInUse(t *testing.T) {
 }
 
 func TestPortInUseAtReload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.run()
 	first := r.tree(site("a.test", backend(t, "one")))

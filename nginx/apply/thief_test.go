@@ -62,6 +62,7 @@ func (f *thief) Signal(ctx context.Context, pid int, s nginx.Signal) error {
 // A family whose port another process takes again and again, only while nginx would bind it, has
 // nginx try once: others wait for that alone, whatever the family changes.
 func TestFaultPortTakenDuringReloads(t *testing.T) {
+	t.Parallel()
 	for _, blind := range []bool{false, true} {
 		t.Run(fmt.Sprint("blind ", blind), func(t *testing.T) {
 			r := newRig(t)

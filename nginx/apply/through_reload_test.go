@@ -97,7 +97,10 @@ func testLongConnectionsThroughReloads(t *testing.T, r *rig) {
 // (ngx_stream_proxy_process), and a client that reloads ten times in three seconds meets
 // that more than once. A client that asks again gets an answer; and when the
 // old workers are gone, every datagram gets one.
-func TestDatagramsThroughReloads(t *testing.T) { each(t, testDatagramsThroughReloads) }
+func TestDatagramsThroughReloads(t *testing.T) {
+	t.Parallel()
+	each(t, testDatagramsThroughReloads)
+}
 
 func testDatagramsThroughReloads(t *testing.T, r *rig) {
 	const reloads, clients, tries = 10, 4, 5
@@ -179,6 +182,7 @@ func question(c net.Conn, n int32) bool {
 
 // A websocket goes on without its route, until nginx.shutdown-timeout ends it.
 func TestWebsocketEndsWithTheShutdownTimeout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.settings.ShutdownTimeout = 2 * time.Second
 	r.run()
