@@ -31,6 +31,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/traffic/accesslog"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
@@ -75,6 +76,9 @@ type agent struct {
 	// containers are what runs here, for the chronicle.
 	containers *latest.Slot[[]tasks.Container]
 
+	// traffic is what nginx has served; it counts on through all flows.
+	traffic *accesslog.Logs
+
 	// table is the newest one; it outlives a flow, so that the holder of a host name
 	// keeps it across a change of the configuration.
 	table route.Table
@@ -88,7 +92,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := proc.Protect(); err != nil {
 		return err
 	}
-	a := &agent{o: o, board: board.New(o.Version), restart: func() {}, containers: latest.New[[]tasks.Container](), reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}
+	a := &agent{o: o, board: board.New(o.Version), traffic: accesslog.New(), restart: func() {}, containers: latest.New[[]tasks.Container](), reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}
 	var err error
 	if a.config, err = startConfig(o); err != nil {
 		return err
@@ -237,6 +241,13 @@ func (a *agent) sawIdentity(id identity.Identity) {
 	if id.Instance.TagsKnown && a.config.SetTags(id.Instance.Tags) {
 		_ = a.reconfigure() // it is logged, and a problem
 	}
+}
+
+// status is the board's, with what nginx has served up to now.
+func (a *agent) status() report.Status {
+	s := a.board.Status()
+	s.Traffic = a.traffic.Report()
+	return s
 }
 
 // setTable takes note of the newest table of a flow.

@@ -10,6 +10,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/report/board"
+	"github.com/nagaya-ecs/nagaya/agent/traffic/accesslog"
 )
 
 // newTestAgent is an agent that lives in a directory of the test and of which no
@@ -24,5 +25,5 @@ func newTestAgent(t *testing.T) (*agent, config.Config) {
 		t.Fatal(err)
 	}
 	o := Options{Config: load.Sources{File: filepath.Join(dir, "nagaya.yaml")}, Log: slog.New(slog.DiscardHandler), Level: new(slog.LevelVar)}
-	return &agent{o: o, board: board.New("test"), restart: func() {}, reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}, c
+	return &agent{o: o, board: board.New("test"), traffic: accesslog.New(), restart: func() {}, reopen: latest.New[struct{}](), relist: latest.New[struct{}](), reread: latest.New[struct{}]()}, c
 }

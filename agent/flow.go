@@ -68,6 +68,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		whoPublishes = latest.New[identity.Identity]()
 		wanted       = latest.New[nginx.Wanted]()
 		tables       = latest.New[route.Table]()
+		served       = latest.New[nginx.Offer]()
 		decisions    = latest.New[gate.Decision]()
 		brakes       = latest.New[gate.Decision]()
 		metered      = latest.New[[]string]() // ids of batch containers
@@ -105,7 +106,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	}
 	wishes, serving := latest.Distinct(orders.Wishes.Put), latest.Distinct(orders.Serving.Put)
 	r.certs, r.wanted, r.alive = latest.Tee(b.SetCerts, orders.Files.Put), wanted.Put, b.Beat
-	r.offer = latest.Tee(ready.Offers.Put, func(p nginx.Offer) {
+	r.offer = latest.Tee(ready.Offers.Put, served.Put, func(p nginx.Offer) {
 		a.setTable(p.Table)
 		tables.Put(p.Table)
 		b.SetRoutes(p.Table)
@@ -132,6 +133,8 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return a.serve(ctx, c, r, wanted.C(), latest.Tee(b.SetNginx, ready.Nginx.Put, func(s nginx.Status) { serving(s.Generation != "") }))
 	})
 
+	g.Run("traffic", func(ctx context.Context) error { return a.traffic.Run(ctx, served.C()) })
+
 	// How many credits are there, and may batches start?
 	g.Run("meter", func(ctx context.Context) error {
 		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
@@ -149,7 +152,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	})
 
 	g.Run("history", func(ctx context.Context) error {
-		return keep.Run(ctx, statePath(c, keep.Dir), b.Status, func(err error) {
+		return keep.Run(ctx, statePath(c, keep.Dir), a.status, func(err error) {
 			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent; until then 'nagaya credits --since' has a gap"))
 		})
 	})

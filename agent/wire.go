@@ -141,7 +141,7 @@ func (a *agent) listenMetrics(ctx context.Context, c config.Config) error {
 	if l == nil {
 		return err
 	}
-	return metrics.Serve(ctx, l, a.board.Status, page.New(page.Options{Status: a.board.Status, Past: keep.Past(statePath(c, keep.Dir)), Listen: c.Metrics.Listen}))
+	return metrics.Serve(ctx, l, a.status, page.New(page.Options{Status: a.status, Past: keep.Past(statePath(c, keep.Dir)), Listen: c.Metrics.Listen}))
 }
 
 // listen tries until there is a listener. It returns none when ctx ends, and
@@ -171,7 +171,7 @@ type answers struct {
 	renewals chan<- latest.Question[string]
 }
 
-func (x answers) Status() report.Status { return x.a.board.Status() }
+func (x answers) Status() report.Status { return x.a.status() }
 
 // Address has the claim carry out a request.
 func (x answers) Address(ctx context.Context, r address.Request) error {

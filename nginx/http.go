@@ -42,7 +42,7 @@ func accessLog(t *text, file string) {
 	if t.settings.Spaces.Logs.Low {
 		t.preset("access_log", "off")
 	} else {
-		t.preset("access_log", file, "nagaya")
+		t.preset("access_log", file, logName)
 	}
 }
 

@@ -43,9 +43,15 @@ func logVariables(t *text) {
 	}
 }
 
+// logName is the name of the format of our logs.
+const logName = "nagaya"
+
+// streamFormat is the line for a connection of the stream section.
+const streamFormat = `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`
+
 // logFormat writes the format of the access log.
 func logFormat(t *text) {
-	t.preset("log_format", append([]string{"nagaya"}, ownFormat(t.settings)...)...)
+	t.preset("log_format", append([]string{logName}, ownFormat(t.settings)...)...)
 }
 
 // ownFormat is the setting's format, with its escape.
@@ -56,7 +62,7 @@ func ownFormat(s Settings) []string {
 			return []string{foreignFormat}
 		}
 		return []string{`$remote_addr - $nagaya_log_user [$time_local] $nagaya_log_host "$nagaya_log_request" $status $body_bytes_sent ` +
-			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time`}
+			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time $upstream_status`}
 	case "json":
 		return []string{"escape=json", jsonFormat()}
 	}
@@ -97,6 +103,7 @@ func jsonFormat() string {
 		{"http_referrer", "$nagaya_log_referer"},
 		{"http_user_agent", "$nagaya_log_user_agent"},
 		{"request_id", "$request_id"},
+		{"upstream_status", "$upstream_status"},
 	} {
 		fmt.Fprintf(&b, `,"%s":"%s"`, f[0], f[1])
 	}

@@ -9,10 +9,11 @@ import (
 )
 
 // Offer is a table together with the generation that was rendered from it, which is empty
-// while there is none.
+// while there is none, and where that has requests logged.
 type Offer struct {
 	Table      route.Table
 	Generation string
+	Logs       Logs
 }
 
 // Serving returns what of a table nginx serves: the table only when nginx has confirmed the

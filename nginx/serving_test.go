@@ -24,16 +24,16 @@ func TestServingWaitsForNginx(t *testing.T) {
 		nginx Status
 		want  []string
 	}{
-		{"nothing was made of it", Offer{tableOf("a.test"), ""}, status("", true), nil},
-		{"nginx serves the one before", Offer{tableOf("a.test"), "1"}, status("0", true), nil},
-		{"a reload is under way", Offer{tableOf("a.test"), "1"}, status("1", false), nil},
-		{"it is confirmed", Offer{tableOf("a.test"), "1"}, status("1", true), []string{"a.test"}},
-		{"another host joins", Offer{tableOf("a.test", "b.test"), "2"}, status("1", true), []string{"a.test"}},
-		{"it is being loaded", Offer{tableOf("a.test", "b.test"), "2"}, status("2", false), []string{"a.test"}},
-		{"it is loaded", Offer{tableOf("a.test", "b.test"), "2"}, status("2", true), []string{"a.test", "b.test"}},
-		{"the first one loses its container", Offer{tableOf("-a.test", "b.test"), "3"}, status("2", true), []string{"b.test"}},
-		{"what is left is loaded", Offer{tableOf("-a.test", "b.test"), "3"}, status("3", true), []string{"b.test"}},
-		{"it gets another", Offer{tableOf("a.test", "b.test"), "4"}, status("3", true), []string{"b.test"}},
+		{"nothing was made of it", Offer{Table: tableOf("a.test"), Generation: ""}, status("", true), nil},
+		{"nginx serves the one before", Offer{Table: tableOf("a.test"), Generation: "1"}, status("0", true), nil},
+		{"a reload is under way", Offer{Table: tableOf("a.test"), Generation: "1"}, status("1", false), nil},
+		{"it is confirmed", Offer{Table: tableOf("a.test"), Generation: "1"}, status("1", true), []string{"a.test"}},
+		{"another host joins", Offer{Table: tableOf("a.test", "b.test"), Generation: "2"}, status("1", true), []string{"a.test"}},
+		{"it is being loaded", Offer{Table: tableOf("a.test", "b.test"), Generation: "2"}, status("2", false), []string{"a.test"}},
+		{"it is loaded", Offer{Table: tableOf("a.test", "b.test"), Generation: "2"}, status("2", true), []string{"a.test", "b.test"}},
+		{"the first one loses its container", Offer{Table: tableOf("-a.test", "b.test"), Generation: "3"}, status("2", true), []string{"b.test"}},
+		{"what is left is loaded", Offer{Table: tableOf("-a.test", "b.test"), Generation: "3"}, status("3", true), []string{"b.test"}},
+		{"it gets another", Offer{Table: tableOf("a.test", "b.test"), Generation: "4"}, status("3", true), []string{"b.test"}},
 	} {
 		s.Newest = step.offer
 		if d := cmp.Diff(step.want, s.Table(step.nginx).LiveHosts()); d != "" {
@@ -122,11 +122,11 @@ func TestHasHTTPS(t *testing.T) {
 		nginx Status
 		want  bool
 	}{
-		{"without a certificate", Offer{tableOf("a.test"), "1"}, up("1"), false},
-		{"it is there, and not loaded", Offer{secure("a.test"), "2"}, up("1"), false},
-		{"it is loaded", Offer{secure("a.test"), "2"}, up("2"), true},
-		{"another change is not loaded", Offer{secure("a.test", "b.test"), "3"}, up("2"), true},
-		{"it has expired", Offer{tableOf("a.test"), "4"}, up("3"), false},
+		{"without a certificate", Offer{Table: tableOf("a.test"), Generation: "1"}, up("1"), false},
+		{"it is there, and not loaded", Offer{Table: secure("a.test"), Generation: "2"}, up("1"), false},
+		{"it is loaded", Offer{Table: secure("a.test"), Generation: "2"}, up("2"), true},
+		{"another change is not loaded", Offer{Table: secure("a.test", "b.test"), Generation: "3"}, up("2"), true},
+		{"it has expired", Offer{Table: tableOf("a.test"), Generation: "4"}, up("3"), false},
 	} {
 		s.Newest = step.offer
 		if got := HasHTTPS(s.Table(step.nginx), step.nginx, "a.test"); got != step.want {

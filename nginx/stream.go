@@ -26,7 +26,7 @@ func renderStreams(t *text) {
 	if t.settings.AccessLog == "off" {
 		t.preset("access_log", "off")
 	} else {
-		t.preset("log_format", "nagaya", `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`)
+		t.preset("log_format", logName, streamFormat)
 		accessLog(t, t.settings.streamLog())
 	}
 	if t.needs.udp {

@@ -37,7 +37,7 @@ func (t Table) Text(width int) string {
 		}
 		rows = append(rows, []string{w.Host, w.Path, "-", at, w.Why, w.Ref})
 	}
-	return align(rows, width)
+	return Align(rows, width)
 }
 
 func (s Site) tlsWord() string {
@@ -77,9 +77,9 @@ func (p Pool) rows(host, path, tls, scheme, family string) (rows [][]string) {
 	return rows
 }
 
-// align pads all columns but the last, and cuts the widest ones, the addresses last, so that a line
+// Align pads all columns but the last, and cuts the widest ones, the addresses last, so that a line
 // has at most width columns, if that can be; 0 is no limit.
-func align(rows [][]string, width int) string {
+func Align(rows [][]string, width int) string {
 	const gap, least = 2, 8
 	widths := make([]int, len(rows[0]))
 	sum := gap * (len(widths) - 1)

@@ -54,5 +54,5 @@ func (t Table) Explained(width int) string {
 			"refused": "what it asks for cannot be done: see the problems in 'nagaya status'",
 		}[u.Why]})
 	}
-	return t.Text(width) + "\n" + align(rows, width)
+	return t.Text(width) + "\n" + Align(rows, width)
 }

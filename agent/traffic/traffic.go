@@ -10,6 +10,8 @@ type Report struct {
 	Since time.Time `json:"since,omitzero"`
 	// Unavailable says why nothing is counted, and what to do about that; empty while it is.
 	Unavailable string `json:"unavailable,omitempty"`
+	// Missing is what the lines of the log do not say, of "path", "bytes", "seconds" and "failures"; it is not counted.
+	Missing []string `json:"missing,omitempty"`
 	// Hosts are those of the route table, sorted by name, at most 512; behind them is Other, if
 	// anything was counted there.
 	Hosts []Host `json:"hosts,omitempty"`
@@ -26,9 +28,14 @@ type Host struct {
 	// Host is a site's of the route table, wildcards and expressions included, or Other.
 	Host string `json:"host"`
 	Counts
+	// Elsewhere is true where a file of the operator's for the site says access_log, so that its requests
+	// may not be counted.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 	// Paths are its locations, the longest first, at most 64; none for a host with one location
 	// alone. A request for no location of the host is in none of them.
 	Paths []Path `json:"paths,omitempty"`
+	// Pathless are the requests that were counted for none of Paths.
+	Pathless Classes `json:"pathless"`
 }
 
 // Path is what a location of a site has served.
@@ -39,7 +46,7 @@ type Path struct {
 	Counts
 }
 
-// Counts are sums since Report.Since. What the format of the log does not say is zero.
+// Counts are sums since Report.Since. What is in Report.Missing is zero.
 type Counts struct {
 	// Requests are counted by the class of their status: 1xx is the first.
 	Requests Classes `json:"requests"`

@@ -137,7 +137,7 @@ remedy. It exits with 0 whatever the problems are; scripts read them with --json
 }
 
 func (c *cli) routesVerb() *cobra.Command {
-	explain := false
+	var explain, served bool
 	cmd := c.viewVerb(&cobra.Command{
 		Use: "routes", Short: "Show which host goes to which container",
 		Long: `Routes shows one line for each server behind each path of each host, and for each
@@ -145,14 +145,29 @@ container that should be behind one and is not, with the reason. At a terminal l
 cut to its width; --json has them whole.
 
 With --explain it also names the containers that run and have no route at all, and
-why.`,
-	}, nil, func(s report.Status) any { return s.Routes }, func(s report.Status) string {
-		if explain {
+why.
+
+With --traffic it shows what each host and path has served since the agent started,
+by nginx's access log: requests by status, those for which a container did not answer
+(FAILED), bytes, and how long answers took (95 % of them at most that). A host whose
+log is elsewhere has a file of yours that says access_log.`,
+	}, nil, func(s report.Status) any {
+		if served {
+			return s.Traffic
+		}
+		return s.Routes
+	}, func(s report.Status) string {
+		switch {
+		case served:
+			return s.Traffic.Text(s.At, c.width())
+		case explain:
 			return s.Routes.Explained(c.width())
 		}
 		return s.Routes.Text(c.width())
 	})
+	cmd.Flags().BoolVar(&served, "traffic", false, "show what each host and path has served")
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
+	cmd.MarkFlagsMutuallyExclusive("traffic", "explain")
 	return cmd
 }
 

@@ -190,6 +190,7 @@ func (p *planner) plan(now time.Time) {
 			return
 		}
 		offer.Generation = p.render(before)
+		offer.Logs = p.wanted.Tree.Logs()
 	}
 	if !p.complete || offer.Generation != p.offer.Generation || !reflect.DeepEqual(p.table, before) {
 		p.offer, p.complete = offer, p.complete || p.table.Complete

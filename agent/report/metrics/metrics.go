@@ -54,6 +54,7 @@ func collect(s report.Status) []byte {
 	e := emitter{map[string]bool{}, map[string]*family{}}
 	e.machine(s)
 	e.serving(s)
+	e.traffic(s.Traffic)
 	e.credits(s)
 	e.problems(s)
 	e.process()
@@ -78,6 +79,8 @@ func (e emitter) add(name, help string, value any, pairs ...string) {
 	switch value := value.(type) {
 	case int:
 		v = float64(value)
+	case uint64:
+		v = float64(value)
 	case float64:
 		v = value
 	case bool:
@@ -90,6 +93,21 @@ func (e emitter) add(name, help string, value any, pairs ...string) {
 		}
 		v = float64(value.UnixMilli()) / 1000
 	}
+	e.line(e.family(name, help), name, v, pairs)
+}
+
+// family returns that of a name.
+func (e emitter) family(name, help string) *family {
+	f := e.families[name]
+	if f == nil {
+		f = &family{help: help}
+		e.families[name] = f
+	}
+	return f
+}
+
+// line adds a time series to a family.
+func (e emitter) line(f *family, name string, v float64, pairs []string) {
 	var labels []string
 	for pair := range slices.Chunk(pairs, 2) {
 		labels = append(labels, pair[0]+`="`+escapes.Replace(strings.ToValidUTF8(pair[1], "\uFFFD"))+`"`)
@@ -99,16 +117,10 @@ func (e emitter) add(name, help string, value any, pairs ...string) {
 	if len(labels) > 0 {
 		series += "{" + strings.Join(labels, ",") + "}"
 	}
-	if e.seen[series] {
-		return
+	if !e.seen[series] {
+		e.seen[series] = true
+		f.lines = append(f.lines, series+" "+strconv.FormatFloat(v, 'g', -1, 64)+"\n")
 	}
-	e.seen[series] = true
-	f := e.families[name]
-	if f == nil {
-		f = &family{help: help}
-		e.families[name] = f
-	}
-	f.lines = append(f.lines, series+" "+strconv.FormatFloat(v, 'g', -1, 64)+"\n")
 }
 
 func (e emitter) machine(s report.Status) {

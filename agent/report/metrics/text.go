@@ -19,6 +19,8 @@ import (
 type family struct {
 	help  string
 	lines []string
+	// histogram is true for one whose lines stay in their order, which is that of the buckets.
+	histogram bool
 }
 
 var escapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
@@ -28,11 +30,16 @@ func (e emitter) text() []byte {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(e.families)) {
 		f, kind := e.families[name], "gauge"
-		if strings.HasSuffix(name, "_total") {
+		switch {
+		case f.histogram:
+			kind = "histogram"
+		case strings.HasSuffix(name, "_total"):
 			kind = "counter"
 		}
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, f.help, name, kind)
-		slices.Sort(f.lines)
+		if !f.histogram {
+			slices.Sort(f.lines)
+		}
 		for _, line := range f.lines {
 			b.WriteString(line)
 		}

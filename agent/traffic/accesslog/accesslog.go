@@ -1,0 +1,110 @@
+// Package accesslog reads what nginx adds to its logs, and has it counted.
+package accesslog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+const (
+	// every is how often the logs are looked at, if nobody asks.
+	every = 10 * time.Second
+	// atOnce is how much of a log is read in one go, in bytes: some ten milliseconds.
+	atOnce = 4 << 20
+)
+
+// Logs are nginx's logs, read and counted as long as the agent runs.
+type Logs struct {
+	mu                 sync.Mutex
+	counter            *traffic.Counter
+	where              nginx.Logs
+	requests, sessions log
+	buf                []byte
+}
+
+// log is one of them.
+type log struct {
+	tail
+	format traffic.Format
+	err    error
+}
+
+// New returns logs of which nothing has been read.
+func New() *Logs {
+	return &Logs{counter: traffic.New(time.Now()), where: nginx.Logs{Requests: nginx.Log{Off: "it is not known yet where nginx logs"}}, buf: make([]byte, 4*longest)}
+}
+
+// Run follows the newest table and what nginx logs, until ctx ends, and then returns nil. Another Run goes on from there.
+func (l *Logs) Run(ctx context.Context, offers <-chan nginx.Offer) error {
+	for due := time.NewTicker(every); ; {
+		select {
+		case <-ctx.Done():
+			due.Stop()
+			return nil
+		case o := <-offers:
+			l.set(o)
+		case <-due.C:
+		}
+		for l.read() && backoff.Sleep(ctx, time.Millisecond) { // others come in between
+		}
+	}
+}
+
+// set takes a table, and where is logged.
+func (l *Logs) set(o nginx.Offer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.readLocked() { // by the format from before
+	}
+	l.counter.SetTable(o.Table)
+	if o.Generation == "" {
+		return
+	}
+	l.where = o.Logs
+	l.requests.to(o.Logs.Requests.Path)
+	l.sessions.to(o.Logs.Sessions.Path)
+	l.requests.format, l.sessions.format = traffic.Compile(o.Logs.Requests), traffic.Compile(o.Logs.Sessions)
+}
+
+// read counts what has been added, up to a bound. more is true where that was reached.
+func (l *Logs) read() (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.readLocked()
+}
+
+func (l *Logs) readLocked() bool {
+	now := time.Now()
+	var one, other bool
+	one, l.requests.err = l.requests.read(l.buf, atOnce, now, func(line []byte) { l.counter.Request(&l.requests.format, line, now) })
+	other, l.sessions.err = l.sessions.read(l.buf, atOnce, now, func(line []byte) { l.counter.Session(&l.sessions.format, line, now) })
+	return one || other
+}
+
+// Report returns what has been counted, what was added last included.
+func (l *Logs) Report() traffic.Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.readLocked()
+	return l.counter.Report(l.where, l.requests.format, l.unreadable())
+}
+
+// unreadable says why the access log cannot be read.
+func (l *Logs) unreadable() string {
+	switch err := l.requests.err; {
+	case err == nil:
+		return ""
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("%v; let the agent's user read it and enter its directory", err)
+	default:
+		return err.Error()
+	}
+}

@@ -1,0 +1,173 @@
+package traffic
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/nagaya-ecs/nagaya/nginx"
+)
+
+// field is what a variable says.
+type field uint8
+
+const (
+	nothing field = iota
+	host
+	request // "GET /path HTTP/1.1"
+	uri
+	status
+	sent
+	received
+	seconds
+	upstreamStatus
+	upstreamAddr
+	protocol
+	port
+	fields
+)
+
+// variables are those that say something, in the http or the stream section. Of two for the same
+// the one with the smaller rank counts.
+var variables = map[string]struct {
+	field field
+	rank  int
+}{
+	"host": {host, 0}, "nagaya_log_host": {host, 0}, "http_host": {host, 1},
+	"request": {request, 0}, "nagaya_log_request": {request, 0}, "request_uri": {uri, 0}, "uri": {uri, 1}, "document_uri": {uri, 1},
+	"status": {status, 0}, "body_bytes_sent": {sent, 0}, "bytes_sent": {sent, 1}, "bytes_received": {received, 0},
+	"request_time": {seconds, 0}, "upstream_status": {upstreamStatus, 0}, "upstream_addr": {upstreamAddr, 0},
+	"protocol": {protocol, 0}, "server_port": {port, 0},
+}
+
+// Format takes the lines of a log apart.
+type Format struct {
+	before string // the first variable
+	parts  []part
+	json   bool
+	has    [fields]bool
+}
+
+// part is a variable and the text behind it, which is empty where the rest of the line is its value.
+type part struct {
+	field field
+	// list is true where the value may be several, with ", " or " : " between them (nginx.org,
+	// ngx_http_upstream_module).
+	list bool
+	end  string
+}
+
+// values are those of one line.
+type values [fields][]byte
+
+// Compile reads the format of a log. Of a variable directly behind another nobody can tell where it
+// begins, so neither of the two says anything.
+func Compile(l nginx.Log) Format {
+	f := Format{json: l.Escape == "json"}
+	ranks := map[field]int{}
+	var names []string
+	rest := l.Format
+	for f.before, rest = literal(rest); rest != ""; {
+		var p part
+		names = names[:0]
+		for p.end == "" && rest != "" {
+			var name string
+			name, rest = variable(rest)
+			names = append(names, name)
+			p.end, rest = literal(rest)
+		}
+		p.list = strings.HasPrefix(names[0], "upstream_")
+		if v := variables[names[0]]; len(names) == 1 && (!f.has[v.field] || v.rank < ranks[v.field]) {
+			for i, other := range f.parts {
+				if other.field == v.field {
+					f.parts[i].field = nothing
+				}
+			}
+			p.field, ranks[v.field], f.has[v.field] = v.field, v.rank, true
+		}
+		f.parts = append(f.parts, p)
+	}
+	for len(f.parts) > 0 && f.parts[len(f.parts)-1].field == nothing {
+		f.parts = f.parts[:len(f.parts)-1] // what is behind the last that says something is not read
+	}
+	return f
+}
+
+// variable takes a variable from the front of a text, which begins with its "$".
+func variable(s string) (name, rest string) {
+	s = s[1:]
+	if strings.HasPrefix(s, "{") {
+		name, rest, _ = strings.Cut(s[1:], "}")
+		return name, rest
+	}
+	n := 0
+	for n < len(s) && isWord(s[n]) {
+		n++
+	}
+	return s[:n], s[n:]
+}
+
+// literal takes what stands before the next variable from the front of a text.
+func literal(s string) (text, rest string) {
+	for i := 0; i+1 < len(s); i++ {
+		if s[i] == '$' && (s[i+1] == '{' || isWord(s[i+1])) {
+			return s[:i], s[i:]
+		}
+	}
+	return s, ""
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
+
+// parse takes a line apart, which has no line feed. It returns false for a line of another format.
+func (f *Format) parse(line []byte, v *values) bool {
+	if !bytes.HasPrefix(line, []byte(f.before)) {
+		return false
+	}
+	line = line[len(f.before):]
+	for i := range f.parts {
+		p := &f.parts[i]
+		n := len(line)
+		if p.end != "" {
+			if n = f.find(line, p); n < 0 {
+				return false
+			}
+		}
+		v[p.field] = line[:n]
+		line = line[min(len(line), n+len(p.end)):]
+	}
+	return true
+}
+
+// find returns where the value at the front of the line ends; -1 for nowhere.
+func (f *Format) find(line []byte, p *part) int {
+	for from := 0; ; {
+		n := bytes.Index(line[from:], []byte(p.end))
+		if n < 0 {
+			return -1
+		}
+		n += from
+		if !(f.json && isEscaped(line[:n])) && !(p.list && isBetween(line, n)) {
+			return n
+		}
+		from = n + 1
+	}
+}
+
+// isEscaped reports whether what follows a text has been escaped by a backslash.
+func isEscaped(before []byte) bool {
+	n := len(before)
+	for n > 0 && before[n-1] == '\\' {
+		n--
+	}
+	return (len(before)-n)%2 == 1
+}
+
+// isBetween reports whether a space at n is one between two values of a list.
+func isBetween(line []byte, n int) bool {
+	if line[n] != ' ' || n == 0 {
+		return false
+	}
+	return line[n-1] == ',' || bytes.HasPrefix(line[n:], []byte(" : ")) || bytes.HasSuffix(line[:n], []byte(" :"))
+}
