@@ -21,6 +21,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -45,6 +46,8 @@ type Options struct {
 	// Sockets are what systemd has opened; the status socket may be among them.
 	Sockets systemd.Sockets
 	Log     *slog.Logger
+	// Notes are the lines of Log that the history is to have; nil for none.
+	Notes *keep.Notes
 	// Fields are what every entry of the journal carries; nil where there is none.
 	Fields *systemd.Fields
 	// Level is set to that of the configuration.

@@ -21,6 +21,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/history"
 	"github.com/nagaya-ecs/nagaya/agent/journalwords"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
@@ -373,6 +374,7 @@ func wholeChronicle() []report.Entry {
 	var all []report.Entry
 	for _, s := range []report.Status{
 		status(wrong, site(server(1), server(2))), status(wrong, site(server(2))), status(problem.Problem{}, site()), status(problem.Problem{}, route.Table{Complete: true}),
+		status(problem.Problem{}, site(server(1))), status(problem.Problem{}, site(server(2))),
 	} {
 		entries, _ := c.Changes(s, containers)
 		all = append(all, entries...)
@@ -441,31 +443,7 @@ func TestWordsOfTheCatalog(t *testing.T) {
 	if len(have) != len(kinds) {
 		t.Errorf("%d entries for %d kinds", len(have), len(kinds))
 	}
-	all := sources(t)
-	fields := map[string][]string{} // of the events, those that every line has
-	names := kindNames(all)
-	note := func(events, keys []string) {
-		for _, e := range events {
-			if fields[e] == nil {
-				fields[e] = append([]string{"event"}, keys...)
-			}
-			fields[e] = slices.DeleteFunc(fields[e], func(k string) bool { return k != "event" && !slices.Contains(keys, k) })
-		}
-	}
-	for _, s := range all {
-		with := []string(nil)
-		for _, c := range s.calls(t, names) {
-			if c.level == "With" {
-				with = append(with, c.keys...)
-			}
-		}
-		for _, c := range s.calls(t, names) {
-			note(c.events, append(c.keys, with...))
-		}
-	}
-	for _, e := range wholeChronicle() {
-		note([]string{e.Fields[1].(string)}, keysOf(e))
-	}
+	fields := fieldsOfEvents(t)
 	stamped := []string{"instance"}
 	seen := map[string]bool{}
 	for i, e := range have {
@@ -493,6 +471,48 @@ func TestWordsOfTheCatalog(t *testing.T) {
 		for _, m := range regexp.MustCompile(`\b(address|nginx|routes|gate|credit|certs|docker|ecs|metrics)\.([a-z][a-z0-9-]+)`).FindAllStringSubmatch(e.text, -1) {
 			if _, ok := config.Find(m[0]); !ok && m[2] != "md" {
 				t.Errorf("%s: %s is no setting", e.name, m[0])
+			}
+		}
+	}
+}
+
+// fieldsOfEvents are those that every line of an event has.
+func fieldsOfEvents(t *testing.T) map[string][]string {
+	all := sources(t)
+	fields := map[string][]string{}
+	names := kindNames(all)
+	note := func(events, keys []string) {
+		for _, e := range events {
+			if fields[e] == nil {
+				fields[e] = append([]string{"event"}, keys...)
+			}
+			fields[e] = slices.DeleteFunc(fields[e], func(k string) bool { return k != "event" && !slices.Contains(keys, k) })
+		}
+	}
+	for _, s := range all {
+		with := []string(nil)
+		for _, c := range s.calls(t, names) {
+			if c.level == "With" {
+				with = append(with, c.keys...)
+			}
+		}
+		for _, c := range s.calls(t, names) {
+			note(c.events, append(c.keys, with...))
+		}
+	}
+	for _, e := range wholeChronicle() {
+		note([]string{e.Fields[1].(string)}, keysOf(e))
+	}
+	return fields
+}
+
+// What the history keeps of a line, the line has.
+func TestWordsOfTheHistory(t *testing.T) {
+	fields := fieldsOfEvents(t)
+	for _, kind := range history.Kinds() {
+		for _, key := range history.Fields(kind) {
+			if !slices.Contains(fields[kind], key) {
+				t.Errorf("not every line of %s has the field %s", kind, key)
 			}
 		}
 	}

@@ -5,6 +5,9 @@ package event
 // Key is the attribute of a log line that names its kind.
 const Key = "event"
 
+// Quiet is the level, as of package log/slog, of what the history has and the journal only where it is for debugging.
+const Quiet = -2
+
 // OfJob is the kind of event by which a job comes to a phase.
 func OfJob(phase string) string { return "batch-" + phase }
 
@@ -36,6 +39,7 @@ const (
 	AddressHeld            = "address-held"
 	AddressLost            = "address-lost"
 	AddressReleased        = "address-released"
+	HolderChanged          = "holder-changed"
 	AddressTagWritten      = "address-tag-written"
 	HolderSilent           = "holder-silent"
 	AddressUnsettled       = "address-unsettled"
@@ -56,6 +60,7 @@ const (
 	RouteRemoved           = "route-removed"
 	ServerAdded            = "server-added"
 	ServerRemoved          = "server-removed"
+	ServiceDeployed        = "service-deployed"
 	NginxAdopted           = "nginx-adopted"
 	NginxStarted           = "nginx-started"
 	NginxReloaded          = "nginx-reloaded"

@@ -12,13 +12,6 @@ type Level struct {
 	Places int
 }
 
-// Levels are the resolutions, the finest first: each step is a multiple of the one before. They take 1.1 MB.
-var Levels = []Level{
-	{"minutes", time.Minute, 2 * 24 * 60},
-	{"five-minutes", 5 * time.Minute, 14 * 24 * 12},
-	{"hours", time.Hour, 366 * 24},
-}
-
 // Span is how long the level is kept.
 func (l Level) Span() time.Duration { return l.Step * time.Duration(l.Places) }
 
@@ -32,23 +25,55 @@ func (l Level) Place(start time.Time) int {
 	return int(start.Unix() / int64(l.Step/time.Second) % int64(l.Places))
 }
 
-// For is the finest level that reaches back as far as from.
-func For(from, now time.Time) Level {
-	i := slices.IndexFunc(Levels, func(l Level) bool { return now.Sub(from) <= l.Span() })
-	if i < 0 {
-		i = len(Levels) - 1
-	}
-	return Levels[i]
+// Form is how what is kept of one kind is written, and how that of several spans become one.
+type Form[T any] struct {
+	// Levels are the resolutions, the finest first: each step is a multiple of the one before.
+	Levels []Level
+	// Size is how many bytes one takes in a file.
+	Size   int
+	Encode func(T) []byte
+	Decode func([]byte) (T, bool)
+	Start  func(T) time.Time
+	// Merge makes one of those of the spans in it, the oldest first.
+	Merge func(start time.Time, parts []T) T
 }
 
-// Between returns the records of a ring that are of a time from from up to to, the oldest first. What a
-// clock that was wrong has left there is not among them.
-func (l Level) Between(ring []byte, from, to time.Time) (all []Record) {
-	for b := range slices.Chunk(ring, Size) {
-		if r, ok := Decode(b); ok && !r.Start.Before(from) && r.Start.Before(to) && l.Start(r.Start).Equal(r.Start) {
+// Records is the form of records: a minute at a time for two days, five minutes for two weeks and an hour for a year.
+// They take 1.1 MB.
+var Records = Form[Record]{
+	Levels: []Level{
+		{"minutes", time.Minute, 2 * 24 * 60},
+		{"five-minutes", 5 * time.Minute, 14 * 24 * 12},
+		{"hours", time.Hour, 366 * 24},
+	},
+	Size: Size, Encode: Encode, Decode: Decode, Merge: Merge,
+	Start: func(r Record) time.Time { return r.Start },
+}
+
+// Level is the place in Levels of the finest level that reaches back as far as from.
+func (f Form[T]) Level(from, now time.Time) int {
+	i := slices.IndexFunc(f.Levels, func(l Level) bool { return now.Sub(from) <= l.Span() })
+	if i < 0 {
+		i = len(f.Levels) - 1
+	}
+	return i
+}
+
+// Between returns what of a ring, or a part of one, is of a time from from up to to, the oldest first. What a
+// clock that was wrong has left there is not among it.
+func (f Form[T]) Between(l Level, ring []byte, from, to time.Time) (all []T) {
+	for b := range slices.Chunk(ring, f.Size) {
+		r, ok := f.Decode(b)
+		if !ok {
+			continue
+		}
+		if at := f.Start(r); !at.Before(from) && at.Before(to) && l.Start(at).Equal(at) {
 			all = append(all, r)
 		}
 	}
-	slices.SortFunc(all, func(a, b Record) int { return a.Start.Compare(b.Start) })
-	return slices.CompactFunc(all, func(a, b Record) bool { return a.Start.Equal(b.Start) })
+	slices.SortFunc(all, func(a, b T) int { return f.Start(a).Compare(f.Start(b)) })
+	return slices.CompactFunc(all, func(a, b T) bool { return f.Start(a).Equal(f.Start(b)) })
 }
+
+// For is the finest level of records that reaches back as far as from.
+func For(from, now time.Time) Level { return Records.Levels[Records.Level(from, now)] }

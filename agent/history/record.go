@@ -102,7 +102,8 @@ func Merge(start time.Time, parts []Record) Record {
 const Size = 64
 
 // Encode writes a record with its checksum, so that one that was torn is recognised.
-func Encode(r Record) (b [Size]byte) {
+func Encode(r Record) []byte {
+	b := make([]byte, Size)
 	binary.LittleEndian.PutUint64(b[:], uint64(r.Start.Unix()))
 	for i, v := range r.values() {
 		binary.LittleEndian.PutUint32(b[8+4*i:], math.Float32bits(float32(*v)))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"hash/crc32"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,14 +39,14 @@ func TestARecordComesBack(t *testing.T) {
 	r := filled(noon)
 	r.Balance = Unknown
 	b := Encode(r)
-	got, ok := Decode(b[:])
+	got, ok := Decode(b)
 	if d := cmp.Diff(r, got, same); !ok || d != "" {
 		t.Errorf("(-written +read):\n%s", d)
 	}
 	for i := range b {
-		torn := b
+		torn := slices.Clone(b)
 		torn[i] ^= 0x10
-		if _, ok := Decode(torn[:]); ok {
+		if _, ok := Decode(torn); ok {
 			t.Errorf("byte %d was changed, and it was read", i)
 		}
 	}
@@ -124,21 +125,32 @@ func TestBetweenTwoLooks(t *testing.T) {
 }
 
 func TestLevels(t *testing.T) {
-	size := 0
-	for i, l := range Levels {
-		size += l.Places * Size
-		if i > 0 && l.Step%Levels[i-1].Step != 0 {
-			t.Errorf("%s is no multiple of the level before", l.Name)
-		}
-		if place := l.Place(l.Start(noon)); place < 0 || place >= l.Places {
-			t.Errorf("%s: place %d of %d", l.Name, place, l.Places)
+	size := MostHosts * PlaceSize
+	look := func(levels []Level, each int) {
+		for i, l := range levels {
+			size += l.Places * each
+			if i > 0 && l.Step%levels[i-1].Step != 0 {
+				t.Errorf("%s is no multiple of the level before", l.Name)
+			}
+			if i > 0 && levels[i-1].Span() < l.Step {
+				t.Errorf("%s cannot be made of the level before", l.Name)
+			}
+			if place := l.Place(l.Start(noon)); place < 0 || place >= l.Places {
+				t.Errorf("%s: place %d of %d", l.Name, place, l.Places)
+			}
 		}
 	}
-	if size > 8<<20 {
-		t.Errorf("the levels take %d bytes", size)
+	look(Records.Levels, Records.Size)
+	served := OfServed(new(Hosts))
+	look(served.Levels, served.Size)
+	for _, r := range Rings {
+		size += r.Places * EventSize
+	}
+	if size > 8_000_000 {
+		t.Errorf("the history takes %d bytes", size)
 	}
 	for span, want := range map[time.Duration]string{time.Hour: "minutes", 48 * time.Hour: "minutes", 49 * time.Hour: "five-minutes", 15 * 24 * time.Hour: "hours", 1000 * 24 * time.Hour: "hours"} {
-		if got := For(noon.Add(-span), noon).Name; got != want {
+		if got := Records.Levels[Records.Level(noon.Add(-span), noon)].Name; got != want {
 			t.Errorf("%s: %s, want %s", span, got, want)
 		}
 	}

@@ -16,9 +16,10 @@ import (
 // Entry is one line of the journal that follows from a change of the board.
 type Entry struct {
 	// Warning is true for what an operator should see, Error for what is configured and
-	// not done.
-	Warning, Error bool
-	Message        string
+	// not done. Quiet is true for what the history has, and the journal only where it is for debugging: it follows
+	// from the lines before it.
+	Warning, Error, Quiet bool
+	Message               string
 	// Fields are keys, each followed by its value, with event.Key first.
 	Fields []any
 }
@@ -28,6 +29,7 @@ type Entry struct {
 // The zero value has seen nothing.
 type Chronicle struct {
 	behind map[place]map[member]who
+	fleets map[string]*fleet
 	logged map[standing]problem.Problem
 }
 
@@ -40,7 +42,7 @@ type member struct {
 }
 
 // who names a container, which may be gone when that is logged.
-type who struct{ name, task, family string }
+type who struct{ ref, name, task, family string }
 
 type standing struct{ code, subject string }
 
@@ -52,7 +54,7 @@ const settle = 3 * time.Second
 // zero means that time alone changes nothing. containers is what runs here.
 func (c *Chronicle) Changes(s Status, containers []tasks.Container) (entries []Entry, again time.Time) {
 	if s.Routes.Complete {
-		entries = c.routes(s.Routes, containers)
+		entries = append(c.routes(s.Routes, containers), c.deployed(s)...)
 	}
 	more, again := c.problems(s, containers)
 	return append(entries, more...), again
@@ -66,7 +68,7 @@ func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry 
 		}
 		kept[p] = t.Pools[at].Kept
 		for _, s := range t.Pools[at].Servers {
-			w := who{name: s.Ref, family: family}
+			w := who{ref: s.Ref, name: s.Ref, family: family}
 			if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
 				w = whoIs(containers[i], w)
 			}

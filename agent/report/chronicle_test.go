@@ -72,12 +72,14 @@ func TestChronicleOfRoutes(t *testing.T) {
 		}},
 		{"the first goes, and is forgotten", shop(behind(2)), running[1:], []string{
 			"container not routed any more event=server-removed host=shop.test path=/ servers=1 container_name=ecs-shop-1 container=0001 task=arn:1 family=shop addr=172.17.0.1:80",
+			"service deployed event=service-deployed family=shop old=shop:1/web new=shop:2/web servers=1 took=0s",
 		}},
 		{"the last goes", shop(), nil, []string{
 			`warning: route without a container event=route-vacant host=shop.test path=/ servers=0 container_name=ecs-shop-2 container=0002 task=arn:2 family=shop addr=172.17.0.2:80 kept=ECS`,
 		}},
 		{"one of the operator's", shop(route.Server{Addr: behind(3).Addr, Container: "static-1", Ref: "a.yaml:shop"}), nil, []string{
 			"route added event=route-added host=shop.test path=/ servers=1 container_name=a.yaml:shop container=static-1 family=shop addr=172.17.0.3:80",
+			"service deployed event=service-deployed family=shop old=shop:2/web new=a.yaml:shop servers=1 took=0s",
 		}},
 		{"the site is gone", Status{At: threeAM, Routes: route.Table{Complete: true}}, nil, []string{
 			"route removed event=route-removed host=shop.test path=/",

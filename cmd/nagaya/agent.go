@@ -19,6 +19,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/systemd"
 )
@@ -54,7 +55,8 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 		Level: o.Level, Also: event.Journald(), Fields: o.Fields,
 	}), event.Abouts())
 	defer lines.Flush()
-	o.Log = slog.New(lines)
+	o.Notes = keep.NewNotes()
+	o.Log = slog.New(o.Notes.Handler(lines))
 	release := time.AfterFunc(startTakes, func() {
 		if err := releaseMemory(); err != nil {
 			o.Log.Debug("memory of the start kept", "err", err)
@@ -73,6 +75,9 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 	o.Log.Info("agent starts", event.Key, event.AgentStarted, "version", o.Version, "pid", os.Getpid(), "file", o.Config.File)
 	err = agent.Run(ctx, o)
 	o.Log.Info("agent ends", event.Key, event.AgentStopped, "after", time.Since(begun).Round(time.Second).String(), "err", err)
+	if err := o.Notes.Flush(); err != nil {
+		o.Log.Debug("the end is not in the history", "err", err)
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -27,7 +29,7 @@ func TestCreditsSince(t *testing.T) {
 		defer cancel()
 		err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status {
 			return report.Status{At: time.Now(), Credit: credit.Report{Known: true, Balance: 123}}
-		}, func(err error) {
+		}, nil, func(err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -46,5 +48,33 @@ func TestCreditsSince(t *testing.T) {
 		if got := nagaya(t, "credits", "--since="+wrong); got.code != 2 || !strings.Contains(got.errs, "7d") {
 			t.Errorf("--since=%s: %+v", wrong, got)
 		}
+	}
+}
+
+// What the agent's log says is what the command lists, without an agent.
+func TestHistory(t *testing.T) {
+	state := t.TempDir()
+	t.Setenv("NAGAYA_STATE_DIR", state)
+	if got := nagaya(t, "history"); got.code != 0 || !strings.Contains(got.out, "No event was recorded") || !strings.Contains(got.out, " in "+state) {
+		t.Errorf("before anything: %+v", got)
+	}
+	if got := nagaya(t, "history", "--json"); got.code != 0 || got.out != "[]\n" {
+		t.Errorf("before anything: %+v", got)
+	}
+	notes := keep.NewNotes()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	slog.New(notes.Handler(slog.DiscardHandler)).Info("", event.Key, event.AddressLost, "address", "203.0.113.10", "holder", "another instance", "holder_id", "i-0fed")
+	if err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status { return report.Status{} }, notes, func(error) {}); err != nil {
+		t.Fatal(err)
+	}
+	if got := nagaya(t, "history", "--since", "1h"); got.code != 0 || !strings.Contains(got.out, "  address-lost      203.0.113.10      now with another instance i-0fed\n") {
+		t.Errorf("%+v", got)
+	}
+	if got := nagaya(t, "history", "--json"); got.code != 0 || !strings.Contains(got.out, `"journal": "journalctl -u nagaya NAGAYA_EVENT=address-lost NAGAYA_ADDRESS=203.0.113.10 --since`) {
+		t.Errorf("%+v", got)
+	}
+	if got := nagaya(t, "history", "--since", "x"); got.code != 2 {
+		t.Errorf("%+v", got)
 	}
 }

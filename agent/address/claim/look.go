@@ -151,11 +151,17 @@ func (c *claimer) places() []address.Placed {
 	return address.AssignPlaces(wants, own)
 }
 
-// observe lets the state see something, and notices a loss.
+// observe lets the state see something, and notices a loss, and when others hand the address on.
 func (c *claimer) observe(s *address.State, see func()) {
-	held, had := s.Report.Held(), s.Report.Address.PublicIP
+	before := s.Report
+	had := before.Address.PublicIP
 	see()
-	if r := s.Report; held && !r.Held() {
+	switch r := s.Report; {
+	case !before.Held():
+		if before.Known && r.Address.PublicIP == had && (r.Holder.Kind != before.Holder.Kind || r.Holder.InstanceID != before.Holder.InstanceID) {
+			c.o.Log.Info("address holder changed", event.Key, event.HolderChanged, "address", had, "claim", r.Claim, "holder", r.Holder.Kind, "holder_id", r.Holder.InstanceID)
+		}
+	case !r.Held():
 		holder := r.Holder
 		if r.Address.PublicIP != had { // the claim's tag is on another one; who holds this is not looked at any more
 			holder = address.Holder{}
@@ -283,7 +289,7 @@ func (c *claimer) release(ctx context.Context, meant []*address.State, now bool)
 	var errs []error
 	for _, s := range meant {
 		s.Report.Released = true
-		c.o.Log.Info("address released", event.Key, event.AddressReleased, "claim", s.Report.Claim, "held", s.Report.Held(), "now", now)
+		c.o.Log.Info("address released", event.Key, event.AddressReleased, "address", s.Report.Address.PublicIP, "claim", s.Report.Claim, "held", s.Report.Held(), "now", now)
 		if now && s.Report.Held() {
 			errs = append(errs, c.disassociateOwn(ctx, s))
 		}

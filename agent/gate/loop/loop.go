@@ -199,14 +199,18 @@ func (l *Loop) logChanges(before gate.State, now gate.Decision) {
 		log.Info("brake of batches "+string(b.Way), event.Key, event.BrakeChanged, "decision", string(b.Way), "reason", b.Reason, "vcpus", b.Each, "credits", now.Balance, "error_bar", now.ErrorBar,
 			"reserve", now.Reserve, "headroom", now.Headroom)
 	}
-	phases := map[string]gate.Phase{}
+	jobs := map[string]gate.Entry{}
 	for _, j := range before.Jobs {
-		phases[j.ID] = j.Phase
+		jobs[j.ID] = j
 	}
 	for _, j := range now.Jobs {
-		if phases[j.ID] != j.Phase {
-			log.Info("job "+string(j.Phase), event.Key, event.OfJob(string(j.Phase)), "decision", j.Phase, "job", j.Name, "job_id", j.ID, "reason", j.Reason, "expected", j.Expected,
-				"spent", j.Spent, "deadline", j.Deadline, "free", now.Free, "alternatives", j.Alternatives())
+		if was := jobs[j.ID]; was.Phase != j.Phase {
+			took := time.Duration(0) // how long it was in the phase before
+			if was.Phase != "" {
+				took = j.Changed.Sub(was.Changed).Round(time.Second)
+			}
+			log.Info("job "+string(j.Phase), event.Key, event.OfJob(string(j.Phase)), "decision", j.Phase, "job", j.Name, "job_id", j.ID, "reason", j.Reason, "declared", j.Need, "expected", j.Expected,
+				"spent", j.Spent, "took", took.String(), "deadline", j.Deadline, "free", now.Free, "alternatives", j.Alternatives())
 		}
 	}
 	for _, n := range now.Notes {

@@ -4,10 +4,6 @@ package keep
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/history"
@@ -17,133 +13,184 @@ import (
 // Dir is the name of its directory in the state directory.
 const Dir = "history"
 
-// Run writes a record of every whole minute in which it runs, until ctx ends. The files have their full size
-// from the beginning, so a full disk stops nothing. put gets what keeps it from writing, nil for nothing.
-func Run(ctx context.Context, dir string, status func() report.Status, put func(error)) error {
-	minute := history.Levels[0]
-	before := status()
-	fresh := true // what the agent of before did not merge is merged
+// Run writes a record of every whole minute in which it runs, and the events of notes as they come, until ctx ends. The
+// files have their full size from the beginning, so a full disk stops nothing. put gets what keeps it from writing, nil
+// for nothing.
+func Run(ctx context.Context, dir string, status func() report.Status, notes *Notes, put func(error)) error {
+	minute := history.Records.Levels[0]
+	w := writer{dir: dir, before: status(), fresh: true}
+	var written, noted error
+	defer func() { _ = notes.write(dir) }() // what is left waits for the next Run, or for Flush
+	start := minute.Start(time.Now())
+	due := time.NewTimer(time.Until(start.Add(minute.Step)))
+	defer due.Stop()
 	for {
-		now := time.Now()
-		start := minute.Start(now)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(start.Add(minute.Step).Sub(now)):
+		case <-notes.ready():
+		case <-due.C:
+			written = w.minute(start, status())
+			start = minute.Start(time.Now())
+			due.Reset(time.Until(start.Add(minute.Step)))
 		}
-		seen := status()
-		err := write(dir, history.Between(before, seen, start), fresh)
-		fresh = fresh && err != nil
-		before = seen
-		put(err)
+		noted = notes.write(dir)
+		put(errors.Join(written, noted))
 	}
 }
 
-// write writes a record, and merges it with others to those of the coarser levels that end with it.
-func write(dir string, r history.Record, all bool) error {
-	rings := make([]*ring, len(history.Levels))
-	for i, l := range history.Levels {
-		g, err := open(dir, l)
+// writer writes the records of minutes.
+type writer struct {
+	dir    string
+	before report.Status
+	// fresh is set until what the agent of before did not merge is merged.
+	fresh bool
+	hosts *history.Hosts // nil until they have been read
+}
+
+// minute writes what was between the look before and this one, of which the span begins at start.
+func (w *writer) minute(start time.Time, seen report.Status) error {
+	before := w.before
+	w.before = seen
+	if w.fresh {
+		if err := makeFiles(w.dir); err != nil {
+			return err
+		}
+	}
+	err := errors.Join(
+		write(history.Records, w.dir, history.Between(before, seen, start), true, w.fresh),
+		w.served(start, before, seen),
+	)
+	w.fresh = w.fresh && err != nil
+	return err
+}
+
+// served writes what the hosts have served.
+func (w *writer) served(start time.Time, before, seen report.Status) error {
+	if w.hosts == nil {
+		hosts, err := readHosts(w.dir)
 		if err != nil {
 			return err
 		}
-		defer g.file.Close()
-		rings[i] = g
+		w.hosts = hosts
 	}
-	if err := rings[0].put(r); err != nil {
-		return err
+	served, changed := w.hosts.Between(before.Traffic, seen.Traffic, start)
+	for _, i := range changed {
+		if err := writePlace(w.dir, i, w.hosts[i]); err != nil {
+			return err
+		}
 	}
-	end := r.Start.Add(rings[0].Step)
-	for i := 1; i < len(rings); i++ {
-		of, into := rings[i-1], rings[i]
+	return write(history.OfServed(w.hosts), w.dir, served, served.Places != [history.MostHosts]history.Counts{}, w.fresh)
+}
+
+// write writes what is of one span, if there is something, and merges it with others to that of the coarser levels that end with it; or, if
+// all is set, to that of all that are kept.
+func write[T any](form history.Form[T], dir string, r T, some, all bool) error {
+	end := form.Start(r).Add(form.Levels[0].Step)
+	if some {
+		if err := put(form, dir, 0, r); err != nil {
+			return err
+		}
+	}
+	for i := 1; i < len(form.Levels); i++ {
+		of, into := form.Levels[i-1], form.Levels[i]
 		from := into.Start(end).Add(-into.Step)
 		if all {
 			from = into.Start(end.Add(-of.Span())).Add(into.Step)
 		}
-		for ; !from.Add(into.Step).After(end) && (all || from.Add(into.Step).Equal(end)); from = from.Add(into.Step) {
-			parts, err := of.read(from, from.Add(into.Step))
-			if err == nil && len(parts) > 0 {
-				err = into.put(history.Merge(from, parts))
+		if !all && !from.Add(into.Step).Equal(end) {
+			return nil // nor does a coarser one end now
+		}
+		parts, err := between(form, dir, i-1, from, end)
+		if err != nil {
+			return err
+		}
+		for ; !from.Add(into.Step).After(end); from = from.Add(into.Step) {
+			n := 0
+			for n < len(parts) && form.Start(parts[n]).Before(from.Add(into.Step)) {
+				n++
 			}
-			if err != nil {
+			if n == 0 {
+				continue
+			}
+			if err := put(form, dir, i, form.Merge(from, parts[:n])); err != nil {
 				return err
 			}
+			parts = parts[n:]
 		}
 	}
 	return nil
 }
 
-// ring is the file of a level.
-type ring struct {
-	history.Level
-	file *os.File
+// put writes into a place of a level. What is of the same time and there already stays: a clock that was put
+// back has not happened twice.
+func put[T any](form history.Form[T], dir string, level int, r T) error {
+	l := form.Levels[level]
+	g, err := open(dir, l.Name, l.Places, form.Size)
+	if err != nil {
+		return err
+	}
+	defer g.file.Close()
+	at, b := l.Place(form.Start(r)), make([]byte, form.Size)
+	if err := g.read(at, b); err != nil {
+		return err
+	}
+	if was, ok := form.Decode(b); ok && form.Start(was).Equal(form.Start(r)) {
+		return nil
+	}
+	return g.write(at, form.Encode(r))
 }
 
-// open opens the file, and makes it in its full size.
-func open(dir string, l history.Level) (*ring, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, l.Name), os.O_RDWR|os.O_CREATE, 0o644)
+// between reads what a level has of a time; nothing where it has no file.
+func between[T any](form history.Form[T], dir string, level int, from, to time.Time) (all []T, err error) {
+	l := form.Levels[level]
+	err = each(dir, l.Name, l.Places, form.Size, func(part []byte) {
+		all = append(all, form.Between(l, part, from, to)...)
+	})
 	if err != nil {
 		return nil, err
 	}
-	size := int64(l.Places) * history.Size
-	if info, err := f.Stat(); err != nil || info.Size() != size {
-		if err == nil {
-			// What is there stays: a file of an interrupted start is completed with zeros.
-			_, err = f.WriteAt(make([]byte, max(size-info.Size(), 0)), min(info.Size(), size))
-		}
-		if err == nil {
-			err = f.Truncate(size)
-		}
-		if err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-	}
-	return &ring{l, f}, nil
+	return sorted(form, all), nil
 }
 
-// put writes a record into its place. One of the same time that is there stays: a clock that was put
-// back has not happened twice.
-func (g *ring) put(r history.Record) error {
-	at := int64(g.Place(r.Start)) * history.Size
-	var b [history.Size]byte
-	if _, err := g.file.ReadAt(b[:], at); err != nil {
-		return fmt.Errorf("%s: %w", g.file.Name(), err)
-	}
-	if was, ok := history.Decode(b[:]); ok && was.Start.Equal(r.Start) {
-		return nil
-	}
-	b = history.Encode(r)
-	_, err := g.file.WriteAt(b[:], at)
-	return err
+// kept is what was kept of a time, at the finest level that reaches back as far, and that level's step. What the level does not have yet
+// is merged from the finer ones.
+func kept[T any](form history.Form[T], dir string, from, now time.Time) ([]T, time.Duration, error) {
+	level := form.Level(from, now)
+	all, err := upTo(form, dir, level, from, now)
+	return all, form.Levels[level].Step, err
 }
 
-// read returns the records from from up to to, which are at most the whole ring.
-func (g *ring) read(from, to time.Time) ([]history.Record, error) {
-	text := make([]byte, 0, history.Size)
-	for at := g.Start(from); at.Before(to); at = at.Add(g.Step) {
-		var b [history.Size]byte
-		if _, err := g.file.ReadAt(b[:], int64(g.Place(at))*history.Size); err != nil {
-			return nil, fmt.Errorf("%s: %w", g.file.Name(), err)
-		}
-		text = append(text, b[:]...)
+func upTo[T any](form history.Form[T], dir string, level int, from, now time.Time) ([]T, error) {
+	all, err := between(form, dir, level, from, now)
+	if level == 0 || err != nil {
+		return all, err
 	}
-	return g.Between(text, from, to), nil
+	l := form.Levels[level]
+	last := l.Start(now)
+	if n := len(all); n > 0 && !form.Start(all[n-1]).Before(last) {
+		return all, nil
+	}
+	parts, err := upTo(form, dir, level-1, last, now)
+	if len(parts) > 0 && !last.Before(from) {
+		all = append(all, form.Merge(last, parts))
+	}
+	return all, err
 }
 
 // Read returns what was recorded between from and now, in the finest resolution that reaches back as far.
 func Read(dir string, from, now time.Time) ([]history.Record, error) {
-	l := history.For(from, now)
-	f, err := os.Open(filepath.Join(dir, l.Name))
+	all, _, err := kept(history.Records, dir, from, now)
+	return all, err
+}
+
+// ReadHosts returns what hosts have served between from and now, in the finest resolution that reaches back as far. It
+// is empty where nothing was recorded.
+func ReadHosts(dir string, from, now time.Time) (history.Traffic, error) {
+	hosts, err := readHosts(dir)
 	if err != nil {
-		return nil, err
+		return history.Traffic{}, err
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, int64(l.Places)*history.Size))
-	if err != nil {
-		return nil, err
-	}
-	return l.Between(text[:len(text)/history.Size*history.Size], from, now), nil
+	all, step, err := kept(history.OfServed(hosts), dir, from, now)
+	return hosts.Traffic(step, all), err
 }

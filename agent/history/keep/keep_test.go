@@ -11,6 +11,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/history"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 )
 
 // run keeps the history for a time, then ends as by SIGKILL: nothing is written at the end.
@@ -24,7 +25,7 @@ func run(t *testing.T, dir string, length time.Duration, reloads *int) {
 		s.Nginx.Reloads = *reloads
 		return s
 	}
-	if err := Run(ctx, dir, status, func(err error) {
+	if err := Run(ctx, dir, status, nil, func(err error) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -63,18 +64,18 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("%d minutes of %s in which the agent was killed 100 times; at least %d", n, length, least)
 		}
 		fine := minutes[:0:0]
-		closed := history.Levels[2].Start(time.Now()).Add(-time.Hour)
+		closed := history.Records.Levels[2].Start(time.Now()).Add(-time.Hour)
 		for _, r := range minutes {
 			if r.Start.Before(closed) {
 				fine = append(fine, r)
 			}
 		}
-		for _, l := range history.Levels[1:] {
+		for _, l := range history.Records.Levels[1:] {
 			text, err := os.ReadFile(filepath.Join(dir, l.Name))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := sum(l.Between(text, time.Now().Add(-24*time.Hour), closed)); got != sum(fine) {
+			if got := sum(history.Records.Between(l, text, time.Now().Add(-24*time.Hour), closed)); got != sum(fine) {
 				t.Errorf("%s: %v reloads, the minutes have %v", l.Name, got, sum(fine))
 			}
 		}
@@ -87,7 +88,7 @@ func TestTheClockGoesBack(t *testing.T) {
 	record := func(at time.Time, reloads history.Value) {
 		r := history.Merge(at, nil)
 		r.Reloads, r.Watched = reloads, 60
-		if err := write(dir, r, false); err != nil {
+		if err := write(history.Records, dir, r, true, false); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,17 +111,17 @@ func TestTheClockGoesBack(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	start := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	for name, damage := range map[string]func([]byte) []byte{
-		"torn":      func(b []byte) []byte { b[history.Levels[0].Place(start)*history.Size+20] ^= 1; return b },
+		"torn":      func(b []byte) []byte { b[history.Records.Levels[0].Place(start)*history.Size+20] ^= 1; return b },
 		"cut off":   func(b []byte) []byte { return b[:1000] },
 		"too long":  func(b []byte) []byte { return append(b, make([]byte, 99)...) },
 		"something": func([]byte) []byte { return []byte("something") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			file := filepath.Join(dir, history.Levels[0].Name)
+			file := filepath.Join(dir, history.Records.Levels[0].Name)
 			r := history.Merge(start, nil)
 			for i := range 2 {
-				if r.Start = start.Add(time.Duration(i) * time.Minute); write(dir, r, false) != nil {
+				if r.Start = start.Add(time.Duration(i) * time.Minute); write(history.Records, dir, r, true, false) != nil {
 					t.Fatal("not written")
 				}
 			}
@@ -132,7 +133,7 @@ func TestDamagedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.Start = start.Add(2 * time.Minute)
-			if err := write(dir, r, true); err != nil {
+			if err := write(history.Records, dir, r, true, true); err != nil {
 				t.Fatal(err)
 			}
 			all, err := Read(dir, start, start.Add(time.Hour))
@@ -143,19 +144,86 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// The disk space is taken at once.
+// The disk space is taken at once, and is what it is said to be.
 func TestTheFilesAreWhole(t *testing.T) {
 	dir := t.TempDir()
-	if err := write(dir, history.Merge(time.Unix(3600, 0), nil), false); err != nil {
+	if err := makeFiles(dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range history.Levels {
-		info, err := os.Stat(filepath.Join(dir, l.Name))
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken int64
+	for _, f := range files {
+		info, err := f.Info()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if taken := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() != int64(l.Places)*history.Size || taken < info.Size() {
-			t.Errorf("%s: %d bytes, of which %d are on the disk", l.Name, info.Size(), taken)
+		if on := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() == 0 || on < info.Size() {
+			t.Errorf("%s: %d bytes, of which %d are on the disk", f.Name(), info.Size(), on)
 		}
+		taken += info.Size()
 	}
+	if taken > 8_000_000 || len(files) != 11 {
+		t.Errorf("%d files with %d bytes", len(files), taken)
+	}
+}
+
+// What hosts have served is read back at each resolution, what the coarse ones do not have yet included, and after restarts.
+func TestHosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, served := filepath.Join(t.TempDir(), Dir), uint64(0)
+		length := 50*time.Hour + 10*time.Minute
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), length/5)
+			began := time.Now()
+			status := func() report.Status {
+				n := uint64(time.Since(began) / time.Minute)
+				return report.Status{At: time.Now(), Traffic: traffic.Report{Since: began, Hosts: []traffic.Host{
+					{Host: "busy.test", Counts: traffic.Counts{Requests: traffic.Classes{1: 2 * n, 4: n}, Bytes: 100 * n}},
+					{Host: "idle.test"},
+				}}}
+			}
+			if err := Run(ctx, dir, status, nil, func(err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			}); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			served += uint64(length / 5 / time.Minute)
+		}
+		for span, step := range map[time.Duration]time.Duration{
+			time.Hour: time.Minute, 24 * time.Hour: 5 * time.Minute, 7 * 24 * time.Hour: time.Hour, 365 * 24 * time.Hour: 24 * time.Hour,
+		} {
+			now := time.Now()
+			got, err := ReadHosts(dir, now.Add(-span), now)
+			if err != nil || len(got.Hosts) != 1 || got.Hosts[0].Host != "busy.test" || got.Step != step.Seconds() {
+				t.Fatalf("%s: %v, %v", span, got, err)
+			}
+			want := history.Value(min(span, length) / time.Minute)
+			sum := got.Hosts[0].Sum()
+			if off := want - sum.Errors; off < 0 || off > history.Value(5+step/time.Minute) {
+				t.Errorf("%s: %v of %v errors", span, sum.Errors, want)
+			}
+			if sum.Requests != 3*sum.Errors || sum.Bytes != 100*sum.Errors {
+				t.Errorf("%s: %+v", span, sum)
+			}
+		}
+	})
+}
+
+// The newest minutes are there in every resolution.
+func TestTheLastMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, reloads := filepath.Join(t.TempDir(), Dir), 0
+		run(t, dir, 90*time.Minute, &reloads)
+		for _, span := range []time.Duration{2 * time.Hour, 7 * 24 * time.Hour, 300 * 24 * time.Hour} {
+			if got := sum(read(t, dir, span)); got < 89 {
+				t.Errorf("%s: %v of 90 reloads", span, got)
+			}
+		}
+	})
 }

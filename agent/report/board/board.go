@@ -16,6 +16,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -167,6 +168,8 @@ func (b *Board) LogChanges(ctx context.Context, log *slog.Logger, fields *system
 				level = slog.LevelError
 			case e.Warning:
 				level = slog.LevelWarn
+			case e.Quiet:
+				level = event.Quiet
 			}
 			log.Log(ctx, level, e.Message, e.Fields...)
 		}
