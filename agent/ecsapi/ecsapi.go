@@ -14,8 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"time"
-
-	"github.com/prometheus/procfs"
 )
 
 // ErrNotAgent is wrapped by the error of an answer that the agent would not give.
@@ -65,9 +63,6 @@ func (c Client) Get(ctx context.Context, path string, v any) error {
 	return nil
 }
 
-// established is a state of a TCP socket (include/net/tcp_states.h).
-const established = 1
-
 // trusted returns an error if an answer came over loopback from a process that is neither
 // root's nor of this process's user. It looks at the connection and not at who listens,
 // and only once it has answered: the listener may be another one by now, and the kernel
@@ -93,30 +88,4 @@ func addrPort(a net.Addr) netip.AddrPort {
 	tcp, _ := a.(*net.TCPAddr)
 	at := tcp.AddrPort() // the zero one of nil
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-}
-
-// peerUser returns the user whose process has the other end of a connection within the
-// network of this process. ok is false where there is none: the other end has not been
-// accepted yet, or is closed already. The kernel says user 0 of both, and no inode.
-func peerUser(local, remote netip.AddrPort) (uid uint64, ok bool) {
-	fs, err := procfs.NewFS("/proc/self")
-	if err != nil {
-		return 0, false
-	}
-	//lint:ignore SA1019 netlink asks the kernel the same with a module more
-	for _, table := range []func() (procfs.NetTCP, error){fs.NetTCP, fs.NetTCP6} {
-		sockets, _ := table() // a kernel without IPv6 has no table of it
-		for _, s := range sockets {
-			if s.St == established && s.Inode != 0 && end(s.LocalAddr, s.LocalPort) == remote && end(s.RemAddr, s.RemPort) == local {
-				return s.UID, true
-			}
-		}
-	}
-	return 0, false
-}
-
-// end is one end of a connection; a socket of IPv6 writes IPv4 in its own way.
-func end(ip net.IP, port uint64) netip.AddrPort {
-	addr, _ := netip.AddrFromSlice(ip)
-	return netip.AddrPortFrom(addr.Unmap(), uint16(port))
 }
