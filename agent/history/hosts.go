@@ -32,8 +32,8 @@ const PlaceSize = 512
 // Between is what was served between two reports, of which the span begins at start, and which places have changed. A
 // host without a place gets a free one, or that of the host that was not seen for longest, two days at least; without
 // that it is left out. A counter that is smaller than before has begun again.
-func (h *Hosts) Between(before, now traffic.Report, start time.Time) (s Served, changed []int) {
-	s.Start = start
+func (h *Hosts) Between(before, now traffic.Report, start time.Time) (s *Served, changed []int) {
+	s = &Served{Start: start}
 	was := make(map[string]traffic.Counts, len(before.Hosts))
 	if before.Since.Equal(now.Since) {
 		for _, x := range before.Hosts {
@@ -97,8 +97,8 @@ func (h *Hosts) place(host string, at time.Time) (i int, changed bool) {
 func unseen(p Place, today time.Time) time.Duration { return today.Sub(p.Seen).Abs() }
 
 // merge adds up what the present hosts of the places have served.
-func (h *Hosts) merge(start time.Time, parts []Served) Served {
-	s := Served{Start: start}
+func (h *Hosts) merge(start time.Time, parts []*Served) *Served {
+	s := &Served{Start: start}
 	for _, p := range parts {
 		for i, c := range p.Places {
 			if !p.Start.Before(h[i].Since) {
@@ -110,12 +110,15 @@ func (h *Hosts) merge(start time.Time, parts []Served) Served {
 }
 
 // Traffic sorts spans of so long a step by hosts. What a place had before it went to its host is left out.
-func (h *Hosts) Traffic(step time.Duration, all []Served) Traffic {
+func (h *Hosts) Traffic(step time.Duration, all []*Served) Traffic {
 	t := Traffic{Step: step.Seconds(), Hosts: []HostTraffic{}}
 	for i, p := range h {
 		of := HostTraffic{Host: p.Host}
+		if p.Host == "" {
+			continue
+		}
 		for _, s := range all {
-			if c := s.Places[i]; p.Host != "" && c.Requests > 0 && s.Start.Add(step).After(p.Since) {
+			if c := s.Places[i]; c.Requests > 0 && s.Start.Add(step).After(p.Since) {
 				of.Points = append(of.Points, Point{s.Start, c})
 			}
 		}

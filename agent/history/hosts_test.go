@@ -97,15 +97,15 @@ func TestPlacesOfHosts(t *testing.T) {
 func TestAPlaceOfAnother(t *testing.T) {
 	var h Hosts
 	h[3] = Place{Host: "new.test", Since: noon.Add(30 * time.Minute), Seen: noon}
-	var parts []Served
+	var parts []*Served
 	for m := range 60 {
-		s := Served{Start: noon.Add(time.Duration(m) * time.Minute)}
+		s := &Served{Start: noon.Add(time.Duration(m) * time.Minute)}
 		s.Places[3], s.Places[4] = Counts{1, 0, 10}, Counts{1, 1, 1}
 		parts = append(parts, s)
 	}
 	hour := h.merge(noon, parts)
 	want := Traffic{Step: 3600, Hosts: []HostTraffic{{"new.test", []Point{{noon, Counts{30, 0, 300}}}}}}
-	if d := cmp.Diff(want, h.Traffic(time.Hour, []Served{{Start: noon.Add(-time.Hour), Places: hour.Places}, hour})); d != "" {
+	if d := cmp.Diff(want, h.Traffic(time.Hour, []*Served{{Start: noon.Add(-time.Hour), Places: hour.Places}, hour})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	if got := h.Traffic(time.Minute, parts); len(got.Hosts) != 1 || len(got.Hosts[0].Points) != 30 || got.Hosts[0].Sum() != (Counts{30, 0, 300}) {
@@ -114,13 +114,13 @@ func TestAPlaceOfAnother(t *testing.T) {
 }
 
 func TestServedComesBack(t *testing.T) {
-	s := Served{Start: noon}
+	s := &Served{Start: noon}
 	for i := range s.Places {
 		s.Places[i] = Counts{Value(i), Value(i) / 2, Value(i) * 1000}
 	}
 	form := OfServed(new(Hosts))
 	b := form.Encode(s)
-	if got, ok := form.Decode(b); !ok || len(b) != form.Size || got != s {
+	if got, ok := form.Decode(b); !ok || len(b) != form.Size || *got != *s {
 		t.Errorf("%d bytes, %v", len(b), ok)
 	}
 	b[500] ^= 1

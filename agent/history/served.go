@@ -29,8 +29,8 @@ const servedSize = 8 + 12*MostHosts + 4
 
 // OfServed is the form of what hosts have served: a minute at a time for two hours, five minutes for a day, an hour for
 // a month and a day for a year. They take 4.4 MB. hosts says since when a place belongs to its host.
-func OfServed(hosts *Hosts) Form[Served] {
-	return Form[Served]{
+func OfServed(hosts *Hosts) Form[*Served] {
+	return Form[*Served]{
 		Levels: []Level{
 			{"hosts-minutes", time.Minute, 2 * 60},
 			{"hosts-five-minutes", 5 * time.Minute, 25 * 12},
@@ -38,11 +38,11 @@ func OfServed(hosts *Hosts) Form[Served] {
 			{"hosts-days", 24 * time.Hour, 366},
 		},
 		Size: servedSize, Encode: encodeServed, Decode: decodeServed, Merge: hosts.merge,
-		Start: func(s Served) time.Time { return s.Start },
+		Start: func(s *Served) time.Time { return s.Start },
 	}
 }
 
-func encodeServed(s Served) []byte {
+func encodeServed(s *Served) []byte {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, servedSize), uint64(s.Start.Unix()))
 	for _, c := range s.Places {
 		for _, v := range []Value{c.Requests, c.Errors, c.Bytes} {
@@ -52,12 +52,12 @@ func encodeServed(s Served) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-func decodeServed(b []byte) (s Served, ok bool) {
+func decodeServed(b []byte) (s *Served, ok bool) {
 	start := int64(binary.LittleEndian.Uint64(b))
 	if len(b) != servedSize || start <= 0 || start > latestStart || crc32.Checksum(b[:servedSize-4], castagnoli) != binary.LittleEndian.Uint32(b[servedSize-4:]) {
-		return Served{}, false
+		return nil, false
 	}
-	s.Start = time.Unix(start, 0).UTC()
+	s = &Served{Start: time.Unix(start, 0).UTC()}
 	for i := range s.Places {
 		at := b[8+12*i:]
 		for j, v := range []*Value{&s.Places[i].Requests, &s.Places[i].Errors, &s.Places[i].Bytes} {
