@@ -20,7 +20,7 @@ import (
 
 var (
 	update = flag.Bool("update", false, "record the table of TestTheGateInEveryMode")
-	pairs  = flag.Bool("pairs", false, "with -full, play each pair of needs, loads and jobs, and not each three of them")
+	pairs  = flag.Bool("pairs", false, "play each pair of needs, loads and jobs: more than by default, and with -full less")
 )
 
 // setting is one case of that table: everything that may be otherwise elsewhere.
@@ -286,8 +286,9 @@ func recorded(t *testing.T, file string) map[string][3]float64 {
 
 // TestTheGateInEveryMode plays the gate beside what else an operator could do, in both credit modes, with jobs that run when
 // they are late and jobs that are refused, and with needs, loads and jobs of many kinds. It prints the sums, also
-// where the gate loses, and holds the gate to what was recorded: no line may become worse. With -full it plays more
-// types and shares, and the traces of -traces, and only prints.
+// where the gate loses, and holds the gate to what was recorded: no line may become worse. By default it plays each of the
+// needs, loads and jobs once in each mode. With -pairs or -full it plays more, -full also more types and shares and the traces of
+// -traces, and only prints.
 func TestTheGateInEveryMode(t *testing.T) {
 	kinds, parts, all := []string{"t3.micro"}, []float64{1}, []Trace{services(t)}
 	if *full {
@@ -309,8 +310,8 @@ func TestTheGateInEveryMode(t *testing.T) {
 		for i, n := range needs {
 			for j, load := range loads {
 				for k, jobs := range schedules {
-					if (!*full || *pairs) && (i+j+k)%4 != 0 {
-						continue // every pair of the three is played all the same
+					if !played(i, j, k) {
+						continue
 					}
 					for _, kind := range kinds {
 						for _, part := range parts {
@@ -336,7 +337,7 @@ func TestTheGateInEveryMode(t *testing.T) {
 	table.print(&out)
 	t.Logf("\n%s\nAt the end of the trace:\n\n%s\nAfter as much time again, with what is owed then:\n\n%s", out.String(), atEnd.text(), after.text())
 	const file = "testdata/every-mode.txt"
-	if *full {
+	if *full || *pairs {
 		return
 	}
 	if *update {
@@ -355,6 +356,17 @@ func TestTheGateInEveryMode(t *testing.T) {
 				l.name, l.broken, w[0], l.charged, w[1], l.score[Gate], w[2])
 		}
 	}
+}
+
+// played chooses the cases of needs, loads and jobs: each of them once, every pair of them once, or all.
+func played(needs, load, jobs int) bool {
+	switch {
+	case *pairs:
+		return (needs+load+jobs)%4 == 0
+	case *full:
+		return true
+	}
+	return load == (needs+1)%4 && jobs == (needs+2)%4
 }
 
 // services is the recorded load of real services that the gate's own test plays, too: five days, and the first two once more.
