@@ -14,12 +14,16 @@ import (
 // what to do about it. It is made to be read in ten seconds.
 func (s Status) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "nagaya %s on %s, up %s\n\n", s.Version, s.machine(), short(s.At.Sub(s.StartedAt)))
+	b.WriteString(s.title() + "\n\n")
 	for _, row := range s.State() {
 		fmt.Fprintf(&b, "  %-9s %s\n", row.Name, strings.ReplaceAll(row.Text, "\n", fmt.Sprintf("\n%12s", "")))
 	}
 	b.WriteString("\n" + s.problemsText())
 	return b.String()
+}
+
+func (s Status) title() string {
+	return fmt.Sprintf("nagaya %s on %s, up %s", s.Version, s.machine(), short(s.At.Sub(s.StartedAt)))
 }
 
 // State has one line for each subject; that of several addresses has a line feed before each.
@@ -196,13 +200,16 @@ func (s Status) problemsText() string {
 	var b strings.Builder
 	b.WriteString("problems\n")
 	for _, p := range s.Problems {
-		mark := "warning"
-		if p.Severity == problem.Error {
-			mark = "ERROR"
-		}
-		fmt.Fprintf(&b, "  %-8s %s: %s\n           %s, for %s\n           → %s\n", mark, p.Subject, p.Text, p.Code, short(s.At.Sub(p.Since)), p.Hint)
+		fmt.Fprintf(&b, "  %-8s %s: %s\n           %s, for %s\n           → %s\n", markOf(p), p.Subject, p.Text, p.Code, short(s.At.Sub(p.Since)), p.Hint)
 	}
 	return b.String()
+}
+
+func markOf(p problem.Problem) string {
+	if p.Severity == problem.Error {
+		return "ERROR"
+	}
+	return "warning"
 }
 
 // clock writes a time of the last day as hours and minutes, an older one as a date.

@@ -118,7 +118,7 @@ func (p *pretended) said() string {
 }
 
 // answers lets an agent answer until the test ends, and returns its run-dir.
-func answers(t *testing.T, p *pretended) string {
+func answers(t *testing.T, p socket.Agent) string {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := socket.Listen(filepath.Join(dir, "nagaya.sock"))

@@ -5,8 +5,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,11 +26,6 @@ func (c *cli) progress(quiet bool) (tell func(float64), end func()) {
 	}
 	p := &progress{out: c.errs, begun: time.Now()}
 	return p.tell, p.end
-}
-
-func isTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 func (p *progress) tell(part float64) {

@@ -92,7 +92,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	})
 	root.PersistentFlags().StringVar(&c.configFile, "config", cmp.Or(os.Getenv("NAGAYA_CONFIG"), defaultConfig), "configuration file ($NAGAYA_CONFIG)")
 	root.AddCommand(
-		c.agentVerb(), c.statusVerb(), c.routesVerb(), c.certsVerb(), c.creditsVerb(), c.historyVerb(), c.gateVerb(), c.addressVerb(), c.leaveVerb(), c.reloadVerb(), c.simulateVerb(), c.planVerb(),
+		c.agentVerb(), c.statusVerb(), c.topVerb(), c.routesVerb(), c.certsVerb(), c.creditsVerb(), c.historyVerb(), c.gateVerb(), c.addressVerb(), c.leaveVerb(), c.reloadVerb(), c.simulateVerb(), c.planVerb(),
 		c.checkVerb(), c.doctorVerb(), c.renderVerb(), c.configVerb(), c.manVerb(root), c.versionVerb(),
 	)
 	return root
