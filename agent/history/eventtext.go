@@ -1,10 +1,15 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 )
 
 // EventsText is a line for each event, as of the zone of from, which is also that of to.
@@ -21,6 +26,27 @@ func EventsText(all []Event, from, to time.Time) string {
 	_ = w.Flush()
 	fmt.Fprintf(&b, "\nThe line of the journal, and of any other event with its words and its time:\n  %s\n", all[len(all)-1].Journal())
 	return b.String()
+}
+
+// Text is a line for each host, those with most requests first, with the last time at which it had some. The zone is that of
+// from. Long names are cut so that a line has at most width columns; 0 is no limit.
+func (t Traffic) Text(from, to time.Time, width int) string {
+	if len(t.Hosts) == 0 {
+		return fmt.Sprintf("Nothing was served between %s and %s, as far as it was recorded.\n", clock(from), clock(to))
+	}
+	hosts, sums := slices.Clone(t.Hosts), map[string]Counts{}
+	for _, h := range hosts {
+		sums[h.Host] = h.Sum()
+	}
+	slices.SortStableFunc(hosts, func(a, b HostTraffic) int { return cmp.Compare(sums[b.Host].Requests, sums[a.Host].Requests) })
+	rows := [][]string{{"HOST", "REQUESTS", "5XX", "SENT", "LAST"}}
+	for _, h := range hosts {
+		c := sums[h.Host]
+		last := h.Points[len(h.Points)-1].Start.In(from.Location())
+		rows = append(rows, []string{h.Host, number(c.Requests), number(c.Errors), traffic.Size(uint64(max(c.Bytes, 0))), last.Format("2006-01-02 15:04")})
+	}
+	step := time.Duration(t.Step * float64(time.Second))
+	return fmt.Sprintf("%s to %s, in steps of %s\n\n%s", clock(from), clock(to), step, route.Align(rows, width))
 }
 
 // figures are the numbers of the event in brackets.

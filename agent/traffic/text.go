@@ -39,7 +39,7 @@ func (r Report) Text(now time.Time, width int) string {
 	if len(r.Streams) > 0 {
 		rows = [][]string{{"PORT", "CONNECTIONS", "FAILED", "RECEIVED", "SENT", "LAST"}}
 		for _, s := range r.Streams {
-			rows = append(rows, []string{s.Listen, fmt.Sprint(s.Connections), fmt.Sprint(s.Failures), size(s.Received), size(s.Sent), ago(s.Last, now)})
+			rows = append(rows, []string{s.Listen, fmt.Sprint(s.Connections), fmt.Sprint(s.Failures), Size(s.Received), Size(s.Sent), ago(s.Last, now)})
 		}
 		out.WriteString("\n" + route.Align(rows, width))
 	}
@@ -63,7 +63,7 @@ func (c Counts) row(host, path string, now time.Time) []string {
 			most = "> " + span(Bounds[len(Bounds)-1])
 		}
 	}
-	return append(row, fmt.Sprint(c.Failures), size(c.Bytes), mean, most, ago(c.Last, now))
+	return append(row, fmt.Sprint(c.Failures), Size(c.Bytes), mean, most, ago(c.Last, now))
 }
 
 // Count is how many durations were counted.
@@ -94,8 +94,8 @@ func span(s float64) string {
 	return fmt.Sprintf("%.3g s", s)
 }
 
-// size writes bytes.
-func size(n uint64) string {
+// Size writes bytes for people, e.g. "1.5 MiB".
+func Size(n uint64) string {
 	x, units := float64(n), []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	for x >= 1024 && len(units) > 1 {
 		x, units = x/1024, units[1:]

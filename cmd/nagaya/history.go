@@ -59,6 +59,27 @@ func nothingIn(dir string) string {
 	return "The agent records in " + dir + "; if it has another state-dir, name its configuration with --config.\n"
 }
 
+// trafficSince shows what hosts have served.
+func (c *cli) trafficSince(cmd *cobra.Command, since string) error {
+	dir, from, to, err := c.since(since)
+	if err != nil {
+		return err
+	}
+	t, err := keep.ReadHosts(dir, from, to)
+	if err != nil {
+		return err
+	}
+	asJSON, err := cmd.Flags().GetBool("json")
+	if err != nil {
+		return err
+	}
+	text := t.Text(from, to, c.width())
+	if len(t.Hosts) == 0 {
+		text += nothingIn(dir)
+	}
+	return c.print(asJSON, t, text)
+}
+
 // creditsSince shows what was recorded.
 func (c *cli) creditsSince(cmd *cobra.Command, since string) error {
 	dir, from, to, err := c.since(since)

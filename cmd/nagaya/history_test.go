@@ -13,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/history/keep"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 )
 
 // What the agent records is what the command shows, without an agent.
@@ -75,6 +76,47 @@ func TestHistory(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if got := nagaya(t, "history", "--since", "x"); got.code != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What the agent counts is what the command shows, without an agent.
+func TestTrafficSince(t *testing.T) {
+	state := t.TempDir()
+	t.Setenv("NAGAYA_STATE_DIR", state)
+	if got := nagaya(t, "routes", "--traffic", "--since", "1h"); got.code != 0 || !strings.Contains(got.out, "Nothing was served") || !strings.Contains(got.out, " in "+state) {
+		t.Errorf("before anything: %+v", got)
+	}
+	now := time.Now()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(now.Add(-10 * time.Minute)))
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+		defer cancel()
+		began := time.Now()
+		err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status {
+			n := uint64(time.Since(began) / time.Minute)
+			return report.Status{At: time.Now(), Traffic: traffic.Report{Since: began, Hosts: []traffic.Host{
+				{Host: "idle.test", Counts: traffic.Counts{Requests: traffic.Classes{1: min(n, 1)}}},
+				{Host: "busy.test", Counts: traffic.Counts{Requests: traffic.Classes{1: 10 * n, 4: n}, Bytes: 1024 * n}},
+			}}}
+		}, nil, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	got := nagaya(t, "routes", "--traffic", "--since", "1h")
+	text := strings.Split(got.out, "\n")
+	if got.code != 0 || len(text) < 5 || !strings.HasPrefix(text[3], "busy.test  ") || !strings.HasPrefix(text[4], "idle.test  1 ") {
+		t.Errorf("%+v", got)
+	}
+	if got := nagaya(t, "routes", "--traffic", "--since", "1w", "--json"); got.code != 0 || !strings.Contains(got.out, `"step_seconds": 3600`) || !strings.Contains(got.out, `"host": "busy.test"`) {
+		t.Errorf("%+v", got)
+	}
+	if got := nagaya(t, "routes", "--since", "1h"); got.code != 2 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -138,6 +138,7 @@ remedy. It exits with 0 whatever the problems are; scripts read them with --json
 
 func (c *cli) routesVerb() *cobra.Command {
 	var explain, served bool
+	since := ""
 	cmd := c.viewVerb(&cobra.Command{
 		Use: "routes", Short: "Show which host goes to which container",
 		Long: `Routes shows one line for each server behind each path of each host, and for each
@@ -150,7 +151,10 @@ why.
 With --traffic it shows what each host and path has served since the agent started,
 by nginx's access log: requests by status, those for which a container did not answer
 (FAILED), bytes, and how long answers took (95 % of them at most that). A host whose
-log is elsewhere has a file of yours that says access_log.`,
+log is elsewhere has a file of yours that says access_log. With --since too it shows
+what was recorded: a minute at a time for two hours, five minutes for a day, an hour
+for a month and a day for a year. That needs no running agent.`,
+		Example: "  nagaya routes --traffic --since 7d",
 	}, nil, func(s report.Status) any {
 		if served {
 			return s.Traffic
@@ -168,6 +172,17 @@ log is elsewhere has a file of yours that says access_log.`,
 	cmd.Flags().BoolVar(&served, "traffic", false, "show what each host and path has served")
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
 	cmd.MarkFlagsMutuallyExclusive("traffic", "explain")
+	cmd.Flags().StringVar(&since, "since", "", "with --traffic, show what was recorded in this time: a number with m, h, d or w, such as 7d")
+	now := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case since == "":
+			return now(cmd, args)
+		case !served:
+			return usage(errors.New("--since is for --traffic"))
+		}
+		return c.trafficSince(cmd, since)
+	}
 	return cmd
 }
 

@@ -101,22 +101,14 @@ func write[T any](form history.Form[T], dir string, r T, some, all bool) error {
 		if !all && !from.Add(into.Step).Equal(end) {
 			return nil // nor does a coarser one end now
 		}
-		parts, err := between(form, dir, i-1, from, end)
+		parts, err := between(form, dir, i-1, from, into.Start(end))
 		if err != nil {
 			return err
 		}
-		for ; !from.Add(into.Step).After(end); from = from.Add(into.Step) {
-			n := 0
-			for n < len(parts) && form.Start(parts[n]).Before(from.Add(into.Step)) {
-				n++
-			}
-			if n == 0 {
-				continue
-			}
-			if err := put(form, dir, i, form.Merge(from, parts[:n])); err != nil {
+		for _, r := range merged(form, into, parts) {
+			if err := put(form, dir, i, r); err != nil {
 				return err
 			}
-			parts = parts[n:]
 		}
 	}
 	return nil
@@ -166,16 +158,29 @@ func upTo[T any](form history.Form[T], dir string, level int, from, now time.Tim
 	if level == 0 || err != nil {
 		return all, err
 	}
-	l := form.Levels[level]
-	last := l.Start(now)
-	if n := len(all); n > 0 && !form.Start(all[n-1]).Before(last) {
-		return all, nil
+	of, into := form.Levels[level-1], form.Levels[level]
+	next := into.Start(now.Add(-of.Span())).Add(into.Step)
+	if n := len(all); n > 0 && !form.Start(all[n-1]).Before(next) {
+		next = form.Start(all[n-1]).Add(into.Step)
 	}
-	parts, err := upTo(form, dir, level-1, last, now)
-	if len(parts) > 0 && !last.Before(from) {
-		all = append(all, form.Merge(last, parts))
+	if next.Before(from) {
+		next = into.Start(from.Add(into.Step - 1))
 	}
-	return all, err
+	parts, err := upTo(form, dir, level-1, next, now)
+	return append(all, merged(form, into, parts)...), err
+}
+
+// merged makes what a level has of what a finer one has.
+func merged[T any](form history.Form[T], into history.Level, parts []T) (all []T) {
+	for len(parts) > 0 {
+		start, n := into.Start(form.Start(parts[0])), 1
+		for n < len(parts) && into.Start(form.Start(parts[n])).Equal(start) {
+			n++
+		}
+		all = append(all, form.Merge(start, parts[:n]))
+		parts = parts[n:]
+	}
+	return all
 }
 
 // Read returns what was recorded between from and now, in the finest resolution that reaches back as far.
