@@ -215,8 +215,9 @@ func milliseconds(b []byte) (uint64, bool) {
 	return 1000*n + m, ok && also && found && len(rest) == 3 && n < 1<<40
 }
 
-// Report is what has been counted, from logs of a format. unreadable says why they cannot be read; empty if they can.
-func (c *Counter) Report(from nginx.Logs, f Format, unreadable string) Report {
+// Report is what has been counted, from these logs. unreadable says why they cannot be read; empty if they can.
+func (c *Counter) Report(from nginx.Logs, unreadable string) Report {
+	f := Compile(from.Requests)
 	r := Report{Since: c.since, Unavailable: unreadable}
 	switch {
 	case from.Requests.Off != "":

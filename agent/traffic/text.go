@@ -88,6 +88,9 @@ func (h Histogram) Within(share float64) (bound float64, found bool) {
 
 // span writes seconds.
 func span(s float64) string {
+	if s < 0.001 { // which is all that nginx tells apart
+		return "< 1 ms"
+	}
 	if s < 1 {
 		return fmt.Sprintf("%.3g ms", s*1000)
 	}

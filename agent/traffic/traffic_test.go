@@ -38,7 +38,7 @@ func logsOf(s nginx.Settings, t route.Table) nginx.Logs {
 
 // what was counted for a host, as words.
 func (c *Counter) words(name string) string {
-	for _, h := range c.Report(nginx.Logs{}, Format{}, "").Hosts {
+	for _, h := range c.Report(nginx.Logs{}, "").Hosts {
 		if h.Host == name {
 			return h.words()
 		}
@@ -130,7 +130,7 @@ func TestUnavailable(t *testing.T) {
 			logs := logsOf(row.settings, table)
 			c := New(noon)
 			c.SetTable(table)
-			r := c.Report(logs, Compile(logs.Requests), "")
+			r := c.Report(logs, "")
 			if got := r.Unavailable; row.want == "" && got != "" || !strings.Contains(got, row.want) {
 				t.Errorf("unavailable: %q, want %q", got, row.want)
 			}
@@ -189,7 +189,7 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%.40q was not read", path)
 		}
 		got := ""
-		for _, p := range c.Report(nginx.Logs{}, f, "").Hosts[0].Paths {
+		for _, p := range c.Report(nginx.Logs{}, "").Hosts[0].Paths {
 			if p.Requests.All() > 0 {
 				got += p.Path
 			}
@@ -201,7 +201,7 @@ func TestPaths(t *testing.T) {
 	c, f := New(noon), ownFormat()
 	c.SetTable(table)
 	c.Request(&f, line("b.test", "/"), noon)
-	if h := c.Report(nginx.Logs{}, f, "").Hosts[1]; h.Requests.All() != 1 || h.Pathless.All() != 1 || len(h.Paths) != 2 || h.Paths[0].Requests.All()+h.Paths[1].Requests.All() != 0 {
+	if h := c.Report(nginx.Logs{}, "").Hosts[1]; h.Requests.All() != 1 || h.Pathless.All() != 1 || len(h.Paths) != 2 || h.Paths[0].Requests.All()+h.Paths[1].Requests.All() != 0 {
 		t.Errorf("a request for no location: %+v", h)
 	}
 }
@@ -215,7 +215,7 @@ func TestTableChanges(t *testing.T) {
 		}
 	}
 	words := func() string {
-		h := c.Report(nginx.Logs{}, f, "").Hosts[0]
+		h := c.Report(nginx.Logs{}, "").Hosts[0]
 		s := fmt.Sprint(h.Host, " ", h.Requests.All())
 		for _, p := range h.Paths {
 			s += fmt.Sprint(" ", p.Path, " ", p.Requests.All())
@@ -270,7 +270,7 @@ func TestSessions(t *testing.T) {
 		{Listen: "tls:8883", Connections: 1, Received: 2, Sent: 1, Last: noon},
 		{Listen: "udp:2222", Connections: 1, Received: 4, Sent: 3, Last: noon},
 	}
-	if d := cmp.Diff(want, c.Report(nginx.Logs{}, f, "").Streams); d != "" {
+	if d := cmp.Diff(want, c.Report(nginx.Logs{}, "").Streams); d != "" {
 		t.Error(d)
 	}
 }
@@ -300,7 +300,7 @@ func TestManyNamesAndPaths(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 1<<20 {
 		t.Errorf("the memory has grown by %d bytes", grown)
 	}
-	r := c.Report(nginx.Logs{}, f, "")
+	r := c.Report(nginx.Logs{}, "")
 	if len(r.Hosts) != maxHosts+1 || r.Hosts[0].Requests.All() != 500_006 || r.Hosts[maxHosts].Requests.All() != 499_995 {
 		t.Errorf("%d hosts, the first with %d requests", len(r.Hosts), r.Hosts[0].Requests.All())
 	}
@@ -363,7 +363,7 @@ func FuzzLine(f *testing.F) {
 			if !c.Request(&one.f, []byte(text), noon) {
 				t.Fatalf("not read: %s", text)
 			}
-			r := c.Report(nginx.Logs{}, one.f, "")
+			r := c.Report(nginx.Logs{}, "")
 			sum := Classes{}
 			for _, h := range r.Hosts {
 				for i, n := range h.Requests {

@@ -33,8 +33,35 @@ type Logs struct {
 // log is one of them.
 type log struct {
 	tail
-	format traffic.Format
-	err    error
+	// formats are the one in force and those from before, the newest first: workers from before a reload
+	// write on until they end.
+	formats []traffic.Format
+	format  nginx.Log
+	err     error
+}
+
+// mostFormats bounds the formats that a line is tried with.
+const mostFormats = 3
+
+// to changes where is logged, and how.
+func (l *log) to(n nginx.Log) {
+	l.tail.to(n.Path)
+	if l.format != n || l.formats == nil {
+		l.format = n
+		l.formats = append([]traffic.Format{traffic.Compile(n)}, l.formats[:min(len(l.formats), mostFormats-1)]...)
+	}
+}
+
+// each reads what has been added, and gives each line to count with one format after the other, until it returns true.
+func (l *log) each(buf []byte, count func(*traffic.Format, []byte) bool) (more bool) {
+	more, l.err = l.read(buf, atOnce, time.Now(), func(line []byte) {
+		for i := range l.formats {
+			if count(&l.formats[i], line) {
+				return
+			}
+		}
+	})
+	return more
 }
 
 // New returns logs of which nothing has been read.
@@ -62,16 +89,13 @@ func (l *Logs) Run(ctx context.Context, offers <-chan nginx.Offer) error {
 func (l *Logs) set(o nginx.Offer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.readLocked() { // by the format from before
-	}
 	l.counter.SetTable(o.Table)
 	if o.Generation == "" {
 		return
 	}
 	l.where = o.Logs
-	l.requests.to(o.Logs.Requests.Path)
-	l.sessions.to(o.Logs.Sessions.Path)
-	l.requests.format, l.sessions.format = traffic.Compile(o.Logs.Requests), traffic.Compile(o.Logs.Sessions)
+	l.requests.to(o.Logs.Requests)
+	l.sessions.to(o.Logs.Sessions)
 }
 
 // read counts what has been added, up to a bound. more is true where that was reached.
@@ -83,9 +107,8 @@ func (l *Logs) read() (more bool) {
 
 func (l *Logs) readLocked() bool {
 	now := time.Now()
-	var one, other bool
-	one, l.requests.err = l.requests.read(l.buf, atOnce, now, func(line []byte) { l.counter.Request(&l.requests.format, line, now) })
-	other, l.sessions.err = l.sessions.read(l.buf, atOnce, now, func(line []byte) { l.counter.Session(&l.sessions.format, line, now) })
+	one := l.requests.each(l.buf, func(f *traffic.Format, line []byte) bool { return l.counter.Request(f, line, now) })
+	other := l.sessions.each(l.buf, func(f *traffic.Format, line []byte) bool { return l.counter.Session(f, line, now) })
 	return one || other
 }
 
@@ -94,7 +117,7 @@ func (l *Logs) Report() traffic.Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.readLocked()
-	return l.counter.Report(l.where, l.requests.format, l.unreadable())
+	return l.counter.Report(l.where, l.unreadable())
 }
 
 // unreadable says why the access log cannot be read.

@@ -126,6 +126,31 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// Lines of the format from before are read too: workers from before a reload write them.
+func TestFormatChanges(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "access.log")
+	l := New()
+	o := offer(dir)
+	l.set(o)
+	l.read()
+	write(t, file, one)
+	o.Logs.Requests.Format = "$status|$host"
+	l.set(o)
+	l.set(o)
+	write(t, file, one+"200|a.test\n"+one)
+	l.read()
+	for i := range 9 {
+		o.Logs.Requests.Format = fmt.Sprint(i, " $status $host")
+		l.set(o)
+		write(t, file, fmt.Sprint(i, " 200 a.test\n"))
+	}
+	// Of the nine formats the last three are known when the lines are read.
+	if got := l.Report().Hosts[0].Requests.All(); got != 1+1+2+3 || len(l.requests.formats) != mostFormats {
+		t.Errorf("%d requests by %d formats", got, len(l.requests.formats))
+	}
+}
+
 // A log of any size costs nothing at the start.
 func TestLargeFile(t *testing.T) {
 	dir := t.TempDir()
@@ -202,7 +227,7 @@ func TestRun(t *testing.T) {
 		seen := func() string {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			r := l.counter.Report(l.where, l.requests.format, "")
+			r := l.counter.Report(l.where, "")
 			if len(r.Hosts) == 0 {
 				return "nothing"
 			}
