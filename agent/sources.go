@@ -31,7 +31,9 @@ func runSources(g *stages.Group, c config.Config, log *slog.Logger, unlisted <-c
 			return docker.Watch(ctx, docker.Options{Host: c.Docker.Host, Filters: c.Docker.Filters, Foreign: nginxproxy.Knows, Log: log}, put)
 		}},
 		{"static", func(ctx context.Context, put func(tasks.Containers)) error {
-			return static.Watch(ctx, static.Options{Dir: c.Routes.Dir, Log: log}, put)
+			o := static.Configured(c)
+			o.Log = log
+			return static.Watch(ctx, o, put)
 		}},
 	}
 	puts := latest.Join(len(sources), put)

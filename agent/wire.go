@@ -141,7 +141,7 @@ func (a *agent) listenMetrics(ctx context.Context, c config.Config) error {
 	if l == nil {
 		return err
 	}
-	return metrics.Serve(ctx, l, a.status, page.New(page.Options{Status: a.status, Past: keep.Past(statePath(c, keep.Dir)), Listen: c.Metrics.Listen}))
+	return metrics.Serve(ctx, l, a.status, page.New(page.Options{Status: a.status, Past: keep.Past(statePath(c, keep.Dir)), Listen: c.Metrics.Listen, Host: c.Page.Host}))
 }
 
 // listen tries until there is a listener. It returns none when ctx ends, and

@@ -36,6 +36,7 @@ type Config struct {
 	Credit  Credit
 	Gate    Gate
 	Metrics Metrics
+	Page    Page
 }
 
 // Docker says where the Docker Engine is.
@@ -212,4 +213,13 @@ const Auto = -1.0
 // Metrics says where Prometheus metrics are served.
 type Metrics struct {
 	Listen string
+}
+
+// Page says whether the page that is served beside the metrics is a site of its own too.
+type Page struct {
+	Host string
+	// Auth is the base name of a password file in Nginx.HtpasswdDir, Allow the clients that may come; with Host at
+	// least one of them is set.
+	Auth  string
+	Allow []netip.Prefix
 }

@@ -265,7 +265,7 @@ var byTag = map[string]bool{
 	"gate.reserve": true, "gate.open-mark": true, "gate.horizon": true, "gate.dwell": true, "gate.stale-after": true,
 	"gate.surplus-limit": false, "gate.surplus-dollars": false, "gate.surplus-period": false, "gate.surplus-price": false,
 	"gate.busy": true, "gate.windows": true, "gate.slow": true, "gate.ecs": true, "gate.batch-compute-environment": false, "gate.on-exit": true,
-	"metrics.listen": false,
+	"metrics.listen": false, "page.host": false, "page.auth": false, "page.allow": false,
 }
 
 func TestTagsSetOnlyWhatTheyMay(t *testing.T) {
@@ -364,5 +364,32 @@ func TestUsable(t *testing.T) {
 	}
 	if good, err := Usable(nil); good != nil || err != nil {
 		t.Errorf("of nothing: %v, %v", good, err)
+	}
+}
+
+// The page is a site of its own for those alone whom the operator names.
+func TestThePageIsNeverOpen(t *testing.T) {
+	for _, row := range []struct {
+		name, file string
+		want       string // in the error; empty is none
+	}{
+		{"with a password", "page: {host: status.example.com, auth: admins}", ""},
+		{"for a network", "page: {host: status.example.com, allow: 10.0.0.0/8}", ""},
+		{"for both", "page: {host: status.example.com, auth: admins, allow: [10.0.0.0/8, 192.0.2.7]}", ""},
+		{"for nobody in particular", "page: {host: status.example.com}", "page.host: would be open to everybody; set page.auth"},
+		{"for everybody", "page: {host: status.example.com, allow: 0.0.0.0/0}", `"0.0.0.0/0" is everybody`},
+		{"for everybody, in other words", "page: {host: status.example.com, allow: [10.0.0.0/8, '::/0']}", `"::/0" is everybody`},
+		{"with a file elsewhere", "page: {host: status.example.com, auth: ../admins}", "is not a plain file name"},
+		{"for many hosts", "page: {host: '*.example.com', auth: admins}", "is not a host name"},
+		{"of what is off", "page: {host: status.example.com, auth: admins}\nmetrics: {listen: ''}", "metrics.listen, which is off"},
+		{"no site", "page: {auth: admins}", ""},
+	} {
+		values, err := ParseYAML("nagaya.yaml", []byte(row.file))
+		if err == nil {
+			_, err = Resolve(values)
+		}
+		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v, want %q", row.name, err, row.want)
+		}
 	}
 }

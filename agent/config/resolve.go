@@ -35,7 +35,23 @@ func Resolve(layers ...[]Value) (Resolved, error) {
 			Reason: fmt.Sprintf("is %d like nginx.http-port; one port cannot speak both", c.HTTPSPort),
 		})
 	}
+	if reason := r.Config.openPage(); reason != "" {
+		err = errors.Join(err, &Error{Where: r.From["page.host"], Field: "page.host", Reason: reason})
+	}
 	return r, err
+}
+
+// openPage says why the page cannot be a site of its own.
+func (c Config) openPage() string {
+	switch {
+	case c.Page.Host == "":
+		return ""
+	case c.Page.Auth == "" && len(c.Page.Allow) == 0:
+		return "would be open to everybody; set page.auth to a password file in nginx.htpasswd-dir, or page.allow to the networks of those who may see it"
+	case c.Metrics.Listen == "":
+		return "has nothing to show: the page is served at metrics.listen, which is off; set that to an address such as 127.0.0.1:9646"
+	}
+	return ""
 }
 
 // ResolveIn is Resolve in an environment, in the form of os.Environ, of which variables that every Docker tool obeys

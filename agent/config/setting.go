@@ -323,6 +323,15 @@ func parsePrefix(v string) (netip.Prefix, error) {
 	return one.Masked(), nil
 }
 
+// parseSome is parsePrefix without the ranges that everybody is in.
+func parseSome(v string) (netip.Prefix, error) {
+	one, err := parsePrefix(v)
+	if err == nil && one.Bits() == 0 {
+		return netip.Prefix{}, fmt.Errorf("%q is everybody", v)
+	}
+	return one, err
+}
+
 // size is a number of bytes.
 var size = kind[int64]{allowed: "bytes, or a number with k, m or g; 0 is no limit", parse: ParseSize, format: FormatSize}
 

@@ -247,7 +247,14 @@ var Settings = []Setting{
 	one("metrics.listen", "127.0.0.1:9646", func(c *Config) *string { return &c.Metrics.Listen }, kind[string]{
 		allowed: "address:port", parse: reading(func(v string) (string, error) { _, err := netip.ParseAddrPort(v); return v, err }, "is not an address with a port, such as 127.0.0.1:9646"), format: asIs,
 	}.orEmpty("off"),
-		"Where Prometheus metrics are served."),
+		"Where Prometheus metrics are served, and the page."),
+
+	one("page.host", "", func(c *Config) *string { return &c.Page.Host }, text("a host name", func(v string) bool { return pattern.Host(v) && v[0] != '*' }, "is not a host name").orEmpty("none"),
+		"Host name at which nginx serves the page too, over HTTPS only; page.auth or page.allow must say for whom."),
+	one("page.auth", "", func(c *Config) *string { return &c.Page.Auth }, text("the name of a file in nginx.htpasswd-dir", fileName.MatchString, "is not a plain file name").orEmpty("none"),
+		"Password file for page.host."),
+	list("page.allow", "", func(c *Config) *[]netip.Prefix { return &c.Page.Allow }, kind[netip.Prefix]{allowed: "addresses or CIDR ranges, but not all addresses", parse: parseSome, format: netip.Prefix.String},
+		"Clients that may come to page.host; with page.auth too they need the password as well."),
 }
 
 var (

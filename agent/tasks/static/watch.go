@@ -34,6 +34,8 @@ type Options struct {
 	// Dir holds *.yaml and *.yml; others, and directories, are passed over. Empty
 	// means that there are no files.
 	Dir string
+	// Own is what the agent itself serves beside them.
+	Own []tasks.Container
 	// Recheck is how often the files are read without a sign of change, and a missing
 	// directory is looked for. Zero means a minute.
 	Recheck time.Duration
@@ -55,7 +57,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	o.Settle = cmp.Or(o.Settle, 100*time.Millisecond)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Dir == "" {
-		put(tasks.Containers{Complete: true})
+		put(tasks.Containers{Origin: tasks.File, Complete: true, List: o.Own})
 		<-ctx.Done()
 		return nil
 	}
@@ -63,7 +65,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	notify, _ := dirwatch.New()
 	defer notify.Close()
 	told := false
-	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File}}
+	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File, List: o.Own}}
 	w.put = latest.Distinct(func(now tasks.Containers) {
 		if told || len(now.List) > 0 || len(now.Problems) > 0 {
 			o.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", o.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
@@ -89,7 +91,7 @@ type watch struct {
 
 // update reads the directory and puts what stands there.
 func (w *watch) update() {
-	now := tasks.Containers{Origin: tasks.File, Complete: true}
+	now := tasks.Containers{Origin: tasks.File, Complete: true, List: slices.Clone(w.Own)}
 	if err := w.read(&now); err != nil {
 		now = w.last
 		now.Problems = []problem.Problem{{
