@@ -45,7 +45,7 @@ LONGEST := ./cmd/nagaya-sim/stage ./cmd/nagaya-sim/box ./agent/rehearsal ./nginx
 JOBS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: test
-test: prepare lint build $(NFPM) $(PEBBLE) $(CHALLTESTSRV) ## Everything: lint, then all tests under the race detector, with two real nginx and Docker.
+test: prepare browser lint build $(NFPM) $(PEBBLE) $(CHALLTESTSRV) ## Everything: lint, then all tests under the race detector, with two real nginx and Docker.
 	@.ci/debian-tar >/dev/null
 	@.ci/debian-tools >/dev/null
 	@.ci/box-tar >/dev/null
@@ -103,6 +103,10 @@ bench-credits: ## Print what must hold of the credits: estimate, bills, a year's
 .PHONY: prepare
 prepare: ## Install what the tests need and is missing (Debian, root).
 	@.ci/prepare
+
+.PHONY: browser
+browser: ## Install the browser that tests of the page need, if there is none (Debian, root).
+	@.ci/prepare browser
 
 .PHONY: lint
 lint: $(STATICCHECK) $(GOFUMPT) $(ACTIONLINT) ## Check format, go vet, staticcheck, shell scripts, workflows.

@@ -47,7 +47,7 @@ var nouns = []string{
 var tools = []string{"agent/latest", "agent/stages", "agent/backoff", "agent/atomicfile", "agent/readfile", "agent/lock", "agent/proc", "agent/dirwatch", "agent/cgroup", "agent/dockerapi", "agent/ecsapi", "agent/awserror", "agent/awsclient", "systemd"}
 
 // aids are for tests alone: nothing but tests and other aids imports them.
-var aids = []string{"agent/testenv", "nginx/nginxtest", "agent/doctest", "agent/journalwords"}
+var aids = []string{"agent/testenv", "agent/chromium", "nginx/nginxtest", "agent/doctest", "agent/journalwords"}
 
 // told are the packages by which the demonstration understands what the program and
 // its nginx say of themselves.
@@ -263,12 +263,14 @@ func TestTheRuleNamesCulprits(t *testing.T) {
 var kept = map[string]string{
 	module + "agent/simaws":            "the simulated cloud",
 	module + "agent/testenv":           "what tests need",
+	module + "agent/chromium":          "drives a browser in tests",
 	module + "agent/doctest":           "compares samples of documents",
 	module + "agent/journalwords":      "what the documents say of the journal",
 	module + "nginx/nginxtest":         "chooses the nginx of tests",
 	"testing":                          "the test framework",
 	"github.com/google/go-cmp/cmp":     "compares values in tests",
 	"google.golang.org/protobuf/proto": "two megabytes, by Prometheus's client library",
+	"github.com/chromedp/chromedp":     "drives a browser in tests",
 	"github.com/fxamacker/cbor/v2":     "the simulated cloud's wire format",
 	"github.com/quic-go/quic-go":       "speaks HTTP/3 in tests",
 	"net/http/pprof":                   "opens the program's insides on its HTTP server",
