@@ -57,6 +57,7 @@ func askAtLength(t *testing.T, s *Stage, requests int) {
 // Clients make nginx log until the disk of the state is full. Routes, certificates and state
 // are changed as ever, and when there is space again, requests are logged again.
 func TestFaultLogsFillTheDisk(t *testing.T) {
+	t.Parallel() // it waits for more than a minute, and no other parallel test uses the engine
 	s := newStage(t, Options{Hosts: []string{"a.test", "b.test"}})
 	dir, log := s.Path("state"), s.Path("log", "access.log")
 	testenv.Need(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=32m,mode=755"))

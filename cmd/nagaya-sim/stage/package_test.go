@@ -71,6 +71,7 @@ func packages(t *testing.T) string {
 }
 
 func TestPackagesAreReproducible(t *testing.T) {
+	t.Parallel() // with what waits: it uses no engine
 	first, again := packages(t), t.TempDir()
 	must(t, makePackage(again))
 	for _, name := range []string{"nagaya.deb", "nagaya.rpm"} {
