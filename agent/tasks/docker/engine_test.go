@@ -111,7 +111,7 @@ func importApp(t *testing.T, cli *client.Client, ref string) {
 	if err := os.WriteFile(dir+"/main.go", []byte(app), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	build := exec.Command("go", "build", "-o", "app", "main.go")
+	build := exec.Command("go", "build", "-trimpath", "-o", "app", "main.go")
 	build.Dir = dir
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	if out, err := build.CombinedOutput(); err != nil {
