@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -49,7 +50,6 @@ func Start(t testing.TB) *Browser {
 	ctx, cancel := chromedp.NewContext(context.Background(), chromedp.WithAllocatorOptions(
 		// Its sandbox takes what containers and root do not have; it visits pages of the test alone.
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.UserDataDir(filepath.Join(home, "profile")), chromedp.Env("HOME="+home),
-		chromedp.Flag("hide-scrollbars", false),
 	))
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(ctx) // it is asked to end, and it is killed if it does not
@@ -85,6 +85,8 @@ type Look struct {
 	Dark bool
 	// NoScripts has the page's scripts do nothing. Those of the test do.
 	NoScripts bool
+	// Before is a script that runs in each document before those of the page.
+	Before string
 }
 
 // Tab is a page of a browser, with a profile of its own.
@@ -118,6 +120,9 @@ func (b *Browser) Open(t testing.TB, look Look) *Tab {
 		}
 		if err == nil {
 			_, err = chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: look.NoScripts})
+		}
+		if err == nil && look.Before != "" {
+			_, err = chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: look.Before})
 		}
 		if err == nil {
 			err = chromedp.Do(ctx, chromedp.EmulateViewport(look.Width, look.Height, chromedp.EmulateScale(look.Scale)))

@@ -31,7 +31,7 @@ func TestVisitor(t *testing.T) {
 	defer site.Close()
 	b := Start(t)
 
-	tab := b.Open(t, Look{Width: 360, Height: 300, Dark: true, Scale: 2})
+	tab := b.Open(t, Look{Width: 360, Height: 300, Dark: true, Scale: 2, Before: "const early = 7;"})
 	tab.Visit(site.URL)
 	if d := tab.FirstPaint(); d <= 0 || d > patience {
 		t.Errorf("painted after %s", d)
@@ -46,6 +46,9 @@ func TestVisitor(t *testing.T) {
 	}
 	if got := Eval[string](tab, `getComputedStyle(document.body).backgroundColor`); got != "rgb(0, 0, 0)" {
 		t.Errorf("in the dark the page is %s", got)
+	}
+	if got := Eval[int](tab, "early"); got != 7 {
+		t.Errorf("what runs before the page's scripts: %d", got)
 	}
 	picture, err := png.DecodeConfig(bytes.NewReader(tab.Picture(false)))
 	if err != nil || picture.Width != 720 || picture.Height != 600 {
