@@ -33,8 +33,8 @@ type Input struct {
 	Covers func(name string) bool
 	// Leads are where names lead, as they were looked up.
 	Leads map[string]Lead
-	// Asked are the hosts of which the operator wants a new certificate now, and since when.
-	Asked map[string]time.Time
+	// Asked are the hosts of which the operator wants a new certificate now: one with a higher Held.Number than this.
+	Asked map[string]uint64
 }
 
 // Lease is the object of a set of names in the store that an agent orders, or has ordered.

@@ -54,7 +54,7 @@ const (
 )
 
 // Foreign finds the certificates in the files of other programs, and says of each whether it can
-// be used at that time. They are sorted by names, the newest first.
+// be used at that time. They are sorted by names, the newest, as in Held.Replaces, first.
 func Foreign(files []File, now time.Time) []Found {
 	s := foreign{keys: map[string][]byte{}, leaves: map[string]Found{}, certbot: map[string]string{}, acmesh: map[string]string{}, nginx: map[string]string{}}
 	for _, f := range files {
@@ -72,7 +72,7 @@ func Foreign(files []File, now time.Time) []Found {
 		all = append(all, s.judged(f, now))
 	}
 	slices.SortFunc(all, func(a, b Found) int {
-		return cmp.Or(slices.Compare(a.Names, b.Names), cmp.Compare(a.KeyType, b.KeyType), b.NotAfter.Compare(a.NotAfter), cmp.Compare(a.File, b.File))
+		return cmp.Or(slices.Compare(a.Names, b.Names), cmp.Compare(a.KeyType, b.KeyType), b.NotBefore.Compare(a.NotBefore), b.NotAfter.Compare(a.NotAfter), cmp.Compare(a.File, b.File))
 	})
 	newest := -1
 	for i, f := range all {

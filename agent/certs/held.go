@@ -30,7 +30,21 @@ type Held struct {
 	CertID    string
 	NotBefore time.Time
 	NotAfter  time.Time
-	Saved     time.Time
+	// Number counts the certificates as this agent came to know them: one that it has learned of later has a higher one.
+	Number uint64
+}
+
+// Replaces reports whether a certificate takes the place of an older one for the same names and kind of key: one that is valid that of
+// one that has expired, else the one that was issued later. Which of them expires later does not count: an operator may have
+// asked for a shorter life.
+func (h Held) Replaces(old Held, now time.Time) bool {
+	if valid := now.Before(h.NotAfter); valid != now.Before(old.NotAfter) {
+		return valid
+	}
+	if !h.NotBefore.Equal(old.NotBefore) {
+		return h.NotBefore.After(old.NotBefore)
+	}
+	return h.NotAfter.After(old.NotAfter)
 }
 
 // Held is the bundle without what is secret. It returns an error for a chain that cannot be read.
@@ -47,7 +61,7 @@ func (b Bundle) Held() (Held, error) {
 	slices.Sort(names)
 	h := Held{
 		ID: b.ID, Names: slices.Compact(names), KeyType: b.KeyType, Directory: b.Directory, Profile: b.Profile, Imported: b.Imported,
-		Issuer: IssuerOf(leaf), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), Saved: b.Saved,
+		Issuer: IssuerOf(leaf), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}
 	if len(leaf.AuthorityKeyId) > 0 {
 		text := base64.RawURLEncoding.EncodeToString

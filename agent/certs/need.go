@@ -165,8 +165,8 @@ func (d *decision) stand(n *need) {
 	// Another wanted one renews itself, and does so for all that it serves.
 	n.due = !n.valid || !n.renewal.After(d.Now) && (n.held.ID == n.id || !d.byID[n.held.ID] || overdue)
 	for _, host := range n.hosts {
-		if asked := d.Asked[host]; asked.After(n.held.Saved) && n.held.ID == n.id {
-			n.due, n.renewal = true, asked
+		if last, asked := d.Asked[host]; asked && n.held.Number <= last && n.held.ID == n.id {
+			n.due, n.renewal = true, earlier(n.renewal, d.Now)
 		}
 	}
 	if !n.due {

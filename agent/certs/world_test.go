@@ -48,7 +48,7 @@ func newWorld(t *testing.T, directories ...string) *world {
 		Now: start, WishesKnown: true, StoreRead: true, Since: map[string]time.Time{},
 		Settings: Settings{On: true, Email: "a@example.com", Directories: directories, Keys: []KeyType{ECDSA}, Seed: "i-1"},
 		Ledgers:  ledgers(directories...), Place: Place{Known: true, Here: true, Addresses: []netip.Addr{ours}},
-		Leads: map[string]Lead{}, Asked: map[string]time.Time{},
+		Leads: map[string]Lead{}, Asked: map[string]uint64{},
 	}}
 }
 
@@ -73,7 +73,7 @@ func (w *world) hold(h Held) {
 // held is a certificate for names from then on.
 func held(directory string, from time.Time, life time.Duration, names ...string) Held {
 	from = from.Truncate(time.Second)
-	return Held{ID: ID(names, ECDSA), Names: names, KeyType: ECDSA, Directory: directory, CertID: "aki." + short(fmt.Sprint(from, names)), NotBefore: from, NotAfter: from.Add(life), Saved: from}
+	return Held{ID: ID(names, ECDSA), Names: names, KeyType: ECDSA, Directory: directory, CertID: "aki." + short(fmt.Sprint(from, names)), NotBefore: from, NotAfter: from.Add(life)}
 }
 
 // store writes a ledger and reads it again.

@@ -26,7 +26,7 @@ of nginx-acme (state_path), Traefik's acme.json with all its resolvers, and any 
 
 It says of each certificate what is done with it, and why it is left out: it has expired,
 its key is not there, a newer one is in the store, or its names are none of hosts. Nothing
-is removed, and a certificate that is valid longer is never replaced. A running agent
+is removed, and a valid certificate that was issued later is never replaced. A running agent
 takes what is new at once; it need not run. What is in the store is served where ACME is on
 (certs.acme.email).
 

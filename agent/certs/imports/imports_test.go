@@ -182,7 +182,7 @@ func TestWrite(t *testing.T) {
 	step("first", oldChain+oldKey, false, Imported, "")
 	step("again", oldChain+oldKey, false, Present, "the store has it")
 	step("newer", newChain+newKey, false, Imported, "")
-	step("older", oldChain+oldKey, false, Present, "the store has one that is valid until "+time.Now().UTC().AddDate(0, 0, 60).Format("2006-01"))
+	step("older", oldChain+oldKey, false, Present, " and is valid until "+time.Now().UTC().AddDate(0, 0, 60).Format("2006-01"))
 	step("without its key", newChain, false, LeftOut, "no key")
 	b := k.bundle(t, object)
 	if b.ID != "a.test.P256" || !b.Imported || b.Chain != newChain || b.Key != newKey || b.Saved.IsZero() || !strings.HasPrefix(b.Writer, "import-") {
@@ -191,7 +191,17 @@ func TestWrite(t *testing.T) {
 
 	// Agents keep what was issued last, and would write it over this one.
 	longChain, longKey := pairSince(t, "a.test", 48*time.Hour, 300)
-	step("valid longer, but issued before", longChain+longKey, false, Present, "the store has one that was issued later")
+	step("valid longer, but issued before", longChain+longKey, false, Present, "the store has one that was issued on")
+	shortChain, shortKey := pairSince(t, "a.test", time.Minute, 20)
+	step("issued later, for a shorter time", shortChain+shortKey, false, Imported, "")
+	expiredChain, expiredKey := pairSince(t, "a.test", 24*time.Hour, 0)
+	gone := certs.Foreign([]certs.File{{Path: "x.pem", Body: []byte(expiredChain + expiredKey)}}, time.Now().Add(-time.Hour))[0].Bundle()
+	expired, err := json.Marshal(gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.objects[object] = expired
+	step("valid, over one that was issued later and has expired", longChain+longKey, false, Imported, "")
 
 	k.objects[object] = []byte("spoilt")
 	step("a spoilt object is replaced", oldChain+oldKey, false, Imported, "")

@@ -27,7 +27,7 @@ type Outcome string
 const (
 	Imported Outcome = "imported"
 	Wanted   Outcome = "would-import" // in a dry run
-	Present  Outcome = "present"      // the store has this one, or one that is valid longer
+	Present  Outcome = "present"      // the store has this one, or one that was issued later
 	LeftOut  Outcome = "left-out"     // Found.Why says why
 	Failed   Outcome = "failed"       // the store could not be read or written
 )
@@ -42,8 +42,8 @@ type Result struct {
 // maxTries bounds how often one object is written again because another writer was first.
 const maxTries = 5
 
-// Write brings the certificates that can be used into the store, where that has none for the same names
-// and kind of key that is valid as long, or was issued later. In a dry run it writes nothing.
+// Write brings the certificates that can be used into the store, where they replace what is there for the same names
+// and kind of key, as agents see it (certs.Held.Replaces). In a dry run it writes nothing.
 func Write(ctx context.Context, s Store, found []certs.Found, dry bool) []Result {
 	results := make([]Result, len(found))
 	for i, f := range found {
@@ -64,13 +64,11 @@ func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, str
 			return Failed, err.Error()
 		}
 		// What cannot be used is replaced.
-		if old, wrong := certs.DecodeBundle(b.ID, body); err == nil && wrong == nil && !b.NotAfter.After(old.NotAfter) {
+		if old, wrong := certs.DecodeBundle(b.ID, body); err == nil && wrong == nil && !replaces(b, old) {
 			if old.Chain == b.Chain {
 				return Present, "the store has it"
 			}
-			return Present, "the store has one that is valid until " + old.NotAfter.UTC().Format(time.DateOnly)
-		} else if err == nil && wrong == nil && old.NotBefore.After(b.NotBefore) && old.NotAfter.After(time.Now()) { // agents would write it over this one
-			return Present, "the store has one that was issued later"
+			return Present, fmt.Sprintf("the store has one that was issued on %s and is valid until %s", old.NotBefore.UTC().Format(time.DateOnly), old.NotAfter.UTC().Format(time.DateOnly))
 		}
 		if dry {
 			return Wanted, ""
@@ -87,6 +85,13 @@ func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, str
 		}
 	}
 	return Failed, fmt.Sprintf("another writer was first, %d times", maxTries)
+}
+
+// replaces compares two that were checked.
+func replaces(b, old certs.Bundle) bool {
+	h, _ := b.Held()
+	there, _ := old.Held()
+	return h.Replaces(there, time.Now())
 }
 
 // Report is what an import came to.

@@ -206,7 +206,7 @@ func (c *fakeCA) Begin(ctx context.Context, a certs.Account, o certs.Order, kind
 	return p, nil
 }
 
-func (c *fakeCA) Finish(ctx context.Context, _ certs.Account, p certs.Pending, csr []byte) (string, error) {
+func (c *fakeCA) Finish(ctx context.Context, _ certs.Account, p certs.Pending, csr []byte) (_ string, err error) {
 	if err := c.call(ctx, "finish", p.Names); err != nil {
 		return "", err
 	}
@@ -224,22 +224,23 @@ func (c *fakeCA) Finish(ctx context.Context, _ certs.Account, p certs.Pending, c
 			return "", &certs.CAError{Directory: directory, Status: 403, Type: "unauthorized", Detail: "no answer for " + ch.Name, Names: []string{ch.Name}}
 		}
 	}
+	o.at = time.Now()
+	o.chain, err = c.sign(csr, o.at.Add(-time.Minute), o.at.Add(c.life))
+	return o.chain, err
+}
+
+// sign issues a certificate that is valid at some time.
+func (c *fakeCA) sign(csr []byte, from, to time.Time) (chain string, err error) {
 	req, err := x509.ParseCertificateRequest(csr)
 	if err != nil {
 		return "", err
 	}
-	now := time.Now()
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(len(c.calls)) + now.UnixNano()), Subject: pkix.Name{CommonName: "fake"},
-		NotBefore: now.Add(-time.Minute), NotAfter: now.Add(c.life), DNSNames: req.DNSNames, IPAddresses: req.IPAddresses, AuthorityKeyId: []byte{1, 2, 3},
+		SerialNumber: big.NewInt(int64(len(c.calls)) + time.Now().UnixNano()), Subject: pkix.Name{CommonName: "fake"},
+		NotBefore: from, NotAfter: to, DNSNames: req.DNSNames, IPAddresses: req.IPAddresses, AuthorityKeyId: []byte{1, 2, 3},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "fake"}}, req.PublicKey, c.key)
-	if err != nil {
-		return "", err
-	}
-	o.at = now
-	o.chain = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return o.chain, nil
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), err
 }
 
 func (c *fakeCA) Renewal(ctx context.Context, chain string) (certs.Window, error) {

@@ -94,17 +94,10 @@ func writeCopy(dir string, b certs.Bundle, version string) error {
 	return atomicfile.Write(filepath.Join(dir, b.ID+".pem"), []byte(text), 0o600)
 }
 
-// newer reports whether a certificate was issued after the other. Which of them expires later does not
-// count: an operator may have asked for a shorter life.
-func newer(a, b certs.Held) bool {
-	if !a.NotBefore.Equal(b.NotBefore) {
-		return a.NotBefore.After(b.NotBefore)
-	}
-	return a.NotAfter.After(b.NotAfter)
-}
-
 // keep takes note of a certificate, and has its file written soon.
 func (l *loop) keep(b certs.Bundle, h certs.Held, version string) {
+	l.known++
+	h.Number = l.known
 	l.held[h.ID] = held{h, version, &b}
 }
 

@@ -90,6 +90,7 @@ type loop struct {
 	now     certs.Input // what came in, for Decide
 	store   stored
 	held    map[string]held
+	known   uint64 // the last Held.Number
 	copies  copies
 	answers answers
 	// busy are the ids of orders and what else is under way.
@@ -126,7 +127,7 @@ func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.In
 		store:   stored{versions: map[string]string{}, leases: map[string]seen{}, ledgers: map[string]certs.Ledger{}, expired: map[string]time.Time{}},
 		answers: answers{dir: o.Challenges, ids: map[string]string{}},
 		busy:    map[string]bool{}, waiting: map[string][]chan error{}, counts: map[certs.Result]uint64{}, paused: map[string]pause{},
-		now: certs.Input{Settings: o.Settings, Since: map[string]time.Time{}, Leads: map[string]certs.Lead{}, Asked: map[string]time.Time{}},
+		now: certs.Input{Settings: o.Settings, Since: map[string]time.Time{}, Leads: map[string]certs.Lead{}, Asked: map[string]uint64{}},
 	}
 	for id, h := range l.held {
 		if h.version != "" {

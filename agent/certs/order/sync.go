@@ -155,10 +155,10 @@ func checked(b certs.Bundle, id string) (h certs.Held, err error) {
 func (l *loop) takeBundle(b certs.Bundle, h certs.Held, version string) {
 	here, has := l.held[h.ID]
 	switch {
-	case has && newer(here.Held, h):
+	case has && here.Replaces(h, l.wall()):
 		here.version = "" // it has to go there
 		l.held[h.ID] = here
-	case has && !newer(h, here.Held):
+	case has && !h.Replaces(here.Held, l.wall()):
 		here.version = version
 		l.held[h.ID] = here
 	case l.wall().Sub(h.NotAfter) <= keepExpired:
@@ -221,7 +221,7 @@ func (l *loop) save(ctx context.Context, b certs.Bundle) (certs.Bundle, string, 
 		if err != nil && !errors.Is(err, errSpoilt) {
 			return b, "", err
 		}
-		if h, wrong := checked(there, b.ID); err == nil && wrong == nil && !newer(mine, h) {
+		if h, wrong := checked(there, b.ID); err == nil && wrong == nil && !mine.Replaces(h, l.wall()) {
 			return there, version, nil
 		}
 		b.Saved, b.Writer = l.wall().UTC(), l.Owner

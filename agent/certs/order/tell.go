@@ -27,14 +27,8 @@ func (l *loop) ask(q latest.Question[string]) {
 		q.Reply <- errors.New("others wait for the same")
 		return
 	}
-	since := l.wall()
-	for _, h := range l.held { // also by a clock that is ahead
-		if !h.Saved.Before(since) {
-			since = h.Saved.Add(1)
-		}
-	}
 	if len(l.waiting[q.Value]) == 0 {
-		l.now.Asked[q.Value] = since
+		l.now.Asked[q.Value] = l.known
 	}
 	l.waiting[q.Value] = append(l.waiting[q.Value], q.Reply)
 }
@@ -78,7 +72,7 @@ func (l *loop) explain(host string, d certs.Decision) {
 		if !slices.Contains(e.Hosts, host) || l.busy[e.ID] {
 			continue
 		}
-		if l.held[e.ID].Saved.After(l.now.Asked[host]) { // another instance has ordered it
+		if l.held[e.ID].Number > l.now.Asked[host] { // another instance has ordered it
 			l.answer(host, nil)
 			return
 		}

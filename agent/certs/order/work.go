@@ -128,7 +128,7 @@ func (a *attempt) issuedSince(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	h, err := checked(b, a.ID)
-	if err != nil || !newer(h, a.held) {
+	if err != nil || !h.Replaces(a.held, a.wall()) {
 		return false, nil
 	}
 	a.issued, a.saved = &b, version
