@@ -81,6 +81,10 @@ const (
 	// another may order, the pauses begin with busyEvery too, and double.
 	pollEvery = 5 * time.Minute
 	busyEvery = 10 * time.Second
+	// mostQuick is how often the store is read before pollEvery has passed because a site has no certificate; one more
+	// each quickEvery. Sites may come and go all day.
+	mostQuick  = 30
+	quickEvery = 5 * time.Minute
 )
 
 // loop is the state. Only the goroutine of Run touches it, and what it calls while others wait.
@@ -249,11 +253,27 @@ func (l *loop) lack(d certs.Decision, now time.Time) {
 	if !lacks {
 		l.store.lacking = 0
 	} else if l.store.lacking == 0 && l.store.err == nil {
-		l.store.lacking = busyEvery
-		if soon := now.Add(busyEvery); soon.Before(l.store.next) {
+		l.store.lacking = l.store.quick.pause(busyEvery, now)
+		if soon := now.Add(l.store.lacking); soon.Before(l.store.next) {
 			l.store.next = soon
 		}
 	}
+}
+
+// quick are the readings ahead of pollEvery: how many were made, less those that are made up for, as of a time.
+type quick struct {
+	made float64
+	at   time.Time
+}
+
+// pause is the wanted pause before a reading, or pollEvery where that would be one too many.
+func (q *quick) pause(wanted time.Duration, now time.Time) time.Duration {
+	q.made, q.at = max(0, q.made-float64(now.Sub(q.at))/float64(quickEvery)), now
+	if wanted >= pollEvery || q.made+1 > mostQuick {
+		return pollEvery
+	}
+	q.made++
+	return wanted
 }
 
 // look reads the store, and says when it is read again.
@@ -265,7 +285,7 @@ func (l *loop) look(ctx context.Context, now time.Time) {
 	l.store.err = err
 	pause := pollEvery
 	if l.store.lacking > 0 {
-		l.store.lacking = min(2*l.store.lacking, pollEvery)
+		l.store.lacking = l.store.quick.pause(2*l.store.lacking, now)
 		pause = l.store.lacking
 	}
 	if err != nil {

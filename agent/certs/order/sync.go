@@ -26,7 +26,8 @@ type stored struct {
 	read     bool                    // as a whole, at least once
 	next     time.Time               // when it is read again
 	lacking  time.Duration           // the pause while a site has no certificate; 0 while none is without
-	expired  map[string]time.Time    // when those certificates expired that were passed over for it, by name
+	quick    quick
+	expired  map[string]time.Time // when those certificates expired that were passed over for it, by name
 }
 
 // seen is a lease, and since when this version of it is known.
