@@ -117,6 +117,7 @@ type fakeCA struct {
 	fault    func(op string, names []string) error
 	orders   map[string]*fakeOrder // by URL
 	accounts []string
+	binding  string // the id of the key that it has given out
 	calls    map[string]int
 	window   func(leaf *x509.Certificate) certs.Window
 	key      *ecdsa.PrivateKey
@@ -168,12 +169,15 @@ func (c *fakeCA) count(op string) int {
 	return c.calls[op]
 }
 
-func (c *fakeCA) Register(ctx context.Context, a certs.Account, _ certs.Binding) (certs.Account, error) {
+func (c *fakeCA) Register(ctx context.Context, a certs.Account, b certs.Binding) (certs.Account, error) {
 	if err := c.call(ctx, "register", nil); err != nil {
 		return a, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.binding != b.KeyID {
+		return a, &certs.CAError{Directory: directory, Status: 403, Type: "unauthorized", Detail: "the binding is unknown"}
+	}
 	if !slices.Contains(c.accounts, a.Key) {
 		c.accounts = append(c.accounts, a.Key)
 	}

@@ -70,7 +70,11 @@ func configured(c config.Config, instance string) (o Options, err error) {
 		o.Owner += "." + instance
 	}
 	o.Settings = certs.Configured(c.Certs, o.Owner)
-	o.Bindings, err = ReadBindings(c.Certs.ACME.EABFile)
+	o.Binding = func(directory string) (certs.Binding, error) { // read anew: the operator may have corrected it
+		all, err := ReadBindings(c.Certs.ACME.EABFile)
+		return all[directory], err
+	}
+	_, err = o.Binding("") // so that it is known before it is needed
 	return o, err
 }
 

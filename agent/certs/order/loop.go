@@ -29,10 +29,11 @@ type Options struct {
 	Store              Store
 	// StoreName is for people.
 	StoreName string
-	// CAs and Bindings are by directory, the staging directories too.
-	CAs      map[string]CA
-	Bindings map[string]certs.Binding
-	DNS      DNS // nil for none
+	// CAs are by directory, the staging directories too.
+	CAs map[string]CA
+	// Binding reads the external account binding of a directory; nil for none.
+	Binding func(directory string) (certs.Binding, error)
+	DNS     DNS // nil for none
 	// NewKey makes a private key as PEM, and NewRequest a request (CSR, DER) with it.
 	NewKey     func(certs.KeyType) (string, error)
 	NewRequest func(key string, names []string) ([]byte, error)
@@ -258,22 +259,6 @@ func (l *loop) lack(d certs.Decision, now time.Time) {
 			l.store.next = soon
 		}
 	}
-}
-
-// quick are the readings ahead of pollEvery: how many were made, less those that are made up for, as of a time.
-type quick struct {
-	made float64
-	at   time.Time
-}
-
-// pause is the wanted pause before a reading, or pollEvery where that would be one too many.
-func (q *quick) pause(wanted time.Duration, now time.Time) time.Duration {
-	q.made, q.at = max(0, q.made-float64(now.Sub(q.at))/float64(quickEvery)), now
-	if wanted >= pollEvery || q.made+1 > mostQuick {
-		return pollEvery
-	}
-	q.made++
-	return wanted
 }
 
 // look reads the store, and says when it is read again.

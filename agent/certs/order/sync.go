@@ -30,6 +30,22 @@ type stored struct {
 	expired  map[string]time.Time // when those certificates expired that were passed over for it, by name
 }
 
+// quick are the readings ahead of pollEvery: how many were made, less those that are made up for, as of a time.
+type quick struct {
+	made float64
+	at   time.Time
+}
+
+// pause is the wanted pause before a reading, or pollEvery where that would be one too many.
+func (q *quick) pause(wanted time.Duration, now time.Time) time.Duration {
+	q.made, q.at = max(0, q.made-float64(now.Sub(q.at))/float64(quickEvery)), now
+	if wanted >= pollEvery || q.made+1 > mostQuick {
+		return pollEvery
+	}
+	q.made++
+	return wanted
+}
+
 // seen is a lease, and since when this version of it is known.
 type seen struct {
 	lease

@@ -216,7 +216,13 @@ func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account
 		return v.Account, err
 	}
 	v.Email = a.Settings.Email
-	registered, err := ca.Register(ctx, v.Account, a.Bindings[a.At])
+	var binding certs.Binding
+	if a.Binding != nil {
+		if binding, err = a.Binding(a.At); err != nil {
+			return v.Account, err
+		}
+	}
+	registered, err := ca.Register(ctx, v.Account, binding)
 	if err != nil {
 		if refused, ok := errors.AsType[*certs.CAError](err); ok && certs.ResultOf(err) == certs.NameFailed { // no name was asked for
 			said := *refused
