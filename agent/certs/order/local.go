@@ -96,8 +96,8 @@ func writeCopy(dir string, b certs.Bundle, version string) error {
 
 // keep takes note of a certificate, and has its file written soon.
 func (l *loop) keep(b certs.Bundle, h certs.Held, version string) {
-	l.known++
-	h.Number = l.known
+	l.store.known++
+	h.Number = l.store.known
 	l.held[h.ID] = held{h, version, &b}
 }
 

@@ -95,7 +95,6 @@ type loop struct {
 	now     certs.Input // what came in, for Decide
 	store   stored
 	held    map[string]held
-	known   uint64 // the last Held.Number
 	copies  copies
 	answers answers
 	// busy are the ids of orders and what else is under way.

@@ -27,6 +27,7 @@ type stored struct {
 	next     time.Time               // when it is read again
 	lacking  time.Duration           // the pause while a site has no certificate; 0 while none is without
 	quick    quick
+	known    uint64               // the last Held.Number
 	expired  map[string]time.Time // when those certificates expired that were passed over for it, by name
 }
 

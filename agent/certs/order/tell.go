@@ -28,7 +28,7 @@ func (l *loop) ask(q latest.Question[string]) {
 		return
 	}
 	if len(l.waiting[q.Value]) == 0 {
-		l.now.Asked[q.Value] = l.known
+		l.now.Asked[q.Value] = l.store.known
 	}
 	l.waiting[q.Value] = append(l.waiting[q.Value], q.Reply)
 }
