@@ -18,7 +18,7 @@ func (l Ledger) Ask(h Held, now time.Time) Ledger {
 	return l
 }
 
-// Answer notes what it said, err where it said nothing.
+// Answer notes what it said, err where it said nothing. It is asked again when it says, in a minute to a day.
 func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
 	l, _ = l.Settle(now)
 	a := l.Windows[short(h.ID)]
@@ -35,8 +35,9 @@ func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
 		}
 		l.Contacts = kept
 		a.Window = w
-		// A window in the past means to renew at once (RFC 9773, section 4.2); one behind the certificate's life says nothing.
-		a.Supported = w.Supported && !w.End.Before(w.Start) && w.Start.Before(h.NotAfter.Add(-leastLeft(h)))
+		// A window in the past means to renew at once (RFC 9773, section 4.2); none, one that ends before it starts and one
+		// behind the certificate's life say nothing.
+		a.Supported = w.Supported && !w.Start.IsZero() && w.End.After(w.Start) && w.Start.Before(h.NotAfter.Add(-leastLeft(h)))
 	}
 	again := w.Again.Sub(now)
 	if err != nil || w.Again.IsZero() {

@@ -32,6 +32,7 @@ func TestWhenIsItRenewed(t *testing.T) {
 		{"a window that never ends", 90 * day, Window{Start: at(20), End: at(365 * 100), Supported: true}, at(20), at(85.5)},
 		{"a window in the last hour", 90 * day, Window{Start: at(89.96), End: at(89.99), Supported: true}, at(60), at(62)},
 		{"a window that makes no sense", 90 * day, Window{Start: at(21), End: at(20), Supported: true}, at(60), at(62)},
+		{"no window", 90 * day, Window{Supported: true}, at(60), at(62)},
 		{"a window after the end", 90 * day, Window{Start: at(91), End: at(92), Supported: true}, at(60), at(62)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,25 +14,29 @@ import (
 
 // orders are acme-companion's words about certificates (github.com/nginx-proxy/acme-companion, docs). Of those
 // that have two names the newer one counts. A mistake in one costs no route.
-var orders = []labels.Word{
-	labels.NewWord("ACME_HOST", "hosts of this family for which one certificate is ordered, where certs.acme.email is set", "host names with commas or white space between them", "none: nothing is ordered",
+var orders = slices.Concat(
+	renamed("HOST", "hosts of this family for which one certificate is ordered, where certs.acme.email is set", "host names with commas or white space between them", "none: nothing is ordered",
 		ordering("no certificate is ordered by it", setOrdered)),
-	labels.NewWord("LETSENCRYPT_HOST", "as ACME_HOST", "host names with commas or white space between them", "none",
-		ordering("no certificate is ordered by it", setOrdered)),
-	labels.NewWord("ACME_SINGLE_DOMAIN_CERTS", "whether each of these hosts gets a certificate of its own", "true, false", "false",
+	renamed("SINGLE_DOMAIN_CERTS", "whether each of these hosts gets a certificate of its own", "true, false", "false",
 		ordering("it counts as false", setSingle)),
-	labels.NewWord("LETSENCRYPT_SINGLE_DOMAIN_CERTS", "as ACME_SINGLE_DOMAIN_CERTS", "true, false", "false",
-		ordering("it counts as false", setSingle)),
-	labels.NewWord("ACME_KEYSIZE", "kind of their keys: ECDSA on P-256 (ec-256, ec-384), or RSA of 2048 bits (2048, 3072, 4096)", "2048, 3072, 4096, ec-256, ec-384", "certs.acme.key",
+	renamed("KEYSIZE", "kind of their keys: ECDSA on P-256 (ec-256, ec-384), or RSA of 2048 bits (2048, 3072, 4096)", "2048, 3072, 4096, ec-256, ec-384", "certs.acme.key",
 		ordering("certs.acme.key holds", setKeyType)),
-	labels.NewWord("LETSENCRYPT_KEYSIZE", "as ACME_KEYSIZE", "2048, 3072, 4096, ec-256, ec-384", "certs.acme.key",
-		ordering("certs.acme.key holds", setKeyType)),
-	labels.NewWord("ACME_CERT_PROFILE", "their profile, where the CA has it", "the name of a profile", "certs.acme.profile",
-		ordering("certs.acme.profile holds", setProfile)),
-	labels.NewWord("ACME_CA_URI", "the CA to order from", "one of certs.acme.directory", "certs.acme.directory",
-		ordering("certs.acme.directory holds", setDirectory)),
-	labels.NewWord("LETSENCRYPT_TEST", "whether to order from the CA's staging directory, whose certificates no browser takes", "true, false", "false",
-		ordering("no certificate is ordered for these hosts", setTest)),
+	[]labels.Word{
+		labels.NewWord("ACME_CERT_PROFILE", "their profile, where the CA has it", "the name of a profile", "certs.acme.profile",
+			ordering("certs.acme.profile holds", setProfile)),
+		labels.NewWord("ACME_CA_URI", "the CA to order from", "one of certs.acme.directory", "certs.acme.directory",
+			ordering("certs.acme.directory holds", setDirectory)),
+		labels.NewWord("LETSENCRYPT_TEST", "whether to order from the CA's staging directory, whose certificates no browser takes", "true, false", "false",
+			ordering("no certificate is ordered for these hosts", setTest)),
+	},
+)
+
+// renamed is a word that is ACME_ and LETSENCRYPT_ something.
+func renamed(word, meaning, allowed, otherwise string, set func(*route.Spec, string) error) []labels.Word {
+	return []labels.Word{
+		labels.NewWord("ACME_"+word, meaning, allowed, otherwise, set),
+		labels.NewWord("LETSENCRYPT_"+word, "as ACME_"+word, allowed, otherwise, set),
+	}
 }
 
 // staging stands for the staging directory until the operator's settings are known.

@@ -6,22 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
-// How often a CA is asked about one certificate, whatever it wants.
-const (
-	againLeast   = time.Minute
-	againDefault = 6 * time.Hour
-	againMost    = 24 * time.Hour
-)
-
-// Renewal asks when a certificate (PEM) should be renewed (RFC 9773). Again is 1 minute to 24 hours from
-// now, 6 hours if the CA does not say. A window that ends before it starts is an error.
+// Renewal asks when a certificate (PEM) should be renewed (RFC 9773), and returns what the CA says: whether that makes
+// sense, certs.Ledger.Answer judges. Again is zero if it does not say.
 func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
 	var w certs.Window
 	id, err := Identifier(chain)
@@ -33,7 +25,6 @@ func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
 		if err != nil {
 			return err
 		}
-		w.Again = time.Now().Add(againDefault)
 		if dir.RenewalInfo == "" {
 			return nil
 		}
@@ -41,9 +32,7 @@ func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
 		if err := ca.get(ctx, dir.RenewalInfo+"/"+id); err != nil {
 			return err
 		}
-		if !s.retry.IsZero() {
-			w.Again = time.Now().Add(min(max(time.Until(s.retry), againLeast), againMost))
-		}
+		w.Again = s.retry
 		switch {
 		case s.status == http.StatusNotFound, s.status == http.StatusBadRequest: // the certificate is another CA's
 			return nil
@@ -55,9 +44,6 @@ func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
 			return fmt.Errorf("the renewal information: %w", err)
 		}
 		w.Start, w.End = info.SuggestedWindow.Start, info.SuggestedWindow.End
-		if w.Start.IsZero() || !w.End.After(w.Start) {
-			return fmt.Errorf("the renewal window from %s to %s makes no sense", w.Start, w.End)
-		}
 		if httpsURL(info.ExplanationURL) {
 			w.Explanation = info.ExplanationURL
 		}
