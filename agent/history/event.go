@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
 // Event is a line of the journal that is remembered.
@@ -60,11 +61,24 @@ func NewEvent(at time.Time, kind string, fields map[string]string) (e Event, ok 
 
 // clean makes a text that others wrote fit for one line of so many bytes.
 func clean(s string, most int) string {
+	if len(s) <= most && isClean(s) {
+		return s
+	}
 	s = strings.Join(strings.Fields(problem.Printable(strings.ToValidUTF8(s, "?"), 4*most)), " ")
 	if len(s) > most {
 		s = strings.ToValidUTF8(s[:most-len(cutMark)], "") + cutMark
 	}
 	return s
+}
+
+// isClean reports quickly that nothing in a text has to be changed; most texts are so.
+func isClean(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || s[i] == ' ' && (i == 0 || i == len(s)-1 || s[i-1] == ' ') {
+			return false
+		}
+	}
+	return true
 }
 
 // parseNumber reads a number, or a time such as 41ms in seconds.
@@ -164,19 +178,17 @@ func quoted(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// MarshalJSON implements json.Marshaler.
-func (e Event) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		At      time.Time        `json:"at"`
-		Group   string           `json:"group"`
-		Kind    string           `json:"kind"`
-		Subject string           `json:"subject"`
-		Text    string           `json:"text"`
-		Numbers map[string]Value `json:"numbers"`
-		Skipped uint32           `json:"skipped,omitempty"`
-		Journal string           `json:"journal"`
-	}{e.At, e.Group(), e.Kind, e.Subject, e.Text, e.Named(), e.Skipped, e.Journal()})
+// Shown is the event for whoever shows it.
+func (e Event) Shown() report.Event {
+	out := report.Event{At: e.At, Group: e.Group(), Kind: e.Kind, Subject: e.Subject, Text: e.Text, Numbers: map[string]float64{}, Skipped: e.Skipped, Journal: e.Journal()}
+	for name, v := range e.Named() {
+		out.Numbers[name] = math.Round(1000*float64(v)) / 1000
+	}
+	return out
 }
+
+// MarshalJSON implements json.Marshaler.
+func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(e.Shown()) }
 
 // During are those events that are of a time from from up to to, the oldest first, and of one time in the order in which they came.
 func During(all []Event, from, to time.Time) []Event {

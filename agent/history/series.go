@@ -1,6 +1,8 @@
 package history
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
@@ -37,6 +39,62 @@ func Series(all []Record, from, to time.Time, most int) report.Series {
 	}
 	return out
 }
+
+// Series sums up what the hosts have served in steps of a level: of all hosts in at most mostOfAll spans, and of each in at most
+// most. What a place had before it went to its host is left out.
+func (h *Hosts) Series(step time.Duration, all []*Served, from, to time.Time, mostOfAll, most int) report.Served {
+	names := []string{"requests", "errors", "bytes"}
+	whole := newGrid(step, all, from, to, mostOfAll)
+	fine := newGrid(step, all, from, to, most)
+	out := report.Served{All: report.Series{Step: whole.step, Times: whole.times}, Step: fine.step, Times: fine.times, Hosts: []report.ServedHost{}}
+	for _, name := range names {
+		out.All.Columns = append(out.All.Columns, report.Column{Name: name, Values: make(report.Values, len(whole.times))})
+	}
+	for i, p := range h {
+		if p.Host == "" {
+			continue
+		}
+		one, some := report.ServedHost{Host: p.Host, Requests: make(report.Values, len(fine.times)), Errors: make(report.Values, len(fine.times)), Bytes: make(report.Values, len(fine.times))}, false
+		for _, s := range all {
+			c := &s.Places[i]
+			if c.Requests <= 0 || !s.Start.Add(step).After(p.Since) {
+				continue
+			}
+			some = true
+			at, into := whole.at(s.Start), fine.at(s.Start)
+			for k, v := range [...]Value{c.Requests, c.Errors, c.Bytes} {
+				out.All.Columns[k].Values[at] += float64(v)
+				[...]report.Values{one.Requests, one.Errors, one.Bytes}[k][into] += float64(v)
+			}
+		}
+		if some {
+			out.Hosts = append(out.Hosts, one)
+		}
+	}
+	slices.SortFunc(out.Hosts, func(a, b report.ServedHost) int { return cmp.Compare(a.Host, b.Host) })
+	return out
+}
+
+// grid is the spans of a series from the first one in which something is to the end of the time.
+type grid struct {
+	step  int64
+	times []int64
+}
+
+func newGrid(step time.Duration, all []*Served, from, to time.Time, most int) grid {
+	g := grid{step: int64(round(to.Sub(from)/time.Duration(max(most, 1)), step) / time.Second), times: []int64{}}
+	if len(all) == 0 {
+		return g
+	}
+	first := all[0].Start.Unix()
+	for at := first - first%g.step; at < to.Unix(); at += g.step {
+		g.times = append(g.times, at)
+	}
+	return g
+}
+
+// at is the span that has a time in it, which is not before the first one; what lies behind the last one counts there.
+func (g grid) at(t time.Time) int { return min(int((t.Unix()-g.times[0])/g.step), len(g.times)-1) }
 
 // round is the length of a span that people expect: the least that is at least this long, in whole steps of a level.
 func round(least, step time.Duration) time.Duration {

@@ -50,6 +50,41 @@ func (s Series) Column(name string) Values {
 	return nil
 }
 
+// Served is what hosts have served over a time. A span in which nothing was served has 0.
+type Served struct {
+	// All is that of all hosts together, with the columns "requests", "errors" and "bytes".
+	All Series `json:"all"`
+	// Step and Times are those of the hosts' columns, which have fewer spans.
+	Step  int64        `json:"step"`
+	Times []int64      `json:"time"`
+	Hosts []ServedHost `json:"hosts"`
+}
+
+// ServedHost is what one host has served; errors are the requests that were answered with 5xx.
+type ServedHost struct {
+	Host     string `json:"host"`
+	Requests Values `json:"requests"`
+	Errors   Values `json:"errors"`
+	Bytes    Values `json:"bytes"`
+}
+
+// Event is what happened at a time, as the journal has it too.
+type Event struct {
+	At time.Time `json:"at"`
+	// Group is what it is about: "agent", "address", "nginx", "deploy", "certificate", "gate" or "job"; Kind is the
+	// journal's word for it.
+	Group   string `json:"group"`
+	Kind    string `json:"kind"`
+	Subject string `json:"subject"`
+	Text    string `json:"text"`
+	// Numbers are credits, and seconds that something took, by name.
+	Numbers map[string]float64 `json:"numbers"`
+	// Skipped is how many of its kind and subject came before it that were too many to be kept.
+	Skipped uint32 `json:"skipped,omitempty"`
+	// Journal is the command that shows it in the journal.
+	Journal string `json:"journal"`
+}
+
 // ParseSpan reads a number with m, h, d or w, as in 'nagaya credits --since 7d': more than none, and at most 366 days.
 func ParseSpan(text string) (time.Duration, error) {
 	units := map[byte]time.Duration{'m': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}

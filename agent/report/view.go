@@ -8,6 +8,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 )
 
 // View is the status as the page shows it and as its API returns it. docs/page.md describes its JSON,
@@ -23,7 +24,10 @@ type View struct {
 	Credits  CreditView    `json:"credits"`
 	Gate     GateView      `json:"gate"`
 	// Hosts are the sites, and after them the streams.
-	Hosts     []HostView    `json:"hosts"`
+	Hosts []HostView `json:"hosts"`
+	// Counted is since when requests are counted; Uncounted says why they are not, if they are not.
+	Counted   time.Time     `json:"counted_since,omitzero"`
+	Uncounted string        `json:"not_counted,omitempty"`
 	Addresses []AddressView `json:"addresses"`
 }
 
@@ -96,7 +100,10 @@ type HostView struct {
 	TLS         bool             `json:"tls"`
 	Upstreams   []UpstreamView   `json:"upstreams"`
 	Certificate *CertificateView `json:"certificate,omitempty"`
-	Journal     string           `json:"journal"`
+	// Traffic is what a site has served since View.Counted, Stream the same of a port; null where nothing is counted.
+	Traffic *traffic.Host   `json:"traffic,omitempty"`
+	Stream  *traffic.Stream `json:"stream,omitempty"`
+	Journal string          `json:"journal"`
 }
 
 // UpstreamView is one container behind a path of a host. State is ready, unhealthy or wrong-protocol.
@@ -136,6 +143,7 @@ func (s Status) View() View {
 	v := View{
 		Version: s.Version, Machine: s.machine(), StartedAt: s.StartedAt, At: s.At, State: s.State(),
 		Problems: []ProblemView{}, Credits: s.creditView(), Gate: s.gateView(), Hosts: s.hostViews(), Addresses: []AddressView{},
+		Counted: s.Traffic.Since, Uncounted: s.Traffic.Unavailable,
 	}
 	for _, p := range s.Problems {
 		v.Problems = append(v.Problems, ProblemView{p, Journal("NAGAYA_PROBLEM", p.Code)})
@@ -195,8 +203,15 @@ func (s Status) gateView() GateView {
 
 func (s Status) hostViews() []HostView {
 	all, live, found := []HostView{}, s.Routes.LiveHosts(), s.certificateViews()
+	hosts, streams := map[string]*traffic.Host{}, map[string]*traffic.Stream{}
+	for i, h := range s.Traffic.Hosts {
+		hosts[h.Host] = &s.Traffic.Hosts[i]
+	}
+	for i, x := range s.Traffic.Streams {
+		streams[x.Listen] = &s.Traffic.Streams[i]
+	}
 	for _, site := range s.Routes.Sites {
-		v := HostView{Host: site.Host, Family: site.Family, TLS: site.TLS || site.Passthrough != nil, Upstreams: []UpstreamView{}, Journal: Journal("NAGAYA_HOST", site.Host)}
+		v := HostView{Host: site.Host, Family: site.Family, TLS: site.TLS || site.Passthrough != nil, Upstreams: []UpstreamView{}, Traffic: hosts[site.Host], Journal: Journal("NAGAYA_HOST", site.Host)}
 		for _, l := range site.Locations {
 			v.Upstreams = append(v.Upstreams, upstreams(l.Path, s.Routes.Pools[site.PoolKey(l)])...)
 		}
@@ -211,7 +226,7 @@ func (s Status) hostViews() []HostView {
 	}
 	for _, stream := range s.Routes.Streams {
 		name := stream.Listen.String()
-		v := HostView{Host: name, Family: stream.Family, TLS: stream.Host != "", Upstreams: upstreams("", s.Routes.Pools[stream.PoolKey()]), Journal: Journal("NAGAYA_HOST", name)}
+		v := HostView{Host: name, Family: stream.Family, TLS: stream.Host != "", Upstreams: upstreams("", s.Routes.Pools[stream.PoolKey()]), Stream: streams[name], Journal: Journal("NAGAYA_HOST", name)}
 		v.State = stateOf(v.Upstreams, true)
 		if c, ok := found[stream.Host]; ok && stream.Host != "" {
 			v.Certificate = &c

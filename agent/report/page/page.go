@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,10 @@ import (
 type Past interface {
 	// Credits are the records between two times, in at most that many spans.
 	Credits(from, to time.Time, most int) (report.Series, error)
+	// Hosts are what hosts have served, all together in at most mostOfAll spans, each in at most most.
+	Hosts(from, to time.Time, mostOfAll, most int) (report.Served, error)
+	// Events are what happened, the oldest first, of one group or of all (""); of more than most the newest.
+	Events(from, to time.Time, group string, most int) ([]report.Event, error)
 }
 
 // Options say what is shown, and under which names.
@@ -36,10 +42,12 @@ var assets embed.FS
 
 var texts = template.Must(template.New("").Funcs(functions).ParseFS(assets, "page.html"))
 
-// mostPoints is how many spans of time a plot is drawn of, and mostRows how many a table has.
 const (
-	mostPoints = 1500
-	mostRows   = 60
+	mostPoints  = 1500 // spans of time that a plot is drawn of
+	mostRows    = 60   // rows of a table, and spans of a host's small plot
+	mostEvents  = 2000 // in an answer
+	mostListed  = 60   // events on the page, of the time that is shown
+	mostHolders = 20   // events of addresses on the page, of a year
 )
 
 // ranges are the times for which the page is shown; the first is the one that is shown unasked.
@@ -49,6 +57,13 @@ var ranges = []struct{ Since, Name string }{{"1d", "day"}, {"1h", "hour"}, {"1w"
 type page struct {
 	Options
 	mu sync.Mutex
+	// last is what hosts have served when that was last read, and listed the events, for a minute.
+	last   hosted
+	listed struct {
+		span            time.Duration
+		at              time.Time
+		events, holders []report.Event
+	}
 }
 
 // New returns what answers / and everything below it.
@@ -57,8 +72,10 @@ func New(o Options) http.Handler {
 	m := http.NewServeMux()
 	m.HandleFunc("/{$}", p.show("page"))
 	m.HandleFunc("/live", p.own(p.show("live")))
-	m.HandleFunc("/api/v1/status", p.own(p.answer(func(time.Duration) (any, error) { return p.Status().View(), nil })))
-	m.HandleFunc("/api/v1/history", p.own(p.answer(func(span time.Duration) (any, error) { return p.history(span, mostPoints) })))
+	m.HandleFunc("/api/v1/status", p.own(p.answer(func(asked) (any, error) { return p.Status().View(), nil })))
+	m.HandleFunc("/api/v1/history", p.own(p.answer(func(a asked) (any, error) { return p.history(a.span, mostPoints) })))
+	m.HandleFunc("/api/v1/hosts", p.own(p.answer(func(a asked) (any, error) { return p.served(a.span) })))
+	m.HandleFunc("/api/v1/events", p.own(p.answer(func(a asked) (any, error) { return p.events(a.span, a.group, mostEvents) })))
 	for _, name := range []string{"page.css", "page.js", "icon.svg", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE"} {
 		m.HandleFunc("/assets/"+name, asset(name))
 	}
@@ -68,38 +85,87 @@ func New(o Options) http.Handler {
 	return p.guarded(m)
 }
 
-// past is what was recorded in the time until now.
-type past struct {
+// during is a time that ends now.
+type during struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to"`
-	report.Series
 }
+
+func lately(span time.Duration) during {
+	to := time.Now().UTC().Truncate(time.Second)
+	return during{to.Add(-span), to}
+}
+
+// past is what was recorded in a time, hosted what hosts have served, and happened what happened.
+type (
+	past struct {
+		during
+		report.Series
+	}
+	hosted struct {
+		during
+		report.Served
+	}
+	happened struct {
+		during
+		Events []report.Event `json:"events"`
+	}
+)
 
 func (p *page) history(span time.Duration, most int) (past, error) {
-	to := time.Now().UTC().Truncate(time.Second)
-	s, err := p.Past.Credits(to.Add(-span), to, most)
-	return past{to.Add(-span), to, s}, err
+	t := lately(span)
+	s, err := p.Past.Credits(t.From, t.To, most)
+	return past{t, s}, err
 }
 
-// span is the time that a request asks for with since=7d; without it it is a day.
-func span(r *http.Request) (time.Duration, error) {
-	d, err := report.ParseSpan(cmp.Or(r.URL.Query().Get("since"), ranges[0].Since))
-	if err != nil {
-		return 0, fmt.Errorf("since: %w", err)
+// served reads what hosts have served, but not again before the columns of hosts have a new span, or ten minutes are over.
+func (p *page) served(span time.Duration) (hosted, error) {
+	if t := lately(0).To; p.last.Step > 0 && p.last.To.Sub(p.last.From) == span {
+		if age := t.Sub(p.last.To); age >= 0 && age < min(time.Duration(p.last.Step)*time.Second, 10*time.Minute) {
+			return p.last, nil
+		}
 	}
-	return d, nil
+	t := lately(span)
+	s, err := p.Past.Hosts(t.From, t.To, mostPoints, mostRows)
+	if err != nil {
+		return hosted{}, err
+	}
+	p.last = hosted{t, s}
+	return p.last, nil
+}
+
+func (p *page) events(span time.Duration, group string, most int) (happened, error) {
+	t := lately(span)
+	all, err := p.Past.Events(t.From, t.To, group, most)
+	return happened{t, append([]report.Event{}, all...)}, err
+}
+
+// asked is what a request asks for with since=7d, without which it is a day, and group=job.
+type asked struct {
+	since string
+	span  time.Duration
+	group string
+}
+
+func read(r *http.Request) (a asked, err error) {
+	q := r.URL.Query()
+	a.since, a.group = cmp.Or(q.Get("since"), ranges[0].Since), q.Get("group")
+	if a.span, err = report.ParseSpan(a.since); err != nil {
+		err = fmt.Errorf("since: %w", err)
+	}
+	return a, err
 }
 
 // answer returns what a value is as JSON.
-func (p *page) answer(of func(time.Duration) (any, error)) http.HandlerFunc {
+func (p *page) answer(of func(asked) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		since, err := span(r)
+		a, err := read(r)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err.Error())
 			return
 		}
 		p.mu.Lock()
-		v, err := of(since)
+		v, err := of(a)
 		var text []byte
 		if err == nil {
 			text, err = json.Marshal(v)
@@ -118,25 +184,27 @@ type shown struct {
 	report.View
 	Since  string
 	Ranges any
+	// Past is left out of what changes.
 	Past   past
-	// Missing says why Past is empty, if it should not be.
+	Served hosted
+	// Events are the newest first, of the time that is shown; Holders are those of the addresses, of a year.
+	Events, Holders []report.Event
+	// Missing says why there is less of the past than there should be.
 	Missing string
 }
 
 // show returns the page, or the part of it that changes.
 func (p *page) show(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		since, err := span(r)
+		a, err := read(r)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err.Error())
 			return
 		}
 		p.mu.Lock()
-		x := shown{View: p.Status().View(), Since: cmp.Or(r.URL.Query().Get("since"), ranges[0].Since), Ranges: ranges}
-		if name == "page" {
-			if x.Past, err = p.history(since, mostRows); err != nil {
-				x.Missing = err.Error()
-			}
+		x := shown{View: p.Status().View(), Since: a.since, Ranges: ranges}
+		if err := p.remember(&x, a.span, name == "page"); err != nil {
+			x.Missing = err.Error()
 		}
 		var b bytes.Buffer
 		err = texts.ExecuteTemplate(&b, name, x)
@@ -147,4 +215,23 @@ func (p *page) show(name string) http.HandlerFunc {
 		}
 		write(w, r, "text/html; charset=utf-8", b.Bytes())
 	}
+}
+
+// remember fills in what was, as far as it can be read.
+func (p *page) remember(x *shown, span time.Duration, whole bool) error {
+	var errs [4]error
+	x.Served, errs[0] = p.served(span)
+	if whole {
+		x.Past, errs[1] = p.history(span, mostRows)
+	}
+	if now := time.Now(); p.listed.span != span || now.Sub(p.listed.at).Abs() > time.Minute {
+		var events, holders happened
+		events, errs[2] = p.events(span, "", mostListed)
+		holders, errs[3] = p.events(366*24*time.Hour, "address", mostHolders)
+		slices.Reverse(events.Events)
+		slices.Reverse(holders.Events)
+		p.listed.events, p.listed.holders, p.listed.span, p.listed.at = events.Events, holders.Events, span, now
+	}
+	x.Events, x.Holders = p.listed.events, p.listed.holders
+	return errors.Join(errs[:]...)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -52,10 +53,11 @@ func sample(hosts int) report.Status {
 			Claim: "eipalloc-0123456789abcdef0", Policy: address.Takeover, Known: true, Since: noon.Add(-26 * time.Hour), CheckedAt: noon.Add(-time.Minute),
 			Address: address.Address{PublicIP: netip.MustParseAddr("203.0.113.10")}, Holder: address.Holder{Kind: address.Self, InstanceID: "i-0a1b2c3d4e5f60718", State: "running"},
 		}}}),
-		Tasks:  report.Tasks{At: noon.Add(-3 * time.Second), Complete: true, Running: hosts, Batches: 1, ECSAgent: true},
-		Routes: route.Table{Complete: true, Pools: route.Pools{}},
-		Nginx:  nginx.Status{Running: true, Version: "1.22.1", Generation: "0123456789abcdef", Settled: true, Reloads: 7, LoadedAt: noon.Add(-2 * time.Hour)},
-		Orders: certs.Report{On: true},
+		Tasks:   report.Tasks{At: noon.Add(-3 * time.Second), Complete: true, Running: hosts, Batches: 1, ECSAgent: true},
+		Routes:  route.Table{Complete: true, Pools: route.Pools{}},
+		Traffic: traffic.Report{Since: noon.Add(-50 * time.Hour), Hosts: []traffic.Host{{Host: "h0.example.com", Counts: traffic.Counts{Requests: traffic.Classes{1: 4711, 4: 3}, Bytes: 123456, Last: noon}}}},
+		Nginx:   nginx.Status{Running: true, Version: "1.22.1", Generation: "0123456789abcdef", Settled: true, Reloads: 7, LoadedAt: noon.Add(-2 * time.Hour)},
+		Orders:  certs.Report{On: true},
 		Credit: credit.Report{
 			At: noon, Known: true, Type: "t3.small", Burstable: true, Mode: credit.Standard, ModeKnown: true, Balance: 312.4, ErrorBar: 1.2,
 			Max: 576, EarnPerHour: 24, SpentLastHour: credit.Spent{Services: 6.1, Batch: 2},
@@ -110,6 +112,43 @@ func (y year) Credits(from, to time.Time, most int) (report.Series, error) {
 		all = append(all, r)
 	}
 	return history.Series(all, from, to, most), y.err
+}
+
+// Hosts have served something all the time.
+func (y year) Hosts(from, to time.Time, mostOfAll, most int) (report.Served, error) {
+	var hosts history.Hosts
+	for i := range 200 {
+		hosts[i] = history.Place{Host: fmt.Sprintf("h%d.example.com", i), Since: from}
+	}
+	form := history.OfServed(&hosts)
+	step := form.Levels[form.Level(from, to)].Step
+	var all []*history.Served
+	for at := from.Truncate(step).Add(step); at.Before(to); at = at.Add(step) {
+		s := &history.Served{Start: at}
+		for i := range 200 {
+			s.Places[i] = history.Counts{Requests: history.Value(100 + 80*math.Sin(float64(at.Unix())/9000+float64(i))), Errors: history.Value(i % 2), Bytes: 12345}
+		}
+		all = append(all, s)
+	}
+	return hosts.Series(step, all, from, to, mostOfAll, most), y.err
+}
+
+func (y year) Events(from, to time.Time, group string, most int) (all []report.Event, err error) {
+	at := to.Add(-to.Sub(from) / 2)
+	for _, line := range []struct {
+		kind   string
+		fields map[string]string
+	}{
+		{"address-lost", map[string]string{"address": "203.0.113.10", "holder": "another instance", "holder_id": "i-0f9e8d7c6b5a40312"}},
+		{"address-held", map[string]string{"address": "203.0.113.10", "private_addr": "10.0.0.10"}},
+		{"service-deployed", map[string]string{"family": "ecs:shop", "old": "shop:6/web", "new": "shop:7/web " + hostile, "servers": "2", "took": "41s"}},
+		{"batch-done", map[string]string{"job_id": "report-0", "job": "report", "reason": "done", "declared": "10", "expected": "12", "spent": "11.25", "took": "20m0s"}},
+	} {
+		if e, ok := history.NewEvent(at, line.kind, line.fields); ok && (group == "" || e.Group() == group) && len(all) < most {
+			all = append(all, e.Shown())
+		}
+	}
+	return all, y.err
 }
 
 func serving(s report.Status) http.Handler {
@@ -208,7 +247,9 @@ func TestAccess(t *testing.T) {
 // The shape of each answer is an interface: what is in it stays there.
 func TestAnswers(t *testing.T) {
 	h := serving(sample(3))
-	for name, path := range map[string]string{"status": "/api/v1/status", "history": "/api/v1/history?since=1h"} {
+	for name, path := range map[string]string{
+		"status": "/api/v1/status", "history": "/api/v1/history?since=1h", "hosts": "/api/v1/hosts?since=1d", "events": "/api/v1/events?since=1d&group=job",
+	} {
 		w := get(h, path)
 		if got := w.Header().Get("Content-Type"); got != "application/json" || w.Code != 200 {
 			t.Fatalf("%s: %d, %s", path, w.Code, got)
@@ -217,7 +258,7 @@ func TestAnswers(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
 			t.Fatalf("%s: %v", path, err)
 		}
-		if name == "history" {
+		if name != "status" { // it depends on the present
 			v = shape("", v)
 		}
 		got, err := json.MarshalIndent(v, "", "  ")
@@ -265,6 +306,9 @@ func shape(key string, v any) any {
 	case float64:
 		return "number"
 	case string:
+		if key == "journal" {
+			return "command"
+		}
 		if _, err := time.Parse(time.RFC3339, v); err == nil {
 			return "time"
 		}
@@ -308,6 +352,7 @@ func TestWithoutScripts(t *testing.T) {
 		"203.0.113.10 is held here since", "let it listen on 0.0.0.0:8080", "expired, -1 d", "valid, 61 d",
 		"<caption>Recorded from 2026", "journalctl -u nagaya NAGAYA_HOST=h0.example.com", "journalctl -u nagaya NAGAYA_JOB_ID=report-1",
 		"&lt;img src=x onerror=alert(1)&gt;", `aria-current="true" data-since="30d"`, "(UTC, UTC&#43;00:00)",
+		"now with another instance i-0f9e8d7c6b5a40312", "ran seconds 1200, spent 11.3", "<polyline points=", "What all hosts together have served; a row is 12 hours",
 	} {
 		if part == "<caption>Recorded from 2026" {
 			part = "<caption>Recorded from " + time.Now().Add(-30*24*time.Hour).Format("2006-01")
@@ -392,7 +437,7 @@ func TestWeight(t *testing.T) {
 // What a reader of a year's history and of 200 hosts costs.
 func BenchmarkAnswers(b *testing.B) {
 	h := serving(sample(200))
-	for _, path := range []string{"/", "/live", "/api/v1/status", "/api/v1/history?since=366d"} {
+	for _, path := range []string{"/", "/live", "/api/v1/status", "/api/v1/history?since=366d", "/api/v1/hosts?since=366d", "/api/v1/events?since=366d"} {
 		b.Run(path, func(b *testing.B) {
 			for b.Loop() {
 				if w := get(h, path, "Accept-Encoding", "gzip"); w.Code != 200 {

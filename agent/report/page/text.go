@@ -2,7 +2,9 @@ package page
 
 import (
 	"html/template"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,17 +14,22 @@ import (
 
 // functions are what the templates write values with. Times are in the host's zone, on a clock of 24 hours.
 var functions = template.FuncMap{
-	"when":    when,
-	"minute":  func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") },
-	"step":    step,
-	"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-	"unix":    func(at int64) time.Time { return time.Unix(at, 0) },
-	"zone":    func(t time.Time) string { return t.Local().Format("MST, UTC-07:00") },
-	"offset":  func(t time.Time) int { _, s := t.Local().Zone(); return s },
-	"lines":   func(s string) []string { return strings.Split(s, "\n") },
-	"number":  number,
-	"summary": summary,
-	"table":   table,
+	"when":     when,
+	"minute":   func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") },
+	"step":     step,
+	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+	"unix":     func(at int64) time.Time { return time.Unix(at, 0) },
+	"zone":     func(t time.Time) string { return t.Local().Format("MST, UTC-07:00") },
+	"offset":   func(t time.Time) int { _, s := t.Local().Zone(); return s },
+	"count":    func(x float64) string { return strconv.FormatFloat(x, 'f', 0, 64) },
+	"lines":    func(s string) []string { return strings.Split(s, "\n") },
+	"number":   number,
+	"summary":  summary,
+	"table":    table,
+	"served":   inTime,
+	"together": together,
+	"since":    nameOf,
+	"figures":  figures,
 }
 
 func when(t time.Time) string {
@@ -93,4 +100,72 @@ func table(s report.Series, names ...string) (rows []row) {
 		rows = append(rows, r)
 	}
 	return rows
+}
+
+// host is what a host has served in the time that is shown.
+type host struct {
+	Requests, Errors float64
+	// Line are the points of a line through its requests, in a picture of 120 by 24.
+	Line string
+}
+
+// inTime finds a host in what was recorded; nil where nothing of it was.
+func inTime(s hosted, name string) *host {
+	i, ok := slices.BinarySearchFunc(s.Hosts, name, func(h report.ServedHost, name string) int { return strings.Compare(h.Host, name) })
+	if !ok {
+		return nil
+	}
+	h, most := host{}, 1.0
+	for k, x := range s.Hosts[i].Requests {
+		h.Requests += x
+		h.Errors += s.Hosts[i].Errors[k]
+		most = max(most, x)
+	}
+	line, last := []byte{}, max(1, len(s.Times)-1)
+	for k, x := range s.Hosts[i].Requests {
+		line = strconv.AppendInt(line, int64(120*k/last), 10)
+		line = append(line, ',')
+		line = strconv.AppendInt(line, int64(math.Round(23-22*x/most)), 10)
+		line = append(line, ' ')
+	}
+	h.Line = string(line)
+	return &h
+}
+
+// together is what all hosts have served in the spans of one host.
+func together(s hosted) report.Series {
+	out := report.Series{Step: s.Step, Times: s.Times}
+	for _, name := range []string{"requests", "errors", "bytes"} {
+		out.Columns = append(out.Columns, report.Column{Name: name, Values: make(report.Values, len(s.Times))})
+	}
+	for _, h := range s.Hosts {
+		for k := range s.Times {
+			out.Columns[0].Values[k] += h.Requests[k]
+			out.Columns[1].Values[k] += h.Errors[k]
+			out.Columns[2].Values[k] += h.Bytes[k]
+		}
+	}
+	return out
+}
+
+// nameOf is the word for a time that is shown.
+func nameOf(since string) string {
+	for _, r := range ranges {
+		if r.Since == since {
+			return r.Name
+		}
+	}
+	return since
+}
+
+// figures are the numbers of an event, by name.
+func figures(e report.Event) string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(e.Numbers)) {
+		all = append(all, strings.ReplaceAll(name, "_", " ")+" "+strconv.FormatFloat(math.Round(10*e.Numbers[name])/10, 'g', -1, 64))
+	}
+	if e.Skipped > 0 {
+		all = append(all, strconv.FormatUint(uint64(e.Skipped), 10)+" like it before are not kept")
+	}
+	return strings.Join(all, ", ")
 }

@@ -58,7 +58,7 @@
 
 	async function load() {
 		const mine = ++asked;
-		const [past, status] = await Promise.all([json('/api/v1/history?since=' + since), json('/api/v1/status')]);
+		const [past, status, served, events] = await Promise.all(['history', 'status', 'hosts', 'events'].map((what) => json('/api/v1/' + what + '?since=' + since)));
 		if (mine !== asked) return; // another range was chosen meanwhile
 		const unix = (t) => Date.parse(t) / 1000;
 		const from = unix(past.from);
@@ -68,22 +68,29 @@
 		for (const c of past.columns) of[c.name] = c.values;
 		d = { from, to, end: to + ahead, step: past.step, x: past.time.map((t) => Math.min(t + past.step, to)), of, credits: status.credits, gate: status.gate };
 		d.next = status.credits.known ? status.credits.forecast.map((p) => ({ x: unix(p.at), usual: p.usual, high: p.high })) : [];
-		d.jobs = jobs(status.gate.jobs, unix);
+		const all = {};
+		const length = (t) => Math.max(Math.min(t + served.all.step, to) - Math.max(t, from), 1); // of the first and the last span less
+		for (const c of served.all.columns) all[c.name] = c.values.map((v, i) => (v * 60) / length(served.all.time[i]));
+		d.served = [served.all.time.map((t) => Math.min(t + served.all.step, to)), all.requests, all.errors];
+		d.deploys = events.events.filter((e) => e.group === 'deploy').map((e) => ({ x: unix(e.at), name: e.subject }));
+		d.jobs = jobs(events.events, status.gate.jobs, unix);
 		drawn = Date.now();
 		draw();
 	}
 
-	// The bars of jobs by name: of those that run, and of those that have run while the gate still knows them.
-	function jobs(all, unix) {
+	// The bars of jobs by name: of the runs that ended, and of what waits or runs. An event's text begins with the name.
+	function jobs(events, now, unix) {
 		const rows = new Map();
-		for (const j of all) {
-			const bars = rows.get(j.name) || [];
-			rows.set(j.name, bars);
-			const begun = unix(j.changed);
-			if (j.state === 'running' || j.state === 'done') bars.push({ from: j.state === 'done' ? unix(j.since) : begun, to: j.state === 'done' ? begun : d ? d.to : Date.now() / 1000, promised: j.promised, spent: j.spent, state: j.state });
-			else bars.push({ from: unix(j.since), to: Date.now() / 1000, promised: j.promised, spent: j.spent, state: j.state });
+		const add = (name, bar) => rows.set(name, (rows.get(name) || []).concat(bar));
+		for (const e of events) {
+			if (e.kind !== 'batch-done' || e.numbers.ran_seconds === undefined) continue;
+			add(e.text.split(':')[0], { from: unix(e.at) - e.numbers.ran_seconds, to: unix(e.at), promised: e.numbers.promised, spent: e.numbers.spent });
 		}
-		return [...rows].slice(0, 12).map(([name, bars]) => ({ name, bars }));
+		for (const j of now) {
+			if (j.state === 'running') add(j.name, { from: unix(j.changed), to: d.to, promised: j.promised, spent: j.spent });
+			if (j.state === 'waiting' || j.state === 'admitted') add(j.name, { from: unix(j.since), to: d.to, promised: j.promised, spent: j.spent, waits: true });
+		}
+		return [...rows].slice(-12).map(([name, bars]) => ({ name, bars }));
 	}
 
 	const number = (v) => (v === null || v === undefined ? '–' : v.toFixed(1));
@@ -97,7 +104,7 @@
 
 	const line = (label, name, more) => ({ label, stroke: color(name), width: 2, value: (u, v) => number(v), points: { show: false }, ...more });
 	const stepped = uPlot.paths.stepped({ align: -1 });
-	const hourly = (values) => values.map((v) => (v === null ? null : (v * 3600) / d.step));
+	const hourly = (values) => values.map((v, i) => (v === null ? null : (v * 3600) / Math.max(d.of.watched[i], 1)));
 	// rect fills a part of the plot between two times, from and to a share of its height.
 	function rect(u, from, to, top, bottom, fill) {
 		const { left, width, top: y, height } = u.bbox;
@@ -165,10 +172,10 @@
 				u.ctx.textBaseline = 'middle';
 				d.jobs.forEach((j, n) => {
 					for (const b of j.bars) {
-						u.ctx.globalAlpha = b.state === 'waiting' ? 0.35 : 1;
+						u.ctx.globalAlpha = b.waits ? 0.35 : 1;
 						const wide = rect(u, b.from, b.to, (n + 1.2) * h, (n + 1.8) * h, color(b.spent > b.promised ? 'bad' : 'batches'));
 						u.ctx.globalAlpha = 1;
-						if (!wide) continue;
+						if (!wide || j.bars.length > 8) continue;
 						u.ctx.fillStyle = color('ink');
 						const [edge, gap] = [u.valToPos(b.to, 'x', true), 4 * uPlot.pxRatio];
 						const fits = edge + 90 * uPlot.pxRatio < u.bbox.left + u.bbox.width;
@@ -179,10 +186,23 @@
 			},
 		},
 		{
-			title: 'Reloads of nginx',
-			height: 110,
-			series: () => [line('reloads', 'services', { paths: stepped, value: (u, v) => (v === null ? '–' : v) })],
-			data: () => [d.x, d.of.reloads],
+			title: 'Requests a minute',
+			hint: 'Short marks are reloads of nginx, long ones deploys.',
+			height: 190,
+			series: () => [line('requests', 'services'), line('5xx', 'bad'), line('reloads', 'soft', { paths: () => null, value: (u, v) => (v === null || v === undefined ? '–' : v) })],
+			data: () => uPlot.join([d.served, [d.x, d.of.reloads]]),
+			beneath(u) {
+				shade(u, (i) => d.of.reloads[i] > 0, 0.9, 1, color('limit'));
+				u.ctx.font = 11 * uPlot.pxRatio + 'px sans-serif';
+				u.ctx.textAlign = 'left';
+				u.ctx.textBaseline = 'top';
+				for (const e of d.deploys) {
+					const wide = 1.5 * uPlot.pxRatio * (u.posToVal(1, 'x') - u.posToVal(0, 'x'));
+					if (!rect(u, e.x, e.x + wide, 0, 1, color('batches')) || d.deploys.length > 12) continue;
+					u.ctx.fillStyle = color('ink');
+					u.ctx.fillText(e.name, u.valToPos(e.x, 'x', true) + 4 * uPlot.pxRatio, u.bbox.top);
+				}
+			},
 		},
 	];
 
@@ -266,7 +286,7 @@
 		last = Date.now();
 		try {
 			await live();
-			if (d && last - drawn >= Math.max(60, d.step) * 1000) await load();
+			if (d && last - drawn >= Math.max(60, d.step, (d.to - d.from) / 288) * 1000) await load();
 			$('silent').hidden = true;
 		} catch (e) {
 			$('silent').hidden = false;
