@@ -253,6 +253,31 @@ func mountedFiles() string {
 
 var called = regexp.MustCompile(`(?m)(?:^\$ |^|[` + "`" + `'])(nagaya|make)( [a-z-][A-Za-z0-9:=./-]*(?: [A-Za-z0-9:=./-]+)*)`)
 
+// asShipped builds nagaya as it is shipped, as 'make build' does, whose cache serves it then.
+func asShipped(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "nagaya")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "./cmd/nagaya")
+	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+// Where the program looks a method up by a name that is not constant, as Go's own templates
+// do, the linker keeps every method of the SDK, and it is three times as large.
+func TestTheProgramIsNotTooLarge(t *testing.T) {
+	const most = 25_000_000 // bytes
+	info, err := os.Stat(asShipped(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > most {
+		t.Errorf("nagaya has %d bytes, want at most %d", info.Size(), most)
+	}
+}
+
 // Every command that a document shows must exist: make targets in the Makefile,
 // verbs and flags in the program's help.
 func TestCommandsInDocumentsExist(t *testing.T) {
@@ -260,12 +285,7 @@ func TestCommandsInDocumentsExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(t.TempDir(), "nagaya")
-	build := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/nagaya")
-	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0") // as 'make build' does, whose cache serves it then
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := asShipped(t)
 	docs, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"html/template"
 	"maps"
 	"math"
 	"slices"
@@ -9,12 +8,15 @@ import (
 	"strings"
 	"time"
 
+	template "github.com/DataDog/datadog-agent/pkg/template/html" // that of Go keeps the linker from leaving out what is not called
+
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
 // functions are what the templates write values with. Times are in the host's zone, on a clock of 24 hours.
 var functions = template.FuncMap{
 	"when":     when,
+	"known":    func(t time.Time) bool { return !t.IsZero() }, // templates call no methods
 	"minute":   func(t time.Time) string { return t.Local().Format("2006-01-02 15:04") },
 	"step":     step,
 	"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
