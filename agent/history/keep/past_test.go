@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -72,4 +73,71 @@ func TestPast(t *testing.T) {
 			t.Errorf("events: %+v, %v", all, err)
 		}
 	})
+}
+
+// What reading the history takes when it is full: a year, with as many hosts and events as are kept.
+func BenchmarkPast(b *testing.B) {
+	dir := b.TempDir()
+	now := time.Now()
+	var hosts history.Hosts
+	for i := range hosts {
+		hosts[i] = history.Place{Host: "h" + strconv.Itoa(i) + ".example.com", Since: now.AddDate(-2, 0, 0), Seen: now}
+		if err := writePlace(dir, i, hosts[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	served := &history.Served{}
+	for i := range served.Places {
+		served.Places[i] = history.Counts{Requests: 100, Errors: 1, Bytes: 12345}
+	}
+	record := history.Merge(now, nil)
+	record.Watched, record.Balance, record.Services = 60, 123.4, 0.25
+	fill(b, dir, history.OfServed(&hosts), func(at time.Time) *history.Served { served.Start = at; return served })
+	fill(b, dir, history.Records, func(at time.Time) history.Record { record.Start = at; return record })
+	notes, n := NewNotes(), 0
+	for _, r := range history.Rings {
+		n += r.Places
+	}
+	for i := range n {
+		kind := []string{"address-held", "nginx-reloaded", "batch-done"}[i%3]
+		e, _ := history.NewEvent(now.Add(time.Duration(i-n)*time.Minute), kind, map[string]string{"address": "203.0.113.10", "generation": strconv.Itoa(i), "job_id": "report-" + strconv.Itoa(i), "job": "report", "spent": "1.5"})
+		if notes.waiting = append(notes.waiting, e); len(notes.waiting) < 100 {
+			continue
+		}
+		if err := notes.write(dir); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, span := range []time.Duration{time.Hour, 24 * time.Hour, 7 * 24 * time.Hour, 30 * 24 * time.Hour, 366 * 24 * time.Hour} {
+		from := now.Add(-span)
+		for name, read := range map[string]func() error{
+			"credits": func() error { _, err := Past(dir).Credits(from, now, 1500); return err },
+			"hosts":   func() error { _, err := Past(dir).Hosts(from, now, 1500, 60); return err },
+			"events":  func() error { _, err := Past(dir).Events(from, now, "", 2000); return err },
+		} {
+			b.Run(name+"/"+span.String(), func(b *testing.B) {
+				for b.Loop() {
+					if err := read(); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// fill writes all places of all levels, up to now.
+func fill[T any](b *testing.B, dir string, form history.Form[T], at func(time.Time) T) {
+	b.Helper()
+	for _, l := range form.Levels {
+		text := make([]byte, l.Places*form.Size)
+		start := l.Start(time.Now())
+		for k := range l.Places {
+			t := start.Add(-time.Duration(k) * l.Step)
+			copy(text[l.Place(t)*form.Size:], form.Encode(at(t)))
+		}
+		if err := os.WriteFile(filepath.Join(dir, l.Name), text, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

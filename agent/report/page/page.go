@@ -41,7 +41,10 @@ type Options struct {
 //go:embed assets page.html
 var assets embed.FS
 
-var texts = template.Must(template.New("").Funcs(functions).ParseFS(assets, "page.html"))
+// texts are read when they are first shown: most programs of this name show none.
+var texts = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("").Funcs(functions).ParseFS(assets, "page.html"))
+})
 
 const (
 	mostPoints  = 1500 // spans of time that a plot is drawn of
@@ -208,7 +211,7 @@ func (p *page) show(name string) http.HandlerFunc {
 			x.Missing = err.Error()
 		}
 		var b bytes.Buffer
-		err = texts.ExecuteTemplate(&b, name, x)
+		err = texts().ExecuteTemplate(&b, name, x)
 		p.mu.Unlock()
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())
