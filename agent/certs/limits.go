@@ -21,9 +21,12 @@ const (
 	mostOfSet = 4
 	// Failed validations of a name: 5 in an hour.
 	mostFailures = 4
-	// Attempts and questions in an hour that do not end well. As each takes at most 5 requests of a CA that
-	// fails, and lastAsk those that end well, a CA gets at most 30 requests an hour in vain.
+	// Attempts and questions in an hour that do not end well, and one less once one of them is older than an attempt
+	// usually takes. The first attempt of a site makes up to 13 requests of a CA that fails at its end, and each
+	// after it 5, or 7 where the CA refuses all nonces: 30 in an hour at most, and 13 for each site that was begun at the
+	// same time.
 	mostContacts = 5
+	usualAttempt = 30 * time.Second
 	// ahead is how far another instance's clock may be ahead.
 	ahead = 10 * time.Minute
 )
@@ -87,8 +90,12 @@ func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
 // pause is until when the CA is left alone.
 func (l Ledger) pause(now time.Time) time.Time {
 	until := earlier(l.Paused, now.Add(24*time.Hour))
-	if recent := l.contacts(now); len(recent) >= mostContacts {
-		if free := recent[len(recent)-mostContacts].At.Add(time.Hour); free.After(until) {
+	recent, most := l.contacts(now), mostContacts
+	if len(recent) > 0 && now.Sub(recent[0].At) > usualAttempt {
+		most--
+	}
+	if len(recent) >= most {
+		if free := recent[len(recent)-most].At.Add(time.Hour); free.After(until) {
 			return free
 		}
 	}

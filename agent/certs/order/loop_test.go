@@ -55,6 +55,8 @@ type instance struct {
 	in   Inputs
 	log  *strings.Builder
 	stop func()
+	// wire, if set, is the CA in the place of the fake one.
+	wire CA
 
 	mu     sync.Mutex
 	ready  int
@@ -108,6 +110,13 @@ func (i *instance) start(holds bool, hosts ...string) {
 	}()
 	i.stop = sync.OnceFunc(func() { cancel(); <-ended })
 	i.t.Cleanup(i.stop)
+}
+
+func (i *instance) talk() CA {
+	if i.wire != nil {
+		return i.wire
+	}
+	return i.ca
 }
 
 // note changes what the loop and the test see.
@@ -219,21 +228,21 @@ func (m mortalCA) enter(names []string) func() {
 }
 
 func (m mortalCA) Register(ctx context.Context, a certs.Account, b certs.Binding) (certs.Account, error) {
-	return mortal(m.i, func() (certs.Account, error) { return m.i.ca.Register(ctx, a, b) })
+	return mortal(m.i, func() (certs.Account, error) { return m.i.talk().Register(ctx, a, b) })
 }
 
 func (m mortalCA) Begin(ctx context.Context, a certs.Account, o certs.Order, kinds func(string) []string) (certs.Pending, error) {
 	defer m.enter(o.Names)()
-	return mortal(m.i, func() (certs.Pending, error) { return m.i.ca.Begin(ctx, a, o, kinds) })
+	return mortal(m.i, func() (certs.Pending, error) { return m.i.talk().Begin(ctx, a, o, kinds) })
 }
 
 func (m mortalCA) Finish(ctx context.Context, a certs.Account, p certs.Pending, csr []byte) (string, error) {
 	defer m.enter(p.Names)()
-	return mortal(m.i, func() (string, error) { return m.i.ca.Finish(ctx, a, p, csr) })
+	return mortal(m.i, func() (string, error) { return m.i.talk().Finish(ctx, a, p, csr) })
 }
 
 func (m mortalCA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
-	return mortal(m.i, func() (certs.Window, error) { return m.i.ca.Renewal(ctx, chain) })
+	return mortal(m.i, func() (certs.Window, error) { return m.i.talk().Renewal(ctx, chain) })
 }
 
 type mortalDNS struct{ i *instance }
