@@ -2,7 +2,10 @@ package traffic
 
 import (
 	"bytes"
+	"math"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -18,6 +21,7 @@ type Counter struct {
 	other   site
 	streams []*Stream
 	ports   map[listen]*Stream
+	pools   route.Pools
 
 	// Of one line.
 	values  values
@@ -54,6 +58,7 @@ func (c *Counter) SetTable(t route.Table) {
 	for _, s := range c.streams {
 		ports[s.Listen] = s
 	}
+	c.pools = t.Pools
 	c.sites, c.streams, c.ports = nil, nil, map[listen]*Stream{}
 	c.names = names{exact: map[string]*site{}, seen: map[string]*site{}, otherwise: &c.other}
 	for i, r := range t.Sites {
@@ -71,6 +76,12 @@ func (c *Counter) SetTable(t route.Table) {
 				l.counts = new(Counts)
 				paths[[2]string{s.host, l.name}] = l.counts
 			}
+		}
+		for _, l := range r.Locations {
+			s.pools = append(s.pools, r.PoolKey(l))
+		}
+		if r.Passthrough != nil {
+			s.pools = append(s.pools, r.PassthroughKey())
 		}
 		c.sites = append(c.sites, s)
 		c.names.add(s, r)
@@ -153,7 +164,7 @@ func (h *Histogram) add(ms uint64) {
 		i++
 	}
 	h.Buckets[i]++
-	h.Sum += d
+	h.Sum = math.Round(1000*h.Sum+float64(ms)) / 1000 // so that no error of many sums adds up
 }
 
 // failed reports whether a container was asked that did not answer. nginx says 502 or 504 of each that did not
@@ -215,8 +226,9 @@ func milliseconds(b []byte) (uint64, bool) {
 	return 1000*n + m, ok && also && found && len(rest) == 3 && n < 1<<40
 }
 
-// Report is what has been counted, from these logs. unreadable says why they cannot be read; empty if they can.
-func (c *Counter) Report(from nginx.Logs, unreadable string) Report {
+// Report is what has been counted, from these logs. unreadable says why they cannot be read; empty if they can. open are the
+// connections that are open now, by where they lead; nil for unknown.
+func (c *Counter) Report(from nginx.Logs, unreadable string, open map[netip.AddrPort]int) Report {
 	f := Compile(from.Requests)
 	r := Report{Since: c.since, Unavailable: unreadable}
 	switch {
@@ -234,7 +246,7 @@ func (c *Counter) Report(from nginx.Logs, unreadable string) Report {
 		}
 	}
 	for _, s := range c.sites {
-		h := Host{Host: s.host, Counts: *s.counts, Pathless: *s.pathless, Elsewhere: slices.Contains(from.Elsewhere, s.host)}
+		h := Host{Host: s.host, Counts: *s.counts, Pathless: *s.pathless, Open: c.openTo(open, s.pools), Elsewhere: slices.Contains(from.Elsewhere, s.host)}
 		for _, l := range s.locations {
 			if !slices.ContainsFunc(h.Paths, func(p Path) bool { return p.Path == l.name }) {
 				h.Paths = append(h.Paths, Path{l.name, *l.counts})
@@ -246,7 +258,28 @@ func (c *Counter) Report(from nginx.Logs, unreadable string) Report {
 		r.Hosts = append(r.Hosts, Host{Host: Other, Counts: *c.other.counts, Pathless: *c.other.pathless})
 	}
 	for _, s := range c.streams {
-		r.Streams = append(r.Streams, *s)
+		one := *s
+		if key := (route.PoolKey{Host: s.Listen}); !strings.HasPrefix(s.Listen, string(route.UDP)) {
+			one.Open = c.openTo(open, []route.PoolKey{key})
+		}
+		r.Streams = append(r.Streams, one)
 	}
 	return r
+}
+
+// openTo is how many connections are open to the servers of pools.
+func (c *Counter) openTo(open map[netip.AddrPort]int, pools []route.PoolKey) *int {
+	if open == nil {
+		return nil
+	}
+	n, seen := 0, map[netip.AddrPort]bool{}
+	for _, key := range pools {
+		for _, s := range c.pools[key].Servers {
+			if !seen[s.Addr] {
+				seen[s.Addr] = true
+				n += open[s.Addr]
+			}
+		}
+	}
+	return &n
 }

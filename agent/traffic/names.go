@@ -21,6 +21,7 @@ const (
 // site is a site whose requests are counted.
 type site struct {
 	host      string
+	pools     []route.PoolKey // of its locations
 	locations []location
 	counts    *Counts
 	pathless  *Classes

@@ -22,24 +22,22 @@ func (r Report) Text(now time.Time, width int) string {
 	}
 	hosts := slices.Clone(r.Hosts)
 	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Compare(b.Requests.All(), a.Requests.All()) })
-	rows := [][]string{{"HOST", "PATH", "REQUESTS", "2XX", "3XX", "4XX", "5XX", "FAILED", "SENT", "MEAN", "95 %", "LAST"}}
+	rows := [][]string{{"HOST", "PATH", "REQUESTS", "2XX", "3XX", "4XX", "5XX", "FAILED", "SENT", "MEAN", "95 %", "OPEN", "LAST"}}
 	for _, h := range hosts {
+		row := h.row(h.Host, "", opened(h.Open), now)
 		if h.Elsewhere && h.Requests.All() == 0 {
-			row := h.row(h.Host, "", now)
 			row[2] = "elsewhere"
-			rows = append(rows, row)
-			continue
 		}
-		rows = append(rows, h.row(h.Host, "", now))
+		rows = append(rows, row)
 		for _, p := range h.Paths {
-			rows = append(rows, p.row("", p.Path, now))
+			rows = append(rows, p.row("", p.Path, "", now))
 		}
 	}
 	out.WriteString(route.Align(rows, width))
 	if len(r.Streams) > 0 {
-		rows = [][]string{{"PORT", "CONNECTIONS", "FAILED", "RECEIVED", "SENT", "LAST"}}
+		rows = [][]string{{"PORT", "CONNECTIONS", "FAILED", "RECEIVED", "SENT", "OPEN", "LAST"}}
 		for _, s := range r.Streams {
-			rows = append(rows, []string{s.Listen, fmt.Sprint(s.Connections), fmt.Sprint(s.Failures), Size(s.Received), Size(s.Sent), ago(s.Last, now)})
+			rows = append(rows, []string{s.Listen, fmt.Sprint(s.Connections), fmt.Sprint(s.Failures), Size(s.Received), Size(s.Sent), opened(s.Open), ago(s.Last, now)})
 		}
 		out.WriteString("\n" + route.Align(rows, width))
 	}
@@ -49,7 +47,7 @@ func (r Report) Text(now time.Time, width int) string {
 	return out.String()
 }
 
-func (c Counts) row(host, path string, now time.Time) []string {
+func (c Counts) row(host, path, open string, now time.Time) []string {
 	row := []string{host, path, fmt.Sprint(c.Requests.All())}
 	for _, n := range c.Requests[1:] {
 		row = append(row, fmt.Sprint(n))
@@ -63,7 +61,7 @@ func (c Counts) row(host, path string, now time.Time) []string {
 			most = "> " + span(Bounds[len(Bounds)-1])
 		}
 	}
-	return append(row, fmt.Sprint(c.Failures), Size(c.Bytes), mean, most, ago(c.Last, now))
+	return append(row, fmt.Sprint(c.Failures), Size(c.Bytes), mean, most, open, ago(c.Last, now))
 }
 
 // Count is how many durations were counted.
@@ -84,6 +82,14 @@ func (h Histogram) Within(share float64) (bound float64, found bool) {
 		}
 	}
 	return 0, false
+}
+
+// opened writes how many connections are open.
+func opened(n *int) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
 }
 
 // span writes seconds.

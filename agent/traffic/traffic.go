@@ -28,6 +28,9 @@ type Host struct {
 	// Host is a site's of the route table, wildcards and expressions included, or Other.
 	Host string `json:"host"`
 	Counts
+	// Open are the TCP connections that are open to the host's containers now: requests under way, WebSockets, and those that
+	// nginx keeps idle for a second. Hosts with the same containers have the same ones. It is nil where that is not known.
+	Open *int `json:"open,omitempty"`
 	// Elsewhere is true where a file of the operator's for the site says access_log, so that its requests
 	// may not be counted.
 	Elsewhere bool `json:"elsewhere,omitempty"`
@@ -93,6 +96,8 @@ type Stream struct {
 	// Received and Sent are bytes from and to clients.
 	Received uint64 `json:"received"`
 	Sent     uint64 `json:"sent"`
+	// Open are the TCP connections that are open to its containers now; nil where that is not known, and for UDP.
+	Open *int `json:"open,omitempty"`
 	// Failures are the connections that no container accepted.
 	Failures uint64 `json:"failures"`
 	// Last is when the last end of a connection was read in the log, 10 s late at most.

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -38,7 +39,7 @@ func logsOf(s nginx.Settings, t route.Table) nginx.Logs {
 
 // what was counted for a host, as words.
 func (c *Counter) words(name string) string {
-	for _, h := range c.Report(nginx.Logs{}, "").Hosts {
+	for _, h := range c.Report(nginx.Logs{}, "", nil).Hosts {
 		if h.Host == name {
 			return h.words()
 		}
@@ -130,7 +131,7 @@ func TestUnavailable(t *testing.T) {
 			logs := logsOf(row.settings, table)
 			c := New(noon)
 			c.SetTable(table)
-			r := c.Report(logs, "")
+			r := c.Report(logs, "", nil)
 			if got := r.Unavailable; row.want == "" && got != "" || !strings.Contains(got, row.want) {
 				t.Errorf("unavailable: %q, want %q", got, row.want)
 			}
@@ -189,7 +190,7 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%.40q was not read", path)
 		}
 		got := ""
-		for _, p := range c.Report(nginx.Logs{}, "").Hosts[0].Paths {
+		for _, p := range c.Report(nginx.Logs{}, "", nil).Hosts[0].Paths {
 			if p.Requests.All() > 0 {
 				got += p.Path
 			}
@@ -201,8 +202,85 @@ func TestPaths(t *testing.T) {
 	c, f := New(noon), ownFormat()
 	c.SetTable(table)
 	c.Request(&f, line("b.test", "/"), noon)
-	if h := c.Report(nginx.Logs{}, "").Hosts[1]; h.Requests.All() != 1 || h.Pathless.All() != 1 || len(h.Paths) != 2 || h.Paths[0].Requests.All()+h.Paths[1].Requests.All() != 0 {
+	if h := c.Report(nginx.Logs{}, "", nil).Hosts[1]; h.Requests.All() != 1 || h.Pathless.All() != 1 || len(h.Paths) != 2 || h.Paths[0].Requests.All()+h.Paths[1].Requests.All() != 0 {
 		t.Errorf("a request for no location: %+v", h)
+	}
+}
+
+// People see the hosts with the most requests first, and what is not known.
+func TestText(t *testing.T) {
+	r := Report{
+		Since: noon.Add(-time.Hour), Missing: []string{"failures"},
+		Hosts: []Host{
+			{Host: "a.test", Open: new(2), Counts: Counts{Requests: Classes{1, 7, 0, 1, 3}, Bytes: 5 << 20, Failures: 2, Last: noon.Add(-90 * time.Second), Seconds: Histogram{Buckets: [7]uint64{8, 2, 0, 0, 1}, Sum: 1.25}}, Paths: []Path{
+				{Path: "/api", Counts: Counts{Requests: Classes{0, 2}, Bytes: 1023, Last: noon, Seconds: Histogram{Buckets: [7]uint64{2}, Sum: 0.001}}}, {Path: "/"},
+			}},
+			{Host: "b.test", Elsewhere: true},
+			{Host: "c.test", Counts: Counts{Requests: Classes{0, 100}, Last: noon.Add(time.Second), Seconds: Histogram{Buckets: [7]uint64{6: 100}, Sum: 6000}}},
+		},
+		Streams: []Stream{{Listen: "tcp:22", Connections: 3, Failures: 1, Received: 1 << 10, Sent: 3 << 40, Last: noon}, {Listen: "udp:53"}},
+	}
+	want := `The lines of the access log have no failures: see nginx.log-format.
+
+HOST    PATH  REQUESTS   2XX  3XX  4XX  5XX  FAILED  SENT     MEAN    95 %     OPEN  LAST
+c.test        100        100  0    0    0    0       0 B      60 s    > 10 s   -     0s ago
+a.test        12         7    0    1    3    2       5.0 MiB  114 ms  ≤ 2.5 s  2     1m30s ago
+        /api  2          2    0    0    0    0       1023 B   < 1 ms  ≤ 5 ms         0s ago
+        /     0          0    0    0    0    0       0 B      -       -              never
+b.test        elsewhere  0    0    0    0    0       0 B      -       -        -     never
+
+PORT    CONNECTIONS  FAILED  RECEIVED  SENT     OPEN  LAST
+tcp:22  3            1       1.0 KiB   3.0 TiB  -     0s ago
+udp:53  0            0       0 B       0 B      -     never
+
+since 2026-11-22 11:00:00
+`
+	if d := cmp.Diff(want, r.Text(noon, 0)); d != "" {
+		t.Error(d)
+	}
+	if got := (Report{Unavailable: "it is off"}).Text(noon, 0); !strings.HasPrefix(got, "Requests are not counted: it is off.\n") {
+		t.Errorf("%q", got)
+	}
+}
+
+// The connections to a host's containers are counted once for each, however many of its locations lead there.
+func TestOpenConnections(t *testing.T) {
+	table := tableOf("a.test / /api", "b.test /", "c.test")
+	one, other := netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:80")
+	table.Sites[2].Passthrough = &route.StreamOptions{}
+	table.Streams = []route.Stream{{Listen: route.Listen{Protocol: route.TCP, Port: 22}}, {Listen: route.Listen{Protocol: route.UDP, Port: 22}}}
+	for key, servers := range map[route.PoolKey][]netip.AddrPort{
+		{Host: "a.test", Path: "/"}: {one, other}, {Host: "a.test", Path: "/api"}: {other}, {Host: "b.test", Path: "/"}: {one}, {Host: "c.test", Match: "tls"}: {other}, {Host: "tcp:22"}: {one}, {Host: "udp:22"}: {one},
+	} {
+		var p route.Pool
+		for _, at := range servers {
+			p.Servers = append(p.Servers, route.Server{Addr: at})
+		}
+		table.Pools[key] = p
+	}
+	c := New(noon)
+	c.SetTable(table)
+	words := func(open map[netip.AddrPort]int) (s string) {
+		r := c.Report(nginx.Logs{}, "", open)
+		for _, h := range r.Hosts {
+			s += h.Host + " " + opened(h.Open) + " "
+		}
+		for _, x := range r.Streams {
+			s += x.Listen + " " + opened(x.Open) + " "
+		}
+		return s
+	}
+	for _, row := range []struct {
+		open map[netip.AddrPort]int
+		want string
+	}{
+		{nil, "a.test - b.test - c.test - tcp:22 - udp:22 - "},
+		{map[netip.AddrPort]int{}, "a.test 0 b.test 0 c.test 0 tcp:22 0 udp:22 - "},
+		{map[netip.AddrPort]int{one: 1, other: 20}, "a.test 21 b.test 1 c.test 20 tcp:22 1 udp:22 - "},
+	} {
+		if got := words(row.open); got != row.want {
+			t.Errorf("%v: %s, want %s", row.open, got, row.want)
+		}
 	}
 }
 
@@ -215,7 +293,7 @@ func TestTableChanges(t *testing.T) {
 		}
 	}
 	words := func() string {
-		h := c.Report(nginx.Logs{}, "").Hosts[0]
+		h := c.Report(nginx.Logs{}, "", nil).Hosts[0]
 		s := fmt.Sprint(h.Host, " ", h.Requests.All())
 		for _, p := range h.Paths {
 			s += fmt.Sprint(" ", p.Path, " ", p.Requests.All())
@@ -270,7 +348,7 @@ func TestSessions(t *testing.T) {
 		{Listen: "tls:8883", Connections: 1, Received: 2, Sent: 1, Last: noon},
 		{Listen: "udp:2222", Connections: 1, Received: 4, Sent: 3, Last: noon},
 	}
-	if d := cmp.Diff(want, c.Report(nginx.Logs{}, "").Streams); d != "" {
+	if d := cmp.Diff(want, c.Report(nginx.Logs{}, "", nil).Streams); d != "" {
 		t.Error(d)
 	}
 }
@@ -300,7 +378,7 @@ func TestManyNamesAndPaths(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 1<<20 {
 		t.Errorf("the memory has grown by %d bytes", grown)
 	}
-	r := c.Report(nginx.Logs{}, "")
+	r := c.Report(nginx.Logs{}, "", nil)
 	if len(r.Hosts) != maxHosts+1 || r.Hosts[0].Requests.All() != 500_006 || r.Hosts[maxHosts].Requests.All() != 499_995 {
 		t.Errorf("%d hosts, the first with %d requests", len(r.Hosts), r.Hosts[0].Requests.All())
 	}
@@ -363,7 +441,7 @@ func FuzzLine(f *testing.F) {
 			if !c.Request(&one.f, []byte(text), noon) {
 				t.Fatalf("not read: %s", text)
 			}
-			r := c.Report(nginx.Logs{}, "")
+			r := c.Report(nginx.Logs{}, "", nil)
 			sum := Classes{}
 			for _, h := range r.Hosts {
 				for i, n := range h.Requests {

@@ -150,8 +150,9 @@ why.
 
 With --traffic it shows what each host and path has served since the agent started,
 by nginx's access log: requests by status, those for which a container did not answer
-(FAILED), bytes, and how long answers took (95 % of them at most that). A host whose
-log is elsewhere has a file of yours that says access_log. With --since too it shows
+(FAILED), bytes, and how long answers took (95 % of them at most that). OPEN are the
+connections that are open to its containers now. A host that is logged elsewhere has a
+file of yours that says access_log. With --since too it shows
 what was recorded: a minute at a time for two hours, five minutes for a day, an hour
 for a month and a day for a year. That needs no running agent.`,
 		Example: "  nagaya routes --traffic --since 7d",

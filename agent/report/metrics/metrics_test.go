@@ -79,13 +79,13 @@ func sample() report.Status {
 		Traffic: traffic.Report{
 			Since: noon,
 			Hosts: []traffic.Host{
-				{Host: "*.b.example.com", Counts: traffic.Counts{Requests: traffic.Classes{1, 2, 3, 4, 5}, Bytes: 1 << 40, Failures: 3, Websockets: 1, Last: noon, Seconds: traffic.Histogram{Buckets: [7]uint64{1, 2, 3, 4, 3, 0, 1}, Sum: 12.5}}, Pathless: traffic.Classes{1, 2, 3, 4, 5}},
+				{Host: "*.b.example.com", Counts: traffic.Counts{Requests: traffic.Classes{1, 2, 3, 4, 5}, Bytes: 1 << 40, Failures: 3, Websockets: 1, Last: noon, Seconds: traffic.Histogram{Buckets: [7]uint64{1, 2, 3, 4, 3, 0, 1}, Sum: 12.5}}, Pathless: traffic.Classes{1, 2, 3, 4, 5}, Open: new(4)},
 				{Host: "a.example.com", Counts: traffic.Counts{Requests: traffic.Classes{0, 9, 0, 1}}, Pathless: traffic.Classes{0, 0, 0, 1}, Paths: []traffic.Path{
 					{Path: "/api", Counts: traffic.Counts{Requests: traffic.Classes{0, 5}}}, {Path: "/", Counts: traffic.Counts{Requests: traffic.Classes{0, 4}}},
 				}},
 				{Host: "elsewhere.example.com", Elsewhere: true},
 			},
-			Streams: []traffic.Stream{{Listen: "tcp:2222", Connections: 3, Received: 100, Sent: 200, Failures: 1, Last: noon}},
+			Streams: []traffic.Stream{{Listen: "tcp:2222", Connections: 3, Open: new(2), Received: 100, Sent: 200, Failures: 1, Last: noon}},
 		},
 		Credit: credit.Report{
 			Known: true, Type: "t3.small", Burstable: true, Balance: 312.5, ErrorBar: 1.25, Surplus: 0, Max: 576, EarnPerHour: 24,

@@ -27,6 +27,9 @@ func (e emitter) traffic(r traffic.Report) {
 		}
 		e.put("http_last_request_timestamp_seconds", "When the last request for a host was answered, 10 s late at most.", h.Last, "host", h.Host)
 		e.put("http_websockets_ended_total", "Upgraded connections that have ended.", h.Websockets, "host", h.Host)
+		if h.Open != nil {
+			e.put("http_upstream_connections", "Connections that are open to the containers of a host: requests under way, WebSockets, and those that are idle for a second.", *h.Open, "host", h.Host)
+		}
 		if says("bytes") {
 			e.put("http_response_bytes_total", "Bytes of the answers to clients, without headers unless the format of the access log has no others.", h.Bytes, "host", h.Host)
 		}
@@ -42,6 +45,9 @@ func (e emitter) traffic(r traffic.Report) {
 		e.put("stream_received_bytes_total", "Bytes from the clients of a port, of connections that have ended.", s.Received, "listen", s.Listen)
 		e.put("stream_sent_bytes_total", "Bytes to the clients of a port, of connections that have ended.", s.Sent, "listen", s.Listen)
 		e.put("stream_upstream_failures_total", "Connections of a port that no container accepted.", s.Failures, "listen", s.Listen)
+		if s.Open != nil {
+			e.put("stream_upstream_connections", "Connections that are open to the containers of a port.", *s.Open, "listen", s.Listen)
+		}
 		e.put("stream_last_connection_timestamp_seconds", "When the last connection of a port ended, 10 s late at most.", s.Last, "listen", s.Listen)
 	}
 }

@@ -1,4 +1,5 @@
-// Package accesslog reads what nginx adds to its logs, and has it counted.
+// Package accesslog reads what nginx adds to its logs, and has it counted. Which connections to containers
+// are open it asks the kernel.
 package accesslog
 
 import (
@@ -117,7 +118,11 @@ func (l *Logs) Report() traffic.Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.readLocked()
-	return l.counter.Report(l.where, l.unreadable())
+	open, err := connections(l.buf)
+	if err != nil {
+		open = nil // not known
+	}
+	return l.counter.Report(l.where, l.unreadable(), open)
 }
 
 // unreadable says why the access log cannot be read.

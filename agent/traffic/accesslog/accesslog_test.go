@@ -227,7 +227,7 @@ func TestRun(t *testing.T) {
 		seen := func() string {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			r := l.counter.Report(l.where, "")
+			r := l.counter.Report(l.where, "", nil)
 			if len(r.Hosts) == 0 {
 				return "nothing"
 			}

@@ -29,25 +29,33 @@ func counted(t *testing.T, s *Stage, host string) (c traffic.Host) {
 }
 
 // askPlain makes requests of a path over plain HTTP, and reads the answers.
-func askPlain(t *testing.T, s *Stage, n int, host, path string, headers ...string) {
+func askPlain(t *testing.T, s *Stage, n int, host, path string) {
 	t.Helper()
 	c, err := s.Client()
 	must(t, err)
 	defer c.CloseIdleConnections()
 	for range n {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL(host, path, false), nil)
+		_, _, err := get(t.Context(), c, s.URL(host, path, false))
 		must(t, err)
-		for i := 0; i < len(headers); i += 2 {
-			req.Header.Set(headers[i], headers[i+1])
-		}
-		resp, err := c.Do(req)
-		must(t, err)
-		if resp.StatusCode != http.StatusSwitchingProtocols {
-			_, err = io.Copy(io.Discard, resp.Body)
-			must(t, err)
-		}
-		must(t, resp.Body.Close())
 	}
+}
+
+// webSocket opens one to a household.
+func webSocket(t *testing.T, s *Stage, host string) io.Closer {
+	t.Helper()
+	c, err := s.Client()
+	must(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL(host, "/socket", false), nil)
+	must(t, err)
+	for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"} {
+		req.Header.Set(k, v)
+	}
+	resp, err := c.Do(req)
+	must(t, err)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(resp.Status)
+	}
+	return resp.Body
 }
 
 // Every request is counted once, for its host and path, whatever the lines of the log look like, and while the log
@@ -89,7 +97,11 @@ func TestTraffic(t *testing.T) {
 	askPlain(t, s, 20, "shop.test", "//x/../api/y")
 	askPlain(t, s, 3, "bad.test", "/")
 	askPlain(t, s, 5, "nobody.test", "/api")
-	askPlain(t, s, 1, "shop.test", "/socket", "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version", "13")
+	socket := webSocket(t, s, "shop.test")
+	open := func() uint64 { return uint64(*counted(t, s, "shop.test").Open) }
+	same("connections to shop.test while a WebSocket is open", 1, open) // others are kept for a second
+	must(t, socket.Close())
+	same("connections to shop.test at its end", 0, open)
 	for range 4 {
 		_, err := says(t.Context(), "tcp", tcp, "hello")
 		must(t, err)
