@@ -1,6 +1,7 @@
 package static
 
 import (
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -113,7 +114,8 @@ func TestWatch(t *testing.T) {
 	}
 	write := func(name, text string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+		next := filepath.Join(dir, ".next") // as a whole: an empty file would be one that was read
+		if err := errors.Join(os.WriteFile(next, []byte(text), 0o644), os.Rename(next, filepath.Join(dir, name))); err != nil {
 			t.Fatal(err)
 		}
 	}
