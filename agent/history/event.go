@@ -52,7 +52,7 @@ func NewEvent(at time.Time, kind string, fields map[string]string) (e Event, ok 
 	e = Event{At: at, Kind: kind, Subject: clean(fields[k.subject], maxSubject), Text: clean(k.fill(fields), maxText)}
 	for i := range e.Numbers {
 		e.Numbers[i] = Unknown
-		if i < len(k.numbers) {
+		if i < len(k.numbers) && fields["known"] != "false" { // else they say nothing
 			e.Numbers[i] = parseNumber(fields[k.numbers[i].key])
 		}
 	}

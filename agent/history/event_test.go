@@ -44,9 +44,17 @@ func TestEvents(t *testing.T) {
 		},
 		"the gate": {
 			event.GateClosed,
-			map[string]string{"reason": "the balance is unknown", "credits": "NaN", "reserve": "10", "free": "+Inf"},
+			map[string]string{"reason": "the balance is unknown", "credits": "NaN", "reserve": "10", "free": "+Inf", "known": "true"},
 			"", "the balance is unknown",
 			map[string]Value{"reserve": 10},
+			"gate",
+			"journalctl -u nagaya NAGAYA_EVENT=gate-closed --since '2026-11-22 12:00:00 UTC' --until '2026-11-22 12:01:01 UTC'",
+		},
+		"a gate that knows nothing": {
+			event.GateClosed,
+			map[string]string{"reason": "the type is not known", "credits": "0", "reserve": "0", "known": "false"},
+			"", "the type is not known",
+			map[string]Value{},
 			"gate",
 			"journalctl -u nagaya NAGAYA_EVENT=gate-closed --since '2026-11-22 12:00:00 UTC' --until '2026-11-22 12:01:01 UTC'",
 		},
@@ -192,18 +200,20 @@ func TestSieve(t *testing.T) {
 func TestEventsText(t *testing.T) {
 	lost, _ := NewEvent(noon, event.AddressLost, map[string]string{"address": "203.0.113.10", "holder": "another instance", "holder_id": "i-0fed"})
 	done, _ := NewEvent(noon.Add(time.Hour), event.BatchDone, map[string]string{"job": "report", "job_id": "report-1", "reason": "spent 11.5 credits", "declared": "10", "expected": "12", "spent": "11.5", "took": "44m10s"})
+	started, _ := NewEvent(noon.Add(90*time.Minute), event.AgentStarted, map[string]string{"version": "1.2.3"})
 	reload, _ := NewEvent(noon.Add(2*time.Hour), event.NginxReloaded, map[string]string{"generation": "57d6ef69609b5cfb", "took": "41ms", "quarantined": "0"})
 	reload.Skipped = 12
 	want := `2026-11-22 12:00 UTC to 2026-11-23 12:00 UTC
 
 2026-11-22 12:00:00  address-lost      203.0.113.10      now with another instance i-0fed
 2026-11-22 13:00:00  batch-done        report-1          report: spent 11.5 credits (declared 10, promised 12, spent 11.5, ran 44m10s)
+2026-11-22 13:30:00  agent-started     1.2.3
 2026-11-22 14:00:00  nginx-reloaded    57d6ef69609b5cfb  (took 41ms, quarantined 0; 12 more like it before)
 
 The line of the journal, and of any other event with its words and its time:
   journalctl -u nagaya NAGAYA_EVENT=nginx-reloaded NAGAYA_GENERATION=57d6ef69609b5cfb --since '2026-11-22 14:00:00 UTC' --until '2026-11-22 14:01:01 UTC'
 `
-	if d := cmp.Diff(want, EventsText([]Event{lost, done, reload}, noon, noon.Add(24*time.Hour))); d != "" {
+	if d := cmp.Diff(want, EventsText([]Event{lost, done, started, reload}, noon, noon.Add(24*time.Hour))); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	if got := EventsText(nil, noon, noon.Add(time.Hour)); !strings.Contains(got, "No event was recorded between") {

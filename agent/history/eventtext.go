@@ -3,6 +3,7 @@ package history
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -24,6 +25,9 @@ func EventsText(all []Event, from, to time.Time) string {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", e.At.In(from.Location()).Format(time.DateTime), e.Kind, e.Subject, strings.TrimSpace(e.Text+" "+e.figures()))
 	}
 	_ = w.Flush()
+	text := trailing.ReplaceAllString(b.String(), "\n")
+	b.Reset()
+	b.WriteString(text)
 	fmt.Fprintf(&b, "\nThe line of the journal, and of any other event with its words and its time:\n  %s\n", all[len(all)-1].Journal())
 	return b.String()
 }
@@ -49,12 +53,14 @@ func (t Traffic) Text(from, to time.Time, width int) string {
 	return fmt.Sprintf("%s to %s, in steps of %s\n\n%s", clock(from), clock(to), step, route.Align(rows, width))
 }
 
-// figures are the numbers of the event in brackets.
+var trailing = regexp.MustCompile(` +\n`)
+
+// figures are the numbers of the event in brackets. The words of the gate have its numbers already.
 func (e Event) figures() string {
 	var parts []string
 	for i, n := range kinds[e.Kind].numbers {
 		v := e.Numbers[i]
-		if !v.Known() {
+		if !v.Known() || e.Group() == "gate" {
 			continue
 		}
 		name, seconds := strings.CutSuffix(n.name, "_seconds")

@@ -168,24 +168,26 @@ func (n *Notes) writeOne(e history.Event) error {
 func readNumbers(dir string) ([]numbered, error) {
 	all := make([]numbered, len(history.Rings))
 	for i, r := range history.Rings {
-		events, err := readRing(dir, r)
+		all[i].next = 1
+		events, err := readRing(dir, r, func(e history.Event) bool {
+			all[i].next = max(all[i].next, e.Number+1)
+			return r.Burst > 0 && time.Since(e.At) < time.Duration(r.Burst)*time.Hour // older ones count no more
+		})
 		if err != nil {
 			return nil, err
 		}
-		all[i].next = 1
 		for _, e := range events {
 			all[i].sieve.Keeps(r, e)
-			all[i].next = e.Number + 1
 		}
 	}
 	return all, nil
 }
 
-// readRing reads the events of a ring, in the order in which they were written.
-func readRing(dir string, r history.Ring) (all []history.Event, err error) {
+// readRing reads those events of a ring that are wanted, in the order in which they were written.
+func readRing(dir string, r history.Ring, wanted func(history.Event) bool) (all []history.Event, err error) {
 	err = each(dir, r.Name, r.Places, history.EventSize, func(part []byte) {
 		for b := range slices.Chunk(part, history.EventSize) {
-			if e, ok := history.DecodeEvent(b); ok {
+			if e, ok := history.DecodeEvent(b); ok && wanted(e) {
 				all = append(all, e)
 			}
 		}
@@ -198,7 +200,7 @@ func readRing(dir string, r history.Ring) (all []history.Event, err error) {
 func ReadEvents(dir string, from, to time.Time) ([]history.Event, error) {
 	var all []history.Event
 	for _, r := range history.Rings {
-		of, err := readRing(dir, r)
+		of, err := readRing(dir, r, func(e history.Event) bool { return !e.At.Before(from) && e.At.Before(to) })
 		if err != nil {
 			return nil, err
 		}

@@ -175,7 +175,7 @@ func TestACrashLoop(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 300 {
 		notes := NewNotes()
-		e, _ := history.NewEvent(time.Date(2026, 11, 22, 12, 0, i, 0, time.UTC), event.AgentStarted, map[string]string{"version": "1.2.3"})
+		e, _ := history.NewEvent(time.Now().Add(time.Duration(i)*time.Second), event.AgentStarted, map[string]string{"version": "1.2.3"})
 		notes.waiting = []history.Event{e}
 		if err := notes.write(dir); err != nil {
 			t.Fatal(err)
