@@ -398,19 +398,30 @@ func TestTheLatestStartLeavesOutWhatALaterJobTakes(t *testing.T) {
 }
 
 // Of two jobs whose window is too short for both, the second waits for the end of the first even if that needs more
-// than was said: what it would lose is all that it needs, not only what it has not spent yet.
+// than was said: what it would lose is all that it needs, not only what it has not spent yet. How much more it needs is
+// seen from what it has spent.
 func TestTheSecondOfTwoLeavesTheProcessorsToTheFirst(t *testing.T) {
-	first, second := ask("first", 14.4, noon), ask("second", 14.4, noon)
-	first.Deadline, second.Deadline = noon.Add(15*time.Minute), noon.Add(15*time.Minute)
-	first.Cores, second.Cores = 2, 2
-	s, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, baseline), Asked: []Asked{first, second}})
-	if phases(d) != "first:admitted second:waiting" {
-		t.Fatal(phases(d))
-	}
-	now := noon.Add(5 * time.Minute)
-	first.State, first.Spent, first.At, second.At = Running, 8, now, now
-	if _, d = decide(t, s, Input{Now: now, Credits: saved(now, 490, baseline), Asked: []Asked{first, second}}); phases(d) != "first:running second:waiting" {
-		t.Errorf("%s: %+v", phases(d), d.Jobs)
+	for _, tt := range []struct{ need, within, after, spent float64 }{
+		{need: 14.4, within: 15, after: 5, spent: 8},
+		{need: 14.4, within: 15, after: 5, spent: 9.7},
+		{need: 59.8, within: 44.85, after: 20, spent: 37},
+		{need: 59.8, within: 44.85, after: 20, spent: 39},
+		{need: 59.8, within: 44.85, after: 25, spent: 48},
+	} {
+		first, second := ask("first", tt.need, noon), ask("second", tt.need, noon)
+		first.Deadline, second.Deadline = noon.Add(minutes(tt.within)), noon.Add(minutes(tt.within))
+		first.Cores, second.Cores = 2, 2
+		idle := credit.Demand{Mean: 0.05, High: 0.1}
+		s, d := decide(t, State{}, Input{Now: noon, Credits: saved(noon, 500, idle), Asked: []Asked{first, second}})
+		if phases(d) != "first:admitted second:waiting" {
+			t.Fatal(phases(d))
+		}
+		now := noon.Add(minutes(tt.after))
+		first.State, first.Spent, first.At, second.At = Running, tt.spent, now, now
+		s.At = now // it has decided all the time
+		if _, d = decide(t, s, Input{Now: now, Credits: saved(now, 490, idle), Asked: []Asked{first, second}}); phases(d) != "first:running second:waiting" {
+			t.Errorf("%+v: %s: %+v", tt, phases(d), d.Jobs)
+		}
 	}
 }
 

@@ -96,6 +96,22 @@ func (p Past) need(expected, spread float64) float64 {
 	return middle * math.Exp(spread*sd)
 }
 
+// rest is what a run still needs that has spent some already: of the runs that cost as much at least, it is so many standard
+// deviations above the usual one.
+func (p Past) rest(expected, spread, spent float64) float64 {
+	usual := p.need(expected, 0)
+	sd := math.Log(p.need(expected, 1) / usual)
+	if spent <= 0 || sd <= tiny {
+		return max(0, p.need(expected, spread)-spent)
+	}
+	less := normal(math.Log(spent/usual) / sd)
+	part := min(less+(1-less)*normal(spread), 1-tiny)
+	return max(0, p.need(expected, math.Sqrt2*math.Erfinv(2*part-1))-spent)
+}
+
+// normal is how probable it is that what is distributed normally is at most so many standard deviations above the mean.
+func normal(x float64) float64 { return (1 + math.Erf(x/math.Sqrt2)) / 2 }
+
 // expect returns the credits that a job is expected to need: what one run of five exceeds, towards which
 // a declared need is drawn by each of the first of them, and the given default when there is neither.
 func (p Past) expect(declared, otherwise float64) float64 {

@@ -79,3 +79,25 @@ func TestAWeeklyHeavyRunIsToldApart(t *testing.T) {
 		t.Errorf("%d runs are alike: %+v", n, p.like(at))
 	}
 }
+
+// A run that has spent what is usual is one that needs more than is usual.
+func TestWhatIsLeftOfARun(t *testing.T) {
+	p := Past{Costs: []float64{60, 100, 80, 125, 100, 166}}
+	if whole, left := p.need(0, 0), p.rest(0, 0, 0); left != whole {
+		t.Errorf("%v of %v before it has spent any", left, whole)
+	}
+	last := 0.0
+	for _, spent := range []float64{50, 100, 150, 300} {
+		usual, more := p.rest(0, 0, spent), p.rest(0, 1.3, spent)
+		if !(usual > 0 && more > usual) {
+			t.Errorf("%v spent: %v are usual, %v for one that needs more", spent, usual, more)
+		}
+		if usual+spent <= last {
+			t.Errorf("%v spent: a run of %v, of %v with less spent", spent, usual+spent, last)
+		}
+		last = usual + spent
+	}
+	if usual := p.rest(0, 0, 100); usual < 15 || usual > 40 { // half of those above the middle one of 100 need as much more
+		t.Errorf("%v more than 100", usual)
+	}
+}

@@ -53,25 +53,19 @@ type scenario struct {
 	points   []credit.Point
 	// spread is by how many standard deviations jobs need more than usual.
 	spread float64
-	// unbilled means that no more than is allowed may be billed even if it goes so.
-	unbilled bool
 }
 
 // scenarios are those that are played: what is expected, the same with jobs that need more, what has lasted for hours for two days
 // more with jobs that need less, and a day of high demand from a balance that is as low as it may be, in which the
-// reserve counts as the services'. Where credits cost money nothing may be billed even if the reserve is gone.
-func (v view) scenarios(reserve float64) []scenario {
+// reserve counts as the services'. Where credits cost money, nothing may be billed in any of them but the last.
+func (v view) scenarios() []scenario {
 	usual := v.twoDays(0, 0)
-	all := []scenario{
-		{0.5, v.report.Bank, usual, 0, true},
-		{0.2, v.report.Bank, usual, 1.3, true},
-		{0.2, v.report.Bank, v.twoDays(v.report.Lasting, 0), -1, true},
-		{0.1, v.bank, v.twoDays(0, carefulDay), 0.7, false},
+	return []scenario{
+		{0.5, v.report.Bank, usual, 0},
+		{0.2, v.report.Bank, usual, 1.3},
+		{0.2, v.report.Bank, v.twoDays(v.report.Lasting, 0), -1},
+		{0.1, v.bank, v.twoDays(0, carefulDay), 0.7},
 	}
-	if v.costsMoney() {
-		all = append(all, scenario{0, v.bank.Less(reserve), usual, 0.7, true})
-	}
-	return all
 }
 
 // careful is the index of the scenario in which the reserve counts.
@@ -105,7 +99,7 @@ type planner struct {
 }
 
 func (s *State) planner(in Input, v view, set Settings) *planner {
-	p := &planner{v: v, settings: set, now: in.Now, scenarios: v.scenarios(max(set.Reserve, 0))}
+	p := &planner{v: v, settings: set, now: in.Now, scenarios: v.scenarios()}
 	if v.costsMoney() {
 		p.allowed = set.surplus(in.Credits).Left
 	}
@@ -149,7 +143,7 @@ func (e Entry) aged(now time.Time) bool { return e.Deadline.IsZero() || !now.Bef
 // needs says what a job will spend from now on, by scenario.
 func (p *planner) needs(e Entry, past Past) (all []float64) {
 	for _, c := range p.scenarios {
-		all = append(all, max(past.need(e.Expected, c.spread)-e.Spent, overrun*e.Expected))
+		all = append(all, max(past.rest(e.Expected, c.spread, e.Spent), overrun*e.Expected))
 	}
 	return all
 }
@@ -200,6 +194,12 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
 		}
 		v.choices = append(v.choices, c.shown())
+		// Where nothing is lost by it, one job runs after the other: then it is known what the first has left.
+		turn := !aged && c.cost <= now.cost && slices.ContainsFunc(p.before[0].Ends, at.Equal)
+		better := turn || now.charged || c.cost < now.cost-evenly*worth
+		if better && !c.charged && (best.start.Equal(p.now) || c.cost < best.cost) {
+			best = c
+		}
 		if later == nil || later.charged && !c.charged || c.charged == later.charged && c.cost < later.cost {
 			later = &c
 		}
@@ -207,9 +207,6 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	costs := "now " + now.text()
 	if later != nil {
 		costs += fmt.Sprintf(", at %s %s", later.start.UTC().Format("15:04"), later.text())
-		if !later.charged && (now.charged || later.cost < now.cost-evenly*worth) {
-			best = *later
-		}
 	}
 	// What the services may need is known better later: so nothing starts early that would harm them on a day of high demand.
 	if !p.v.costsMoney() && !aged && !late && best.start.Equal(p.now) && later != nil && now.harm > evenly*worth {
@@ -292,7 +289,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 			owed := p.owed(after, start) - p.owed(before, start)
 			over := max(0, bought-p.allowed)
 			loss += over
-			if sc.unbilled && over > tiny || i == 0 && (lost > p.allowed+tiny || owed > p.allowed+owedFree*sc.bank.Spec.Max) {
+			if i != careful && over > tiny || i == 0 && (lost > p.allowed+tiny || owed > p.allowed+owedFree*sc.bank.Spec.Max) {
 				c.charged = true
 			}
 			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed-p.allowed)

@@ -35,6 +35,19 @@ func TestAJobMayLeaveSurplusForADay(t *testing.T) {
 	}
 }
 
+// What may be owed is for the services' bursts as well: the reserve is not kept free beside it.
+func TestOwedSurplusNeedsNoReserve(t *testing.T) {
+	c := saved(noon, 0, baseline)
+	c.Bank.Mode = credit.Unlimited
+	for owed, want := range map[float64]Phase{540: Admitted, 570: Waiting} {
+		c.Bank = c.Bank.Holding(-owed)
+		s, _ := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", 5, noon), 10*time.Hour)}})
+		if a := s.Jobs[0]; a.Phase != want {
+			t.Errorf("%v of 576 owed: %s, want %s: %s", owed, a.Phase, want, a.Reason)
+		}
+	}
+}
+
 func withDeadline(a Asked, in time.Duration) Asked {
 	a.Deadline = noon.Add(in)
 	return a
