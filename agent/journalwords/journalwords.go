@@ -281,7 +281,7 @@ var Fields = []Field{
 	{"hint", "what to do about it"},
 	{"err", "error as it came"},
 	{"after", "how long it took or stood"},
-	{"took", "how long it took; of a job, how long it was in the phase before"},
+	{"took", "how long it took; of a job, how long it waited or ran"},
 	{"retry_in", "when it is tried again"},
 	{"repeated", "how many equal lines this one stands for"},
 

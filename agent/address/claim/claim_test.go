@@ -319,8 +319,13 @@ func TestLosingAnAddressIsNoticedAndRespected(t *testing.T) {
 				if r := b.report(); r.Holder.InstanceID != "i-other" || r.Decision.Action != address.Stay || b.moved == 0 {
 					t.Errorf("report %+v", r)
 				}
-				if !strings.Contains(b.log.String(), "address lost") {
+				if !strings.Contains(b.log.String(), "address lost") || strings.Contains(b.log.String(), "holder changed") {
 					t.Errorf("the loss was not logged:\n%s", b.log)
+				}
+				w.give("eipalloc-1", "", "")
+				b.after(time.Hour)
+				if changed := `event=holder-changed address=203.0.113.7 claim=eipalloc-1 holder="a service" holder_id=""`; strings.Count(b.log.String(), changed) != 1 {
+					t.Errorf("log, want %q once:\n%s", changed, b.log)
 				}
 			})
 		})

@@ -205,8 +205,8 @@ func (l *Loop) logChanges(before gate.State, now gate.Decision) {
 	}
 	for _, j := range now.Jobs {
 		if was := jobs[j.ID]; was.Phase != j.Phase {
-			took := time.Duration(0) // how long it was in the phase before
-			if was.Phase != "" {
+			took := time.Duration(0) // how long it waited, or ran
+			if was.Phase != "" && !j.Withdrawn {
 				took = j.Changed.Sub(was.Changed).Round(time.Second)
 			}
 			log.Info("job "+string(j.Phase), event.Key, event.OfJob(string(j.Phase)), "decision", j.Phase, "job", j.Name, "job_id", j.ID, "reason", j.Reason, "declared", j.Need, "expected", j.Expected,

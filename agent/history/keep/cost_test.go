@@ -26,29 +26,3 @@ func BenchmarkMinute(b *testing.B) {
 		}
 	}
 }
-
-// BenchmarkReadHosts is what reading a year of 200 hosts, and a day, costs.
-func BenchmarkReadHosts(b *testing.B) {
-	w := writer{dir: b.TempDir(), fresh: true}
-	for n := range 3000 {
-		start := epoch.Add(time.Duration(n) * time.Minute)
-		s := report.Status{At: start.Add(time.Minute), Traffic: traffic.Report{Since: epoch}}
-		for i := range 200 {
-			s.Traffic.Hosts = append(s.Traffic.Hosts, traffic.Host{Host: fmt.Sprintf("host-%d.test", i), Counts: traffic.Counts{Requests: traffic.Classes{1: uint64(10 * n)}}})
-		}
-		if err := w.minute(start, s); err != nil {
-			b.Fatal(err)
-		}
-	}
-	end := epoch.Add(3000 * time.Minute)
-	for _, span := range []time.Duration{time.Hour, 24 * time.Hour, 30 * 24 * time.Hour, 365 * 24 * time.Hour} {
-		b.Run(span.String(), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := ReadHosts(w.dir, end.Add(-span), end); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}

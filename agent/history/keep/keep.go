@@ -4,6 +4,7 @@ package keep
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/history"
@@ -52,6 +53,10 @@ type writer struct {
 func (w *writer) minute(start time.Time, seen report.Status) error {
 	before := w.before
 	w.before = seen
+	w.before.Traffic.Hosts = slices.Clone(seen.Traffic.Hosts)
+	for i := range w.before.Traffic.Hosts { // which may be many, and are kept for a minute
+		w.before.Traffic.Hosts[i].Paths = nil
+	}
 	if w.fresh {
 		if err := makeFiles(w.dir); err != nil {
 			return err
