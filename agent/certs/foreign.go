@@ -95,9 +95,12 @@ type foreign struct {
 	certbot, acmesh, nginx map[string]string
 }
 
+// maxURL bounds the address of a CA in bytes, for which the expressions do not count (see package pattern).
+const maxURL = 512
+
 var (
-	certbotServer = regexp.MustCompile(`(?m)^server *= *(https://[!-~]{1,500})$`)
-	acmeshAPI     = regexp.MustCompile(`(?m)^Le_API='(https://[!-&(-~]{1,500})'$`)
+	certbotServer = regexp.MustCompile(`(?m)^server *= *(https://[!-~]+)$`)
+	acmeshAPI     = regexp.MustCompile(`(?m)^Le_API='(https://[!-&(-~]+)'$`)
 )
 
 // origin reads what files say of where certificates come from.
@@ -109,11 +112,11 @@ func (s foreign) origin(f File) {
 	case path.Ext(name) != ".conf":
 	case bytes.Contains(f.Body, []byte("[renewalparams]")):
 		s.certbot[strings.TrimSuffix(name, ".conf")] = ""
-		if m := certbotServer.FindSubmatch(f.Body); m != nil {
+		if m := certbotServer.FindSubmatch(f.Body); m != nil && len(m[1]) <= maxURL {
 			s.certbot[strings.TrimSuffix(name, ".conf")] = string(m[1])
 		}
 	default:
-		if m := acmeshAPI.FindSubmatch(f.Body); m != nil {
+		if m := acmeshAPI.FindSubmatch(f.Body); m != nil && len(m[1]) <= maxURL {
 			s.acmesh[dir] = string(m[1])
 		}
 	}

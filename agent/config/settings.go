@@ -112,7 +112,7 @@ var Settings = []Setting{
 
 	one("certs.dir", "/etc/nagaya/certs", func(c *Config) *string { return &c.Certs.Dir }, absolute,
 		"Directory of certificates: NAME.crt with NAME.key, NAME.pem, or NAME/fullchain.pem with NAME/privkey.pem."),
-	one("certs.store", "", func(c *Config) *string { return &c.Certs.Store }, text("a directory, or s3://BUCKET/PREFIX", storeForm.MatchString, "is neither an absolute path nor s3://BUCKET/PREFIX").orEmpty("a directory below state-dir"),
+	one("certs.store", "", func(c *Config) *string { return &c.Certs.Store }, text("a directory, or s3://BUCKET/PREFIX", isStore, "is neither an absolute path nor s3://BUCKET/PREFIX").orEmpty("a directory below state-dir"),
 		"Where certificates from ACME are kept with their keys. Only one that outlives the instance, as a bucket of S3 or a directory of EFS, spares new orders when the instance is replaced."),
 	one("certs.store-kms-key", "", func(c *Config) *string { return &c.Certs.StoreKey }, text("the id, alias or ARN of a KMS key", keyForm.MatchString, "is not the id, alias or ARN of a KMS key").orEmpty("the bucket's own encryption"),
 		"KMS key by which S3 encrypts them."),
@@ -273,7 +273,7 @@ var (
 	filterForm = regexp.MustCompile(`^((ancestor|id|label|name|network|volume)=.+|(expose|publish)=[0-9]{1,5}(-[0-9]{1,5})?(/(tcp|udp|sctp))?)$`)
 	// A wrong one would end the agent that reads it, so it is checked here.
 	dockerForm  = regexp.MustCompile(`^(unix:///.+|tcp://([A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?)$`)
-	storeForm   = regexp.MustCompile(`^(/[^\s?#]+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/-]{0,512})?)$`)
+	storeForm   = pattern.Of(4096, `/[^\s?#]+|s3://[a-z0-9][a-z0-9.-]+[a-z0-9](/[A-Za-z0-9!_.*'()/-]*)?`)
 	keyForm     = pattern.Of(2048, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 	emailForm   = pattern.Of(254, `[^\s@<>,;:"\\]+@[A-Za-z0-9.-]+`)
 	profileForm = pattern.Of(64, `[A-Za-z0-9][A-Za-z0-9._-]*`)
@@ -291,6 +291,12 @@ var TLSPolicies = []string{
 	"AWS-FS-1-2-Res-2020-10", "AWS-FS-1-2-Res-2019-08", "AWS-FS-1-2-2019-08", "AWS-FS-1-1-2019-08", "AWS-FS-2018-06",
 	"AWS-TLS-1-2-2017-01", "AWS-TLS-1-2-Ext-2018-06", "AWS-TLS-1-1-2017-01", "AWS-2016-08",
 	"AWS-2015-05", "AWS-2015-03", "AWS-2015-02",
+}
+
+// isStore also counts what S3 bounds: 63 bytes of a bucket's name, and 1,024 of a key, half of which is the prefix.
+func isStore(v string) bool {
+	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(v, "s3://"), "/")
+	return storeForm.MatchString(v) && (v[0] == '/' || len(bucket) <= 63 && len(prefix) <= 512)
 }
 
 // httpsURL is where a CA is spoken to.

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"sync"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // tokenForm is base64url (RFC 8555, section 8.3), and answerForm two of it (section 8.1).
 var (
-	tokenForm  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
-	answerForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}\.[A-Za-z0-9_-]{1,200}$`)
+	tokenForm  = pattern.Of(200, `[A-Za-z0-9_-]+`)
+	answerForm = pattern.Of(401, `[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`)
 )
 
 // answers are the files from which nginx answers HTTP-01 challenges, by the id of the order.

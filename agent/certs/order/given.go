@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
@@ -81,7 +81,7 @@ func configured(c config.Config, instance string) (o Options, err error) {
 // IssuedDir is the directory of the local copy.
 func IssuedDir(c config.Config) string { return filepath.Join(c.StateDir, "issued") }
 
-var ownerForm = regexp.MustCompile(`^[A-Z2-7]{20,40}$`)
+var ownerForm = pattern.Of(40, `[A-Z2-7]{20,}`)
 
 // readOwner returns what the file has for Options.Owner, and makes it at the first start.
 func readOwner(file string) (string, error) {

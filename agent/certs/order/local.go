@@ -13,6 +13,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
@@ -20,7 +21,7 @@ import (
 // Package files reads it, which passes over what is no PEM.
 
 // idForm is that of certs.ID, which is the name of files and objects.
-var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,199}\.[A-Z0-9]{1,16}$`)
+var idForm = pattern.Of(217, `[A-Za-z0-9][A-Za-z0-9._-]*\.[A-Z0-9]+`)
 
 // held is a certificate as it is known here: its chain and key are in the file alone.
 type held struct {

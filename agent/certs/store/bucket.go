@@ -129,7 +129,7 @@ func (b *bucket) list(ctx context.Context, prefix string) (map[string]string, er
 			key, err := url.QueryUnescape(o.Key)
 			name, below := strings.CutPrefix(key, b.prefix)
 			// Not all that speak the protocol write the quotation marks.
-			if version := strings.Trim(o.ETag, `"`); err == nil && below && nameForm.MatchString(name) && version != "" {
+			if version := strings.Trim(o.ETag, `"`); err == nil && below && isName(name) && version != "" {
 				all[name] = version
 			}
 		}

@@ -118,7 +118,7 @@ func (d *directory) versions(ctx context.Context, prefix string) (map[string]str
 		return nil, d.wrong("reading", err)
 	}
 	for _, kind := range kinds {
-		if !nameForm.MatchString(kind + "/x") {
+		if !isName(kind + "/x") {
 			continue
 		}
 		files, err := names(filepath.Join(d.root, kind))
@@ -130,7 +130,7 @@ func (d *directory) versions(ctx context.Context, prefix string) (map[string]str
 		}
 		for _, file := range files {
 			name := kind + "/" + file
-			if !nameForm.MatchString(name) || !strings.HasPrefix(name, prefix) {
+			if !isName(name) || !strings.HasPrefix(name, prefix) {
 				continue
 			}
 			if _, version, _ := d.read(name); version != "" {

@@ -7,18 +7,26 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // patience bounds each operation, whatever hangs.
 const patience = 15 * time.Second
 
-// nameForm is that of objects, KIND/NAME. What else is in a bucket or a directory is none of ours.
-var nameForm = regexp.MustCompile(`^[a-z]{1,32}/[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$`)
+var (
+	kindForm = pattern.Of(32, `[a-z]+`)
+	ownForm  = pattern.Of(200, `[A-Za-z0-9_-][A-Za-z0-9._-]*`)
+)
+
+// isName reports whether a text is the name of an object, KIND/NAME. What else is in a bucket or a directory is none of ours.
+func isName(s string) bool {
+	kind, name, _ := strings.Cut(s, "/")
+	return kindForm.MatchString(kind) && ownForm.MatchString(name)
+}
 
 // Options say where the store is.
 type Options struct {
@@ -68,7 +76,7 @@ func (s *Store) List(ctx context.Context, prefix string) (map[string]string, err
 // Get returns an object and its version. The error wraps certs.ErrNotFound where there is none, and
 // certs.ErrUnusable, with the version, where it cannot be one.
 func (s *Store) Get(ctx context.Context, name string) (body []byte, version string, err error) {
-	if !nameForm.MatchString(name) {
+	if !isName(name) {
 		return nil, "", fmt.Errorf("%.200q is no name of an object", name)
 	}
 	ctx, done := context.WithTimeout(ctx, patience)
@@ -81,7 +89,7 @@ func (s *Store) Get(ctx context.Context, name string) (body []byte, version stri
 // body has to differ from all others: so a write is recognised whose answer was lost. After another error
 // it may have been written or not.
 func (s *Store) Put(ctx context.Context, name string, body []byte, version string) (string, error) {
-	if !nameForm.MatchString(name) || len(body) > certs.MaxObject {
+	if !isName(name) || len(body) > certs.MaxObject {
 		return "", fmt.Errorf("%.200q is no name of an object, or its %d bytes are more than %d", name, len(body), certs.MaxObject)
 	}
 	ctx, done := context.WithTimeout(ctx, patience)
