@@ -75,7 +75,8 @@ func (h *Hosts) Series(step time.Duration, all []*Served, from, to time.Time, mo
 	return out
 }
 
-// grid is the spans of a series from the first one in which something is to the end of the time.
+// grid is the spans of a series from the first one in which something is to the last whole minute: what is served in the
+// running one is not recorded yet.
 type grid struct {
 	step  int64
 	times []int64
@@ -87,7 +88,7 @@ func newGrid(step time.Duration, all []*Served, from, to time.Time, most int) gr
 		return g
 	}
 	first := all[0].Start.Unix()
-	for at := first - first%g.step; at < to.Unix(); at += g.step {
+	for at := first - first%g.step; at <= to.Unix()-60 || len(g.times) == 0; at += g.step {
 		g.times = append(g.times, at)
 	}
 	return g

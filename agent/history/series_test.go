@@ -73,3 +73,44 @@ func TestStepsThatPeopleExpect(t *testing.T) {
 		}
 	}
 }
+
+// The hosts' spans are those of the time in which something was served, and everything that was served is in one.
+func TestSeriesOfHosts(t *testing.T) {
+	hosts := Hosts{{Host: "b.test", Since: noon.Add(2 * time.Minute)}, {}, {Host: "a.test", Since: noon.Add(-time.Hour)}, {Host: "quiet.test"}}
+	served := func(minute int, b, free, a Value) *Served {
+		s := &Served{Start: noon.Add(time.Duration(minute) * time.Minute)}
+		s.Places[0], s.Places[1], s.Places[2] = Counts{b, b / 10, 0}, Counts{free, 0, 0}, Counts{a, 0, 100}
+		return s
+	}
+	all := []*Served{served(0, 50, 9, 1), served(2, 10, 9, 2), served(7, 0, 0, 4), served(58, 20, 0, 8)}
+	for _, row := range []struct {
+		name  string
+		to    time.Duration
+		times int // of all hosts together
+	}{
+		{"while the minute runs", 59*time.Minute + 30*time.Second, 59},
+		{"a moment after what was served", 58*time.Minute + time.Second, 58},
+	} {
+		got := hosts.Series(time.Minute, all, noon.Add(row.to-time.Hour), noon.Add(row.to), 60, 3)
+		if len(got.All.Times) != row.times || len(got.Hosts) != 2 || got.Step != 1800 && got.Step != 1200 {
+			t.Errorf("%s: %d times, %+v", row.name, len(got.All.Times), got)
+			continue
+		}
+		sum := func(v report.Values) (n float64) {
+			for _, x := range v {
+				n += x
+			}
+			return n
+		}
+		if a, b := got.Hosts[0], got.Hosts[1]; a.Host != "a.test" || b.Host != "b.test" || sum(a.Requests) != 15 || sum(b.Requests) != 30 || sum(b.Errors) != 3 || sum(a.Bytes) != 400 {
+			t.Errorf("%s: %+v", row.name, got.Hosts)
+		}
+		if n := sum(got.All.Column("requests")); n != 45 {
+			t.Errorf("%s: %v requests in all", row.name, n)
+		}
+	}
+	one := hosts.Series(time.Minute, all[:1], noon.Add(-time.Hour), noon.Add(time.Second), 60, 3)
+	if len(one.Times) != 1 || one.Hosts[0].Requests[0] != 1 {
+		t.Errorf("the first minute alone: %+v", one)
+	}
+}

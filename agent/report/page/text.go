@@ -160,10 +160,13 @@ func nameOf(since string) string {
 	return since
 }
 
-// figures are the numbers of an event, by name.
+// figures are the numbers of an event that are not 0, by name.
 func figures(e report.Event) string {
 	var all []string
 	for _, name := range slices.Sorted(maps.Keys(e.Numbers)) {
+		if e.Numbers[name] == 0 {
+			continue
+		}
 		all = append(all, strings.ReplaceAll(name, "_", " ")+" "+strconv.FormatFloat(math.Round(10*e.Numbers[name])/10, 'g', -1, 64))
 	}
 	if e.Skipped > 0 {
