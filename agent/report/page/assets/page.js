@@ -69,7 +69,8 @@
 		d = { from, to, end: to + ahead, step: past.step, x: past.time.map((t) => Math.min(t + past.step, to)), of, credits: status.credits, gate: status.gate };
 		d.next = status.credits.known ? status.credits.forecast.map((p) => ({ x: unix(p.at), usual: p.usual, high: p.high })) : [];
 		const all = {};
-		const length = (t) => Math.max(Math.min(t + served.all.step, to) - Math.max(t, from), 1); // of the first and the last span less
+		// What is served in the running minute is not recorded yet.
+		const length = (t) => Math.max(Math.min(t + served.all.step, to - (to % 60)) - Math.max(t, from), 60);
 		for (const c of served.all.columns) all[c.name] = c.values.map((v, i) => (v * 60) / length(served.all.time[i]));
 		d.served = [served.all.time.map((t) => Math.min(t + served.all.step, to)), all.requests, all.errors];
 		d.deploys = events.events.filter((e) => e.group === 'deploy').map((e) => ({ x: unix(e.at), name: e.subject }));
@@ -169,18 +170,22 @@
 				const h = 1 / (1 + d.jobs.length);
 				shade(u, (i) => d.of.gate_open[i] >= 0.5, 0.15 * h, 0.85 * h, color('open'));
 				u.ctx.font = 11 * uPlot.pxRatio + 'px sans-serif';
+				u.ctx.textAlign = 'left';
 				u.ctx.textBaseline = 'middle';
 				d.jobs.forEach((j, n) => {
-					for (const b of j.bars) {
+					let free = u.bbox.left + u.bbox.width; // the newest bars have their numbers beside them, as far as there is room
+					for (const b of j.bars.toReversed()) {
 						u.ctx.globalAlpha = b.waits ? 0.35 : 1;
 						const wide = rect(u, b.from, b.to, (n + 1.2) * h, (n + 1.8) * h, color(b.spent > b.promised ? 'bad' : 'batches'));
 						u.ctx.globalAlpha = 1;
-						if (!wide || j.bars.length > 8) continue;
+						if (!wide) continue;
+						const text = number(b.spent) + ' of ' + number(b.promised);
+						const [end, gap, long] = [u.valToPos(b.to, 'x', true), 4 * uPlot.pxRatio, u.ctx.measureText(text).width];
+						const at = end + gap + long < free ? end + gap : end - wide - gap - long;
+						const fits = at >= u.bbox.left && at + long <= free;
 						u.ctx.fillStyle = color('ink');
-						const [edge, gap] = [u.valToPos(b.to, 'x', true), 4 * uPlot.pxRatio];
-						const fits = edge + 90 * uPlot.pxRatio < u.bbox.left + u.bbox.width;
-						u.ctx.textAlign = fits ? 'left' : 'right';
-						u.ctx.fillText(number(b.spent) + ' of ' + number(b.promised), fits ? edge + gap : edge - wide - gap, u.bbox.top + (n + 1.5) * h * u.bbox.height);
+						if (fits) u.ctx.fillText(text, at, u.bbox.top + (n + 1.5) * h * u.bbox.height);
+						free = Math.min(fits ? at : free, end - wide) - gap;
 					}
 				});
 			},
