@@ -226,7 +226,7 @@ func (tab *Tab) Point(selector string, right, down float64) {
 	tab.t.Helper()
 	at := Eval[[]float64](tab, fmt.Sprintf(`(() => {
 		const e = document.querySelector(%q);
-		e.scrollIntoView({ block: 'center' });
+		e.scrollIntoView({ block: 'nearest' });
 		const r = e.getBoundingClientRect();
 		return [r.x + r.width / 2, r.y + r.height / 2];
 	})()`, selector))

@@ -224,7 +224,7 @@
 				{
 					...axis, size: 62, grid: rows ? { show: false } : axis.grid, ticks: rows ? { show: false } : axis.ticks,
 					splits: rows ? () => rows().map((r, i, all) => 1 - (i + 0.5) / all.length) : undefined,
-					values: rows ? () => rows().map((r) => (r.length > 9 ? r.slice(0, 8) + '…' : r)) : undefined,
+					values: rows ? () => rows().map((r) => (r.length > 8 ? r.slice(0, 7) + '…' : r)) : undefined,
 				},
 			],
 			series: [{ label: 'at', value: '{YYYY}-{MM}-{DD} {HH}:{mm}' }, ...kind.series()],
