@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -105,4 +107,26 @@ func TestDocsShowTheStatus(t *testing.T) {
 		doctest.Printed(t, file, "nagaya status", s.Text())
 	}
 	doctest.Printed(t, "docs/address.md", "nagaya address", s.Address.Text())
+}
+
+// The screen that docs/page.md shows is what the program draws.
+func TestDocsShowTop(t *testing.T) {
+	now := sampleStatus(t)
+	now.Gate.Decision.Jobs = []gate.Entry{{Job: gate.Job{Name: "nightly-report"}, Phase: gate.Running, Expected: 12, Spent: 4.25, Reason: "running: it was admitted at 00:41"}}
+	now.Traffic.Since = now.StartedAt
+	before := now
+	before.At = now.At.Add(-5 * time.Second)
+	for i, host := range []string{"git.example.com", "shop.example.com", "www.example.com"} {
+		n := uint64(i+1) * 9000
+		c := traffic.Counts{Requests: traffic.Classes{1: n, 4: n / 1000}, Bytes: n * 14_000, Last: now.At.Add(-time.Second)}
+		now.Traffic.Hosts = append(now.Traffic.Hosts, traffic.Host{Host: host, Counts: c})
+		c.Requests[1] -= uint64(i*i)*31 + 4
+		c.Bytes -= uint64(i*i)*434_000 + 56_000
+		before.Traffic.Hosts = append(before.Traffic.Hosts, traffic.Host{Host: host, Counts: c})
+	}
+	var screen strings.Builder
+	for _, r := range now.Top(before, 112, 40) {
+		screen.WriteString(r.Text + "\n")
+	}
+	doctest.Printed(t, "docs/page.md", "nagaya top", screen.String())
 }
