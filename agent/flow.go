@@ -153,7 +153,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	g.Run("history", func(ctx context.Context) error {
 		return keep.Run(ctx, statePath(c, keep.Dir), a.status, a.o.Notes, func(err error) {
-			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent; until then what 'nagaya history' and 'nagaya credits --since' show has a gap"))
+			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent, with 16 MiB free; until then what 'nagaya history' and 'nagaya credits --since' show has a gap"))
 		})
 	})
 

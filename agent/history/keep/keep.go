@@ -2,8 +2,8 @@
 package keep
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -36,7 +36,7 @@ func Run(ctx context.Context, dir string, status func() report.Status, notes *No
 			due.Reset(time.Until(start.Add(minute.Step)))
 		}
 		noted = notes.write(dir)
-		put(errors.Join(written, noted))
+		put(cmp.Or(written, noted)) // mostly for the same reason
 	}
 }
 
@@ -57,12 +57,11 @@ func (w *writer) minute(start time.Time, seen report.Status) error {
 	for i := range w.before.Traffic.Hosts { // which may be many, and are kept for a minute
 		w.before.Traffic.Hosts[i].Paths = nil
 	}
+	var err error
 	if w.fresh {
-		if err := makeFiles(w.dir); err != nil {
-			return err
-		}
+		err = makeFiles(w.dir)
 	}
-	err := errors.Join(
+	err = cmp.Or(err,
 		write(history.Records, w.dir, history.Between(before, seen, start), true, w.fresh),
 		w.served(start, before, seen),
 	)

@@ -1,6 +1,7 @@
 package keep
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/history"
 )
@@ -18,23 +21,43 @@ type ring struct {
 	size int // of a place
 }
 
-// open opens the file, and makes it in its full size.
+// spare is what the history leaves on the disk where it takes its space, in bytes: others need it more.
+const spare = 8 << 20
+
+// room returns an error where so much more would leave less than spare.
+func room(dir string, more int64) error {
+	var left unix.Statfs_t
+	if err := unix.Statfs(dir, &left); err != nil || left.Bavail*uint64(left.Bsize) >= uint64(more)+spare {
+		return err
+	}
+	return fmt.Errorf("it is not kept: it takes 8 MB, and less than %d MiB would be left on the disk of %s", spare>>20, dir)
+}
+
+// open opens the file, and makes it in its full size, if there is room.
 func open(dir, name string, places, size int) (*ring, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+	full := int64(places) * int64(size)
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = room(dir, full); err == nil {
+			f, err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	full := int64(places) * int64(size)
 	info, err := f.Stat()
 	if err == nil && info.Size() != full {
 		// What is there stays: a file of an interrupted start is completed with zeros.
+		err = room(dir, max(full-info.Size(), 0))
 		for at := info.Size(); at < full && err == nil; at += int64(len(zeros)) {
 			_, err = f.WriteAt(zeros[:min(full-at, int64(len(zeros)))], at)
 		}
-		err = errors.Join(err, f.Truncate(full))
+		if err == nil {
+			err = f.Truncate(full)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -54,13 +77,13 @@ func makeFiles(dir string) error {
 	}
 	err := whole(hostsFile, history.MostHosts, history.PlaceSize)
 	for _, l := range history.Records.Levels {
-		err = errors.Join(err, whole(l.Name, l.Places, history.Records.Size))
+		err = cmp.Or(err, whole(l.Name, l.Places, history.Records.Size))
 	}
 	for _, l := range served.Levels {
-		err = errors.Join(err, whole(l.Name, l.Places, served.Size))
+		err = cmp.Or(err, whole(l.Name, l.Places, served.Size))
 	}
 	for _, r := range history.Rings {
-		err = errors.Join(err, whole(r.Name, r.Places, history.EventSize))
+		err = cmp.Or(err, whole(r.Name, r.Places, history.EventSize))
 	}
 	return err
 }

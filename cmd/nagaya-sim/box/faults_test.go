@@ -15,7 +15,7 @@ import (
 // is named, and all is well when there is room again.
 func diskFull(m *machine, back func(m *machine, hosts ...string)) {
 	m.do("systemctl", "stop", "nagaya", "nagaya-nginx")
-	m.sh(`cp -a /var/lib/nagaya /root/state; rm -f /root/state/nagaya-reserve; mount -t tmpfs -o size=2m,mode=755 tmpfs /var/lib/nagaya
+	m.sh(`cp -a /var/lib/nagaya /root/state; rm -f /root/state/nagaya-reserve; mount -t tmpfs -o size=12m,mode=755 tmpfs /var/lib/nagaya
 chown --reference=/root/state /var/lib/nagaya; cp -a /root/state/. /var/lib/nagaya/`)
 	m.do("systemctl", "start", "nagaya-nginx", "nagaya")
 	back(m, "a.test")
