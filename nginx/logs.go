@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,7 +54,7 @@ func (t *Tree) log(section, file string, theirs []Snippet, format []string) Log 
 	case s.logsToDevice():
 		return Log{Off: "nginx logs to the agent's stdout: nginx.log-stdout is true; set it to false, so that there is a file"}
 	case other != "":
-		return Log{Off: fmt.Sprintf("%s says access_log for the whole %s section; add 'access_log %s %s;' to it", other, section, file, logName)}
+		return Log{Off: fmt.Sprintf("%s says access_log for the whole %s section; say 'access_log %s %s;' there too, and not off", other, section, file, logName)}
 	case s.Spaces.Logs.Low:
 		return Log{Off: fmt.Sprintf("nothing is logged: too little space is left in %s; free some", s.Spaces.Logs.Dir)}
 	}
@@ -73,18 +74,24 @@ func (t *Tree) log(section, file string, theirs []Snippet, format []string) Log 
 	return l
 }
 
-// saysAccessLog returns the first of the operator's files in which another log takes the place of ours; empty for none.
+// saysAccessLog returns the first of the operator's files in which another log takes the place of ours; empty for none. What is said beside off does
+// not count (nginx source, ngx_http_log_handler).
 func saysAccessLog(files []Snippet, ours string) (file string) {
+	beside := false
 	for _, sn := range files {
 		for _, d := range levelOf(sn).lines {
-			switch {
-			case d.Name != "access_log":
-			case len(d.Args) > 1 && d.Args[0] == ours && d.Args[1] == logName && !slices.ContainsFunc(d.Args, func(a string) bool { return strings.HasPrefix(a, "if=") }):
-				return "" // beside others
-			case file == "":
-				file = sn.Path
+			if d.Name != "access_log" || len(d.Args) == 0 {
+				continue
 			}
+			if d.Args[0] == "off" {
+				return sn.Path
+			}
+			isOurs := len(d.Args) > 1 && d.Args[0] == ours && d.Args[1] == logName && !slices.ContainsFunc(d.Args, func(a string) bool { return strings.HasPrefix(a, "if=") })
+			beside, file = beside || isOurs, cmp.Or(file, sn.Path)
 		}
+	}
+	if beside {
+		return ""
 	}
 	return file
 }

@@ -190,9 +190,9 @@ func (p *planner) plan(now time.Time) {
 			return
 		}
 		offer.Generation = p.render(before)
-		offer.Logs = p.wanted.Tree.Logs()
 	}
 	if !p.complete || offer.Generation != p.offer.Generation || !reflect.DeepEqual(p.table, before) {
+		offer.Logs = p.wanted.Tree.Logs()
 		p.offer, p.complete = offer, p.complete || p.table.Complete
 		p.out.Offer(offer)
 	}

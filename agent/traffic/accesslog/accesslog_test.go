@@ -168,6 +168,16 @@ func TestLargeFile(t *testing.T) {
 	if got := l.Report().Hosts[0].Requests.All(); got != 1 {
 		t.Errorf("%d requests", got)
 	}
+	if err := os.Truncate(file, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if l.read() {
+		t.Error("a terabyte that nobody has written is read")
+	}
+	write(t, file, "\n"+one)
+	if got := l.Report().Hosts[0].Requests.All(); got != 2 {
+		t.Errorf("%d requests", got)
+	}
 }
 
 // What cannot be read is said, and read once it can be.

@@ -17,6 +17,9 @@ const (
 	// rotated is how long a file is read after another took its place: nginx's workers write to it until
 	// they have opened the other, and those from before a reload may do so until they end.
 	rotated = 5 * time.Minute
+	// mostBehind is how much may have been added since the last look, in bytes; of more, nothing is read. No nginx
+	// writes that much in ten seconds, but a file may be made longer without being written.
+	mostBehind = 1 << 30
 )
 
 // tail reads what is added to a log.
@@ -123,6 +126,9 @@ func (f *file) read(buf []byte, limit int, do func(line []byte)) (more bool, err
 	}
 	if info.Size() < f.at { // it was truncated
 		f.at, f.inside = 0, false
+	}
+	if info.Size()-f.at > mostBehind {
+		f.at, f.inside = info.Size()-1, true
 	}
 	for done := 0; f.at < info.Size(); {
 		if done >= limit {
