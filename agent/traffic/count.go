@@ -98,11 +98,11 @@ func (c *Counter) SetTable(t route.Table) {
 }
 
 // Request counts a line of the access log, without its line feed. It returns false for one that
-// is of another format, which is not counted.
+// is of another format, or of one that does not say the host and the status; it is not counted.
 func (c *Counter) Request(f *Format, line []byte, now time.Time) bool {
 	v := &c.values
 	*v = values{}
-	if !f.parse(line, v) {
+	if !f.counts() || !f.parse(line, v) {
 		return false
 	}
 	code, ok := number(v[status])
@@ -234,7 +234,7 @@ func (c *Counter) Report(from nginx.Logs, unreadable string, open map[netip.Addr
 	switch {
 	case from.Requests.Off != "":
 		r.Unavailable = from.Requests.Off
-	case !f.has[host] || !f.has[status]:
+	case !f.counts():
 		r.Unavailable = "a line of the access log does not say what is counted: put $host and $status into nginx.log-format, with text between variables"
 	}
 	for _, m := range []struct {

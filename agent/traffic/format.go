@@ -92,6 +92,9 @@ func Compile(l nginx.Log) Format {
 	return f
 }
 
+// counts reports whether lines of the access log say what is needed at least: whose request it was, and what came of it.
+func (f *Format) counts() bool { return f.has[host] && f.has[status] }
+
 // variable takes a variable from the front of a text, which begins with its "$".
 func variable(s string) (name, rest string) {
 	s = s[1:]

@@ -10,7 +10,10 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// Text renders the report for people, as of now: the hosts by how many requests they had, each with its paths, and then
+// words are what is missing, for people.
+var words = map[string]string{"seconds": "times to answer", "failures": "failures of containers"}
+
+// Text renders the report for people, as of now and in its zone: the hosts by how many requests they had, each with its paths, and then
 // the ports. Long names are cut so that a line has at most width columns; 0 is no limit.
 func (r Report) Text(now time.Time, width int) string {
 	var out strings.Builder
@@ -18,7 +21,11 @@ func (r Report) Text(now time.Time, width int) string {
 		fmt.Fprintf(&out, "Requests are not counted: %s.\n\n", r.Unavailable)
 	}
 	if len(r.Missing) > 0 {
-		fmt.Fprintf(&out, "The lines of the access log have no %s: see nginx.log-format.\n\n", strings.Join(r.Missing, ", no "))
+		missing := slices.Clone(r.Missing)
+		for i, what := range missing {
+			missing[i] = cmp.Or(words[what], what)
+		}
+		fmt.Fprintf(&out, "The lines of the access log have no %s: see nginx.log-format.\n\n", strings.Join(missing, ", no "))
 	}
 	hosts := slices.Clone(r.Hosts)
 	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Compare(b.Requests.All(), a.Requests.All()) })
@@ -42,7 +49,7 @@ func (r Report) Text(now time.Time, width int) string {
 		out.WriteString("\n" + route.Align(rows, width))
 	}
 	if !r.Since.IsZero() {
-		fmt.Fprintf(&out, "\nsince %s\n", r.Since.Format(time.DateTime))
+		fmt.Fprintf(&out, "\nsince %s\n", r.Since.In(now.Location()).Format(time.DateTime+" MST"))
 	}
 	return out.String()
 }

@@ -145,6 +145,24 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
+// Where it is said that nothing is counted, nothing is.
+func TestLinesWithoutAHost(t *testing.T) {
+	table := tableOf("a.test /")
+	for _, format := range []string{"$remote_addr - $status", "$status", "h=$host$status $request_time"} {
+		logs := logsOf(nginx.Settings{LogFormat: format}, table)
+		c, f := New(noon), Compile(logs.Requests)
+		c.SetTable(table)
+		for _, text := range []string{"127.0.0.1 - 200", "200", "h=a.test200 0.001"} {
+			if c.Request(&f, []byte(text), noon) {
+				t.Errorf("%s counts %q", format, text)
+			}
+		}
+		if r := c.Report(logs, "", nil); r.Unavailable == "" || len(r.Hosts) != 1 || r.Hosts[0].Requests.All() != 0 {
+			t.Errorf("%s: %+v", format, r)
+		}
+	}
+}
+
 // line is one of nagaya's own format.
 func line(host, path string) []byte {
 	return []byte(`203.0.113.7 - - [22/Nov/2026:12:00:00 +0000] ` + host + ` "GET ` + path + ` HTTP/1.1" 200 1234 "https://example.com/" "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0" 0.012 10.0.0.1:32768 0.011 200`)
@@ -210,8 +228,9 @@ func TestPaths(t *testing.T) {
 
 // People see the hosts with the most requests first, and what is not known.
 func TestText(t *testing.T) {
+	at := noon.In(time.FixedZone("JST", 9*3600)) // as the host's clock shows it
 	r := Report{
-		Since: noon.Add(-time.Hour), Missing: []string{"failures"},
+		Since: noon.Add(-time.Hour), Missing: []string{"seconds", "failures"},
 		Hosts: []Host{
 			{Host: "a.test", Open: new(2), Counts: Counts{Requests: Classes{1, 7, 0, 1, 3}, Bytes: 5 << 20, Failures: 2, Last: noon.Add(-90 * time.Second), Seconds: Histogram{Buckets: [7]uint64{8, 2, 0, 0, 1}, Sum: 1.25}}, Paths: []Path{
 				{Path: "/api", Counts: Counts{Requests: Classes{0, 2}, Bytes: 1023, Last: noon, Seconds: Histogram{Buckets: [7]uint64{2}, Sum: 0.001}}}, {Path: "/"},
@@ -221,7 +240,7 @@ func TestText(t *testing.T) {
 		},
 		Streams: []Stream{{Listen: "tcp:22", Connections: 3, Failures: 1, Received: 1 << 10, Sent: 3 << 40, Last: noon}, {Listen: "udp:53"}},
 	}
-	want := `The lines of the access log have no failures: see nginx.log-format.
+	want := `The lines of the access log have no times to answer, no failures of containers: see nginx.log-format.
 
 HOST    PATH  REQUESTS   2XX  3XX  4XX  5XX  FAILED  SENT     MEAN    95 %     OPEN  LAST
 c.test        100        100  0    0    0    0       0 B      60 s    > 10 s   -     0s ago
@@ -234,9 +253,9 @@ PORT    CONNECTIONS  FAILED  RECEIVED  SENT     OPEN  LAST
 tcp:22  3            1       1.0 KiB   3.0 TiB  -     0s ago
 udp:53  0            0       0 B       0 B      -     never
 
-since 2026-11-22 11:00:00
+since 2026-11-22 20:00:00 JST
 `
-	if d := cmp.Diff(want, r.Text(noon, 0)); d != "" {
+	if d := cmp.Diff(want, r.Text(at, 0)); d != "" {
 		t.Error(d)
 	}
 	if got := (Report{Unavailable: "it is off"}).Text(noon, 0); !strings.HasPrefix(got, "Requests are not counted: it is off.\n") {

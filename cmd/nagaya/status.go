@@ -164,7 +164,7 @@ for a month and a day for a year. That needs no running agent.`,
 	}, func(s report.Status) string {
 		switch {
 		case served:
-			return s.Traffic.Text(s.At, c.width())
+			return s.Traffic.Text(s.At.Local(), c.width())
 		case explain:
 			return s.Routes.Explained(c.width())
 		}
@@ -172,12 +172,13 @@ for a month and a day for a year. That needs no running agent.`,
 	})
 	cmd.Flags().BoolVar(&served, "traffic", false, "show what each host and path has served")
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
-	cmd.MarkFlagsMutuallyExclusive("traffic", "explain")
 	cmd.Flags().StringVar(&since, "since", "", "with --traffic, show what was recorded in this time: a number with m, h, d or w, such as 7d")
 	now := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
-		case since == "":
+		case served && explain:
+			return usage(errors.New("--traffic and --explain show two things; give one"))
+		case !cmd.Flags().Changed("since"):
 			return now(cmd, args)
 		case !served:
 			return usage(errors.New("--since is for --traffic"))
@@ -201,7 +202,7 @@ for two weeks, and an hour for a year. That needs no running agent.`,
 	cmd.Flags().StringVar(&since, "since", "", "draw what was recorded in this time: a number with m, h, d or w, such as 7d")
 	now := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if since == "" {
+		if !cmd.Flags().Changed("since") {
 			return now(cmd, args)
 		}
 		return c.creditsSince(cmd, since)
