@@ -367,6 +367,16 @@ func TestUsable(t *testing.T) {
 	}
 }
 
+// Who writes no in the place of off gets no log of that name.
+func TestNamesOfLogs(t *testing.T) {
+	log, _ := Find("nginx.access-log")
+	for v, want := range map[string]bool{"off": true, "access.log": true, "no.log": true, "false": false, "No": false, "true": false, "on": false, "a/b": false} {
+		if _, err := Resolve([]Value{FromFlag(log, v)}); (err == nil) != want {
+			t.Errorf("%q: %v", v, err)
+		}
+	}
+}
+
 // The page is a site of its own for those alone whom the operator names.
 func TestThePageIsNeverOpen(t *testing.T) {
 	for _, row := range []struct {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -159,7 +160,7 @@ var Settings = []Setting{
 		"File of the certificate authorities by which containers' certificates are verified, where the label nagaya.verify is set."),
 	one("nginx.user", "auto", func(c *Config) *string { return &c.Nginx.User }, text("auto or a user name", userName.MatchString, "is not a user name"),
 		"User of nginx's workers; auto is nginx or www-data, whichever exists, and in mode container the one that the image's nginx was built with."),
-	one("nginx.access-log", "access.log", func(c *Config) *string { return &c.Nginx.AccessLog }, text("off, or a file name in log-dir", fileName.MatchString, "is neither off nor a plain file name"),
+	one("nginx.access-log", "access.log", func(c *Config) *string { return &c.Nginx.AccessLog }, text("off, or a file name in log-dir", logName, "is neither off nor a plain file name"),
 		"Where requests are logged."),
 	one("nginx.default-root", "", func(c *Config) *string { return &c.Nginx.DefaultRoot }, text("a status such as 404, one with an address such as 301 https://example.com/, or none", rootForm.MatchString,
 		"is neither none, nor a status, nor a status and an address").orEmpty("404 with a line of text"),
@@ -301,6 +302,11 @@ func isStore(v string) bool {
 
 // httpsURL is where a CA is spoken to.
 var httpsURL = text("an https URL", pattern.Of(1024, `https://[A-Za-z0-9.\[\]:-]+(/[A-Za-z0-9._~%/?=&-]*)?`).MatchString, "is not an https URL")
+
+// logName reports whether a log can have that name. A word by which YAML says yes or no would be a file that nobody meant.
+func logName(v string) bool {
+	return fileName.MatchString(v) && !slices.Contains([]string{"true", "false", "yes", "no", "on"}, strings.ToLower(v))
+}
 
 func isIPv4(v string) bool {
 	a, err := netip.ParseAddr(v)
