@@ -124,9 +124,10 @@ func (c *Counter) Request(f *Format, line []byte, now time.Time) bool {
 	return true
 }
 
-// hostOf is the name in lower case and without a port; one that is no client's is too long.
+// hostOf is the name in lower case and without a port; one that is no client's is too long. It has no space in it:
+// what stands before one a client has written into the variable before.
 func (c *Counter) hostOf(v *values) []byte {
-	name := v[host]
+	name := v[host][bytes.LastIndexByte(v[host], ' ')+1:]
 	if n := bytes.LastIndexByte(name, ':'); n >= 0 && bytes.IndexByte(name[n:], ']') < 0 {
 		name = name[:n]
 	}

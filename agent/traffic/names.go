@@ -12,7 +12,8 @@ import (
 const (
 	// maxHosts bounds the sites that are told apart; the first by name are.
 	maxHosts = 512
-	// maxExpressions bounds the hosts that are expressions: each is tried for each name that is new.
+	// maxExpressions bounds the hosts that are expressions, each of which is tried for each name that is new, and
+	// the locations of a site that are.
 	maxExpressions = 16
 	// maxSeen bounds the names that are remembered because no site has them as they are.
 	maxSeen = 1024

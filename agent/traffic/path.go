@@ -91,7 +91,8 @@ const maxPaths = 64
 
 // locationsOf are those of a site, in the order in which nginx tries them (nginx.org, location): exact ones,
 // expressions in the order in which they are written, and the longest prefix. Where Go does not know an
-// expression, which may be any of PCRE's, none is told apart, and where there is only one location.
+// expression, which may be any of PCRE's, none is told apart, nor where there are more than maxExpressions, or only one
+// location.
 func locationsOf(s route.Site) (all []location) {
 	if len(s.Locations) < 2 {
 		return nil
@@ -101,6 +102,7 @@ func locationsOf(s route.Site) (all []location) {
 	slices.SortStableFunc(locations, func(a, b route.Location) int { // as package nginx writes them
 		return cmp.Or(cmp.Compare(rank[a.Match], rank[b.Match]), cmp.Compare(len(b.Path), len(a.Path)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Match, b.Match))
 	})
+	expressions := 0
 	for _, l := range locations[:min(len(locations), maxPaths)] {
 		one := location{name: nameOf(l), match: l.Match, path: l.Path}
 		switch l.Match {
@@ -112,7 +114,8 @@ func locationsOf(s route.Site) (all []location) {
 				flags = "(?i)"
 			}
 			var err error
-			if one.regexp, err = regexp.Compile(flags + l.Path); err != nil {
+			one.regexp, err = regexp.Compile(flags + l.Path)
+			if expressions++; err != nil || expressions > maxExpressions {
 				return nil
 			}
 		}

@@ -18,8 +18,10 @@ import (
 const (
 	// every is how often the logs are looked at, if nobody asks.
 	every = 10 * time.Second
-	// atOnce is how much of a log is read in one go, in bytes: some ten milliseconds.
-	atOnce = 4 << 20
+	// atOnce is how much of a log is read in one go, in bytes: some ten milliseconds. Where the lines take longer
+	// it ends after patience, for whoever asks for the status waits.
+	atOnce   = 4 << 20
+	patience = 100 * time.Millisecond
 )
 
 // Logs are nginx's logs, read and counted as long as the agent runs.

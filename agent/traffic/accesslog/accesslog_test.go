@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/traffic"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
@@ -178,6 +179,37 @@ func TestLargeFile(t *testing.T) {
 	if got := l.Report().Hosts[0].Requests.All(); got != 2 {
 		t.Errorf("%d requests", got)
 	}
+}
+
+// Lines that take long do not keep those waiting who ask for the status.
+func TestSlowLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "access.log")
+		write(t, file, "")
+		l := log{tail: tail{path: file}}
+		count := 0
+		look := func() bool {
+			return l.each(make([]byte, 4*longest), func(*traffic.Format, []byte) bool {
+				count++
+				time.Sleep(time.Millisecond)
+				return true
+			})
+		}
+		l.to(nginx.Log{Path: file})
+		look()
+		write(t, file, strings.Repeat(one, 100_000))
+		began := time.Now()
+		for more := true; more; {
+			at := time.Now()
+			more = look()
+			if took := time.Since(at); took > 5*time.Second {
+				t.Fatalf("one look took %s", took)
+			}
+		}
+		if took := time.Since(began); count != 100_000 || took != 100*time.Second {
+			t.Errorf("%d lines in %s", count, took)
+		}
+	})
 }
 
 // What cannot be read is said, and read once it can be.

@@ -130,8 +130,9 @@ func (f *file) read(buf []byte, limit int, do func(line []byte)) (more bool, err
 	if info.Size()-f.at > mostBehind {
 		f.at, f.inside = info.Size()-1, true
 	}
+	began := time.Now()
 	for done := 0; f.at < info.Size(); {
-		if done >= limit {
+		if done >= limit || time.Since(began) > patience {
 			return true, nil
 		}
 		n, err := f.ReadAt(buf, f.at)
