@@ -268,6 +268,17 @@ func (c *Counter) Report(from nginx.Logs, unreadable string, open map[netip.Addr
 	return r
 }
 
+// Servers are the addresses of all containers, each with 0.
+func (c *Counter) Servers() map[netip.AddrPort]int {
+	all := map[netip.AddrPort]int{}
+	for _, p := range c.pools {
+		for _, s := range p.Servers {
+			all[s.Addr] = 0
+		}
+	}
+	return all
+}
+
 // openTo is how many connections are open to the servers of pools.
 func (c *Counter) openTo(open map[netip.AddrPort]int, pools []route.PoolKey) *int {
 	if open == nil {

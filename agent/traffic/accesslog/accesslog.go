@@ -120,8 +120,8 @@ func (l *Logs) Report() traffic.Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.readLocked()
-	open, err := connections(l.buf)
-	if err != nil {
+	open := l.counter.Servers()
+	if err := connections(open, l.buf); err != nil {
 		open = nil // not known
 	}
 	return l.counter.Report(l.where, l.unreadable(), open)

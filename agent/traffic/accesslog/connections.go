@@ -12,34 +12,34 @@ import (
 // established is a state of a TCP socket (include/net/tcp_states.h).
 const established = 1
 
-// connections counts the open TCP connections of this network by where they lead. The kernel is asked by
-// sock_diag(7), which takes no privilege, and knows those of an nginx in the network of this process.
-func connections(buf []byte) (map[netip.AddrPort]int, error) {
+// connections adds to each of some addresses how many TCP connections of this network lead there: an open one for each
+// client takes no memory. The kernel is asked by sock_diag(7), which takes no privilege, and knows those of an nginx in
+// the network of this process.
+func connections(to map[netip.AddrPort]int, buf []byte) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unix.Close(fd)
 	patience := unix.NsecToTimeval(time.Second.Nanoseconds())
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience); err != nil {
-		return nil, err
+		return err
 	}
-	all := map[netip.AddrPort]int{}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
 		if err := unix.Sendto(fd, everyOne(family), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-			return nil, err
+			return err
 		}
 		for more := true; more; {
 			n, _, err := unix.Recvfrom(fd, buf, 0)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			if more, err = add(all, buf[:n]); err != nil {
-				return nil, err
+			if more, err = add(to, buf[:n]); err != nil {
+				return err
 			}
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // everyOne is the request for all sockets of a family: a header of netlink, and inet_diag_req_v2.
@@ -55,8 +55,8 @@ func everyOne(family byte) []byte {
 	return append(b, make([]byte, 48)...) // any addresses and ports
 }
 
-// add counts the sockets of an answer. more is false after the last one.
-func add(all map[netip.AddrPort]int, answer []byte) (more bool, err error) {
+// add counts those of the sockets of an answer that lead to an address that is there. more is false after the last one.
+func add(to map[netip.AddrPort]int, answer []byte) (more bool, err error) {
 	messages, err := syscall.ParseNetlinkMessage(answer)
 	if err != nil {
 		return false, err
@@ -72,7 +72,10 @@ func add(all map[netip.AddrPort]int, answer []byte) (more bool, err error) {
 			if b[0] == unix.AF_INET {
 				addr = netip.AddrFrom4([4]byte(b[24:28]))
 			}
-			all[netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(b[6:8]))]++
+			at := netip.AddrPortFrom(addr.Unmap(), binary.BigEndian.Uint16(b[6:8]))
+			if n, asked := to[at]; asked {
+				to[at] = n + 1
+			}
 		}
 	}
 	return true, nil
