@@ -159,23 +159,13 @@ func (e Event) Journal() string {
 	if k.quiet {
 		from = at.Add(-time.Duration(e.Named()["seconds"]+1) * time.Second)
 	} else {
-		command += " NAGAYA_EVENT=" + quoted(e.Kind)
+		command += " NAGAYA_EVENT=" + report.Quoted(e.Kind)
 	}
 	if k.subject != "" && e.Subject != "" && !strings.HasSuffix(e.Subject, cutMark) {
-		command += " " + quoted("NAGAYA_"+strings.ToUpper(k.subject)+"="+e.Subject)
+		command += " " + report.Quoted("NAGAYA_"+strings.ToUpper(k.subject)+"="+e.Subject)
 	}
 	// Equal lines of one minute are one, which is written at its end.
 	return command + fmt.Sprintf(" --since '%s UTC' --until '%s UTC'", from.Format(time.DateTime), at.Add(61*time.Second).Format(time.DateTime))
-}
-
-// quoted is a word for a shell.
-func quoted(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_./:@=,+", r)
-	}) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // Shown is the event for whoever shows it.

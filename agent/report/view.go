@@ -162,10 +162,10 @@ func (s Status) View() View {
 }
 
 // Journal is the command that shows the entries of the journal that have a field with that value.
-func Journal(field, value string) string { return "journalctl -u nagaya " + quoted(field+"="+value) }
+func Journal(field, value string) string { return "journalctl -u nagaya " + Quoted(field+"="+value) }
 
-// quoted is a word for a shell. What is no text becomes a space: such a name finds nothing, and does no harm.
-func quoted(word string) string {
+// Quoted is a word for a shell. What is no text becomes a space: such a name finds nothing, and does no harm.
+func Quoted(word string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=.:/@%+-"
 	word = problem.Printable(word, 400)
 	if strings.Trim(word, plain) == "" {

@@ -447,3 +447,21 @@ func BenchmarkAnswers(b *testing.B) {
 		})
 	}
 }
+
+// No name but ours is known, however it is written.
+func FuzzKnown(f *testing.F) {
+	for _, host := range []string{"localhost:9646", "127.0.0.1", "[::1]:80", "status.example.com.", "attacker.example", "127.0.0.1.attacker.example", "[127.0.0.1", "::1%eth0", "0x7f.1", "2130706433"} {
+		f.Add(host)
+	}
+	p := &page{Options: Options{Listen: "127.0.0.1:9646", Host: "status.example.com"}}
+	f.Fuzz(func(t *testing.T, host string) {
+		name := strings.Trim(strings.ToLower(host), "[]")
+		ours := strings.HasPrefix(name, "localhost") || strings.HasPrefix(name, "status.example.com") || strings.HasPrefix(name, "127.") || strings.Contains(name, ":")
+		if p.known(host) && !ours {
+			t.Errorf("%q is known", host)
+		}
+		if after, ok := strings.CutPrefix(name, "localhost"); ok && p.known(host) && after != "" && after != "." && !strings.Contains(after, ":") {
+			t.Errorf("%q is known", host)
+		}
+	})
+}
