@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,8 +55,13 @@ const (
 	mostHolders = 20   // events of addresses on the page, of a year
 )
 
-// ranges are the times for which the page is shown; the first is the one that is shown unasked.
-var ranges = []struct{ Since, Name string }{{"1d", "day"}, {"1h", "hour"}, {"1w", "week"}, {"30d", "month"}, {"366d", "year"}}
+// ranges are the times for which the page is shown, and unasked the one that is shown unasked.
+var ranges = []struct{ Since, Name string }{{"1h", "hour"}, {unasked, "day"}, {"1w", "week"}, {"30d", "month"}, {"366d", "year"}}
+
+const unasked = "1d"
+
+// groups are those of events.
+var groups = []string{"agent", "address", "nginx", "deploy", "certificate", "gate", "job"}
 
 // page answers one request at a time, so that many readers take no more of the instance than one.
 type page struct {
@@ -153,11 +159,14 @@ type asked struct {
 
 func read(r *http.Request) (a asked, err error) {
 	q := r.URL.Query()
-	a.since, a.group = cmp.Or(q.Get("since"), ranges[0].Since), q.Get("group")
+	a.since, a.group = cmp.Or(q.Get("since"), unasked), q.Get("group")
 	if a.span, err = report.ParseSpan(a.since); err != nil {
-		err = fmt.Errorf("since: %w", err)
+		return a, fmt.Errorf("since: %w", err)
 	}
-	return a, err
+	if a.group != "" && !slices.Contains(groups, a.group) {
+		return a, fmt.Errorf("group: %.100q is none of %s", a.group, strings.Join(groups, ", "))
+	}
+	return a, nil
 }
 
 // answer returns what a value is as JSON.

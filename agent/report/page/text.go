@@ -23,11 +23,12 @@ var functions = template.FuncMap{
 	"unix":     func(at int64) time.Time { return time.Unix(at, 0) },
 	"zone":     func(t time.Time) string { return t.Local().Format("MST, UTC-07:00") },
 	"offset":   func(t time.Time) int { _, s := t.Local().Zone(); return s },
-	"count":    func(x float64) string { return strconv.FormatFloat(x, 'f', 0, 64) },
+	"count":    count,
 	"lines":    func(s string) []string { return strings.Split(s, "\n") },
 	"number":   number,
 	"summary":  summary,
 	"table":    table,
+	"counts":   counts,
 	"served":   inTime,
 	"together": together,
 	"since":    nameOf,
@@ -64,6 +65,14 @@ func number(x float64) string {
 	return strconv.FormatFloat(x, 'f', 1, 64)
 }
 
+// count is a whole number, and a dash where it is not known.
+func count(x float64) string {
+	if math.IsNaN(x) {
+		return "–"
+	}
+	return strconv.FormatFloat(x, 'f', 0, 64)
+}
+
 // summary is what a screen reader is told whenever it changes, so it has nothing that always does.
 func summary(v report.View) string {
 	live := 0
@@ -88,8 +97,12 @@ type row struct {
 	Cells []string
 }
 
-// table has the named columns of a series, the newest row first.
-func table(s report.Series, names ...string) (rows []row) {
+// table has the named columns of a series, the newest row first; counts is for those that have whole numbers.
+func table(s report.Series, names ...string) []row { return tableOf(number, s, names) }
+
+func counts(s report.Series, names ...string) []row { return tableOf(count, s, names) }
+
+func tableOf(write func(float64) string, s report.Series, names []string) (rows []row) {
 	for i := len(s.Times) - 1; i >= 0; i-- {
 		r := row{At: time.Unix(s.Times[i], 0)}
 		for _, name := range names {
@@ -97,7 +110,7 @@ func table(s report.Series, names ...string) (rows []row) {
 			if c := s.Column(name); i < len(c) {
 				x = c[i]
 			}
-			r.Cells = append(r.Cells, number(x))
+			r.Cells = append(r.Cells, write(x))
 		}
 		rows = append(rows, r)
 	}
