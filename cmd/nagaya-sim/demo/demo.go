@@ -31,7 +31,6 @@ const config = `
 address: {claim: "` + claim + `"}
 credit: {cloudwatch: 1s, every: 1s}
 gate: {reserve: 10, horizon: 1h, dwell: 1s}
-metrics: {listen: ""}
 `
 
 // Options say how the demonstration is played.
@@ -65,6 +64,8 @@ type player struct {
 	s    *stage.Stage
 	out  io.Writer
 	keep bool
+	// page is the address of the page and the metrics.
+	page string
 	// published is when the first balance was published.
 	published time.Time
 }
@@ -73,11 +74,16 @@ type player struct {
 // be kept, also when a step fails or ctx ends.
 func Play(ctx context.Context, o Options) (err error) {
 	begun := time.Now()
-	s, err := stage.New(ctx, stage.Options{Bin: o.Bin, Hosts: Hosts(), Config: config})
+	port, _, err := stage.FreePorts()
 	if err != nil {
 		return err
 	}
-	p := &player{s: s, out: o.Out, keep: o.Keep}
+	page := fmt.Sprintf("127.0.0.1:%d", port)
+	s, err := stage.New(ctx, stage.Options{Bin: o.Bin, Hosts: Hosts(), Config: config + fmt.Sprintf("metrics: {listen: %q}\n", page)})
+	if err != nil {
+		return err
+	}
+	p := &player{s: s, out: o.Out, keep: o.Keep, page: page}
 	defer func() {
 		if o.Keep && err == nil {
 			err = p.sayHowToLookAround()
@@ -187,15 +193,19 @@ Look around:
 
    export NAGAYA_CONFIG=%s
    bin/nagaya status
+   bin/nagaya top
    bin/nagaya routes
+   bin/nagaya routes --traffic
    bin/nagaya credits
+   bin/nagaya history
+   http://%s/ in a browser here
    curl --cacert %s --resolve %s:%d:127.0.0.1 https://%s:%d/
    tail -f %s
 
 End it:
 
    bin/nagaya-sim demo --end %s
-`, len(steps)+1, p.s.ConfigFile(), p.s.CAFile(), shop, p.s.HTTPSPort, shop, p.s.HTTPSPort, p.s.Path("log", "agent.log"), p.s.Dir)
+`, len(steps)+1, p.s.ConfigFile(), p.page, p.s.CAFile(), shop, p.s.HTTPSPort, shop, p.s.HTTPSPort, p.s.Path("log", "agent.log"), p.s.Dir)
 	return nil
 }
 

@@ -187,6 +187,9 @@ func (p *player) serviceIsReplaced(ctx context.Context) error {
 	if r.Failed > 0 {
 		return fmt.Errorf("%d of %d requests failed, first: %s", r.Failed, r.Requests, r.First)
 	}
+	if _, err := p.nagaya(ctx, "routes", "--traffic"); err != nil {
+		return err
+	}
 	return p.s.Remove(ctx, "ecs-shop-1")
 }
 
@@ -275,7 +278,10 @@ func (p *player) batchRuns(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	_, err := p.nagaya(ctx, "gate")
+	if _, err := p.nagaya(ctx, "gate"); err != nil {
+		return err
+	}
+	_, err := p.nagaya(ctx, "history")
 	return err
 }
 
