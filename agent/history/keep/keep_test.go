@@ -174,7 +174,7 @@ func TestTheFilesAreWhole(t *testing.T) {
 func TestHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, served := filepath.Join(t.TempDir(), Dir), uint64(0)
-		length := 50*time.Hour + 10*time.Minute
+		length := 13*time.Hour + 5*time.Minute
 		for range 5 {
 			ctx, cancel := context.WithTimeout(t.Context(), length/5)
 			began := time.Now()

@@ -192,7 +192,7 @@ var epoch = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // writeOn writes events and minutes until it is killed, and says how many events it has written.
 func writeOn(dir string) {
 	notes := NewNotes()
-	w := writer{dir: dir, fresh: true}
+	w := writer{dir: dir}
 	last, err := ReadEvents(dir, time.Time{}, time.Now())
 	first := 0
 	if len(last) > 0 {
@@ -218,6 +218,9 @@ func TestKilledWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), Dir)
+	if err := makeFiles(dir); err != nil {
+		t.Fatal(err)
+	}
 	var wrote, minutes []int
 	for kill := range 100 {
 		c := exec.CommandContext(t.Context(), exe)
