@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -386,7 +387,7 @@ func TestSessions(t *testing.T) {
 
 // However many names and paths clients ask for, the memory stays what the table needs.
 func TestManyNamesAndPaths(t *testing.T) {
-	table := tableOf(`~^[a-m].*\.test$ / /api`)
+	table := tableOf("*.test / /api")
 	for i := range 600 {
 		table.Sites = append(table.Sites, tableOf(fmt.Sprintf("h%03d.example / /api", i)).Sites...)
 	}
@@ -402,7 +403,8 @@ func TestManyNamesAndPaths(t *testing.T) {
 	var text []byte
 	before := heap()
 	for i := range 1_000_000 {
-		text = append(append(text[:0], 'a'+byte(i%26)), fmt.Sprintf("%d.test /api/%d 200", i, i)...)
+		text = append(strconv.AppendInt(text[:0], int64(i), 10), []string{".test", ".evil"}[i%2]+" /api/"...)
+		text = append(strconv.AppendInt(text, int64(i), 10), " 200"...)
 		c.Request(&short, text, noon)
 	}
 	c.Request(&f, line("h599.example", "/"), noon)
@@ -410,7 +412,7 @@ func TestManyNamesAndPaths(t *testing.T) {
 		t.Errorf("the memory has grown by %d bytes", grown)
 	}
 	r := c.Report(nginx.Logs{}, "", nil)
-	if len(r.Hosts) != maxHosts+1 || r.Hosts[0].Requests.All() != 500_006 || r.Hosts[maxHosts].Requests.All() != 499_995 {
+	if len(r.Hosts) != maxHosts+1 || r.Hosts[0].Requests.All() != 500_000 || r.Hosts[maxHosts].Requests.All() != 500_001 {
 		t.Errorf("%d hosts, the first with %d requests", len(r.Hosts), r.Hosts[0].Requests.All())
 	}
 }
