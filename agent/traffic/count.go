@@ -230,7 +230,7 @@ func milliseconds(b []byte) (uint64, bool) {
 // Report is what has been counted, from these logs. unreadable says why they cannot be read; empty if they can. open are the
 // connections that are open now, by where they lead; nil for unknown.
 func (c *Counter) Report(from nginx.Logs, unreadable string, open map[netip.AddrPort]int) Report {
-	f := Compile(from.Requests)
+	f, ports := Compile(from.Requests), Compile(from.Sessions)
 	r := Report{Since: c.since, Unavailable: unreadable}
 	switch {
 	case from.Requests.Off != "":
@@ -241,7 +241,7 @@ func (c *Counter) Report(from nginx.Logs, unreadable string, open map[netip.Addr
 	for _, m := range []struct {
 		what string
 		says bool
-	}{{"path", f.has[request] || f.has[uri]}, {"bytes", f.has[sent]}, {"seconds", f.has[seconds]}, {"failures", f.has[upstreamStatus] || f.has[upstreamAddr]}} {
+	}{{"path", f.has[request] || f.has[uri]}, {"bytes", f.has[sent]}, {"seconds", f.has[seconds]}, {"failures", f.has[upstreamStatus] || f.has[upstreamAddr]}, {"connections", len(c.streams) == 0 || ports.has[port]}} {
 		if r.Unavailable == "" && !m.says {
 			r.Missing = append(r.Missing, m.what)
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // words are what is missing, for people.
-var words = map[string]string{"seconds": "times to answer", "failures": "failures of containers"}
+var words = map[string]string{"seconds": "times to answer", "failures": "failures of containers", "connections": "connections of ports"}
 
 // Text renders the report for people, as of now and in its zone: the hosts by how many requests they had, each with its paths, and then
 // the ports. Long names are cut so that a line has at most width columns; 0 is no limit.
@@ -25,7 +25,7 @@ func (r Report) Text(now time.Time, width int) string {
 		for i, what := range missing {
 			missing[i] = cmp.Or(words[what], what)
 		}
-		fmt.Fprintf(&out, "The lines of the access log have no %s: see nginx.log-format.\n\n", strings.Join(missing, ", no "))
+		fmt.Fprintf(&out, "Not counted, because nginx's log does not say it: %s.\n\n", strings.Join(missing, ", "))
 	}
 	hosts := slices.Clone(r.Hosts)
 	slices.SortStableFunc(hosts, func(a, b Host) int { return cmp.Compare(b.Requests.All(), a.Requests.All()) })

@@ -10,7 +10,7 @@ type Report struct {
 	Since time.Time `json:"since,omitzero"`
 	// Unavailable says why nothing is counted, and what to do about that; empty while it is.
 	Unavailable string `json:"unavailable,omitempty"`
-	// Missing is what the lines of the log do not say, of "path", "bytes", "seconds" and "failures"; it is not counted.
+	// Missing is what the log does not say, of "path", "bytes", "seconds" and "failures", and "connections" of Streams; it is not counted.
 	Missing []string `json:"missing,omitempty"`
 	// Hosts are those of the route table, sorted by name, at most 512; behind them is Other, if
 	// anything was counted there.

@@ -164,6 +164,32 @@ func TestLinesWithoutAHost(t *testing.T) {
 	}
 }
 
+// What the log does not say is named, so that it is not mistaken for 0.
+func TestMissing(t *testing.T) {
+	ports := tableOf("a.test /")
+	ports.Streams = []route.Stream{{Listen: route.Listen{Protocol: route.TCP, Port: 22}}}
+	elsewhere := nginx.Settings{Snippets: []nginx.Snippet{{Name: "stream.d/x.conf", Text: "x", Says: []nginx.Directive{{Name: "access_log", Args: []string{"off"}}}}}}
+	for name, row := range map[string]struct {
+		settings nginx.Settings
+		table    route.Table
+		want     string
+	}{
+		"nagaya's":           {nginx.Settings{}, ports, ""},
+		"json":               {nginx.Settings{LogFormat: "json"}, ports, ""},
+		"nginx-proxy's":      {nginx.Settings{NginxProxy: true}, ports, "seconds"},
+		"one's own":          {nginx.Settings{LogFormat: "$host $status"}, ports, "path bytes seconds failures"},
+		"ports elsewhere":    {elsewhere, ports, "connections"},
+		"there are no ports": {elsewhere, tableOf("a.test /"), ""},
+		"nothing is counted": {nginx.Settings{AccessLog: "off"}, ports, ""},
+	} {
+		c := New(noon)
+		c.SetTable(row.table)
+		if got := strings.Join(c.Report(logsOf(row.settings, row.table), "", nil).Missing, " "); got != row.want {
+			t.Errorf("%s: missing %q, want %q", name, got, row.want)
+		}
+	}
+}
+
 // line is one of nagaya's own format.
 func line(host, path string) []byte {
 	return []byte(`203.0.113.7 - - [22/Nov/2026:12:00:00 +0000] ` + host + ` "GET ` + path + ` HTTP/1.1" 200 1234 "https://example.com/" "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0" 0.012 10.0.0.1:32768 0.011 200`)
@@ -252,7 +278,7 @@ func TestText(t *testing.T) {
 		},
 		Streams: []Stream{{Listen: "tcp:22", Connections: 3, Failures: 1, Received: 1 << 10, Sent: 3 << 40, Last: noon}, {Listen: "udp:53"}},
 	}
-	want := `The lines of the access log have no times to answer, no failures of containers: see nginx.log-format.
+	want := `Not counted, because nginx's log does not say it: times to answer, failures of containers.
 
 HOST    PATH  REQUESTS   2XX  3XX  4XX  5XX  FAILED  SENT     MEAN    95 %     OPEN  LAST
 c.test        100        100  0    0    0    0       0 B      60 s    > 10 s   -     0s ago

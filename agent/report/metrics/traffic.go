@@ -41,6 +41,9 @@ func (e emitter) traffic(r traffic.Report) {
 		}
 	}
 	for _, s := range r.Streams {
+		if !says("connections") {
+			break
+		}
 		e.put("stream_connections_total", "Connections of a port that have ended.", s.Connections, "listen", s.Listen)
 		e.put("stream_received_bytes_total", "Bytes from the clients of a port, of connections that have ended.", s.Received, "listen", s.Listen)
 		e.put("stream_sent_bytes_total", "Bytes to the clients of a port, of connections that have ended.", s.Sent, "listen", s.Listen)
