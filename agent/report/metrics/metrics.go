@@ -13,10 +13,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
+
+// mostConnections bounds the connections that are open at once: each takes some memory and a file. Others wait.
+const mostConnections = 64
 
 // Serve answers GET /metrics on l until ctx ends, and has rest answer everything else. The status is read once a
 // scrape; without scrapes nothing is computed.
@@ -24,10 +29,10 @@ func Serve(ctx context.Context, l net.Listener, status func() report.Status, res
 	m := http.NewServeMux()
 	m.Handle("GET /metrics", &page{status: status})
 	m.Handle("/", rest)
-	s := &http.Server{Handler: m, MaxHeaderBytes: 64 << 10, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute}
+	s := &http.Server{Handler: m, MaxHeaderBytes: 64 << 10, ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
-	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.Serve(netutil.LimitListener(l, mostConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving metrics: %w", err)
 	}
 	return nil

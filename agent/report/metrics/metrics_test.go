@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"io"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -300,4 +303,74 @@ type slow struct {
 func (w slow) Write(b []byte) (int, error) {
 	w.meanwhile()
 	return w.ResponseRecorder.Write(b)
+}
+
+// counting counts the connections of a listener that are open.
+type counting struct {
+	net.Listener
+	open, most, accepted atomic.Int64
+}
+
+func (l *counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+		if n := l.open.Add(1); n > l.most.Load() {
+			l.most.Store(n) // one accepts at a time
+		}
+		c = &counted{c, sync.OnceFunc(func() { l.open.Add(-1) })}
+	}
+	return c, err
+}
+
+type counted struct {
+	net.Conn
+	closed func()
+}
+
+func (c *counted) Close() error {
+	c.closed()
+	return c.Conn.Close()
+}
+
+// However many clients hold connections, the agent keeps memory and files for the rest of its work, and those who wait come in
+// as others go.
+func TestManyConnections(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &counting{Listener: tcp}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Serve(ctx, l, func() report.Status { return report.Status{} }, http.NotFoundHandler())
+	}()
+	var all []net.Conn
+	for range 2 * mostConnections {
+		c, err := net.Dial("tcp", tcp.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		all = append(all, c)
+	}
+	for i, c := range all {
+		if i >= mostConnections {
+			all[i-mostConnections].Close()
+		}
+		if _, err := io.WriteString(c, "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || r.StatusCode != http.StatusNotFound {
+			t.Fatalf("connection %d: %v, %v", i, r, err)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := l.most.Load(); n > mostConnections || l.accepted.Load() != 2*mostConnections {
+		t.Errorf("%d connections were open at once, %d in all", n, l.accepted.Load())
+	}
 }
