@@ -64,7 +64,7 @@ func TestEvents(t *testing.T) {
 			"compose:it's [31m $(x)", "a b → ?<b>",
 			map[string]Value{"containers": 2},
 			"deploy",
-			`journalctl -u nagaya 'NAGAYA_FAMILY=compose:it'\''s [31m $(x)' --since '2026-11-22 11:59:59 UTC' --until '2026-11-22 12:01:01 UTC'`,
+			`journalctl -u nagaya 'NAGAYA_FAMILY=compose:it'"'"'s [31m $(x)' --since '2026-11-22 11:59:59 UTC' --until '2026-11-22 12:01:01 UTC'`,
 		},
 		"what is too long to be found": {
 			event.SiteRefused,

@@ -171,7 +171,11 @@ func Quoted(word string) string {
 	if strings.Trim(word, plain) == "" {
 		return word
 	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	quote := []string{"'", `'"'"'`}
+	if strings.ContainsAny(word, "'") || strings.Contains(word, `\\`) || strings.HasSuffix(word, `\`) {
+		quote = append(quote, `\`, `'"\\"'`) // fish takes these three for an escape between single quotes too
+	}
+	return "'" + strings.NewReplacer(quote...).Replace(word) + "'"
 }
 
 func (s Status) creditView() CreditView {

@@ -24,6 +24,20 @@ func TestCommandsAreOneWord(t *testing.T) {
 	}
 }
 
+// That is so in fish too, which takes \' and \\ between single quotes for one character each.
+func TestCommandsInFish(t *testing.T) {
+	for name, want := range map[string]string{
+		`~^(.*)\.a\.test$`: `'~^(.*)\.a\.test$'`,
+		`\';reboot;'\`:     `''"\\"''"'"';reboot;'"'"''"\\"''`,
+		`a\\b`:             `'a'"\\"''"\\"'b'`,
+	} {
+		got := Quoted(name)
+		if out, err := exec.Command("sh", "-c", "printf %s "+got).Output(); got != want || err != nil || string(out) != name {
+			t.Errorf("%q: %s, want %s; %q, %v", name, got, want, out, err)
+		}
+	}
+}
+
 // What has expired is never shown as good, whatever has been noted of it.
 func TestCertificatesThatAreBad(t *testing.T) {
 	day := 24 * time.Hour
