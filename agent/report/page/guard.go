@@ -75,6 +75,18 @@ func (p *page) own(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// visited lets in besides who comes by a link from another site, but not that site's own requests and frames.
+func (p *page) visited(next http.HandlerFunc) http.HandlerFunc {
+	own := p.own(next)
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document" {
+			next(w, r)
+			return
+		}
+		own(w, r)
+	}
+}
+
 // refuse answers with what is wrong, as JSON.
 func refuse(w http.ResponseWriter, status int, why string) {
 	text, _ := json.Marshal(map[string]string{"error": why})

@@ -80,7 +80,7 @@ type page struct {
 func New(o Options) http.Handler {
 	p := &page{Options: o}
 	m := http.NewServeMux()
-	m.HandleFunc("/{$}", p.show("page"))
+	m.HandleFunc("/{$}", p.visited(p.show("page")))
 	m.HandleFunc("/live", p.own(p.show("live")))
 	m.HandleFunc("/api/v1/status", p.own(p.answer(func(asked) (any, error) { return p.Status().View(), nil })))
 	m.HandleFunc("/api/v1/history", p.own(p.answer(func(a asked) (any, error) { return p.history(a.span, mostPoints) })))
@@ -244,6 +244,9 @@ func (p *page) remember(x *shown, span time.Duration, whole bool) error {
 		slices.Reverse(events.Events)
 		slices.Reverse(holders.Events)
 		p.listed.events, p.listed.holders, p.listed.span, p.listed.at = events.Events, holders.Events, span, now
+		if errors.Join(errs[2:]...) != nil {
+			p.listed.at = time.Time{} // it is said until it is over
+		}
 	}
 	x.Events, x.Holders = p.listed.events, p.listed.holders
 	return errors.Join(errs[:]...)

@@ -202,7 +202,9 @@ func TestAccess(t *testing.T) {
 		{"the API from a file", "/api/v1/status", []string{"Origin", "null"}, 403},
 		{"the API from another port", "/api/v1/status", []string{"Origin", "http://localhost:80"}, 403},
 		{"the changing part from another site", "/live", []string{"Sec-Fetch-Site", "cross-site"}, 403},
-		{"a link from another site", "/", []string{"Sec-Fetch-Site", "cross-site"}, 200},
+		{"a link from another site", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
+		{"a frame of another site", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
+		{"a request of another site for the page", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "empty"}, 403},
 		{"a head", "/", []string{"Method", "HEAD"}, 200},
 		{"a post", "/", []string{"Method", "POST"}, 405},
 		{"a post to the API", "/api/v1/status", []string{"Method", "POST"}, 405},
@@ -382,6 +384,23 @@ func TestTheHistoryCannotBeRead(t *testing.T) {
 	}
 	if w := get(h, "/api/v1/history"); w.Code != 500 || !strings.Contains(w.Body.String(), "input/output") {
 		t.Errorf("%d: %s", w.Code, w.Body)
+	}
+}
+
+// noEvents cannot read what happened.
+type noEvents struct{ year }
+
+func (noEvents) Events(time.Time, time.Time, string, int) ([]report.Event, error) {
+	return nil, errors.New("input/output error")
+}
+
+// That is said as long as it is so.
+func TestTheEventsCannotBeRead(t *testing.T) {
+	h := New(Options{Status: func() report.Status { return sample(1) }, Past: noEvents{}, Listen: "127.0.0.1:9646"})
+	for range 2 {
+		if w := get(h, "/"); w.Code != 200 || !strings.Contains(w.Body.String(), "input/output error") {
+			t.Errorf("%d: %s", w.Code, w.Body)
+		}
 	}
 }
 
