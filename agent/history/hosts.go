@@ -147,7 +147,7 @@ func DecodePlace(b []byte) Place {
 	}
 	since, seen := int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:]))
 	host := string(b[17 : 17+min(int(b[16]), maxHost)])
-	if host == "" || host != clean(host, maxHost) || since <= 0 || since > latestStart || seen <= 0 || seen > latestStart {
+	if host == "" || host != clean(host, maxHost) || since < 0 || since > latestStart || seen < 0 || seen > latestStart {
 		return Place{}
 	}
 	return Place{Host: host, Since: time.Unix(since, 0).UTC(), Seen: time.Unix(seen, 0).UTC()}

@@ -135,6 +135,9 @@ func TestServedComesBack(t *testing.T) {
 	if got := DecodePlace(b); got != p || len(b) != PlaceSize {
 		t.Errorf("%+v, %d bytes", got, len(b))
 	}
+	if first := (Place{"a.test", time.Unix(0, 0).UTC(), time.Unix(0, 0).UTC()}); DecodePlace(first.Encode()) != first {
+		t.Error("a clock that begins in 1970 takes the place of a host away, and with it what was kept")
+	}
 	for i := range b {
 		torn := slices.Clone(b)
 		torn[i] ^= 0x10
