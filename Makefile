@@ -41,7 +41,7 @@ build: ## Build the programs into bin/, static and stripped.
 
 # The packages whose tests take longest begin first, so that none of them ends alone. They mostly wait, for Docker, nginx
 # and clocks: twice as many at a time as there are processors keep these busy.
-LONGEST := ./cmd/nagaya-sim/stage ./cmd/nagaya-sim/box ./agent/rehearsal ./nginx/apply ./agent ./agent/address/claim
+LONGEST := ./cmd/nagaya-sim/stage ./cmd/nagaya-sim/box ./agent/rehearsal ./nginx/apply ./agent/certs/order ./agent/address/claim ./agent/certs ./cmd/nagaya ./nginx
 JOBS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: test
