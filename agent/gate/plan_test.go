@@ -2,10 +2,12 @@ package gate
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // What the services need more at present is in the forecast's mean already: where it is taken to last, it is not added once more.
@@ -44,6 +46,21 @@ func TestOwedSurplusNeedsNoReserve(t *testing.T) {
 		s, _ := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", 5, noon), 10*time.Hour)}})
 		if a := s.Jobs[0]; a.Phase != want {
 			t.Errorf("%v of 576 owed: %s, want %s: %s", owed, a.Phase, want, a.Reason)
+		}
+	}
+}
+
+// A job that has to wait for the end of a burst is not one that never fits.
+func TestABurstDoesNotMakeAJobNeverFit(t *testing.T) {
+	for _, mode := range []credit.Mode{credit.Standard, credit.Unlimited} {
+		c := saved(noon, 20, credit.Demand{Mean: 1.5, High: 1.5})
+		c.Bank.Mode, c.LongRun = mode, 0.2
+		for need, want := range map[float64]bool{5: false, 900: true} {
+			_, d := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", need, noon), 30*time.Hour)}})
+			never := slices.ContainsFunc(d.Problems, func(p problem.Problem) bool { return p.Code == "job-never-fits" })
+			if phases(d) != "a:waiting" || never != want {
+				t.Errorf("%s, needs %v: %s: %s %+v", mode, need, phases(d), d.Jobs[0].Reason, d.Problems)
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -78,9 +79,14 @@ func (v view) room(cores float64, ls []credit.Load) float64 {
 // costsMoney reports whether credits that are not there would cost money.
 func (v view) costsMoney() bool { return v.credits && v.report.Bank.Mode == credit.Unlimited }
 
-// mostSpare is the most that a full balance could give a batch of the given cores.
+// mostSpare is the most that a full balance could give a batch of the given cores while the services need what they do in the long
+// run: what they need more at present does not last for ever.
 func (v view) mostSpare(cores float64) float64 {
-	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max).Less(v.report.ErrorBar), v.report.MeterAt, v.points, v.floor, cores, nil)
+	points := slices.Clone(v.points)
+	for i := range points {
+		points[i].Demand.High = v.report.LongRun
+	}
+	return credit.Headroom(v.bank.Holding(v.bank.Spec.Max).Less(v.report.ErrorBar), v.report.MeterAt, points, v.floor, cores, nil)
 }
 
 // whyNothingLeft says when the services alone come nearest to the floor.
