@@ -14,7 +14,7 @@ type Ring struct {
 	Name   string
 	Places int
 	// Burst events of one kind and subject are kept at once, and one more each hour after that, so that what
-	// comes again and again does not push out all else. 0 is no limit.
+	// comes again and again does not push out all else: an agent that crashes in a loop closes the gate each time.
 	Burst int
 }
 
@@ -22,7 +22,7 @@ type Ring struct {
 var Rings = []Ring{
 	{"address-events", 1024, 20},
 	{"serving-events", 4096, 20},
-	{"batch-events", 4096, 0},
+	{"batch-events", 4096, 200},
 }
 
 const ofAddress, ofServing, ofBatches = 0, 1, 2
@@ -138,9 +138,6 @@ const mostSubjects = 1024
 
 // Keeps reports whether an event is kept, and returns it with the number of those that were not before it.
 func (s *Sieve) Keeps(r Ring, e Event) (Event, bool) {
-	if r.Burst == 0 {
-		return e, true
-	}
 	if s.spent == nil {
 		s.spent = map[[2]string]*taken{}
 	}
