@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
@@ -58,10 +61,20 @@ func (c *Client) Address(ctx context.Context, r address.Request) error {
 }
 
 // Reload has the agent read its configuration again and returns what is wrong with
-// it; then the one from before stays in force.
+// it; then the one from before stays in force. Where no systemd keeps the socket, an agent that has just noticed the
+// change makes it anew: that is waited for.
 func (c *Client) Reload(ctx context.Context) error {
-	return c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
+	for until := time.Now().Add(anew); ; {
+		err := c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
+		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
+		if !absent || time.Now().After(until) || !backoff.Sleep(ctx, anew/50) {
+			return err
+		}
+	}
 }
+
+// anew is longer than an agent takes that makes its socket anew.
+const anew = time.Second
 
 // Leave has the agent announce that this instance leaves, or that it stays after all.
 func (c *Client) Leave(ctx context.Context, yes bool) error {

@@ -148,6 +148,34 @@ func TestErrorsOfTheAgent(t *testing.T) {
 	}
 }
 
+// An agent that takes a change up by itself has no socket for a moment, in which it is asked to.
+func TestTheSocketIsMadeAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	c, came := Dial(path), make(chan struct{}, 1000)
+	dial := c.http.Transport.(*http.Transport).DialContext
+	c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		defer func() { came <- struct{}{} }()
+		return dial(ctx, network, addr)
+	}
+	outcome := make(chan error, 1)
+	go func() { outcome <- c.Reload(t.Context()) }()
+	<-came // there is none
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Serve(ctx, l, pretended{reload: func() error { return nil }}) }()
+	if err := <-outcome; err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNobodyAnswers(t *testing.T) {
 	dir := t.TempDir()
 	c := Dial(filepath.Join(dir, "absent"))
