@@ -50,6 +50,6 @@ func (t *Tree) warnOfSite(site route.Site) {
 		l := site.Locations[i]
 		t.problem(problem.Error, "auth-file-missing", site.Host,
 			fmt.Sprintf("the password file %q of path %q is not in %s, so all requests there are refused", truncated(l.Auth), truncated(l.Path), truncated(s.HtpasswdDir)),
-			"put the file there (htpasswd -c), readable for nginx's workers, or correct nagaya.auth")
+			"put the file there (htpasswd -c), readable for nginx's workers, or correct its name (nagaya.auth, or page.auth for the page)")
 	}
 }

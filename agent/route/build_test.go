@@ -781,6 +781,18 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// A remedy names what the one who reads it can change: the agent's page has no label.
+func TestRemedyWithoutACertificate(t *testing.T) {
+	for tls, want := range map[string]string{"terminate": "certs.acme.email", "auto": "nagaya.tls=off"} {
+		in := input(web("a", labels("nagaya.host", "a.test", "nagaya.tls", tls)))
+		in.Certs.Pairs = []certs.Pair{{Name: "other", DNSNames: []string{"x.test"}}}
+		got := build(in)
+		if len(got.Problems) != 1 || !strings.Contains(got.Problems[0].Hint, want) || tls == "terminate" && strings.Contains(got.Problems[0].Text+got.Problems[0].Hint, "nagaya.tls") {
+			t.Errorf("%q: %+v", tls, got.Problems)
+		}
+	}
+}
+
 // Sites without a certificate are one problem in all, however many they are.
 func TestManySitesWithoutACertificate(t *testing.T) {
 	in := input()

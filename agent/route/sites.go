@@ -276,7 +276,7 @@ func (b *builder) withoutCertificate(s *Site, lead candidate) {
 	outcome, how := "", problem.Error
 	switch {
 	case lead.TLS == TLSTerminate && !lead.Cert.ByFile:
-		s.Plain, outcome = Refuse, "and plain HTTP is refused because nagaya.tls is terminate"
+		s.Plain, outcome = Refuse, "and plain HTTP is refused, because the site is for HTTPS only"
 	case lead.HTTPSOnly && lead.TLS == TLSAuto && lead.Cert.ByFile:
 		s.Plain, outcome = Redirect, "and plain HTTP is sent to HTTPS, which is refused without one (routes.http-without-cert)"
 	case lead.HTTPSOnly:
@@ -335,7 +335,10 @@ func (b *builder) reportCertificate(s *Site, lead candidate, how problem.Severit
 		Text: fmt.Sprintf("no certificate covers %s, %s", s.Host, outcome),
 		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
 	}
-	if lead.Cert.Name != "" {
+	switch {
+	case lead.TLS == TLSTerminate && lead.Cert.Name == "": // such as the agent's page, which has no label
+		p.Hint = "put a certificate for it into the certificate directory, or set certs.acme.email to have one ordered"
+	case lead.Cert.Name != "":
 		p.Text = fmt.Sprintf("%s of %s names %s, which is not among the usable certificates, %s", lead.Cert.Word, lead.ref, problem.Quoted(lead.Cert.Name), outcome)
 		p.Hint = "put that certificate into the certificate directory, or remove " + lead.Cert.Word
 	}
