@@ -115,8 +115,8 @@ func TestTopFitsAnyTerminal(t *testing.T) {
 	now.Routes.Sites[0].Host = hostile
 	now.Identity.ECS.Cluster = hostile
 	now.Traffic.Unavailable = hostile
-	for width := range 200 {
-		for height := range 60 {
+	for width := 0; width < 200; width += 1 + width/10 {
+		for height := 0; height < 60; height += 1 + height/10 {
 			rows := now.Top(before, width, height)
 			if height > 0 && len(rows) > height {
 				t.Fatalf("%d rows at %dx%d", len(rows), width, height)
