@@ -92,7 +92,7 @@ func TestPictures(t *testing.T) {
 		{"page", chromium.Look{Width: 1200, Height: 920}, "header"},
 		{"page-dark", chromium.Look{Width: 1200, Height: 1060, Dark: true}, "#credits"},
 		{"page-hosts", chromium.Look{Width: 1200, Height: 590}, "#jobs"},
-		{"page-phone", chromium.Look{Width: 390, Height: 844, Scale: 1.5, Dark: true}, "header"},
+		{"page-phone", chromium.Look{Width: 390, Height: 844, Dark: true}, "header"},
 	} {
 		tab := browser.Open(t, p.look)
 		tab.Visit(fmt.Sprintf("http://127.0.0.1:%d/?since=1w", port))
