@@ -23,9 +23,10 @@ type terminal struct {
 }
 
 const (
-	// An alternate screen without a cursor, which does not wrap lines; and all of that back.
+	// An alternate screen without a cursor, which does not wrap lines; and all of that back. Where there is no alternate
+	// one, as in screen(1) by default, what comes next begins on a line of its own.
 	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
-	leaveScreen = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+	leaveScreen = "\n\x1b[?7h\x1b[?25h\x1b[?1049l"
 )
 
 // takeTerminal takes a terminal over. Keys are read from in without waiting for the end of a line if that is a terminal as

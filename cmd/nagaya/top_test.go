@@ -160,7 +160,7 @@ func TestTopAtATerminal(t *testing.T) {
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("it ended with %v", err)
 			}
-			p.shows(leaveScreen)
+			p.shows(strings.TrimPrefix(leaveScreen, "\n"))
 			if p.settings() != before {
 				t.Errorf("the terminal is left as %+v, it was %+v", p.settings(), before)
 			}
@@ -191,7 +191,7 @@ func TestTopOutlivesTheAgent(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	p.shows(leaveScreen)
+	p.shows(strings.TrimPrefix(leaveScreen, "\n"))
 }
 
 // A terminal that goes away ends it, so that nothing goes on asking the agent.
