@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -62,12 +63,12 @@ func (c *Client) Address(ctx context.Context, r address.Request) error {
 
 // Reload has the agent read its configuration again and returns what is wrong with
 // it; then the one from before stays in force. Where no systemd keeps the socket, an agent that has just noticed the
-// change makes it anew: that is waited for.
+// change makes it anew, and may hang up before it has answered: that is waited for.
 func (c *Client) Reload(ctx context.Context) error {
 	for until := time.Now().Add(anew); ; {
 		err := c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
-		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
-		if !absent || time.Now().After(until) || !backoff.Sleep(ctx, anew/50) {
+		gone := slices.ContainsFunc([]error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, io.EOF}, func(e error) bool { return errors.Is(err, e) })
+		if !gone || time.Now().After(until) || !backoff.Sleep(ctx, anew/50) {
 			return err
 		}
 	}

@@ -160,6 +160,16 @@ func TestTheSocketIsMadeAnew(t *testing.T) {
 	outcome := make(chan error, 1)
 	go func() { outcome <- c.Reload(t.Context()) }()
 	<-came // there is none
+	rude, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := rude.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close() // by the agent that ends its work
+	rude.Close()
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
