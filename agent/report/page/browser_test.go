@@ -89,6 +89,7 @@ func TestAVisitor(t *testing.T) {
 	tab.Click(`.ranges [data-since="366d"]`)
 	tab.Until(`document.querySelector('.ranges [aria-current]').dataset.since === '366d'`)
 	tab.Until(`performance.getEntriesByType('resource').some((e) => e.name.endsWith('since=366d') && e.responseEnd > 0)`)
+	tab.Until(`document.querySelector('#hosts thead').textContent.includes('In the last year') && document.querySelector('#events h2').textContent.includes('year')`)
 	tab.Point("#plots .u-over", -500, 0)
 	tab.Until(fmt.Sprintf("%s.every((at) => at < '%s')", moment, time.Now().AddDate(0, -6, 0).Format(time.DateOnly)))
 

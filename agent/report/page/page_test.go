@@ -354,7 +354,7 @@ func TestWithoutScripts(t *testing.T) {
 		"203.0.113.10 is held here since", "let it listen on 0.0.0.0:8080", "expired, -1 d", "valid, 61 d",
 		"<caption>Recorded from 2026", "journalctl -u nagaya NAGAYA_HOST=h0.example.com", "journalctl -u nagaya NAGAYA_JOB_ID=report-1",
 		"&lt;img src=x onerror=alert(1)&gt;", `aria-current="true" data-since="30d"`, "(UTC, UTC&#43;00:00)",
-		"now with another instance i-0f9e8d7c6b5a40312", "ran seconds 1200, spent 11.3", "<polyline points=", "What all hosts together have served; a row is 12 hours",
+		"now with another instance i-0f9e8d7c6b5a40312", "ran 20m0s, spent 11.3", "<polyline points=", "What all hosts together have served; a row is 12 hours",
 	} {
 		if part == "<caption>Recorded from 2026" {
 			part = "<caption>Recorded from " + time.Now().Add(-30*24*time.Hour).Format("2006-01")

@@ -308,7 +308,7 @@
 			else a.removeAttribute('aria-current');
 		}
 		history.replaceState(null, '', '/?since=' + to);
-		await load().catch(() => { $('silent').hidden = false; });
+		await Promise.all([load(), live()]).catch(() => { $('silent').hidden = false; });
 	}
 
 	document.querySelector('.search').hidden = false;
