@@ -125,7 +125,7 @@ func TestAJobWithoutADeadlineHasItsTurn(t *testing.T) {
 // threshold. (Where credits cost money, what is owed can be seen to be billed only days ahead.)
 func TestNothingToSpare(t *testing.T) {
 	for _, late := range []gate.Late{gate.LateRun, gate.LateRefuse} {
-		o := Options{Spec: spec(t, "t3.micro"), Balance: 144, Trace: byHour(14, func(_, h int) float64 {
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 144, Trace: byHour(8, func(_, h int) float64 {
 			if h >= 8 && h < 20 {
 				return 18
 			}

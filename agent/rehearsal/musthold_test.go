@@ -71,7 +71,11 @@ func TestNothingIsBilledThatWasNotAllowed(t *testing.T) {
 	for i, h := range households() {
 		for _, kind := range kinds {
 			tr := h.trace(uint64(i), spec(t, kind))
-			for _, part := range h.shares {
+			shares := h.shares
+			if !*full && *traces == "" {
+				shares = shares[len(shares)-1:] // the most jobs are the most likely to be billed
+			}
+			for _, part := range shares {
 				bill(h.name, tr, h.jobs, kind, part)
 			}
 		}

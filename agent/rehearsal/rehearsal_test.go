@@ -49,8 +49,11 @@ func every(t testing.TB, line string, j Job, deadline time.Duration) Job {
 // input gives the same answer.
 func TestWhateverThePolicy(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
-	names := credit.Types()
-	for range 12 {
+	names, cases := credit.Types(), 6
+	if *full {
+		cases = 48
+	}
+	for range cases {
 		s := spec(t, names[r.IntN(len(names))])
 		tr := steady(0, 3)
 		level := r.Float64() * 1.6 * 100 * s.Baseline() / float64(s.VCPUs)
@@ -228,7 +231,7 @@ func TestSurplusStaysWithinItsLimit(t *testing.T) {
 	s := spec(t, "t3.nano")
 	for _, dollars := range []float64{0, 0.25} {
 		rep, err := Play(Options{
-			Spec: s, Mode: credit.Unlimited, Trace: steady(2, 5), Balance: s.Max / 2,
+			Spec: s, Mode: credit.Unlimited, Trace: steady(2, 3), Balance: s.Max / 2,
 			Jobs:     []Job{every(t, "0 */3 * * *", Job{Name: "greedy", Need: 100, Estimate: 100}, 0)},
 			Settings: gate.Settings{SurplusDollars: dollars, Reserve: -1},
 		}, Gate)
