@@ -107,6 +107,13 @@ func TestRead(t *testing.T) {
 			must(err)
 			write(t, file, one)
 		}, 100_018},
+		{"put aside for another, and put back", func() {
+			must(os.Rename(file, file+".2"))
+			write(t, file, one)
+			l.read()
+			must(os.Rename(file+".2", file))
+			write(t, file, one)
+		}, 100_020},
 	} {
 		step.do()
 		for l.read() {

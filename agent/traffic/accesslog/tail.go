@@ -96,6 +96,9 @@ func (t *tail) follow(now time.Time) (changed bool, err error) {
 		return false, err
 	case t.now != nil && os.SameFile(t.now.id, info):
 		return false, nil
+	case t.now != nil && t.old != nil && os.SameFile(t.old.id, info): // it was put back, and has been read already
+		t.now, t.old, t.oldUntil = t.old, t.now, now.Add(rotated)
+		return true, nil
 	case !info.Mode().IsRegular():
 		return false, fmt.Errorf("%s is no regular file", t.path)
 	}
