@@ -156,6 +156,22 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// A short time is drawn in parts of a minute, none of which is missing between others, and what was spent is by the hour.
+func TestTextOfAShortTime(t *testing.T) {
+	for _, span := range []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 2 * time.Hour} {
+		var all []Record
+		for at := noon.Add(10 * time.Second); at.Before(noon.Add(max(time.Minute, span-time.Minute))); at = at.Add(time.Minute) { // no more at a full minute than the time that is asked for
+			r := Merge(at, nil)
+			r.Watched, r.Balance, r.Earned, r.Services, r.Batches, r.Discarded, r.Open, r.Reloads = 60, 50, 0.2, 0.5, 0, 0, 1, 0
+			all = append(all, r)
+		}
+		got := Text(all, noon, noon.Add(span))
+		if strings.Contains(got, "agent off") || !strings.Contains(got, "\n         30 |s") {
+			t.Errorf("%s:\n%s", span, got)
+		}
+	}
+}
+
 func TestText(t *testing.T) {
 	var all []Record
 	for i := range 72 {

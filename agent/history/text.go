@@ -19,16 +19,17 @@ func Text(all []Record, from, to time.Time) string {
 	if len(all) == 0 {
 		return fmt.Sprintf("Nothing was recorded between %s and %s.\n", clock(from), clock(to))
 	}
-	width := to.Sub(from) / columns
-	parts := make([]Record, columns)
-	for i := range parts {
+	n := min(columns, max(1, int(to.Sub(from)/time.Minute))) // what was recorded is not drawn finer than it was
+	width := to.Sub(from) / time.Duration(n)
+	var parts []Record
+	for i := range n {
 		start, end := from.Add(time.Duration(i)*width), from.Add(time.Duration(i+1)*width)
 		of := slices.DeleteFunc(slices.Clone(all), func(r Record) bool { return r.Start.Before(start) || !r.Start.Before(end) })
-		parts[i] = Merge(start, of)
+		parts = append(parts, slices.Repeat([]Record{Merge(start, of)}, columns/n)...)
 	}
 	fmt.Fprintf(&w, "%s to %s, in parts of %s\n", clock(from), clock(to), width.Round(time.Minute).String())
 	plot(&w, "balance", parts, '#', func(r Record) Value { return r.Balance })
-	plot(&w, "spent by services (s) and batches (b) in an hour", parts, 's', func(r Record) Value { return hourly(r.Services, width) }, func(r Record) Value { return hourly(r.Services+r.Batches, width) })
+	plot(&w, "spent by services (s) and batches (b) in an hour", parts, 's', func(r Record) Value { return hourly(r.Services, r) }, func(r Record) Value { return hourly(r.Services+r.Batches, r) })
 	for _, line := range []struct {
 		name, mark string
 		is         func(Record) bool
@@ -36,7 +37,8 @@ func Text(all []Record, from, to time.Time) string {
 		{"gate open", "=", func(r Record) bool { return r.Open >= 0.5 }},
 		{"thrown away", "~", func(r Record) bool { return r.Discarded >= 0.05 }},
 		{"charged", "$", func(r Record) bool { return r.Charged > 0 }},
-		{"agent off", "x", func(r Record) bool { return !r.Watched.Known() }},
+		// A minute is written once it is over.
+		{"agent off", "x", func(r Record) bool { return !r.Watched.Known() && r.Start.Before(to.Add(-2*time.Minute)) }},
 	} {
 		var marks strings.Builder
 		for _, p := range parts {
@@ -91,7 +93,8 @@ func plot(w *strings.Builder, title string, parts []Record, mark byte, of ...fun
 	fmt.Fprintf(w, "%11s +%s\n", "0", strings.Repeat("-", len(parts)))
 }
 
-func hourly(v Value, part time.Duration) Value { return v * Value(time.Hour) / Value(part) }
+// hourly is what a sum of a record would be in an hour, by the time that was recorded of it.
+func hourly(v Value, r Record) Value { return v * 3600 / max(r.Watched, 1) }
 
 func clock(t time.Time) string { return t.Format("2006-01-02 15:04 MST") }
 
