@@ -41,6 +41,11 @@ func (r Report) Text(now time.Time, width int) string {
 		}
 	}
 	out.WriteString(route.Align(rows, width))
+	for _, h := range hosts {
+		if h.Elsewhere && h.Requests.All() > 0 {
+			fmt.Fprintf(&out, "%s is logged elsewhere by a file of yours by now, and may not be counted.\n", h.Host)
+		}
+	}
 	if len(r.Streams) > 0 {
 		rows = [][]string{{"PORT", "CONNECTIONS", "FAILED", "RECEIVED", "SENT", "OPEN", "LAST"}}
 		for _, s := range r.Streams {

@@ -274,7 +274,7 @@ func TestText(t *testing.T) {
 				{Path: "/api", Counts: Counts{Requests: Classes{0, 2}, Bytes: 1023, Last: noon, Seconds: Histogram{Buckets: [7]uint64{2}, Sum: 0.001}}}, {Path: "/"},
 			}},
 			{Host: "b.test", Elsewhere: true},
-			{Host: "c.test", Counts: Counts{Requests: Classes{0, 100}, Last: noon.Add(time.Second), Seconds: Histogram{Buckets: [7]uint64{6: 100}, Sum: 6000}}},
+			{Host: "c.test", Elsewhere: true, Counts: Counts{Requests: Classes{0, 100}, Last: noon.Add(time.Second), Seconds: Histogram{Buckets: [7]uint64{6: 100}, Sum: 6000}}},
 		},
 		Streams: []Stream{{Listen: "tcp:22", Connections: 3, Failures: 1, Received: 1 << 10, Sent: 3 << 40, Last: noon}, {Listen: "udp:53"}},
 	}
@@ -286,6 +286,7 @@ a.test        12         7    0    1    3    2       5.0 MiB  114 ms  ≤ 2.5 s 
         /api  2          2    0    0    0    0       1023 B   < 1 ms  ≤ 5 ms         0s ago
         /     0          0    0    0    0    0       0 B      -       -              never
 b.test        elsewhere  0    0    0    0    0       0 B      -       -        -     never
+c.test is logged elsewhere by a file of yours by now, and may not be counted.
 
 PORT    CONNECTIONS  FAILED  RECEIVED  SENT     OPEN  LAST
 tcp:22  3            1       1.0 KiB   3.0 TiB  -     0s ago
