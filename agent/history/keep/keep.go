@@ -19,10 +19,13 @@ const Dir = "history"
 // for nothing.
 func Run(ctx context.Context, dir string, status func() report.Status, notes *Notes, put func(error)) error {
 	minute := history.Records.Levels[0]
-	w := writer{dir: dir, before: status(), fresh: true}
-	var written, noted error
-	defer func() { _ = notes.write(dir) }() // what is left waits for the next Run, or for Flush
 	start := minute.Start(time.Now())
+	w := writer{dir: dir, before: notes.resume(dir, start, status()), fresh: true}
+	var written, noted error
+	defer func() {
+		notes.leave(dir, w.before)
+		_ = notes.write(dir) // what is left waits for the next Run, or for Flush
+	}()
 	due := time.NewTimer(time.Until(start.Add(minute.Step)))
 	defer due.Stop()
 	for {

@@ -82,6 +82,29 @@ func TestRestarts(t *testing.T) {
 	})
 }
 
+// A reload of the configuration ends a Run, and another one goes on in the same minute: nothing of that minute is lost.
+func TestReloadsOfTheConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, notes := filepath.Join(t.TempDir(), Dir), NewNotes()
+		for range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), 17*time.Second)
+			if err := Run(ctx, dir, func() report.Status { return report.Status{At: time.Now()} }, notes, func(error) {}); err != nil {
+				t.Error(err)
+			}
+			cancel()
+		}
+		all := read(t, dir, time.Hour)
+		if len(all) != 5 {
+			t.Errorf("%d minutes of 5m40s", len(all))
+		}
+		for _, r := range all {
+			if r.Watched != 60 {
+				t.Errorf("%s: the agent ran for %v s", r.Start, r.Watched)
+			}
+		}
+	})
+}
+
 // A clock that is put back a day does not overwrite what was.
 func TestTheClockGoesBack(t *testing.T) {
 	dir, now := t.TempDir(), time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)

@@ -11,6 +11,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/history"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
 // mostWaiting bounds the events that wait to be written; more are dropped.
@@ -22,6 +23,8 @@ type Notes struct {
 
 	mu      sync.Mutex
 	waiting []history.Event
+	left    report.Status // the look of leave, in leftDir
+	leftDir string
 
 	writing sync.Mutex
 	dir     string
@@ -36,6 +39,32 @@ type numbered struct {
 
 // NewNotes returns notes without any event.
 func NewNotes() *Notes { return &Notes{some: latest.New[struct{}]()} }
+
+// leave keeps the last look of a Run that ends, for the next one of this process.
+func (n *Notes) leave(dir string, seen report.Status) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.left, n.leftDir = seen, dir
+}
+
+// resume returns the look with which a Run begins: that of the one before it, if the minute since start is the same, so that what
+// was in this minute until then is not lost; else now.
+func (n *Notes) resume(dir string, start time.Time, now report.Status) report.Status {
+	if n == nil {
+		return now
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	was, of := n.left, n.leftDir
+	n.left = report.Status{}
+	if of != dir || was.At.Before(start) || was.At.After(now.At) {
+		return now
+	}
+	return was
+}
 
 // Handler returns a handler of log lines that notes what is remembered of them, at any level of the log but debug, and gives all to next.
 func (n *Notes) Handler(next slog.Handler) slog.Handler { return handler{Handler: next, notes: n} }
