@@ -96,12 +96,13 @@ func (h *Hosts) place(host string, at time.Time) (i int, changed bool) {
 // unseen is for how long the host of a place was not seen. A day to come is one of a clock that was wrong.
 func unseen(p Place, today time.Time) time.Duration { return today.Sub(p.Seen).Abs() }
 
-// merge adds up what the present hosts of the places have served.
-func (h *Hosts) merge(start time.Time, parts []*Served) *Served {
+// merge adds up what the present hosts of the places have served. A span that began before a place went to its host is
+// the host's if it ended after that.
+func (h *Hosts) merge(step time.Duration, start time.Time, parts []*Served) *Served {
 	s := &Served{Start: start}
 	for _, p := range parts {
 		for i, c := range p.Places {
-			if !p.Start.Before(h[i].Since) {
+			if p.Start.Add(step).After(h[i].Since) {
 				s.Places[i].add(c)
 			}
 		}

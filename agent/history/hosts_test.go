@@ -103,13 +103,36 @@ func TestAPlaceOfAnother(t *testing.T) {
 		s.Places[3], s.Places[4] = Counts{1, 0, 10}, Counts{1, 1, 1}
 		parts = append(parts, s)
 	}
-	hour := h.merge(noon, parts)
+	hour := h.merge(time.Minute, noon, parts)
 	want := Traffic{Step: 3600, Hosts: []HostTraffic{{"new.test", []Point{{noon, Counts{30, 0, 300}}}}}}
 	if d := cmp.Diff(want, h.Traffic(time.Hour, []*Served{{Start: noon.Add(-time.Hour), Places: hour.Places}, hour})); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
 	if got := h.Traffic(time.Minute, parts); len(got.Hosts) != 1 || len(got.Hosts[0].Points) != 30 || got.Hosts[0].Sum() != (Counts{30, 0, 300}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What a host had in its first hour is in every resolution, though the hour began before the host came.
+func TestTheFirstHourOfAHost(t *testing.T) {
+	var h Hosts
+	form := OfServed(&h)
+	h[3] = Place{Host: "new.test", Since: noon.Add(32 * time.Minute), Seen: noon}
+	var parts []*Served
+	for m := range 60 {
+		s := &Served{Start: noon.Add(time.Duration(m) * time.Minute)}
+		if m >= 32 {
+			s.Places[3] = Counts{1, 0, 10}
+		}
+		parts = append(parts, s)
+	}
+	for i, l := range form.Levels {
+		if i > 0 {
+			parts = form.Merged(i, parts)
+		}
+		if len(h.Traffic(l.Step, parts).Hosts) != 1 || h.Traffic(l.Step, parts).Hosts[0].Sum() != (Counts{28, 0, 280}) {
+			t.Errorf("%s: %+v", l.Name, h.Traffic(l.Step, parts))
+		}
 	}
 }
 

@@ -34,8 +34,8 @@ type Form[T any] struct {
 	Encode func(T) []byte
 	Decode func([]byte) (T, bool)
 	Start  func(T) time.Time
-	// Merge makes one of those of the spans in it, the oldest first.
-	Merge func(start time.Time, parts []T) T
+	// Merge makes one of those of the spans in it, each of the length step, the oldest first.
+	Merge func(step time.Duration, start time.Time, parts []T) T
 }
 
 // Records is the form of records: a minute at a time for two days, five minutes for two weeks and an hour for a year.
@@ -46,7 +46,8 @@ var Records = Form[Record]{
 		{"five-minutes", 5 * time.Minute, 14 * 24 * 12},
 		{"hours", time.Hour, 366 * 24},
 	},
-	Size: Size, Encode: Encode, Decode: Decode, Merge: Merge,
+	Size: Size, Encode: Encode, Decode: Decode,
+	Merge: func(_ time.Duration, start time.Time, parts []Record) Record { return Merge(start, parts) },
 	Start: func(r Record) time.Time { return r.Start },
 }
 
@@ -73,6 +74,20 @@ func (f Form[T]) Between(l Level, ring []byte, from, to time.Time) (all []T) {
 	}
 	slices.SortFunc(all, func(a, b T) int { return f.Start(a).Compare(f.Start(b)) })
 	return slices.CompactFunc(all, func(a, b T) bool { return f.Start(a).Equal(f.Start(b)) })
+}
+
+// Merged is what Levels[level] has of what the level before it has, the oldest first.
+func (f Form[T]) Merged(level int, parts []T) (all []T) {
+	of, into := f.Levels[level-1], f.Levels[level]
+	for len(parts) > 0 {
+		start, n := into.Start(f.Start(parts[0])), 1
+		for n < len(parts) && into.Start(f.Start(parts[n])).Equal(start) {
+			n++
+		}
+		all = append(all, f.Merge(of.Step, start, parts[:n]))
+		parts = parts[n:]
+	}
+	return all
 }
 
 // For is the finest level of records that reaches back as far as from.

@@ -112,7 +112,7 @@ func write[T any](form history.Form[T], dir string, r T, some, all bool) error {
 		if err != nil {
 			return err
 		}
-		for _, r := range merged(form, into, parts) {
+		for _, r := range form.Merged(i, parts) {
 			if err := put(form, dir, i, r); err != nil {
 				return err
 			}
@@ -174,20 +174,7 @@ func upTo[T any](form history.Form[T], dir string, level int, from, now time.Tim
 		next = into.Start(from.Add(into.Step - 1))
 	}
 	parts, err := upTo(form, dir, level-1, next, now)
-	return append(all, merged(form, into, parts)...), err
-}
-
-// merged makes what a level has of what a finer one has.
-func merged[T any](form history.Form[T], into history.Level, parts []T) (all []T) {
-	for len(parts) > 0 {
-		start, n := into.Start(form.Start(parts[0])), 1
-		for n < len(parts) && into.Start(form.Start(parts[n])).Equal(start) {
-			n++
-		}
-		all = append(all, form.Merge(start, parts[:n]))
-		parts = parts[n:]
-	}
-	return all
+	return append(all, form.Merged(level, parts)...), err
 }
 
 // Read returns what was recorded between from and now, in the finest resolution that reaches back as far.
