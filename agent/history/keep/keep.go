@@ -149,7 +149,8 @@ func between[T any](form history.Form[T], dir string, level int, from, to time.T
 	if err != nil {
 		return nil, err
 	}
-	return sorted(form, all), nil
+	slices.SortFunc(all, func(a, b T) int { return form.Start(a).Compare(form.Start(b)) }) // each part is sorted already
+	return all, nil
 }
 
 // kept is what was kept of a time, at the finest level that reaches back as far, and that level's step. What the level does not have yet
@@ -186,10 +187,14 @@ func Read(dir string, from, now time.Time) ([]history.Record, error) {
 // ReadHosts returns what hosts have served between from and now, in the finest resolution that reaches back as far. It
 // is empty where nothing was recorded.
 func ReadHosts(dir string, from, now time.Time) (history.Traffic, error) {
-	hosts, err := readHosts(dir)
-	if err != nil {
-		return history.Traffic{}, err
-	}
-	all, step, err := kept(history.OfServed(hosts), dir, from, now)
+	hosts, all, step, err := readServed(dir, from, now)
 	return hosts.Traffic(step, all), err
+}
+
+// readServed reads what was served in a time, in steps of how long, and whose the places are.
+func readServed(dir string, from, now time.Time) (hosts *history.Hosts, all []*history.Served, step time.Duration, err error) {
+	if hosts, err = readHosts(dir); err == nil {
+		all, step, err = kept(history.OfServed(hosts), dir, from, now)
+	}
+	return hosts, all, step, err
 }

@@ -1,8 +1,6 @@
 package keep
 
 import (
-	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -16,20 +14,16 @@ type Past string
 // Credits are the records between from and to, in at most that many spans.
 func (p Past) Credits(from, to time.Time, most int) (report.Series, error) {
 	all, err := Read(string(p), from, to)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
 	return history.Series(all, from, to, most), err
 }
 
 // Hosts are what hosts have served between from and to: all together in at most mostOfAll spans, each in at most most.
 func (p Past) Hosts(from, to time.Time, mostOfAll, most int) (report.Served, error) {
-	hosts, err := readHosts(string(p))
+	hosts, all, step, err := readServed(string(p), from, to)
 	if err != nil {
 		return report.Served{}, err
 	}
-	all, step, err := kept(history.OfServed(hosts), string(p), from, to)
-	return hosts.Series(step, all, from, to, mostOfAll, most), err
+	return hosts.Series(step, all, from, to, mostOfAll, most), nil
 }
 
 // Events are what happened between from and to, the oldest first, of one group or of all (""), but no more than most: the newest.

@@ -127,12 +127,6 @@ func each(dir, name string, places, size int, see func(part []byte)) error {
 	}
 }
 
-// sorted puts what was read in parts into one order.
-func sorted[T any](form history.Form[T], all []T) []T {
-	slices.SortFunc(all, func(a, b T) int { return form.Start(a).Compare(form.Start(b)) })
-	return all
-}
-
 // hostsFile has the places of hosts.
 const hostsFile = "hosts"
 
