@@ -202,10 +202,10 @@ func TestEventsText(t *testing.T) {
 	reload.Skipped = 12
 	want := `2026-11-22 12:00 UTC to 2026-11-23 12:00 UTC
 
-2026-11-22 12:00:00  address-lost      203.0.113.10      now with another instance i-0fed
-2026-11-22 13:00:00  batch-done        report-1          report: spent 11.5 credits (declared 10, promised 12, spent 11.5, ran 44m10s)
-2026-11-22 13:30:00  agent-started     1.2.3
-2026-11-22 14:00:00  nginx-reloaded    57d6ef69609b5cfb  (took 41ms, quarantined 0; 12 more like it before)
+2026-11-22 12:00:00  address-lost    203.0.113.10      now with another instance i-0fed
+2026-11-22 13:00:00  batch-done      report-1          report: spent 11.5 credits (declared 10, promised 12, ran 44m10s, spent 11.5)
+2026-11-22 13:30:00  agent-started   1.2.3
+2026-11-22 14:00:00  nginx-reloaded  57d6ef69609b5cfb  (took 41ms, 12 like it before are not kept)
 
 The line of the journal, and of any other event with its words and its time:
   journalctl -u nagaya NAGAYA_EVENT=nginx-reloaded NAGAYA_GENERATION=57d6ef69609b5cfb --since '2026-11-22 14:00:00 UTC' --until '2026-11-22 14:01:01 UTC'

@@ -2,8 +2,11 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -83,6 +86,30 @@ type Event struct {
 	Skipped uint32 `json:"skipped,omitempty"`
 	// Journal is the command that shows it in the journal.
 	Journal string `json:"journal"`
+}
+
+// Figures are the numbers that are not 0, by name, and how many events were skipped. The text of the gate has its numbers already.
+func (e Event) Figures() string {
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(e.Numbers)) {
+		x := e.Numbers[name]
+		if x == 0 || e.Group == "gate" {
+			continue
+		}
+		text := strconv.FormatFloat(math.Round(10*x)/10, 'f', -1, 64)
+		what, seconds := strings.CutSuffix(name, "_seconds")
+		if name == "seconds" {
+			what, seconds = "took", true
+		}
+		if seconds {
+			text = time.Duration(x * float64(time.Second)).Round(time.Millisecond).String()
+		}
+		all = append(all, strings.ReplaceAll(what, "_", " ")+" "+text)
+	}
+	if e.Skipped > 0 {
+		all = append(all, fmt.Sprintf("%d like it before are not kept", e.Skipped))
+	}
+	return strings.Join(all, ", ")
 }
 
 // ParseSpan reads a number with m, h, d or w, as in 'nagaya credits --since 7d': more than none, and at most 366 days.

@@ -69,7 +69,7 @@ func TestHistory(t *testing.T) {
 	if err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status { return report.Status{} }, notes, func(error) {}); err != nil {
 		t.Fatal(err)
 	}
-	if got := nagaya(t, "history", "--since", "1h"); got.code != 0 || !strings.Contains(got.out, "  address-lost      203.0.113.10      now with another instance i-0fed\n") {
+	if got := nagaya(t, "history", "--since", "1h"); got.code != 0 || !strings.Contains(got.out, "  address-lost  203.0.113.10  now with another instance i-0fed\n") {
 		t.Errorf("%+v", got)
 	}
 	if got := nagaya(t, "history", "--json"); got.code != 0 || !strings.Contains(got.out, `"journal": "journalctl -u nagaya NAGAYA_EVENT=address-lost NAGAYA_ADDRESS=203.0.113.10 --since`) {

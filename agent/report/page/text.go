@@ -1,7 +1,6 @@
 package page
 
 import (
-	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -32,7 +31,7 @@ var functions = template.FuncMap{
 	"served":   inTime,
 	"together": together,
 	"since":    nameOf,
-	"figures":  figures,
+	"figures":  report.Event.Figures,
 }
 
 func when(t time.Time) string {
@@ -171,28 +170,4 @@ func nameOf(since string) string {
 		}
 	}
 	return since
-}
-
-// figures are the numbers of an event that are not 0, by name. The words of the gate have its numbers already.
-func figures(e report.Event) string {
-	var all []string
-	for _, name := range slices.Sorted(maps.Keys(e.Numbers)) {
-		x := e.Numbers[name]
-		if x == 0 || e.Group == "gate" {
-			continue
-		}
-		text := strconv.FormatFloat(math.Round(10*x)/10, 'g', -1, 64)
-		what, seconds := strings.CutSuffix(name, "_seconds")
-		if name == "seconds" {
-			what, seconds = "took", true
-		}
-		if seconds {
-			text = time.Duration(x * float64(time.Second)).Round(time.Millisecond).String()
-		}
-		all = append(all, strings.ReplaceAll(what, "_", " ")+" "+text)
-	}
-	if e.Skipped > 0 {
-		all = append(all, strconv.FormatUint(uint64(e.Skipped), 10)+" like it before are not kept")
-	}
-	return strings.Join(all, ", ")
 }

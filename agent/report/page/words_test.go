@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/nagaya-ecs/nagaya/agent/history"
-	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
 // The times to choose from are in their order, counts have no fractions, and every number has its name where a table has no columns.
@@ -48,18 +47,5 @@ func TestGroupsOfEvents(t *testing.T) {
 	}
 	if w := get(h, "/api/v1/events?group=jobs"); w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "is none of agent, address, nginx") {
 		t.Errorf("%d: %s", w.Code, w.Body)
-	}
-}
-
-// The numbers of an event are told once, and short times are not 0.
-func TestNumbersOfEvents(t *testing.T) {
-	for want, e := range map[string]report.Event{
-		"":                                  {Group: "gate", Numbers: map[string]float64{"balance": 288, "free": 50.4}},
-		"took 29ms":                         {Group: "nginx", Numbers: map[string]float64{"seconds": 0.029, "quarantined": 0}},
-		"promised 12, ran 20m0s, spent 0.1": {Group: "job", Numbers: map[string]float64{"promised": 12, "ran_seconds": 1200, "spent": 0.06}},
-	} {
-		if got := figures(e); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
 	}
 }
