@@ -80,12 +80,12 @@ type page struct {
 func New(o Options) http.Handler {
 	p := &page{Options: o}
 	m := http.NewServeMux()
-	m.HandleFunc("/{$}", p.visited(p.show("page")))
-	m.HandleFunc("/live", p.own(p.show("live")))
-	m.HandleFunc("/api/v1/status", p.own(p.answer(func(asked) (any, error) { return p.Status().View(), nil })))
-	m.HandleFunc("/api/v1/history", p.own(p.answer(func(a asked) (any, error) { return p.history(a.span, mostPoints) })))
-	m.HandleFunc("/api/v1/hosts", p.own(p.answer(func(a asked) (any, error) { return p.served(a.span) })))
-	m.HandleFunc("/api/v1/events", p.own(p.answer(func(a asked) (any, error) { return p.events(a.span, a.group, mostEvents) })))
+	m.HandleFunc("/{$}", p.visited(p.html("page")))
+	m.HandleFunc("/live", p.own(p.html("live")))
+	m.HandleFunc("/api/v1/status", p.own(p.json(func(asked) (any, error) { return p.Status().View(), nil })))
+	m.HandleFunc("/api/v1/history", p.own(p.json(func(a asked) (any, error) { return p.history(a.span, mostPoints) })))
+	m.HandleFunc("/api/v1/hosts", p.own(p.json(func(a asked) (any, error) { return p.served(a.span) })))
+	m.HandleFunc("/api/v1/events", p.own(p.json(func(a asked) (any, error) { return p.events(a.span, a.group, mostEvents) })))
 	for _, name := range []string{"page.css", "page.js", "icon.svg", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE"} {
 		m.HandleFunc("/assets/"+name, asset(name))
 	}
@@ -130,12 +130,12 @@ func (p *page) history(span time.Duration, most int) (past, error) {
 
 // served reads what hosts have served, but not again before the columns of hosts have a new span, or ten minutes are over.
 func (p *page) served(span time.Duration) (hosted, error) {
-	if t := lately(0).To; p.last.Step > 0 && p.last.To.Sub(p.last.From) == span {
-		if age := t.Sub(p.last.To); age >= 0 && age < min(time.Duration(p.last.Step)*time.Second, 10*time.Minute) {
+	t := lately(span)
+	if p.last.Step > 0 && p.last.To.Sub(p.last.From) == span {
+		if age := t.To.Sub(p.last.To); age >= 0 && age < min(time.Duration(p.last.Step)*time.Second, 10*time.Minute) {
 			return p.last, nil
 		}
 	}
-	t := lately(span)
 	s, err := p.Past.Hosts(t.From, t.To, mostPoints, mostRows)
 	if err != nil {
 		return hosted{}, err
@@ -169,27 +169,37 @@ func read(r *http.Request) (a asked, err error) {
 	return a, nil
 }
 
-// answer returns what a value is as JSON.
-func (p *page) answer(of func(asked) (any, error)) http.HandlerFunc {
+// answer returns the text that is made of what a request asks for.
+func (p *page) answer(kind string, of func(asked) ([]byte, error)) http.HandlerFunc {
+	alone := func(a asked) ([]byte, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return of(a)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, err := read(r)
 		if err != nil {
 			refuse(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		p.mu.Lock()
-		v, err := of(a)
-		var text []byte
-		if err == nil {
-			text, err = json.Marshal(v)
-		}
-		p.mu.Unlock()
+		text, err := alone(a)
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return
 		}
-		write(w, r, "application/json", text)
+		write(w, r, kind, text)
 	}
+}
+
+// json returns what a value is as JSON.
+func (p *page) json(of func(asked) (any, error)) http.HandlerFunc {
+	return p.answer("application/json", func(a asked) ([]byte, error) {
+		v, err := of(a)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(v)
+	})
 }
 
 // shown is what the templates show.
@@ -206,28 +216,17 @@ type shown struct {
 	Missing string
 }
 
-// show returns the page, or the part of it that changes.
-func (p *page) show(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		a, err := read(r)
-		if err != nil {
-			refuse(w, http.StatusBadRequest, err.Error())
-			return
-		}
-		p.mu.Lock()
+// html returns the page, or the part of it that changes.
+func (p *page) html(name string) http.HandlerFunc {
+	return p.answer("text/html; charset=utf-8", func(a asked) ([]byte, error) {
 		x := shown{View: p.Status().View(), Since: a.since, Ranges: ranges}
 		if err := p.remember(&x, a.span, name == "page"); err != nil {
 			x.Missing = err.Error()
 		}
 		var b bytes.Buffer
-		err = texts().ExecuteTemplate(&b, name, x)
-		p.mu.Unlock()
-		if err != nil {
-			refuse(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		write(w, r, "text/html; charset=utf-8", b.Bytes())
-	}
+		err := texts().ExecuteTemplate(&b, name, x)
+		return b.Bytes(), err
+	})
 }
 
 // remember fills in what was, as far as it can be read.
