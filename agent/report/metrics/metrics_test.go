@@ -256,7 +256,7 @@ func TestDocsNameEveryMetric(t *testing.T) {
 			for _, m := range labelKey.FindAllStringSubmatch(rest, -1) {
 				keys = append(keys, "`"+m[1]+"`")
 			}
-			labels[name] = strings.Join(keys, ", ")
+			labels[strings.TrimSuffix(name, "_bucket")] = strings.Join(keys, ", ")
 		}
 	}
 	for line := range strings.Lines(scraped) {
