@@ -13,8 +13,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// served is what a host, or a port of a stream, has served.
-type served struct {
+// hostRow is a row of the screen: a host, or a port of a stream, with what it has served.
+type hostRow struct {
 	name, state             string
 	requests, errors, bytes uint64
 	last                    time.Time
@@ -25,18 +25,18 @@ type served struct {
 
 // topHosts are the hosts and streams, those that serve most first.
 func (s Status) topHosts(before Status, width int) section {
-	all := s.served()
+	all := s.hostRows()
 	elapsed := s.At.Sub(before.At).Seconds()
 	if !before.At.IsZero() && elapsed > 0 && before.Traffic.Since.Equal(s.Traffic.Since) && s.Traffic.Unavailable == "" {
-		were := map[string]served{}
-		for _, w := range before.served() {
+		were := map[string]hostRow{}
+		for _, w := range before.hostRows() {
 			were[w.name] = w
 		}
 		for i := range all {
 			all[i].since(were[all[i].name], elapsed)
 		}
 	}
-	slices.SortStableFunc(all, func(a, b served) int {
+	slices.SortStableFunc(all, func(a, b hostRow) int {
 		return cmp.Or(cmp.Compare(b.each.requests, a.each.requests), cmp.Compare(b.requests, a.requests), strings.Compare(a.name, b.name))
 	})
 	if len(all) == 0 {
@@ -66,9 +66,9 @@ func (s Status) topHosts(before Status, width int) section {
 	return section{rows, "nagaya routes"}
 }
 
-// served lists the hosts and the streams of the table, and what was counted for no host. Of a stream, connections count as requests, and
+// hostRows lists the hosts and the streams of the table, and what was counted for no host. Of a stream, connections count as requests, and
 // those that no container accepted as errors.
-func (s Status) served() (all []served) {
+func (s Status) hostRows() (all []hostRow) {
 	counts := map[string]traffic.Counts{}
 	for _, h := range s.Traffic.Hosts {
 		counts[h.Host] = h.Counts
@@ -78,7 +78,7 @@ func (s Status) served() (all []served) {
 	}
 	add := func(name, state string) {
 		c := counts[name]
-		all = append(all, served{name: name, state: state, requests: c.Requests.All(), errors: c.Requests[4], bytes: c.Bytes, last: c.Last})
+		all = append(all, hostRow{name: name, state: state, requests: c.Requests.All(), errors: c.Requests[4], bytes: c.Bytes, last: c.Last})
 	}
 	for _, h := range s.hostViews() {
 		if slices.ContainsFunc(s.Nginx.Quarantined, func(q nginx.Quarantine) bool { return q.Host == h.Host }) {
@@ -93,7 +93,7 @@ func (s Status) served() (all []served) {
 }
 
 // since makes rates of what was served after w, unless counting began anew meanwhile.
-func (h *served) since(w served, seconds float64) {
+func (h *hostRow) since(w hostRow, seconds float64) {
 	if h.known = h.requests >= w.requests && h.errors >= w.errors && h.bytes >= w.bytes; !h.known {
 		return
 	}
@@ -103,7 +103,7 @@ func (h *served) since(w served, seconds float64) {
 }
 
 // cells are all columns but the name.
-func (h served) cells(s Status) []any {
+func (h hostRow) cells(s Status) []any {
 	rate := func(each float64) string {
 		switch {
 		case !h.known:
