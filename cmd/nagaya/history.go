@@ -26,77 +26,50 @@ each event.`,
 		Example: "  nagaya history --since 7d",
 	}
 	cmd.Flags().StringVar(&since, "since", "7d", "how far back: a number with m, h, d or w")
-	asJSON := addJSON(cmd)
-	cmd.RunE = func(*cobra.Command, []string) error {
-		dir, from, to, err := c.since(since)
-		if err != nil {
-			return err
-		}
-		all, err := keep.ReadEvents(dir, from, to)
-		if err != nil {
-			return err
-		}
-		text := history.EventsText(all, from, to)
-		if len(all) == 0 {
-			text += nothingIn(dir)
-		}
-		return c.print(*asJSON, append([]history.Event{}, all...), text)
+	addJSON(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
+			all, err := keep.ReadEvents(dir, from, to)
+			return append([]history.Event{}, all...), history.EventsText(all, from, to), len(all), err
+		})
 	}
 	return cmd
 }
 
-// since is where the agent records, and the time that is asked for.
-func (c *cli) since(span string) (dir string, from, to time.Time, err error) {
-	back, err := report.ParseSpan(span)
-	if err != nil {
-		return "", from, to, usage(fmt.Errorf("--since: %w", err))
-	}
-	to = time.Now()
-	return filepath.Join(c.agentConfig().StateDir, keep.Dir), to.Add(-back), to, nil
-}
-
-func nothingIn(dir string) string {
-	return "The agent records in " + dir + "; if it has another state-dir, name its configuration with --config.\n"
-}
-
 // trafficSince shows what hosts have served.
 func (c *cli) trafficSince(cmd *cobra.Command, since string) error {
-	dir, from, to, err := c.since(since)
-	if err != nil {
-		return err
-	}
-	t, err := keep.ReadHosts(dir, from, to)
-	if err != nil {
-		return err
-	}
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
-	}
-	text := t.Text(from, to, c.width())
-	if len(t.Hosts) == 0 {
-		text += nothingIn(dir)
-	}
-	return c.print(asJSON, t, text)
+	return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
+		t, err := keep.ReadHosts(dir, from, to)
+		return t, t.Text(from, to, c.width()), len(t.Hosts), err
+	})
 }
 
-// creditsSince shows what was recorded.
+// creditsSince draws what was recorded of the credits.
 func (c *cli) creditsSince(cmd *cobra.Command, since string) error {
-	dir, from, to, err := c.since(since)
+	return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
+		all, err := keep.Read(dir, from, to)
+		return append([]history.Record{}, all...), history.Text(all, from, to), len(all), err
+	})
+}
+
+// showPast shows what the agent has recorded in a time that ends now. read returns it as a value and as text, and how many
+// things that are.
+func (c *cli) showPast(cmd *cobra.Command, since string, read func(dir string, from, to time.Time) (any, string, int, error)) error {
+	back, err := report.ParseSpan(since)
 	if err != nil {
-		return err
-	}
-	all, err := keep.Read(dir, from, to)
-	if err != nil {
-		return err
+		return usage(fmt.Errorf("--since: %w", err))
 	}
 	asJSON, err := cmd.Flags().GetBool("json")
 	if err != nil {
 		return err
 	}
-	text := history.Text(all, from, to)
-	if len(all) == 0 {
-		text += nothingIn(dir)
+	dir, now := filepath.Join(c.agentConfig().StateDir, keep.Dir), time.Now()
+	v, text, n, err := read(dir, now.Add(-back), now)
+	if err != nil {
+		return err
 	}
-	return c.print(asJSON, append([]history.Record{}, all...), text)
+	if n == 0 {
+		text += "The agent records in " + dir + "; if it has another state-dir, name its configuration with --config.\n"
+	}
+	return c.print(asJSON, v, text)
 }
