@@ -124,8 +124,8 @@ func (c *Counter) Request(f *Format, line []byte, now time.Time) bool {
 	return true
 }
 
-// hostOf is the name in lower case and without a port; one that is no client's is too long. It has no space in it:
-// what stands before one a client has written into the variable before.
+// hostOf is the name in lower case and without a port, cut where it is longer than any site's. A name has no space: what
+// stands before one belongs to the variable before it, such as a user's name, which a client chooses.
 func (c *Counter) hostOf(v *values) []byte {
 	name := v[host][bytes.LastIndexByte(v[host], ' ')+1:]
 	if n := bytes.LastIndexByte(name, ':'); n >= 0 && bytes.IndexByte(name[n:], ']') < 0 {
