@@ -36,6 +36,8 @@ func (p *page) guarded(next http.Handler) http.Handler {
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			refuse(w, http.StatusMethodNotAllowed, "this page only shows; the method is GET")
+		case r.ContentLength != 0: // while it is unread, net/http does not see that the client has gone
+			refuse(w, http.StatusBadRequest, "a request has no body here")
 		case !p.known(r.Host):
 			refuse(w, http.StatusMisdirectedRequest, "this server does not go by that name: use its address, localhost or page.host")
 		default:

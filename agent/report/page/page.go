@@ -4,6 +4,7 @@ package page
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -66,7 +67,7 @@ var groups = []string{"agent", "address", "nginx", "deploy", "certificate", "gat
 // page answers one request at a time, so that many readers take no more of the instance than one.
 type page struct {
 	Options
-	mu sync.Mutex
+	turn chan struct{} // has one place, for who is answered
 	// last is what hosts have served when that was last read, and listed the events, for a minute.
 	last   hosted
 	listed struct {
@@ -78,7 +79,7 @@ type page struct {
 
 // New returns what answers / and everything below it.
 func New(o Options) http.Handler {
-	p := &page{Options: o}
+	p := &page{Options: o, turn: make(chan struct{}, 1)}
 	m := http.NewServeMux()
 	m.HandleFunc("/{$}", p.visited(p.html("page")))
 	m.HandleFunc("/live", p.own(p.html("live")))
@@ -171,9 +172,15 @@ func read(r *http.Request) (a asked, err error) {
 
 // answer returns the text that is made of what a request asks for.
 func (p *page) answer(kind string, of func(asked) ([]byte, error)) http.HandlerFunc {
-	alone := func(a asked) ([]byte, error) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
+	alone := func(ctx context.Context, a asked) ([]byte, error) {
+		select {
+		case p.turn <- struct{}{}:
+			defer func() { <-p.turn }()
+		case <-ctx.Done():
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err // the client has gone
+		}
 		return of(a)
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -182,7 +189,7 @@ func (p *page) answer(kind string, of func(asked) ([]byte, error)) http.HandlerF
 			refuse(w, http.StatusBadRequest, err.Error())
 			return
 		}
-		text, err := alone(a)
+		text, err := alone(r.Context(), a)
 		if err != nil {
 			refuse(w, http.StatusInternalServerError, err.Error())
 			return

@@ -2,6 +2,7 @@ package page
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,7 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -165,6 +169,8 @@ func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecor
 			r.Host = headers[i+1]
 		case "Method":
 			r.Method = headers[i+1]
+		case "Content-Length":
+			r.ContentLength = 5
 		default:
 			r.Header.Set(headers[i], headers[i+1])
 		}
@@ -205,6 +211,7 @@ func TestAccess(t *testing.T) {
 		{"a link from another site", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document"}, 200},
 		{"a frame of another site", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 403},
 		{"a request of another site for the page", "/", []string{"Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "empty"}, 403},
+		{"a body", "/", []string{"Content-Length", "5"}, 400},
 		{"a head", "/", []string{"Method", "HEAD"}, 200},
 		{"a post", "/", []string{"Method", "POST"}, 405},
 		{"a post to the API", "/api/v1/status", []string{"Method", "POST"}, 405},
@@ -402,6 +409,38 @@ func TestTheEventsCannotBeRead(t *testing.T) {
 			t.Errorf("%d: %s", w.Code, w.Body)
 		}
 	}
+}
+
+// Who hangs up while others are answered costs nothing more.
+func TestClientsThatHaveGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var made atomic.Int32
+		busy := make(chan struct{})
+		h := New(Options{Past: year{}, Listen: "127.0.0.1:9646", Status: func() report.Status {
+			made.Add(1)
+			<-busy
+			return sample(1)
+		}})
+		var all sync.WaitGroup
+		ask := func(ctx context.Context) {
+			r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
+			r.Host = "localhost"
+			all.Go(func() { h.ServeHTTP(httptest.NewRecorder(), r) })
+		}
+		ask(t.Context())
+		synctest.Wait()
+		ctx, hangUp := context.WithCancel(t.Context())
+		for range 100 {
+			ask(ctx)
+		}
+		synctest.Wait()
+		hangUp()
+		close(busy)
+		all.Wait()
+		if n := made.Load(); n != 1 {
+			t.Errorf("%d pages were made for one client", n)
+		}
+	})
 }
 
 // A status of which nothing is known is a page too.
