@@ -323,11 +323,12 @@ func parsePrefix(v string) (netip.Prefix, error) {
 	return one.Masked(), nil
 }
 
-// parseSome is parsePrefix without the ranges that everybody is in.
+// parseSome is parsePrefix without ranges so wide that a few of them are everybody. No network of anybody's is
+// wider than /8, or /16 of IPv6 (RFC 1918, IANA's registries of address space).
 func parseSome(v string) (netip.Prefix, error) {
 	one, err := parsePrefix(v)
-	if err == nil && one.Bits() == 0 {
-		return netip.Prefix{}, fmt.Errorf("%q is everybody", v)
+	if err == nil && (one.Bits() < 8 || one.Addr().Is6() && one.Bits() < 16) {
+		return netip.Prefix{}, fmt.Errorf("%q is too wide", v)
 	}
 	return one, err
 }

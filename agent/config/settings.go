@@ -254,7 +254,7 @@ var Settings = []Setting{
 		"Host name at which nginx serves the page too, over HTTPS only; page.auth or page.allow must say for whom."),
 	one("page.auth", "", func(c *Config) *string { return &c.Page.Auth }, text("the name of a file in nginx.htpasswd-dir", fileName.MatchString, "is not a plain file name").orEmpty("none"),
 		"Password file for page.host."),
-	list("page.allow", "", func(c *Config) *[]netip.Prefix { return &c.Page.Allow }, kind[netip.Prefix]{allowed: "addresses or CIDR ranges, but not all addresses", parse: parseSome, format: netip.Prefix.String},
+	list("page.allow", "", func(c *Config) *[]netip.Prefix { return &c.Page.Allow }, kind[netip.Prefix]{allowed: "addresses or CIDR ranges of /8 at the widest (IPv6: /16)", parse: parseSome, format: netip.Prefix.String},
 		"Clients that may come to page.host; with page.auth too they need the password as well."),
 }
 
