@@ -270,7 +270,7 @@ func (s Status) certificateViews() map[string]CertificateView {
 	all := map[string]CertificateView{}
 	for _, e := range s.Certificates().Entries {
 		v := CertificateView{State: string(e.State), NotAfter: e.NotAfter, Renewal: e.Renewal, Reason: e.Reason}
-		v.Bad = e.State == certs.Overdue || e.State == certs.Expired || e.State == certs.Refused
+		v.Bad = e.Overdue || e.State == certs.Refused
 		if !e.NotAfter.IsZero() {
 			left := e.NotAfter.Sub(s.At)
 			v.Days = int(left / (24 * time.Hour))

@@ -52,10 +52,11 @@ func TestCertificatesThatAreBad(t *testing.T) {
 		{"expired a moment ago, and not noted", certs.Valid, -time.Second, CertificateView{State: "expired", Days: -1, Bad: true}},
 		{"expired while a new one is ordered", certs.Ordering, -30 * time.Hour, CertificateView{State: "expired", Days: -2, Bad: true}},
 		{"overdue", certs.Overdue, 10 * day, CertificateView{State: "overdue", Days: 10, Bad: true}},
+		{"overdue while a new one is ordered", certs.Ordering, 9 * day, CertificateView{State: "ordering", Days: 9, Bad: true}},
 		{"refused", certs.Refused, 0, CertificateView{State: "refused", Bad: true}},
 		{"the first one is ordered", certs.Ordering, 0, CertificateView{State: "ordering"}},
 	} {
-		e := certs.Entry{Hosts: []string{"a.example.com"}, Source: "acme", State: row.state}
+		e := certs.Entry{Hosts: []string{"a.example.com"}, Source: "acme", State: row.state, Overdue: strings.HasPrefix(row.name, "overdue")}
 		if row.left != 0 {
 			e.NotAfter = noon.Add(row.left)
 		}
