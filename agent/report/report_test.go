@@ -125,20 +125,26 @@ func TestGoldens(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.Text() + "\n" + s.Line() + "\n"
-			file := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("text (-want +got); -update accepts it:\n%s", d)
-			}
+			golden(t, name, got)
 		})
+	}
+}
+
+// golden compares a text with the file of that name.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("text (-want +got); -update accepts it:\n%s", d)
 	}
 }
 

@@ -2,15 +2,11 @@ package report
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -86,20 +82,7 @@ func TestTopGoldens(t *testing.T) {
 		{"top-empty", Status{}, Status{}, 80, 24},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			got := texts(row.s.Top(row.before, row.width, row.height))
-			file := filepath.Join("testdata", row.name+".txt")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), got); d != "" {
-				t.Errorf("the screen (-want +got); -update accepts it:\n%s", d)
-			}
+			golden(t, row.name, texts(row.s.Top(row.before, row.width, row.height)))
 		})
 	}
 }
