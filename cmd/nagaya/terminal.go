@@ -44,8 +44,11 @@ func takeTerminal(out, in *os.File) (*terminal, error) {
 		go t.read(in)
 	}
 	signal.Notify(t.resized, unix.SIGWINCH)
-	_, err := out.WriteString(enterScreen)
-	return t, err
+	if _, err := out.WriteString(enterScreen); err != nil {
+		t.restore(in)
+		return nil, err
+	}
+	return t, nil
 }
 
 // read ends when the terminal does, or with the process.
