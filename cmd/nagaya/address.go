@@ -9,15 +9,14 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
-func addressPart(s report.Status) any    { return s.Address }
-func addressText(s report.Status) string { return s.Address.Text() }
+func viewAddress(s report.Status) (any, string, error) { return s.Address, s.Address.Text(), nil }
 
 func (c *cli) addressVerb() *cobra.Command {
 	cmd := c.viewVerb(&cobra.Command{
 		Use: "address", Short: "Show who holds the Elastic IPs, and why",
 		Long: `Address shows one line for each claimed address: who holds it and since when, under
 which policy, when EC2 is asked next, and what was decided last and why.`,
-	}, nil, addressPart, addressText)
+	}, nil, viewAddress)
 	cmd.AddCommand(c.addressClaimVerb(), c.addressReleaseVerb())
 	return cmd
 }
@@ -60,7 +59,12 @@ It exits with 1 when other instances could not be told, and says why.`,
 // addresses after it.
 func (c *cli) requestVerb(r *address.Request, cmd *cobra.Command) *cobra.Command {
 	cmd.Args = takes(0, 1, "one claim, or none for all")
-	cmd.ValidArgsFunction = c.completeClaims
+	cmd.ValidArgsFunction = c.completes(func(s report.Status) (all []string) {
+		for _, one := range s.Address.Claims {
+			all = append(all, one.Claim)
+		}
+		return all
+	})
 	return c.viewVerb(cmd, func(cmd *cobra.Command, args []string) error {
 		if len(args) == 1 {
 			if r.Claim = args[0]; r.Claim == "" {
@@ -68,18 +72,7 @@ func (c *cli) requestVerb(r *address.Request, cmd *cobra.Command) *cobra.Command
 			}
 		}
 		return c.client().Address(cmd.Context(), *r)
-	}, addressPart, addressText)
-}
-
-// completeClaims offers what the running agent claims.
-func (c *cli) completeClaims(cmd *cobra.Command, args []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-	s, err := c.client().Status(cmd.Context())
-	if err == nil && len(args) == 0 {
-		for _, one := range s.Address.Claims {
-			all = append(all, one.Claim)
-		}
-	}
-	return all, cobra.ShellCompDirectiveNoFileComp
+	}, viewAddress)
 }
 
 func (c *cli) leaveVerb() *cobra.Command {
@@ -97,11 +90,12 @@ only where the policy says so.`,
 		Example: "  nagaya leave\n  nagaya leave --undo",
 	}, func(cmd *cobra.Command, _ []string) error {
 		return c.client().Leave(cmd.Context(), !undo)
-	}, addressPart, func(s report.Status) string {
+	}, func(s report.Status) (any, string, error) {
+		word := "is leaving"
 		if undo {
-			return "this instance stays\n\n" + addressText(s)
+			word = "stays"
 		}
-		return "this instance is leaving\n\n" + addressText(s)
+		return s.Address, "this instance " + word + "\n\n" + s.Address.Text(), nil
 	})
 	cmd.Flags().BoolVar(&undo, "undo", false, "stay after all")
 	return cmd

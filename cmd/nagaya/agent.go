@@ -109,14 +109,14 @@ It is the agent's own path, stopped before the swap.
 It exits with 0 when there is no error (warnings are printed), 1 when there is one,
 and 2 when the configuration itself is wrong.`,
 	}
-	asJSON := addJSON(cmd)
+	c.addJSON(cmd)
 	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {
 		p, err := agent.MakePreview(ctx, o, true)
 		if err != nil {
 			return err
 		}
 		failed := slices.ContainsFunc(p.Problems, func(one problem.Problem) bool { return one.Severity == problem.Error })
-		return c.verdict(*asJSON, struct {
+		return c.verdict(struct {
 			Hosts    int               `json:"hosts"`
 			Problems []problem.Problem `json:"problems"`
 		}{len(p.Table.Sites), p.Problems}, checkText(p), failed)
@@ -147,7 +147,7 @@ It exits with 0 when nothing failed (warnings are printed), 1 when something did
 when the configuration itself is wrong. Run it as root, which may read everything; what
 the agent's own user may not is in the first check, while the agent runs.`,
 	}
-	asJSON := addJSON(cmd)
+	c.addJSON(cmd)
 	return c.settingsVerb(cmd, func(ctx context.Context, o agent.Options) error {
 		orders, err := c.orders(ctx)
 		if err != nil {
@@ -157,7 +157,7 @@ the agent's own user may not is in the first check, while the agent runs.`,
 		if err != nil {
 			return err
 		}
-		return c.verdict(*asJSON, r, r.Text(), r.Count(doctor.Fail) > 0)
+		return c.verdict(r, r.Text(), r.Count(doctor.Fail) > 0)
 	})
 }
 

@@ -20,27 +20,24 @@ func (c *cli) certsVerb() *cobra.Command {
 names, who issued it and from where it came (your file, ACME, an import), how long it is
 still valid, when it is renewed, and why not if it waits. Times are UTC. 'nagaya status'
 says more about what is wrong.`,
-	}, nil, func(s report.Status) any { return s.Certificates() }, func(s report.Status) string { return s.Certificates().Text(s.At) })
+	}, nil, func(s report.Status) (any, string, error) {
+		r := s.Certificates()
+		return r, r.Text(s.At), nil
+	})
 	cmd.AddCommand(c.certsImportVerb(), c.certsRenewVerb())
 	return cmd
 }
 
 func (c *cli) certsRenewVerb() *cobra.Command {
 	host := ""
-	// only leaves what is about the host.
-	only := func(s report.Status) certs.Report {
-		r := s.Certificates()
-		r.Entries = slices.DeleteFunc(slices.Clone(r.Entries), func(e certs.Entry) bool { return !slices.Contains(e.Hosts, host) })
-		return r
-	}
-	cmd := c.viewVerb(&cobra.Command{
+	return c.viewVerb(&cobra.Command{
 		Use: "renew HOST", Short: "Order a new certificate for a host now",
 		Long: `Renew orders a new certificate for the host, as if the one that it has were due, and shows
 it when it is there. It waits up to 6 minutes. The limits of the CA hold: it exits with 1 when they,
 or something else, allow no order now, and says what and until when. What the host has goes on
 being served.`,
 		Example: "  nagaya certs renew www.example.com",
-		Args:    takes(1, 1, "the host"), ValidArgsFunction: c.completeOrdered,
+		Args:    takes(1, 1, "the host"), ValidArgsFunction: c.completes(orderedHosts),
 	}, func(cmd *cobra.Command, args []string) error {
 		var ok bool
 		if host, ok = pattern.CanonicalHost(args[0]); !ok {
@@ -51,19 +48,20 @@ being served.`,
 			return err
 		}
 		return hinted(fmt.Errorf("no new certificate for %s: %w", host, err), "'nagaya certs' shows which hosts have certificates ordered, and what they wait for; docs/certificates.md says how to switch it on")
-	}, func(s report.Status) any { return only(s) }, func(s report.Status) string { return only(s).Text(s.At) })
-	return cmd
+	}, func(s report.Status) (any, string, error) {
+		r := s.Certificates()
+		r.Entries = slices.DeleteFunc(r.Entries, func(e certs.Entry) bool { return !slices.Contains(e.Hosts, host) })
+		return r, r.Text(s.At), nil
+	})
 }
 
-// completeOrdered offers the hosts whose certificates are ordered.
-func (c *cli) completeOrdered(cmd *cobra.Command, args []string, _ string) (all []string, _ cobra.ShellCompDirective) {
-	s, err := c.client().Status(cmd.Context())
-	if err == nil && len(args) == 0 {
-		for _, e := range s.Orders.Entries {
-			if e.Source != "file" {
-				all = append(all, e.Hosts...)
-			}
+// orderedHosts are those whose certificates are ordered, sorted.
+func orderedHosts(s report.Status) (all []string) {
+	for _, e := range s.Orders.Entries {
+		if e.Source != "file" {
+			all = append(all, e.Hosts...)
 		}
 	}
-	return all, cobra.ShellCompDirectiveNoFileComp
+	slices.Sort(all)
+	return slices.Compact(all)
 }

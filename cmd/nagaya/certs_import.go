@@ -36,7 +36,7 @@ valid was left out, could not be read or written, or when nothing was found.`,
 		Args:    takes(1, math.MaxInt, "the files or directories to read"),
 	}
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what would be done")
-	asJSON := addJSON(cmd)
+	c.addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, paths []string) error {
 		r, err := c.resolve()
 		if err != nil {
@@ -55,14 +55,14 @@ valid was left out, could not be read or written, or when nothing was found.`,
 			return err
 		}
 		if r.Config.Certs.ACME.Email == "" {
-			fmt.Fprintln(c.errs, "nagaya: certs.acme.email is not set; the store is read, and what is in it served and renewed, once it is")
+			c.note("certs.acme.email is not set; the store is read, and what is in it served and renewed, once it is")
 		}
 		if done.Count(imports.Imported) > 0 {
 			if err := c.client().Reload(cmd.Context()); err != nil && !errors.Is(err, socket.ErrNoAgent) {
-				fmt.Fprintln(c.errs, "nagaya: the agent was not told, and takes them within five minutes:", err)
+				c.note("the agent was not told, and takes them within five minutes: %v", err)
 			}
 		}
-		return c.verdict(*asJSON, done, importText(done), done.Failed())
+		return c.verdict(done, importText(done), done.Failed())
 	}
 	return cmd
 }

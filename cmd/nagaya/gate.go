@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
@@ -22,24 +21,17 @@ func (c *cli) gateVerb() *cobra.Command {
 what each start that was compared is expected to cost. 'gate check' is for scripts,
 'gate wait' holds until a job may start, 'gate run' starts it then.`,
 		Example: "  nagaya gate --why report",
-	}, nil, func(s report.Status) any { return s.Gate }, func(s report.Status) string { return s.Gate.Text(s.At) })
-	cmd.Flags().StringVar(&why, "why", "", "explain the `job` of this name or id")
-	show := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+	}, nil, func(s report.Status) (any, string, error) {
 		if why == "" {
-			return show(cmd, args)
-		}
-		s, err := c.status(cmd)
-		if err != nil {
-			return err
+			return s.Gate, s.Gate.Text(s.At), nil
 		}
 		jobs, text, ok := s.Gate.Decision.Why(why)
 		if !ok {
-			return fmt.Errorf("the gate knows no job %q now; 'nagaya gate' lists those that it knows", why)
+			return nil, "", fmt.Errorf("the gate knows no job %q now; 'nagaya gate' lists those that it knows", why)
 		}
-		asJSON, _ := cmd.Flags().GetBool("json")
-		return c.print(asJSON, jobs, text)
-	}
+		return jobs, text, nil
+	})
+	cmd.Flags().StringVar(&why, "why", "", "explain the `job` of this name or id")
 	cmd.AddCommand(c.gateCheckVerb(), c.gateWaitVerb(), c.gateRunVerb(), c.gateFreeVerb())
 	return cmd
 }
@@ -57,11 +49,11 @@ systemd units and the beginning of cron lines.`,
 			if err != nil {
 				return err
 			}
-			d := s.Gate.Decision
-			if quiet {
-				return c.verdict(false, nil, "", !d.Open)
+			d, text := s.Gate.Decision, ""
+			if !quiet {
+				text = fmt.Sprintf("%s: %s\n", gate.Word(d.Open), cmp.Or(d.Reason, "nothing has been decided yet"))
 			}
-			return c.verdict(false, nil, fmt.Sprintf("%s: %s\n", gate.Word(d.Open), cmp.Or(d.Reason, "nothing has been decided yet")), !d.Open)
+			return c.verdict(nil, text, !d.Open)
 		},
 	}
 	c.addRunDir(cmd)
@@ -123,9 +115,4 @@ func parseDeadline(text string, now time.Time) (time.Time, error) {
 		return t, nil
 	}
 	return time.Time{}, usage(fmt.Errorf("--deadline %q is neither like 2026-01-31T06:00:00Z nor like 06:00", text))
-}
-
-// printNote prints a line beside the output proper.
-func printNote(w io.Writer, format string, args ...any) {
-	fmt.Fprintf(w, "nagaya: "+format+"\n", args...)
 }

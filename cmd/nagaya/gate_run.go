@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -60,19 +59,18 @@ const (
 
 // jobClient is the client of the gate for one job.
 type jobClient struct {
+	*cli
 	client interface {
 		Job(context.Context, gate.Asked, time.Duration) (gate.Entry, error)
 	}
-	job     gate.Job
-	errs    io.Writer
-	explain func(error) error // of an agent that does not answer
-	limit   limit
+	job   gate.Job
+	limit limit
 	// expected is what the job is expected to need, in credits, when it is admitted.
 	expected float64
 }
 
 func (c *cli) jobClient(job gate.Job) *jobClient {
-	return &jobClient{client: c.client(), job: job, errs: c.errs, explain: c.explain}
+	return &jobClient{cli: c, client: c.client(), job: job}
 }
 
 // wait waits until the job may start, and takes it out of the queue on an error. It outlives restarts of the agent: the
@@ -80,7 +78,7 @@ func (c *cli) jobClient(job gate.Job) *jobClient {
 func (j *jobClient) wait(ctx context.Context) (err error) {
 	defer func() {
 		if err != nil {
-			_ = j.report(gate.Done, 0)
+			_ = j.report(gate.Asked{State: gate.Done})
 		}
 	}()
 	last, absent := "", false
@@ -99,7 +97,7 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 			return j.explain(err)
 		case errors.Is(err, socket.ErrNoAgent):
 			if !absent {
-				printNote(j.errs, "%v; waiting for it", err)
+				j.note("%v; waiting for it", err)
 			}
 			absent = true
 			backoff.Sleep(ctx, retryPause)
@@ -111,14 +109,14 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 		switch e.Phase {
 		case gate.Admitted, gate.Running:
 			j.expected = e.Expected
-			printNote(j.errs, "job %s is admitted: %s", j.job.Name, e.Told())
+			j.note("job %s is admitted: %s", j.job.Name, e.Told())
 			return nil
 		case gate.Refused:
 			return fmt.Errorf("job %s is refused: %s", j.job.Name, e.Told())
 		}
 		if kind := kindOfReason(e.Reason); kind != last {
 			last = kind
-			printNote(j.errs, "job %s waits: %s", j.job.Name, e.Reason)
+			j.note("job %s waits: %s", j.job.Name, e.Reason)
 		}
 	}
 }
@@ -136,11 +134,7 @@ func kindOfReason(reason string) string {
 
 // report says that the job runs or is done and what it has spent. An agent that is
 // being restarted misses one report and gets the next; without reports it forgets the job in two minutes.
-func (j *jobClient) report(state gate.Phase, spent float64) error {
-	return j.tell(gate.Asked{State: state, Spent: spent})
-}
-
-func (j *jobClient) tell(asked gate.Asked) error {
+func (j *jobClient) report(asked gate.Asked) error {
 	ctx, cancel := context.WithTimeout(context.Background(), reportTimeout)
 	defer cancel()
 	asked.Job = j.job
@@ -249,7 +243,7 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 	own, _ := cgroup.Own("/proc", cgroupDir, os.Getpid())
 	if own != nil && own.Unit != "" {
 		if err := brake.FreeUnit(context.Background(), noteDir, own.Unit); err != nil {
-			printNote(j.errs, "the CPU quota of a run that was killed stays: %v", err)
+			j.note("the CPU quota of a run that was killed stays: %v", err)
 		}
 	}
 	cmd := exec.Command(path)
@@ -264,7 +258,7 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: grouped}
 	begun := time.Now()
 	if err := cmd.Start(); err != nil {
-		_ = j.report(gate.Done, 0)
+		_ = j.report(gate.Asked{State: gate.Done})
 		return startError(err)
 	}
 	braked := &brake.Job{PID: cmd.Process.Pid, Grouped: grouped, Own: own, Dir: noteDir}
@@ -274,7 +268,7 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 	ctx, stopReports := context.WithCancel(context.Background())
 	defer stopReports()
 	spent := func() float64 { return max(proc.CPUTime(cmd.Process.Pid).Minutes(), ownCost(own)) }
-	_ = j.report(gate.Running, spent())
+	_ = j.report(gate.Asked{State: gate.Running, Spent: spent()})
 	entries := j.reportRunning(ctx, spent)
 	var check, kill <-chan time.Time // kill is when SIGTERM has not helped
 	if j.limit != (limit{}) {
@@ -289,12 +283,12 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 				continue
 			}
 			killed, check, kill = true, nil, time.After(killPause)
-			printNote(j.errs, "job %s is ended by --kill-after: %s", j.job.Name, why)
+			j.note("job %s is ended by --kill-after: %s", j.job.Name, why)
 			_ = braked.Free()
 			braked.Signal(syscall.SIGTERM)
 			braked.Signal(syscall.SIGCONT) // a stopped command cannot end
 		case <-kill:
-			printNote(j.errs, "job %s has not ended of SIGTERM in %s and gets SIGKILL", j.job.Name, killPause)
+			j.note("job %s has not ended of SIGTERM in %s and gets SIGKILL", j.job.Name, killPause)
 			braked.Signal(syscall.SIGKILL)
 		case s := <-signals:
 			if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
@@ -309,10 +303,10 @@ func (j *jobClient) run(cgroupDir, noteDir, path string, args []string) error {
 			}
 			_ = braked.Free()
 			cost := max((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Minutes(), ownCost(own))
-			if err := j.tell(gate.Asked{State: gate.Done, Spent: cost, Killed: killed, Failed: err != nil}); err != nil {
-				printNote(j.errs, "the cost of %.2f credits was not recorded: %v", cost, err)
+			if err := j.report(gate.Asked{State: gate.Done, Spent: cost, Killed: killed, Failed: err != nil}); err != nil {
+				j.note("the cost of %.2f credits was not recorded: %v", cost, err)
 			}
-			printNote(j.errs, "job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)
+			j.note("job %s ended after %s and spent %.2f credits", j.job.Name, time.Since(begun).Round(time.Second), cost)
 			if killed {
 				return &exitError{code: exitKilled}
 			}
@@ -347,11 +341,11 @@ func (j *jobClient) setBrake(ctx context.Context, braked *brake.Job, e gate.Entr
 	err := braked.Hold(ctx, e.Slow, e.Quota)
 	switch {
 	case e.Slow == "":
-		printNote(j.errs, "job %s goes on", j.job.Name)
+		j.note("job %s goes on", j.job.Name)
 	case err != nil:
-		printNote(j.errs, "job %s is paused, because no CPU quota can be set: %v; %s", j.job.Name, err, e.Reason)
+		j.note("job %s is paused, because no CPU quota can be set: %v; %s", j.job.Name, err, e.Reason)
 	default:
-		printNote(j.errs, "job %s is held back: %s", j.job.Name, e.Reason)
+		j.note("job %s is held back: %s", j.job.Name, e.Reason)
 	}
 }
 

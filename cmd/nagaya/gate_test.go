@@ -417,7 +417,7 @@ func TestWhyAJobWaitsIsSaidSoonAndOnce(t *testing.T) {
 		{Phase: gate.Admitted, Reason: "admitted: there is room"},
 	}}
 	var errs strings.Builder
-	j := &jobClient{client: g, job: gate.Job{Name: "index"}, errs: &errs}
+	j := &jobClient{cli: &cli{errs: &errs}, client: g, job: gate.Job{Name: "index"}}
 	if err := j.wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -432,7 +432,7 @@ func TestWhyAJobWaitsIsSaidSoonAndOnce(t *testing.T) {
 func TestAnInterruptedWaitSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	j := &jobClient{client: &asked{answers: []gate.Entry{{}}}, job: gate.Job{Name: "index"}, errs: io.Discard}
+	j := &jobClient{client: &asked{answers: []gate.Entry{{}}}, job: gate.Job{Name: "index"}, cli: &cli{errs: io.Discard}}
 	if err := j.wait(ctx); err == nil || err.Error() != "job index was interrupted while it waited" {
 		t.Errorf("%v", err)
 	}

@@ -26,42 +26,34 @@ each event.`,
 		Example: "  nagaya history --since 7d",
 	}
 	cmd.Flags().StringVar(&since, "since", "7d", "how far back: a number with m, h, d or w")
-	addJSON(cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
-			all, err := keep.ReadEvents(dir, from, to)
-			return append([]history.Event{}, all...), history.EventsText(all, from, to), len(all), err
-		})
-	}
+	c.addJSON(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error { return c.showPast(since, eventsPast) }
 	return cmd
 }
 
-// trafficSince shows what hosts have served.
-func (c *cli) trafficSince(cmd *cobra.Command, since string) error {
-	return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
-		t, err := keep.ReadHosts(dir, from, to)
-		return t, t.Text(from, to, c.width()), len(t.Hosts), err
-	})
+// past reads what was recorded in a time: as a value and for people, and how many things that are.
+type past func(dir string, from, to time.Time) (v any, text string, n int, err error)
+
+func eventsPast(dir string, from, to time.Time) (any, string, int, error) {
+	all, err := keep.ReadEvents(dir, from, to)
+	return all, history.EventsText(all, from, to), len(all), err
 }
 
-// creditsSince draws what was recorded of the credits.
-func (c *cli) creditsSince(cmd *cobra.Command, since string) error {
-	return c.showPast(cmd, since, func(dir string, from, to time.Time) (any, string, int, error) {
-		all, err := keep.Read(dir, from, to)
-		return append([]history.Record{}, all...), history.Text(all, from, to), len(all), err
-	})
+func creditsPast(dir string, from, to time.Time) (any, string, int, error) {
+	all, err := keep.Read(dir, from, to)
+	return all, history.Text(all, from, to), len(all), err
 }
 
-// showPast shows what the agent has recorded in a time that ends now. read returns it as a value and as text, and how many
-// things that are.
-func (c *cli) showPast(cmd *cobra.Command, since string, read func(dir string, from, to time.Time) (any, string, int, error)) error {
+func (c *cli) servedPast(dir string, from, to time.Time) (any, string, int, error) {
+	t, err := keep.ReadHosts(dir, from, to)
+	return t, t.Text(from, to, c.width()), len(t.Hosts), err
+}
+
+// showPast shows what the agent has recorded in a time that ends now.
+func (c *cli) showPast(since string, read past) error {
 	back, err := report.ParseSpan(since)
 	if err != nil {
 		return usage(fmt.Errorf("--since: %w", err))
-	}
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
 	}
 	dir, now := filepath.Join(c.agentConfig().StateDir, keep.Dir), time.Now()
 	v, text, n, err := read(dir, now.Add(-back), now)
@@ -71,5 +63,5 @@ func (c *cli) showPast(cmd *cobra.Command, since string, read func(dir string, f
 	if n == 0 {
 		text += "The agent records in " + dir + "; if it has another state-dir, name its configuration with --config.\n"
 	}
-	return c.print(asJSON, v, text)
+	return c.print(v, text)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
@@ -67,15 +66,9 @@ func (c *cli) orders(ctx context.Context) (examine.Orders, error) {
 			name, _, _ := strings.Cut(text, "=")
 			return zones.Try(ctx, name)
 		},
-		Hosts: func(ctx context.Context) (hosts []string, err error) {
+		Hosts: func(ctx context.Context) ([]string, error) {
 			s, err := c.client().Status(ctx)
-			for _, e := range s.Orders.Entries {
-				if e.Source != "file" {
-					hosts = append(hosts, e.Hosts...)
-				}
-			}
-			slices.Sort(hosts)
-			return slices.Compact(hosts), err
+			return orderedHosts(s), err
 		},
 		Tokens: func(c config.Config) string { return nginx.TokenDir(nginx.StateDir(c)) },
 	}, nil

@@ -27,7 +27,6 @@ type planFlags struct {
 	quiet                    bool
 	sure                     float64
 	samples                  int
-	json                     bool
 }
 
 func (c *cli) planVerb() *cobra.Command {
@@ -60,7 +59,7 @@ in common.`,
 			if err != nil {
 				return usage(err)
 			}
-			return c.print(f.json, a, a.Text())
+			return c.print(a, a.Text())
 		},
 	}
 	fs := cmd.Flags()
@@ -75,7 +74,7 @@ in common.`,
 	fs.IntVar(&f.samples, "samples", 100, "how many times the days are resampled")
 	fs.Float64Var(&f.system, "system-memory", 0.3, "GiB that system, Docker, ECS agent and nagaya take on each instance")
 	fs.BoolVar(&f.quiet, "quiet", false, "do not tell at a terminal how far it is")
-	fs.BoolVar(&f.json, "json", false, "print JSON")
+	c.addJSON(cmd)
 	return cmd
 }
 

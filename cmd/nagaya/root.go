@@ -16,6 +16,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
+	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
 // cli is what every verb needs from the outside.
@@ -23,6 +24,7 @@ type cli struct {
 	out, errs  io.Writer
 	configFile string
 	runDir     string
+	asJSON     bool
 	parsed     bool  // the command line was understood, and its verb runs
 	configErr  error // why the socket of the configuration was not used
 }
@@ -45,7 +47,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		err = usage(hinted(errors.New(strings.TrimSpace(err.Error())), "see --help"))
 	}
 	if err != nil && err.Error() != "" {
-		fmt.Fprintln(errs, "nagaya:", err)
+		c.note("%v", err)
 	}
 	return exitCode(err)
 }
@@ -70,6 +72,11 @@ func fixCobraVerbs(root *cobra.Command) {
 			}
 		}
 	}
+}
+
+// note prints a line beside the output proper.
+func (c *cli) note(format string, args ...any) {
+	fmt.Fprintf(c.errs, "nagaya: "+format+"\n", args...)
 }
 
 func (c *cli) root() *cobra.Command {
@@ -202,6 +209,17 @@ func addSettings(cmd *cobra.Command) func() []config.Value {
 			}
 		}
 		return given
+	}
+}
+
+// completes offers words of the running agent's status for a first argument.
+func (c *cli) completes(words func(report.Status) []string) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		s, err := c.client().Status(cmd.Context())
+		if err != nil || len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return words(s), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

@@ -52,7 +52,7 @@ docs/batches.md describes the file of jobs.`,
 				return usage(err)
 			}
 			tell, end := c.progress(f.quiet)
-			o.Progress, o.Advise = tell, true
+			o.Progress, o.Advise, o.Steps = tell, true, c.asJSON
 			r, err := rehearsal.Play(o, policies...)
 			end()
 			if err != nil {
@@ -64,7 +64,7 @@ docs/batches.md describes the file of jobs.`,
 					text += fmt.Sprintf("\n%s\n%s", x.Policy, x.Journal())
 				}
 			}
-			return c.print(f.Steps, r, text)
+			return c.print(r, text)
 		},
 	}
 	fs := cmd.Flags()
@@ -82,7 +82,7 @@ docs/batches.md describes the file of jobs.`,
 	fs.DurationVar(&f.Lag, "lag", 10*time.Minute, "how old CloudWatch's points are when they can be read")
 	fs.BoolVar(&f.journal, "journal", false, "print every decision with its reason, too")
 	fs.BoolVar(&f.quiet, "quiet", false, "do not tell at a terminal how far it is")
-	fs.BoolVar(&f.Steps, "json", false, "print JSON, with every run, decision and step")
+	fs.BoolVar(&c.asJSON, "json", false, "print JSON, with every run, decision and step")
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(credit.Types(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(append(strings.Split(policyWords(), ", "), "all"), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -152,7 +152,7 @@ func (c *cli) fromCloud(ctx context.Context, f *simulateFlags, o *rehearsal.Opti
 	}
 	if f.mode == "" {
 		if f.mode = string(found[0].Mode); f.mode == "" {
-			printNote(c.errs, "EC2 did not tell the credit option of %s (action ec2:DescribeInstanceCreditSpecifications): it is taken to be standard; --mode gives another", found[0].Name)
+			c.note("EC2 did not tell the credit option of %s (action ec2:DescribeInstanceCreditSpecifications): it is taken to be standard; --mode gives another", found[0].Name)
 		}
 	}
 	if o.TraceVCPUs == 0 {
@@ -168,7 +168,7 @@ func (c *cli) readCloud(ctx context.Context, o history.Options) ([]rehearsal.Ten
 	}
 	found, leftOut, err := history.Read(ctx, o)
 	for _, why := range leftOut {
-		printNote(c.errs, "left out: %s", why)
+		c.note("left out: %s", why)
 	}
 	if err != nil {
 		return nil, &exitError{code: exitNo, err: err}

@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -67,9 +66,9 @@ func groupOf(file string) string {
 	return gid
 }
 
-// print prints v, for people or as JSON.
-func (c *cli) print(asJSON bool, v any, text string) error {
-	if !asJSON {
+// print prints text for people, or v as JSON.
+func (c *cli) print(v any, text string) error {
+	if !c.asJSON {
 		_, err := io.WriteString(c.out, text)
 		return err
 	}
@@ -84,16 +83,13 @@ func (c *cli) width() int {
 	if !ok {
 		return 0
 	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return int(size.Col)
+	columns, _ := sizeOf(f)
+	return columns
 }
 
 // verdict prints v and exits with 1 if it is a failure.
-func (c *cli) verdict(asJSON bool, v any, text string, failed bool) error {
-	err := c.print(asJSON, v, text)
+func (c *cli) verdict(v any, text string, failed bool) error {
+	err := c.print(v, text)
 	if err == nil && failed {
 		err = &exitError{code: exitNo}
 	}
@@ -101,18 +97,19 @@ func (c *cli) verdict(asJSON bool, v any, text string, failed bool) error {
 }
 
 // addJSON gives a verb the flag --json.
-func addJSON(cmd *cobra.Command) *bool {
-	return cmd.Flags().Bool("json", false, "print JSON")
-}
+func (c *cli) addJSON(cmd *cobra.Command) { cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON") }
+
+// view returns a part of the status, as a value and for people.
+type view func(report.Status) (part any, text string, err error)
 
 // viewVerb makes a verb that asks something of the agent, where do is not nil, and shows one
 // part of its status.
-func (c *cli) viewVerb(cmd *cobra.Command, do func(cmd *cobra.Command, args []string) error, part func(report.Status) any, text func(report.Status) string) *cobra.Command {
+func (c *cli) viewVerb(cmd *cobra.Command, do func(cmd *cobra.Command, args []string) error, show view) *cobra.Command {
 	if cmd.Args == nil {
 		cmd.Args = noArgs
 	}
 	c.addRunDir(cmd)
-	asJSON := addJSON(cmd)
+	c.addJSON(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if do != nil {
 			if err := do(cmd, args); err != nil {
@@ -123,7 +120,11 @@ func (c *cli) viewVerb(cmd *cobra.Command, do func(cmd *cobra.Command, args []st
 		if err != nil {
 			return err
 		}
-		return c.print(*asJSON, part(s), text(s))
+		part, text, err := show(s)
+		if err != nil {
+			return err
+		}
+		return c.print(part, text)
 	}
 	return cmd
 }
@@ -133,7 +134,7 @@ func (c *cli) statusVerb() *cobra.Command {
 		Use: "status", Short: "Show the state of the agent, and what is wrong",
 		Long: `Status shows one line for each subject, then every standing problem with its
 remedy. It exits with 0 whatever the problems are; scripts read them with --json.`,
-	}, nil, func(s report.Status) any { return s }, report.Status.Text)
+	}, nil, func(s report.Status) (any, string, error) { return s, s.Text(), nil })
 }
 
 func (c *cli) routesVerb() *cobra.Command {
@@ -156,19 +157,14 @@ file of yours that says access_log. With --since too it shows
 what was recorded: a minute at a time for two hours, five minutes for a day, an hour
 for a month and a day for a year. That needs no running agent.`,
 		Example: "  nagaya routes --traffic --since 7d",
-	}, nil, func(s report.Status) any {
-		if served {
-			return s.Traffic
-		}
-		return s.Routes
-	}, func(s report.Status) string {
+	}, nil, func(s report.Status) (any, string, error) {
 		switch {
 		case served:
-			return s.Traffic.Text(s.At.Local(), c.width())
+			return s.Traffic, s.Traffic.Text(s.At.Local(), c.width()), nil
 		case explain:
-			return s.Routes.Explained(c.width())
+			return s.Routes, s.Routes.Explained(c.width()), nil
 		}
-		return s.Routes.Text(c.width())
+		return s.Routes, s.Routes.Text(c.width()), nil
 	})
 	cmd.Flags().BoolVar(&served, "traffic", false, "show what each host and path has served")
 	cmd.Flags().BoolVar(&explain, "explain", false, "also show why every other running container has no route")
@@ -183,7 +179,7 @@ for a month and a day for a year. That needs no running agent.`,
 		case !served:
 			return usage(errors.New("--since is for --traffic"))
 		}
-		return c.trafficSince(cmd, since)
+		return c.showPast(since, c.servedPast)
 	}
 	return cmd
 }
@@ -198,14 +194,14 @@ the balance of the last 24 hours and that to be expected in the next without fur
 With --since it draws what was recorded: a minute at a time for two days, five minutes
 for two weeks, and an hour for a year. That needs no running agent.`,
 		Example: "  nagaya credits --since 7d",
-	}, nil, func(s report.Status) any { return s.Credit }, func(s report.Status) string { return s.Credit.Text(s.At) })
+	}, nil, func(s report.Status) (any, string, error) { return s.Credit, s.Credit.Text(s.At), nil })
 	cmd.Flags().StringVar(&since, "since", "", "draw what was recorded in this time: a number with m, h, d or w, such as 7d")
 	now := cmd.RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if !cmd.Flags().Changed("since") {
 			return now(cmd, args)
 		}
-		return c.creditsSince(cmd, since)
+		return c.showPast(since, creditsPast)
 	}
 	return cmd
 }

@@ -73,9 +73,18 @@ func (t *terminal) restore(in *os.File) {
 
 // size is 80 columns and 24 rows where the terminal does not say.
 func (t *terminal) size() (columns, rows int) {
-	size, err := unix.IoctlGetWinsize(int(t.out.Fd()), unix.TIOCGWINSZ)
-	if err != nil || size.Col == 0 || size.Row == 0 {
+	columns, rows = sizeOf(t.out)
+	if columns == 0 || rows == 0 {
 		return 80, 24
+	}
+	return columns, rows
+}
+
+// sizeOf is that of a terminal; 0 of what is none, or does not say.
+func sizeOf(f *os.File) (columns, rows int) {
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
 	}
 	return int(size.Col), int(size.Row)
 }

@@ -35,7 +35,7 @@ has no colours where NO_COLOR is set.`,
 				if err != nil {
 					return err
 				}
-				return c.print(false, nil, paint(s.Top(report.Status{}, c.width(), 0), false, false))
+				return c.print(nil, paint(s.Top(report.Status{}, c.width(), 0), false, false))
 			}
 			t, err := takeTerminal(out, os.Stdin)
 			if err != nil {

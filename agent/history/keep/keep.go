@@ -141,9 +141,9 @@ func put[T any](form history.Form[T], dir string, level int, r T) error {
 }
 
 // between reads what a level has of a time; nothing where it has no file.
-func between[T any](form history.Form[T], dir string, level int, from, to time.Time) (all []T, err error) {
-	l := form.Levels[level]
-	err = each(dir, l.Name, l.Places, form.Size, func(part []byte) {
+func between[T any](form history.Form[T], dir string, level int, from, to time.Time) ([]T, error) {
+	l, all := form.Levels[level], []T{}
+	err := each(dir, l.Name, l.Places, form.Size, func(part []byte) {
 		all = append(all, form.Between(l, part, from, to)...)
 	})
 	if err != nil {

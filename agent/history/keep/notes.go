@@ -227,7 +227,7 @@ func readRing(dir string, r history.Ring, wanted func(history.Event) bool) (all 
 
 // ReadEvents returns the events from from up to to, the oldest first; none where nothing was recorded.
 func ReadEvents(dir string, from, to time.Time) ([]history.Event, error) {
-	var all []history.Event
+	all := []history.Event{}
 	for _, r := range history.Rings {
 		of, err := readRing(dir, r, func(e history.Event) bool { return !e.At.Before(from) && e.At.Before(to) })
 		if err != nil {
