@@ -27,30 +27,9 @@ const (
 	maxValue = 64 << 10
 )
 
-// journalConn is an unconnected datagram socket: it outlives a journald that
-// goes away and comes back under the same path.
-type journalConn struct {
-	conn *net.UnixConn
-	addr *net.UnixAddr
-}
-
-func openJournal(path string) (*journalConn, error) {
-	if path == "" {
-		path = journalSocket
-	}
-	if _, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("looking for the journal: %w", err)
-	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
-	if err != nil {
-		return nil, fmt.Errorf("opening a socket to the journal: %w", err)
-	}
-	return &journalConn{conn: conn, addr: &net.UnixAddr{Name: path, Net: "unixgram"}}, nil
-}
-
 // send delivers one serialised entry, as a datagram or, if that is too large
 // for one, as a sealed memory file.
-func (j *journalConn) send(entry []byte) error {
+func (j *journal) send(entry []byte) error {
 	err := j.write(entry, nil)
 	if errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.ENOBUFS) {
 		err = j.sendFile(entry)
@@ -61,17 +40,17 @@ func (j *journalConn) send(entry []byte) error {
 	return nil
 }
 
-func (j *journalConn) write(entry, rights []byte) error {
+func (j *journal) write(entry, rights []byte) error {
 	if err := j.conn.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
-	_, _, err := j.conn.WriteMsgUnix(entry, rights, j.addr)
+	_, _, err := j.conn.WriteMsgUnix(entry, rights, &net.UnixAddr{Name: j.o.Path, Net: "unixgram"})
 	return err
 }
 
 // sendFile passes the entry as a memory file. journald maps it, and refuses one
 // that is not sealed, because the sender could change it meanwhile.
-func (j *journalConn) sendFile(entry []byte) error {
+func (j *journal) sendFile(entry []byte) error {
 	fd, err := unix.MemfdCreate("nagaya-journal", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return fmt.Errorf("making a memory file: %w", err)

@@ -6,18 +6,19 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
+
+	journald "github.com/coreos/go-systemd/v22/journal"
 )
 
 // Event is the key of the attribute that names the kind of an event. In the journal
-// it is the field NAGAYA_EVENT=, and MESSAGE_ID= by JournalOptions.ID; it is not
+// it is the field NAGAYA_EVENT=, and MESSAGE_ID= where the catalog explains it; it is not
 // shown in any text.
 const Event = "event"
 
@@ -25,14 +26,8 @@ const Event = "event"
 type JournalOptions struct {
 	// Path is journald's socket; empty means /run/systemd/journal/socket.
 	Path string
-	// Identifier is SYSLOG_IDENTIFIER=; empty means nagaya.
-	Identifier string
 	// Level is the least level that is sent; nil means slog.LevelInfo.
 	Level slog.Leveler
-	// ID returns the MESSAGE_ID= of a kind of event, 32 lower-case hexadecimal
-	// digits by which `journalctl -x` finds the catalog entry; empty for none. nil is
-	// MessageID.
-	ID func(event string) string
 	// Also names a second field for a key, without the project's prefix: one that
 	// others write too, such as CONTAINER_NAME for container_name.
 	Also map[string]string
@@ -63,22 +58,17 @@ func (f *Fields) Set(key, value string) {
 
 // without returns those that are not in own.
 func (f *Fields) without(own []field) []field {
-	if f == nil {
-		return nil
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var more []field
-	for _, one := range f.all {
-		if !slices.ContainsFunc(own, func(o field) bool { return o.key == one.key }) {
-			more = append(more, one)
-		}
-	}
-	return more
+	return slices.DeleteFunc(slices.Clone(f.all), func(one field) bool {
+		return slices.ContainsFunc(own, func(o field) bool { return o.key == one.key })
+	})
 }
 
 type journal struct {
-	conn  *journalConn
+	// conn is an unconnected datagram socket: it outlives a journald that goes away and comes
+	// back under the same path.
+	conn  *net.UnixConn
 	o     JournalOptions
 	attrs attrs
 }
@@ -88,16 +78,16 @@ type journal struct {
 // (task_arn becomes NAGAYA_TASK_ARN=), PRIORITY= is the level as in syslog(3).
 // Values longer than 64 KiB are cut. The error is a missing socket.
 func NewJournal(o JournalOptions) (slog.Handler, error) {
-	conn, err := openJournal(o.Path)
-	if err != nil {
-		return nil, err
-	}
-	o.Identifier = cmp.Or(o.Identifier, "nagaya")
+	o.Path, o.Fields = cmp.Or(o.Path, journalSocket), cmp.Or(o.Fields, new(Fields))
 	if o.Level == nil {
 		o.Level = slog.LevelInfo
 	}
-	if o.ID == nil {
-		o.ID = MessageID
+	if _, err := os.Stat(o.Path); err != nil {
+		return nil, fmt.Errorf("looking for the journal: %w", err)
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("opening a socket to the journal: %w", err)
 	}
 	return &journal{conn: conn, o: o}, nil
 }
@@ -113,17 +103,17 @@ func (j *journal) Handle(_ context.Context, r slog.Record) error {
 	var b bytes.Buffer
 	appendField(&b, "MESSAGE", line(r.Message, shown))
 	appendField(&b, "PRIORITY", strconv.Itoa(priority(r.Level)))
-	appendField(&b, "SYSLOG_IDENTIFIER", j.o.Identifier)
+	appendField(&b, "SYSLOG_IDENTIFIER", "nagaya")
 	for _, f := range append(fields, j.o.Fields.without(fields)...) {
 		appendField(&b, fieldName(f.key), f.value)
 		if also := j.o.Also[f.key]; also != "" && f.value != "" {
 			appendField(&b, also, f.value)
 		}
-		if id := j.o.ID(f.value); f.key == Event && id != "" {
+		if id := MessageID(f.value); f.key == Event && id != "" {
 			appendField(&b, "MESSAGE_ID", id)
 		}
 	}
-	return j.conn.send(b.Bytes())
+	return j.send(b.Bytes())
 }
 
 // WithAttrs implements slog.Handler.
@@ -159,7 +149,7 @@ func priority(l slog.Level) int {
 // systemd.exec(5)); else text lines on stderr. Text that the journal collects
 // carries no time, because the journal adds its own.
 func NewHandler(stderr io.Writer, o JournalOptions) slog.Handler {
-	inJournal := isJournalStream(stderr, os.Getenv("JOURNAL_STREAM"))
+	inJournal, _ := journald.StderrIsJournalStream() // what cannot be read is another's
 	if inJournal {
 		if j, err := NewJournal(o); err == nil {
 			return j
@@ -183,20 +173,4 @@ func newText(w io.Writer, level slog.Leveler, withTime bool) slog.Handler {
 		}
 		return a
 	}})
-}
-
-// isJournalStream compares the device and inode that systemd wrote into
-// JOURNAL_STREAM with those of w: the variable is inherited by processes whose
-// output goes elsewhere.
-func isJournalStream(w io.Writer, stream string) bool {
-	file, ok := w.(interface{ Stat() (fs.FileInfo, error) })
-	if !ok || stream == "" {
-		return false
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }

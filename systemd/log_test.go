@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,7 +26,7 @@ func journalTo(t *testing.T, o JournalOptions) (*slog.Logger, *datagrams) {
 }
 
 func TestJournalEntries(t *testing.T) {
-	const id = "0123456789abcdef0123456789abcdef"
+	id := MessageID("address-held")
 	tests := []struct {
 		name string
 		log  func(*slog.Logger)
@@ -78,10 +75,10 @@ func TestJournalEntries(t *testing.T) {
 		},
 		{
 			"an event has a MESSAGE_ID and is not in the line",
-			func(l *slog.Logger) { l.Info("m", Event, "known", "container_name", "web", "container", "") },
+			func(l *slog.Logger) { l.Info("m", Event, "address-held", "container_name", "web", "container", "") },
 			[]string{
 				"CONTAINER_NAME=web", `MESSAGE=m container_name=web container=""`, "MESSAGE_ID=" + id,
-				"NAGAYA_CONTAINER=", "NAGAYA_CONTAINER_NAME=web", "NAGAYA_EVENT=known", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya",
+				"NAGAYA_CONTAINER=", "NAGAYA_CONTAINER_NAME=web", "NAGAYA_EVENT=address-held", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya",
 			},
 		},
 		{
@@ -96,9 +93,6 @@ func TestJournalEntries(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			l, d := journalTo(t, JournalOptions{
-				ID: func(event string) string {
-					return map[string]string{"known": id}[event]
-				},
 				Also: map[string]string{"container_name": "CONTAINER_NAME", "container": "CONTAINER_ID_FULL"},
 			})
 			tt.log(l)
@@ -137,15 +131,15 @@ func TestJournalFieldsOfEveryEntry(t *testing.T) {
 }
 
 func TestJournalLevel(t *testing.T) {
-	l, d := journalTo(t, JournalOptions{Identifier: "other"})
+	l, d := journalTo(t, JournalOptions{})
 	l.Debug("hidden")
 	if got := d.all(t); got != nil {
 		t.Errorf("debug line sent at the default level: %q", got)
 	}
-	l, d = journalTo(t, JournalOptions{Identifier: "other", Level: slog.LevelDebug})
+	l, d = journalTo(t, JournalOptions{Level: slog.LevelDebug})
 	l.Debug("shown")
 	got := parseEntry(t, strings.Join(d.all(t), ""))
-	if diff := cmp.Diff([]string{"MESSAGE=shown", "PRIORITY=7", "SYSLOG_IDENTIFIER=other"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"MESSAGE=shown", "PRIORITY=7", "SYSLOG_IDENTIFIER=nagaya"}, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -203,39 +197,6 @@ func TestJournalThatComesBackIsUsedAgain(t *testing.T) {
 	got := again.all(t)
 	if len(got) != 1 || value(parseEntry(t, got[0]), "MESSAGE") != "found" {
 		t.Errorf("after the journal came back: %q, want one entry", got)
-	}
-}
-
-func TestIsJournalStream(t *testing.T) {
-	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		t.Fatal(err)
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	tests := []struct {
-		name   string
-		w      io.Writer
-		stream string
-		want   bool
-	}{
-		{"same file", file, fmt.Sprintf("%d:%d", st.Dev, st.Ino), true},
-		{"other inode: redirected since", file, fmt.Sprintf("%d:%d", st.Dev, st.Ino+1), false},
-		{"other device", file, fmt.Sprintf("%d:%d", st.Dev+1, st.Ino), false},
-		{"no systemd", file, "", false},
-		{"garbage", file, "x", false},
-		{"not a file", &bytes.Buffer{}, fmt.Sprintf("%d:%d", st.Dev, st.Ino), false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := isJournalStream(tt.w, tt.stream); got != tt.want {
-				t.Errorf("got %v, want %v", got, tt.want)
-			}
-		})
 	}
 }
 

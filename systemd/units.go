@@ -175,33 +175,21 @@ var unitPath = []string{
 func InstalledUnit(name string) string { return installedUnitAt("/", name) }
 
 func installedUnitAt(root, name string) string {
-	var text string
+	unit, err := []byte(nil), os.ErrNotExist
 	for _, dir := range unitPath {
-		file := filepath.Join(root, dir, name)
-		if to, err := os.Readlink(file); err == nil && to == "/dev/null" {
-			return "" // masked
-		}
-		b, err := os.ReadFile(file)
 		if errors.Is(err, os.ErrNotExist) {
-			continue
+			unit, err = os.ReadFile(filepath.Join(root, dir, name))
 		}
-		if err != nil || len(b) == 0 { // an empty file masks too
-			return ""
-		}
-		text = string(b)
-		break
 	}
-	if text == "" {
+	if len(unit) == 0 { // an empty file masks the unit, and so does a link to /dev/null
 		return ""
 	}
-	parts := []string{text}
 	for _, dir := range unitPath {
 		dropIns, _ := filepath.Glob(filepath.Join(root, dir, name+".d", "*.conf")) // the pattern is well-formed
 		for _, file := range dropIns {
-			if b, err := os.ReadFile(file); err == nil {
-				parts = append(parts, string(b))
-			}
+			text, _ := os.ReadFile(file) // what cannot be read says nothing
+			unit = append(append(unit, '\n'), text...)
 		}
 	}
-	return strings.Join(parts, "\n")
+	return string(unit)
 }
