@@ -92,6 +92,7 @@ type agent struct {
 func Run(ctx context.Context, o Options) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.Level = cmp.Or(o.Level, new(slog.LevelVar))
+	o.Notes = cmp.Or(o.Notes, keep.NewNotes())
 	if err := proc.Protect(); err != nil {
 		return err
 	}

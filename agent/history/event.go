@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"slices"
 	"strconv"
@@ -94,13 +93,11 @@ func parseNumber(s string) Value {
 
 // Encode writes an event with its checksum.
 func (e Event) Encode() []byte {
-	b := make([]byte, headSize, EventSize)
+	b := make([]byte, 20, EventSize)
 	binary.LittleEndian.PutUint64(b, e.Number)
 	binary.LittleEndian.PutUint64(b[8:], uint64(e.At.UnixMilli()))
 	binary.LittleEndian.PutUint32(b[16:], e.Skipped)
-	for i, v := range e.Numbers {
-		binary.LittleEndian.PutUint32(b[20+4*i:], math.Float32bits(float32(v)))
-	}
+	b = appendValues(b, e.Numbers[:]...)
 	for _, field := range []struct {
 		text string
 		most int
@@ -108,12 +105,12 @@ func (e Event) Encode() []byte {
 		text := clean(field.text, field.most)
 		b = append(append(append(b, byte(len(text))), text...), make([]byte, field.most-len(text))...)
 	}
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return sealed(b)
 }
 
 // DecodeEvent reads an event; ok is false for anything but what Encode wrote.
 func DecodeEvent(b []byte) (e Event, ok bool) {
-	if len(b) != EventSize || crc32.Checksum(b[:EventSize-4], castagnoli) != binary.LittleEndian.Uint32(b[EventSize-4:]) {
+	if !whole(b, EventSize) {
 		return Event{}, false
 	}
 	e.Number = binary.LittleEndian.Uint64(b)
@@ -124,7 +121,7 @@ func DecodeEvent(b []byte) (e Event, ok bool) {
 	e.At = time.UnixMilli(at).UTC()
 	e.Skipped = binary.LittleEndian.Uint32(b[16:])
 	for i := range e.Numbers {
-		e.Numbers[i] = Value(math.Float32frombits(binary.LittleEndian.Uint32(b[20+4*i:])))
+		e.Numbers[i] = readValue(b[20+4*i:])
 	}
 	rest := b[headSize:]
 	for _, field := range []struct {

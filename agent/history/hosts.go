@@ -3,7 +3,6 @@ package history
 import (
 	"cmp"
 	"encoding/binary"
-	"hash/crc32"
 	"slices"
 	"time"
 
@@ -96,13 +95,21 @@ func (h *Hosts) place(host string, at time.Time) (i int, changed bool) {
 // unseen is for how long the host of a place was not seen. A day to come is one of a clock that was wrong.
 func unseen(p Place, today time.Time) time.Duration { return today.Sub(p.Seen).Abs() }
 
-// merge adds up what the present hosts of the places have served. A span that began before a place went to its host is
-// the host's if it ended after that.
+// of is what the present host of a place has served in a span of so long a step. A span that began before the place went
+// to the host is the host's if it ended after that.
+func (h *Hosts) of(i int, s *Served, step time.Duration) (c Counts, some bool) {
+	if c = s.Places[i]; c.Requests <= 0 || !s.Start.Add(step).After(h[i].Since) {
+		return Counts{}, false
+	}
+	return c, h[i].Host != ""
+}
+
+// merge adds up what the present hosts of the places have served.
 func (h *Hosts) merge(step time.Duration, start time.Time, parts []*Served) *Served {
 	s := &Served{Start: start}
 	for _, p := range parts {
-		for i, c := range p.Places {
-			if p.Start.Add(step).After(h[i].Since) {
+		for i := range h {
+			if c, some := h.of(i, p, step); some {
 				s.Places[i].add(c)
 			}
 		}
@@ -110,16 +117,13 @@ func (h *Hosts) merge(step time.Duration, start time.Time, parts []*Served) *Ser
 	return s
 }
 
-// Traffic sorts spans of so long a step by hosts. What a place had before it went to its host is left out.
+// Traffic sorts spans of so long a step by hosts.
 func (h *Hosts) Traffic(step time.Duration, all []*Served) Traffic {
 	t := Traffic{Step: step.Seconds(), Hosts: []HostTraffic{}}
 	for i, p := range h {
 		of := HostTraffic{Host: p.Host}
-		if p.Host == "" {
-			continue
-		}
 		for _, s := range all {
-			if c := s.Places[i]; c.Requests > 0 && s.Start.Add(step).After(p.Since) {
+			if c, some := h.of(i, s, step); some {
 				of.Points = append(of.Points, Point{s.Start, c})
 			}
 		}
@@ -138,12 +142,12 @@ func (p Place) Encode() []byte {
 	binary.LittleEndian.PutUint64(b[8:], uint64(p.Seen.Unix()))
 	b[16] = byte(len(p.Host))
 	copy(b[17:17+maxHost], p.Host)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return sealed(b)
 }
 
 // DecodePlace reads a place; one that was torn, or never written, is free.
 func DecodePlace(b []byte) Place {
-	if len(b) != PlaceSize || crc32.Checksum(b[:PlaceSize-4], castagnoli) != binary.LittleEndian.Uint32(b[PlaceSize-4:]) {
+	if !whole(b, PlaceSize) {
 		return Place{}
 	}
 	since, seen := int64(binary.LittleEndian.Uint64(b)), int64(binary.LittleEndian.Uint64(b[8:]))

@@ -2,6 +2,7 @@ package history
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -80,19 +81,14 @@ var kinds = map[string]kind{
 	event.BatchDone:              {"job", ofBatches, "job_id", "{job}: {reason}", ofRun, false},
 }
 
-// Keeps reports whether lines of a kind are remembered.
-func Keeps(name string) bool { _, ok := kinds[name]; return ok }
-
 // Kinds are the names of all kinds that are remembered, sorted.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
 // Fields are the keys of the fields that an event of a kind is made of.
 func Fields(name string) (keys []string) {
 	k := kinds[name]
-	for part := range strings.SplitSeq(k.text, "{") {
-		if key, _, ok := strings.Cut(part, "}"); ok {
-			keys = append(keys, key)
-		}
+	for _, key := range braces.FindAllString(k.text, -1) {
+		keys = append(keys, strings.Trim(key, "{}"))
 	}
 	if k.subject != "" {
 		keys = append(keys, k.subject)
@@ -108,18 +104,10 @@ func (e Event) Ring() int { return kinds[e.Kind].ring }
 
 // fill puts the fields into the text.
 func (k kind) fill(fields map[string]string) string {
-	var b strings.Builder
-	for i, part := range strings.Split(k.text, "{") {
-		key, after, ok := strings.Cut(part, "}")
-		if i == 0 || !ok {
-			b.WriteString(part)
-			continue
-		}
-		b.WriteString(fields[key])
-		b.WriteString(after)
-	}
-	return b.String()
+	return braces.ReplaceAllStringFunc(k.text, func(key string) string { return fields[strings.Trim(key, "{}")] })
 }
+
+var braces = regexp.MustCompile(`{\w+}`)
 
 // Sieve holds back events of a ring that come too often. The zero value has seen none.
 type Sieve struct {

@@ -89,6 +89,3 @@ func (f Form[T]) Merged(level int, parts []T) (all []T) {
 	}
 	return all
 }
-
-// For is the finest level of records that reaches back as far as from.
-func For(from, now time.Time) Level { return Records.Levels[Records.Level(from, now)] }

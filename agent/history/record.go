@@ -4,7 +4,6 @@ package history
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"math"
 	"strconv"
 	"time"
@@ -103,32 +102,20 @@ const Size = 64
 
 // Encode writes a record with its checksum, so that one that was torn is recognised.
 func Encode(r Record) []byte {
-	b := make([]byte, Size)
-	binary.LittleEndian.PutUint64(b[:], uint64(r.Start.Unix()))
-	for i, v := range r.values() {
-		binary.LittleEndian.PutUint32(b[8+4*i:], math.Float32bits(float32(*v)))
+	b := binary.LittleEndian.AppendUint64(make([]byte, 0, Size), uint64(r.Start.Unix()))
+	for _, v := range r.values() {
+		b = appendValues(b, *v)
 	}
-	binary.LittleEndian.PutUint32(b[Size-4:], crc32.Checksum(b[:Size-4], castagnoli))
-	return b
+	return sealed(b)
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Decode reads a record; ok is false for anything but what Encode wrote.
 func Decode(b []byte) (r Record, ok bool) {
-	if len(b) != Size || crc32.Checksum(b[:Size-4], castagnoli) != binary.LittleEndian.Uint32(b[Size-4:]) {
+	if r.Start, ok = readStart(b, Size); !ok {
 		return Record{}, false
 	}
-	start := int64(binary.LittleEndian.Uint64(b))
-	if start <= 0 || start > latestStart {
-		return Record{}, false // also the zeros of a place that was never written
-	}
-	r.Start = time.Unix(start, 0).UTC()
 	for i, v := range r.values() {
-		*v = Value(math.Float32frombits(binary.LittleEndian.Uint32(b[8+4*i:])))
+		*v = readValue(b[8+4*i:])
 	}
 	return r, true
 }
-
-// latestStart is in the year 9999, beyond which times cannot be written as JSON.
-const latestStart = 253402300799

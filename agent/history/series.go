@@ -11,9 +11,10 @@ import (
 // Series puts the records of a time into columns of at most that many spans, for whoever draws them. Spans of
 // which nothing is recorded have unknown values; before the first record and after the last one there are none.
 func Series(all []Record, from, to time.Time, most int) report.Series {
-	l := For(from, to)
-	step := int64(round(to.Sub(from)/time.Duration(max(most, 1)), l.Step) / time.Second)
-	out := report.Series{Step: step, Times: []int64{}}
+	l := Records.Levels[Records.Level(from, to)]
+	spans := Records
+	spans.Levels = []Level{l, {Step: round(to.Sub(from)/time.Duration(max(most, 1)), l.Step)}}
+	out := report.Series{Step: int64(spans.Levels[1].Step / time.Second), Times: []int64{}}
 	names := []string{"watched", "earned", "services", "batches", "discarded", "charged", "reloads", "balance", "balance_error", "surplus", "gate_open", "address_held", "jobs_running"}
 	for _, name := range names {
 		out.Columns = append(out.Columns, report.Column{Name: name, Values: report.Values{}})
@@ -24,24 +25,17 @@ func Series(all []Record, from, to time.Time, most int) report.Series {
 			out.Columns[i].Values = append(out.Columns[i].Values, float64(*v))
 		}
 	}
-	for len(all) > 0 {
-		start := all[0].Start.Unix()
-		start -= start % step
-		n := 0
-		for n < len(all) && all[n].Start.Unix() < start+step {
-			n++
+	for _, r := range spans.Merged(1, all) {
+		for k := len(out.Times); k > 0 && out.Times[k-1]+out.Step < r.Start.Unix(); k++ {
+			add(Merge(time.Unix(out.Times[k-1]+out.Step, 0), nil))
 		}
-		for k := len(out.Times); k > 0 && out.Times[k-1]+step < start; k++ {
-			add(Merge(time.Unix(out.Times[k-1]+step, 0), nil))
-		}
-		add(Merge(time.Unix(start, 0), all[:n]))
-		all = all[n:]
+		add(r)
 	}
 	return out
 }
 
 // Series sums up what the hosts have served in steps of a level: of all hosts in at most mostOfAll spans, and of each in at most
-// most. What a place had before it went to its host is left out.
+// most.
 func (h *Hosts) Series(step time.Duration, all []*Served, from, to time.Time, mostOfAll, most int) report.Served {
 	names := []string{"requests", "errors", "bytes"}
 	whole := newGrid(step, all, from, to, mostOfAll)
@@ -51,23 +45,20 @@ func (h *Hosts) Series(step time.Duration, all []*Served, from, to time.Time, mo
 		out.All.Columns = append(out.All.Columns, report.Column{Name: name, Values: make(report.Values, len(whole.times))})
 	}
 	for i, p := range h {
-		if p.Host == "" {
-			continue
-		}
-		one, some := report.ServedHost{Host: p.Host, Requests: make(report.Values, len(fine.times)), Errors: make(report.Values, len(fine.times)), Bytes: make(report.Values, len(fine.times))}, false
+		one, any := report.ServedHost{Host: p.Host, Requests: make(report.Values, len(fine.times)), Errors: make(report.Values, len(fine.times)), Bytes: make(report.Values, len(fine.times))}, false
 		for _, s := range all {
-			c := &s.Places[i]
-			if c.Requests <= 0 || !s.Start.Add(step).After(p.Since) {
+			c, some := h.of(i, s, step)
+			if !some {
 				continue
 			}
-			some = true
+			any = true
 			at, into := whole.at(s.Start), fine.at(s.Start)
 			for k, v := range [...]Value{c.Requests, c.Errors, c.Bytes} {
 				out.All.Columns[k].Values[at] += float64(v)
 				[...]report.Values{one.Requests, one.Errors, one.Bytes}[k][into] += float64(v)
 			}
 		}
-		if some {
+		if any {
 			out.Hosts = append(out.Hosts, one)
 		}
 	}

@@ -2,8 +2,6 @@ package history
 
 import (
 	"encoding/binary"
-	"hash/crc32"
-	"math"
 	"time"
 )
 
@@ -45,24 +43,20 @@ func OfServed(hosts *Hosts) Form[*Served] {
 func encodeServed(s *Served) []byte {
 	b := binary.LittleEndian.AppendUint64(make([]byte, 0, servedSize), uint64(s.Start.Unix()))
 	for _, c := range s.Places {
-		for _, v := range []Value{c.Requests, c.Errors, c.Bytes} {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(v)))
-		}
+		b = appendValues(b, c.Requests, c.Errors, c.Bytes)
 	}
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return sealed(b)
 }
 
 func decodeServed(b []byte) (s *Served, ok bool) {
-	start := int64(binary.LittleEndian.Uint64(b))
-	if len(b) != servedSize || start <= 0 || start > latestStart || crc32.Checksum(b[:servedSize-4], castagnoli) != binary.LittleEndian.Uint32(b[servedSize-4:]) {
+	start, ok := readStart(b, servedSize)
+	if !ok {
 		return nil, false
 	}
-	s = &Served{Start: time.Unix(start, 0).UTC()}
+	s = &Served{Start: start}
 	for i := range s.Places {
 		at := b[8+12*i:]
-		for j, v := range []*Value{&s.Places[i].Requests, &s.Places[i].Errors, &s.Places[i].Bytes} {
-			*v = Value(math.Float32frombits(binary.LittleEndian.Uint32(at[4*j:])))
-		}
+		s.Places[i] = Counts{readValue(at), readValue(at[4:]), readValue(at[8:])}
 	}
 	return s, true
 }

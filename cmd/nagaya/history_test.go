@@ -30,7 +30,7 @@ func TestCreditsSince(t *testing.T) {
 		defer cancel()
 		err := keep.Run(ctx, filepath.Join(state, keep.Dir), func() report.Status {
 			return report.Status{At: time.Now(), Credit: credit.Report{Known: true, Balance: 123}}
-		}, nil, func(err error) {
+		}, keep.NewNotes(), func(err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -99,7 +99,7 @@ func TestTrafficSince(t *testing.T) {
 				{Host: "idle.test", Counts: traffic.Counts{Requests: traffic.Classes{1: min(n, 1)}}},
 				{Host: "busy.test", Counts: traffic.Counts{Requests: traffic.Classes{1: 10 * n, 4: n}, Bytes: 1024 * n}},
 			}}}
-		}, nil, func(err error) {
+		}, keep.NewNotes(), func(err error) {
 			if err != nil {
 				t.Error(err)
 			}

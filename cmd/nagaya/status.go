@@ -97,7 +97,9 @@ func (c *cli) verdict(v any, text string, failed bool) error {
 }
 
 // addJSON gives a verb the flag --json.
-func (c *cli) addJSON(cmd *cobra.Command) { cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON") }
+func (c *cli) addJSON(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON")
+}
 
 // view returns a part of the status, as a value and for people.
 type view func(report.Status) (part any, text string, err error)

@@ -19,12 +19,18 @@ const Dir = "history"
 // for nothing.
 func Run(ctx context.Context, dir string, status func() report.Status, notes *Notes, put func(error)) error {
 	minute := history.Records.Levels[0]
-	start := minute.Start(time.Now())
-	w := writer{dir: dir, before: notes.resume(dir, start, status()), fresh: true}
+	start, seen := minute.Start(time.Now()), status()
+	if notes.dir != dir || notes.seen.At.Before(start) || notes.seen.At.After(seen.At) {
+		notes.seen = seen // else what was in this minute until the Run before has ended is not lost
+	}
+	if notes.dir != dir {
+		notes.dir, notes.rings = dir, nil
+	}
+	w := writer{dir: dir, before: notes.seen, fresh: true}
 	var written, noted error
 	defer func() {
-		notes.leave(dir, w.before)
-		_ = notes.write(dir) // what is left waits for the next Run, or for Flush
+		notes.seen = w.before
+		_ = notes.Flush() // what is left waits for the next Run, or for Flush
 	}()
 	due := time.NewTimer(time.Until(start.Add(minute.Step)))
 	defer due.Stop()
@@ -32,13 +38,13 @@ func Run(ctx context.Context, dir string, status func() report.Status, notes *No
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-notes.ready():
+		case <-notes.some.C():
 		case <-due.C:
 			written = w.minute(start, status())
 			start = minute.Start(time.Now())
 			due.Reset(time.Until(start.Add(minute.Step)))
 		}
-		noted = notes.write(dir)
+		noted = notes.Flush()
 		put(cmp.Or(written, noted)) // mostly for the same reason
 	}
 }
@@ -125,11 +131,11 @@ func write[T any](form history.Form[T], dir string, r T, some, all bool) error {
 // back has not happened twice.
 func put[T any](form history.Form[T], dir string, level int, r T) error {
 	l := form.Levels[level]
-	g, err := open(dir, l.Name, l.Places, form.Size)
+	g, err := open(dir, levelFile(form, l))
 	if err != nil {
 		return err
 	}
-	defer g.file.Close()
+	defer g.Close()
 	at, b := l.Place(form.Start(r)), make([]byte, form.Size)
 	if err := g.read(at, b); err != nil {
 		return err
@@ -143,7 +149,7 @@ func put[T any](form history.Form[T], dir string, level int, r T) error {
 // between reads what a level has of a time; nothing where it has no file.
 func between[T any](form history.Form[T], dir string, level int, from, to time.Time) ([]T, error) {
 	l, all := form.Levels[level], []T{}
-	err := each(dir, l.Name, l.Places, form.Size, func(part []byte) {
+	err := each(dir, levelFile(form, l), func(part []byte) {
 		all = append(all, form.Between(l, part, from, to)...)
 	})
 	if err != nil {

@@ -25,7 +25,7 @@ func run(t *testing.T, dir string, length time.Duration, reloads *int) {
 		s.Nginx.Reloads = *reloads
 		return s
 	}
-	if err := Run(ctx, dir, status, nil, func(err error) {
+	if err := Run(ctx, dir, status, NewNotes(), func(err error) {
 		if err != nil {
 			t.Error(err)
 		}
@@ -208,7 +208,7 @@ func TestHosts(t *testing.T) {
 					{Host: "idle.test"},
 				}}}
 			}
-			if err := Run(ctx, dir, status, nil, func(err error) {
+			if err := Run(ctx, dir, status, NewNotes(), func(err error) {
 				if err != nil {
 					t.Error(err)
 				}

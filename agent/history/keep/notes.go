@@ -17,18 +17,17 @@ import (
 // mostWaiting bounds the events that wait to be written; more are dropped.
 const mostWaiting = 256
 
-// Notes are the events that have been logged and not yet written. A nil one has none.
+// Notes are the events that have been logged and not yet written.
 type Notes struct {
 	some *latest.Slot[struct{}]
 
 	mu      sync.Mutex
 	waiting []history.Event
-	left    report.Status // the look of leave, in leftDir
-	leftDir string
 
-	writing sync.Mutex
-	dir     string
-	rings   []numbered // those of dir, once they have been read
+	// These are for Run and Flush, one after the other.
+	dir   string
+	rings []numbered    // those of dir, once they have been read
+	seen  report.Status // the last look of a Run
 }
 
 // numbered is how far a ring of events is.
@@ -39,32 +38,6 @@ type numbered struct {
 
 // NewNotes returns notes without any event.
 func NewNotes() *Notes { return &Notes{some: latest.New[struct{}]()} }
-
-// leave keeps the last look of a Run that ends, for the next one of this process.
-func (n *Notes) leave(dir string, seen report.Status) {
-	if n == nil {
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.left, n.leftDir = seen, dir
-}
-
-// resume returns the look with which a Run begins: that of the one before it, if the minute since start is the same, so that what
-// was in this minute until then is not lost; else now.
-func (n *Notes) resume(dir string, start time.Time, now report.Status) report.Status {
-	if n == nil {
-		return now
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	was, of := n.left, n.leftDir
-	n.left = report.Status{}
-	if of != dir || was.At.Before(start) || was.At.After(now.At) {
-		return now
-	}
-	return was
-}
 
 // Handler returns a handler of log lines that notes what is remembered of them, at any level of the log but debug, and gives all to next.
 func (n *Notes) Handler(next slog.Handler) slog.Handler { return handler{Handler: next, notes: n} }
@@ -97,16 +70,6 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 
 // note remembers the line of a log if it is of a kind that is.
 func (n *Notes) note(r slog.Record, attrs []slog.Attr) {
-	kind := ""
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == event.Key {
-			kind = a.Value.String()
-		}
-		return kind == ""
-	})
-	if !history.Keeps(kind) {
-		return
-	}
 	fields := map[string]string{}
 	add := func(a slog.Attr) bool {
 		if v := a.Value.Resolve(); v.Any() != nil {
@@ -118,7 +81,10 @@ func (n *Notes) note(r slog.Record, attrs []slog.Attr) {
 		add(a)
 	}
 	r.Attrs(add)
-	e, _ := history.NewEvent(r.Time, kind, fields)
+	e, ok := history.NewEvent(r.Time, fields[event.Key], fields)
+	if !ok {
+		return
+	}
 	n.mu.Lock()
 	if len(n.waiting) < mostWaiting {
 		n.waiting = append(n.waiting, e)
@@ -127,38 +93,16 @@ func (n *Notes) note(r slog.Record, attrs []slog.Attr) {
 	n.some.Put(struct{}{})
 }
 
-// ready delivers when there are events to write.
-func (n *Notes) ready() <-chan struct{} {
-	if n == nil {
+// Flush writes the events that wait, where Run writes or wrote; without one before it does nothing. Those that it cannot
+// write go on waiting.
+func (n *Notes) Flush() (err error) {
+	if n.dir == "" {
 		return nil
 	}
-	return n.some.C()
-}
-
-// Flush writes what was logged since Run has ended, where that wrote.
-func (n *Notes) Flush() error {
-	n.writing.Lock()
-	dir := n.dir
-	n.writing.Unlock()
-	if dir == "" {
-		return nil
-	}
-	return n.write(dir)
-}
-
-// write writes the events that wait. Those that it cannot write go on waiting.
-func (n *Notes) write(dir string) error {
-	if n == nil {
-		return nil
-	}
-	n.writing.Lock()
-	defer n.writing.Unlock()
-	if n.dir != dir || n.rings == nil {
-		rings, err := readNumbers(dir)
-		if err != nil {
+	if n.rings == nil {
+		if n.rings, err = readNumbers(n.dir); err != nil {
 			return err
 		}
-		n.dir, n.rings = dir, rings
 	}
 	n.mu.Lock()
 	waiting := slices.Clone(n.waiting)
@@ -176,11 +120,11 @@ func (n *Notes) write(dir string) error {
 
 func (n *Notes) writeOne(e history.Event) error {
 	r, to := history.Rings[e.Ring()], &n.rings[e.Ring()]
-	g, err := open(n.dir, r.Name, r.Places, history.EventSize)
+	g, err := open(n.dir, eventsFile(r))
 	if err != nil {
 		return err
 	}
-	defer g.file.Close()
+	defer g.Close()
 	e, keeps := to.sieve.Keeps(r, e)
 	if !keeps {
 		return nil
@@ -200,7 +144,7 @@ func readNumbers(dir string) ([]numbered, error) {
 		all[i].next = 1
 		events, err := readRing(dir, r, func(e history.Event) bool {
 			all[i].next = max(all[i].next, e.Number+1)
-			return r.Burst > 0 && time.Since(e.At) < time.Duration(r.Burst)*time.Hour // older ones count no more
+			return time.Since(e.At) < time.Duration(r.Burst)*time.Hour // older ones count no more
 		})
 		if err != nil {
 			return nil, err
@@ -214,7 +158,7 @@ func readNumbers(dir string) ([]numbered, error) {
 
 // readRing reads those events of a ring that are wanted, in the order in which they were written.
 func readRing(dir string, r history.Ring, wanted func(history.Event) bool) (all []history.Event, err error) {
-	err = each(dir, r.Name, r.Places, history.EventSize, func(part []byte) {
+	err = each(dir, eventsFile(r), func(part []byte) {
 		for b := range slices.Chunk(part, history.EventSize) {
 			if e, ok := history.DecodeEvent(b); ok && wanted(e) {
 				all = append(all, e)

@@ -51,6 +51,12 @@ func lines(all []history.Event) (text []string) {
 	return text
 }
 
+// flush writes what waits, as Run does in a directory.
+func flush(n *Notes, dir string) error {
+	n.dir = dir
+	return n.Flush()
+}
+
 // What is logged is in the history, whatever the log shows; also what is logged after the last flow.
 func TestNotes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -111,10 +117,6 @@ func TestNotesThatNobodyWrites(t *testing.T) {
 	if err := notes.Flush(); err != nil {
 		t.Error(err)
 	}
-	var none *Notes
-	if err := none.write(t.TempDir()); err != nil || none.ready() != nil {
-		t.Error(err)
-	}
 }
 
 func jobEvent(at time.Time, n int) history.Event {
@@ -133,7 +135,7 @@ func TestARingOfEvents(t *testing.T) {
 			notes.waiting = append(notes.waiting, jobEvent(at.Add(time.Duration(n)*time.Second), n))
 			n++
 		}
-		if err := notes.write(dir); err != nil {
+		if err := flush(notes, dir); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +181,7 @@ func TestACrashLoop(t *testing.T) {
 			notes := NewNotes()
 			e, _ := history.NewEvent(time.Now().Add(time.Duration(i)*time.Second), kind, map[string]string{"version": "1.2.3"})
 			notes.waiting = []history.Event{e}
-			if err := notes.write(dir); err != nil {
+			if err := flush(notes, dir); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -202,7 +204,7 @@ func writeOn(dir string) {
 	}
 	for n := first + 1; err == nil; n++ {
 		notes.waiting = append(notes.waiting, jobEvent(time.Unix(int64(n), 0), n))
-		err = notes.write(dir)
+		err = flush(notes, dir)
 		fmt.Println("event", n)
 		start := epoch.Add(time.Duration(n) * time.Minute)
 		if err == nil {
@@ -297,7 +299,7 @@ func TestAFullDisk(t *testing.T) {
 	notes, w := NewNotes(), writer{dir: dir, fresh: true}
 	notes.waiting = []history.Event{jobEvent(time.Unix(60, 0), 1)}
 	start := time.Unix(60, 0).UTC()
-	for _, err := range []error{w.minute(start, report.Status{At: start.Add(time.Minute)}), notes.write(dir)} {
+	for _, err := range []error{w.minute(start, report.Status{At: start.Add(time.Minute)}), flush(notes, dir)} {
 		if err == nil || !strings.Contains(err.Error(), "is not kept") {
 			t.Errorf("on a disk of 8 MB: %v", err)
 		}
@@ -316,7 +318,7 @@ func TestAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 		notes.waiting = append(notes.waiting, jobEvent(start, n))
-		if err := notes.write(dir); err != nil {
+		if err := flush(notes, dir); err != nil {
 			t.Error(err)
 		}
 	}

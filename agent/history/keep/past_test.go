@@ -43,7 +43,7 @@ func TestPast(t *testing.T) {
 				notes.waiting = append(notes.waiting, e)
 			}
 		}
-		if err := notes.write(string(p)); err != nil {
+		if err := flush(notes, string(p)); err != nil {
 			t.Fatal(err)
 		}
 		c, err := p.Credits(now().Add(-time.Hour), now().Add(time.Second), 100)
@@ -104,7 +104,7 @@ func BenchmarkPast(b *testing.B) {
 		if notes.waiting = append(notes.waiting, e); len(notes.waiting) < 100 {
 			continue
 		}
-		if err := notes.write(dir); err != nil {
+		if err := flush(notes, dir); err != nil {
 			b.Fatal(err)
 		}
 	}

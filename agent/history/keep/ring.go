@@ -1,7 +1,6 @@
 package keep
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +14,24 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/history"
 )
 
-// ring is a file of places of one size.
+// file is one of those of the history: places of one size, in bytes.
+type file struct {
+	name         string
+	places, size int
+}
+
+// hostsFile has the places of hosts.
+var hostsFile = file{"hosts", history.MostHosts, history.PlaceSize}
+
+func levelFile[T any](form history.Form[T], l history.Level) file {
+	return file{l.Name, l.Places, form.Size}
+}
+
+func eventsFile(r history.Ring) file { return file{r.Name, r.Places, history.EventSize} }
+
+// ring is a file that is open.
 type ring struct {
-	file *os.File
+	*os.File
 	size int // of a place
 }
 
@@ -34,15 +48,15 @@ func room(dir string, more int64) error {
 }
 
 // open opens the file, and makes it in its full size, if there is room.
-func open(dir, name string, places, size int) (*ring, error) {
+func open(dir string, what file) (*ring, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	full := int64(places) * int64(size)
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0o644)
+	full := int64(what.places) * int64(what.size)
+	f, err := os.OpenFile(filepath.Join(dir, what.name), os.O_RDWR, 0o644)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = room(dir, full); err == nil {
-			f, err = os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+			f, err = os.OpenFile(filepath.Join(dir, what.name), os.O_RDWR|os.O_CREATE, 0o644)
 		}
 	}
 	if err != nil {
@@ -62,50 +76,49 @@ func open(dir, name string, places, size int) (*ring, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &ring{f, size}, nil
+	return &ring{f, what.size}, nil
 }
 
 // makeFiles makes all files in their full size.
 func makeFiles(dir string) error {
-	served := history.OfServed(nil)
-	whole := func(name string, places, size int) error {
-		g, err := open(dir, name, places, size)
+	all, served := []file{hostsFile}, history.OfServed(nil)
+	for _, l := range history.Records.Levels {
+		all = append(all, levelFile(history.Records, l))
+	}
+	for _, l := range served.Levels {
+		all = append(all, levelFile(served, l))
+	}
+	for _, r := range history.Rings {
+		all = append(all, eventsFile(r))
+	}
+	for _, f := range all {
+		g, err := open(dir, f)
 		if err != nil {
 			return err
 		}
-		return g.file.Close()
+		g.Close()
 	}
-	err := whole(hostsFile, history.MostHosts, history.PlaceSize)
-	for _, l := range history.Records.Levels {
-		err = cmp.Or(err, whole(l.Name, l.Places, history.Records.Size))
-	}
-	for _, l := range served.Levels {
-		err = cmp.Or(err, whole(l.Name, l.Places, served.Size))
-	}
-	for _, r := range history.Rings {
-		err = cmp.Or(err, whole(r.Name, r.Places, history.EventSize))
-	}
-	return err
+	return nil
 }
 
 var zeros [32 << 10]byte
 
 func (g *ring) read(place int, b []byte) error {
-	if _, err := g.file.ReadAt(b, int64(place)*int64(g.size)); err != nil {
-		return fmt.Errorf("%s: %w", g.file.Name(), err)
+	if _, err := g.ReadAt(b, int64(place)*int64(g.size)); err != nil {
+		return fmt.Errorf("%s: %w", g.Name(), err)
 	}
 	return nil
 }
 
 func (g *ring) write(place int, b []byte) error {
-	_, err := g.file.WriteAt(b, int64(place)*int64(g.size))
+	_, err := g.WriteAt(b, int64(place)*int64(g.size))
 	return err
 }
 
 // each gives a file's places to see, several at a time; none where there is no file. A file that is cut off ends
 // with its last whole place.
-func each(dir, name string, places, size int, see func(part []byte)) error {
-	f, err := os.Open(filepath.Join(dir, name))
+func each(dir string, what file, see func(part []byte)) error {
+	f, err := os.Open(filepath.Join(dir, what.name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -113,11 +126,11 @@ func each(dir, name string, places, size int, see func(part []byte)) error {
 		return err
 	}
 	defer f.Close()
-	b := make([]byte, max(len(zeros)/size, 1)*size)
-	from := io.LimitReader(f, int64(places)*int64(size))
+	b := make([]byte, max(len(zeros)/what.size, 1)*what.size)
+	from := io.LimitReader(f, int64(what.places)*int64(what.size))
 	for {
 		n, err := io.ReadFull(from, b)
-		see(b[:n/size*size])
+		see(b[:n/what.size*what.size])
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil
 		}
@@ -127,12 +140,9 @@ func each(dir, name string, places, size int, see func(part []byte)) error {
 	}
 }
 
-// hostsFile has the places of hosts.
-const hostsFile = "hosts"
-
 func readHosts(dir string) (*history.Hosts, error) {
 	hosts, i := new(history.Hosts), 0
-	err := each(dir, hostsFile, history.MostHosts, history.PlaceSize, func(part []byte) {
+	err := each(dir, hostsFile, func(part []byte) {
 		for b := range slices.Chunk(part, history.PlaceSize) {
 			hosts[i] = history.DecodePlace(b)
 			i++
@@ -142,10 +152,10 @@ func readHosts(dir string) (*history.Hosts, error) {
 }
 
 func writePlace(dir string, i int, p history.Place) error {
-	g, err := open(dir, hostsFile, history.MostHosts, history.PlaceSize)
+	g, err := open(dir, hostsFile)
 	if err != nil {
 		return err
 	}
-	defer g.file.Close()
+	defer g.Close()
 	return g.write(i, p.Encode())
 }

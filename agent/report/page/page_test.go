@@ -102,7 +102,7 @@ type year struct{ err error }
 
 func (y year) Credits(from, to time.Time, most int) (report.Series, error) {
 	var all []history.Record
-	l := history.For(from, to)
+	l := history.Records.Levels[history.Records.Level(from, to)]
 	for at := l.Start(from).Add(l.Step); at.Before(to); at = at.Add(l.Step) {
 		hours := l.Step.Hours()
 		day := math.Sin(2 * math.Pi * float64(at.Unix()%86400) / 86400)
