@@ -76,7 +76,7 @@ func (m mustHold) text() string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 8, 1, ' ', tabwriter.Debug)
 	fmt.Fprint(w, "what\tcases\tasked\tmeasured\tholds")
-	for _, p := range Policies {
+	for _, p := range columns {
 		fmt.Fprintf(w, "\t%s", p)
 	}
 	fmt.Fprintln(w)
@@ -86,7 +86,7 @@ func (m mustHold) text() string {
 			holds = "no"
 		}
 		fmt.Fprintf(w, "%s\t%d\t%s\t%.4g\t%s", a.what, a.cases, a.bound, x, holds)
-		for _, p := range Policies {
+		for _, p := range columns {
 			fmt.Fprintf(w, "\t%.0f", a.score[p])
 		}
 		fmt.Fprintln(w)

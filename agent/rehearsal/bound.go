@@ -1,222 +1,345 @@
 package rehearsal
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
 )
 
-// A bound is what no policy can do better, even one that knows all load and jobs
+// A lowerBound is what no policy can do better, even one that knows all load and jobs
 // beforehand and may stop and continue any job at any time.
 //
-// Taking a credit from a service costs three times what a job's credit is worth, and a credit that a job spends takes at
-// most one from the services later; so the best plan leaves the services all that they
-// would have had without jobs, and gives the jobs the most that is then possible. That is a
-// maximum flow: credits flow from where they are earned (or surplus may be borrowed, on an unlimited instance) forward through
+// Credits flow from where they are earned (or surplus may be borrowed, on an unlimited instance) forward through
 // time, never more than the cap from one moment to the next, to the services and, within
 // each job's window, cores and need, and the processors that the services leave, to the jobs.
-// Paths that augment a flow never lessen what its sinks receive; so the services' part is set
-// first and each job is then given all it can get.
+// The services are given first what they would have without jobs, and paths that augment a flow never lessen what its nodes keep.
 //
-// Time is cut into at most maxNodes pieces. Within a piece the order of things is
+// If a part of a job counted as done, nothing would be taken from the services: a credit that a job spends takes
+// at most one from them, which costs three times what it is worth. Then each job is given all it can get, and the
+// bound is what they lack: relaxed.
+//
+// A score counts whole jobs. Whole finds which of them to do: what the others need is missed, and what those that are done
+// cannot get otherwise is taken from the services. It is a branch and bound over the relaxation; where it
+// has to end early, least is below the best plan that it has found.
+//
+// Time is cut into about maxNodes pieces, at the edges of windows too. Within a piece the order of things is
 // free, and a window counts as far as it overlaps the piece; both only widen what is
-// possible, so it remains a bound. It counts parts of jobs as done, which no score does.
+// possible, so it remains a bound.
 type lowerBound struct {
-	piece  time.Duration
-	given  []float64 // credits, by run
-	used   []float64 // credits of all jobs, by piece
-	needed float64
+	needed  float64
+	relaxed float64 // the score if parts of jobs counted
+	least   float64 // the score of whole jobs, at the least; as relaxed before whole is called
+	best    float64 // the score of the best plan that was found
+	taken   float64 // from the services by that plan
+	stand           // of that plan
+
+	f      *flow
+	runs   []Run
+	pieces []piece
+	links  []link
 }
 
-const maxNodes = 2048
+// piece is some ticks.
+type piece struct{ from, to int }
 
-// flow is a network with residual capacities; arc i^1 is the reverse of arc i.
-type flow struct {
-	to, next []int32
-	cap      []float64
-	head     []int32
-	seen     []int32 // by node: the search that last reached it
-	via      []int32 // by node: the arc by which
-	search   int32
-	queue    []int32
-}
+// link is the arc by which a piece gives credits to a run.
+type link struct{ run, piece, arc int }
 
-func newFlow(nodes int) *flow {
-	f := &flow{head: make([]int32, nodes), seen: make([]int32, nodes), via: make([]int32, nodes)}
-	for i := range f.head {
-		f.head[i] = -1
-	}
-	return f
-}
+const (
+	maxNodes = 2048
+	// mostWork bounds the search for whole jobs, in arcs that are looked at: about a second.
+	mostWork = 100_000_000
+	// almost is how many credits a job may lack that is done.
+	almost = 1e-3
+)
 
-// arc adds an arc and returns its number.
-func (f *flow) arc(from, to int, capacity float64) int {
-	n := len(f.to)
-	f.to = append(f.to, int32(to), int32(from))
-	f.cap = append(f.cap, capacity, 0)
-	f.next = append(f.next, f.head[from], f.head[to])
-	f.head[from], f.head[to] = int32(n), int32(n+1)
-	return n
-}
+// node is the node of a run.
+func (b *lowerBound) node(run int) int { return 1 + 2*len(b.pieces) + run }
 
-// tiny is an amount of credits that is none.
-const tiny = 1e-7
-
-// augment finds a shortest path backwards from the sink to the source and sends what it
-// can; 0 means that there is none. Backwards, because a job's credits are mostly found near it.
-func (f *flow) augment(source, sink int) float64 {
-	f.search++
-	f.queue = append(f.queue[:0], int32(sink))
-	f.seen[sink] = f.search
-	for i := 0; i < len(f.queue); i++ {
-		at := f.queue[i]
-		for a := f.head[at]; a >= 0; a = f.next[a] {
-			from := f.to[a]
-			if f.cap[a^1] <= tiny || f.seen[from] == f.search {
-				continue
-			}
-			f.seen[from], f.via[from] = f.search, a^1
-			if int(from) == source {
-				return f.send(source, sink)
-			}
-			f.queue = append(f.queue, from)
-		}
+// lacks is what a run has not got.
+func (b *lowerBound) lacks(run int) float64 {
+	if x := b.runs[run].Need - b.f.kept[b.node(run)]; x > almost {
+		return x
 	}
 	return 0
 }
 
-// fill sends up to so much from node 0 to node 1.
-func (f *flow) fill(wanted float64) {
-	for wanted > tiny {
-		sent := f.augment(0, 1)
-		if sent == 0 {
-			return
-		}
-		wanted -= sent
-	}
-}
-
-func (f *flow) send(source, sink int) float64 {
-	most := math.Inf(1)
-	for at := source; at != sink; at = int(f.to[f.via[at]]) {
-		most = min(most, f.cap[f.via[at]])
-	}
-	for at := source; at != sink; {
-		a := f.via[at]
-		f.cap[a] -= most
-		f.cap[a^1] += most
-		at = int(f.to[a])
-	}
-	return most
-}
-
-// bound solves it. idle is the world without jobs.
-func bound(o Options, runs []Run, idle *instance) lowerBound {
-	tick := idle.tick
-	ticks := len(idle.givenServices)
-	per := (ticks + maxNodes - 1) / maxNodes
-	b := lowerBound{piece: time.Duration(per) * tick, given: make([]float64, len(runs))}
-	n := (ticks + per - 1) / max(per, 1)
-	b.used = make([]float64, n)
-	if n == 0 {
-		return b
-	}
-	services := make([]float64, n)
-	for i, x := range idle.givenServices {
-		services[i/per] += x
-	}
+// bound finds what is possible if parts of jobs count. idle is the world without jobs.
+func bound(o Options, runs []Run, idle *instance) *lowerBound {
+	b := &lowerBound{runs: runs, pieces: cut(o, runs, idle)}
+	n := len(b.pieces)
 	// What an unlimited instance may borrow is there from the beginning; the cap grows by it.
-	opening, most := o.Balance+credit.Open(o.Spec, o.Mode).Launch, o.Spec.Max
+	launch := credit.Open(o.Spec, o.Mode).Launch
+	opening, most := o.Balance+launch, o.Spec.Max+launch
 	if o.Mode == credit.Unlimited {
-		opening, most = opening+o.Spec.Max, 2*o.Spec.Max
+		opening, most = opening+o.Spec.Max, most+o.Spec.Max
 	}
-	earn := make([]float64, n)
-	span := func(i int) time.Duration { return min(o.Length-time.Duration(i)*b.piece, b.piece) }
-	for i := range earn {
-		earn[i] = o.Spec.Baseline() * span(i).Minutes()
-	}
-	earn[0] += opening
-	carryCap := most + credit.Open(o.Spec, o.Mode).Launch
-
-	// Nodes: 0 source, 1 sink, 2… the pieces with credits, then the processors of each, then the jobs.
-	f := newFlow(2 + 2*n + len(runs))
-	piece, processors := func(i int) int { return 2 + i }, func(i int) int { return 2 + n + i }
-	for i := range n {
-		f.arc(0, piece(i), earn[i])
+	// Nodes: the source, the pieces with credits, then the processors of each, then the jobs.
+	b.f = newFlow(1 + 2*n + len(runs))
+	f := b.f
+	at := func(tick int) time.Duration { return min(time.Duration(tick)*idle.tick, o.Length) }
+	for i, p := range b.pieces {
+		var services, wanted float64
+		for _, x := range idle.services[p.from:p.to] {
+			services, wanted = services+x.given, wanted+x.wanted
+		}
+		span := (at(p.to) - at(p.from)).Minutes()
+		f.arc(source, 1+i, opening+o.Spec.Baseline()*span)
+		opening = 0
 		if i > 0 {
-			f.arc(piece(i-1), piece(i), carryCap)
+			f.arc(i, 1+i, most)
 		}
-		f.arc(piece(i), 1, services[i])
-		f.fill(services[i])
-		f.arc(piece(i), processors(i), max(0, float64(o.Spec.VCPUs)*span(i).Minutes()-services[i]))
+		f.fill(1+i, services, free)
+		f.price[1+i] = dear
+		f.arc(1+i, 1+n+i, max(0, float64(o.Spec.VCPUs)*span-wanted))
 	}
-	type link struct{ arc, piece int }
-	links := make([][]link, len(runs))
 	end := o.Trace.Start.Add(o.Length)
-	for _, k := range byNeed(runs) {
-		r, node := runs[k], 2+2*n+k
+	order := make([]int, len(runs)) // the cheap ones first, so that as many as possible are whole
+	for k, r := range runs {
+		order[k] = k
 		from, to := r.Due.Sub(o.Trace.Start), r.until(end).Sub(o.Trace.Start)
-		for i := int(from / b.piece); i < n && time.Duration(i)*b.piece < to; i++ {
-			at := time.Duration(i) * b.piece
-			within := min(to, at+span(i)) - max(from, at)
-			links[k] = append(links[k], link{f.arc(processors(i), node, r.Cores*within.Minutes()), i})
+		first, _ := slices.BinarySearchFunc(b.pieces, from, func(p piece, t time.Duration) int { return cmp.Compare(at(p.to), t+1) })
+		for i := first; i < n && at(b.pieces[i].from) < to; i++ {
+			within := min(to, at(b.pieces[i].to)) - max(from, at(b.pieces[i].from))
+			b.links = append(b.links, link{k, i, f.arc(1+n+i, b.node(k), r.Cores*within.Minutes())})
 		}
-		f.arc(node, 1, r.Need)
-		f.fill(r.Need)
+		f.price[b.node(k)] = cheap
 		b.needed += r.Need
 	}
-	for k, ls := range links {
-		for _, l := range ls {
-			got := f.cap[l.arc^1]
-			b.given[k] += got
-			b.used[l.piece] += got
-		}
+	slices.SortStableFunc(order, func(x, y int) int { return cmp.Compare(runs[x].Need, runs[y].Need) })
+	for _, k := range order {
+		b.relaxed += runs[k].Need - f.fill(b.node(k), runs[k].Need, free)
 	}
+	b.least, b.best, b.stand = b.relaxed, b.relaxed, f.stand
 	return b
 }
 
-// score is the least that any policy can have.
-func (b lowerBound) score() float64 {
-	var done float64
-	for _, x := range b.given {
-		done += x
+// cut cuts the time of a rehearsal into pieces.
+func cut(o Options, runs []Run, idle *instance) (all []piece) {
+	ticks := len(idle.services)
+	var edges []int
+	for i := 0; i < ticks; i += (ticks + maxNodes - 1) / maxNodes {
+		edges = append(edges, i)
 	}
-	return max(0, b.needed-done)
-}
-
-// result shows the bound in the form of the policies' results.
-func (b lowerBound) result(o Options, runs []Run, idle *instance) Result {
-	r := Result{Policy: Clairvoyant, Services: idle.sums.Services, Throttled: 60 * idle.throttled, Score: b.score(), Missed: b.score()}
-	bank := credit.Open(o.Spec, o.Mode)
-	bank.Balance = o.Balance
-	per := int(b.piece / idle.tick)
-	for i, services := range idle.givenServices {
-		piece := i / per
-		jobs := b.used[piece] / float64(min(per, len(idle.givenServices)-piece*per))
-		var a credit.Account
-		bank, a = bank.Advance(idle.tick, (services+jobs)/idle.tick.Minutes())
-		r.Account = r.Account.Add(a)
-		if o.Steps {
-			m := idle.tick.Minutes()
-			r.Steps = append(r.Steps, Step{
-				At: o.Trace.Start.Add(time.Duration(i+1) * idle.tick), Balance: bank.Position(), Services: services / m, Jobs: jobs / m,
-			})
+	if len(runs) < maxNodes {
+		end := o.Trace.Start.Add(o.Length)
+		for _, r := range runs {
+			from, to := r.Due.Sub(o.Trace.Start), r.until(end).Sub(o.Trace.Start)
+			edges = append(edges, int(from/idle.tick), int((to+idle.tick-1)/idle.tick))
 		}
 	}
-	r.Account.Throttled = idle.throttled
+	edges = append(edges, ticks)
+	slices.Sort(edges)
+	for i, e := range edges[1:] {
+		if from, to := edges[i], min(e, ticks); from < to {
+			all = append(all, piece{from, to})
+		}
+	}
+	return all
+}
+
+// partial is a decision about some of the jobs, and how the network stands with it.
+type partial struct {
+	stand
+	spent float64 // what the decisions cost
+	taken float64 // that part of it which is credits taken from services, 3 for each
+	least float64 // the least cost of all plans with these decisions
+	next  int     // the run to decide about; less than 0 if the rest can be done as well
+}
+
+// whole finds the best plan of whole jobs.
+func (b *lowerBound) whole() *lowerBound {
+	b.best = math.Inf(1)
+	open := []partial{b.judge(partial{stand: b.f.stand})}
+	for start := b.f.work; len(open) > 0; {
+		i := 0
+		for k := range open {
+			if open[k].least < open[i].least {
+				i = k
+			}
+		}
+		p := open[i]
+		if b.least = min(p.least, b.best); p.least >= b.best-almost || b.f.work-start > mostWork {
+			return b
+		}
+		open = slices.Delete(open, i, i+1)
+		for _, child := range []func(partial) (partial, bool){b.do, b.drop} {
+			if c, ok := child(p); ok {
+				if c = b.judge(c); c.next >= 0 && c.least < b.best-almost {
+					open = append(open, c)
+				}
+			}
+		}
+	}
+	b.least = b.best
+	return b
+}
+
+// do decides that a run is done, whatever it takes. It is false if that is impossible.
+func (b *lowerBound) do(p partial) (partial, bool) {
+	p.stand = p.clone()
+	b.f.stand = p.stand
+	node := b.node(p.next)
+	b.f.price[node] = fixed
+	b.f.fill(node, b.lacks(p.next), cheap)
+	taken := b.f.fill(node, b.lacks(p.next), dear)
+	p.taken += taken
+	p.spent += gate.ServicesWeight * taken
+	return p, b.lacks(p.next) == 0
+}
+
+// drop decides that a run is not done, and gives the others what it has.
+func (b *lowerBound) drop(p partial) (partial, bool) {
+	p.stand = p.clone()
+	b.f.stand = p.stand
+	b.f.price[b.node(p.next)] = free
+	p.spent += b.runs[p.next].Need
+	for k := range b.runs {
+		if b.f.price[b.node(k)] == cheap {
+			b.f.fill(b.node(k), b.lacks(k), free)
+		}
+	}
+	return p, true
+}
+
+// judge says what a partial decision can come to at the least, and takes it for a plan in which the undecided runs are done that
+// lack nothing.
+//
+// Runs which lack something share what there is with those from which they could take it. No choice among
+// these runs gets more, so the cheapest whole choice among them is part of the least cost.
+func (b *lowerBound) judge(p partial) partial {
+	f := b.f
+	f.stand = p.stand
+	p.least, p.next = p.spent, -1
+	missed := p.spent
+	group := make([]int, len(b.runs)) // by run: the run whose group it is in
+	for k := range group {
+		group[k] = -1
+	}
+	undecided := func(k int) bool { return f.price[b.node(k)] == cheap }
+	for k, r := range b.runs {
+		if !undecided(k) || b.lacks(k) == 0 {
+			continue
+		}
+		missed += r.Need
+		if group[k] >= 0 {
+			continue
+		}
+		f.reach(b.node(k), free)
+		for _, at := range f.queue {
+			i := int(at) - b.node(0)
+			if i < 0 || !undecided(i) {
+				continue
+			}
+			if old := group[i]; old >= 0 && old != k {
+				for j := range group {
+					if group[j] == old {
+						group[j] = k
+					}
+				}
+			}
+			group[i] = k
+		}
+	}
+	if missed < b.best {
+		b.best, b.taken, b.stand = missed, p.taken, p.stand
+	}
+	most := -1.0
+	for k := range group {
+		var needs []float64
+		var lack, largest float64
+		of := -1
+		for i, g := range group {
+			if g == k {
+				needs = append(needs, b.runs[i].Need)
+				lack += b.lacks(i)
+				if b.runs[i].Need > largest {
+					of, largest = i, b.runs[i].Need
+				}
+			}
+		}
+		if of < 0 {
+			continue
+		}
+		cost := cheapest(needs, lack)
+		p.least += cost
+		if cost-lack > most {
+			p.next, most = of, cost-lack
+		}
+	}
+	return p
+}
+
+// mostSums bounds the work of cheapest.
+const mostSums = 2000
+
+// cheapest is the least cost of leaving out some of the needs that together lack so much, and taking the rest of it
+// from the services.
+func cheapest(needs []float64, lack float64) float64 {
+	enough := math.Inf(1) // the least sum that is no less than lack
+	less := []float64{0}  // the sums that are
+	for _, x := range needs {
+		for _, s := range less {
+			if s += x; s < lack-almost {
+				less = append(less, s)
+			} else {
+				enough = min(enough, s)
+			}
+		}
+		slices.Sort(less)
+		less = slices.CompactFunc(less, func(a, b float64) bool { return math.Abs(a-b) < tiny })
+		if len(less) > mostSums {
+			return lack
+		}
+	}
+	return max(lack, min(enough, gate.ServicesWeight*lack-(gate.ServicesWeight-1)*less[len(less)-1]))
+}
+
+// result shows the bound in the form of the policies' results: its score, and the runs of the best plan.
+func (b *lowerBound) result(o Options, idle *instance) Result {
+	r := Result{
+		Policy: Clairvoyant, Services: idle.sums.Services - b.taken, Throttled: 60 * (idle.throttled + b.taken), ThrottledByJobs: 60 * b.taken,
+		Score: b.least,
+	}
+	given, used := make([]float64, len(b.runs)), make([]float64, len(b.pieces))
+	for _, l := range b.links {
+		if k := b.node(l.run); b.runs[l.run].Need-b.kept[k] < almost && b.price[k] != free {
+			given[l.run] += b.room[l.arc^1]
+			used[l.piece] += b.room[l.arc^1]
+		}
+	}
+	bank := credit.Open(o.Spec, o.Mode)
+	bank.Balance = o.Balance
+	m := idle.tick.Minutes()
+	for i, p := range b.pieces {
+		jobs := used[i] / float64(p.to-p.from)
+		for k, x := range idle.services[p.from:p.to] {
+			var a credit.Account
+			bank, a = bank.Advance(idle.tick, (x.given+jobs)/m)
+			r.Account = r.Account.Add(a)
+			if o.Steps {
+				r.Steps = append(r.Steps, Step{
+					At: o.Trace.Start.Add(time.Duration(p.from+k+1) * idle.tick), Balance: bank.Position(), Services: x.given / m, Jobs: jobs / m,
+				})
+			}
+		}
+	}
+	r.Account.Throttled = idle.throttled + b.taken
 	r.ChargedForJobs = max(0, r.Account.Charged-idle.sums.Account.Charged)
 	r.ChargedDollars = o.Settings.For(o.Spec).Dollars(r.Account.Charged)
-	for k, x := range runs {
-		x.Spent = b.given[k]
+	for k, x := range b.runs {
+		x.Spent, x.State = given[k], gate.Refused
 		r.Jobs += x.Spent
-		if x.Need-x.Spent < 1e-3 {
-			x.State, x.InTime = gate.Done, true
+		if x.InTime = x.Need-x.Spent < almost; x.InTime {
+			x.State = gate.Done
 			r.InTime++
 		} else {
-			x.State = gate.Refused
 			r.Refused++
+			r.Missed += x.Need
 		}
 		r.Runs = append(r.Runs, x)
 	}

@@ -30,9 +30,12 @@ type instance struct {
 	balances, surpluses, usages []credit.Measure // CloudWatch's points
 	usageSoFar                  float64
 	lastPoint                   time.Time
-	givenServices               []float64 // per tick, for the bound
+	services                    []service // per tick, for the bound
 	plot                        []Column
 }
+
+// service is what services wanted and what they were given, in credits.
+type service struct{ wanted, given float64 }
 
 func newInstance(o Options, runs []Run) *instance {
 	b := credit.Open(o.Spec, o.Mode)
@@ -91,7 +94,7 @@ func (w *instance) work(wanted float64) {
 	w.usageSoFar += services + jobs
 	w.cpu.Busy += (services + jobs) * w.o.Guest
 	w.cpu.Batch += jobs * w.o.Guest
-	w.givenServices = append(w.givenServices, services)
+	w.services = append(w.services, service{wanted * w.tick.Minutes(), services})
 	if w.now.Sub(w.lastPoint) >= credit.Period {
 		w.point()
 	}

@@ -1,7 +1,6 @@
 package rehearsal
 
 import (
-	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -172,14 +171,4 @@ func (r Run) asks(now time.Time) gate.Asked {
 		Job:   gate.Job{ID: r.ID, Name: r.Name, Need: r.Estimate, Cores: r.Cores, Deadline: r.Deadline, Late: r.Late},
 		State: r.State, Spent: r.Spent, At: now,
 	}
-}
-
-// byNeed orders runs for the bound: the cheap ones first, so that as many as possible are whole.
-func byNeed(runs []Run) []int {
-	order := make([]int, len(runs))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(runs[a].Need, runs[b].Need) })
-	return order
 }

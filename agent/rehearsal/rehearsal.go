@@ -56,7 +56,7 @@ type Policy string
 // The policies. Cron starts every job when its time comes, and Timeout also stops it at its deadline. Threshold starts one
 // job after another, the most urgent first, while CloudWatch's newest balance is at least Options.Threshold of
 // the largest. Script does so while that balance is at least the declared need, and stops jobs at their
-// deadline. Clairvoyant is no policy but a bound, see Bound.
+// deadline. Clairvoyant is no policy but a bound: what somebody could reach who knows all load and jobs beforehand.
 const (
 	Gate        Policy = "gate"
 	Cron        Policy = "cron"
@@ -291,19 +291,19 @@ func Play(o Options, policies ...Policy) (Report, error) {
 	for _, r := range runs {
 		rep.Needed += r.Need
 	}
-	least := bound(o, runs, idle)
+	least := bound(o, runs, idle).whole()
 	for i, p := range policies {
 		part(i + 1)
 		var res Result
 		if p == Clairvoyant {
-			res = least.result(o, runs, idle)
+			res = least.result(o, idle)
 		} else {
 			w := newInstance(o, slices.Clone(runs))
 			w.play(starter(p, o))
 			res = w.result(p, idle)
 		}
 		if rep.Needed > 0 {
-			res.Regret = (res.Score - least.score()) / rep.Needed
+			res.Regret = (res.Score - least.least) / rep.Needed
 		}
 		rep.Results = append(rep.Results, res)
 		if o.Advise && p == Gate {
@@ -359,7 +359,7 @@ func (o Options) fits() string {
 		b := bound(o, runs, idle)
 		// What was saved beforehand is spent once: the jobs must live on what is earned.
 		earned := spec.EarnPerHour*o.Length.Hours() - idle.sums.Services
-		if idle.sufficient() && b.score() <= mostMissed*b.needed && b.needed <= earned {
+		if idle.sufficient() && b.relaxed <= mostMissed*b.needed && b.needed <= earned {
 			return spec.Type
 		}
 	}

@@ -222,7 +222,7 @@ func (c *consolidation) fits(set uint, spec credit.Spec, k int) (idle *instance,
 		return idle, idle.throttled <= allowed
 	}
 	b := bound(o, runs, idle)
-	return idle, b.score()/max(b.needed, tiny) <= mostMissed
+	return idle, b.relaxed <= mostMissed*b.needed
 }
 
 // group finds the cheapest type that is sure enough for a set.
