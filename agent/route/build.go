@@ -111,7 +111,6 @@ func Build(in Input) Table {
 	candidates = b.ofMembers(candidates)
 	b.makeSites(candidates)
 	b.makeStreams(candidates)
-	b.keepSilent()
 	for i, s := range b.t.Sites {
 		b.t.Sites[i].Valid = s.TLS && !s.Waiting && b.isBefore(s.Cert.NotAfter)
 		b.t.OrdersExpected = s.Waiting && b.isBefore(s.WaitingSince.Add(orderPatience)) || b.t.OrdersExpected
@@ -173,8 +172,8 @@ type builder struct {
 	started map[string]time.Time
 	// starts is how long starts take here, by family; see setStarts.
 	starts map[string]time.Duration
-	// since is the newest Since of the sites before.
-	since time.Time
+	// newest is the newest Since of the sites before.
+	newest time.Time
 	// wishes are what the hosts ask for, of those decided.
 	wishes  []certs.Wish
 	decided map[string]bool

@@ -325,30 +325,38 @@ func (b *builder) kept(key PoolKey) bool {
 }
 
 // vacantSince is since when a pool has no server, if it has none now.
-func (b *builder) vacantSince(key PoolKey) time.Time {
-	since := b.in.Prev.Pools[key].VacantSince
-	if since.IsZero() || since.After(b.in.Now) {
-		return b.in.Now // after Now: the clock was set back, and a grace period must end
+func (b *builder) vacantSince(key PoolKey) time.Time { return b.since(b.in.Prev.Pools[key].VacantSince) }
+
+// since is when something began that is still so: now, unless the table before has a time for it. One
+// that is still to come says that the clock was set back, and a grace period must end.
+func (b *builder) since(before time.Time) time.Time {
+	if before.IsZero() || before.After(b.in.Now) {
+		return b.in.Now
 	}
-	return since
+	return before
 }
 
-// vacate makes a pool without servers.
-func (b *builder) vacate(key PoolKey) {
-	b.t.Pools[key] = Pool{Servers: []Server{}, VacantSince: b.vacantSince(key), Were: b.in.Prev.Pools[key].addrs()}
-}
-
-// abandon makes a pool without servers of one that no container asks for any more; false
-// when it is forgotten.
-func (b *builder) abandon(key PoolKey) bool {
-	if !b.kept(key) {
+// vacate makes a pool without servers of one that was there before and has none now. Where no
+// container asks for it any more, that is for the grace period; false when it is over, or
+// the pool has servers.
+func (b *builder) vacate(key PoolKey, asked bool) bool {
+	if b.t.served(key) || !asked && !b.kept(key) {
 		return false
 	}
-	b.vacate(key)
-	p := b.t.Pools[key]
-	p.Kept = b.whyKept(b.poolFamily[key])
+	p := Pool{Servers: []Server{}, VacantSince: b.vacantSince(key), Were: b.in.Prev.Pools[key].addrs()}
+	if !asked {
+		p.Kept = b.whyKept(b.poolFamily[key])
+		b.wakeAt(p.VacantSince.Add(b.o.Grace))
+	}
 	b.t.Pools[key] = p
-	return b.isBefore(b.vacantSince(key).Add(b.o.Grace))
+	return true
+}
+
+// keepPools takes pools from the table before.
+func (b *builder) keepPools(at ...PoolKey) {
+	for _, k := range at {
+		b.t.Pools[k] = b.in.Prev.Pools[k]
+	}
 }
 
 // What may stand in a table besides what package labels lets in.

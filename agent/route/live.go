@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 // LiveHosts lists the hosts that have a container behind every path, in order.
@@ -39,6 +41,14 @@ func (t Table) LivePorts() []string {
 }
 
 func (t Table) served(at PoolKey) bool { return len(t.Pools[at].Servers) > 0 }
+
+// silent reports whether a source that is silent has a server of that pool in the table before: what
+// is behind it stays as it was, since whether the source still lists that server is unknown.
+func (b *builder) silent(at PoolKey) bool {
+	return slices.ContainsFunc(b.in.Prev.Pools[at].Servers, func(s Server) bool {
+		return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
+	})
+}
 
 // VacantSince is when the last server of a site went away; zero while there is one.
 func (t Table) VacantSince(s Site) time.Time {

@@ -81,11 +81,7 @@ func (b *builder) ownersAway(was Site, cs []candidate) map[string]time.Time {
 		if l.Owner == "" || slices.ContainsFunc(cs, func(c candidate) bool { return c.base == l.Owner }) {
 			continue
 		}
-		since, again := was.Away[l.Owner]
-		if !again || since.After(b.in.Now) {
-			since = b.in.Now
-		}
-		if b.isBefore(since.Add(b.o.Grace)) {
+		if since := b.since(was.Away[l.Owner]); b.isBefore(since.Add(b.o.Grace)) {
 			away[l.Owner] = since
 		}
 	}
@@ -147,28 +143,24 @@ func (b *builder) ofPaths(was Site, away map[string]time.Time, cs []candidate) (
 	for _, a := range b.askers(places, cs) {
 		lead := a.lead
 		at, there := places[lead.key]
-		if there && at.Owner != lead.base {
-			for _, c := range a.all {
-				if word := accessDiffer(c.Location, at); word != "" {
-					b.differs(c, word, at.Owner)
-					continue
-				}
-				c.Owner = at.Owner
-				left = append(left, c)
+		others := there && at.Owner != lead.base
+		word, by := "", at.Owner
+		if !others {
+			at.Owner = lead.base
+			if word, by = lead.accessDiffers(places); word == "" {
+				lead.Owner = lead.base
+				places[lead.key] = lead.Location
 			}
-			continue
-		}
-		word, by := lead.accessDiffers(places)
-		if word == "" {
-			lead.Owner = lead.base
-			places[lead.key] = lead.Location
 		}
 		for _, c := range a.all {
+			if others {
+				word = accessDiffer(c.Location, at)
+			}
 			if word != "" {
 				b.differs(c, word, by)
 				continue
 			}
-			c.Owner = c.base
+			c.Owner = at.Owner
 			left = append(left, c)
 		}
 	}

@@ -27,33 +27,29 @@ func exists(c tasks.Container) bool { return c.State != tasks.Removing && c.Stat
 // removed, and since when these are.
 func (b *builder) noteRemoved() {
 	stay := map[string]bool{}
-	b.t.FreedByRemoval = map[string]time.Time{}
 	for _, c := range b.in.Snapshot.Containers {
 		if !exists(c) {
 			continue
 		}
 		for _, family := range []string{b.bases[c.ID], ownFamily(c)} {
-			b.existing[family], b.t.FreedByRemoval[family] = c, time.Time{}
+			b.existing[family] = c
 			stay[family] = stay[family] || !freedByRemoval(c)
 		}
 	}
-	for family := range stay {
-		if stay[family] {
-			delete(b.t.FreedByRemoval, family)
+	freed := map[string]time.Time{}
+	for family, stays := range stay {
+		if !stays {
+			freed[family] = time.Time{}
 		}
 	}
 	for _, family := range b.poolFamily {
-		since, freed := b.in.Prev.FreedByRemoval[family]
-		if _, there := stay[family]; there || !freed {
-			continue
+		since, was := b.in.Prev.FreedByRemoval[family]
+		if _, there := stay[family]; was && !there {
+			freed[family] = b.since(since)
 		}
-		if since.IsZero() || since.After(b.in.Now) {
-			since = b.in.Now
-		}
-		b.t.FreedByRemoval[family] = since
 	}
-	if len(b.t.FreedByRemoval) == 0 {
-		b.t.FreedByRemoval = nil
+	if len(freed) > 0 {
+		b.t.FreedByRemoval = freed
 	}
 }
 

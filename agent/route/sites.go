@@ -16,13 +16,19 @@ import (
 func (b *builder) makeSites(all []candidate) {
 	hosts := byHost(slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.Listen.Port != 0 }))
 	for host, s := range b.before {
-		b.since = latest(b.since, s.Since)
+		b.newest = latest(b.newest, s.Since)
 		if _, ok := hosts[host]; !ok {
 			hosts[host] = nil
 		}
 	}
 	for host, cs := range hosts {
 		was := b.before[host]
+		if keys := was.poolKeys(); slices.ContainsFunc(keys, b.silent) {
+			was.CatchAll = host == b.o.DefaultHost
+			b.t.Sites = append(b.t.Sites, was)
+			b.keepPools(keys...)
+			continue
+		}
 		if len(cs) > 0 && cs[0].family != was.Family {
 			was = Site{} // another family begins anew
 		}
@@ -30,18 +36,16 @@ func (b *builder) makeSites(all []candidate) {
 			b.t.Sites = append(b.t.Sites, s)
 		}
 	}
-	slices.SortFunc(b.t.Sites, compareSites)
+	slices.SortFunc(b.t.Sites, func(x, y Site) int { return cmp.Compare(x.Host, y.Host) })
 	b.reportPlain()
 }
-
-func compareSites(x, y Site) int { return cmp.Compare(x.Host, y.Host) }
 
 // site makes the site of the candidates of its holder, newest first. was is the
 // holder's site in the table before. A site with nothing in it is none.
 func (b *builder) site(host string, was Site, cs []candidate) Site {
 	s := Site{Host: host, Family: was.Family, Owner: was.Owner, Plain: was.Plain, Secured: was.Secured || was.TLS && was.Plain != Serve && !was.Waiting, NoTLS: was.NoTLS, Edge: was.Edge, File: was.File, Away: was.Away, CatchAll: host == b.o.DefaultHost, Locations: []Location{}}
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
-		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.since.Add(time.Millisecond))
+		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.newest.Add(time.Millisecond))
 	}
 	byKey := map[PoolKey][]candidate{}
 	var web []candidate
@@ -51,34 +55,21 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 			web = append(web, c)
 		}
 	}
-	old := map[PoolKey]Location{}
+	for key, cs := range byKey {
+		switch lead, serves := b.pool(key, cs); {
+		case serves && key == s.PassthroughKey():
+			s.Passthrough = new(lead.streamOptions())
+		case serves:
+			s.Locations = append(s.Locations, lead.Location)
+		}
+	}
 	for _, l := range was.Locations {
-		key := s.PoolKey(l)
-		old[key] = l
-		if byKey[key] == nil && b.abandon(key) {
+		if key := s.PoolKey(l); b.vacate(key, byKey[key] != nil) {
 			s.Locations = append(s.Locations, l)
 		}
 	}
-	if key := s.PassthroughKey(); was.Passthrough != nil && byKey[key] == nil && b.abandon(key) {
+	if key := s.PassthroughKey(); was.Passthrough != nil && b.vacate(key, byKey[key] != nil) {
 		s.Passthrough = was.Passthrough
-	}
-	for key, cs := range byKey {
-		lead, serves := b.pool(key, cs)
-		before, served := old[key]
-		switch passed := key == s.PassthroughKey(); {
-		case passed && serves:
-			o := lead.streamOptions()
-			s.Passthrough = &o
-		case passed && was.Passthrough != nil:
-			s.Passthrough = was.Passthrough
-			b.vacate(key)
-		case passed:
-		case serves:
-			s.Locations = append(s.Locations, lead.Location)
-		case served:
-			s.Locations = append(s.Locations, before)
-			b.vacate(key)
-		}
 	}
 	slices.SortFunc(s.Locations, func(x, y Location) int {
 		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Match, y.Match))
@@ -158,10 +149,7 @@ func (b *builder) secure(s *Site, was Site, lead candidate) {
 		// A container that names another one, by mistake perhaps, does not end it.
 		kept, still := b.stillThere(was.Cert)
 		if s.Waiting = ordered && !(was.TLS && still); s.Waiting {
-			s.WaitingSince = b.in.Now
-			if was.Waiting && !was.WaitingSince.After(b.in.Now) {
-				s.WaitingSince = was.WaitingSince
-			}
+			s.WaitingSince = b.since(was.WaitingSince)
 		}
 		switch {
 		case was.TLS && still:

@@ -28,24 +28,27 @@ func (b *builder) makeStreams(all []candidate) {
 			listens[c.Listen] = append(listens[c.Listen], c)
 		}
 	}
-	before, below, reused := map[Listen]Stream{}, b.hostsBelow(), map[opening]bool{}
+	before, below, used := map[Listen]Stream{}, b.hostsBelow(), map[opening]bool{}
 	for _, s := range b.in.Prev.Streams {
-		before[s.Listen] = s
+		if before[s.Listen] = s; b.silent(s.PoolKey()) {
+			b.t.Streams, used[s.Listen.opening()] = append(b.t.Streams, s), true
+			b.keepPools(s.PoolKey())
+		}
 	}
 	for l, cs := range listens {
-		b.addStream(l, before[l], cs, below)
-		reused[l.opening()] = true
+		if !used[l.opening()] {
+			b.addStream(l, before[l], cs, below)
+			used[l.opening()] = true
+		}
 	}
 	for _, s := range b.in.Prev.Streams {
-		if !reused[s.Listen.opening()] && b.abandon(s.PoolKey()) {
+		if !used[s.Listen.opening()] && b.vacate(s.PoolKey(), false) {
 			b.t.Streams = append(b.t.Streams, s)
 		}
 	}
-	slices.SortFunc(b.t.Streams, compareStreams)
-}
-
-func compareStreams(x, y Stream) int {
-	return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
+	slices.SortFunc(b.t.Streams, func(x, y Stream) int {
+		return cmp.Or(cmp.Compare(x.Listen.Protocol, y.Listen.Protocol), cmp.Compare(x.Listen.Port, y.Listen.Port))
+	})
 }
 
 // addStream makes the stream of the candidates of a port's holder, newest first, or keeps
@@ -62,7 +65,7 @@ func (b *builder) addStream(l Listen, was Stream, cs []candidate, below map[stri
 			return
 		}
 		s = was
-		b.vacate(s.PoolKey())
+		b.vacate(s.PoolKey(), true)
 	}
 	if lead, _ := leadOf(cs); l.Protocol == TLS && !b.secureStream(&s, was, lead, below) {
 		delete(b.t.Pools, s.PoolKey())
