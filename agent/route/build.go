@@ -95,7 +95,11 @@ func (o Options) withDefaults() Options {
 // is silent, the sites that it has a server of are.
 func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
-	b := &builder{in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{}, forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, decided: map[string]bool{}, named: map[string]bool{}}
+	b := &builder{
+		in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{},
+		forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, started: map[string]time.Time{}, starts: map[string]time.Duration{},
+		decided: map[string]bool{}, named: map[string]bool{},
+	}
 	b.t.Unserved = b.unserved()
 	b.t.Complete, b.t.Sites, b.t.Pools = in.Snapshot.Complete && in.Certs.Complete, []Site{}, Pools{}
 	b.bases, b.merged = basesOf(in.Snapshot.Containers)
@@ -121,6 +125,7 @@ func Build(in Input) Table {
 		b.t.Sites, b.t.Streams, b.t.Pools, b.t.Unserved = append([]Site{}, in.Prev.Sites...), in.Prev.Streams, in.Prev.Pools, in.Prev.Unserved
 		b.t.Wishes = in.Prev.Wishes
 	}
+	b.noteStarts()
 	for _, c := range in.Snapshot.Containers {
 		if len(b.routesOf(c)) > 0 && !c.IsBatch() {
 			b.checkExited(c)
@@ -170,7 +175,7 @@ type builder struct {
 	probes []claim
 	// started is when a container of each family was started last.
 	started map[string]time.Time
-	// starts is how long starts take here, by family; see setStarts.
+	// starts is how long starts take here, by family; see noteStarts.
 	starts map[string]time.Duration
 	// newest is the newest Since of the sites before.
 	newest time.Time

@@ -54,6 +54,12 @@ func containerProblem(ref, code, hint, format string, args ...any) problem.Probl
 	}
 }
 
+// warning is a problem that takes nothing away yet.
+func warning(p problem.Problem) problem.Problem {
+	p.Severity = problem.Warning
+	return p
+}
+
 // candidates lists what the containers ask for, newest first; what cannot be is a
 // problem.
 func (b *builder) candidates() []candidate {
@@ -90,44 +96,20 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 	keys := s.Keys()
 	x := candidate{Spec: s, key: keys[0], container: c, ref: Ref(c), base: b.bases[c.ID]}
 	x.family = b.familyOf(c, s, x.base)
-	if s.IsStream() && !b.o.Stream {
-		b.report(x.problem("nginx-without-stream", "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
-			"it needs nginx's stream module, which this nginx does not have, so the route is left out"))
-		return nil
-	}
-	if !b.mayListen(x) {
-		return nil
-	}
 	port, err := portOf(c, s.Port, s.Listen.transport())
-	if err != nil {
-		b.report(x.problem("port-unclear", "set nagaya.port", "it is not clear which port %s leads to: %s", x.key.Host, err))
-		return nil
-	}
-	if c.Network == tasks.Host && b.isNginxPort(port) && !b.in.Nginx.Container {
-		b.reportNginxPort(x, port)
-		return nil
-	}
-	if c.Network == tasks.Host && c.Origin == tasks.Local && slices.Contains(b.o.Reserved, port) {
-		b.report(x.problem("port-reserved", "set nagaya.port to the port of the application; which ones are kept is the setting routes.reserved-ports",
-			"it uses the host's network, where port %d is not a container's, so the route is left out", port))
-		return nil
-	}
 	if x.Scheme == "" {
 		x.Scheme = HTTP
 		if port == 443 || port == 8443 {
 			x.Scheme = HTTPS
 		}
 	}
-	if s.Health != "" && x.Scheme != HTTP && x.Scheme != HTTPS {
-		b.report(x.problem("label-unsupported", "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
-			"nagaya.health cannot be probed over %s", x.Scheme))
+	if p := b.refusal(x, port, err); p.Code != "" {
+		b.report(p)
 		return nil
 	}
 	if (s.Verify || s.ServerName != "") && !s.IsStream() && x.Scheme != HTTPS && x.Scheme != GRPCS {
-		p := x.problem("label-without-effect", "set nagaya.scheme to https or grpcs, or remove these labels",
-			"nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", x.Scheme)
-		p.Severity = problem.Warning
-		b.report(p)
+		b.report(warning(x.problem("label-without-effect", "set nagaya.scheme to https or grpcs, or remove these labels",
+			"nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", x.Scheme)))
 	}
 	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport(), s.Network)
 	all := make([]candidate, len(keys))
@@ -136,6 +118,32 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		all[i] = x
 	}
 	return all
+}
+
+// refusal is the problem for which a route is left out from the start; without a code for none. unclear says
+// why its port is not known.
+func (b *builder) refusal(c candidate, port uint16, unclear error) (none problem.Problem) {
+	onHost := c.container.Network == tasks.Host
+	if c.IsStream() && !b.o.Stream {
+		return c.problem("nginx-without-stream", "install the module (Debian: libnginx-mod-stream; Amazon Linux: nginx-mod-stream)",
+			"it needs nginx's stream module, which this nginx does not have, so the route is left out")
+	}
+	if p := b.mayNotListen(c); p.Code != "" {
+		return p
+	}
+	switch {
+	case unclear != nil:
+		return c.problem("port-unclear", "set nagaya.port", "it is not clear which port %s leads to: %s", c.key.Host, unclear)
+	case onHost && b.isNginxPort(port) && !b.in.Nginx.Container:
+		return c.portIsNginx(port)
+	case onHost && c.container.Origin == tasks.Local && slices.Contains(b.o.Reserved, port):
+		return c.problem("port-reserved", "set nagaya.port to the port of the application; which ones are kept is the setting routes.reserved-ports",
+			"it uses the host's network, where port %d is not a container's, so the route is left out", port)
+	case c.Health != "" && c.Scheme != HTTP && c.Scheme != HTTPS:
+		return c.problem("label-unsupported", "remove nagaya.health and give the image a HEALTHCHECK; the route is left out until then",
+			"nagaya.health cannot be probed over %s", c.Scheme)
+	}
+	return none
 }
 
 // judge finds out which candidates are ready.
@@ -325,7 +333,9 @@ func (b *builder) kept(key PoolKey) bool {
 }
 
 // vacantSince is since when a pool has no server, if it has none now.
-func (b *builder) vacantSince(key PoolKey) time.Time { return b.since(b.in.Prev.Pools[key].VacantSince) }
+func (b *builder) vacantSince(key PoolKey) time.Time {
+	return b.since(b.in.Prev.Pools[key].VacantSince)
+}
 
 // since is when something began that is still so: now, unless the table before has a time for it. One
 // that is still to come says that the clock was set back, and a grace period must end.

@@ -69,11 +69,9 @@ func (b *builder) checkCreated(c tasks.Container) {
 	case c.Stopping && !b.isBefore(c.CreatedAt.Add(b.o.ExitedFor)):
 		return // the ECS agent gave it up, and cleans it away hours later
 	}
-	p := containerProblem(Ref(c), "container-not-started",
+	b.report(warning(containerProblem(Ref(c), "container-not-started", // it may still be on its way
 		"see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
-		"it was created at %s and has not been started, and carries routes", c.CreatedAt.UTC().Format("15:04:05 MST"))
-	p.Severity = problem.Warning // it may still be on its way
-	b.report(p)
+		"it was created at %s and has not been started, and carries routes", c.CreatedAt.UTC().Format("15:04:05 MST"))))
 }
 
 const (
@@ -96,9 +94,6 @@ func (b *builder) startPatience(c tasks.Container) time.Duration {
 	if c.Task.Family != "" {
 		least = leastStartECS
 	}
-	if b.starts == nil {
-		b.setStarts()
-	}
 	usual := max(b.starts[b.bases[c.ID]], b.starts[anyFamily])
 	return min(max(least, slowStart*usual), b.o.ExitedFor)
 }
@@ -106,15 +101,20 @@ func (b *builder) startPatience(c tasks.Container) time.Duration {
 // anyFamily is the key of what is usual among all; no family is called so.
 const anyFamily = ""
 
-// setStarts finds how long starts take here: the longest of each family, and the median of all.
-func (b *builder) setStarts() {
-	b.starts = map[string]time.Duration{}
+// noteStarts finds when each family was started last, and how long starts take here: the longest of
+// each family, and the median of all.
+func (b *builder) noteStarts() {
 	var all []time.Duration
 	for _, c := range b.in.Snapshot.Containers {
+		family := b.bases[c.ID]
+		if !active(c) {
+			continue
+		}
+		b.started[family] = latest(b.started[family], c.StartedAt)
 		// A later start of a container says nothing of its first.
-		if took := c.StartedAt.Sub(c.CreatedAt); active(c) && c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= b.o.ExitedFor {
+		if took := c.StartedAt.Sub(c.CreatedAt); c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= b.o.ExitedFor {
 			all = append(all, took)
-			b.starts[b.bases[c.ID]] = max(b.starts[b.bases[c.ID]], took)
+			b.starts[family] = max(b.starts[family], took)
 		}
 	}
 	if len(all) > 0 {
@@ -125,14 +125,6 @@ func (b *builder) setStarts() {
 
 // isFollowed reports whether a container of the same family was started after that.
 func (b *builder) isFollowed(c tasks.Container, after time.Time) bool {
-	if b.started == nil {
-		b.started = map[string]time.Time{}
-		for _, o := range b.in.Snapshot.Containers {
-			if f := b.bases[o.ID]; active(o) && o.StartedAt.After(b.started[f]) {
-				b.started[f] = o.StartedAt
-			}
-		}
-	}
 	return b.started[b.bases[c.ID]].After(after)
 }
 

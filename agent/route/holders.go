@@ -196,9 +196,8 @@ func (b *builder) openings(l Listen, e Edge) map[opening]string {
 	return all
 }
 
-// mayListen reports whether nginx may listen where a route asks for it, and reports why
-// not.
-func (b *builder) mayListen(c candidate) bool {
+// mayNotListen says why nginx may not listen where a route asks for it; without a code if it may.
+func (b *builder) mayNotListen(c candidate) (none problem.Problem) {
 	openings := b.openings(c.Listen, c.Edge)
 	for _, o := range slices.SortedFunc(maps.Keys(openings), func(x, y opening) int { return int(x.port) - int(y.port) }) {
 		at := fmt.Sprintf("%s:%d", openings[o], o.port)
@@ -206,21 +205,19 @@ func (b *builder) mayListen(c candidate) bool {
 			continue
 		}
 		if b.isNginxPort(o.port) || slices.Contains(b.o.Reserved, o.port) {
-			b.report(c.problem("port-reserved", "ask for another port; which ones are kept is the setting routes.reserved-ports",
-				"it asks for %s, and that port is not for containers, so the route is left out", at))
-			return false
+			return c.problem("port-reserved", "ask for another port; which ones are kept is the setting routes.reserved-ports",
+				"it asks for %s, and that port is not for containers, so the route is left out", at)
 		}
 		if p, published := b.publisherOf(o, c.base); published && !b.in.Nginx.Container { // whose ports are not the host's
 			how := "publishes that port of this host itself"
 			if !p.Gone.IsZero() {
 				how = "published that port of this host until just now, and may come back"
 			}
-			b.report(c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
-				"it asks for %s, and container %s %s, so the route is left out", at, p.Ref, how))
-			return false
+			return c.problem("host-port-taken", "publish another port, or a dynamic one (0): only nginx may listen there",
+				"it asks for %s, and container %s %s, so the route is left out", at, p.Ref, how)
 		}
 	}
-	return true
+	return none
 }
 
 func (b *builder) isNginxPort(port uint16) bool {
@@ -266,7 +263,7 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
 		if o := c.upstreamPort(); c.onHost() && free[o] && !b.in.Nginx.Container {
-			b.reportNginxPort(c, o.port)
+			b.report(c.portIsNginx(o.port))
 			return true
 		}
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
@@ -323,10 +320,10 @@ func (c candidate) onHost() bool { return c.container.Network == tasks.Host && c
 // upstreamPort is where nginx connects to the container.
 func (c candidate) upstreamPort() opening { return opening{c.Listen.Protocol == UDP, c.addr.Port()} }
 
-// reportNginxPort reports a container in the host's network that names a port of nginx's.
-func (b *builder) reportNginxPort(c candidate, port uint16) {
-	b.report(c.problem("port-is-nginx", "let the application listen on another port and set nagaya.port to it",
-		"it uses the host's network, where port %d is nginx's own", port))
+// portIsNginx is the problem of a container in the host's network that names a port of nginx's.
+func (c candidate) portIsNginx(port uint16) problem.Problem {
+	return c.problem("port-is-nginx", "let the application listen on another port and set nagaya.port to it",
+		"it uses the host's network, where port %d is nginx's own", port)
 }
 
 // tenantsBefore are what was spoken at ports in the table before, and which of them are

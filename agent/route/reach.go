@@ -51,29 +51,12 @@ type Reached struct {
 func (r Reached) detail() string { return cmp.Or(r.Detail, "no answer") }
 
 // ReachState is what a probe found.
-type ReachState int
+type ReachState string
 
 // The outcomes of a probe.
 const (
-	// Unknown: not tried yet.
-	Unknown ReachState = iota
-	// Reachable: it connects, or answers its health path with 200 to 399.
-	Reachable
-	// Unreachable: refused, or no answer in time.
-	Unreachable
-	// Failing: it answers its health path, but with another status.
-	Failing
+	Unknown     ReachState = ""            // not tried yet
+	Reachable   ReachState = "reachable"   // it connects, or answers its health path with 200 to 399
+	Unreachable ReachState = "unreachable" // refused, or no answer in time
+	Failing     ReachState = "failing"     // it answers its health path, but with another status
 )
-
-// String returns the word for a state.
-func (s ReachState) String() string {
-	switch s {
-	case Reachable:
-		return "reachable"
-	case Unreachable:
-		return "unreachable"
-	case Failing:
-		return "failing"
-	}
-	return "unknown"
-}

@@ -67,10 +67,8 @@ func (b *builder) reportNamesOfOthers(c candidate, names []string) {
 		return
 	}
 	b.named[c.ref] = true
-	p := containerProblem(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
-		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(listed(names)), problem.Quoted(c.family))
-	p.Severity = problem.Warning
-	b.report(p)
+	b.report(warning(containerProblem(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
+		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(listed(names)), problem.Quoted(c.family))))
 }
 
 // wishOfPort notes the certificate for the name of a port, unless that is a host of another family, and
