@@ -178,7 +178,8 @@ func (r *reader) report(label string, s problem.Severity, code, hint, format str
 // Problem is a problem about one label or variable of a container, or about the container
 // where label is empty.
 func Problem(ref, label string, s problem.Severity, code, hint, format string, args ...any) problem.Problem {
-	p := problem.Problem{Code: code, Severity: s, Subject: "container " + ref, Container: ref, Text: fmt.Sprintf(format, args...), Hint: hint}
+	p := problem.OfContainer(ref, code, hint, format, args...)
+	p.Severity = s
 	if label != "" {
 		if strings.Contains(label, ".") { // a word without a dot may also be a variable
 			p.Subject += " label"

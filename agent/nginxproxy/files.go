@@ -3,7 +3,6 @@ package nginxproxy
 import (
 	"crypto/sha1"
 	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -153,10 +152,9 @@ func WithoutEffect(mounted func(pattern string) bool) []problem.Problem {
 	var all []problem.Problem
 	for _, f := range Files {
 		if mounted(f.Pattern) {
-			all = append(all, problem.Problem{
-				Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "file " + f.Pattern, File: f.Pattern,
-				Text: fmt.Sprintf("%s has no effect: %s", f.Pattern, f.Here), Hint: f.Remedy,
-			})
+			p := problem.Of("file "+f.Pattern, "nginx-proxy-unsupported", f.Remedy, "%s has no effect: %s", f.Pattern, f.Here)
+			p.File = f.Pattern
+			all = append(all, p.AsWarning())
 		}
 	}
 	return all

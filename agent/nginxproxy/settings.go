@@ -134,18 +134,13 @@ func Resolve(environ []string, layers ...[]config.Value) (config.Resolved, error
 	if err != nil {
 		// Each was allowed by itself, so together they are not: as if none were set.
 		with = r
-		problems = append(problems, problem.Problem{
-			Code: "nginx-proxy-invalid", Severity: problem.Error, Subject: "nginx-proxy's variables",
-			Text: "they do not go together and are all ignored: " + problem.Printable(err.Error(), 300),
-			Hint: "correct them and start the container anew",
-		})
+		problems = append(problems, problem.Of("nginx-proxy's variables", "nginx-proxy-invalid", "correct them and start the container anew",
+			"they do not go together and are all ignored: %s", problem.Printable(err.Error(), 300)))
 	}
 	if strings.HasSuffix(with.From["nginx.trusted-proxies"], "TRUST_DOWNSTREAM_PROXY") {
-		problems = append(problems, problem.Problem{
-			Code: "everybody-trusted", Severity: problem.Warning, Subject: "variable TRUST_DOWNSTREAM_PROXY",
-			Text: "it is true, so every client may say in X-Forwarded-* headers who it is and how it came",
-			Hint: "name the proxy in front in nginx.trusted-proxies (NAGAYA_NGINX_TRUSTED_PROXIES=10.0.0.0/8), or remove it if there is none",
-		})
+		problems = append(problems, problem.Of("variable TRUST_DOWNSTREAM_PROXY", "everybody-trusted",
+			"name the proxy in front in nginx.trusted-proxies (NAGAYA_NGINX_TRUSTED_PROXIES=10.0.0.0/8), or remove it if there is none",
+			"it is true, so every client may say in X-Forwarded-* headers who it is and how it came").AsWarning())
 	}
 	with.Problems = problems
 	problem.Sort(with.Problems)
@@ -172,18 +167,12 @@ func fromEnvironment(environ []string) (values []config.Value, problems []proble
 		case w.Setting != "":
 			got, err := w.read(v)
 			if err != nil {
-				problems = append(problems, problem.Problem{
-					Code: "nginx-proxy-invalid", Severity: problem.Error, Subject: "variable " + w.Name,
-					Text: fmt.Sprintf("%s is not usable and is ignored: %s", w.Name, problem.Printable(err.Error(), 300)),
-					Hint: "correct it and start the container anew",
-				})
+				problems = append(problems, problem.Of("variable "+w.Name, "nginx-proxy-invalid", "correct it and start the container anew",
+					"%s is not usable and is ignored: %s", w.Name, problem.Printable(err.Error(), 300)))
 			}
 			values = append(values, got...)
 		case w.harmless == nil || !w.harmless(v):
-			problems = append(problems, problem.Problem{
-				Code: "nginx-proxy-unsupported", Severity: problem.Warning, Subject: "variable " + w.Name,
-				Text: fmt.Sprintf("%s has no effect: %s", w.Name, w.Here), Hint: w.Remedy,
-			})
+			problems = append(problems, problem.Of("variable "+w.Name, "nginx-proxy-unsupported", w.Remedy, "%s has no effect: %s", w.Name, w.Here).AsWarning())
 		}
 	}
 	return values, problems

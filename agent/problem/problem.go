@@ -70,6 +70,31 @@ type Problem struct {
 	Since time.Time `json:"since,omitzero"`
 }
 
+// Of is an error about that subject; format and args make its text.
+func Of(subject, code, hint, format string, args ...any) Problem {
+	return Problem{Code: code, Severity: Error, Subject: subject, Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// OfContainer is an error about the container of that Ref.
+func OfContainer(ref, code, hint, format string, args ...any) Problem {
+	p := Of("container "+ref, code, hint, format, args...)
+	p.Container = ref
+	return p
+}
+
+// OfHost is an error about the site of that host.
+func OfHost(host, code, hint, format string, args ...any) Problem {
+	p := Of("site "+host, code, hint, format, args...)
+	p.Host = host
+	return p
+}
+
+// AsWarning is the same problem where it takes nothing away yet.
+func (p Problem) AsWarning() Problem {
+	p.Severity = Warning
+	return p
+}
+
 // Sort orders problems worst first, then by code and subject, so that two equal
 // sets always look the same.
 func Sort(ps []Problem) {

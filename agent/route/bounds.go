@@ -171,7 +171,7 @@ func (b *builder) reportBounds(asked, ofFamily, ofAll []claim) (refused map[part
 		sums[c.family] += c.n
 		all += c.n
 	}
-	report := func(dropped []claim, hint, format string, args ...any) {
+	report := func(dropped []claim, hint, why string) {
 		lost, first := map[string]int{}, map[string]string{}
 		for _, c := range dropped {
 			refused[c.part] = true
@@ -180,16 +180,15 @@ func (b *builder) reportBounds(asked, ofFamily, ofAll []claim) (refused map[part
 			}
 		}
 		for family, n := range lost {
-			b.report(problem.Problem{
-				Code: "routes-limited", Severity: problem.Error, Subject: "family " + problem.Quoted(family), Host: first[family],
-				Text: fmt.Sprintf("%s asks for %d paths of hosts and ports, of which %d are left out, such as those of %s: ",
-					problem.Quoted(family), sums[family], n, first[family]) + fmt.Sprintf(format, args...),
-				Hint: hint + "; what was served before goes on, and then what was asked for first",
-			})
+			p := problem.Of("family "+problem.Quoted(family), "routes-limited", hint+"; what was served before goes on, and then what was asked for first",
+				"%s asks for %d paths of hosts and ports, of which %d are left out, such as those of %s: %s", problem.Quoted(family), sums[family], n, first[family], why)
+			p.Host = first[family]
+			b.report(p)
 		}
 	}
-	report(ofFamily, "ask for fewer, or raise the setting routes.max-per-family", "routes.max-per-family is %d", b.o.MaxOfFamily)
-	report(ofAll, "ask for fewer, or raise the setting routes.max", "all families ask for %d and routes.max is %d, so those that ask for most give way", all, b.o.Max)
+	report(ofFamily, "ask for fewer, or raise the setting routes.max-per-family", fmt.Sprintf("routes.max-per-family is %d", b.o.MaxOfFamily))
+	report(ofAll, "ask for fewer, or raise the setting routes.max",
+		fmt.Sprintf("all families ask for %d and routes.max is %d, so those that ask for most give way", all, b.o.Max))
 	return refused
 }
 
@@ -211,11 +210,9 @@ func (b *builder) boundProbes() {
 	}
 	slices.SortFunc(b.t.Probes, compareProbes)
 	for family, n := range lost {
-		b.report(problem.Problem{
-			Code: "probes-limited", Severity: problem.Error, Subject: "family " + problem.Quoted(family),
-			Text: fmt.Sprintf("%s has %d ports and paths to be probed, of which %d are not, so what is behind them is not served: there may be %d in all, and those that have most give way",
-				problem.Quoted(family), used[family], n, maxProbes),
-			Hint: "give the images a HEALTHCHECK, which needs no probe; or run fewer containers, or routes to fewer ports of them",
-		})
+		b.report(problem.Of("family "+problem.Quoted(family), "probes-limited",
+			"give the images a HEALTHCHECK, which needs no probe; or run fewer containers, or routes to fewer ports of them",
+			"%s has %d ports and paths to be probed, of which %d are not, so what is behind them is not served: there may be %d in all, and those that have most give way",
+			problem.Quoted(family), used[family], n, maxProbes))
 	}
 }

@@ -41,22 +41,8 @@ func newer(a, b candidate) int {
 
 // problem is an error about one of the container's routes.
 func (c candidate) problem(code, hint, format string, args ...any) problem.Problem {
-	p := containerProblem(c.ref, code, hint, format, args...)
+	p := problem.OfContainer(c.ref, code, hint, format, args...)
 	p.Subject, p.Host = p.Subject+" route "+c.key.Host+c.key.Path, c.key.Host
-	return p
-}
-
-// containerProblem is an error about a container.
-func containerProblem(ref, code, hint, format string, args ...any) problem.Problem {
-	return problem.Problem{
-		Code: code, Severity: problem.Error, Subject: "container " + ref, Container: ref,
-		Text: fmt.Sprintf(format, args...), Hint: hint,
-	}
-}
-
-// warning is a problem that takes nothing away yet.
-func warning(p problem.Problem) problem.Problem {
-	p.Severity = problem.Warning
 	return p
 }
 
@@ -108,8 +94,8 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		return nil
 	}
 	if (s.Verify || s.ServerName != "") && !s.IsStream() && x.Scheme != HTTPS && x.Scheme != GRPCS {
-		b.report(warning(x.problem("label-without-effect", "set nagaya.scheme to https or grpcs, or remove these labels",
-			"nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", x.Scheme)))
+		b.report(x.problem("label-without-effect", "set nagaya.scheme to https or grpcs, or remove these labels",
+			"nagaya.verify and nagaya.server-name are about TLS to the container, and it is spoken to over %s", x.Scheme).AsWarning())
 	}
 	x.endpoint = b.in.Nginx.endpointOf(c, port, s.Listen.transport(), s.Network)
 	all := make([]candidate, len(keys))
@@ -205,7 +191,7 @@ func (b *builder) whyNotReached(c candidate) string {
 	case r.State == Failing:
 		return "unhealthy"
 	}
-	b.report(containerProblem(c.ref, "container-not-listening",
+	b.report(problem.OfContainer(c.ref, "container-not-listening",
 		fmt.Sprintf("let the application listen on 0.0.0.0:%d, or set nagaya.port to the port it listens on", c.probe.Port()),
 		"%s expects it on port %d, but nothing answers at %s (%s)", c.key.Host, c.probe.Port(), c.probe, r.detail()))
 	return "not-listening"
@@ -230,7 +216,7 @@ func (b *builder) reportProtocol(c candidate, said string) {
 	if c.Scheme == HTTPS {
 		speaks, hint = "HTTPS", "set nagaya.scheme=http if the application speaks plain HTTP there; else nagaya.port to the port at which it speaks HTTPS"
 	}
-	b.report(containerProblem(c.ref, "container-wrong-protocol", hint,
+	b.report(problem.OfContainer(c.ref, "container-wrong-protocol", hint,
 		"%s expects %s on port %d, and what answers at %s speaks something else: it begins with %s", c.key.Host, speaks, c.probe.Port(), c.probe, problem.Quoted(said)))
 }
 
@@ -238,7 +224,7 @@ func (b *builder) reportNoAddress(c candidate) {
 	if b.isBefore(c.container.StartedAt.Add(b.o.Patience)) {
 		return
 	}
-	p := containerProblem(c.ref, "container-no-address", "connect it to a bridge network or publish its port",
+	p := problem.OfContainer(c.ref, "container-no-address", "connect it to a bridge network or publish its port",
 		"%s cannot be routed because the container has no address that this host can reach", c.key.Host)
 	if b.in.Nginx.Container && c.container.Network == tasks.Bridge {
 		p.Text = fmt.Sprintf("%s cannot be routed because nginx, which is in a container too, shares no network with this one", c.key.Host)
@@ -281,7 +267,7 @@ func (b *builder) reportUnhealthy(c candidate, others bool) {
 		what = fmt.Sprintf("its health path fails (%s)", b.in.Reach[c.probeOf()].detail())
 		hint = "see the container's log for why the path of nagaya.health does not answer with 200 to 399"
 	}
-	p := containerProblem(c.ref, "container-unhealthy", hint,
+	p := problem.OfContainer(c.ref, "container-unhealthy", hint,
 		"%s; it is kept behind %s%s because no healthy container is there", what, c.key.Host, c.key.Path)
 	if others {
 		p.Severity, p.Text = problem.Warning, fmt.Sprintf("%s; %s%s is served by others", what, c.key.Host, c.key.Path)

@@ -11,7 +11,7 @@ import (
 
 // checkExited reports a container that ended by itself or keeps doing so.
 func (b *builder) checkExited(c tasks.Container) {
-	p := containerProblem(Ref(c), "container-exited", logsHint(c), "it keeps ending and being restarted (%s); its routes are without it", ending(c))
+	p := problem.OfContainer(Ref(c), "container-exited", logsHint(c), "it keeps ending and being restarted (%s); its routes are without it", ending(c))
 	switch c.State {
 	case tasks.Restarting:
 	case tasks.Exited, tasks.Dead:
@@ -39,7 +39,7 @@ func (b *builder) checkRestarts(c candidate) {
 	if c.container.State != tasks.Running || c.container.Restarts == 0 || c.ready() || c.container.Stopping || at.IsZero() || !b.isBefore(at.Add(b.o.ExitedFor)) {
 		return
 	}
-	b.report(containerProblem(c.ref, "container-exited", logsHint(c.container), "it ended by itself, was restarted, and is not ready yet"))
+	b.report(problem.OfContainer(c.ref, "container-exited", logsHint(c.container), "it ended by itself, was restarted, and is not ready yet"))
 }
 
 func logsHint(c tasks.Container) string {
@@ -69,9 +69,9 @@ func (b *builder) checkCreated(c tasks.Container) {
 	case c.Stopping && !b.isBefore(c.CreatedAt.Add(b.o.ExitedFor)):
 		return // the ECS agent gave it up, and cleans it away hours later
 	}
-	b.report(warning(containerProblem(Ref(c), "container-not-started", // it may still be on its way
+	b.report(problem.OfContainer(Ref(c), "container-not-started",
 		"see why with docker inspect (State.Error), most often a host port that is taken; remove it if it is not wanted",
-		"it was created at %s and has not been started, and carries routes", c.CreatedAt.UTC().Format("15:04:05 MST"))))
+		"it was created at %s and has not been started, and carries routes", c.CreatedAt.UTC().Format("15:04:05 MST")).AsWarning()) // it may still be on its way
 }
 
 const (

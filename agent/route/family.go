@@ -92,11 +92,11 @@ func (b *builder) checkUpstream(c tasks.Container) {
 	if word == "" || b.o.shares(word, base) {
 		return
 	}
-	p := containerProblem(Ref(c), "upstream-not-shared",
+	p := problem.OfContainer(Ref(c), "upstream-not-shared",
 		fmt.Sprintf("add %s=%s to the setting routes.shared-upstreams, and the same for the families that it shares hosts with; else remove nagaya.upstream", word, base),
 		"nagaya.upstream is %s, which %s may not use, so it shares hosts with its own family alone", word, problem.Quoted(base))
-	p.Severity, p.Subject = problem.Warning, p.Subject+" label nagaya.upstream"
-	b.report(p)
+	p.Subject += " label nagaya.upstream"
+	b.report(p.AsWarning())
 }
 
 // waitForECS leaves out a container whose labels name a task that the ECS agent does not know.
@@ -109,7 +109,7 @@ func (b *builder) waitForECS(c tasks.Container) {
 	case b.isBefore(c.StartedAt.Add(b.o.Patience)):
 		b.t.StartsExpected = true
 	default:
-		b.report(containerProblem(Ref(c), "container-not-listed",
+		b.report(problem.OfContainer(Ref(c), "container-not-listed",
 			"see that the ECS agent runs (systemctl status ecs); remove the labels com.amazonaws.ecs.* where ECS did not start the container",
 			"its labels name a task of ECS, and the ECS agent does not list the container, so it is not routed"))
 	}

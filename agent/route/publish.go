@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -82,7 +83,7 @@ func (b *builder) checkPublished(c tasks.Container) {
 		if p.Protocol != "tcp" || !b.isNginxPort(p.Host) || p.HostIP.IsValid() && !p.HostIP.IsUnspecified() && p.HostIP != b.in.Nginx.Host {
 			continue
 		}
-		x := containerProblem(Ref(c), "host-port-taken", fmt.Sprintf("publish another port, or a dynamic one (0); on ECS add %d to ECS_RESERVED_PORTS", p.Host),
+		x := problem.OfContainer(Ref(c), "host-port-taken", fmt.Sprintf("publish another port, or a dynamic one (0); on ECS add %d to ECS_RESERVED_PORTS", p.Host),
 			"it publishes port %d of this host, so what should reach nginx there reaches the container", p.Host)
 		x.Subject, x.Port = fmt.Sprintf("%s port %d", x.Subject, p.Host), p.Host
 		b.report(x)

@@ -216,11 +216,8 @@ func (b *builder) askClients(s *Site, lead candidate, asked string) bool {
 		if a.Unusable {
 			why = "it cannot be used"
 		}
-		b.report(problem.Problem{
-			Code: "client-authority-missing", Severity: problem.Error, Subject: "site " + s.Host, Host: s.Host,
-			Text: fmt.Sprintf("clients of %s need a certificate by an authority, and %s, so nobody is let in", s.Host, why),
-			Hint: "put " + cmp.Or(a.Name, certs.FileName(s.Host)) + ".ca.crt into the certificate directory, as PEM",
-		})
+		b.report(problem.OfHost(s.Host, "client-authority-missing", "put "+cmp.Or(a.Name, certs.FileName(s.Host))+".ca.crt into the certificate directory, as PEM",
+			"clients of %s need a certificate by an authority, and %s, so nobody is let in", s.Host, why))
 		return false
 	}
 	s.Edge.ClientCert = cmp.Or(asked, "on")
@@ -247,11 +244,10 @@ func (b *builder) certFor(from certs.Inventory, host string, c CertChoice) (pair
 		ok = ok && pair.Nameless()
 	}
 	if ok && pair.Nameless() {
-		b.report(problem.Problem{
-			Code: "cert-without-names", Severity: problem.Warning, Subject: "certificate " + pair.Name, File: pair.CertFile,
-			Text: fmt.Sprintf("the certificate %s names no host (no DNS name among its subject alternative names), and is served because of the name of its file", problem.Quoted(pair.Name)),
-			Hint: "order it again with the host names as subject alternative names: browsers refuse it",
-		})
+		p := problem.Of("certificate "+pair.Name, "cert-without-names", "order it again with the host names as subject alternative names: browsers refuse it",
+			"the certificate %s names no host (no DNS name among its subject alternative names), and is served because of the name of its file", problem.Quoted(pair.Name))
+		p.File = pair.CertFile
+		b.report(p.AsWarning())
 	}
 	return pair, ok
 }
@@ -303,11 +299,7 @@ func (b *builder) reportPlain() {
 		return
 	}
 	slices.Sort(b.plain)
-	p := problem.Problem{
-		Code: "no-certificate", Severity: problem.Warning, Subject: "site " + b.plain[0], Host: b.plain[0],
-		Text: fmt.Sprintf("no certificate covers %s, so it is served without HTTPS", b.plain[0]),
-		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
-	}
+	p := noCertificate(b.plain[0], "so it is served without HTTPS").AsWarning()
 	if n := len(b.plain); n > 1 {
 		p.Subject, p.Host = "sites without HTTPS", ""
 		p.Text = fmt.Sprintf("no certificate covers %d hosts, so they are served without HTTPS: %s", n, listed(b.plain))
@@ -316,13 +308,15 @@ func (b *builder) reportPlain() {
 	b.report(p)
 }
 
+func noCertificate(host, outcome string) problem.Problem {
+	return problem.OfHost(host, "no-certificate", "put a certificate for it into the certificate directory, or set nagaya.tls=off",
+		"no certificate covers %s, %s", host, outcome)
+}
+
 // reportCertificate reports that the certificate which a site should have is not there.
 func (b *builder) reportCertificate(s *Site, lead candidate, how problem.Severity, outcome string) {
-	p := problem.Problem{
-		Code: "no-certificate", Severity: how, Subject: "site " + s.Host, Host: s.Host,
-		Text: fmt.Sprintf("no certificate covers %s, %s", s.Host, outcome),
-		Hint: "put a certificate for it into the certificate directory, or set nagaya.tls=off",
-	}
+	p := noCertificate(s.Host, outcome)
+	p.Severity = how
 	switch {
 	case lead.TLS == TLSTerminate && lead.Cert.Name == "": // such as the agent's page, which has no label
 		p.Hint = "put a certificate for it into the certificate directory, or set certs.acme.email to have one ordered"
@@ -357,9 +351,6 @@ func (b *builder) checkDefaultHost() {
 	if host == "" || !b.t.Complete || slices.ContainsFunc(b.t.Sites, func(s Site) bool { return s.CatchAll }) {
 		return
 	}
-	b.report(problem.Problem{
-		Code: "default-host-missing", Severity: problem.Warning, Subject: "site " + host, Host: host,
-		Text: fmt.Sprintf("%s should answer for names that no site has (routes.default-host), and no container serves it", host),
-		Hint: "start its container, or change routes.default-host",
-	})
+	b.report(problem.OfHost(host, "default-host-missing", "start its container, or change routes.default-host",
+		"%s should answer for names that no site has (routes.default-host), and no container serves it", host).AsWarning())
 }

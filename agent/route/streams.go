@@ -2,7 +2,6 @@ package route
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -89,11 +88,10 @@ func (b *builder) secureStream(s *Stream, was Stream, lead candidate, below map[
 		if ordered {
 			return false
 		}
-		b.report(problem.Problem{
-			Code: "no-certificate", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
-			Text: fmt.Sprintf("no certificate is there for %s of %s, so nothing listens", s.Listen, lead.ref),
-			Hint: "set nagaya.host to a name that a certificate covers, or nagaya.cert to its base name",
-		})
+		p := problem.Of("port "+s.Listen.String(), "no-certificate", "set nagaya.host to a name that a certificate covers, or nagaya.cert to its base name",
+			"no certificate is there for %s of %s, so nothing listens", s.Listen, lead.ref)
+		p.Port = s.Listen.Port
+		b.report(p)
 		return false
 	}
 	host := b.takenName(s, was, lead.family, below)

@@ -67,8 +67,8 @@ func (b *builder) reportNamesOfOthers(c candidate, names []string) {
 		return
 	}
 	b.named[c.ref] = true
-	b.report(warning(containerProblem(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
-		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(listed(names)), problem.Quoted(c.family))))
+	b.report(problem.OfContainer(c.ref, "cert-choice-refused", "let the container have these hosts too (VIRTUAL_HOST), or remove them from ACME_HOST or LETSENCRYPT_HOST",
+		"it asks for a certificate for %s, which are no hosts of %s, so none is ordered for them", problem.Quoted(listed(names)), problem.Quoted(c.family)).AsWarning())
 }
 
 // wishOfPort notes the certificate for the name of a port, unless that is a host of another family, and

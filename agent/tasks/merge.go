@@ -2,7 +2,6 @@ package tasks
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -67,11 +66,9 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 		s.Containers = append(s.Containers, withAgent(c, a))
 	}
 	if unproven > 0 && agent.Heard && !agent.Answered {
-		s.Problems = append(s.Problems, problem.Problem{
-			Code: "ecs-agent-unknown", Severity: problem.Warning, Subject: "ecs agent",
-			Text: fmt.Sprintf("%d containers have labels of ECS, and no ECS agent has answered yet that could confirm them, so each counts by its own name, not its task family", unproven),
-			Hint: "let ecs.agent-url be where the ECS agent answers (systemctl status ecs); if only ECS starts containers with such labels here, set ecs.trust-labels to true",
-		})
+		s.Problems = append(s.Problems, problem.Of("ecs agent", "ecs-agent-unknown",
+			"let ecs.agent-url be where the ECS agent answers (systemctl status ecs); if only ECS starts containers with such labels here, set ecs.trust-labels to true",
+			"%d containers have labels of ECS, and no ECS agent has answered yet that could confirm them, so each counts by its own name, not its task family", unproven).AsWarning())
 	}
 	for _, o := range others {
 		s.Complete = s.Complete && (o.Complete || len(o.Problems) > 0)

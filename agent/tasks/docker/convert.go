@@ -2,7 +2,6 @@ package docker
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -184,11 +183,6 @@ func droppedWords(c tasks.Container, dropped []string) []problem.Problem {
 	if len(dropped) == 0 {
 		return nil
 	}
-	return []problem.Problem{{
-		Code:     "label-dropped",
-		Severity: problem.Error,
-		Subject:  "container " + c.Ref(), Container: c.Ref(),
-		Text: fmt.Sprintf("it is not routed, because it has more than %d labels or variables of nagaya's, or one that is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped),
-		Hint: "shorten them, or route through fewer labels",
-	}}
+	return []problem.Problem{problem.OfContainer(c.Ref(), "label-dropped", "shorten them, or route through fewer labels",
+		"it is not routed, because it has more than %d labels or variables of nagaya's, or one that is longer than %d bytes: %q", tasks.MaxWords, tasks.MaxWordLen, dropped)}
 }

@@ -67,11 +67,8 @@ func (l *lister) list(ctx context.Context, changed map[string]bool) (tasks.Conta
 	}
 	l.excess = nil
 	if len(got.Items) > maxContainers {
-		l.excess = append(l.excess, problem.Problem{
-			Code: "too-many-containers", Severity: problem.Error, Subject: "docker",
-			Text: fmt.Sprintf("there are %d containers and only %d are read", len(got.Items), maxContainers),
-			Hint: "remove stopped containers (docker container prune)",
-		})
+		l.excess = append(l.excess, problem.Of("docker", "too-many-containers", "remove stopped containers (docker container prune)",
+			"there are %d containers and only %d are read", len(got.Items), maxContainers))
 		slices.SortStableFunc(got.Items, liveFirst)
 		got.Items = got.Items[:maxContainers]
 	}
@@ -232,13 +229,8 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, erro
 	d := fromSummary(s, l.foreign)
 	if s.State == container.StateRunning || s.State == "" {
 		d.container.State = tasks.Dead // never routed on half of the facts
-		d.problems = append(d.problems, problem.Problem{
-			Code:     "container-unreadable",
-			Severity: problem.Error,
-			Subject:  "container " + d.container.Ref(), Container: d.container.Ref(),
-			Text: fmt.Sprintf("docker inspect failed: %q", bounded(err.Error())),
-			Hint: "shorten its labels, or run docker inspect on it, and start it anew if that fails too",
-		})
+		d.problems = append(d.problems, problem.OfContainer(d.container.Ref(), "container-unreadable",
+			"shorten its labels, or run docker inspect on it, and start it anew if that fails too", "docker inspect failed: %q", bounded(err.Error())))
 	}
 	return d, nil
 }

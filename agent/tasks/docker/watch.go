@@ -271,11 +271,8 @@ func (w *watch) reportLost(err error) {
 	w.Log.Warn("docker engine does not answer; keeping the last list", event.Key, event.DockerSilent,
 		"engine", w.Host, "err", cause, "containers", len(w.last.List), "complete", w.last.Complete)
 	silent := w.last
-	silent.Problems = append(slices.Clone(w.last.Problems), problem.Problem{
-		Code: "docker-unreachable", Severity: problem.Error, Subject: "docker",
-		Text: fmt.Sprintf("the Docker Engine at %q cannot be read (%q); routes stay as they were and do not follow changes", w.Host, cause),
-		Hint: remedy(err),
-	})
+	silent.Problems = append(slices.Clone(w.last.Problems), problem.Of("docker", "docker-unreachable", remedy(err),
+		"the Docker Engine at %q cannot be read (%q); routes stay as they were and do not follow changes", w.Host, cause))
 	w.put(silent)
 }
 

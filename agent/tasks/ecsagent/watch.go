@@ -108,13 +108,9 @@ func (o Options) unreadable(err error) []problem.Problem {
 	if !errors.Is(err, ecsapi.ErrNotAgent) {
 		return nil
 	}
-	return []problem.Problem{{
-		Code:     "ecs-agent-unreadable",
-		Severity: problem.Warning,
-		Subject:  "ecs agent",
-		Text:     fmt.Sprintf("what answers at %q is not the ECS agent's list of tasks: %q", o.URL, problem.Printable(err.Error(), 200)),
-		Hint:     "restart the agent (systemctl restart ecs), or look who listens on that port",
-	}}
+	p := problem.Of("ecs agent", "ecs-agent-unreadable", "restart the agent (systemctl restart ecs), or look who listens on that port",
+		"what answers at %q is not the ECS agent's list of tasks: %q", o.URL, problem.Printable(err.Error(), 200))
+	return []problem.Problem{p.AsWarning()}
 }
 
 // The agent's answer to /v1/tasks, as far as it is read

@@ -94,11 +94,8 @@ func (w *watch) update() {
 	now := tasks.Containers{Origin: tasks.File, Complete: true, List: slices.Clone(w.Own)}
 	if err := w.read(&now); err != nil {
 		now = w.last
-		now.Problems = []problem.Problem{{
-			Code: "routes-unreadable", Severity: problem.Error, Subject: "routes " + w.Dir,
-			Text: "the directory of routes cannot be read: " + problem.Printable(err.Error(), 200),
-			Hint: "let the agent's user read it; until then what was known of it stays in force",
-		}}
+		now.Problems = []problem.Problem{problem.Of("routes "+w.Dir, "routes-unreadable", "let the agent's user read it; until then what was known of it stays in force",
+			"the directory of routes cannot be read: %s", problem.Printable(err.Error(), 200))}
 	}
 	problem.Sort(now.Problems)
 	w.last = now
@@ -141,13 +138,10 @@ func (w *watch) read(now *tasks.Containers) error {
 }
 
 func (w *watch) broken(name string, err error) problem.Problem {
-	x := problem.Problem{
-		Code: "routes-file-invalid", Severity: problem.Error, Subject: "routes " + problem.Printable(name, 100),
-		Text: "the file cannot be used: " + problem.Printable(strings.ReplaceAll(err.Error(), "\n", "; "), 400),
-		Hint: "correct it; the other files are not affected",
-	}
+	hint := "correct it; the other files are not affected"
 	if _, had := w.good[name]; had {
-		x.Hint = "correct it; what stood in it before stays in force"
+		hint = "correct it; what stood in it before stays in force"
 	}
-	return x
+	return problem.Of("routes "+problem.Printable(name, 100), "routes-file-invalid", hint,
+		"the file cannot be used: %s", problem.Printable(strings.ReplaceAll(err.Error(), "\n", "; "), 400))
 }
