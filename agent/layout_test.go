@@ -44,7 +44,7 @@ var nouns = []string{
 }
 
 // tools may be imported by whatever does I/O.
-var tools = []string{"agent/latest", "agent/stages", "agent/backoff", "agent/atomicfile", "agent/readfile", "agent/lock", "agent/proc", "agent/dirwatch", "agent/cgroup", "agent/dockerapi", "agent/ecsapi", "agent/awserror", "agent/awsclient", "systemd"}
+var tools = []string{"agent/latest", "agent/stages", "agent/backoff", "agent/atomicfile", "agent/readfile", "agent/lock", "agent/proc", "agent/dirwatch", "agent/cgroup", "agent/dockerapi", "agent/ecsapi", "agent/sockdiag", "agent/awserror", "agent/awsclient", "systemd"}
 
 // aids are for tests alone: nothing but tests and other aids imports them.
 var aids = []string{"agent/testenv", "agent/chromium", "nginx/nginxtest", "agent/doctest", "agent/journalwords"}

@@ -26,9 +26,12 @@ const (
 	maxAnswer = 8 << 20
 )
 
-// Client asks one agent. Transport is the default one if it is nil.
+// Client asks one agent.
 type Client struct {
-	URL       string
+	URL string
+	// PeerUser returns the user whose process has the other end of a connection; ok is false where that cannot be told.
+	PeerUser func(local, remote netip.AddrPort) (uid uint64, ok bool)
+	// Transport is the default one if it is nil.
 	Transport http.RoundTripper
 }
 
@@ -50,7 +53,7 @@ func (c Client) Get(ctx context.Context, path string, v any) error {
 		return err
 	}
 	defer resp.Body.Close()
-	if err := trusted(conn); err != nil {
+	if err := c.trusted(conn); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAgent, err)
 	}
 	// The agent's error answers carry an empty task as JSON: only the status tells.
@@ -67,7 +70,7 @@ func (c Client) Get(ctx context.Context, path string, v any) error {
 // root's nor of this process's user. It looks at the connection and not at who listens,
 // and only once it has answered: the listener may be another one by now, and the kernel
 // knows no user of a connection that nobody has accepted. conn is nil where Transport makes none.
-func trusted(conn net.Conn) error {
+func (c Client) trusted(conn net.Conn) error {
 	if conn == nil {
 		return nil
 	}
@@ -75,7 +78,7 @@ func trusted(conn net.Conn) error {
 	if !remote.Addr().IsLoopback() {
 		return nil
 	}
-	switch uid, ok := peerUser(local, remote); {
+	switch uid, ok := c.PeerUser(local, remote); {
 	case !ok:
 		return fmt.Errorf("which user answers at %s cannot be told, because the connection was closed at once", remote)
 	case uid != 0 && uid != uint64(os.Geteuid()):

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/sockdiag"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
@@ -70,7 +71,7 @@ func ask(t *testing.T, url string) error {
 	var v struct{ Tasks *[]any }
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
-	return Client{URL: url, Transport: transport}.Get(t.Context(), "/v1/tasks", &v)
+	return Client{URL: url, PeerUser: sockdiag.PeerUser, Transport: transport}.Get(t.Context(), "/v1/tasks", &v)
 }
 
 func TestOnLoopbackRootIsBelieved(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/agent/sockdiag"
 )
 
 // host is what the machine knows about itself. primary is the address that EC2
@@ -82,7 +83,7 @@ func (w *watcher) ecs(ctx context.Context) (identity.ECS, bool) {
 		ContainerInstanceArn *string // null until the agent has registered
 		Version              string
 	}
-	if (ecsapi.Client{URL: w.o.AgentURL}).Get(ctx, "/v1/metadata", &m) != nil {
+	if (ecsapi.Client{URL: w.o.AgentURL, PeerUser: sockdiag.PeerUser}).Get(ctx, "/v1/metadata", &m) != nil {
 		return identity.ECS{}, false
 	}
 	e := identity.ECS{Known: true, Cluster: printable(m.Cluster), AgentVersion: printable(m.Version)}

@@ -20,6 +20,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
+	"github.com/nagaya-ecs/nagaya/agent/sockdiag"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
@@ -55,7 +56,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	put = latest.Distinct(put)
 	var last tasks.Agent
-	api, failed := ecsapi.Client{URL: o.URL, Transport: o.Transport}, backoff.Backoff{First: 2 * o.Every, Most: retryMax}
+	api, failed := ecsapi.Client{URL: o.URL, PeerUser: sockdiag.PeerUser, Transport: o.Transport}, backoff.Backoff{First: 2 * o.Every, Most: retryMax}
 	hurry := backoff.Backoff{First: o.Every, Most: o.Every}
 	for {
 		pause := hurry.Next()

@@ -1,4 +1,4 @@
-package accesslog
+package sockdiag
 
 import (
 	"errors"
@@ -24,13 +24,12 @@ func TestConnections(t *testing.T) {
 		where := l.Addr().(*net.TCPAddr).AddrPort()
 		count := func(want int) {
 			t.Helper()
-			all, at := map[netip.AddrPort]int{}, netip.AddrPortFrom(where.Addr().Unmap(), where.Port())
-			all[at] = 0
-			if err := connections(all, make([]byte, 4*longest)); err != nil {
+			all := map[netip.AddrPort]int{}
+			if err := Each(func(s Socket) { all[s.Remote]++ }); err != nil {
 				t.Fatal(err)
 			}
-			if all[at] != want || len(all) != 1 {
-				t.Errorf("%v, want %d to %s and none to others", all, want, where)
+			if got := all[where]; got != want {
+				t.Errorf("%d to %s, want %d", got, where, want)
 			}
 		}
 		count(0)
@@ -60,20 +59,18 @@ func TestConnections(t *testing.T) {
 
 // An answer that is anything ends the question, or is passed over.
 func FuzzAnswer(f *testing.F) {
-	f.Add(everyOne(unix.AF_INET))
+	f.Add(request(unix.NLM_F_DUMP, netip.AddrPort{}, netip.AddrPort{}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		all := map[netip.AddrPort]int{}
-		if more, err := add(all, answer); more && err != nil || len(all) > 0 {
-			t.Errorf("more %v, %v, %v", more, err, all)
+		if more, err := read(answer, func(Socket) {}); more && err != nil {
+			t.Errorf("more %v, %v", more, err)
 		}
 	})
 }
 
-func BenchmarkConnections(b *testing.B) {
-	buf := make([]byte, 4*longest)
+func BenchmarkEach(b *testing.B) {
 	for b.Loop() {
-		if err := connections(map[netip.AddrPort]int{}, buf); err != nil {
+		if err := Each(func(Socket) {}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,8 +1,9 @@
-package ecsapi
+package sockdiag
 
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -25,17 +26,16 @@ func TestTheKernelIsAskedForOneSocket(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		local, remote := addrPort(c.LocalAddr()), addrPort(c.RemoteAddr())
+		local, remote := ends(c)
 		expect := func(when string, want bool) {
 			t.Helper()
-			uid, ok := peerUser(local, remote)
+			uid, ok := PeerUser(local, remote)
 			listed, found := listedUser(local, remote)
 			if ok != want || ok != found || uid != listed {
 				t.Errorf("%s, %s: user %d, %v; the table has %d, %v; want %v", at, when, uid, ok, listed, found, want)
 			}
 		}
-		_, err = diagnose(remote, local)
-		if err != nil {
+		if _, err = find(remote, local); err != nil {
 			t.Fatalf("%s: the kernel answers %v", at, err)
 		}
 		expect("not accepted", false)
@@ -48,7 +48,7 @@ func TestTheKernelIsAskedForOneSocket(t *testing.T) {
 		expect("closed", false)
 		l.Close()
 		c.Close()
-		if s, err := diagnose(remote, local); err == nil && s.inode != 0 || err != nil && !errors.Is(err, unix.ENOENT) {
+		if s, err := find(remote, local); err == nil && s.Inode != 0 || err != nil && !errors.Is(err, unix.ENOENT) {
 			t.Errorf("%s, without a listener: %+v, %v", at, s, err)
 		}
 	}
@@ -71,10 +71,10 @@ func BenchmarkPeerUser(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer peer.Close()
-	local, remote := addrPort(c.LocalAddr()), addrPort(c.RemoteAddr())
+	local, remote := ends(c)
 	b.Run("asked", func(b *testing.B) {
 		for b.Loop() {
-			peerUser(local, remote)
+			PeerUser(local, remote)
 		}
 	})
 	b.Run("listed", func(b *testing.B) {
@@ -82,4 +82,13 @@ func BenchmarkPeerUser(b *testing.B) {
 			listedUser(local, remote)
 		}
 	})
+}
+
+// ends are both ends of a connection.
+func ends(c net.Conn) (local, remote netip.AddrPort) {
+	at := func(a net.Addr) netip.AddrPort {
+		p := a.(*net.TCPAddr).AddrPort()
+		return netip.AddrPortFrom(p.Addr().Unmap(), p.Port())
+	}
+	return at(c.LocalAddr()), at(c.RemoteAddr())
 }
