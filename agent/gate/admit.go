@@ -116,7 +116,7 @@ func (e *Entry) closed(now time.Time, v view, late bool, d *Decision) {
 	case late && v.outside:
 		e.late(v.closed, "give it a deadline that leaves it a part of a window, or widen gate.windows", d)
 	case late && v.costsMoney():
-		e.late(v.closed+", and surplus costs money", "allow surplus with gate.surplus-dollars or gate.surplus-limit, or give it a later deadline or a smaller need", d)
+		e.late(v.closed+", and surplus may cost money", "allow surplus with gate.surplus-dollars or gate.surplus-limit, or give it a later deadline or a smaller need", d)
 	case late:
 		e.Overdue = true
 		e.start(now, fmt.Sprintf("admitted at its latest start %s although it cannot be judged: %s", clock(e.LatestStart), v.closed))

@@ -425,12 +425,56 @@ func TestTheSecondOfTwoLeavesTheProcessorsToTheFirst(t *testing.T) {
 	}
 }
 
+// A job at its latest start runs although nothing can be judged, but not where it may be that it is billed.
 func TestLateAdmissionWithoutKnowledge(t *testing.T) {
-	a := ask("a", 10, noon)
-	a.Deadline = noon.Add(time.Minute)
-	_, d := decide(t, State{}, Input{Now: noon, Asked: []Asked{a}})
-	if phases(d) != "a:admitted" || d.Open || !strings.Contains(d.Jobs[0].Reason, "cannot be judged: the instance type is not known yet") {
-		t.Errorf("open %v, %+v", d.Open, d.Jobs)
+	standard := saved(noon, 0, baseline)
+	standard.Known = false
+	guessed, unlimited := standard, standard
+	guessed.ModeKnown = false
+	unlimited.Bank.Mode = credit.Unlimited
+	for _, tt := range []struct {
+		name      string
+		credits   credit.Report
+		want, why string
+	}{
+		{"standard", standard, "a:admitted", "cannot be judged: the credit balance is not known yet"},
+		{"unlimited", unlimited, "a:waiting", "the credit balance is not known yet: no point of CloudWatch has arrived, and surplus may cost money"},
+		{"a mode that nobody has said", guessed, "a:waiting", "and surplus may cost money"},
+		{"a type that nobody has said", credit.Report{}, "a:waiting", "the instance type is not known yet, and surplus may cost money"},
+		{"no credits", credit.Report{Type: "m5.large", VCPUs: 2}, "a:admitted", "cannot be judged"},
+	} {
+		a := ask("a", 10, noon)
+		a.Deadline = noon.Add(time.Minute)
+		_, d := decide(t, State{}, Input{Now: noon, Credits: tt.credits, Asked: []Asked{a}})
+		if phases(d) != tt.want || d.Open || !strings.Contains(d.Jobs[0].Reason, tt.why) {
+			t.Errorf("%s: open %v, %+v", tt.name, d.Open, d.Jobs)
+		}
+	}
+}
+
+// While EC2 has not said the mode, what a standard bank would withhold counts as billed: only what is saved is spent.
+func TestAModeThatNobodyHasSaidCountsAsPaid(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		balance float64
+		known   bool
+		limit   float64
+		want    string
+		open    bool
+	}{
+		{name: "saved", balance: 500, want: "a:admitted", open: true},
+		{name: "half of it is not there", balance: 75, want: "a:waiting"},
+		{name: "half of it is not there, in standard mode", balance: 75, known: true, want: "a:admitted"},
+		{name: "half of it may be billed", balance: 75, limit: 400, want: "a:admitted", open: true},
+	} {
+		c := saved(noon, tt.balance, baseline)
+		c.ModeKnown = tt.known
+		a := ask("a", 150, noon)
+		a.Deadline = noon.Add(100 * time.Minute)
+		_, d := decide(t, State{}, Input{Now: noon, Credits: c, Settings: Settings{SurplusLimit: tt.limit}, Asked: []Asked{a}})
+		if phases(d) != tt.want || d.Open != tt.open {
+			t.Errorf("%s: open %v (%s), %+v", tt.name, d.Open, d.Reason, d.Jobs)
+		}
 	}
 }
 

@@ -285,7 +285,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 		lost := p.lasting(sc, before, after)
 		loss += lost
 		if p.v.costsMoney() {
-			bought := max(0, after.Charged-before.Charged)
+			bought := max(0, p.v.charged(after)-p.v.charged(before))
 			owed := p.owed(after, start) - p.owed(before, start)
 			over := max(0, bought-p.allowed)
 			loss += over

@@ -55,7 +55,7 @@ func (v view) billed(set Settings, ls ...credit.Load) bool {
 	}
 	points := v.twoDays(0, 0)
 	charged := func(ls []credit.Load) float64 {
-		return credit.Outcome(v.report.Bank, v.report.MeterAt, points, ls).Charged
+		return v.charged(credit.Outcome(v.report.Bank, v.report.MeterAt, points, ls))
 	}
 	return charged(ls)-charged(nil) > set.surplus(v.report).Left+tiny
 }

@@ -20,6 +20,8 @@ type view struct {
 	known bool
 	// credits is false on an instance without credits: the load decides then.
 	credits bool
+	// guessed means that nobody has said the credit mode: the instance is taken for an unlimited one, for which all surplus is billed.
+	guessed bool
 	report  credit.Report
 	bank    credit.Bank // with the error bar taken off
 	points  []credit.Point
@@ -30,7 +32,11 @@ type view struct {
 // newView reads the input. What is unknown or stale closes the gate.
 func newView(in Input, set Settings) view {
 	c := in.Credits
-	v := view{report: c, credits: c.Burstable, busy: set.Busy}
+	v := view{credits: c.Burstable, guessed: c.Burstable && !c.ModeKnown && c.Bank.Mode != credit.Unlimited, busy: set.Busy}
+	if v.guessed {
+		c.Bank, _ = c.Bank.Switch(credit.Unlimited)
+	}
+	v.report = c
 	old := in.Now.Sub(c.AnchorAt)
 	switch {
 	case c.Type == "":
@@ -71,13 +77,27 @@ func newView(in Input, set Settings) view {
 	return v
 }
 
+// charged is what is billed in a course, as far as it is known.
+func (v view) charged(c credit.Course) float64 {
+	if !v.guessed {
+		return c.Charged
+	}
+	most := c.Charged
+	for _, x := range c.Positions {
+		most = max(most, c.Charged-x)
+	}
+	return most
+}
+
 // room is the most credits that one more batch of the given cores may spend beside the loads.
 func (v view) room(cores float64, ls []credit.Load) float64 {
 	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
 }
 
-// costsMoney reports whether credits that are not there would cost money.
-func (v view) costsMoney() bool { return v.credits && v.report.Bank.Mode == credit.Unlimited }
+// costsMoney reports whether credits that are not there would cost money. They may as long as nobody has said what the instance is.
+func (v view) costsMoney() bool {
+	return v.report.Type == "" || v.credits && v.report.Bank.Mode == credit.Unlimited
+}
 
 // mostSpare is the most that a full balance could give a batch of the given cores while the services need what they do in the long
 // run: what they need more at present does not last for ever.
