@@ -2,6 +2,7 @@ package rehearsal
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ var (
 	}
 )
 
+// relativeDay is one that EventBridge counts from the end of the month, by working days or by weeks.
+var relativeDay = regexp.MustCompile(`#|\dW|\d?L`)
+
 // fromEventBridge turns a schedule expression of EventBridge into a cron line: cron(minute hour day month weekday year), in which
 // Sunday is 1, and rate(number unit), where it divides an hour or a day.
 func fromEventBridge(text string) (string, error) {
@@ -45,6 +49,9 @@ func fromEventBridge(text string) (string, error) {
 		words := strings.Fields(strings.ReplaceAll(strings.TrimSuffix(inner, ")"), "?", "*"))
 		if len(words) != 6 || words[5] != "*" {
 			return "", fmt.Errorf("%.80q is not cron(minute hour day month weekday *)", text)
+		}
+		if relativeDay.MatchString(words[2] + " " + words[4]) {
+			return "", fmt.Errorf("%.80q: days with L, W or # are not known here; write them as times", text)
 		}
 		days, step, stepped := strings.Cut(words[4], "/")
 		days = strings.Map(func(c rune) rune {

@@ -126,6 +126,21 @@ func newCSV(text []byte, comma rune) *csv.Reader {
 	return r
 }
 
+// clockTime is a time of day in a column of its own.
+var clockTime = regexp.MustCompile(`^\s*\d{1,2}:\d\d(:\d\d(\.\d+)?)?(?i: ?[AP]M)?\s*$`)
+
+// pointFields are the fields of a line without the word that begins those of the AWS CLI's text, and with date and time of day in one.
+func pointFields(row []string) []string {
+	if len(row) > 2 && row[0] == "DATAPOINTS" {
+		row = row[1:]
+	}
+	if len(row) > 2 && clockTime.MatchString(row[1]) {
+		row[1] = strings.TrimSpace(row[0]) + " " + strings.TrimSpace(row[1])
+		row = row[1:]
+	}
+	return row
+}
+
 // unit is what a file says of the unit of its values, in headings or behind them.
 type unit struct {
 	percent, fraction bool
@@ -164,8 +179,8 @@ func (u *unit) scale(ps points) (points, error) {
 	return ps, nil
 }
 
-// otherMetrics begin the names of the metrics that CloudWatch has of an instance besides its CPU use.
-var otherMetrics = regexp.MustCompile(`(?i)\b(CPUCredit|CPUSurplus|Network(In|Out|Packets)|Disk(Read|Write)|EBS(Read|Write|IOBalance|ByteBalance)|StatusCheck|MetadataNoToken)\w*`)
+// otherMetrics begin the names of the metrics that CloudWatch and its agent have of an instance besides its CPU use.
+var otherMetrics = regexp.MustCompile(`(?i)\b(idle|cpu_usage_idle|(mem|swap|disk)_|CPUCredit|CPUSurplus|Network(In|Out|Packets)|Disk(Read|Write)|EBS(Read|Write|IOBalance|ByteBalance)|StatusCheck|MetadataNoToken)\w*`)
 
 // otherMetric names the metric that a heading or label tells of, if it is another than the CPU use.
 func otherMetric(text string) string {

@@ -14,6 +14,16 @@ import (
 
 var start = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
 
+// utf16Text is text of ASCII in UTF-16, the lesser byte first.
+func utf16Text(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		b.WriteByte(c)
+		b.WriteByte(0)
+	}
+	return b.String()
+}
+
 func TestReadTrace(t *testing.T) {
 	want := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}
 	filled := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 1, 3, 4}, Filled: 1}
@@ -55,6 +65,20 @@ func TestReadTrace(t *testing.T) {
 		{name: "little load that says so", text: "time,CPU %\n2026-03-02 00:00:00,0.5\n2026-03-02 00:05:00,1\n", want: Trace{Start: start, Step: 5 * time.Minute, Values: []float64{0.5, 1}}},
 		{name: "little load with signs", text: "2026-03-02 00:00:00,0.5%\n2026-03-02 00:05:00,1%\n", want: Trace{Start: start, Step: 5 * time.Minute, Values: []float64{0.5, 1}}},
 		{name: "fractions or little load", text: "time,CPU\n2026-03-02 00:00:00,0.5\n2026-03-02 00:05:00,1\n", fault: "line 2: no value is above 1, which may be per cent or fractions: write a heading with the word percent or fraction, or a % behind each value"},
+		{name: "offsets without a colon", text: "2026-03-02 09:00:00+0900,1\n2026-03-02T09:05:00+0900,2.5\n2026-03-02 00:10:00 +0000,3\n", want: want},
+		{name: "without seconds, in UTC", text: "2026-03-02T00:00Z,1\n2026-03-02T00:05Z,2.5\n2026-03-02 00:10:00 UTC,3\n", want: want},
+		{name: "a zone by its name", text: "time,CPU\n2026-03-02 09:00:00 JST,1\n2026-03-02 09:05:00 JST,2.5\n", fault: `line 3: "2026-03-02 09:05:00 JST,2.5" is not a time and a value such as 2026-03-02 04:05:00,12.5, nor is any line before`},
+		{name: "days", text: "2026-03-02,1\n2026-03-03,2.5\n2026-03-04,3\n", want: Trace{Start: start, Step: day, Values: want.Values}},
+		{name: "date and time of day in two columns", text: "date,time,cpu\n2026-03-02,00:00:00,1\n2026-03-02,0:05,2.5\n2026-03-02,12:10:00 AM,3\n", fault: `line 4: "2026-03-02 12:10:00 AM" is not a time`},
+		{name: "date and time of day in two columns, as everywhere", text: "date,time,cpu\n2026-03-02,00:00:00,1\n2026-03-02,00:05,2.5\n2026-03-02, 00:10:00,3\n", want: want},
+		{name: "the same, month first", text: "12/31/2025,11:50:00 PM,1\n12/31/2025,11:55:00 PM,2.5\n1/1/2026,12:00:00 AM,3\n", want: lastYear},
+		{name: "the AWS CLI's text", text: "CPUUtilization\nDATAPOINTS\t0.5\t2026-03-02T00:05:00+00:00\tPercent\nDATAPOINTS\t1.0\t2026-03-02T00:00:00Z\tPercent\n", want: Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 0.5}}},
+		{name: "UTF-16 of Windows", text: "\xff\xfe" + utf16Text("time,CPU\r\n2026-03-02 00:00:00,1\r\n2026-03-02 00:05:00,2.5\r\n2026-03-02 00:10:00,3\r\n"), want: want},
+		{name: "compressed", text: "\x1f\x8b\x08\x00\x00", fault: "it is compressed; unpack it with gunzip"},
+		{name: "spaces between", text: "2026-03-02T00:00:00Z 1\n2026-03-02T00:05:00Z 2\n", fault: `line 2: "2026-03-02T00:05:00Z 2" is not a time and a value such as`},
+		{name: "what is idle", text: "time,%idle\n2026-03-02 00:00:00,99\n2026-03-02 00:05:00,98\n", fault: "line 1: it tells of idle; give CPUUtilization"},
+		{name: "memory", text: "time,mem_used_percent\n2026-03-02 00:00:00,50\n2026-03-02 00:05:00,50\n", fault: "line 1: it tells of mem_used_percent; give CPUUtilization"},
+		{name: "another program's JSON", text: `{"status":"success","data":{"result":[]}}`, fault: "it has neither Datapoints nor MetricDataResults"},
 		{name: "nothing", text: "", fault: "no two lines"},
 		{name: "credits", text: "timestamp,CPUCreditUsage\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2\n", fault: "line 1: it tells of CPUCreditUsage; give CPUUtilization"},
 		{name: "two metrics by name, one without values", text: "time,CPUUtilization,NetworkIn\n2026-03-02 00:00:00,1,\n2026-03-02 00:05:00,2.5,\n2026-03-02 00:10:00,3,\n", want: want},
@@ -174,7 +198,8 @@ func TestSchedule(t *testing.T) {
 	for text, fault := range map[string]string{
 		"* * * *": "4 fields", "60 * * * *": "minute", "* 9-5 * * *": "backwards", "*/0 * * * *": "step",
 		"* * 0 * *": "day of the month", "* * * foo *": "month", "* * * * 8": "day of the week", "": "0 fields",
-		"rate(7 hours)": "divides", "rate(soon)": "divides", "cron(0 4 * * ? 2027)": "cron(minute", "cron(0 4 L * ? *)": "day of the month",
+		"rate(7 hours)": "divides", "rate(soon)": "divides", "cron(0 4 * * ? 2027)": "cron(minute", "cron(0 4 L * ? *)": "days with L, W or #",
+		"cron(0 22 ? * 6#1 *)": "6#1 *)\": days with L", "cron(0 22 1W * ? *)": "days with L",
 	} {
 		if _, err := ParseSchedule(text, time.UTC); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%q: %v, want an error about %q", text, err, fault)

@@ -3,6 +3,7 @@ package rehearsal
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
 )
@@ -43,7 +45,7 @@ const (
 // ReadTrace reads a trace in one of three forms: CSV with a time and a value in each
 // line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
-// get-metric-data, or the list of data points alone. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
+// get-metric-data, or the list of data points alone. What the former prints with --output text is read, too. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
 // more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
 // the day. The error names the line.
 func ReadTrace(text []byte) (Trace, error) {
@@ -59,17 +61,39 @@ func ReadPoints(text []byte) ([]credit.Measure, error) {
 	if len(text) > MaxTrace {
 		return nil, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
 	}
-	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	if bytes.HasPrefix(text, []byte("\x1f\x8b")) {
+		return nil, errors.New("it is compressed; unpack it with gunzip")
+	}
+	text = bytes.TrimPrefix(fromUTF16(text), []byte("\ufeff"))
 	if start := bytes.TrimSpace(text); bytes.HasPrefix(start, []byte("{")) || bytes.HasPrefix(start, []byte("[")) {
 		return jsonPoints(text)
 	}
 	return csvPoints(text)
 }
 
-// timeForms are how people and programs write the time of a point.
+// fromUTF16 is for what Windows' PowerShell and spreadsheets write: a byte order mark tells of it.
+func fromUTF16(text []byte) []byte {
+	var order binary.ByteOrder
+	switch {
+	case bytes.HasPrefix(text, []byte("\xff\xfe")):
+		order = binary.LittleEndian
+	case bytes.HasPrefix(text, []byte("\xfe\xff")):
+		order = binary.BigEndian
+	default:
+		return text
+	}
+	units := make([]uint16, len(text)/2)
+	for i := range units {
+		units[i] = order.Uint16(text[2*i:])
+	}
+	return []byte(string(utf16.Decode(units)))
+}
+
+// timeForms are how people and programs write the time of a point. Names of zones other than UTC are none: time.Parse would take them for UTC.
 var timeForms = []string{
-	time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04",
-	"2006/01/02 15:04:05", "2006/01/02 15:04", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 MST",
+	time.RFC3339Nano, time.DateTime, "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly,
+	"2006/01/02 15:04:05", "2006/01/02 15:04", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05Z0700", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04Z07:00",
+	"2006-01-02 15:04:05 UTC", "2006-01-02 15:04:05 GMT", "2006-01-02 15:04:05 -0700",
 }
 
 func pointTime(text string) (time.Time, bool) {
@@ -136,9 +160,13 @@ func csvPoints(text []byte) (ps points, err error) {
 	var u unit
 	column := 0 // of the CPU use, if a heading names it among others
 	r := newCSV(text, comma)
+	var other error // what the last line is if it is no point
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
+			if len(ps) == 0 && other != nil {
+				return nil, other
+			}
 			return u.scale(ps)
 		}
 		if err != nil {
@@ -146,6 +174,7 @@ func csvPoints(text []byte) (ps points, err error) {
 		}
 		line, _ := r.FieldPos(0)
 		where := fmt.Sprintf("line %d", line)
+		row = pointFields(row)
 		for i := range min(len(row), 2) {
 			if t, _, ok := numericTime(row[i], order); ok {
 				row[i] = t.Format(time.RFC3339)
@@ -171,6 +200,7 @@ func csvPoints(text []byte) (ps points, err error) {
 			}
 			u.heading(row)
 			column = cmp.Or(cpuColumn(row), column)
+			other = fmt.Errorf("%s: %.60q is not a time and a value such as 2026-03-02 04:05:00,12.5, nor is any line before", where, strings.Join(row, string(comma)))
 			continue
 		case isTime && len(row) < 2:
 			return nil, fmt.Errorf("%s: there is no value behind the time", where)
@@ -220,6 +250,9 @@ func jsonPoints(text []byte) (ps points, err error) {
 	}
 	if other := otherMetric(answer.Label); other != "" {
 		return nil, fmt.Errorf("it tells of %s; ask for CPUUtilization", other)
+	}
+	if answer.Datapoints == nil && answer.MetricDataResults == nil {
+		return nil, errors.New("it has neither Datapoints nor MetricDataResults, which get-metric-statistics and get-metric-data of 'aws cloudwatch' print")
 	}
 	for i, p := range answer.Datapoints {
 		where, v := fmt.Sprintf("data point %d", i+1), p.Average
