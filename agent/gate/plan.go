@@ -44,6 +44,9 @@ const (
 	// carefulDay is where a day of much load lies between the usual demand and that which each hour exceeds one time in ten:
 	// not all its hours are so.
 	carefulDay = 0.4
+	// likeLastDay is how probable it is that a day is as the last one was.
+	likeLastDay = 0.2
+	hoursOfDay  = 24
 )
 
 // scenario is one way in which the next two days may go. The points' High is the services' demand.
@@ -57,15 +60,36 @@ type scenario struct {
 
 // scenarios are those that are played: what is expected, the same with jobs that need more, what has lasted for hours for two days
 // more with jobs that need less, and a day of high demand from a balance that is as low as it may be, in which the
-// reserve counts as the services'. Where credits cost money, nothing may be billed in any of them but the last.
+// reserve counts as the services'. Where credits cost money, nothing may be billed in any of them but the last. Where they do not, the
+// last day may come once more as it was: what is expected has no bursts, and a bank that is nearly empty cannot bear one.
 func (v view) scenarios() []scenario {
 	usual := v.twoDays(0, 0)
-	return []scenario{
+	all := []scenario{
 		{0.5, v.report.Bank, usual, 0},
 		{0.2, v.report.Bank, usual, 1.3},
 		{0.2, v.report.Bank, v.twoDays(v.report.Lasting, 0), -1},
 		{0.1, v.bank, v.twoDays(0, carefulDay), 0.7},
 	}
+	if !v.costsMoney() && len(v.report.Hours) == hoursOfDay {
+		all[0].probable -= likeLastDay
+		all = append(all, scenario{likeLastDay, v.report.Bank, v.lastDayAgain(usual), 0})
+	}
+	return all
+}
+
+// lastDayAgain is two days with what the services wanted in each clock hour of the last day. In the running one it is the usual demand.
+func (v view) lastDayAgain(usual []credit.Point) []credit.Point {
+	var wanted [hoursOfDay]float64
+	for _, h := range v.report.Hours {
+		wanted[h.At.UTC().Hour()] = (h.Services + h.Throttled) / time.Hour.Minutes()
+	}
+	points := slices.Clone(usual)
+	for i := range points {
+		if hour := points[i].At.Add(-time.Hour / 2).UTC().Hour(); hour != v.report.MeterAt.UTC().Hour() {
+			points[i].Demand.High = wanted[hour]
+		}
+	}
+	return points
 }
 
 // careful is the index of the scenario in which the reserve counts.

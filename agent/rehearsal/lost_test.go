@@ -163,3 +163,12 @@ func TestTheBrakeIsRehearsed(t *testing.T) {
 		t.Errorf("credits taken from the services: %v", taken)
 	}
 }
+
+// What is usual has no bursts, because they come at other hours each day: a bank that is nearly empty bears no job before the next one.
+func TestAnEmptyBankBearsNoBurst(t *testing.T) {
+	x := setting{"t3.micro", credit.Standard, services(t), 0.9, adHoc, needs[1].of, overload}
+	run, _ := x.play(t, Gate, Cron)
+	if g, c := run.atEnd.Results[0], run.atEnd.Results[1]; g.Score > 0.42*c.Score {
+		t.Errorf("the gate's score is %.0f, of which %.0f credits were taken from the services; cron's is %.0f", g.Score, g.ThrottledByJobs/60, c.Score)
+	}
+}
