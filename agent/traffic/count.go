@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,7 +26,6 @@ type Counter struct {
 
 	// Of one line.
 	values  values
-	path    [1024]byte
 	lowered [256]byte
 }
 
@@ -113,7 +113,7 @@ func (c *Counter) Request(f *Format, line []byte, now time.Time) bool {
 	c.add(s.counts, v, code, now)
 	i := -1
 	if len(s.locations) > 0 {
-		path := target(v, c.path[:])
+		path := target(v)
 		i = slices.IndexFunc(s.locations, func(l location) bool { return l.serves(path) })
 	}
 	if i >= 0 {
@@ -205,18 +205,10 @@ func (c *Counter) Session(f *Format, line []byte, now time.Time) bool {
 	return true
 }
 
-// number reads decimal digits, 18 at most.
-func number(b []byte) (n uint64, ok bool) {
-	if len(b) == 0 || len(b) > 18 {
-		return 0, false
-	}
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = 10*n + uint64(c-'0')
-	}
-	return n, true
+// number reads a whole number of less than 2^60, so that no sum of a few overflows.
+func number(b []byte) (uint64, bool) {
+	n, err := strconv.ParseUint(string(b), 10, 60)
+	return n, err == nil
 }
 
 // milliseconds reads seconds with three digits behind the point, as nginx writes them.

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"bytes"
+	"regexp"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -59,27 +60,27 @@ type part struct {
 // values are those of one line.
 type values [fields][]byte
 
+// variable is one of nginx in a format, e.g. $host or ${host}.
+var variable = regexp.MustCompile(`\$(\w+|\{[^}]*\}?)`)
+
 // Compile reads the format of a log. Of a variable directly behind another nobody can tell where it
 // begins, so neither of the two says anything.
 func Compile(l nginx.Log) Format {
 	f := Format{json: l.Escape == "json"}
 	ranks := map[field]int{}
-	var names []string
-	rest := l.Format
-	for f.before, rest = literal(rest); rest != ""; {
-		var p part
-		names = names[:0]
-		for p.end == "" && rest != "" {
-			var name string
-			name, rest = variable(rest)
-			names = append(names, name)
-			p.end, rest = literal(rest)
+	found := append(variable.FindAllStringIndex(l.Format, -1), []int{len(l.Format)})
+	f.before = l.Format[:found[0][0]]
+	for i := 0; i+1 < len(found); i++ {
+		first := i
+		for found[i][1] == found[i+1][0] && i+2 < len(found) {
+			i++
 		}
-		p.list = strings.HasPrefix(names[0], "upstream_")
-		if v := variables[names[0]]; len(names) == 1 && (!f.has[v.field] || v.rank < ranks[v.field]) {
-			for i, other := range f.parts {
+		name := strings.Trim(l.Format[found[first][0]:found[first][1]], "${}")
+		p := part{end: l.Format[found[i][1]:found[i+1][0]], list: strings.HasPrefix(name, "upstream_")}
+		if v := variables[name]; first == i && (!f.has[v.field] || v.rank < ranks[v.field]) {
+			for k, other := range f.parts {
 				if other.field == v.field {
-					f.parts[i].field = nothing
+					f.parts[k].field = nothing
 				}
 			}
 			p.field, ranks[v.field], f.has[v.field] = v.field, v.rank, true
@@ -94,34 +95,6 @@ func Compile(l nginx.Log) Format {
 
 // counts reports whether lines of the access log say what is needed at least: whose request it was, and what came of it.
 func (f *Format) counts() bool { return f.has[host] && f.has[status] }
-
-// variable takes a variable from the front of a text, which begins with its "$".
-func variable(s string) (name, rest string) {
-	s = s[1:]
-	if strings.HasPrefix(s, "{") {
-		name, rest, _ = strings.Cut(s[1:], "}")
-		return name, rest
-	}
-	n := 0
-	for n < len(s) && isWord(s[n]) {
-		n++
-	}
-	return s[:n], s[n:]
-}
-
-// literal takes what stands before the next variable from the front of a text.
-func literal(s string) (text, rest string) {
-	for i := 0; i+1 < len(s); i++ {
-		if s[i] == '$' && (s[i+1] == '{' || isWord(s[i+1])) {
-			return s[:i], s[i:]
-		}
-	}
-	return s, ""
-}
-
-func isWord(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-}
 
 // parse takes a line apart, which has no line feed. It returns false for a line of another format.
 func (f *Format) parse(line []byte, v *values) bool {

@@ -3,6 +3,8 @@ package traffic
 import (
 	"bytes"
 	"cmp"
+	"net/url"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -10,9 +12,9 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// target returns the path of a request as nginx compares it with locations, in buf where it has to
-// be rewritten: without its query, and with escapes, repeated slashes and segments of dots resolved.
-func target(v *values, buf []byte) []byte {
+// target returns the path of a request as nginx compares it with locations: without its query, and with
+// escapes, repeated slashes and segments of dots resolved.
+func target(v *values) []byte {
 	p := v[uri]
 	if len(p) == 0 {
 		_, p, _ = bytes.Cut(v[request], []byte(" "))
@@ -28,53 +30,15 @@ func target(v *values, buf []byte) []byte {
 	if bytes.IndexByte(p, '%') < 0 && !bytes.Contains(p, []byte("//")) && !bytes.Contains(p, []byte("/.")) {
 		return p
 	}
-	return resolved(unescaped(p, buf[:0]))
-}
-
-// unescaped appends a path to buf with its escapes decoded.
-func unescaped(p, buf []byte) []byte {
-	for i := 0; i < len(p); i++ {
-		if c := p[i]; c != '%' || i+2 >= len(p) {
-			buf = append(buf, c)
-			continue
-		}
-		high, low := hex(p[i+1]), hex(p[i+2])
-		if high < 0 || low < 0 {
-			buf = append(buf, '%')
-			continue
-		}
-		buf = append(buf, byte(high<<4|low))
-		i += 2
+	text := string(p)
+	if plain, err := url.PathUnescape(text); err == nil { // nginx refuses what is escaped in another way
+		text = plain
 	}
-	return buf
-}
-
-func hex(c byte) int { return strings.IndexByte("0123456789abcdef", c|0x20) }
-
-// resolved resolves segments of dots and repeated slashes, in place.
-func resolved(p []byte) []byte {
-	out := p[:0]
-	for i := 0; i < len(p); {
-		end := i + 1
-		for end < len(p) && p[end] != '/' {
-			end++
-		}
-		switch segment := p[i:end]; string(segment) { // with the slash before it
-		case "/", "/.":
-			if end == len(p) {
-				out = append(out, '/')
-			}
-		case "/..":
-			out = out[:max(0, bytes.LastIndexByte(out, '/'))]
-			if end == len(p) {
-				out = append(out, '/')
-			}
-		default:
-			out = append(out, segment...)
-		}
-		i = end
+	clean := path.Clean(text)
+	if segment := text[strings.LastIndexByte(text, '/')+1:]; (segment == "" || segment == "." || segment == "..") && clean != "/" {
+		clean += "/"
 	}
-	return out
+	return []byte(clean)
 }
 
 // location is one of a site, for the paths that it serves.

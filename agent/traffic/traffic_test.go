@@ -489,13 +489,9 @@ func FuzzLine(f *testing.F) {
 				"nagaya_log_host": "a.test", "host": "a.test", "status": "204", "body_bytes_sent": "7", "request_time": "0.001", "remote_addr": "203.0.113.7", "time_local": "22/Nov/2026:12:00:00 +0000",
 				"nagaya_log_user": user, "remote_user": user, "nagaya_log_request": request, "request": request, "nagaya_log_referer": referer, "nagaya_log_user_agent": agent, "http_user_agent": agent,
 			}
-			text, rest := literal(one.logs.Format)
-			for rest != "" {
-				var name, end string
-				name, rest = variable(rest)
-				end, rest = literal(rest)
-				text += escaped(said[name], one.logs.Escape) + end
-			}
+			text := variable.ReplaceAllStringFunc(one.logs.Format, func(name string) string {
+				return escaped(said[strings.Trim(name, "${}")], one.logs.Escape)
+			})
 			c := New(noon)
 			c.SetTable(table)
 			if !c.Request(&one.f, []byte(text), noon) {
