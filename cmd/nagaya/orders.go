@@ -14,7 +14,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctor/examine"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
-	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // openStore opens the store of certificates, and names it.
@@ -70,6 +69,5 @@ func (c *cli) orders(ctx context.Context) (examine.Orders, error) {
 			s, err := c.client().Status(ctx)
 			return orderedHosts(s), err
 		},
-		Tokens: func(c config.Config) string { return nginx.TokenDir(nginx.StateDir(c)) },
 	}, nil
 }

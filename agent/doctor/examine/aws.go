@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
@@ -22,9 +22,8 @@ import (
 type Clock struct {
 	Next http.RoundTripper
 
-	mu   sync.Mutex
-	skew time.Duration
-	read bool
+	// skew is by how much this host's clock is ahead; nil when AWS has not answered.
+	skew atomic.Pointer[time.Duration]
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -34,9 +33,7 @@ func (c *Clock) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if at, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil {
-		c.mu.Lock()
-		c.skew, c.read = time.Since(at), true
-		c.mu.Unlock()
+		c.skew.Store(new(time.Since(at)))
 	}
 	return resp, nil
 }
@@ -54,14 +51,13 @@ const (
 func (c *Clock) Finding() []doctor.Finding {
 	const check = "clock"
 	const remedy = "let the clock follow the Amazon Time Sync Service: server 169.254.169.123 in chrony.conf, then systemctl restart chronyd"
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.read {
+	skew := c.skew.Load()
+	if skew == nil {
 		return nil
 	}
-	off := c.skew.Abs().Round(time.Second)
+	off := skew.Abs().Round(time.Second)
 	word := "ahead of"
-	if c.skew < 0 {
+	if *skew < 0 {
 		word = "behind"
 	}
 	text := fmt.Sprintf("this host's clock is %s %s AWS's", off, word)
@@ -74,14 +70,15 @@ func (c *Clock) Finding() []doctor.Finding {
 	return []doctor.Finding{doctor.Good(check, "this host's clock agrees with AWS's within %s", max(off, time.Second))}
 }
 
-// Instances is the part of EC2 that describes instances.
-type Instances interface {
+// EC2 is what is asked of EC2.
+type EC2 interface {
 	DescribeInstances(context.Context, *ec2.DescribeInstancesInput, ...func(*ec2.Options)) (*ec2.DescribeInstancesOutput, error)
+	DescribeInstanceCreditSpecifications(context.Context, *ec2.DescribeInstanceCreditSpecificationsInput, ...func(*ec2.Options)) (*ec2.DescribeInstanceCreditSpecificationsOutput, error)
 }
 
 // Instance asks EC2 how the metadata of this instance may be read. The error is that of
 // the call: it shows whether EC2 can be reached at all.
-func Instance(ctx context.Context, api Instances, id identity.Instance, container bool) ([]doctor.Finding, error) {
+func Instance(ctx context.Context, api EC2, id identity.Instance, container bool) ([]doctor.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()
 	name := "instance-id"
@@ -134,11 +131,6 @@ func tagsInMetadata(i ec2types.Instance, shown bool) []doctor.Finding {
 	return []doctor.Finding{doctor.Good(check, "no setting comes from instance tags, which the metadata does not show")}
 }
 
-// Credits is what must be asked to know the CPU credits.
-type Credits interface {
-	DescribeInstanceCreditSpecifications(context.Context, *ec2.DescribeInstanceCreditSpecificationsInput, ...func(*ec2.Options)) (*ec2.DescribeInstanceCreditSpecificationsOutput, error)
-}
-
 // Metrics is the one question to CloudWatch.
 type Metrics interface {
 	GetMetricStatistics(context.Context, *cloudwatch.GetMetricStatisticsInput, ...func(*cloudwatch.Options)) (*cloudwatch.GetMetricStatisticsOutput, error)
@@ -146,7 +138,7 @@ type Metrics interface {
 
 // CreditMode tries ec2:DescribeInstanceCreditSpecifications, which only reads, and
 // returns the mode: "standard" or "unlimited", empty where EC2 does not return it.
-func CreditMode(ctx context.Context, api Credits, id identity.Instance) (string, error) {
+func CreditMode(ctx context.Context, api EC2, id identity.Instance) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*timeout)
 	defer cancel()
 	out, err := api.DescribeInstanceCreditSpecifications(ctx, &ec2.DescribeInstanceCreditSpecificationsInput{InstanceIds: []string{id.ID}})

@@ -18,6 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // Orders are the parts of the program that order certificates. Each call ends with its context, after
@@ -34,8 +35,6 @@ type Orders struct {
 	// Hosts returns the hosts that get certificates here, as the running agent knows them; ErrNoAgent
 	// where none runs.
 	Hosts func(context.Context) ([]string, error)
-	// Tokens is the directory from which nginx answers challenges.
-	Tokens func(config.Config) string
 }
 
 // Store is that of certificates.
@@ -50,19 +49,14 @@ func (x *examination) orders(ctx context.Context) {
 	if x.config.Certs.ACME.Email == "" {
 		return
 	}
-	limited := func(check func(context.Context)) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		check(ctx)
-	}
 	for _, directory := range x.config.Certs.ACME.Directories {
-		limited(func(ctx context.Context) { x.ca(ctx, directory) })
+		x.limited(ctx, func(ctx context.Context) { x.ca(ctx, directory) })
 	}
-	limited(x.store)
+	x.limited(ctx, x.store)
 	for _, zone := range x.config.Certs.ACME.Zones {
-		limited(func(ctx context.Context) { x.zone(ctx, zone) })
+		x.limited(ctx, func(ctx context.Context) { x.zone(ctx, zone) })
 	}
-	limited(x.hosts)
+	x.limited(ctx, x.hosts)
 }
 
 // ca asks a CA whether it has what is set.
@@ -135,7 +129,7 @@ func (x *examination) hosts(ctx context.Context) {
 		return // the check agent says why
 	}
 	name := "nagaya-doctor-" + rand.Text()
-	dir := filepath.Join(x.Orders.Tokens(x.config), ".well-known", "acme-challenge")
+	dir := filepath.Join(nginx.TokenDir(nginx.StateDir(x.config)), ".well-known", "acme-challenge")
 	file := filepath.Join(dir, name)
 	if err := os.WriteFile(file, []byte(name), 0o644); err != nil {
 		x.Add(doctor.Doubtful(check, "whether hosts lead here was not tried: "+bounded(err), "run this as root"))

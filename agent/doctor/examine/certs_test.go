@@ -17,6 +17,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
+	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
 // stored is a store with one certificate, that fails as the test wants.
@@ -116,7 +117,9 @@ func TestOrders(t *testing.T) {
 
 // Hosts are asked for a file that only this instance has, which is gone afterwards.
 func TestHostsLeadHere(t *testing.T) {
-	dir := t.TempDir()
+	c := ordering(nil)
+	c.StateDir = t.TempDir()
+	dir := nginx.TokenDir(nginx.StateDir(c))
 	at := filepath.Join(dir, ".well-known", "acme-challenge")
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		t.Fatal(err)
@@ -133,8 +136,7 @@ func TestHostsLeadHere(t *testing.T) {
 	}
 	l.Close()
 	addr := func(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "http://") }
-	x := &examination{config: ordering(nil), Parts: Parts{Orders: Orders{
-		Tokens: func(config.Config) string { return dir },
+	x := &examination{config: c, Parts: Parts{Orders: Orders{
 		Hosts: func(context.Context) ([]string, error) {
 			return []string{"*.a.test", addr(here), addr(elsewhere), addr(redirects), l.Addr().String()}, nil
 		},
@@ -154,9 +156,9 @@ func TestHostsLeadHere(t *testing.T) {
 	if left, err := os.ReadDir(at); err != nil || len(left) > 0 {
 		t.Errorf("left are %v, %v", left, err)
 	}
-	x = &examination{config: ordering(nil), Parts: Parts{Orders: Orders{
-		Tokens: func(config.Config) string { return dir + "/none" },
-		Hosts:  func(context.Context) ([]string, error) { return []string{"a.test"}, nil },
+	c.StateDir += "/none"
+	x = &examination{config: c, Parts: Parts{Orders: Orders{
+		Hosts: func(context.Context) ([]string, error) { return []string{"a.test"}, nil },
 	}}}
 	x.hosts(t.Context())
 	want(t, "without a directory", x.Findings, doctor.Warn, "was not tried", "root")

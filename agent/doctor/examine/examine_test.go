@@ -15,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -174,6 +175,7 @@ func TestClock(t *testing.T) {
 
 // pretended answers with one instance.
 type pretended struct {
+	EC2
 	i   types.Instance
 	err error
 }
@@ -226,7 +228,7 @@ func TestDockerDoesNotAnswer(t *testing.T) {
 
 func TestAtLeast(t *testing.T) {
 	for have, enough := range map[string]bool{"1.40": true, "1.41": true, "2.0": true, "1.39": false, "1.4": false, "0.99": false, "": false, "x": false, "1": false} {
-		if atLeast(have, leastAPI) != enough {
+		if versions.LessThan(have, leastAPI) == enough {
 			t.Errorf("API %q is enough: %v", have, !enough)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
 
 	"github.com/nagaya-ecs/nagaya/agent/dockerapi"
 	"github.com/nagaya-ecs/nagaya/agent/doctor"
@@ -41,7 +42,7 @@ func Docker(ctx context.Context, host string) doctor.Finding {
 	if err != nil {
 		return doctor.Bad(check, fmt.Sprintf("the Docker Engine at %s does not answer: %s", host, bounded(err)), remedy)
 	}
-	if !atLeast(v.APIVersion, leastAPI) {
+	if versions.LessThan(v.APIVersion, leastAPI) {
 		return doctor.Bad(check, fmt.Sprintf("Engine %s at %s is too old (API %s, and %s is needed)", problem.Printable(v.Version, 40), host, problem.Printable(v.APIVersion, 40), leastAPI), "upgrade Docker to 19.03 or newer")
 	}
 	return doctor.Good(check, "Engine %s answers at %s (API %s)", problem.Printable(v.Version, 40), host, problem.Printable(v.APIVersion, 40))
@@ -49,19 +50,6 @@ func Docker(ctx context.Context, host string) doctor.Finding {
 
 // leastAPI is the oldest API of the Docker Engine that is understood: 19.03.
 const leastAPI = "1.40"
-
-// atLeast compares two versions of the form "1.40"; what is none is not.
-func atLeast(have, least string) bool {
-	numbers := func(s string) (major, minor int, ok bool) {
-		a, b, _ := strings.Cut(s, ".")
-		major, err := strconv.Atoi(a)
-		minor, err2 := strconv.Atoi(b)
-		return major, minor, err == nil && err2 == nil
-	}
-	major, minor, ok := numbers(have)
-	leastMajor, leastMinor, _ := numbers(least)
-	return ok && (major > leastMajor || major == leastMajor && minor >= leastMinor)
-}
 
 // Port checks that nginx can listen on the TCP port, or does so already: ours is
 // whether nagaya's nginx runs.

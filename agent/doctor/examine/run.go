@@ -63,17 +63,11 @@ type AWS struct {
 	CloudWatch  Metrics
 }
 
-// EC2 is what is asked of EC2.
-type EC2 interface {
-	Instances
-	Credits
-}
-
 // Run makes every check: who this is and what it may do, what it needs of others on this
 // machine, then the machine itself.
 func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Report {
 	x := &examination{Parts: parts, AWS: cloud, config: c}
-	x.running(ctx)
+	x.limited(ctx, x.running)
 	id := x.identity(ctx)
 	var wrong []problem.Problem
 	x.config, wrong = x.Tagged(id.Instance.Tags)
@@ -88,7 +82,7 @@ func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Re
 	for _, port := range []int{c.Nginx.HTTPPort, c.Nginx.HTTPSPort} {
 		x.Add(Port(port, Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))))
 	}
-	x.certificates(ctx)
+	x.limited(ctx, x.certificates)
 	x.orders(ctx)
 
 	x.Add(x.Clock.Finding()...)
@@ -109,6 +103,13 @@ type examination struct {
 	config config.Config
 }
 
+// limited lets a check take so long as other parts of the program may.
+func (x *examination) limited(ctx context.Context, check func(context.Context)) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	check(ctx)
+}
+
 func (x *examination) problems(check string, ps []problem.Problem) {
 	for _, p := range ps {
 		x.Add(doctor.Of(check, p))
@@ -118,8 +119,6 @@ func (x *examination) problems(check string, ps []problem.Problem) {
 // running asks the agent of this host what is wrong.
 func (x *examination) running(ctx context.Context) {
 	const check = "agent"
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	severe, all, err := x.Agent(ctx)
 	switch {
 	case errors.Is(err, ErrNoAgent):
@@ -206,8 +205,6 @@ func (x *examination) nginx(ctx context.Context) {
 
 func (x *examination) certificates(ctx context.Context) {
 	const check = "certificates"
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	v, err := x.Certificates(ctx, x.config)
 	if err != nil {
 		x.Add(doctor.Bad(check, bounded(err), "correct certs.dir"))
