@@ -6,6 +6,7 @@ package address
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -159,6 +160,26 @@ func (r Report) All() []ClaimReport {
 		return []ClaimReport{{ClaimStatus: r.ClaimStatus, Verified: true}}
 	}
 	return r.Claims
+}
+
+// KeepSince is the report with the times at which the holders in seen, by claim, were first seen. It notes in seen who
+// holds the addresses now.
+func (r Report) KeepSince(seen map[string]ClaimStatus) Report {
+	r.Claims = slices.Clone(r.Claims)
+	for i := range r.Claims {
+		c := &r.Claims[i].ClaimStatus
+		if !c.Known {
+			continue
+		}
+		if was := seen[c.Claim]; was.Address.PublicIP == c.Address.PublicIP && was.Holder.Kind == c.Holder.Kind && was.Holder.InstanceID == c.Holder.InstanceID {
+			c.Since = was.Since
+		}
+		seen[c.Claim] = *c
+	}
+	if len(r.Claims) > 0 {
+		r.ClaimStatus = r.Claims[0].ClaimStatus
+	}
+	return r
 }
 
 // NewReport puts the reports of all claims into one.

@@ -36,6 +36,8 @@ type Board struct {
 	standing []problem.Problem
 	upkeep   map[string][]problem.Problem
 	alive    time.Time
+	// holders are those of the claimed addresses, by claim, as they were last seen.
+	holders map[string]address.ClaimStatus
 
 	// Each holds one unread "something was written", for one reader.
 	forJournal, forSystemd *latest.Slot[struct{}]
@@ -45,7 +47,7 @@ type Board struct {
 func New(version string) *Board {
 	return &Board{
 		status:     report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
-		upkeep:     map[string][]problem.Problem{},
+		upkeep:     map[string][]problem.Problem{}, holders: map[string]address.ClaimStatus{},
 		forJournal: latest.New[struct{}](), forSystemd: latest.New[struct{}](),
 	}
 }
@@ -78,8 +80,11 @@ func (b *Board) SetTasks(v report.Tasks) { b.write(func(s *report.Status) { s.Ta
 // SetIdentity replaces who this machine is.
 func (b *Board) SetIdentity(v identity.Identity) { b.write(func(s *report.Status) { s.Identity = v }) }
 
-// SetAddress replaces the state of the claimed addresses.
-func (b *Board) SetAddress(v address.Report) { b.write(func(s *report.Status) { s.Address = v }) }
+// SetAddress replaces the state of the claimed addresses. A flow sees each holder for the first time; since when the agent
+// has seen it is kept.
+func (b *Board) SetAddress(v address.Report) {
+	b.write(func(s *report.Status) { s.Address = v.KeepSince(b.holders) })
+}
 
 // SetCerts replaces the certificates.
 func (b *Board) SetCerts(v certs.Inventory) { b.write(func(s *report.Status) { s.Certs = v }) }

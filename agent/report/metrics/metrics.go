@@ -46,11 +46,15 @@ type page struct {
 
 // ServeHTTP implements http.Handler.
 func (p *page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
-	p.mu.Lock()
-	text := collect(p.status())
-	p.mu.Unlock() // a client may read slowly
+	text := p.text() // a client may read slowly
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(text) // the client may have gone
+}
+
+func (p *page) text() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return collect(p.status())
 }
 
 // collect turns one status into metrics. What is not known is left out: a metric that is absent

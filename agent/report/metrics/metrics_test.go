@@ -279,6 +279,32 @@ func TestDocsNameEveryMetric(t *testing.T) {
 
 var labelKey = regexp.MustCompile(`([a-z_]+)="`)
 
+// One status that cannot be read fails one scrape, and none that come later.
+func TestAScrapeThatFails(t *testing.T) {
+	broken := true
+	p := &page{status: func() report.Status {
+		if broken {
+			panic("a part that was not thought of")
+		}
+		return report.Status{}
+	}}
+	scrape := func() (failed bool) {
+		defer func() { failed = recover() != nil }()
+		p.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return false
+	}
+	if !scrape() {
+		t.Fatal("the status could be read")
+	}
+	if !p.mu.TryLock() {
+		t.Fatal("a later scrape waits for ever")
+	}
+	p.mu.Unlock()
+	if broken = false; scrape() {
+		t.Error("it fails again")
+	}
+}
+
 // A client that reads slowly keeps nobody else waiting.
 func TestASlowClientDelaysNoOther(t *testing.T) {
 	p := &page{status: sample}

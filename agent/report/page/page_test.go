@@ -180,6 +180,29 @@ func get(h http.Handler, path string, headers ...string) *httptest.ResponseRecor
 	return w
 }
 
+// unread is a body of unknown length that nobody may read: unpacked, it has no end.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body of a request was read")
+	return 0, io.EOF
+}
+
+func TestNoBodyIsRead(t *testing.T) {
+	h := serving(sample(1))
+	for _, path := range []string{"/", "/live", "/api/v1/status", "/api/v1/history", "/assets/page.js"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
+			r := httptest.NewRequest(method, path, unread{t})
+			r.Host = "localhost:9646"
+			r.Header.Set("Content-Encoding", "gzip")
+			w := httptest.NewRecorder()
+			if h.ServeHTTP(w, r); w.Code != http.StatusBadRequest && w.Code != http.StatusMethodNotAllowed {
+				t.Errorf("%s %s: %d", method, path, w.Code)
+			}
+		}
+	}
+}
+
 // Who comes under another name, from another page or to change something is refused.
 func TestAccess(t *testing.T) {
 	for _, row := range []struct {

@@ -349,6 +349,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"nothing", "PUT", "/v1/jobs/x", "", 409, "reading the job"},
 		{"more than one", "PUT", "/v1/jobs/x", good + good, 409, "reading the job"},
 		{"too long", "PUT", "/v1/jobs/x", long, 409, "too large"},
+		{"compressed", "PUT", "/v1/jobs/x", "\x1f\x8b\x08" + long, 409, "invalid character"},
 		{"a strange patience", "PUT", "/v1/jobs/x?wait=soon", good, 409, "not a duration"},
 		{"a patience of less than none", "PUT", "/v1/jobs/x?wait=-1s", good, 409, "not a duration"},
 		{"another method", "DELETE", "/v1/status", "", 405, ""},
