@@ -182,7 +182,7 @@ var Settings = []Setting{
 	one("nginx.log-format", "", func(c *Config) *string { return &c.Nginx.LogFormat }, text("json, or text with variables of nginx in it", func(string) bool { return true }, "").orEmpty("nagaya's own"),
 		"The line that is logged for a request. In one of your own, $nagaya_log_request, _referer, _user_agent, _user, _host and _forwarded_for are what clients say, cut so that a line stays below 4 KiB; nginx's own variables may have tens of KiB."),
 	one("nginx.log-escape", "default", func(c *Config) *string { return &c.Nginx.LogEscape }, word("default", "json", "none"),
-		"How values from clients are escaped in a nginx.log-format of your own."),
+		"How values from clients are escaped in a nginx.log-format of your own. With none a client can write lines of its own, by a line feed in $uri, and they are counted as requests."),
 	flag("nginx.log-stdout", "false", func(c *Config) *bool { return &c.Nginx.LogStdout },
 		"Log requests to stdout and nginx's errors to stderr too, as in a container; for nginx.mode exec."),
 	one("nginx.snippet-dir", "/etc/nagaya/nginx", func(c *Config) *string { return &c.Nginx.SnippetDir }, absolute,
