@@ -46,8 +46,8 @@ type Board struct {
 // New returns the board of an agent that starts now.
 func New(version string) *Board {
 	return &Board{
-		status:     report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
-		upkeep:     map[string][]problem.Problem{}, holders: map[string]address.ClaimStatus{},
+		status: report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
+		upkeep: map[string][]problem.Problem{}, holders: map[string]address.ClaimStatus{},
 		forJournal: latest.New[struct{}](), forSystemd: latest.New[struct{}](),
 	}
 }

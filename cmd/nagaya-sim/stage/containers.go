@@ -134,6 +134,11 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 		},
 		HostConfig: &container.HostConfig{NetworkMode: mode, PortBindings: ports, RestartPolicy: again},
 	})
+	if errdefs.IsConflict(err) {
+		if dir := s.leftBy(ctx, c.Name); dir != "" {
+			err = fmt.Errorf("%w\n  an earlier run was left with it (KEEP=1); end that: bin/nagaya-sim demo --end %s", err, dir)
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("creating container %s: %w", c.Name, err)
 	}
@@ -141,6 +146,15 @@ func (s *Stage) Create(ctx context.Context, c Container) (string, error) {
 		return made.ID, nil
 	}
 	return made.ID, s.list(ctx, made.ID, c.Labels)
+}
+
+// leftBy is the directory of another stage that has a container of the name; empty if none has.
+func (s *Stage) leftBy(ctx context.Context, name string) string {
+	r, err := s.Docker.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	if err != nil || r.Container.Config == nil || r.Container.Config.Labels[stageLabel] == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(s.Dir), r.Container.Config.Labels[stageLabel])
 }
 
 // Stop stops a container as the ECS agent does: its stop signal, then, after the

@@ -18,6 +18,17 @@ func newRelay(t *testing.T) (*Relay, string) {
 	return r, r.Host()
 }
 
+// A second demonstration beside one that was left running says how to end that.
+func TestANameThatWasLeft(t *testing.T) {
+	left, s := newStage(t, Options{}), newStage(t, Options{})
+	c := Container{Name: "left", NotByECS: true}
+	_, err := left.Create(t.Context(), c)
+	must(t, err)
+	if _, err := s.Create(t.Context(), c); err == nil || !strings.Contains(err.Error(), "nagaya-sim demo --end "+left.Dir) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestDockerComesLate(t *testing.T) {
 	line, host := newRelay(t)
 	s := newStage(t, Options{Hosts: []string{"a.test"}, DockerHost: host})
