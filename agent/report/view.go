@@ -215,26 +215,20 @@ func (s Status) hostViews() []HostView {
 		streams[x.Listen] = &s.Traffic.Streams[i]
 	}
 	for _, site := range s.Routes.Sites {
-		v := HostView{Host: site.Host, Family: site.Family, TLS: site.TLS || site.Passthrough != nil, Upstreams: []UpstreamView{}, Traffic: hosts[site.Host], Journal: Journal("NAGAYA_HOST", site.Host)}
+		v := HostView{Host: site.Host, Family: site.Family, TLS: site.TLS || site.Passthrough != nil, Upstreams: []UpstreamView{}, Traffic: hosts[site.Host], Certificate: found[site.Host]}
 		for _, l := range site.Locations {
 			v.Upstreams = append(v.Upstreams, upstreams(l.Path, s.Routes.Pools[site.PoolKey(l)])...)
 		}
 		if site.Passthrough != nil {
 			v.Upstreams = append(v.Upstreams, upstreams("", s.Routes.Pools[site.PassthroughKey()])...)
 		}
-		v.State = stateOf(v.Upstreams, slices.Contains(live, site.Host))
-		if c, ok := found[site.Host]; ok {
-			v.Certificate = &c
-		}
+		v.State, v.Journal = stateOf(v.Upstreams, slices.Contains(live, site.Host)), Journal("NAGAYA_HOST", site.Host)
 		all = append(all, v)
 	}
 	for _, stream := range s.Routes.Streams {
 		name := stream.Listen.String()
-		v := HostView{Host: name, Family: stream.Family, TLS: stream.Host != "", Upstreams: upstreams("", s.Routes.Pools[stream.PoolKey()]), Stream: streams[name], Journal: Journal("NAGAYA_HOST", name)}
-		v.State = stateOf(v.Upstreams, true)
-		if c, ok := found[stream.Host]; ok && stream.Host != "" {
-			v.Certificate = &c
-		}
+		v := HostView{Host: name, Family: stream.Family, TLS: stream.Host != "", Upstreams: upstreams("", s.Routes.Pools[stream.PoolKey()]), Stream: streams[name], Certificate: found[stream.Host]}
+		v.State, v.Journal = stateOf(v.Upstreams, true), Journal("NAGAYA_HOST", name)
 		all = append(all, v)
 	}
 	return all
@@ -266,10 +260,10 @@ func upstreams(path string, p route.Pool) []UpstreamView {
 }
 
 // certificateViews are by host the certificates that its clients get, of several the one that ends first.
-func (s Status) certificateViews() map[string]CertificateView {
-	all := map[string]CertificateView{}
+func (s Status) certificateViews() map[string]*CertificateView {
+	all := map[string]*CertificateView{}
 	for _, e := range s.Certificates().Entries {
-		v := CertificateView{State: string(e.State), NotAfter: e.NotAfter, Renewal: e.Renewal, Reason: e.Reason}
+		v := &CertificateView{State: string(e.State), NotAfter: e.NotAfter, Renewal: e.Renewal, Reason: e.Reason}
 		v.Bad = e.Overdue || e.State == certs.Refused
 		if !e.NotAfter.IsZero() {
 			left := e.NotAfter.Sub(s.At)

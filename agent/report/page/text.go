@@ -22,12 +22,12 @@ var functions = template.FuncMap{
 	"unix":     func(at int64) time.Time { return time.Unix(at, 0) },
 	"zone":     func(t time.Time) string { return t.Local().Format("MST, UTC-07:00") },
 	"offset":   func(t time.Time) int { _, s := t.Local().Zone(); return s },
-	"count":    count,
+	"count":    func(x float64) string { return decimals(x, 0) },
 	"lines":    func(s string) []string { return strings.Split(s, "\n") },
-	"number":   number,
+	"number":   func(x float64) string { return decimals(x, 1) },
 	"summary":  summary,
-	"table":    table,
-	"counts":   counts,
+	"table":    func(s report.Series, names ...string) []row { return table(s, 1, names) },
+	"counts":   func(s report.Series, names ...string) []row { return table(s, 0, names) },
 	"served":   inTime,
 	"together": together,
 	"since":    nameOf,
@@ -56,20 +56,12 @@ func step(seconds int64) string {
 	return strconv.FormatInt(seconds, 10) + " seconds"
 }
 
-// number has one decimal, and is a dash where it is not known.
-func number(x float64) string {
+// decimals writes a number with so many decimals, and a dash where it is not known.
+func decimals(x float64, n int) string {
 	if math.IsNaN(x) {
 		return "–"
 	}
-	return strconv.FormatFloat(x, 'f', 1, 64)
-}
-
-// count is a whole number, and a dash where it is not known.
-func count(x float64) string {
-	if math.IsNaN(x) {
-		return "–"
-	}
-	return strconv.FormatFloat(x, 'f', 0, 64)
+	return strconv.FormatFloat(x, 'f', n, 64)
 }
 
 // summary is what a screen reader is told whenever it changes, so it has nothing that always does.
@@ -96,12 +88,8 @@ type row struct {
 	Cells []string
 }
 
-// table has the named columns of a series, the newest row first; counts is for those that have whole numbers.
-func table(s report.Series, names ...string) []row { return tableOf(number, s, names) }
-
-func counts(s report.Series, names ...string) []row { return tableOf(count, s, names) }
-
-func tableOf(write func(float64) string, s report.Series, names []string) (rows []row) {
+// table has the named columns of a series with so many decimals, the newest row first.
+func table(s report.Series, n int, names []string) (rows []row) {
 	for i := len(s.Times) - 1; i >= 0; i-- {
 		r := row{At: time.Unix(s.Times[i], 0)}
 		for _, name := range names {
@@ -109,7 +97,7 @@ func tableOf(write func(float64) string, s report.Series, names []string) (rows 
 			if c := s.Column(name); i < len(c) {
 				x = c[i]
 			}
-			r.Cells = append(r.Cells, write(x))
+			r.Cells = append(r.Cells, decimals(x, n))
 		}
 		rows = append(rows, r)
 	}
