@@ -34,23 +34,33 @@ type Wish struct {
 	Directory string  `json:"directory,omitempty"`
 }
 
+// Held is a certificate in the store, without its key.
+type Held struct {
+	ID      string   `json:"id,omitempty"`
+	Names   []string `json:"names"` // sorted
+	KeyType KeyType  `json:"key_type,omitempty"`
+	// Directory is the ACME directory that it is from; Imported is true for what 'nagaya certs
+	// import' brought.
+	Directory string    `json:"directory,omitempty"`
+	Profile   string    `json:"profile,omitempty"`
+	Imported  bool      `json:"imported,omitempty"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Issuer    string    `json:"-"` // as Pair.Issuer
+	// CertID identifies it to the CA (RFC 9773, section 4.1); empty where it has no key
+	// identifier of its authority, or a number or identifier of absurd length: a ledger keeps it.
+	CertID string `json:"-"`
+	// Number counts the certificates as this agent came to know them: one that it has learned of later has a higher one.
+	Number uint64 `json:"-"`
+}
+
 // Bundle is one certificate with its key and all that belongs to it: one object of the store,
 // so that it is read and written as a whole.
 type Bundle struct {
-	ID      string   `json:"id"`
-	Names   []string `json:"names"`
-	KeyType KeyType  `json:"key_type"`
-	// Directory is the ACME directory that it is from; Imported is true for what 'nagaya certs
-	// import' brought.
-	Directory string `json:"directory,omitempty"`
-	Profile   string `json:"profile,omitempty"`
-	Imported  bool   `json:"imported,omitempty"`
+	Held
 	// Chain and Key are PEM: the certificate of the host first, and its key.
 	Chain string `json:"chain"`
 	Key   string `json:"key"`
-	// NotBefore and NotAfter are those of the first certificate of Chain.
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
 	// Saved is when it was written, by the writer's clock, and Writer who wrote it.
 	Saved  time.Time `json:"saved"`
 	Writer string    `json:"writer"`

@@ -29,16 +29,11 @@ type File struct {
 
 // Found is a certificate in such files.
 type Found struct {
-	Names   []string `json:"names"`
-	KeyType KeyType  `json:"key_type,omitempty"`
+	Held
 	// File holds it, and Program wrote that: certbot, acme.sh, Traefik, nginx-acme, or PEM for
-	// whoever else.
+	// whoever else. Directory is empty if the files do not say.
 	File    string `json:"file"`
 	Program string `json:"program"`
-	// Directory is the ACME directory that it is from, empty if the files do not say.
-	Directory string    `json:"directory,omitempty"`
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
 	// Why says why it cannot be used; empty if it can. Past is true where nothing is wrong with
 	// it but its age: it has expired, or a newer one for the same names was found.
 	Why  string `json:"why,omitempty"`
@@ -156,7 +151,7 @@ func (s foreign) traefik(file string, text []byte) {
 		if json.Unmarshal(raw, &r) != nil {
 			continue
 		}
-		from := Found{File: file, Program: "Traefik", Directory: directoryOf(r.Account.Registration.URI)}
+		from := Found{Held: Held{Directory: directoryOf(r.Account.Registration.URI)}, File: file, Program: "Traefik"}
 		for _, c := range r.Certificates {
 			chain, err1 := base64.StdEncoding.DecodeString(c.Certificate)
 			key, err2 := base64.StdEncoding.DecodeString(c.Key)
@@ -284,7 +279,7 @@ func (s foreign) judged(f Found, now time.Time) Found {
 	case strings.Contains(strings.ToUpper(leaf.Issuer.String()), "(STAGING)"):
 		f.Why = "it is from a staging CA, which no client trusts"
 	default:
-		if err := f.Bundle().Check(); err != nil {
+		if _, err := f.Bundle().Checked(); err != nil {
 			f.Why = err.Error()
 		}
 	}
@@ -294,8 +289,7 @@ func (s foreign) judged(f Found, now time.Time) Found {
 
 // Bundle is what is kept of a certificate that can be used.
 func (f Found) Bundle() Bundle {
-	return Bundle{
-		ID: ID(f.Names, f.KeyType), Names: f.Names, KeyType: f.KeyType, Directory: f.Directory, Imported: true,
-		Chain: string(f.chain), Key: string(f.key), NotBefore: f.NotBefore, NotAfter: f.NotAfter,
-	}
+	b := Bundle{Held: f.Held, Chain: string(f.chain), Key: string(f.key)}
+	b.ID, b.Imported = ID(f.Names, f.KeyType), true
+	return b
 }

@@ -202,8 +202,8 @@ func TestBundleOfForeign(t *testing.T) {
 	leaf := ca.sign(key, -1, 9, "a.test")
 	all := Foreign([]File{{"x.pem", []byte("words\n" + ca.text + leaf + keyText(t, key))}}, today)
 	want := Bundle{
-		ID: "a.test.P256", Names: []string{"a.test"}, KeyType: ECDSA, Imported: true, Chain: leaf + ca.text, Key: keyText(t, key),
-		NotBefore: today.AddDate(0, 0, -1), NotAfter: today.AddDate(0, 0, 9),
+		Held:  Held{ID: "a.test.P256", Names: []string{"a.test"}, KeyType: ECDSA, Imported: true, NotBefore: today.AddDate(0, 0, -1), NotAfter: today.AddDate(0, 0, 9)},
+		Chain: leaf + ca.text, Key: keyText(t, key),
 	}
 	if len(all) != 1 {
 		t.Fatalf("found %v", all)

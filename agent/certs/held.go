@@ -5,9 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
-	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -15,24 +12,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
-
-// Held is a certificate in the store, without its key.
-type Held struct {
-	ID        string
-	Names     []string // sorted
-	KeyType   KeyType
-	Directory string // empty for one that was imported
-	Profile   string
-	Imported  bool
-	Issuer    string // as Pair.Issuer
-	// CertID identifies it to the CA (RFC 9773, section 4.1); empty where it has no key
-	// identifier of its authority, or a number or identifier of absurd length: a ledger keeps it.
-	CertID    string
-	NotBefore time.Time
-	NotAfter  time.Time
-	// Number counts the certificates as this agent came to know them: one that it has learned of later has a higher one.
-	Number uint64
-}
 
 // Replaces reports whether a certificate takes the place of an older one for the same names and kind of key: one that is valid that of
 // one that has expired, else the one that was issued later. Which of them expires later does not count: an operator may have
@@ -47,33 +26,18 @@ func (h Held) Replaces(old Held, now time.Time) bool {
 	return h.NotAfter.After(old.NotAfter)
 }
 
-// Held is the bundle without what is secret. It returns an error for a chain that cannot be read.
-func (b Bundle) Held() (Held, error) {
-	block, _ := pem.Decode([]byte(b.Chain))
-	if block == nil || block.Type != "CERTIFICATE" {
-		return Held{}, errors.New("its chain does not begin with a certificate as PEM")
+// certID is Held.CertID.
+func certID(leaf *x509.Certificate) string {
+	text := base64.RawURLEncoding.EncodeToString
+	serial := leaf.SerialNumber.Bytes()
+	if len(serial) > 0 && serial[0] >= 0x80 { // DER puts a zero before it
+		serial = append([]byte{0}, serial...)
 	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return Held{}, fmt.Errorf("its certificate cannot be parsed: %w", err)
+	id := text(leaf.AuthorityKeyId) + "." + text(serial)
+	if len(leaf.AuthorityKeyId) == 0 || len(id) > mostCertID {
+		return ""
 	}
-	names := slices.Clone(b.Names)
-	slices.Sort(names)
-	h := Held{
-		ID: b.ID, Names: slices.Compact(names), KeyType: b.KeyType, Directory: b.Directory, Profile: b.Profile, Imported: b.Imported,
-		Issuer: IssuerOf(leaf), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-	}
-	if len(leaf.AuthorityKeyId) > 0 {
-		text := base64.RawURLEncoding.EncodeToString
-		serial := leaf.SerialNumber.Bytes()
-		if len(serial) > 0 && serial[0] >= 0x80 { // DER puts a zero before it
-			serial = append([]byte{0}, serial...)
-		}
-		if id := text(leaf.AuthorityKeyId) + "." + text(serial); len(id) <= mostCertID {
-			h.CertID = id
-		}
-	}
-	return h, nil
+	return id
 }
 
 // IssuerOf names who signed a certificate, for people.

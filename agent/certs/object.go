@@ -3,7 +3,6 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,61 +38,31 @@ func (e *StoreError) Unwrap() error { return e.Err }
 // maxNames bounds the names of a certificate, as Wish does.
 const maxNames = 100
 
-// DecodeBundle reads the object of a certificate. Others may have written it, so it has to be what it
-// says. The error quotes nothing of it but names.
-func DecodeBundle(id string, body []byte) (Bundle, error) {
-	var b Bundle
-	if len(body) > MaxObject {
-		return Bundle{}, fmt.Errorf("it has %d bytes, more than %d", len(body), MaxObject)
-	}
-	if err := json.Unmarshal(body, &b); err != nil {
-		return Bundle{}, errors.New("it is no JSON of a certificate") // the decoder may quote from it
-	}
-	if b.ID != id {
-		return Bundle{}, errors.New("its id is not that of its name")
-	}
-	if err := b.Check(); err != nil {
-		return Bundle{}, err
-	}
-	return b, nil
-}
-
-// Check says what is wrong with a certificate and its key: the chain has to be a chain for exactly
-// these names, with this key, and the bundle's id that of both.
-func (b Bundle) Check() error {
+// Checked is the bundle with what its chain says of it, or an error for one that cannot be used: chain and key have to
+// belong together, and the id to be that of its names and the kind of its key. The error quotes nothing but names.
+func (b Bundle) Checked() (Bundle, error) {
 	pair, err := tls.X509KeyPair([]byte(b.Chain), []byte(b.Key))
+	if err != nil {
+		return b, fmt.Errorf("its chain and key do not belong together: %.200s", err.Error())
+	}
+	b.Names, b.KeyType, b.Issuer, b.CertID = NamesOf(pair.Leaf), KeyTypeOf(pair.Leaf), IssuerOf(pair.Leaf), certID(pair.Leaf)
+	b.NotBefore, b.NotAfter = pair.Leaf.NotBefore.UTC(), pair.Leaf.NotAfter.UTC()
 	switch {
-	case err != nil:
-		return fmt.Errorf("its chain and key do not belong together: %.200s", err.Error())
 	case strings.Contains(b.Chain, "PRIVATE KEY"):
-		return errors.New("its chain has a key")
+		return b, errors.New("its chain has a key")
 	case strings.Contains(b.Key, "CERTIFICATE"):
-		return errors.New("its key has a certificate")
+		return b, errors.New("its key has a certificate")
 	case len(b.Names) == 0 || len(b.Names) > maxNames:
-		return fmt.Errorf("it has %d names, not 1 to %d", len(b.Names), maxNames)
-	case !slices.Equal(NamesOf(pair.Leaf), b.Names):
-		return errors.New("its certificate is for other names")
-	case KeyTypeOf(pair.Leaf) != keyKind(b.KeyType):
-		return errors.New("its key is not of the kind that it says")
+		return b, fmt.Errorf("it has %d names, not 1 to %d", len(b.Names), maxNames)
 	case b.ID != ID(b.Names, b.KeyType):
-		return errors.New("its id is not that of its names")
-	case !b.NotBefore.Equal(pair.Leaf.NotBefore) || !b.NotAfter.Equal(pair.Leaf.NotAfter):
-		return errors.New("its certificate is valid at another time")
+		return b, errors.New("its certificate is for other names, or its key of another kind, than its id says")
 	}
 	for _, n := range b.Names {
 		if !validName(n) {
-			return fmt.Errorf("%.100q is no name of a host", n)
+			return b, fmt.Errorf("%.100q is no name of a host", n)
 		}
 	}
-	return nil
-}
-
-// keyKind is a kind of key as KeyTypeOf says it.
-func keyKind(k KeyType) KeyType {
-	if k == ECDSA {
-		return ECDSA
-	}
-	return RSA
+	return b, nil
 }
 
 // validName reports whether a name is as in Wish.

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // bundle makes a certificate for these names, as a CA would.
@@ -47,22 +49,20 @@ func bundle(t testing.TB, kind KeyType, names ...string) Bundle {
 		t.Fatal(err)
 	}
 	return Bundle{
-		ID: ID(names, kind), Names: names, KeyType: kind, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		Held:  Held{ID: ID(names, kind), Names: names, KeyType: kind, NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter},
 		Chain: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		Key:   string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 }
 
-func TestDecodeBundle(t *testing.T) {
+func TestChecked(t *testing.T) {
 	good := bundle(t, ECDSA, "*.a.example.com", "a.example.com")
 	other := bundle(t, ECDSA, "*.a.example.com", "a.example.com")
 	for _, b := range []Bundle{good, bundle(t, RSA, "a.example.com"), bundle(t, ECDSA, "2001:db8::1")} {
-		body, err := json.Marshal(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := DecodeBundle(b.ID, body); err != nil {
-			t.Errorf("%q: %v", b.Names, err)
+		said := b
+		said.Names, said.KeyType, said.NotBefore, said.NotAfter = nil, "", time.Time{}, b.NotAfter.Add(time.Hour)
+		if got, err := said.Checked(); err != nil || !cmp.Equal(got, b) {
+			t.Errorf("%q: %+v, %v", b.Names, got, err)
 		}
 	}
 	for _, row := range []struct {
@@ -70,41 +70,27 @@ func TestDecodeBundle(t *testing.T) {
 		change func(*Bundle)
 		want   string
 	}{
-		{"another id", func(b *Bundle) { b.ID = "x" }, "not that of its name"},
+		{"another id", func(b *Bundle) { b.ID = "x" }, "than its id says"},
 		{"another's key", func(b *Bundle) { b.Key = other.Key }, "do not belong together"},
 		{"no key", func(b *Bundle) { b.Key = "" }, "do not belong together"},
 		{"no chain", func(b *Bundle) { b.Chain = "x" }, "do not belong together"},
+		{"no certificate in the chain", func(b *Bundle) { b.Chain = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n" }, "do not belong together"},
 		{"a key in the chain", func(b *Bundle) { b.Chain += b.Key }, "its chain has a key"},
 		{"the chain beside the key", func(b *Bundle) { b.Key += b.Chain }, "its key has a certificate"},
-		{"another name", func(b *Bundle) { b.Names = []string{"b.example.com"} }, "for other names"},
-		{"no names", func(b *Bundle) { b.Names = nil }, "0 names"},
-		{"another kind", func(b *Bundle) { b.KeyType = RSA }, "not of the kind"},
-		{"a longer life", func(b *Bundle) { b.NotAfter = b.NotAfter.Add(time.Hour) }, "at another time"},
+		{"another name", func(b *Bundle) { b.ID = ID([]string{"b.example.com"}, ECDSA) }, "for other names"},
+		{"a name more", func(b *Bundle) { b.ID = ID([]string{"a.example.com"}, ECDSA) }, "for other names"},
+		{"no names", func(b *Bundle) { *b = bundle(t, ECDSA) }, "0 names"},
+		{"another kind", func(b *Bundle) { b.ID = ID(b.Names, RSA) }, "of another kind"},
 	} {
 		b := good
 		row.change(&b)
-		body, err := json.Marshal(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = DecodeBundle(good.ID, body)
-		if err == nil || !strings.Contains(err.Error(), row.want) {
+		if _, err := b.Checked(); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v, want %q", row.name, err, row.want)
 		}
 	}
-	named := bundle(t, ECDSA, "a.example.com")
-	named.ID = ID([]string{"b.example.com"}, ECDSA)
-	for id, body := range map[string]string{"null": "null", "array": "[]", "long": strings.Repeat(" ", MaxObject+1), "nothing": "", "torn": `{"id":"torn"`} {
-		if _, err := DecodeBundle(id, []byte(body)); err == nil {
-			t.Errorf("%s was taken", id)
-		}
-	}
-	if err := named.Check(); err == nil {
-		t.Error("a certificate under the id of another was taken")
-	}
 }
 
-func FuzzDecodeBundle(f *testing.F) {
+func FuzzChecked(f *testing.F) {
 	b := bundle(f, ECDSA, "a.example.com")
 	body, err := json.Marshal(b)
 	if err != nil {
@@ -113,18 +99,16 @@ func FuzzDecodeBundle(f *testing.F) {
 	f.Add(body)
 	f.Add([]byte(`{"names":["*"],"key_type":"p256"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := DecodeBundle(b.ID, body)
-		if err != nil {
-			if strings.Contains(err.Error(), "PRIVATE KEY--") {
-				t.Errorf("the error has a key: %v", err)
-			}
+		var got Bundle
+		if json.Unmarshal(body, &got) != nil {
 			return
 		}
-		if err := got.Check(); err != nil || len(got.Names) != 1 || got.Names[0] != "a.example.com" {
-			t.Errorf("%q was taken: %v", got.Names, err)
+		got, err := got.Checked()
+		if err != nil && strings.Contains(err.Error(), "PRIVATE KEY--") {
+			t.Errorf("the error has a key: %v", err)
 		}
-		if _, err := got.Held(); err != nil {
-			t.Error(err)
+		if err == nil && (got.ID != ID(got.Names, got.KeyType) || len(got.Names) == 0) {
+			t.Errorf("%q was taken", got.Names)
 		}
 	})
 }

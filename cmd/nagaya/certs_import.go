@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -10,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/imports"
+	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
@@ -50,7 +53,7 @@ valid was left out, could not be read or written, or when nothing was found.`,
 		if err != nil {
 			return err
 		}
-		done, err := imports.Import(cmd.Context(), imports.Options{Paths: paths, Store: s, Name: name, Owner: r.Config.StateDir, Dry: dry})
+		done, err := imports.Import(cmd.Context(), imports.Options{Paths: paths, Save: saves(s, dry), Name: name, Owner: r.Config.StateDir, Dry: dry})
 		if err != nil {
 			return err
 		}
@@ -66,6 +69,22 @@ valid was left out, could not be read or written, or when nothing was found.`,
 	}
 	return cmd
 }
+
+// saves brings certificates into the store; in a dry run it writes nothing.
+func saves(s order.Store, dry bool) func(context.Context, certs.Bundle) (certs.Bundle, error) {
+	if dry {
+		s = unwritten{s}
+	}
+	return func(ctx context.Context, b certs.Bundle) (certs.Bundle, error) {
+		there, _, err := order.Save(ctx, s, b, time.Now())
+		return there, err
+	}
+}
+
+// unwritten is a store that nobody writes to.
+type unwritten struct{ order.Store }
+
+func (unwritten) Put(context.Context, string, []byte, string) (string, error) { return "", nil }
 
 // importText is what was done, for people.
 func importText(r imports.Report) string {

@@ -123,7 +123,7 @@ func TestDocsShowTheCertificates(t *testing.T) {
 // The import that the page shows is what the program prints.
 func TestDocsShowAnImport(t *testing.T) {
 	found := func(file, until, why string, names ...string) certs.Found {
-		return certs.Found{Names: names, Program: "certbot", File: "/etc/letsencrypt/" + file, NotAfter: day(until), Why: why}
+		return certs.Found{Held: certs.Held{Names: names, NotAfter: day(until)}, Program: "certbot", File: "/etc/letsencrypt/" + file, Why: why}
 	}
 	const older, expired = "a newer one for the same names was found", "it expired on 2026-10-03"
 	doctest.Printed(t, "docs/certificates.md", "nagaya certs import --dry-run /etc/letsencrypt", importText(imports.Report{

@@ -3,18 +3,13 @@ package acme
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"time"
 
 	acmez "github.com/mholt/acmez/v3/acme"
-
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
 const (
@@ -23,7 +18,7 @@ const (
 )
 
 // download gets the chain of a valid order.
-func (s session) download(ctx context.Context, acc acmez.Account, order acmez.Order, p certs.Pending, csr *x509.CertificateRequest) (string, error) {
+func (s session) download(ctx context.Context, acc acmez.Account, order acmez.Order) (string, error) {
 	if !httpsURL(order.Certificate) {
 		return "", fmt.Errorf("the certificate has no URL: %.200q", order.Certificate)
 	}
@@ -35,10 +30,6 @@ func (s session) download(ctx context.Context, acc acmez.Account, order acmez.Or
 	}
 	chain, err := readChain(s.body)
 	if err != nil {
-		return "", err
-	}
-	if err := fits(chain[0], csr, p.Names, time.Now()); err != nil {
-		err.Status = s.status
 		return "", err
 	}
 	var out bytes.Buffer
@@ -75,36 +66,4 @@ func readChain(text []byte) ([]*x509.Certificate, error) {
 		return nil, errors.New("the chain has no certificate")
 	}
 	return chain, nil
-}
-
-// fits says why a certificate cannot be used for the request and the names. One that is not valid now may
-// be so later, or by a clock that is right.
-func fits(leaf *x509.Certificate, csr *x509.CertificateRequest, names []string, now time.Time) *certs.CAError {
-	var has []string
-	for _, name := range leaf.DNSNames {
-		has = append(has, plain(name))
-	}
-	for _, ip := range leaf.IPAddresses {
-		has = append(has, ip.String())
-	}
-	want := slices.Clone(names)
-	slices.Sort(has)
-	slices.Sort(want)
-	key, ok := csr.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	wrong := &certs.CAError{Type: certs.WrongCertificate, Over: true}
-	switch {
-	case !ok || !key.Equal(leaf.PublicKey):
-		wrong.Detail = "the certificate is for another key"
-	case !slices.Equal(slices.Compact(has), want):
-		wrong.Detail = cut(fmt.Sprintf("the certificate is for other names: %.60q", has[:min(len(has), 10)]))
-	case leaf.IsCA:
-		wrong.Detail = "the certificate is that of a CA"
-	case now.Before(leaf.NotBefore) || now.After(leaf.NotAfter):
-		wrong.Over = false
-		wrong.Detail = fmt.Sprintf("the certificate is valid from %s to %s, which is not now: is the clock right?",
-			leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
-	default:
-		return nil
-	}
-	return wrong
 }

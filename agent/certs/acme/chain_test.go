@@ -71,14 +71,9 @@ func issued(t *testing.T, csr []byte, change func(*x509.Certificate)) string {
 func TestChain(t *testing.T) {
 	names := []string{"a.test", "*.a.test", "192.0.2.1", "2001:db8::1"}
 	csr := request(t, certs.ECDSA, names)
-	r, err := x509.ParseCertificateRequest(csr)
-	if err != nil {
-		t.Fatal(err)
-	}
 	good := issued(t, csr, nil)
 	end := strings.Index(good, "-----END CERTIFICATE-----\n") + len("-----END CERTIFICATE-----\n")
 	leaf, issuer := good[:end], good[end:]
-	with := func(change func(*x509.Certificate)) string { return issued(t, csr, change) }
 	for _, row := range []struct{ name, chain, want string }{
 		{"as it should be", good, ""},
 		{"the certificate alone", leaf, ""},
@@ -90,19 +85,8 @@ func TestChain(t *testing.T) {
 		{"no DER", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no certificate"},
 		{"too many", leaf + strings.Repeat(issuer, 10), "more than 10"},
 		{"too large", good + strings.Repeat("x", mostPEM), "larger"},
-		{"another name", with(func(c *x509.Certificate) { c.DNSNames = append(c.DNSNames, "b.test") }), "other names"},
-		{"a name less", with(func(c *x509.Certificate) { c.DNSNames = c.DNSNames[1:] }), "other names"},
-		{"an address less", with(func(c *x509.Certificate) { c.IPAddresses = nil }), "other names"},
-		{"not yet", with(func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) }), "is the clock right"},
-		{"no more", with(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), "is the clock right"},
-		{"a CA", with(func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), "that of a CA"},
 	} {
-		chain, err := readChain([]byte(row.chain))
-		if err == nil {
-			if wrong := fits(chain[0], r, names, time.Now()); wrong != nil {
-				err = wrong
-			}
-		}
+		_, err := readChain([]byte(row.chain))
 		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v", row.name, err)
 		}

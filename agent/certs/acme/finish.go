@@ -2,7 +2,6 @@ package acme
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"net/http"
 	"slices"
@@ -21,20 +20,16 @@ func (ca *CA) Finish(ctx context.Context, a certs.Account, p certs.Pending, csr 
 	if err != nil {
 		return "", err
 	}
-	request, err := x509.ParseCertificateRequest(csr)
-	if err != nil {
-		return "", fmt.Errorf("the certificate's request: %w", err)
-	}
 	var chain string
 	err = ca.session(ctx, 40+10*len(p.Names), func(ctx context.Context, s session) error {
-		chain, err = s.finish(ctx, acc, p, request)
+		chain, err = s.finish(ctx, acc, p, csr)
 		return err
 	})
 	return chain, err
 }
 
 // finish looks at the order again after each step, as another agent may have been here before.
-func (s session) finish(ctx context.Context, acc acmez.Account, p certs.Pending, csr *x509.CertificateRequest) (string, error) {
+func (s session) finish(ctx context.Context, acc acmez.Account, p certs.Pending, csr []byte) (string, error) {
 	end := time.Now().Add(finishTimeout)
 	answered, finalized := false, false
 	for wait := 250 * time.Millisecond; ; wait = min(wait*3/2, 5*time.Second) {
@@ -56,7 +51,7 @@ func (s session) finish(ctx context.Context, acc acmez.Account, p certs.Pending,
 		case acmez.StatusReady:
 			if !finalized {
 				// Its error may be that of a state that the order is in; the next look tells.
-				_, err := s.FinalizeOrder(ctx, acc, order, csr.Raw)
+				_, err := s.FinalizeOrder(ctx, acc, order, csr)
 				if s.err != nil || s.status >= 400 && s.problem.Type != acmez.ProblemTypeOrderNotReady {
 					return "", s.over(err)
 				}
@@ -64,7 +59,7 @@ func (s session) finish(ctx context.Context, acc acmez.Account, p certs.Pending,
 			finalized = true
 		case acmez.StatusProcessing:
 		case acmez.StatusValid:
-			return s.download(ctx, acc, order, p, csr)
+			return s.download(ctx, acc, order)
 		case acmez.StatusInvalid:
 			return "", s.refused(ctx, acc, order, p.Names)
 		default:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	acmez "github.com/mholt/acmez/v3/acme"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
@@ -182,7 +183,11 @@ func TestPebbleRenews(t *testing.T) {
 	a := newAccount(t, s)
 	names := []string{"a.example.com"}
 	chain := s.issue(t, a, certs.Order{Names: names}, certs.ECDSA, byHTTP)
-	w, err := s.newCA(t).Renewal(t.Context(), chain)
+	id, err := acmez.ARIUniqueIdentifier(leaf(t, chain))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.newCA(t).Renewal(t.Context(), id)
 	if err != nil || !w.Supported || !w.Start.Before(w.End) || w.End.After(leaf(t, chain).NotAfter) {
 		t.Fatalf("the window is %+v: %v", w, err)
 	}
@@ -191,19 +196,15 @@ func TestPebbleRenews(t *testing.T) {
 	}
 	from := time.Now().Add(-time.Hour).Truncate(time.Second)
 	s.SetRenewal(t, chain, from, from.Add(time.Minute))
-	w, err = s.newCA(t).Renewal(t.Context(), chain)
+	w, err = s.newCA(t).Renewal(t.Context(), id)
 	if diff := cmp.Diff(certs.Window{Start: from, End: from.Add(time.Minute), Supported: true}, w, cmpopts.IgnoreFields(certs.Window{}, "Again")); diff != "" || err != nil {
 		t.Errorf("the window that was set: %v\n%s", err, diff)
 	}
 	s.SetRenewalAnswer(t, chain, `{`)
-	if w, err = s.newCA(t).Renewal(t.Context(), chain); err == nil {
+	if w, err = s.newCA(t).Renewal(t.Context(), id); err == nil {
 		t.Errorf("what is no JSON is %+v", w)
 	}
 
-	id, err := Identifier(chain)
-	if err != nil {
-		t.Fatal(err)
-	}
 	renewal := certs.Order{Names: names, Replaces: id}
 	s.issue(t, a, renewal, certs.ECDSA, byHTTP)
 	_, err = s.newCA(t).Begin(t.Context(), a, renewal, byHTTP)
@@ -212,7 +213,7 @@ func TestPebbleRenews(t *testing.T) {
 	}
 
 	other := startSite(t, testenv.PebbleOptions{Env: []string{"PEBBLE_VA_NOSLEEP=1"}})
-	if w, err = other.newCA(t).Renewal(t.Context(), chain); err != nil || w.Supported {
+	if w, err = other.newCA(t).Renewal(t.Context(), id); err != nil || w.Supported {
 		t.Errorf("a CA that does not know the certificate: %+v, %v", w, err)
 	}
 }

@@ -12,15 +12,11 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
-// Renewal asks when a certificate (PEM) should be renewed (RFC 9773), and returns what the CA says: whether that makes
+// Renewal asks when a certificate, by its certs.Held.CertID, should be renewed (RFC 9773), and returns what the CA says: whether that makes
 // sense, certs.Ledger.Answer judges. Again is zero if it does not say.
-func (ca *CA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
+func (ca *CA) Renewal(ctx context.Context, id string) (certs.Window, error) {
 	var w certs.Window
-	id, err := Identifier(chain)
-	if err != nil {
-		return w, err
-	}
-	err = ca.session(ctx, 10, func(ctx context.Context, s session) error {
+	err := ca.session(ctx, 10, func(ctx context.Context, s session) error {
 		dir, err := s.GetDirectory(ctx)
 		if err != nil {
 			return err
@@ -68,13 +64,4 @@ func (ca *CA) get(ctx context.Context, url string) error {
 		return err
 	}
 	return resp.Body.Close()
-}
-
-// Identifier is that of a certificate (PEM) for certs.Order.Replaces (RFC 9773, section 4.1).
-func Identifier(chain string) (string, error) {
-	all, err := readChain([]byte(chain))
-	if err != nil {
-		return "", err
-	}
-	return acmez.ARIUniqueIdentifier(all[0])
 }

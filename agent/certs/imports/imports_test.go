@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 )
 
 // pair is a certificate for a host that is valid for so many days, and its key.
@@ -152,6 +153,8 @@ func (k *kept) Put(_ context.Context, name string, body []byte, version string) 
 	return fmt.Sprint(k.version[name]), k.fault
 }
 
+func (k *kept) List(context.Context, string) (map[string]string, error) { return nil, nil }
+
 func (k *kept) bundle(t *testing.T, name string) (b certs.Bundle) {
 	t.Helper()
 	if err := json.Unmarshal(k.objects[name], &b); err != nil {
@@ -164,13 +167,22 @@ func TestWrite(t *testing.T) {
 	const object = "certs/a.test.P256.json"
 	oldChain, oldKey := pair(t, "a.test", 30)
 	newChain, newKey := pair(t, "a.test", 60)
-	found := func(text string) []certs.Found {
-		return certs.Foreign([]certs.File{{Path: "x.pem", Body: []byte(text)}}, time.Now())
-	}
+	dir := t.TempDir()
 	k := &kept{objects: map[string][]byte{}, version: map[string]int{}}
 	step := func(name, text string, dry bool, want Outcome, note string) {
 		t.Helper()
-		got := Write(t.Context(), k, found(text), dry)
+		put(t, dir+"/x.pem", text)
+		r, err := Import(t.Context(), Options{Paths: []string{dir}, Owner: dir, Dry: dry, Save: func(ctx context.Context, b certs.Bundle) (certs.Bundle, error) {
+			if dry {
+				return b, nil
+			}
+			there, _, err := order.Save(ctx, k, b, time.Now())
+			return there, err
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := r.Certificates
 		if len(got) != 1 || got[0].Outcome != want || !strings.Contains(got[0].Note, note) {
 			t.Errorf("%s: %+v; want %s, %q", name, got, want, note)
 		}
@@ -225,7 +237,7 @@ func TestWrite(t *testing.T) {
 	}
 	k.before = func() { k.version[object]++ }
 	k.objects[object] = []byte("spoilt")
-	step("another writer is always first", oldChain+oldKey, false, Failed, "5 times")
+	step("another writer is always first", oldChain+oldKey, false, Failed, "8 times")
 
 	k.before, k.fault = nil, errors.New("no space")
 	step("a store that fails", newChain+newKey, false, Failed, "no space")

@@ -3,8 +3,6 @@ package imports
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -12,13 +10,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 )
-
-// Store is where certificates are kept. Put writes an object if its version is still the given one,
-// "" for none; else its error is certs.ErrConflict, as that of Get is certs.ErrNotFound for one that is not there.
-type Store interface {
-	Get(ctx context.Context, name string) (body []byte, version string, err error)
-	Put(ctx context.Context, name string, body []byte, version string) (string, error)
-}
 
 // Outcome is what was done with a certificate.
 type Outcome string
@@ -39,59 +30,21 @@ type Result struct {
 	Note    string  `json:"note,omitempty"`
 }
 
-// maxTries bounds how often one object is written again because another writer was first.
-const maxTries = 5
-
-// Write brings the certificates that can be used into the store, where they replace what is there for the same names
-// and kind of key, as agents see it (certs.Held.Replaces). In a dry run it writes nothing.
-func Write(ctx context.Context, s Store, found []certs.Found, dry bool) []Result {
-	results := make([]Result, len(found))
-	for i, f := range found {
-		r := Result{Found: f, Outcome: LeftOut, Note: f.Why}
-		if f.Why == "" {
-			r.Outcome, r.Note = write(ctx, s, f.Bundle(), dry)
-		}
-		results[i] = r
+// write brings one certificate into the store, unless what is there is not older (certs.Held.Replaces).
+func (o Options) write(ctx context.Context, b certs.Bundle) (Outcome, string) {
+	b.Writer = "import-" + rand.Text() // no two bodies are equal
+	there, err := o.Save(ctx, b)
+	switch {
+	case err != nil:
+		return Failed, err.Error()
+	case there.Writer == b.Writer && o.Dry:
+		return Wanted, ""
+	case there.Writer == b.Writer:
+		return Imported, ""
+	case there.Chain == b.Chain:
+		return Present, "the store has it"
 	}
-	return results
-}
-
-func write(ctx context.Context, s Store, b certs.Bundle, dry bool) (Outcome, string) {
-	name := "certs/" + b.ID + ".json"
-	for range maxTries {
-		body, version, err := s.Get(ctx, name)
-		if err != nil && !errors.Is(err, certs.ErrNotFound) && !errors.Is(err, certs.ErrUnusable) {
-			return Failed, err.Error()
-		}
-		// What cannot be used is replaced.
-		if old, wrong := certs.DecodeBundle(b.ID, body); err == nil && wrong == nil && !replaces(b, old) {
-			if old.Chain == b.Chain {
-				return Present, "the store has it"
-			}
-			return Present, fmt.Sprintf("the store has one that was issued on %s and is valid until %s", old.NotBefore.UTC().Format(time.DateOnly), old.NotAfter.UTC().Format(time.DateOnly))
-		}
-		if dry {
-			return Wanted, ""
-		}
-		b.Saved, b.Writer = time.Now().UTC(), "import-"+rand.Text() // no two bodies are equal
-		if body, err = json.Marshal(b); err != nil {
-			return Failed, err.Error()
-		}
-		if _, err = s.Put(ctx, name, body, version); err == nil {
-			return Imported, ""
-		}
-		if !errors.Is(err, certs.ErrConflict) {
-			return Failed, err.Error()
-		}
-	}
-	return Failed, fmt.Sprintf("another writer was first, %d times", maxTries)
-}
-
-// replaces compares two that were checked.
-func replaces(b, old certs.Bundle) bool {
-	h, _ := b.Held()
-	there, _ := old.Held()
-	return h.Replaces(there, time.Now())
+	return Present, fmt.Sprintf("the store has one that was issued on %s and is valid until %s", there.NotBefore.Format(time.DateOnly), there.NotAfter.Format(time.DateOnly))
 }
 
 // Report is what an import came to.
@@ -122,11 +75,13 @@ func (r Report) Failed() bool {
 // Options say what is brought where.
 type Options struct {
 	Paths []string
-	Store Store
-	Name  string // of the store, for people
+	// Save writes a certificate unless the store has one that it does not replace, and returns the one that is there
+	// then. Where Dry is true, it only says what would be there.
+	Save func(context.Context, certs.Bundle) (certs.Bundle, error)
+	Name string // of the store, for people
 	// Owner is a directory of the agent's user, in whose name root writes.
 	Owner string
-	Dry   bool // nothing is written
+	Dry   bool
 }
 
 // Import reads the paths and brings what can be used in them into the store.
@@ -137,7 +92,13 @@ func Import(ctx context.Context, o Options) (Report, error) {
 		r.Unread = append(r.Unread, err.Error())
 	}
 	err := proc.AsOwnerOf(o.Owner, func() error {
-		r.Certificates = Write(ctx, o.Store, certs.Foreign(files, time.Now()), o.Dry)
+		for _, f := range certs.Foreign(files, time.Now()) {
+			one := Result{Found: f, Outcome: LeftOut, Note: f.Why}
+			if f.Why == "" {
+				one.Outcome, one.Note = o.write(ctx, f.Bundle())
+			}
+			r.Certificates = append(r.Certificates, one)
+		}
 		return nil
 	})
 	return r, err

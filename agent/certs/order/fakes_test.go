@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	acmez "github.com/mholt/acmez/v3/acme"
+
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
@@ -119,7 +121,8 @@ type fakeCA struct {
 	accounts []string
 	binding  string // the id of the key that it has given out
 	calls    map[string]int
-	window   func(leaf *x509.Certificate) certs.Window
+	issue    func(csr []byte) (chain string, err error) // in the place of what is right
+	leaves   map[string]*x509.Certificate               // by certs.Held.CertID
 	key      *ecdsa.PrivateKey
 }
 
@@ -134,7 +137,7 @@ func newCA(t *testing.T, answered func(certs.Challenge) bool) *fakeCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &fakeCA{takes: 300 * time.Millisecond, life: 90 * 24 * time.Hour, answered: answered, orders: map[string]*fakeOrder{}, calls: map[string]int{}, key: key}
+	return &fakeCA{takes: 300 * time.Millisecond, life: 90 * 24 * time.Hour, answered: answered, orders: map[string]*fakeOrder{}, calls: map[string]int{}, leaves: map[string]*x509.Certificate{}, key: key}
 }
 
 // slow sets how long each call takes.
@@ -229,6 +232,9 @@ func (c *fakeCA) Finish(ctx context.Context, _ certs.Account, p certs.Pending, c
 		}
 	}
 	o.at = time.Now()
+	if c.issue != nil {
+		return c.issue(csr)
+	}
 	o.chain, err = c.sign(csr, o.at.Add(-time.Minute), o.at.Add(c.life))
 	return o.chain, err
 }
@@ -244,20 +250,26 @@ func (c *fakeCA) sign(csr []byte, from, to time.Time) (chain string, err error) 
 		NotBefore: from, NotAfter: to, DNSNames: req.DNSNames, IPAddresses: req.IPAddresses, AuthorityKeyId: []byte{1, 2, 3},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, &x509.Certificate{Subject: pkix.Name{CommonName: "fake"}}, req.PublicKey, c.key)
+	if err != nil {
+		return "", err
+	}
+	if leaf, err = x509.ParseCertificate(der); err == nil {
+		var id string
+		id, err = acmez.ARIUniqueIdentifier(leaf)
+		c.leaves[id] = leaf
+	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), err
 }
 
-func (c *fakeCA) Renewal(ctx context.Context, chain string) (certs.Window, error) {
+func (c *fakeCA) Renewal(ctx context.Context, certID string) (certs.Window, error) {
 	if err := c.call(ctx, "renewal", nil); err != nil {
 		return certs.Window{}, err
 	}
-	block, _ := pem.Decode([]byte(chain))
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return certs.Window{}, err
-	}
-	if c.window != nil {
-		return c.window(leaf), nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	leaf := c.leaves[certID]
+	if leaf == nil {
+		return certs.Window{}, nil
 	}
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	return certs.Window{Start: leaf.NotBefore.Add(life * 2 / 3), End: leaf.NotBefore.Add(life * 3 / 4), Again: time.Now().Add(6 * time.Hour), Supported: true}, nil

@@ -53,9 +53,7 @@ func readLocal(dir string) map[string]held {
 		if err != nil {
 			continue
 		}
-		if h, err := b.Held(); err == nil {
-			all[id] = held{h, version, nil}
-		}
+		all[id] = held{b.Held, version, nil}
 	}
 	return all
 }
@@ -74,7 +72,8 @@ func readCopy(dir, id string) (b certs.Bundle, version string, err error) {
 		return b, "", fmt.Errorf("%s.pem is not as it was written", id)
 	}
 	a.Chain, a.Key = string(pem[:at[0]]), string(pem[at[0]:])
-	return a.Bundle, a.Version, a.Check()
+	b, err = a.Checked()
+	return b, a.Version, err
 }
 
 // keyBegin is where a key begins, of any kind.
@@ -96,10 +95,19 @@ func writeCopy(dir string, b certs.Bundle, version string) error {
 }
 
 // keep takes note of a certificate, and has its file written soon.
-func (l *loop) keep(b certs.Bundle, h certs.Held, version string) {
+func (l *loop) keep(b certs.Bundle, version string) {
 	l.store.known++
-	h.Number = l.store.known
-	l.held[h.ID] = held{h, version, &b}
+	b.Number = l.store.known
+	l.held[b.ID] = held{b.Held, version, &b}
+}
+
+// whole is a certificate that is held, with its key.
+func (l *loop) whole(id string) (certs.Bundle, error) {
+	if b := l.held[id].unwritten; b != nil {
+		return *b, nil
+	}
+	b, _, err := readCopy(l.Issued, id)
+	return b, err
 }
 
 // Files are written together: each time nginx loads its configuration anew. The first is written at

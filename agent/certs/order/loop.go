@@ -362,14 +362,8 @@ const lookupPatience = 5 * time.Second
 
 // askRenewal asks the CA of a certificate when to renew it.
 func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
-	chain := ""
-	if b := l.held[h.ID].unwritten; b != nil {
-		chain = b.Chain
-	} else if b, _, err := readCopy(l.Issued, h.ID); err == nil {
-		chain = b.Chain
-	}
 	ca := l.CAs[h.Directory]
-	if ca == nil || chain == "" {
+	if ca == nil {
 		return
 	}
 	l.do(ctx, "ask "+h.ID, func() func() {
@@ -377,7 +371,7 @@ func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
 		defer done()
 		ledger, err := l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Ask(h, l.wall()), true })
 		if err == nil {
-			w, wrong := ca.Renewal(ctx, chain)
+			w, wrong := ca.Renewal(ctx, h.CertID)
 			var next certs.Ledger
 			if next, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, l.wall()), true }); err == nil {
 				ledger = next

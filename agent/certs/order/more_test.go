@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 )
@@ -163,6 +164,41 @@ func TestAnAccountIsRefused(t *testing.T) {
 			t.Errorf("problems %+v", ps)
 		}
 	})
+}
+
+// What a CA issues is kept only if it is what was ordered.
+func TestAWrongCertificate(t *testing.T) {
+	key, err := acme.NewKey(certs.ECDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := acme.NewRequest(key, []string{"a.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, issue := range map[string]func(c *fakeCA, csr []byte) (string, error){
+		"do not belong together": func(c *fakeCA, _ []byte) (string, error) {
+			return c.sign(other, time.Now().Add(-time.Minute), time.Now().Add(time.Hour))
+		},
+		"is the clock right": func(c *fakeCA, csr []byte) (string, error) {
+			return c.sign(csr, time.Now().Add(time.Hour), time.Now().Add(2*time.Hour))
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.ca.issue = func(csr []byte) (string, error) { return issue(w.ca, csr) }
+				a := w.instance("a")
+				a.start(true, "a.test")
+				after(10 * time.Second)
+				if ps := a.said().Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, want) || !strings.Contains(ps[0].Text, certs.WrongCertificate) {
+					t.Errorf("problems %+v", ps)
+				}
+				if all := w.store.names("certs/"); len(all) > 0 {
+					t.Errorf("kept: %v", all)
+				}
+			})
+		})
+	}
 }
 
 // Who asks before the sites are known is told so.

@@ -94,14 +94,14 @@ func write(ctx context.Context, s Store, name string, v any, version string) (st
 // maxTries bounds how often an object is read and written again because another writer was first.
 const maxTries = 8
 
-// change reads an object, has it changed, and writes it, again while another writer is first. edit returns
-// false where nothing is to be written.
-func change[T any](ctx context.Context, s Store, name string, edit func(*T) (bool, error)) (v T, version string, err error) {
+// change reads an object, has it changed, and writes it, again while another writer is first. edit gets the zero
+// value for an object that is spoilt, with that error, and returns false where nothing is to be written.
+func change[T any](ctx context.Context, s Store, name string, edit func(v *T, spoilt error) (bool, error)) (v T, version string, err error) {
 	for range maxTries {
-		if v, version, err = read[T](ctx, s, name); err != nil {
+		if v, version, err = read[T](ctx, s, name); err != nil && !errors.Is(err, errSpoilt) {
 			return v, version, err
 		}
-		wanted, err := edit(&v)
+		wanted, err := edit(&v, err)
 		if err != nil || !wanted {
 			return v, version, err
 		}
@@ -111,6 +111,35 @@ func change[T any](ctx context.Context, s Store, name string, edit func(*T) (boo
 		}
 	}
 	return v, "", fmt.Errorf("%s: %w, %d times", name, certs.ErrConflict, maxTries)
+}
+
+// readBundle reads a certificate and inspects it. It returns the zero value for one that is spoilt.
+func readBundle(ctx context.Context, s Store, id string) (certs.Bundle, string, error) {
+	b, version, err := read[certs.Bundle](ctx, s, certName(id))
+	if err != nil || version == "" {
+		return b, version, err
+	}
+	if b, err = b.Checked(); err == nil && b.ID != id {
+		err = fmt.Errorf("it is %s", b.ID)
+	}
+	if err != nil {
+		return certs.Bundle{}, version, fmt.Errorf("certificate %s: %w: %w", id, errSpoilt, err)
+	}
+	return b, version, nil
+}
+
+// Save writes a certificate to the store, unless there is one that it does not replace, and returns the one that is
+// there then, with its version. One that is spoilt is replaced.
+func Save(ctx context.Context, s Store, b certs.Bundle, now time.Time) (certs.Bundle, string, error) {
+	return change(ctx, s, certName(b.ID), func(there *certs.Bundle, _ error) (bool, error) {
+		if old, err := there.Checked(); err == nil && old.ID == b.ID && !b.Replaces(old.Held, now) {
+			*there = old
+			return false, nil
+		}
+		b.Saved = now.UTC()
+		*there = b
+		return true, nil
+	})
 }
 
 func certName(id string) string     { return "certs/" + id + ".json" }
@@ -126,7 +155,10 @@ func hashed(text string) string {
 
 // editLedger changes the ledger of a directory.
 func (l *loop) editLedger(ctx context.Context, directory string, edit func(certs.Ledger) (next certs.Ledger, wanted bool)) (certs.Ledger, error) {
-	v, _, err := change(ctx, l.Store, ledgerName(directory), func(v *certs.Ledger) (bool, error) {
+	v, _, err := change(ctx, l.Store, ledgerName(directory), func(v *certs.Ledger, spoilt error) (bool, error) {
+		if spoilt != nil {
+			return false, spoilt
+		}
 		next, wanted := edit(*v)
 		if wanted {
 			next.Directory, next.Writer, next.Number = directory, l.Owner, v.Number+1

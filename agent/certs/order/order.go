@@ -35,8 +35,8 @@ type CA interface {
 	// DER). It goes on with an order that an agent left in any state, and waits 3 minutes at most. Where Over is
 	// false in its error, it may be called again for the same order.
 	Finish(ctx context.Context, a certs.Account, p certs.Pending, csr []byte) (chain string, err error)
-	// Renewal asks when a certificate (PEM) should be renewed.
-	Renewal(ctx context.Context, chain string) (certs.Window, error)
+	// Renewal asks when the certificate with that certs.Held.CertID should be renewed.
+	Renewal(ctx context.Context, certID string) (certs.Window, error)
 }
 
 // DNS changes TXT records.

@@ -30,7 +30,7 @@ func (w *world) bring(host string, from, to, saved time.Time) certs.Bundle {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	b, err := bundleOf(certs.Start{ID: certs.ID(names, certs.ECDSA), Names: names, KeyType: certs.ECDSA}, key, chain)
+	b, err := certs.Bundle{Held: certs.Held{ID: certs.ID(names, certs.ECDSA)}, Chain: chain, Key: key}.Checked()
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -50,8 +50,9 @@ func (w *watched) put(name, before, after string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var old, b certs.Bundle
-	if err := json.Unmarshal([]byte(after), &b); err != nil || b.Check() != nil {
-		w.fault("%s is not whole: %v, %v", name, err, b.Check())
+	err := json.Unmarshal([]byte(after), &b)
+	if b, wrong := b.Checked(); err != nil || wrong != nil {
+		w.fault("%s of %q is not whole: %v, %v", name, b.Names, err, wrong)
 	}
 	if before != "" {
 		_ = json.Unmarshal([]byte(before), &old)

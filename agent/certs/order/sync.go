@@ -134,12 +134,8 @@ func idOf(name, kind string) (string, bool) {
 func (l *loop) readObject(ctx context.Context, name string) (take func(), version string, err error) {
 	take = func() {}
 	if id, ok := idOf(name, "certs/"); ok {
-		b, version, err := read[certs.Bundle](ctx, l.Store, name)
-		if err != nil {
-			return nil, version, err
-		}
-		h, err := checked(b, id)
-		return func() { l.takeBundle(b, h, version) }, version, err
+		b, version, err := readBundle(ctx, l.Store, id)
+		return func() { l.takeBundle(b, version) }, version, err
 	}
 	if id, ok := idOf(name, "orders/"); ok {
 		v, version, err := read[lease](ctx, l.Store, name)
@@ -155,34 +151,20 @@ func (l *loop) readObject(ctx context.Context, name string) (take func(), versio
 	return take, "", nil
 }
 
-// checked inspects a certificate of the store.
-func checked(b certs.Bundle, id string) (h certs.Held, err error) {
-	if err = b.Check(); err == nil && b.ID != id {
-		err = fmt.Errorf("it is %s", b.ID)
-	}
-	if err == nil {
-		h, err = b.Held()
-	}
-	if err != nil {
-		err = fmt.Errorf("certificate %s: %w: %w", id, errSpoilt, err)
-	}
-	return h, err
-}
-
 // takeBundle takes a certificate of the store, if it is newer than the one that is held.
-func (l *loop) takeBundle(b certs.Bundle, h certs.Held, version string) {
-	here, has := l.held[h.ID]
+func (l *loop) takeBundle(b certs.Bundle, version string) {
+	here, has := l.held[b.ID]
 	switch {
-	case has && here.Replaces(h, l.wall()):
+	case has && here.Replaces(b.Held, l.wall()):
 		here.version = "" // it has to go there
-		l.held[h.ID] = here
-	case has && !h.Replaces(here.Held, l.wall()):
+		l.held[b.ID] = here
+	case has && !b.Replaces(here.Held, l.wall()):
 		here.version = version
-		l.held[h.ID] = here
-	case l.wall().Sub(h.NotAfter) <= keepExpired:
-		l.keep(b, h, version)
+		l.held[b.ID] = here
+	case l.wall().Sub(b.NotAfter) <= keepExpired:
+		l.keep(b, version)
 	default:
-		l.store.expired[certName(h.ID)] = h.NotAfter
+		l.store.expired[certName(b.ID)] = b.NotAfter
 	}
 }
 
@@ -211,46 +193,16 @@ func (l *loop) push(ctx context.Context, versions map[string]string) error {
 		if h.version != "" && there != "" || !h.NotAfter.After(l.wall()) || l.busy[id] {
 			continue
 		}
-		b := h.unwritten
-		if b == nil {
-			whole, _, err := readCopy(l.Issued, id)
-			if err != nil {
-				continue // somebody removes it
-			}
-			b = &whole
+		b, err := l.whole(id)
+		if err != nil {
+			continue // somebody removes it
 		}
-		saved, version, err := l.save(ctx, *b)
+		b.Writer = l.Owner
+		saved, version, err := Save(ctx, l.Store, b, l.wall())
 		if err != nil {
 			return err
 		}
-		l.takeBundle(saved, l.heldOf(saved), version)
+		l.takeBundle(saved, version)
 	}
 	return nil
-}
-
-// save writes a certificate to the store, unless there is a newer one, and returns the one that is there then.
-func (l *loop) save(ctx context.Context, b certs.Bundle) (certs.Bundle, string, error) {
-	mine, err := b.Held()
-	if err != nil {
-		return b, "", err
-	}
-	for range maxTries {
-		there, version, err := read[certs.Bundle](ctx, l.Store, certName(b.ID))
-		if err != nil && !errors.Is(err, errSpoilt) {
-			return b, "", err
-		}
-		if h, wrong := checked(there, b.ID); err == nil && wrong == nil && !mine.Replaces(h, l.wall()) {
-			return there, version, nil
-		}
-		b.Saved, b.Writer = l.wall().UTC(), l.Owner
-		if version, err = write(ctx, l.Store, certName(b.ID), b, version); !errors.Is(err, certs.ErrConflict) {
-			return b, version, err
-		}
-	}
-	return b, "", fmt.Errorf("certificate %s: %w, %d times", b.ID, certs.ErrConflict, maxTries)
-}
-
-func (l *loop) heldOf(b certs.Bundle) certs.Held {
-	h, _ := b.Held() // it was checked
-	return h
 }

@@ -2,8 +2,6 @@ package order
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -85,7 +83,7 @@ func (a *attempt) deliver() {
 		return
 	}
 	b, version := *a.issued, a.saved
-	a.then(func() { a.takeBundle(b, a.heldOf(b), version) })
+	a.then(func() { a.takeBundle(b, version) })
 }
 
 // take takes the lease.
@@ -120,16 +118,12 @@ func (a *attempt) put(ctx context.Context) (err error) {
 
 // issuedSince looks whether another instance has the certificate since this one decided.
 func (a *attempt) issuedSince(ctx context.Context) (bool, error) {
-	b, version, err := read[certs.Bundle](ctx, a.Store, certName(a.ID))
-	if errors.Is(err, errSpoilt) || err == nil && version == "" {
+	b, version, err := readBundle(ctx, a.Store, a.ID)
+	if errors.Is(err, errSpoilt) {
 		return false, nil
 	}
-	if err != nil {
+	if err != nil || !b.Replaces(a.held, a.wall()) {
 		return false, err
-	}
-	h, err := checked(b, a.ID)
-	if err != nil || !h.Replaces(a.held, a.wall()) {
-		return false, nil
 	}
 	a.issued, a.saved = &b, version
 	return true, nil
@@ -204,9 +198,9 @@ func (a *attempt) order(ctx context.Context) (chain string, err error) {
 // account is the one in the store, registered with the CA. The first to write a key wins: all use its.
 func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account, error) {
 	name := accountName(a.At)
-	v, _, err := change(ctx, a.Store, name, func(v *account) (bool, error) {
-		if v.Key != "" {
-			return false, nil
+	v, _, err := change(ctx, a.Store, name, func(v *account, spoilt error) (bool, error) {
+		if spoilt != nil || v.Key != "" {
+			return false, spoilt
 		}
 		key, err := a.NewKey(certs.ECDSA)
 		*v = account{a.stamp(), certs.Account{Directory: a.At, Email: a.Settings.Email, Key: key}}
@@ -231,9 +225,9 @@ func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account
 		}
 		return v.Account, err
 	}
-	v, _, err = change(ctx, a.Store, name, func(v *account) (bool, error) {
+	v, _, err = change(ctx, a.Store, name, func(v *account, spoilt error) (bool, error) {
 		v.stamp, v.URL, v.Email = a.stamp(), registered.URL, registered.Email
-		return true, nil
+		return spoilt == nil, spoilt
 	})
 	return v.Account, err
 }
@@ -287,12 +281,22 @@ func (a *attempt) withdraw(ctx context.Context) error {
 // save keeps what the CA issued. Where the store does not take it, it is served all the same, and
 // written there later.
 func (a *attempt) save(ctx context.Context, chain string) error {
-	b, err := bundleOf(a.Start, a.lease.Key, chain)
-	if err != nil {
+	b, err := certs.Bundle{
+		Held:  certs.Held{ID: a.ID, Directory: a.Directory, Profile: a.Profile},
+		Chain: strings.TrimSpace(chain) + "\n", Key: a.lease.Key, Writer: a.Owner,
+	}.Checked()
+	now := a.wall()
+	switch {
+	case err != nil:
 		return &certs.CAError{Directory: a.At, Type: certs.WrongCertificate, Over: true, Detail: err.Error()}
+	case now.Before(b.NotBefore) || now.After(b.NotAfter): // it may be valid later, or by a clock that is right
+		return &certs.CAError{
+			Directory: a.At, Type: certs.WrongCertificate,
+			Detail: fmt.Sprintf("the certificate is valid from %s to %s, which is not now: is the clock right?", b.NotBefore.Format(time.RFC3339), b.NotAfter.Format(time.RFC3339)),
+		}
 	}
 	a.issued = &b
-	saved, version, err := a.loop.save(ctx, b)
+	saved, version, err := Save(ctx, a.Store, b, now)
 	if err != nil {
 		return err
 	}
@@ -320,22 +324,4 @@ func (a *attempt) clear(ctx context.Context, err error) error {
 func (a *attempt) free(ctx context.Context) error {
 	a.lease.Owner, a.lease.For = "", 0
 	return a.put(ctx)
-}
-
-// bundleOf is the certificate that a CA issued for the key of an order.
-func bundleOf(p certs.Start, key, chain string) (certs.Bundle, error) {
-	b := certs.Bundle{
-		ID: p.ID, Names: p.Names, KeyType: p.KeyType, Directory: p.Directory, Profile: p.Profile,
-		Chain: strings.TrimSpace(chain) + "\n", Key: key,
-	}
-	block, _ := pem.Decode([]byte(chain))
-	if block == nil {
-		return b, errors.New("the chain is no PEM")
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return b, err
-	}
-	b.NotBefore, b.NotAfter = leaf.NotBefore.UTC(), leaf.NotAfter.UTC()
-	return b, b.Check()
 }
