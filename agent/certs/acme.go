@@ -71,8 +71,6 @@ type Bundle struct {
 type Window struct {
 	Start time.Time `json:"start"`
 	End   time.Time `json:"end"`
-	// Explanation is a page about it, if the CA names one.
-	Explanation string `json:"explanation,omitempty"`
 	// Again is when the CA is to be asked again.
 	Again time.Time `json:"again,omitzero"`
 	// Supported is false where the CA does not know the certificate or has no such answers.

@@ -1,6 +1,9 @@
 package certs
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// askEvery is between two questions about renewals for one directory at least, if there are
@@ -27,13 +30,7 @@ func (l Ledger) Answer(h Held, w Window, err error, now time.Time) Ledger {
 	}
 	if err == nil {
 		key := short("ask " + h.ID)
-		kept := l.Contacts[:0]
-		for _, c := range l.Contacts {
-			if c.Key != key {
-				kept = append(kept, c)
-			}
-		}
-		l.Contacts = kept
+		l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return c.Key == key })
 		a.Window = w
 		// A window in the past means to renew at once (RFC 9773, section 4.2); none, one that ends before it starts and one
 		// behind the certificate's life say nothing.
@@ -57,12 +54,8 @@ func (l Ledger) window(h Held) Window {
 	last := h.NotAfter.Add(-leastLeft(h))
 	if a, ok := l.Windows[short(h.ID)]; ok && a.Supported && a.NotAfter.Equal(h.NotAfter) && a.Start.Before(last) {
 		w := a.Window
-		if w.Start.Before(h.NotBefore) {
-			w.Start = h.NotBefore
-		}
-		if w.End = earlier(w.End, last); w.End.Before(w.Start) {
-			w.End = w.Start
-		}
+		w.Start = later(w.Start, h.NotBefore)
+		w.End = later(w.Start, earlier(w.End, last))
 		return w
 	}
 	return Fallback(h.NotBefore, h.NotAfter)
@@ -87,15 +80,9 @@ func (l Ledger) ask(wanted []Held, now time.Time) (h Held, next time.Time) {
 	if next.IsZero() {
 		return h, next
 	}
-	for _, t := range []time.Time{now, l.LastAsk.Add(pause), l.pause(now)} {
-		if t.After(next) {
-			next = t
-		}
-	}
+	next = later(later(next, now), later(l.LastAsk.Add(pause), l.pause(now)))
 	if recent := l.contacts(now); len(recent) >= mostContacts/2 {
-		if t := recent[len(recent)-mostContacts/2].At.Add(time.Hour); t.After(next) {
-			next = t
-		}
+		next = later(next, recent[len(recent)-mostContacts/2].At.Add(time.Hour))
 	}
 	return h, next
 }

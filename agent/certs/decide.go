@@ -136,7 +136,7 @@ func Decide(in Input) Decision {
 	failing := d.failing()
 	for _, n := range needs {
 		d.stand(n)
-		n.failed = d.failures(n)
+		n.failed, _, _ = d.trouble(n)
 		if failing[short(n.Family)] {
 			n.others = 1
 		}
@@ -192,32 +192,18 @@ func (d *decision) failing() map[string]bool {
 // order says which is needed sooner: what has not failed, nor its family, what has no valid certificate, by the
 // time for which it has waited, what expires first.
 func (d *decision) order(a, b *need) int {
-	without := func(n *need) int {
+	urgency := func(n *need) (without int, at time.Time) {
 		if n.valid {
-			return 1
+			return 1, n.held.NotAfter
 		}
-		return 0
+		return 0, n.since
 	}
-	at := func(n *need) time.Time {
-		if n.valid {
-			return n.held.NotAfter
-		}
-		return n.since
-	}
+	withoutA, atA := urgency(a)
+	withoutB, atB := urgency(b)
 	return cmp.Or(
-		cmp.Compare(a.failed, b.failed), cmp.Compare(a.others, b.others), cmp.Compare(without(a), without(b)), at(a).Compare(at(b)),
+		cmp.Compare(a.failed, b.failed), cmp.Compare(a.others, b.others), cmp.Compare(withoutA, withoutB), atA.Compare(atB),
 		strings.Compare(a.hosts[0], b.hosts[0]), strings.Compare(a.id, b.id),
 	)
-}
-
-// failures is how often a name of it failed.
-func (d *decision) failures(n *need) (most int) {
-	for _, l := range d.Ledgers {
-		for _, name := range n.names {
-			most = max(most, l.Names[short(name)].Count)
-		}
-	}
-	return most
 }
 
 // wake has the decision made again at that time.

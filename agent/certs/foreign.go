@@ -272,7 +272,7 @@ func (s foreign) judged(f Found, now time.Time) Found {
 		f.Why = "its key is neither ECDSA nor RSA with 2048 bits or more"
 	case f.key == nil:
 		f.Why = "no key was found that belongs to it, or that is not encrypted"
-	case len(f.chain)+len(f.key) > MaxObject*3/4: // with all that belongs to it
+	case len(f.chain)+len(f.key) > MaxObject/2: // as JSON, with all that belongs to it
 		f.Why = "its chain is too large for the store"
 	case bytes.Equal(leaf.RawIssuer, leaf.RawSubject):
 		f.Why = "it is signed by itself; put it into certs.dir if it is to be served"

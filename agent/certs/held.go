@@ -26,6 +26,9 @@ func (h Held) Replaces(old Held, now time.Time) bool {
 	return h.NotAfter.After(old.NotAfter)
 }
 
+// mostCertID bounds the identifier of a certificate, in bytes.
+const mostCertID = 100
+
 // certID is Held.CertID.
 func certID(leaf *x509.Certificate) string {
 	text := base64.RawURLEncoding.EncodeToString

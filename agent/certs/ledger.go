@@ -60,11 +60,11 @@ var Results = []Result{Issued, NameFailed, DirectoryFailed, Replaced, Interrupte
 
 // ResultOf says what an error of a CA is about; nil is Issued. What is no *CAError is Interrupted.
 func ResultOf(err error) Result {
-	var answer *CAError
+	answer, ok := errors.AsType[*CAError](err)
 	switch {
 	case err == nil:
 		return Issued
-	case !errors.As(err, &answer):
+	case !ok:
 		return Interrupted
 	case answer.Type == "alreadyReplaced":
 		return Replaced
@@ -108,9 +108,9 @@ func (l Ledger) Begin(s Start, now time.Time) (next Ledger, until time.Time, ok 
 // End notes how the attempt that Begin noted went; err is what the CA answered, nil for a success.
 func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
 	l, _ = l.Settle(now)
-	var answer CAError
-	if e := (*CAError)(nil); errors.As(err, &e) {
-		answer = *e
+	answer, ok := errors.AsType[*CAError](err)
+	if !ok {
+		answer = &CAError{}
 	}
 	if result != DirectoryFailed {
 		key := short(s.ID)
@@ -120,10 +120,10 @@ func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
 	case Issued, NameFailed:
 		l.Faults, l.Fault = 0, ""
 	case DirectoryFailed:
-		l = l.fault(answer, err, now)
+		l = l.fault(*answer, err, now)
 	case Replaced:
 		w := l.Windows[short(s.ID)]
-		w.Replaced = s.Replaces[:min(len(s.Replaces), mostCertID)]
+		w.Replaced = s.Replaces
 		l.Windows[short(s.ID)] = w
 	}
 	if i := l.open(s); i >= 0 && !s.Trial() {
@@ -135,7 +135,7 @@ func (l Ledger) End(s Start, result Result, err error, now time.Time) Ledger {
 		}
 	}
 	for _, name := range s.Names {
-		l.endName(name, s.Trial(), result, answer, err, now)
+		l.endName(name, s.Trial(), result, *answer, err, now)
 	}
 	return l.bounded(now)
 }
@@ -184,11 +184,7 @@ func (l Ledger) fault(answer CAError, err error, now time.Time) Ledger {
 	if answer.Type == "rateLimited" {
 		most = time.Hour
 	}
-	for _, until := range []time.Time{now.Add(doubling(l.Faults, time.Hour)), earlier(answer.RetryAfter, now.Add(most))} {
-		if until.After(l.Paused) {
-			l.Paused = until
-		}
-	}
+	l.Paused = later(l.Paused, later(now.Add(doubling(l.Faults, time.Hour)), earlier(answer.RetryAfter, now.Add(most))))
 	return l
 }
 
@@ -211,13 +207,7 @@ func (l Ledger) Settle(now time.Time) (next Ledger, changed bool) {
 	}
 	l.Contacts = slices.DeleteFunc(l.Contacts, func(c Contact) bool { return now.Sub(c.At) >= time.Hour })
 	l.Paused, l.LastAsk = past(l.Paused, 24*time.Hour), past(l.LastAsk, ahead)
-	l.Names, l.Windows = maps.Clone(l.Names), maps.Clone(l.Windows)
-	if l.Names == nil {
-		l.Names = map[string]Failed{}
-	}
-	if l.Windows == nil {
-		l.Windows = map[string]Asked{}
-	}
+	l.Names, l.Windows = copied(l.Names), copied(l.Windows)
 	for key, f := range l.Names {
 		f.Last, f.Until = past(f.Last, ahead), past(f.Until, week)
 		f.Recent = slices.Clone(f.Recent)
@@ -233,31 +223,38 @@ func (l Ledger) Settle(now time.Time) (next Ledger, changed bool) {
 	return l, changed
 }
 
+// copied is a map with the same, which may be written to.
+func copied[V any](m map[string]V) map[string]V {
+	out := make(map[string]V, len(m)+1)
+	maps.Copy(out, m)
+	return out
+}
+
 // bounded keeps the ledger small: what counts no more goes first. Of names and windows the oldest
 // go; so many attempts lie between that a name that was forgotten stays below the limits.
 func (l Ledger) bounded(now time.Time) Ledger {
 	if l.size(func(Noted) bool { return true }) > mostKept/2 {
 		l.Orders = slices.DeleteFunc(l.Orders, func(o Noted) bool { return !o.counts(now) })
 	}
-	for len(l.Names) > mostNames {
-		delete(l.Names, slices.MinFunc(slices.Collect(maps.Keys(l.Names)), func(a, b string) int {
-			return cmp.Or(l.Names[a].Last.Compare(l.Names[b].Last), strings.Compare(a, b))
-		}))
-	}
-	for len(l.Windows) > mostWindows {
-		delete(l.Windows, slices.MinFunc(slices.Collect(maps.Keys(l.Windows)), func(a, b string) int {
-			return cmp.Or(l.Windows[a].NotAfter.Compare(l.Windows[b].NotAfter), strings.Compare(a, b))
-		}))
-	}
-	reasons := slices.SortedFunc(maps.Keys(l.Names), func(a, b string) int {
-		return cmp.Or(l.Names[b].Last.Compare(l.Names[a].Last), strings.Compare(a, b))
-	})
-	for _, key := range reasons[min(len(reasons), mostReasons):] {
-		f := l.Names[key]
-		f.Reason = ""
-		l.Names[key] = f
-	}
+	dropOldest(l.Names, mostNames, func(f Failed) time.Time { return f.Last })
+	dropOldest(l.Windows, mostWindows, func(a Asked) time.Time { return a.NotAfter })
 	return l
+}
+
+// dropOldest leaves the newest of a map.
+func dropOldest[V any](all map[string]V, most int, at func(V) time.Time) {
+	keys := slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(at(all[b]).Compare(at(all[a])), strings.Compare(b, a)) })
+	for _, key := range keys[min(len(keys), most):] {
+		delete(all, key)
+	}
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // earlier is the earlier of two times; zero if the first is.

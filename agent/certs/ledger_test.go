@@ -553,8 +553,8 @@ func TestReason(t *testing.T) {
 
 // Another program may have written what a ledger is read from.
 func FuzzLedger(f *testing.F) {
-	f.Add([]byte(`{"orders":["1 2 i a b c"],"names":{"a":"1 0 5 6 0 1 7 because"},"windows":{"a":"1 2 3 4 1 x"},"paused":"2027-01-01T00:00:00Z"}`))
-	f.Add([]byte(`{"names":{"a":"1 99999999999 5 6 0 9 7"}}`))
+	f.Add([]byte(`{"orders":[{"at":"2027-01-01T00:00:00Z","in":2,"state":"issued","set":"a","domains":["c"]}],"names":{"a":{"count":1,"until":"2027-01-01T00:00:00Z"}},"windows":{"a":{"start":"2027-01-01T00:00:00Z","supported":true}},"paused":"2027-01-01T00:00:00Z"}`))
+	f.Add([]byte(`{"names":{"a":{"count":1,"open":99999999999,"recent":["2027-01-01T00:00:00Z"]}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var l Ledger
 		if json.Unmarshal(text, &l) != nil {

@@ -33,12 +33,11 @@ const (
 
 // The most that a ledger keeps. MaxLedger bounds all of it as JSON, in bytes.
 const (
-	mostKept    = 26 << 10 // bytes of Orders
+	mostKept    = 80 << 10 // bytes of Orders
 	mostNames   = 150
-	mostWindows = 180
-	mostReasons = 20
-	mostReason  = 200
-	MaxLedger   = 60 << 10
+	mostWindows = 150
+	mostReason  = 200 // bytes
+	MaxLedger   = MaxObject - 10<<10
 )
 
 // ofFamily is the share of a limit that one family may use up; the rest is for others.
@@ -47,14 +46,9 @@ func ofFamily(limit int) int { return limit - limit/8 }
 // wait is until when the ledger does not allow an attempt; a time that is not after now allows it.
 // before counts the orders for the same domain that come first.
 func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
-	later := func(t time.Time) {
-		if t.After(until) {
-			until = t
-		}
-	}
-	later(l.pause(now))
+	until = l.pause(now)
 	for _, name := range s.Names {
-		later(l.Names[short(name)].wait(now))
+		until = later(until, l.Names[short(name)].wait(now))
 	}
 	if s.Trial() || s.Resume && l.open(s) >= 0 {
 		return until
@@ -69,7 +63,7 @@ func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
 		}
 		slices.SortFunc(at, time.Time.Compare)
 		if i := len(at) - limit + before; i >= 0 && len(at) > 0 {
-			later(at[i%len(at)].Add(in * time.Duration(1+i/len(at))))
+			until = later(until, at[i%len(at)].Add(in*time.Duration(1+i/len(at))))
 		}
 	}
 	family := func(o Noted) bool { return o.Family == n.Family }
@@ -82,7 +76,7 @@ func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
 		free(ofFamily(mostOfDomain), week, before, func(o Noted) bool { return counts(o) && family(o) })
 	}
 	if size := l.size(func(o Noted) bool { return o.counts(now) }) + n.size(); size > mostKept {
-		later(now.Add(time.Hour))
+		until = later(until, now.Add(time.Hour))
 	}
 	return until
 }
@@ -95,9 +89,7 @@ func (l Ledger) pause(now time.Time) time.Time {
 		most--
 	}
 	if len(recent) >= most {
-		if free := recent[len(recent)-most].At.Add(time.Hour); free.After(until) {
-			return free
-		}
+		return later(until, recent[len(recent)-most].At.Add(time.Hour))
 	}
 	return until
 }
@@ -114,15 +106,10 @@ func (f Failed) wait(now time.Time) (until time.Time) {
 	if n := f.Count + max(0, f.Open-1); n > 0 && !f.Passed {
 		until = f.Last.Add(doubling(n, 24*time.Hour))
 	}
-	if f.Until.After(until) {
-		until = f.Until
-	}
 	if len(f.Recent) >= mostFailures {
-		if free := f.Recent[0].Add(time.Hour); free.After(until) {
-			until = free
-		}
+		until = later(until, f.Recent[0].Add(time.Hour))
 	}
-	return until
+	return later(until, f.Until)
 }
 
 // size is how many bytes the orders take that fit.
@@ -133,11 +120,6 @@ func (l Ledger) size(fits func(Noted) bool) (n int) {
 		}
 	}
 	return n
-}
-
-// size is the most that an order takes as JSON, in bytes.
-func (o Noted) size() int {
-	return len("1234567890 604800 i   ") + len(o.Set) + len(o.Family) + 13*len(o.Domains) + 4
 }
 
 // counts reports whether a limit counts the order still.

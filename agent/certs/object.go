@@ -14,7 +14,7 @@ import (
 
 // MaxObject bounds an object of the store, in bytes, and MaxObjects their number.
 const (
-	MaxObject  = 64 << 10
+	MaxObject  = 256 << 10
 	MaxObjects = 10_000
 )
 

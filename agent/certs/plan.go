@@ -20,10 +20,8 @@ func (d *decision) plan(n *need) {
 		return
 	}
 	var lease Lease
-	for _, l := range d.Leases {
-		if l.ID == n.id {
-			lease = l
-		}
+	if i := slices.IndexFunc(d.Leases, func(l Lease) bool { return l.ID == n.id }); i >= 0 {
+		lease = d.Leases[i]
 	}
 	switch {
 	case lease.Running || lease.Live:
@@ -63,7 +61,7 @@ func (d *decision) plan(n *need) {
 // or else of all, it is the one at which the names failed least, and of those the first, or else the one that
 // allows it first.
 func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why cause) {
-	names := d.namesWait(n)
+	_, names, said := d.trouble(n)
 	fewest := 0
 	directories := n.directories
 	if n.patient {
@@ -75,10 +73,7 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 			continue
 		}
 		s, failed := d.startAt(n, directory, lease)
-		t := l.wait(s, d.Now, 0)
-		if names.After(t) {
-			t = names
-		}
+		t := later(names, l.wait(s, d.Now, 0))
 		now, before := !t.After(d.Now), !until.After(d.Now)
 		if best.ID == "" || now && !before || now == before && (failed < fewest || !now && failed == fewest && t.Before(until)) {
 			best, until, fewest = s, t, failed
@@ -91,7 +86,7 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 	case fewest > 0:
 		why = cause{code: "cert-order-failed", hint: "correct what the CA names: usually the host's DNS, port 80 in the security group, or a CAA record; it is tried again by itself"}
 		why.text = fmt.Sprintf("%s refused it %s", nameOf(best.Directory), times(fewest))
-		if said := d.said(n); said != "" {
+		if said != "" {
 			why.text += fmt.Sprintf(", the last time because of %.*q", mostReason, said)
 		}
 	case !until.After(d.Now):
@@ -103,9 +98,7 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 		why.text = fmt.Sprintf("%s is left alone after failures", nameOf(best.Directory))
 	default:
 		key := best.Directory + " " + registered(n.names[0])
-		if t := l.wait(best, d.Now, d.before[key]); t.After(until) {
-			until = t
-		}
+		until = later(until, l.wait(best, d.Now, d.before[key]))
 		d.before[key]++
 		why = cause{code: "cert-limited", hint: "wait, order a wildcard (certs.acme.zones), or add another CA to certs.acme.directory"}
 		why.text = fmt.Sprintf("the limits of %s allow no more now", nameOf(best.Directory))
@@ -116,29 +109,23 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 	return best, until, why
 }
 
-// namesWait is until when a name of it waits because it failed, at whatever CA.
-func (d *decision) namesWait(n *need) (until time.Time) {
-	for _, l := range d.ledgers {
-		for _, name := range n.names {
-			if f := l.Names[short(name)]; f.Count > 0 && f.wait(d.Now).After(until) {
-				until = f.wait(d.Now)
-			}
-		}
-	}
-	return until
-}
-
-// said is what a CA last said about a name of it.
-func (d *decision) said(n *need) (text string) {
+// trouble is what the ledgers of all CAs have of the names of a need: how often one failed, until when one waits for that,
+// and what a CA said last.
+func (d *decision) trouble(n *need) (failed int, until time.Time, said string) {
 	var last time.Time
 	for _, l := range d.ledgers {
 		for _, name := range n.names {
-			if f := l.Names[short(name)]; f.Reason != "" && !f.Last.Before(last) {
-				last, text = f.Last, f.Reason
+			f := l.Names[short(name)]
+			failed = max(failed, f.Count)
+			if f.Count > 0 {
+				until = later(until, f.wait(d.Now))
+			}
+			if f.Reason != "" && !f.Last.Before(last) {
+				last, said = f.Last, f.Reason
 			}
 		}
 	}
-	return text
+	return failed, until, said
 }
 
 // startAt is the order at one directory, and how often a name of it failed there.
@@ -216,14 +203,16 @@ func (d *decision) byHTTP(name string) cause {
 		return cause{}
 	}
 	d.wake(lead.At.Add(wrongFor))
-	const hint = "point its A record (and AAAA record, if it has one) at this instance, add its zone to certs.acme.zones, or, where the public name cannot be seen from here, set certs.acme.check-address to false"
+	elsewhere := cause{code: "cert-host-elsewhere", hint: "point its A record (and AAAA record, if it has one) at this instance, add its zone to certs.acme.zones, or, where the public name cannot be seen from here, set certs.acme.check-address to false"}
 	switch {
 	case lead.Err != "":
-		return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s cannot be looked up (%s)", problem.Quoted(name), problem.Quoted(lead.Err))}
+		elsewhere.text = fmt.Sprintf("the name %s cannot be looked up (%s)", problem.Quoted(name), problem.Quoted(lead.Err))
 	case len(lead.Addresses) == 0:
-		return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s has no address", problem.Quoted(name))}
+		elsewhere.text = fmt.Sprintf("the name %s has no address", problem.Quoted(name))
+	default:
+		elsewhere.text = fmt.Sprintf("the name %s leads to %s, and not to this instance (%s)", problem.Quoted(name), list(lead.Addresses), list(d.Place.Addresses))
 	}
-	return cause{code: "cert-host-elsewhere", hint: hint, text: fmt.Sprintf("the name %s leads to %s, and not to this instance (%s)", problem.Quoted(name), list(lead.Addresses), list(d.Place.Addresses))}
+	return elsewhere
 }
 
 // leadsHere reports whether all addresses of a name are of this instance: a CA takes any of them.

@@ -66,22 +66,16 @@ func (d *decision) conclude(n *need) {
 	if n.byFile {
 		return // it is among the files
 	}
-	e := Entry{ID: n.id, Hosts: n.hosts, Names: n.names, Source: "acme", KeyType: n.key, Renewal: n.renewal, Reason: n.cause.text, State: Waiting}
-	if len(n.directories) > 0 {
-		e.Directory = n.directories[0]
-	}
+	e := Held{ID: n.id, Names: n.names, KeyType: n.key}.entry()
 	overdue, soon := false, false
 	if n.has {
-		h := n.held
-		e.Names, e.Issuer, e.NotBefore, e.NotAfter = h.Names, h.Issuer, h.NotBefore, h.NotAfter
-		if e.ID = h.ID; h.Imported {
-			e.Source = "import"
-		}
-		if h.Directory != "" {
-			e.Directory = h.Directory
-		}
-		overdue, soon = Late(d.Now, h.NotBefore, h.NotAfter, d.window(h))
+		e = n.held.entry()
+		overdue, soon = Late(d.Now, n.held.NotBefore, n.held.NotAfter, d.window(n.held))
 		e.Overdue = overdue || soon || !n.valid
+	}
+	e.Hosts, e.Renewal, e.Reason, e.State = n.hosts, n.renewal, n.cause.text, Waiting
+	if e.Directory == "" && len(n.directories) > 0 {
+		e.Directory = n.directories[0]
 	}
 	if n.cause.until.After(d.Now) {
 		e.Renewal = n.cause.until
@@ -115,12 +109,25 @@ func (d *decision) conclude(n *need) {
 	}
 	switch {
 	case n.has && !n.valid:
-		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expired at %s: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
+		why.text = fmt.Sprintf("its certificate expired at %s: %s", n.held.NotAfter.Format(time.RFC3339), why.text)
 	case e.Overdue:
-		why.text = strings.TrimSuffix(fmt.Sprintf("its certificate expires at %s and should have been renewed: %s", n.held.NotAfter.Format(time.RFC3339), why.text), ": ")
+		why.text = fmt.Sprintf("its certificate expires at %s and should have been renewed: %s", n.held.NotAfter.Format(time.RFC3339), why.text)
 	}
+	why.text = strings.TrimSuffix(why.text, ": ")
 	e.Problem = why.code
 	d.problem(n.hosts[0], why.code, severity, why.text, why.hint)
+}
+
+// entry is one of no host.
+func (h Held) entry() Entry {
+	e := Entry{
+		ID: h.ID, Hosts: []string{}, Names: h.Names, Issuer: h.Issuer, Directory: h.Directory, Source: "acme", KeyType: h.KeyType,
+		NotBefore: h.NotBefore, NotAfter: h.NotAfter, State: Valid,
+	}
+	if h.Imported {
+		e.Source = "import"
+	}
+	return e
 }
 
 // problem adds one about a host.
@@ -167,10 +174,8 @@ func (d *decision) others(needs []*need) {
 		if !h.NotAfter.After(d.Now) || needed[h.ID] {
 			continue
 		}
-		e := Entry{ID: h.ID, Hosts: []string{}, Names: h.Names, Issuer: h.Issuer, Directory: h.Directory, Source: "acme", KeyType: h.KeyType, NotBefore: h.NotBefore, NotAfter: h.NotAfter, State: Valid, Reason: "no site needs it, so it is not renewed"}
-		if h.Imported {
-			e.Source = "import"
-		}
+		e := h.entry()
+		e.Reason = "no site needs it, so it is not renewed"
 		d.out.Entries = append(d.out.Entries, e)
 	}
 }

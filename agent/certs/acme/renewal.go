@@ -40,9 +40,6 @@ func (ca *CA) Renewal(ctx context.Context, id string) (certs.Window, error) {
 			return fmt.Errorf("the renewal information: %w", err)
 		}
 		w.Start, w.End = info.SuggestedWindow.Start, info.SuggestedWindow.End
-		if httpsURL(info.ExplanationURL) {
-			w.Explanation = info.ExplanationURL
-		}
 		w.Supported = true
 		return nil
 	})

@@ -8,7 +8,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
-// Store keeps what must outlive the instance. Objects are small (64 KiB at most) and change by
+// Store keeps what must outlive the instance. Objects are small (certs.MaxObject) and change by
 // compare-and-swap alone: nobody locks, nobody deletes.
 type Store interface {
 	// List returns the versions of all objects whose names begin with prefix, at most 10,000.
