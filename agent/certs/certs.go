@@ -162,9 +162,8 @@ type Pair struct {
 	CommonName string    `json:"common_name,omitempty"`
 	NotBefore  time.Time `json:"not_before"`
 	NotAfter   time.Time `json:"not_after"`
-	// Fingerprint is a SHA-256 in hex over the certificates in the file, that of the host
-	// first, and the file beside it: it changes when the content of any does, and so makes
-	// nginx reload it.
+	// Fingerprint is the first half of a hash in hex over the certificates, the key and the file beside them: it
+	// changes when any of these does, and so makes nginx reload it.
 	Fingerprint string `json:"fingerprint"`
 }
 

@@ -27,8 +27,9 @@ type Input struct {
 	Held  []Held
 	// Ledgers are by directory. From one whose ledger was not read nothing is ordered.
 	Ledgers map[string]Ledger
-	Leases  []Lease
-	Place   Place
+	// Leases are by id.
+	Leases map[string]Lease
+	Place  Place
 	// Covers reports whether a zone that the agent may change has the name; nil is never.
 	Covers func(name string) bool
 	// Leads are where names lead, as they were looked up.
@@ -39,7 +40,6 @@ type Input struct {
 
 // Lease is the object of a set of names in the store that an agent orders, or has ordered.
 type Lease struct {
-	ID string
 	// Running is true where this process orders it; Live where the lease of another has not run out.
 	Running, Live bool
 	// Directory and At are those of the pending order, as in Start; empty for none.

@@ -113,7 +113,7 @@ func TestWhatOrdersNothing(t *testing.T) {
 			w.hold(h)
 		}, false, Valid},
 		{"another instance orders it", func(w *world) {
-			w.in.Leases = []Lease{{ID: ID([]string{"a.example.com"}, ECDSA), Live: true}}
+			w.in.Leases = map[string]Lease{ID([]string{"a.example.com"}, ECDSA): {Live: true}}
 		}, false, Ordering},
 		{"a stand-by", func(w *world) { w.in.Place.Here = false }, false, Waiting},
 		{"a stand-by with a zone", func(w *world) {

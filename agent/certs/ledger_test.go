@@ -318,7 +318,7 @@ func TestResume(t *testing.T) {
 	w.ends = nil
 	orders := len(w.in.Ledgers[letsEncrypt].Orders)
 	w.in.Now = w.in.Now.Add(time.Second)
-	w.in.Leases = []Lease{{ID: s.ID, Directory: s.Directory, At: s.At}}
+	w.in.Leases = map[string]Lease{s.ID: {Directory: s.Directory, At: s.At}}
 	d := Decide(w.in)
 	if len(d.Start) != 1 || !d.Start[0].Resume {
 		t.Fatalf("%+v", d)

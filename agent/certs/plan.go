@@ -19,10 +19,7 @@ func (d *decision) plan(n *need) {
 		n.cause = cause{text: fmt.Sprintf("%s cannot be ordered: %s", problem.Quoted(n.refusal.Name), n.refusal.Cause), code: "cert-refused", hint: n.refusal.Hint}
 		return
 	}
-	var lease Lease
-	if i := slices.IndexFunc(d.Leases, func(l Lease) bool { return l.ID == n.id }); i >= 0 {
-		lease = d.Leases[i]
-	}
+	lease := d.Leases[n.id]
 	switch {
 	case lease.Running || lease.Live:
 		n.ordering = true

@@ -6,31 +6,21 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 )
 
-// Settings say how certificates are ordered.
+// Settings say how certificates are ordered: by the operator's settings, and what follows from them. StagingOf has
+// which staging directory is used.
 type Settings struct {
+	config.ACME
 	// On is true where certs.acme.email is set; otherwise nothing is ordered.
-	On    bool
-	Email string
-	// Directories are the CAs, the preferred one first. Staging is what the operator set: StagingOf
-	// has what is used.
-	Directories []string
-	Staging     string
-	Profile     string
+	On bool
 	// Keys are the kinds of which each site gets a certificate, at least one.
-	Keys         []KeyType
-	CheckAddress bool
-	IP           bool
+	Keys []KeyType
 	// Seed is of the host, so that two hosts do not renew at the same moment; any value.
 	Seed string
 }
 
 // Configured are the settings of the configuration.
 func Configured(c config.Certs, seed string) Settings {
-	s := Settings{
-		On: c.ACME.Email != "" && len(c.ACME.Directories) > 0, Email: c.ACME.Email,
-		Directories: slices.Clone(c.ACME.Directories), Staging: c.ACME.Staging, Profile: c.ACME.Profile,
-		Keys: []KeyType{KeyType(c.ACME.Key)}, CheckAddress: c.ACME.CheckAddress, IP: c.ACME.IP, Seed: seed,
-	}
+	s := Settings{ACME: c.ACME, On: c.ACME.Email != "" && len(c.ACME.Directories) > 0, Keys: []KeyType{KeyType(c.ACME.Key)}, Seed: seed}
 	if c.ACME.Key == "both" {
 		s.Keys = []KeyType{ECDSA, RSA}
 	}

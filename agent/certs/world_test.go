@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/config"
 )
 
 var (
@@ -46,7 +48,7 @@ type begun struct {
 func newWorld(t *testing.T, directories ...string) *world {
 	return &world{t: t, life: 90 * day, in: Input{
 		Now: start, WishesKnown: true, StoreRead: true, Since: map[string]time.Time{},
-		Settings: Settings{On: true, Email: "a@example.com", Directories: directories, Keys: []KeyType{ECDSA}, Seed: "i-1"},
+		Settings: Settings{ACME: config.ACME{Email: "a@example.com", Directories: directories}, On: true, Keys: []KeyType{ECDSA}, Seed: "i-1"},
 		Ledgers:  ledgers(directories...), Place: Place{Known: true, Here: true, Addresses: []netip.Addr{ours}},
 		Leads: map[string]Lead{}, Asked: map[string]uint64{},
 	}}
@@ -93,9 +95,9 @@ func (w *world) store(l Ledger) {
 // turn decides once and starts what may begin.
 func (w *world) turn() Decision {
 	w.t.Helper()
-	w.in.Leases = nil
+	w.in.Leases = map[string]Lease{}
 	for _, e := range w.ends {
-		w.in.Leases = append(w.in.Leases, Lease{ID: e.s.ID, Running: true})
+		w.in.Leases[e.s.ID] = Lease{Running: true}
 	}
 	d := Decide(w.in)
 	for _, directory := range d.Settle {

@@ -11,6 +11,7 @@ import (
 	acmez "github.com/mholt/acmez/v3/acme"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // Begin makes an order and says what has to be answered: one challenge for each name that is not proven yet,
@@ -135,7 +136,7 @@ func choose(auth acmez.Authorization, kinds []string) (certs.Challenge, error) {
 				offered = append(offered, c.Type)
 				continue
 			}
-			if !tokenForm(c.Token) || !httpsURL(c.URL) {
+			if !tokenForm.MatchString(c.Token) || !httpsURL(c.URL) {
 				return certs.Challenge{}, fmt.Errorf("the challenge for %s has the token %.200q", name, c.Token)
 			}
 			out := certs.Challenge{Name: name, Type: kind, URL: c.URL, Auth: auth.Location, Token: c.Token, Answer: c.KeyAuthorization}
@@ -151,9 +152,5 @@ func choose(auth acmez.Authorization, kinds []string) (certs.Challenge, error) {
 	return certs.Challenge{}, &certs.CAError{Type: certs.ChallengeNotOffered, Names: []string{name}, Detail: cut(detail)}
 }
 
-// tokenForm reports whether a text is a token (RFC 8555, section 8.3), so that it may be a file's name.
-func tokenForm(text string) bool {
-	return len(text) > 0 && len(text) <= 128 && !strings.ContainsFunc(text, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
-	})
-}
+// tokenForm is that of a token (RFC 8555, section 8.3), so that it may be a file's name.
+var tokenForm = pattern.Of(128, `[A-Za-z0-9_-]+`)

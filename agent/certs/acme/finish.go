@@ -10,6 +10,7 @@ import (
 
 	acmez "github.com/mholt/acmez/v3/acme"
 
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
@@ -71,9 +72,7 @@ func (s session) finish(ctx context.Context, acc acmez.Account, p certs.Pending,
 		if time.Now().Add(wait).After(end) {
 			return "", &certs.CAError{Status: s.status, Err: fmt.Errorf("the order is still %s after %s", order.Status, finishTimeout)}
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, wait) {
 			return "", ctx.Err()
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	acmez "github.com/mholt/acmez/v3/acme"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 const (
@@ -149,13 +150,13 @@ func (a *answers) failure(err error) *certs.CAError {
 // problemType is the last part of a problem's type, empty where that is no word.
 func problemType(urn string) string {
 	word := urn[strings.LastIndexAny(urn, ":/#")+1:]
-	if len(word) > 64 || strings.ContainsFunc(word, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9')
-	}) {
+	if !typeForm.MatchString(word) {
 		return ""
 	}
 	return word
 }
+
+var typeForm = pattern.Of(64, `[A-Za-z0-9]*`)
 
 // cut bounds a text of the CA's.
 func cut(text string) string {

@@ -70,7 +70,8 @@ func (k copies) keep(o original) (version string, err error) {
 	switch whole := isWhole(version); {
 	case whole && !k.readOnly:
 		give(version, o)
-		touch(version, !k.isNewest(o.name, version))
+		all := k.versions(o.name) // none if somebody gives the name up at this moment
+		touch(version, len(all) == 0 || all[0] != version)
 		touch(filepath.Dir(version), false)
 	case whole:
 	case k.readOnly:
@@ -282,13 +283,6 @@ func (k copies) versions(name string) []string {
 	}
 	slices.SortStableFunc(entries, func(a, b string) int { return at[b].Compare(at[a]) })
 	return entries
-}
-
-// isNewest reports whether a copy is the newest of a name. Somebody who gives the name up may
-// remove them all at any moment.
-func (k copies) isNewest(name, version string) bool {
-	all := k.versions(name)
-	return len(all) > 0 && all[0] == version
 }
 
 // newest is the newest whole copy of a name, and when its files were last seen.

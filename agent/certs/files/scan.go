@@ -2,11 +2,9 @@ package files
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -152,9 +150,9 @@ func exists(path string) bool {
 // flat finds <name>.crt + <name>.key, <name>.pem + <name>.key, and a .pem that
 // holds both. nginx-proxy's side files are no certificates of a host.
 func flat(dir string, entries []string) []candidate {
-	has := map[string]bool{}
-	for _, e := range entries {
-		has[e] = true
+	has := func(name string) bool {
+		_, ok := slices.BinarySearch(entries, name)
+		return ok
 	}
 	var found []candidate
 	for _, e := range entries {
@@ -163,10 +161,10 @@ func flat(dir string, entries []string) []candidate {
 		if ext != ".crt" && ext != ".pem" || name == "" || sideFile(name) {
 			continue
 		}
-		if ext == ".pem" && has[name+".crt"] {
+		if ext == ".pem" && has(name+".crt") {
 			continue // the .crt of that name is the one
 		}
-		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key"), beside: filepath.Join(dir, name), maybe: !has[name+".key"]}
+		c := candidate{name: name, certFile: filepath.Join(dir, e), keyFile: filepath.Join(dir, name+".key"), beside: filepath.Join(dir, name), maybe: !has(name + ".key")}
 		if c.maybe && ext == ".pem" {
 			c.keyFile = c.certFile
 		}
@@ -206,11 +204,8 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 		return inv
 	}
 	if slices.ContainsFunc(inv.Pairs, func(o certs.Pair) bool { return o.Name == c.name }) {
-		inv.Problems = append(inv.Problems, problem.Problem{
-			Code: "cert-duplicate", Severity: problem.Warning, Subject: "certificate " + c.certFile, File: c.certFile,
-			Text: fmt.Sprintf("another pair is called %q too; this one is not used", c.name),
-			Hint: "remove one of the two, or rename it",
-		})
+		text := fmt.Sprintf("another pair is called %q too; this one is not used", c.name)
+		inv.Problems = append(inv.Problems, *about("cert-duplicate", problem.Warning, c.certFile, text, "remove one of the two, or rename it"))
 		return inv
 	}
 	use, p := dates(c, l.leaf, now)
@@ -246,11 +241,8 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 }
 
 func uncopied(file, dir string, err error) problem.Problem {
-	return problem.Problem{
-		Code: "cert-not-copied", Severity: problem.Warning, Subject: "certificate " + file, File: file,
-		Text: fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", file, bounded(err.Error())),
-		Hint: "let the agent write to the directory " + dir,
-	}
+	text := fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", file, bounded(err.Error()))
+	return *about("cert-not-copied", problem.Warning, file, text, "let the agent write to the directory "+dir)
 }
 
 // loaded is a pair that was read, and the files of its copy by their names.
@@ -294,12 +286,6 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	if cn := leaf.Subject.CommonName; len(l.pair.DNSNames)+len(l.pair.IPs) == 0 && len(cn) <= 253 {
 		l.pair.CommonName = strings.ToLower(cn)
 	}
-	sum := sha256.New()
-	for block := range blocks(certPEM) {
-		if block.Type == "CERTIFICATE" {
-			sum.Write(block.Bytes)
-		}
-	}
 	switch text, err := readParameters(c.beside + parameters); {
 	case err != nil:
 		l.warning = unreadable(c.beside+parameters, err.Error(), "replace it, e.g. by what openssl dhparam 2048 makes, or remove it; the certificate is used without")
@@ -307,9 +293,8 @@ func read(c candidate) (l loaded, p *problem.Problem) {
 	case text != nil:
 		l.pair.DHParamFile = c.beside + parameters
 		l.files[copied+parameters] = text
-		fmt.Fprintf(sum, "%s %d\n%s", parameters, len(text), text)
 	}
-	l.pair.Fingerprint = hex.EncodeToString(sum.Sum(nil))
+	l.pair.Fingerprint = sumOf(l.files)
 	return l, nil
 }
 
@@ -418,11 +403,8 @@ func checkKey(c candidate, certPEM, keyPEM []byte) *problem.Problem {
 	case err == nil:
 		return nil
 	case strings.Contains(err.Error(), "does not match"):
-		return &problem.Problem{
-			Code: "cert-key-mismatch", Severity: problem.Error, Subject: "certificate " + c.certFile, File: c.certFile,
-			Text: fmt.Sprintf("the key in %q does not belong to the certificate in %q; the pair is not used", c.keyFile, c.certFile),
-			Hint: "put the key there that the certificate was made for, or order the certificate again",
-		}
+		text := fmt.Sprintf("the key in %q does not belong to the certificate in %q; the pair is not used", c.keyFile, c.certFile)
+		return about("cert-key-mismatch", problem.Error, c.certFile, text, "put the key there that the certificate was made for, or order the certificate again")
 	}
 	return unreadable(c.keyFile, err.Error(), "put the private key there as PEM")
 }
@@ -456,35 +438,31 @@ func addresses(leaf *x509.Certificate) (all []netip.Addr) {
 // clients can ignore that, and none can connect where nothing answers; one that is not
 // valid yet is not, because it would push out the one that is.
 func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *problem.Problem) {
-	p = &problem.Problem{Subject: "certificate " + c.certFile, File: c.certFile, Severity: problem.Error}
+	const renew = "renew it and put the new files in the same place; they are picked up at once"
+	end := leaf.NotAfter.UTC().Format(time.RFC3339)
 	switch late, soon := certs.Expiring(now, leaf.NotBefore, leaf.NotAfter); {
 	case now.Before(leaf.NotBefore):
-		p.Code = "cert-not-yet-valid"
-		p.Severity = problem.Warning
-		p.Text = fmt.Sprintf("the certificate in %q is valid from %s on; it is not used before", c.certFile, leaf.NotBefore.UTC().Format(time.RFC3339))
-		p.Hint = "wait, or set this machine's clock right"
-		return false, p
+		text := fmt.Sprintf("the certificate in %q is valid from %s on; it is not used before", c.certFile, leaf.NotBefore.UTC().Format(time.RFC3339))
+		return false, about("cert-not-yet-valid", problem.Warning, c.certFile, text, "wait, or set this machine's clock right")
 	case !leaf.NotAfter.After(now):
-		p.Code = "cert-expired"
-		p.Text = fmt.Sprintf("the certificate in %q expired at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+		return true, about("cert-expired", problem.Error, c.certFile, fmt.Sprintf("the certificate in %q expired at %s", c.certFile, end), renew)
 	case late, soon:
-		p.Code = "cert-expiring"
-		if !soon {
-			p.Severity = problem.Warning
+		severity := problem.Warning
+		if soon {
+			severity = problem.Error
 		}
-		p.Text = fmt.Sprintf("the certificate in %q expires at %s", c.certFile, leaf.NotAfter.UTC().Format(time.RFC3339))
-	default:
-		return true, nil
+		return true, about("cert-expiring", severity, c.certFile, fmt.Sprintf("the certificate in %q expires at %s", c.certFile, end), renew)
 	}
-	p.Hint = "renew it and put the new files in the same place; they are picked up at once"
-	return true, p
+	return true, nil
+}
+
+// about is a problem of a file.
+func about(code string, severity problem.Severity, file, text, hint string) *problem.Problem {
+	return &problem.Problem{Code: code, Severity: severity, Subject: "certificate " + file, File: file, Text: text, Hint: hint}
 }
 
 func unreadable(file, why, hint string) *problem.Problem {
-	return &problem.Problem{
-		Code: "cert-unreadable", Severity: problem.Error, Subject: "certificate " + file, File: file,
-		Text: fmt.Sprintf("%q cannot be used: %q", file, bounded(why)), Hint: hint,
-	}
+	return about("cert-unreadable", problem.Error, file, fmt.Sprintf("%q cannot be used: %q", file, bounded(why)), hint)
 }
 
 func bounded(why string) string { return problem.Printable(why, 200) }

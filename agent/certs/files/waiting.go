@@ -38,11 +38,10 @@ func waiting(dir string, readOnly bool, now time.Time) (certs.Pair, *problem.Pro
 	if pair, usable := pairIn(waitingName, version); err == nil && usable {
 		return pair, nil
 	}
-	return certs.Pair{}, &problem.Problem{
-		Code: "cert-not-copied", Severity: problem.Warning, Subject: "certificate " + waitingName, File: k.dir,
-		Text: fmt.Sprintf("the certificate for sites that wait for their own cannot be kept (%q), so they wait without HTTPS", bounded(fmt.Sprint(err))),
-		Hint: "let the agent write to the directory " + k.dir,
-	}
+	why := fmt.Sprintf("the certificate for sites that wait for their own cannot be kept (%q), so they wait without HTTPS", bounded(fmt.Sprint(err)))
+	p := about("cert-not-copied", problem.Warning, k.dir, why, "let the agent write to the directory "+k.dir)
+	p.Subject = "certificate " + waitingName
+	return certs.Pair{}, p
 }
 
 // selfSigned makes a certificate and its key, as PEM.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -49,20 +50,13 @@ type Options struct {
 	Poll time.Duration
 }
 
-func (o Options) withDefaults() Options {
-	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Recheck = cmp.Or(o.Recheck, time.Hour)
-	o.Settle = cmp.Or(o.Settle, 200*time.Millisecond)
-	o.Poll = cmp.Or(o.Poll, 2*time.Second)
-	return o
-}
-
 // Watch puts the inventory at once and whenever it changed, until ctx ends; then
 // it returns nil. A directory that is not there is an empty, complete inventory.
 // One that cannot be read leaves the last inventory in force, with the problem
 // cert-unreadable. It returns an error when Dir cannot be made absolute.
 func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
-	o = o.withDefaults()
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Recheck, o.Settle, o.Poll = cmp.Or(o.Recheck, time.Hour), cmp.Or(o.Settle, 200*time.Millisecond), cmp.Or(o.Poll, 2*time.Second)
 	if o.Dir == "" {
 		put(certs.Inventory{At: time.Now(), Complete: true, Pairs: []certs.Pair{}})
 		<-ctx.Done()
@@ -73,7 +67,8 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 		return fmt.Errorf("certificate directory %q: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	w := &watch{Options: o, kept: keptIn(o.Copies, o.ReadOnly).of(o.Issued), put: put}
+	w := &watch{Options: o, kept: keptIn(o.Copies, o.ReadOnly), put: put}
+	w.kept.pairs.issued = o.Issued
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
@@ -99,12 +94,6 @@ func keptIn(dir string, readOnly bool) kept {
 	if dir != "" {
 		k.pairs.dir, k.clients.dir = filepath.Join(dir, "certs"), filepath.Join(dir, "clients")
 	}
-	return k
-}
-
-// of notes whether the files are those of ordered certificates.
-func (k kept) of(issued bool) kept {
-	k.pairs.issued = issued
 	return k
 }
 
@@ -156,9 +145,8 @@ func (w *watch) update() {
 	w.put(inv)
 }
 
+// same reports whether two inventories differ by their times alone.
 func same(a, b certs.Inventory) bool {
-	return a.Complete == b.Complete && slices.Equal(a.Problems, b.Problems) && slices.Equal(a.Authorities, b.Authorities) && a.Waiting.Fingerprint == b.Waiting.Fingerprint &&
-		slices.EqualFunc(a.Pairs, b.Pairs, func(p, q certs.Pair) bool {
-			return p.Name == q.Name && p.Fingerprint == q.Fingerprint && p.CertFile == q.CertFile && p.KeyFile == q.KeyFile
-		})
+	a.At = b.At
+	return reflect.DeepEqual(a, b)
 }

@@ -94,10 +94,9 @@ func (r *reader) walk(path string, depth int) error {
 			r.wrong = append(r.wrong, plain(err))
 		case info.IsDir() && (!e.IsDir() || depth+1 >= maxDepth):
 		case info.IsDir() || info.Mode().IsRegular():
-			switch err := r.walk(at, depth+1); {
-			case errors.Is(err, errTooMuch):
+			if err := r.walk(at, depth+1); errors.Is(err, errTooMuch) {
 				return err
-			case err != nil:
+			} else if err != nil {
 				r.wrong = append(r.wrong, err)
 			}
 		}

@@ -67,10 +67,8 @@ func (a *answers) set(id string, all []certs.Challenge) error {
 // write makes one file, which nginx may read whoever it runs as.
 func (a *answers) write(token, answer string) error {
 	dir := filepath.Join(a.dir, ChallengePath)
-	for _, d := range []string{a.dir, filepath.Dir(dir), dir} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
 	return atomicfile.Write(filepath.Join(dir, token), []byte(answer), 0o644)
 }

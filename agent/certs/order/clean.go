@@ -25,20 +25,15 @@ func (l *loop) clean(ctx context.Context, now time.Time, wanted []string) {
 			continue
 		}
 		a := &attempt{loop: l, Start: certs.Start{ID: id}, known: s}
-		l.do(ctx, id, func() func() {
-			ctx, done := context.WithTimeout(ctx, attemptFor)
-			defer done()
+		l.do(ctx, id, attemptFor, func(ctx context.Context) (func(), error) {
 			err := a.take(ctx)
 			if err == nil {
 				err = a.clear(ctx, nil)
 			}
-			return func() {
-				l.pauseAfter(id, err)
-				if err != nil {
-					l.Log.Warn("left of an order not removed", event.Key, event.OrderUnsettled, "order", id, "err", err)
-				}
-				l.returned(a)
+			if err != nil {
+				l.Log.Warn("left of an order not removed", event.Key, event.OrderUnsettled, "order", id, "err", err)
 			}
+			return func() { l.returned(a) }, err
 		})
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
 )
 
-// Keep is Run with the options of the configuration, as soon as there are all. open adds what speaks with others: the
+// Keep orders and keeps certificates until ctx ends, as soon as there are all options of the configuration. open adds what speaks with others: the
 // store, the CAs of Settings.All and the zones, for an instance in the Region. What cannot be is tried again.
 func Keep(ctx context.Context, c config.Config, log *slog.Logger, open func(o *Options, region string) error, in Inputs, out Outputs) error {
 	var here identity.Identity

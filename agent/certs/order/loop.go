@@ -88,7 +88,7 @@ const (
 	quickEvery = 5 * time.Minute
 )
 
-// loop is the state. Only the goroutine of Run touches it, and what it calls while others wait.
+// loop is the state. Only the goroutine of run touches it, and what it calls while others wait.
 type loop struct {
 	Options
 	out     Outputs
@@ -118,12 +118,7 @@ type here struct {
 	address  address.Report
 }
 
-// Run keeps certificates until ctx ends, and then returns nil.
-func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
-	return run(ctx, o, in, out, identity.Instance{})
-}
-
-// run is Run on an instance of which something is known already.
+// run keeps certificates until ctx ends, and then returns nil. who is what is known of the instance already.
 func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.Instance) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	l := &loop{
@@ -139,7 +134,7 @@ func run(ctx context.Context, o Options, in Inputs, out Outputs, who identity.In
 		}
 	}
 	l.instance = who
-	l.now.Place = certs.PlaceOf(l.Claimed, l.Metadata, l.address, l.instance)
+	l.place()
 	if o.DNS != nil {
 		l.now.Covers = o.DNS.Covers
 	}
@@ -214,7 +209,7 @@ func (l *loop) turn(ctx context.Context) (next time.Time) {
 		d.Next = now.Add(d.Next.Sub(in.Now))
 	}
 	l.lack(d, now)
-	for _, host := range slices.Collect(maps.Keys(l.waiting)) {
+	for host := range l.waiting {
 		l.explain(host, d)
 	}
 	for _, directory := range d.Settle {
@@ -289,7 +284,7 @@ func (l *loop) input(now time.Time) certs.Input {
 	in.Now, in.StoreRead, in.WishesKnown = l.wall(), l.store.read && l.store.err == nil, l.now.WishesKnown && l.serving
 	maps.DeleteFunc(l.now.Leads, func(_ string, v certs.Lead) bool { return in.Now.Sub(v.At) > time.Hour })
 	maps.DeleteFunc(l.paused, func(_ string, p pause) bool { return now.Sub(p.until) > time.Hour })
-	in.Held, in.Leases, in.Ledgers = nil, nil, maps.Clone(l.store.ledgers)
+	in.Held, in.Leases, in.Ledgers = nil, map[string]certs.Lease{}, maps.Clone(l.store.ledgers)
 	seen := map[string]time.Time{}
 	for _, w := range in.Wishes {
 		seen[w.Host] = cmp.Or(l.now.Since[w.Host], in.Now)
@@ -299,39 +294,40 @@ func (l *loop) input(now time.Time) certs.Input {
 		in.Held = append(in.Held, l.held[id].Held)
 	}
 	for id, s := range l.store.leases {
-		lease := certs.Lease{ID: id, Live: l.live(s, now)}
+		lease := certs.Lease{Live: l.live(s, now)}
 		if s.Pending != nil && !s.Over {
 			lease.Directory, lease.At = s.Directory, s.At
 		}
-		in.Leases = append(in.Leases, lease)
+		in.Leases[id] = lease
 	}
 	for id := range l.busy {
-		if i := slices.IndexFunc(in.Leases, func(v certs.Lease) bool { return v.ID == id }); i >= 0 {
-			in.Leases[i].Running = true
-		} else if idForm.MatchString(id) {
-			in.Leases = append(in.Leases, certs.Lease{ID: id, Running: true})
+		if lease := in.Leases[id]; idForm.MatchString(id) {
+			lease.Running = true
+			in.Leases[id] = lease
 		}
 	}
-	if l.store.read {
-		for _, d := range slices.Collect(maps.Keys(l.CAs)) { // one that has none yet was never asked
-			if _, ok := in.Ledgers[d]; !ok {
-				in.Ledgers[d] = certs.Ledger{Directory: d}
-			}
+	for d := range l.CAs { // one that has none yet was never asked
+		if _, ok := in.Ledgers[d]; !ok && l.store.read {
+			in.Ledgers[d] = certs.Ledger{Directory: d}
 		}
 	}
 	return in
 }
 
-// do has work done beside the loop. It returns what the loop then does with the outcome.
-func (l *loop) do(ctx context.Context, id string, work func() (take func())) {
+// do has work done beside the loop, for a limited time. After its error, which is a fault of this side, the id is left
+// alone for a while; then take tells the loop what came of it.
+func (l *loop) do(ctx context.Context, id string, limit time.Duration, work func(context.Context) (take func(), err error)) {
 	if l.busy[id] || time.Now().Before(l.paused[id].until) {
 		return
 	}
 	l.busy[id] = true
 	go func() {
-		take := work()
+		ctx, done := context.WithTimeout(ctx, limit)
+		defer done()
+		take, err := work(ctx)
 		l.results <- func() {
 			delete(l.busy, id)
+			l.pauseAfter(id, err)
 			take()
 		}
 	}()
@@ -342,9 +338,7 @@ func (l *loop) then(take func()) { l.results <- take }
 
 // lookUp finds out where a name leads.
 func (l *loop) lookUp(ctx context.Context, name string) {
-	l.do(ctx, "look "+name, func() func() {
-		ctx, done := context.WithTimeout(ctx, lookupPatience)
-		defer done()
+	l.do(ctx, "look "+name, lookupPatience, func(ctx context.Context) (func(), error) {
 		found, err := l.Lookup(ctx, "ip", name+".")
 		lead := certs.Lead{At: l.wall(), Addresses: found[:min(len(found), 16)]}
 		for i, a := range lead.Addresses {
@@ -353,12 +347,12 @@ func (l *loop) lookUp(ctx context.Context, name string) {
 		if err != nil {
 			lead.Err = problem.Printable(err.Error(), 200)
 		}
-		return func() { l.now.Leads[name] = lead }
+		return func() { l.now.Leads[name] = lead }, nil
 	})
 }
 
-// lookupPatience bounds the look-up of a name.
-const lookupPatience = 5 * time.Second
+// lookupPatience bounds the look-up of a name, and askPatience a question to a CA.
+const lookupPatience, askPatience = 5 * time.Second, time.Minute
 
 // askRenewal asks the CA of a certificate when to renew it.
 func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
@@ -366,39 +360,29 @@ func (l *loop) askRenewal(ctx context.Context, h certs.Held) {
 	if ca == nil {
 		return
 	}
-	l.do(ctx, "ask "+h.ID, func() func() {
-		ctx, done := context.WithTimeout(ctx, time.Minute)
-		defer done()
+	l.do(ctx, "ask "+h.ID, askPatience, func(ctx context.Context) (func(), error) {
 		ledger, err := l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Ask(h, l.wall()), true })
 		if err == nil {
 			w, wrong := ca.Renewal(ctx, h.CertID)
-			var next certs.Ledger
-			if next, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, l.wall()), true }); err == nil {
-				ledger = next
-			}
+			ledger, err = l.editLedger(ctx, h.Directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Answer(h, w, wrong, l.wall()), true })
 		}
-		return func() {
-			l.pauseAfter("ask "+h.ID, err)
-			if ledger.Directory != "" {
-				l.store.ledgers[h.Directory] = ledger
-			}
-		}
+		return func() { l.takeLedger(ledger) }, err
 	})
 }
 
 // settle writes the ledger of a directory again that a clock which was ahead has written.
 func (l *loop) settle(ctx context.Context, directory string) {
-	id := "settle " + directory
-	l.do(ctx, id, func() func() {
-		ctx, done := context.WithTimeout(ctx, time.Minute)
-		defer done()
+	l.do(ctx, "settle "+directory, askPatience, func(ctx context.Context) (func(), error) {
 		ledger, err := l.editLedger(ctx, directory, func(v certs.Ledger) (certs.Ledger, bool) { return v.Settle(l.wall()) })
-		return func() {
-			if l.pauseAfter(id, err); err == nil {
-				l.store.ledgers[directory] = ledger
-			}
-		}
+		return func() { l.takeLedger(ledger) }, err
 	})
+}
+
+// takeLedger takes over a ledger as it is in the store; the zero one is none.
+func (l *loop) takeLedger(v certs.Ledger) {
+	if v.Directory != "" {
+		l.store.ledgers[v.Directory] = v
+	}
 }
 
 // pause is how long something is left alone that failed by a fault of this side: the store, the disk, a zone. What
@@ -426,10 +410,14 @@ func (l *loop) pauseAfter(id string, err error) {
 // start begins an order.
 func (l *loop) start(ctx context.Context, s certs.Start) {
 	a := &attempt{loop: l, Start: s, known: l.store.leases[s.ID], held: l.held[s.ID].Held}
-	l.do(ctx, s.ID, func() func() {
+	l.do(ctx, s.ID, attemptFor, func(ctx context.Context) (func(), error) {
 		began := time.Now()
 		err := a.run(ctx)
-		return func() { l.finished(a, err, time.Since(began)) }
+		own := err // a fault of this side
+		if _, tooSoon := errors.AsType[*waits](err); tooSoon || a.result != certs.Interrupted {
+			own = nil
+		}
+		return func() { l.finished(a, err, own, time.Since(began)) }, own
 	})
 }
 
@@ -443,17 +431,12 @@ func (l *loop) returned(a *attempt) {
 }
 
 // finished takes over what an attempt has left.
-func (l *loop) finished(a *attempt, err error, took time.Duration) {
+func (l *loop) finished(a *attempt, err, own error, took time.Duration) {
 	l.returned(a)
-	if a.ledger != nil && a.ledger.Directory != "" {
-		l.store.ledgers[a.Directory] = *a.ledger
-	}
-	_, tooSoon := errors.AsType[*waits](err)
-	own := a.result == certs.Interrupted && err != nil && !tooSoon
-	l.pauseAfter(a.ID, map[bool]error{true: err}[own])
-	if own {
+	l.takeLedger(a.ledger)
+	if _, tooSoon := errors.AsType[*waits](err); own != nil {
 		l.store.next = time.Time{} // another instance, or the store
-	} else if !tooSoon && a.result != "" {
+	} else if !tooSoon {
 		l.counts[a.result]++
 	}
 	l.tell(a, err, took)

@@ -22,6 +22,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
 )
 
 var public = netip.MustParseAddr("203.0.113.10")
@@ -80,7 +82,7 @@ func (w *world) instance(owner string) *instance {
 		return time.Now().Round(0).Add(i.ahead)
 	}
 	i.o = Options{
-		Settings: certs.Settings{On: true, Email: "ops@a.test", Directories: []string{directory}, Keys: []certs.KeyType{certs.ECDSA}, CheckAddress: true, Seed: owner},
+		Settings: certs.Settings{ACME: config.ACME{Email: "ops@a.test", Directories: []string{directory}, CheckAddress: true}, On: true, Keys: []certs.KeyType{certs.ECDSA}, Seed: owner},
 		Owner:    owner, Issued: filepath.Join(dir, "issued"), Challenges: filepath.Join(dir, "challenges"),
 		Store: mortalStore{i}, StoreName: "s3://store", CAs: map[string]CA{directory: mortalCA{i}}, DNS: mortalDNS{i},
 		NewKey: acme.NewKey, NewRequest: acme.NewRequest, Claimed: true, Metadata: true,
@@ -101,10 +103,10 @@ func (i *instance) start(holds bool, hosts ...string) {
 	i.hold(holds)
 	go func() {
 		defer close(ended)
-		if err := Run(ctx, i.o, i.in, Outputs{
+		if err := run(ctx, i.o, i.in, Outputs{
 			Ready:  func() { i.note(func() { i.ready++ }) },
 			Report: func(r certs.Report) { i.note(func() { i.report = r }) },
-		}); err != nil {
+		}, identity.Instance{}); err != nil {
 			i.t.Error(err)
 		}
 	}()

@@ -153,7 +153,7 @@ func hashed(text string) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// editLedger changes the ledger of a directory.
+// editLedger changes the ledger of a directory, and returns it as it is in the store then.
 func (l *loop) editLedger(ctx context.Context, directory string, edit func(certs.Ledger) (next certs.Ledger, wanted bool)) (certs.Ledger, error) {
 	v, _, err := change(ctx, l.Store, ledgerName(directory), func(v *certs.Ledger, spoilt error) (bool, error) {
 		if spoilt != nil {
@@ -166,5 +166,8 @@ func (l *loop) editLedger(ctx context.Context, directory string, edit func(certs
 		}
 		return wanted, nil
 	})
-	return v, err
+	if err != nil {
+		return certs.Ledger{}, err
+	}
+	return v, nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs/acme"
 	"github.com/nagaya-ecs/nagaya/agent/certs/store"
 	"github.com/nagaya-ecs/nagaya/agent/certs/zone"
+	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/simaws"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
@@ -66,7 +68,7 @@ func TestWithTheRealParts(t *testing.T) {
 
 	start := func(owner string, wrap func(DNS) DNS) (dir string, report func() certs.Report, stop func()) {
 		o := Options{
-			Settings: certs.Settings{On: true, Email: "ops@example.com", Directories: []string{p.Directory}, Keys: []certs.KeyType{certs.ECDSA}, Seed: owner},
+			Settings: certs.Settings{ACME: config.ACME{Email: "ops@example.com", Directories: []string{p.Directory}}, On: true, Keys: []certs.KeyType{certs.ECDSA}, Seed: owner},
 			Owner:    owner, Issued: filepath.Join(t.TempDir(), "issued"), Challenges: t.TempDir(), StoreName: "s3", CAs: map[string]CA{},
 			NewKey: acme.NewKey, NewRequest: acme.NewRequest, Claimed: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			Lookup: func(context.Context, string, string) ([]netip.Addr, error) {
@@ -93,12 +95,12 @@ func TestWithTheRealParts(t *testing.T) {
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			_ = Run(ctx, o, in, Outputs{Ready: func() {}, Report: func(r certs.Report) {
+			_ = run(ctx, o, in, Outputs{Ready: func() {}, Report: func(r certs.Report) {
 				select {
 				case reports <- r:
 				default:
 				}
-			}})
+			}}, identity.Instance{})
 		}()
 		stop = func() { cancel(); <-ended }
 		t.Cleanup(stop)

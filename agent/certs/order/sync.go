@@ -144,7 +144,7 @@ func (l *loop) readObject(ctx context.Context, name string) (take func(), versio
 	if strings.HasPrefix(name, "budget/") {
 		v, version, err := read[certs.Ledger](ctx, l.Store, name)
 		if err == nil && ledgerName(v.Directory) == name {
-			take = func() { l.store.ledgers[v.Directory] = v }
+			take = func() { l.takeLedger(v) }
 		}
 		return take, version, err
 	}

@@ -29,7 +29,7 @@ type attempt struct {
 
 	lease   lease
 	version string // of the lease
-	ledger  *certs.Ledger
+	ledger  certs.Ledger
 	result  certs.Result
 	asked   bool // the CA may have made an order
 	issued  *certs.Bundle
@@ -46,23 +46,21 @@ func (w *waits) Error() string {
 	return "the limits of the CA allow no order before " + w.until.UTC().Format(time.RFC3339)
 }
 
-// run makes one attempt. Whatever fails, what is served stays as it is, and what another attempt needs is in the store.
+// run makes one attempt, until ctx ends. Whatever fails, what is served stays as it is, and what another attempt needs is in the store.
 func (a *attempt) run(ctx context.Context) (err error) {
-	work, done := context.WithTimeout(ctx, attemptFor)
-	defer done()
 	a.result = certs.Interrupted
-	if err := a.take(work); err != nil {
+	if err := a.take(ctx); err != nil {
 		return err
 	}
-	if there, err := a.issuedSince(work); there || err != nil {
+	if there, err := a.issuedSince(ctx); there || err != nil {
 		a.deliver()
-		return errors.Join(err, a.clear(work, nil))
+		return errors.Join(err, a.clear(ctx, nil))
 	}
-	if err := a.note(work); err != nil {
-		return errors.Join(err, a.free(work))
+	if err := a.note(ctx); err != nil {
+		return errors.Join(err, a.free(ctx))
 	}
-	chain, err := a.order(work)
-	if a.result = certs.ResultOf(err); ctx.Err() != nil {
+	chain, err := a.order(ctx)
+	if a.result = certs.ResultOf(err); errors.Is(ctx.Err(), context.Canceled) {
 		a.result = certs.Interrupted // the agent ends
 	}
 	last, done := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
@@ -140,7 +138,7 @@ func (a *attempt) note(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.ledger = &ledger
+	a.ledger = ledger
 	if !ok {
 		return &waits{until}
 	}
@@ -160,7 +158,7 @@ func (a *attempt) end(ctx context.Context, why error) {
 		a.Log.Warn("result of an order not noted", event.Key, event.OrderUnsettled, "order", a.ID, "err", err)
 		return
 	}
-	a.ledger = &ledger
+	a.ledger = ledger
 }
 
 // order speaks with the CA, from wherever an earlier attempt has left the order.

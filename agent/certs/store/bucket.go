@@ -75,7 +75,7 @@ func (b *bucket) ask(ctx context.Context, r awsclient.S3Request) (awsclient.S3An
 		case answered && regionForm.MatchString(refused.Region):
 			b.region.Store(&refused.Region)
 		case !answered, refused.Status >= 500, refused.Status == http.StatusTooManyRequests, refused.Code == "RequestTimeout":
-			if !pause(ctx, again.Next()) {
+			if !backoff.Sleep(ctx, again.Next()) {
 				return out, err
 			}
 		default:
@@ -181,7 +181,7 @@ func (b *bucket) put(ctx context.Context, name string, body []byte, version stri
 			return "", b.wrong("s3:PutObject", errors.New("the answer has no ETag"))
 		case status == http.StatusPreconditionFailed, code(err) == "NoSuchKey":
 			return b.ours(ctx, name, body)
-		case status == http.StatusConflict && n < conflictTries && pause(ctx, again.Next()):
+		case status == http.StatusConflict && n < conflictTries && backoff.Sleep(ctx, again.Next()):
 			continue
 		case status == http.StatusConflict:
 			return "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrConflict)
@@ -201,14 +201,4 @@ func (b *bucket) ours(ctx context.Context, name string, body []byte) (string, er
 		return "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrConflict)
 	}
 	return version, nil
-}
-
-// pause waits, and reports whether ctx has not ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(d):
-		return true
-	}
 }

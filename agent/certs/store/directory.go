@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
+	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/lock"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
@@ -38,32 +39,29 @@ const (
 	lockWait = 20 * time.Millisecond // between two tries to take the lock
 )
 
-// result is what an operation leaves.
-type result struct {
-	all     map[string]string
-	body    []byte
-	version string
-	err     error
-}
-
 // within does an operation, and does not wait for it longer than ctx.
-func (d *directory) within(ctx context.Context, do func() result) result {
-	late := result{err: d.wrong("waiting for", context.DeadlineExceeded)}
+func within[T any](ctx context.Context, d *directory, do func() (T, error)) (v T, err error) {
+	type outcome struct {
+		v   T
+		err error
+	}
+	late := d.wrong("waiting for", context.DeadlineExceeded)
 	select {
 	case d.busy <- struct{}{}:
 	case <-ctx.Done():
-		return late
+		return v, late
 	}
-	out := make(chan result, 1)
+	out := make(chan outcome, 1)
 	go func() {
 		defer func() { <-d.busy }()
-		out <- do()
+		v, err := do()
+		out <- outcome{v, err}
 	}()
 	select {
-	case r := <-out:
-		return r
+	case o := <-out:
+		return o.v, o.err
 	case <-ctx.Done():
-		return late
+		return v, late
 	}
 }
 
@@ -81,30 +79,16 @@ func (d *directory) wrong(what string, err error) error {
 }
 
 func (d *directory) list(ctx context.Context, prefix string) (map[string]string, error) {
-	r := d.within(ctx, func() result {
-		all, err := d.versions(ctx, prefix)
-		return result{all: all, err: err}
-	})
-	return r.all, r.err
+	return within(ctx, d, func() (map[string]string, error) { return d.versions(ctx, prefix) })
 }
 
 func (d *directory) get(ctx context.Context, name string) ([]byte, string, error) {
-	r := d.within(ctx, func() result {
-		body, version, err := d.read(name)
-		return result{body: body, version: version, err: err}
-	})
-	return r.body, r.version, r.err
+	o, err := within(ctx, d, func() (object, error) { return d.read(name) })
+	return o.body, o.version, err
 }
 
 func (d *directory) put(ctx context.Context, name string, body []byte, version string) (string, error) {
-	r := d.within(ctx, func() result {
-		err := d.swap(ctx, name, body, version)
-		return result{version: versionOf(body), err: err}
-	})
-	if r.err != nil {
-		return "", r.err
-	}
-	return r.version, nil
+	return within(ctx, d, func() (string, error) { return d.swap(ctx, name, body, version) })
 }
 
 // versions reads every file: nothing else tells a change on every file system.
@@ -133,8 +117,8 @@ func (d *directory) versions(ctx context.Context, prefix string) (map[string]str
 			if !isName(name) || !strings.HasPrefix(name, prefix) {
 				continue
 			}
-			if _, version, _ := d.read(name); version != "" {
-				all[name] = version
+			if o, _ := d.read(name); o.version != "" {
+				all[name] = o.version
 			}
 			if ctx.Err() != nil {
 				return nil, d.wrong("reading", ctx.Err())
@@ -164,28 +148,34 @@ func names(dir string) ([]string, error) {
 	return all, err
 }
 
-// read returns a file and its version. One that cannot be read has a version too, that of its inode:
+// object is a file with its version.
+type object struct {
+	body    []byte
+	version string
+}
+
+// read returns a file. One that cannot be read has a version too, that of its inode:
 // it is there.
-func (d *directory) read(name string) (body []byte, version string, err error) {
+func (d *directory) read(name string) (o object, err error) {
 	path := filepath.Join(d.root, name)
-	body, err = readfile.Regular(path, certs.MaxObject)
+	body, err := readfile.Regular(path, certs.MaxObject)
 	if err == nil {
-		return body, versionOf(body), nil
+		return object{body, versionOf(body)}, nil
 	}
 	info, there := os.Lstat(path)
 	if errors.Is(there, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrNotFound)
+		return o, fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrNotFound)
 	}
 	if there == nil && info.IsDir() {
-		return nil, "", fmt.Errorf("%s in %s: %w: it is a directory", name, d.root, certs.ErrUnusable)
+		return o, fmt.Errorf("%s in %s: %w: it is a directory", name, d.root, certs.ErrUnusable)
 	}
 	if there == nil {
-		version = fmt.Sprintf("unread-%d-%d", info.Size(), info.ModTime().UnixNano())
+		o.version = fmt.Sprintf("unread-%d-%d", info.Size(), info.ModTime().UnixNano())
 	}
-	if of := (*fs.PathError)(nil); !errors.As(err, &of) { // it was read: what it is, is wrong
-		return nil, version, fmt.Errorf("%s in %s: %w: %w", name, d.root, certs.ErrUnusable, err)
+	if _, unread := errors.AsType[*fs.PathError](err); !unread { // what it is, is wrong
+		return o, fmt.Errorf("%s in %s: %w: %w", name, d.root, certs.ErrUnusable, err)
 	}
-	return nil, version, d.wrong("reading "+name+" of", err)
+	return o, d.wrong("reading "+name+" of", err)
 }
 
 func versionOf(body []byte) string {
@@ -193,45 +183,42 @@ func versionOf(body []byte) string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// swap replaces a file if it is the one of that version.
-func (d *directory) swap(ctx context.Context, name string, body []byte, version string) error {
+// swap replaces a file if it is the one of that version, and returns the new version.
+func (d *directory) swap(ctx context.Context, name string, body []byte, version string) (string, error) {
 	path := filepath.Join(d.root, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return d.wrong("writing to", err)
+		return "", d.wrong("writing to", err)
 	}
 	held, err := d.lock(ctx)
 	if err != nil {
-		return d.wrong("locking", err)
+		return "", d.wrong("locking", err)
 	}
 	defer held.Release()
-	_, now, err := d.read(name)
-	if now == "" && err != nil && !errors.Is(err, certs.ErrNotFound) {
-		return err
+	now, err := d.read(name)
+	if now.version == "" && err != nil && !errors.Is(err, certs.ErrNotFound) {
+		return "", err
 	}
-	if now != version {
-		return fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrConflict)
+	if err = fs.ErrExist; now.version == version {
+		err = atomicfile.WithReserve(d.root, func() error { return write(path, body, version == "") })
 	}
-	err = atomicfile.WithReserve(d.root, func() error { return write(path, body, version == "") })
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrConflict)
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return "", fmt.Errorf("%s in %s: %w", name, d.root, certs.ErrConflict)
+	case err != nil:
+		return "", d.wrong("writing "+name+" to", err)
 	}
-	if err != nil {
-		return d.wrong("writing "+name+" to", err)
-	}
-	return nil
+	return versionOf(body), nil
 }
 
 // lock takes the lock of the whole store, which is held for the time of one write.
 func (d *directory) lock(ctx context.Context) (*lock.Lock, error) {
 	for {
 		l, err := lock.Take(filepath.Join(d.root, lockName))
-		if held := (*lock.HeldError)(nil); !errors.As(err, &held) {
+		if _, held := errors.AsType[*lock.HeldError](err); !held {
 			return l, err
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Sleep(ctx, lockWait) {
 			return nil, fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
-		case <-time.After(lockWait):
 		}
 	}
 }

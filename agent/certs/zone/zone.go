@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/route53"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 const (
@@ -18,6 +20,9 @@ const (
 	mostValues = 100             // of one record set
 	mostRaces  = 50              // lost in one change
 )
+
+// valueForm is base64url.
+var valueForm = pattern.Of(255, `[A-Za-z0-9_-]+`)
 
 // API is what is asked of Route 53, a *route53.Client.
 type API interface {
@@ -105,9 +110,7 @@ func (z *Zones) set(record, value string) (recordSet, error) {
 	if !found {
 		return recordSet{}, fmt.Errorf("%.253q is in none of the zones of certs.acme.zones", record)
 	}
-	if len(value) == 0 || len(value) > 255 || strings.ContainsFunc(value, func(r rune) bool {
-		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_')
-	}) {
+	if !valueForm.MatchString(value) {
 		return recordSet{}, fmt.Errorf("the value %.100q for %s is not base64url", value, record)
 	}
 	return recordSet{z, zone, id, plain(record), `"` + value + `"`}, nil
