@@ -132,7 +132,8 @@ func (h Held) entry() Entry {
 
 // problem adds one about a host.
 func (d *decision) problem(host, code string, severity problem.Severity, text, hint string) {
-	p := problem.Problem{Code: code, Severity: severity, Subject: "site " + problem.Printable(host, 253), Host: host, Text: text, Hint: hint}
+	p := problem.OfHost(problem.Printable(host, 253), code, hint, "%s", text)
+	p.Severity = severity
 	if !slices.ContainsFunc(d.out.Problems, func(o problem.Problem) bool { return o.Code == p.Code && o.Subject == p.Subject }) {
 		d.out.Problems = append(d.out.Problems, p)
 	}
@@ -187,13 +188,11 @@ func (d *decision) directories() {
 		if l.Faults == 0 || !d.Settings.On {
 			continue
 		}
-		text := fmt.Sprintf("%s failed %s, the last time because of %.*q", nameOf(directory), times(l.Faults), mostReason, l.Fault)
+		const hint = "correct certs.acme where the CA's words name it, as an account that it refuses; else see whether it can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have"
+		p := problem.Of("acme "+nameOf(directory), "acme-failed", hint, "%s failed %s, the last time because of %.*q", nameOf(directory), times(l.Faults), mostReason, l.Fault)
 		if until := l.pause(d.Now); until.After(d.Now) {
-			text += "; it is asked again at " + until.UTC().Format(time.RFC3339)
+			p.Text += "; it is asked again at " + until.UTC().Format(time.RFC3339)
 		}
-		d.out.Problems = append(d.out.Problems, problem.Problem{
-			Code: "acme-failed", Severity: problem.Warning, Subject: "acme " + nameOf(directory), Text: text,
-			Hint: "correct certs.acme where the CA's words name it, as an account that it refuses; else see whether it can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have",
-		})
+		d.out.Problems = append(d.out.Problems, p.AsWarning())
 	}
 }

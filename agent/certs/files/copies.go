@@ -217,11 +217,10 @@ func (k copies) fallBack(found func(name string) bool, wrong map[string]problem.
 			continue
 		}
 		add(name, version)
-		problems = append(problems, problem.Problem{
-			Code: "cert-gone", Severity: problem.Error, Subject: k.what + " " + name, File: version,
-			Text: fmt.Sprintf("the files of the %s %q have gone, so a copy is served, of what it was at %s", k.what, name, seen),
-			Hint: fmt.Sprintf("put them back; or, %s, rm -r %s", k.giveUp, filepath.Join(k.dir, name)),
-		})
+		hint := fmt.Sprintf("put them back; or, %s, rm -r %s", k.giveUp, filepath.Join(k.dir, name))
+		p := problem.Of(k.what+" "+name, "cert-gone", hint, "the files of the %s %q have gone, so a copy is served, of what it was at %s", k.what, name, seen)
+		p.File = version
+		problems = append(problems, p)
 	}
 	return problems
 }

@@ -458,7 +458,9 @@ func dates(c candidate, leaf *x509.Certificate, now time.Time) (use bool, p *pro
 
 // about is a problem of a file.
 func about(code string, severity problem.Severity, file, text, hint string) *problem.Problem {
-	return &problem.Problem{Code: code, Severity: severity, Subject: "certificate " + file, File: file, Text: text, Hint: hint}
+	p := problem.Of("certificate "+file, code, hint, "%s", text)
+	p.Severity, p.File = severity, file
+	return &p
 }
 
 func unreadable(file, why, hint string) *problem.Problem {

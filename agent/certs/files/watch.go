@@ -131,11 +131,9 @@ func (w *watch) update() {
 		inv = w.last
 		inv.Problems = []problem.Problem{*unreadable(w.Dir, err.Error(), "let the agent's user read the directory; until then the certificates known so far are used")}
 	case blind != nil:
-		inv.Problems = append(slices.Clone(inv.Problems), problem.Problem{
-			Code: "cert-watch", Severity: problem.Warning, Subject: "certificate " + w.Dir,
-			Text: fmt.Sprintf("changes are noticed only every %s (%q)", w.Recheck, blind),
-			Hint: "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches",
-		})
+		const hint = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
+		p := problem.Of("certificate "+w.Dir, "cert-watch", hint, "changes are noticed only every %s (%q)", w.Recheck, blind)
+		inv.Problems = append(slices.Clone(inv.Problems), p.AsWarning())
 	}
 	if w.asked && same(inv, w.last) {
 		return

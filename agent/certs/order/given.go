@@ -39,10 +39,9 @@ func Keep(ctx context.Context, c config.Config, log *slog.Logger, open func(o *O
 		}
 		if err != nil {
 			out.Ready()
-			out.Report(certs.Report{At: time.Now(), On: true, Problems: []problem.Problem{{
-				Code: "orders-impossible", Severity: problem.Error, Subject: "agent", Text: problem.Printable(err.Error(), 400),
-				Hint: "correct what it names; until then nothing is ordered, and what was issued is served",
-			}}})
+			const hint = "correct what it names; until then nothing is ordered, and what was issued is served"
+			p := problem.Of("agent", "orders-impossible", hint, "%s", problem.Printable(err.Error(), 400))
+			out.Report(certs.Report{At: time.Now(), On: true, Problems: []problem.Problem{p}})
 		}
 		return err
 	}) != nil {

@@ -257,19 +257,37 @@ func TestAnAccountThatIsSpoilt(t *testing.T) {
 		a.start(true, "a.test")
 		after(time.Minute)
 		w.store.mu.Lock()
-		good := w.store.objects[accountName(directory)]
-		w.store.objects[accountName(directory)] = "{"
+		w.store.objects[accountName(directory)] = "{key"
 		w.store.mu.Unlock()
 		a.want("a.test", "b.test")
-		after(4 * time.Hour)
-		if ps := a.said().Problems; len(ps) != 1 || !strings.Contains(ps[0].Text, "accounts/") {
+		after(time.Minute)
+		a.mustHave("with a new account", "a.test", "b.test")
+		if kept := w.store.names("spoilt/"); len(kept) != 1 || w.store.objects[kept[0]] != "{key" || !strings.Contains(fmt.Sprint(a.log), "accounts/") {
+			t.Errorf("set aside: %v; log:\n%s", kept, a.log)
+		}
+	})
+}
+
+// The budget of a CA begins anew, after as long as the CA counts orders and failures.
+func TestABudgetThatIsSpoilt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		a := w.instance("a")
+		a.start(true, "a.test")
+		after(time.Minute)
+		w.store.mu.Lock()
+		w.store.objects[ledgerName(directory)] = "{"
+		w.store.mu.Unlock()
+		a.want("a.test", "b.test")
+		after(170 * time.Minute)
+		a.mustHave("while the limits may be used up", "a.test")
+		if ps := a.said().Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "cannot be read, and begins anew") {
 			t.Errorf("problems %+v", ps)
 		}
-		w.store.mu.Lock()
-		w.store.objects[accountName(directory)] = good
-		w.store.mu.Unlock()
-		after(time.Hour)
-		a.mustHave("with the account again", "a.test", "b.test")
+		if kept := w.store.names("spoilt/"); len(kept) != 1 {
+			t.Errorf("set aside: %v", kept)
+		}
+		after(20 * time.Minute)
+		a.mustHave("then", "a.test", "b.test")
 	})
 }
 

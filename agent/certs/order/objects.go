@@ -91,6 +91,18 @@ func write(ctx context.Context, s Store, name string, v any, version string) (st
 	return version, nil
 }
 
+// aside keeps a copy of an object that is spoilt, which is about to be replaced: somebody may still find a key in it.
+func aside(ctx context.Context, s Store, name string) error {
+	body, _, err := s.Get(ctx, name)
+	if err == nil {
+		_, err = s.Put(ctx, "spoilt/"+hashed(name+string(body))+".json", body, "")
+	}
+	if errors.Is(err, certs.ErrUnusable) || errors.Is(err, certs.ErrConflict) { // nothing can be kept of it, or it is there
+		return nil
+	}
+	return err
+}
+
 // maxTries bounds how often an object is read and written again because another writer was first.
 const maxTries = 8
 
@@ -157,10 +169,13 @@ func hashed(text string) string {
 func (l *loop) editLedger(ctx context.Context, directory string, edit func(certs.Ledger) (next certs.Ledger, wanted bool)) (certs.Ledger, error) {
 	v, _, err := change(ctx, l.Store, ledgerName(directory), func(v *certs.Ledger, spoilt error) (bool, error) {
 		if spoilt != nil {
-			return false, spoilt
+			if err := aside(ctx, l.Store, ledgerName(directory)); err != nil {
+				return false, errors.Join(spoilt, err)
+			}
+			*v = certs.Lost(l.wall())
 		}
 		next, wanted := edit(*v)
-		if wanted {
+		if wanted = wanted || spoilt != nil; wanted {
 			next.Directory, next.Writer, next.Number = directory, l.Owner, v.Number+1
 			*v = next
 		}

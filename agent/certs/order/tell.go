@@ -101,27 +101,19 @@ func (l *loop) problems() (all []problem.Problem) {
 		all = append(all, l.unusable(l.store.err))
 	}
 	if l.copies.err != nil {
-		all = append(all, problem.Problem{
-			Code: "cert-not-kept", Severity: problem.Error, Subject: "certificate " + l.Issued,
-			Text: "new certificates cannot be written: " + problem.Printable(l.copies.err.Error(), 300),
-			Hint: "let the agent write to the directory " + l.Issued,
-		})
+		all = append(all, problem.Of("certificate "+l.Issued, "cert-not-kept", "let the agent write to the directory "+l.Issued,
+			"new certificates cannot be written: %s", problem.Printable(l.copies.err.Error(), 300)))
 	}
 	return all
 }
 
 // unusable is the problem of a store that cannot be used.
 func (l *loop) unusable(err error) problem.Problem {
-	p := problem.Problem{
-		Code: "store-unreadable", Severity: problem.Error, Subject: "store " + l.StoreName,
-		Text: "certificates are kept in " + l.StoreName + ", which cannot be used: " + problem.Printable(err.Error(), 300) + "; those that are here are served, and nothing is ordered",
-		Hint: "let the agent list, read and write it: nagaya doctor says what is missing",
-	}
+	what, hint := "certificates are kept in "+l.StoreName+", which cannot be used: "+problem.Printable(err.Error(), 300), "let the agent list, read and write it: nagaya doctor says what is missing"
 	if known, ok := errors.AsType[*certs.StoreError](err); ok {
-		p.Hint = known.Remedy
-		p.Text = known.Text + "; the certificates that are here are served, and nothing is ordered"
+		what, hint = known.Text, known.Remedy
 	}
-	return p
+	return problem.Of("store "+l.StoreName, "store-unreadable", hint, "%s; the certificates that are here are served, and nothing is ordered", what)
 }
 
 // stuck says of which entries the order fails by a fault of this side, and returns the problems of those that
@@ -140,10 +132,8 @@ func (l *loop) stuck(entries []certs.Entry, now time.Time) (all []problem.Proble
 		if p.last == busyEvery || len(e.Hosts) == 0 {
 			continue
 		}
-		own := problem.Problem{
-			Code: "cert-order-failed", Severity: problem.Error, Subject: "site " + problem.Printable(e.Hosts[0], 253), Host: e.Hosts[0],
-			Text: e.Reason, Hint: "correct what it names; nagaya doctor tries the store and the zones, and it is tried again by itself",
-		}
+		const hint = "correct what it names; nagaya doctor tries the store and the zones, and it is tried again by itself"
+		own := problem.OfHost(problem.Printable(e.Hosts[0], 253), "cert-order-failed", hint, "%s", e.Reason)
 		if _, ok := errors.AsType[*certs.StoreError](p.err); ok {
 			own = l.unusable(p.err)
 		}

@@ -197,8 +197,14 @@ func (a *attempt) order(ctx context.Context) (chain string, err error) {
 func (a *attempt) account(ctx context.Context, ca CA, again bool) (certs.Account, error) {
 	name := accountName(a.At)
 	v, _, err := change(ctx, a.Store, name, func(v *account, spoilt error) (bool, error) {
-		if spoilt != nil || v.Key != "" {
-			return false, spoilt
+		if v.Key != "" {
+			return false, nil
+		}
+		if spoilt != nil {
+			if err := aside(ctx, a.Store, name); err != nil {
+				return false, errors.Join(spoilt, err)
+			}
+			a.Log.Warn("account of the store replaced", event.Key, event.StoreObjectUnusable, "object", name, "err", spoilt)
 		}
 		key, err := a.NewKey(certs.ECDSA)
 		*v = account{a.stamp(), certs.Account{Directory: a.At, Email: a.Settings.Email, Key: key}}
