@@ -332,7 +332,7 @@ func TestDecisionsOfRandomWorlds(t *testing.T) {
 			a := w.turn()
 			seen := map[string]bool{}
 			for _, s := range a.Start {
-				if seen[s.ID] || Check(s.Names, s.Directory) != nil {
+				if seen[s.ID] || check(s.Names, s.Directory) != nil {
 					t.Fatalf("seed %d: %+v", seed, s)
 				}
 				seen[s.ID] = true

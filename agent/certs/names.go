@@ -14,25 +14,23 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
-// Refusal is why names cannot be ordered. Each text is a clause or a sentence without a full stop.
-type Refusal struct {
-	Name  string
-	Cause string
-	Hint  string
+// refusalOf is why names cannot be ordered: because of this one. Each text is a clause or a sentence without a full stop.
+func refusalOf(name, why, hint string) *cause {
+	return &cause{text: fmt.Sprintf("%s cannot be ordered: %s", problem.Quoted(name), why), code: "cert-refused", hint: hint}
 }
 
-// Check says what of the names a directory cannot issue a certificate for; nil where it can. It
+// check says what of the names a directory cannot issue a certificate for; nil where it can. It
 // says nothing of wildcards without DNS, and of addresses that are not ours.
-func Check(names []string, directory string) *Refusal {
+func check(names []string, directory string) *cause {
 	if len(names) > maxNames {
-		return &Refusal{names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), maxNames), "spread them over several containers, or use a wildcard"}
+		return refusalOf(names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), maxNames), "spread them over several containers, or use a wildcard")
 	}
 	if len(names) > 1 && slices.ContainsFunc(names, isIP) {
-		return &Refusal{names[0], "an IP address is among the names", "ask for names alone"}
+		return refusalOf(names[0], "an IP address is among the names", "ask for names alone")
 	}
 	for _, name := range names {
-		if cause, hint := refused(name, PublicCA(directory)); cause != "" {
-			return &Refusal{name, cause, hint}
+		if why, hint := refused(name, PublicCA(directory)); why != "" {
+			return refusalOf(name, why, hint)
 		}
 	}
 	return nil
@@ -100,58 +98,31 @@ func readable(label string) bool {
 	return err == nil && again == label
 }
 
-// special are names that are nobody's in the public DNS: RFC 6761, 6762, 7686, 8375, 9476 and ICANN's
-// for private use. nobody are those that no CA at all can verify.
-var (
-	special = []string{"test", "local", "internal", "home.arpa", "example", "alt", "arpa", "corp", "home", "mail", "lan", "intranet", "private"}
-	nobody  = []string{"localhost", "invalid", "onion"}
-)
+// nobody are the ends of names that no CA can verify (RFC 2606, 6761, 7686).
+var nobody = []string{"localhost", "invalid", "onion"}
 
+// notPublic says why no public CA issues certificates for a name. What is nobody's in the public DNS, as .internal, has a
+// top-level domain that the public suffix list does not know, but for .arpa.
 func notPublic(base string, star, public bool) (cause, hint string) {
 	const own = "order from a CA of your own (certs.acme.directory), put a certificate into the certificate directory, or set nagaya.tls=off"
-	below := func(all []string) bool {
-		return slices.ContainsFunc(all, func(s string) bool { return base == s || strings.HasSuffix(base, "."+s) })
-	}
+	top := base[strings.LastIndexByte(base, '.')+1:]
+	_, known := publicsuffix.PublicSuffix(top)
+	suffix, registry := publicsuffix.PublicSuffix(base)
 	switch {
-	case below(nobody):
+	case slices.Contains(nobody, top):
 		return "no CA issues certificates for such names", "use a name of a domain of yours"
 	case !public:
 		return "", ""
-	case !strings.Contains(base, ".") && !isTop(base):
+	case top == base && !known:
 		return "it is a name of one label, which is private", own
-	case below(special):
-		return "it is a private name, for which no public CA issues certificates", own
-	}
-	suffix, known := icann(base)
-	switch {
-	case !known:
-		return fmt.Sprintf("there is no top-level domain %s", problem.Quoted(suffix)), own
+	case !known || top == "arpa":
+		return fmt.Sprintf("it is a private name: there is no top-level domain %s below which public CAs issue certificates", problem.Quoted(top)), own
 	case base == suffix && star:
 		return "it is a wildcard for all domains below a public suffix", "ask for a wildcard of a domain of yours"
-	case base == suffix:
+	case base == suffix && registry:
 		return "it is a public suffix, below which others register domains", "ask for a domain of yours"
 	}
-	if s, _ := publicsuffix.PublicSuffix(base); s == base && star {
-		return "it is a wildcard for all domains below a public suffix", "ask for a wildcard of a domain of yours"
-	}
 	return "", ""
-}
-
-func isTop(label string) bool { _, known := publicsuffix.PublicSuffix(label); return known }
-
-// icann is the suffix below which a registry registers domains; known is false where there is none.
-func icann(name string) (suffix string, known bool) {
-	for suffix = name; ; {
-		s, is := publicsuffix.PublicSuffix(suffix)
-		if is {
-			return s, true
-		}
-		_, parent, ok := strings.Cut(s, ".")
-		if !ok {
-			return s, false
-		}
-		suffix = parent
-	}
 }
 
 // publicCAs are the domains of CAs that browsers trust.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode"
+
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 func TestCheck(t *testing.T) {
@@ -65,11 +67,11 @@ func TestCheck(t *testing.T) {
 		{strings.Repeat(long, 4) + "example.com", "253", "253"},
 	} {
 		for directory, want := range map[string]string{letsEncrypt: tt.public, private: tt.private} {
-			r := Check([]string{tt.name}, directory)
+			r := check([]string{tt.name}, directory)
 			switch {
 			case (r != nil) != (want != ""):
 				t.Errorf("%q at %s: %+v", tt.name, directory, r)
-			case r != nil && (!strings.Contains(r.Cause, want) || r.Hint == "" || r.Name != tt.name):
+			case r != nil && (!strings.Contains(r.text, want) || r.hint == "" || !strings.HasPrefix(r.text, problem.Quoted(tt.name))):
 				t.Errorf("%q at %s: %+v, want %q", tt.name, directory, r, want)
 			}
 		}
@@ -78,10 +80,10 @@ func TestCheck(t *testing.T) {
 	for i := range 300 {
 		many = append(many, fmt.Sprintf("h%d.example.com", i))
 	}
-	if Check(many[:100], letsEncrypt) != nil || Check(many[:101], letsEncrypt) == nil || Check(many, private) == nil {
+	if check(many[:100], letsEncrypt) != nil || check(many[:101], letsEncrypt) == nil || check(many, private) == nil {
 		t.Error("at most 100 names may be in one certificate")
 	}
-	if Check([]string{"198.51.100.7", "a.example.com"}, private) == nil {
+	if check([]string{"198.51.100.7", "a.example.com"}, private) == nil {
 		t.Error("an address beside a name")
 	}
 }
@@ -153,7 +155,7 @@ func FuzzCheck(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, a, b string) {
 		for _, directory := range []string{letsEncrypt, private} {
-			r := Check([]string{a}, directory)
+			r := check([]string{a}, directory)
 			if id := ID([]string{a, b}, ECDSA); !fileSafe.MatchString(id) {
 				t.Errorf("%q, %q: %q", a, b, id)
 			}
@@ -163,8 +165,8 @@ func FuzzCheck(f *testing.F) {
 			switch {
 			case r == nil && (len(a) > 255 || strings.Trim(a, "abcdefghijklmnopqrstuvwxyz0123456789.-*:") != "" || strings.HasSuffix(a, ".")):
 				t.Errorf("%q may be ordered", a)
-			case r != nil && strings.ContainsFunc(r.Cause+r.Hint, func(c rune) bool { return !unicode.IsPrint(c) }):
-				t.Errorf("%q: %q, %q", a, r.Cause, r.Hint)
+			case r != nil && strings.ContainsFunc(r.text+r.hint, func(c rune) bool { return !unicode.IsPrint(c) }):
+				t.Errorf("%q: %q, %q", a, r.text, r.hint)
 			}
 			if r == nil && directory == letsEncrypt && !isIP(a) && !strings.Contains(a, ".") {
 				t.Errorf("%q may be ordered from a public CA", a)

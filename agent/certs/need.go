@@ -20,7 +20,7 @@ type need struct {
 	since time.Time
 	// directories are those that may issue it; refusal is why none may.
 	directories []string
-	refusal     *Refusal
+	refusal     *cause
 	// held serves it, or did: has is true where there is one, valid until it expires.
 	held       Held
 	has, valid bool
@@ -101,7 +101,7 @@ func (d *decision) addresses() (all []Wish) {
 var profiles = []string{"classic", "tlsserver", "shortlived"}
 
 // choose says which directories may issue a certificate for the names.
-func (d *decision) choose(w Wish, names []string) (fit []string, refusal *Refusal) {
+func (d *decision) choose(w Wish, names []string) (fit []string, refusal *cause) {
 	all := d.Settings.Directories
 	if w.Directory != "" {
 		allowed := slices.Contains(all, w.Directory) || slices.ContainsFunc(all, func(o string) bool { return w.Directory == d.Settings.StagingOf(o) })
@@ -117,7 +117,7 @@ func (d *decision) choose(w Wish, names []string) (fit []string, refusal *Refusa
 			"set certs.acme.profile, or remove the container's choice")
 	}
 	for _, directory := range all {
-		r := Check(names, directory)
+		r := check(names, directory)
 		if r == nil {
 			fit = append(fit, directory)
 		} else if refusal == nil {
@@ -129,10 +129,10 @@ func (d *decision) choose(w Wish, names []string) (fit []string, refusal *Refusa
 	}
 	for _, name := range names {
 		if a, err := netip.ParseAddr(name); err == nil && refusal == nil && d.Place.Known && !slices.Contains(d.Place.Addresses, a) {
-			refusal = &Refusal{name, "it is no address of this instance", "ask for a host name, or claim the address (address.claim)"}
+			refusal = refusalOf(name, "it is no address of this instance", "ask for a host name, or claim the address (address.claim)")
 		}
 		if strings.HasPrefix(name, "*.") && refusal == nil && !d.covers(name) {
-			refusal = &Refusal{name, "a wildcard is proven by DNS, and no zone of certs.acme.zones has it", "add its zone of Route 53 to certs.acme.zones, or name the hosts"}
+			refusal = refusalOf(name, "a wildcard is proven by DNS, and no zone of certs.acme.zones has it", "add its zone of Route 53 to certs.acme.zones, or name the hosts")
 		}
 	}
 	return fit, refusal

@@ -16,7 +16,7 @@ func (d *decision) plan(n *need) {
 		return
 	}
 	if n.refusal != nil {
-		n.cause = cause{text: fmt.Sprintf("%s cannot be ordered: %s", problem.Quoted(n.refusal.Name), n.refusal.Cause), code: "cert-refused", hint: n.refusal.Hint}
+		n.cause = *n.refusal
 		return
 	}
 	lease := d.Leases[n.id]

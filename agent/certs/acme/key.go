@@ -27,10 +27,10 @@ func NewKey(kind certs.KeyType) (string, error) {
 	default:
 		err = fmt.Errorf("there is no kind of key %q", kind)
 	}
-	if err != nil {
-		return "", fmt.Errorf("making a key: %w", err)
+	var der []byte
+	if err == nil {
+		der, err = x509.MarshalPKCS8PrivateKey(key)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return "", fmt.Errorf("making a key: %w", err)
 	}

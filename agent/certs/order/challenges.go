@@ -91,31 +91,28 @@ func (a *answers) only(wanted func(id string) bool) {
 
 // eachRecord does something with the TXT record of every challenge by DNS, a few at once.
 func eachRecord(ctx context.Context, all []certs.Challenge, do func(ctx context.Context, record, value string) error) error {
-	var mu sync.Mutex
-	var wrong error
-	bounded(all, func(c certs.Challenge) {
+	return each(all, func(c certs.Challenge) error {
 		if c.Type != certs.DNS01 {
-			return
+			return nil
 		}
 		if err := do(ctx, c.Record, c.Value); err != nil {
-			mu.Lock()
-			defer mu.Unlock()
-			wrong = errors.Join(wrong, fmt.Errorf("TXT record %s: %w", c.Record, err))
+			return fmt.Errorf("TXT record %s: %w", c.Record, err)
 		}
+		return nil
 	})
-	return wrong
 }
 
 // atOnce bounds what is done at once: orders, reads of the store, changes of records.
 const atOnce = 8
 
-// bounded does something with all elements, atOnce at a time, and returns when all is done.
-func bounded[T any](all []T, do func(T)) {
+// each does something with all elements, atOnce at a time, and returns when all is done, with all errors.
+func each[T any](all []T, do func(T) error) error {
 	var wg sync.WaitGroup
-	free := make(chan struct{}, atOnce)
-	for _, v := range all {
+	free, wrong := make(chan struct{}, atOnce), make([]error, len(all))
+	for i, v := range all {
 		free <- struct{}{}
-		wg.Go(func() { defer func() { <-free }(); do(v) })
+		wg.Go(func() { defer func() { <-free }(); wrong[i] = do(v) })
 	}
 	wg.Wait()
+	return errors.Join(wrong...)
 }

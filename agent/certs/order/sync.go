@@ -78,8 +78,7 @@ func (l *loop) sync(ctx context.Context) error {
 		}
 	}
 	var mu sync.Mutex
-	var wrong error
-	bounded(changed, func(name string) {
+	if err := each(changed, func(name string) error {
 		take, version, err := l.readObject(ctx, name)
 		mu.Lock()
 		defer mu.Unlock()
@@ -89,13 +88,12 @@ func (l *loop) sync(ctx context.Context) error {
 		case errors.Is(err, errSpoilt): // one that is spoilt keeps no other from being read
 			l.Log.Warn("object of the store passed over", event.Key, event.StoreObjectUnusable, "object", name, "err", err)
 		default:
-			wrong = err
-			return
+			return err
 		}
 		l.store.versions[name] = version
-	})
-	if wrong != nil {
-		return wrong
+		return nil
+	}); err != nil {
+		return err
 	}
 	for name := range l.store.versions {
 		if id, ok := idOf(name, "orders/"); ok && versions[name] == "" {

@@ -47,9 +47,7 @@ const (
 	// perTry bounds a try: one that hangs, as on a connection that died when the public address moved,
 	// leaves time for others within patience.
 	perTry = 5 * time.Second
-	tries  = 5
-	// conflictTries bounds how often a write is tried that met another one (409).
-	conflictTries = 6
+	tries  = 6
 )
 
 // regionForm is that of a Region, which becomes part of a host's name.
@@ -74,7 +72,7 @@ func (b *bucket) ask(ctx context.Context, r awsclient.S3Request) (awsclient.S3An
 		case hung, answered && refused.Skewed:
 		case answered && regionForm.MatchString(refused.Region):
 			b.region.Store(&refused.Region)
-		case !answered, refused.Status >= 500, refused.Status == http.StatusTooManyRequests, refused.Code == "RequestTimeout":
+		case !answered, refused.Status >= 500, refused.Status == http.StatusTooManyRequests, refused.Status == http.StatusConflict, refused.Code == "RequestTimeout":
 			if !backoff.Sleep(ctx, again.Next()) {
 				return out, err
 			}
@@ -167,27 +165,19 @@ func (b *bucket) put(ctx context.Context, name string, body []byte, version stri
 		r.Header["X-Amz-Server-Side-Encryption"], r.Header["X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"] = "aws:kms", b.kmsKey
 		r.Header["X-Amz-Server-Side-Encryption-Bucket-Key-Enabled"] = "true" // fewer requests to KMS, which each cost
 	}
-	again := backoff.Backoff{First: 100 * time.Millisecond, Most: 2 * time.Second}
-	for n := 1; ; n++ {
-		out, err := b.ask(ctx, r)
-		status := 0
-		if refused, ok := errors.AsType[*awsclient.S3Error](err); ok {
-			status = refused.Status
-		}
-		switch {
-		case err == nil && out.ETag != "":
-			return out.ETag, nil
-		case err == nil:
-			return "", b.wrong("s3:PutObject", errors.New("the answer has no ETag"))
-		case status == http.StatusPreconditionFailed, code(err) == "NoSuchKey":
-			return b.ours(ctx, name, body)
-		case status == http.StatusConflict && n < conflictTries && backoff.Sleep(ctx, again.Next()):
-			continue
-		case status == http.StatusConflict:
-			return "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrConflict)
-		}
-		return "", b.wrong("s3:PutObject", err)
+	out, err := b.ask(ctx, r)
+	refused, answered := errors.AsType[*awsclient.S3Error](err)
+	switch {
+	case err == nil && out.ETag != "":
+		return out.ETag, nil
+	case err == nil:
+		err = errors.New("the answer has no ETag")
+	case answered && refused.Status == http.StatusPreconditionFailed, code(err) == "NoSuchKey":
+		return b.ours(ctx, name, body)
+	case answered && refused.Status == http.StatusConflict:
+		return "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrConflict)
 	}
+	return "", b.wrong("s3:PutObject", err)
 }
 
 // ours returns the version of an object if it is the one that was to be written: then an answer was lost, and

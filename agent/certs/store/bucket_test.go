@@ -291,7 +291,7 @@ func TestEndlessConflicts(t *testing.T) {
 			return awsclient.S3Answer{}, answered(http.StatusConflict)
 		}}
 		_, err := open(t, Options{Setting: at, S3: f}).Put(t.Context(), "certs/a", nil, "")
-		if !errors.Is(err, certs.ErrConflict) || f.calls != conflictTries {
+		if !errors.Is(err, certs.ErrConflict) || f.calls != tries {
 			t.Errorf("%d calls: %v", f.calls, err)
 		}
 	})
