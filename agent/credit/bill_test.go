@@ -37,7 +37,7 @@ func TestBill(t *testing.T) {
 	if r := say(Unlimited, started, 0.1, time.Minute); r.Bill.OfDay > 0.01 || !near(r.Bill.OfMonth, 30) {
 		t.Errorf("on the second of April: %+v", r.Bill)
 	}
-	e = Resume(e.Memory())
+	e = Resume(*e.Memory())
 	if r := say(Standard, started, 0.1, time.Minute); !near(r.Bill.OfDay, 144) || !near(r.Bill.OfMonth, 174) {
 		t.Errorf("after the change to standard: %+v", r.Bill)
 	}

@@ -16,10 +16,10 @@ type Estimator struct {
 
 // Resume returns an estimator that continues from what an earlier one knew. What it knows
 // of another instance is dropped at the first reading; the services' profile is kept.
-func Resume(m Memory) *Estimator { return &Estimator{m: m.Clone()} }
+func Resume(m Memory) *Estimator { return &Estimator{m: *m.Clone()} }
 
 // Memory returns what the estimator knows, to be kept.
-func (e *Estimator) Memory() Memory { return e.m.Clone() }
+func (e *Estimator) Memory() *Memory { return e.m.Clone() }
 
 // Next takes a reading and says what is known now. Readings that are lost cost nothing;
 // one that is older than the last counts as a clock set back.

@@ -181,7 +181,7 @@ func TestRestartContinues(t *testing.T) {
 	if err := json.Unmarshal(blob, &m); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(w.estimator.Memory(), m); d != "" {
+	if d := cmp.Diff(*w.estimator.Memory(), m); d != "" {
 		t.Fatal("JSON changes the memory:", d)
 	}
 	// Away for 20 minutes in which 30 credits were spent, CloudWatch silent since.

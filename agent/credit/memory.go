@@ -65,11 +65,12 @@ const (
 	keptHours   = 48
 )
 
-// Clone returns a copy that shares nothing with m.
-func (m Memory) Clone() Memory {
-	m.Minutes = slices.Clone(m.Minutes)
-	m.Hours = slices.Clone(m.Hours)
-	return m
+// Clone returns a copy that shares nothing with m. It is 70 kB large.
+func (m *Memory) Clone() *Memory {
+	c := *m
+	c.Minutes = slices.Clone(m.Minutes)
+	c.Hours = slices.Clone(m.Hours)
+	return &c
 }
 
 // usage is guest CPU time of a span, in credits.

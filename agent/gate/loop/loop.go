@@ -84,7 +84,7 @@ type state struct {
 // Run decides until ctx ends, and returns nil then. Every reading's report goes to putReport,
 // the decisions to putDecision, at most one each second.
 func (l *Loop) Run(ctx context.Context, putReport func(credit.Report), putDecision func(gate.Decision)) error {
-	s := &state{estimator: credit.Resume(load[credit.Memory](l, l.o.CreditFile)), gate: load[gate.State](l, l.o.GateFile)}
+	s := l.resume()
 	defer l.save(s)
 	saveTick := time.NewTicker(saveEvery)
 	defer saveTick.Stop()
@@ -128,6 +128,14 @@ func (l *Loop) Run(ctx context.Context, putReport func(credit.Report), putDecisi
 		}
 		putDecision(decision)
 	}
+}
+
+// resume goes on from what the state files hold. It is no part of Run, whose stack would have room for each copy of the
+// estimator's memory as long as it runs: half a MiB.
+//
+//go:noinline
+func (l *Loop) resume() *state {
+	return &state{estimator: credit.Resume(load[credit.Memory](l, l.o.CreditFile)), gate: load[gate.State](l, l.o.GateFile)}
 }
 
 // decide makes a decision, and answers the jobs that asked.

@@ -160,5 +160,5 @@ func live(t *testing.T, lasts time.Duration, dir, instance string) (balance floa
 			t.Error(err)
 		}
 	})
-	return w.bank.Balance, w.estimator.Memory()
+	return w.bank.Balance, *w.estimator.Memory()
 }
