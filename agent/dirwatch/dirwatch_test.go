@@ -29,6 +29,15 @@ func TestWatcher(t *testing.T) {
 			t.Errorf("%v: added %v, %v", row.dirs, added, err)
 		}
 	}
+	if err := os.RemoveAll(two); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(two, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if added, err := w.Only(two); !added || err != nil {
+		t.Errorf("a directory that was replaced: added %v, %v", added, err)
+	}
 	write := func(dir string) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, "x"), nil, 0o600); err != nil {
