@@ -27,6 +27,9 @@ import (
 const (
 	// memoryLimit is in bytes: the machine has half a GiB.
 	memoryLimit = 64 << 20
+	// garbage is how much of it there may be until it is collected, in percent of what is in use. Go's 100 takes
+	// 2 MiB more, and saves 0.02 % of a core.
+	garbage = 50
 	// startTakes is when the start is over, which takes more memory than all that follows.
 	startTakes = 20 * time.Second
 )
@@ -49,6 +52,7 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 	// each of them wakes a second thread to look whether there is work for it.
 	runtime.GOMAXPROCS(1)
 	debug.SetMemoryLimit(memoryLimit)
+	debug.SetGCPercent(garbage)
 	o.Level = new(slog.LevelVar)
 	o.Fields = new(systemd.Fields)
 	lines := systemd.NewRepeats(systemd.NewHandler(os.Stderr, systemd.JournalOptions{
@@ -84,7 +88,7 @@ func runAgent(ctx context.Context, o agent.Options) (err error) {
 // settingsVerb gives a verb a flag for every setting; do gets the options that these and the
 // environment make.
 func (c *cli) settingsVerb(cmd *cobra.Command, do func(context.Context, agent.Options) error) *cobra.Command {
-	given := addSettings(cmd)
+	given := c.addSettings(cmd)
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := c.sources(given())

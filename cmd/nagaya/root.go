@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/config/load"
@@ -25,8 +26,9 @@ type cli struct {
 	configFile string
 	runDir     string
 	asJSON     bool
-	parsed     bool  // the command line was understood, and its verb runs
-	configErr  error // why the socket of the configuration was not used
+	settings   *pflag.FlagSet // one flag for each
+	parsed     bool           // the command line was understood, and its verb runs
+	configErr  error          // why the socket of the configuration was not used
 }
 
 const defaultConfig = "/etc/nagaya/nagaya.yaml"
@@ -189,23 +191,28 @@ func defaultFile() string {
 }
 
 // addSettings gives a verb one flag for every setting and returns a function
-// that collects those that were given.
-func addSettings(cmd *cobra.Command) func() []config.Value {
-	texts := make([]string, len(config.Settings))
-	for i, s := range config.Settings {
-		cmd.Flags().StringVar(&texts[i], s.Flag(), "", s.Doc)
-		if s.Words != nil {
-			_ = cmd.RegisterFlagCompletionFunc(s.Flag(), cobra.FixedCompletions(s.Words, cobra.ShellCompDirectiveNoFileComp))
+// that collects those that were given. All verbs share the flags: only one of them runs.
+func (c *cli) addSettings(cmd *cobra.Command) func() []config.Value {
+	if c.settings == nil {
+		c.settings = pflag.NewFlagSet("settings", pflag.ContinueOnError)
+		for _, s := range config.Settings {
+			c.settings.String(s.Flag(), "", s.Doc)
+			if s.Bool {
+				c.settings.Lookup(s.Flag()).NoOptDefVal = "true"
+			}
 		}
-		if s.Bool {
-			cmd.Flags().Lookup(s.Flag()).NoOptDefVal = "true"
+	}
+	cmd.Flags().AddFlagSet(c.settings)
+	for _, s := range config.Settings {
+		if s.Words != nil { // refused from the second verb on, which has the same flag
+			_ = cmd.RegisterFlagCompletionFunc(s.Flag(), cobra.FixedCompletions(s.Words, cobra.ShellCompDirectiveNoFileComp))
 		}
 	}
 	return func() []config.Value {
 		var given []config.Value
-		for i, s := range config.Settings {
-			if cmd.Flags().Changed(s.Flag()) {
-				given = append(given, config.FromFlag(s, texts[i]))
+		for _, s := range config.Settings {
+			if f := cmd.Flags().Lookup(s.Flag()); f.Changed {
+				given = append(given, config.FromFlag(s, f.Value.String()))
 			}
 		}
 		return given
