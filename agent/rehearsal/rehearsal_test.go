@@ -140,20 +140,34 @@ func TestWhatIsCounted(t *testing.T) {
 }
 
 // The report ends with what to change.
+func TestAdviceSpeaksOfWhatServicesLose(t *testing.T) {
+	r := Report{Type: "t3.micro", Needed: 180, Spare: 500, Fits: "t3.small"}
+	for taken, want := range map[float64]string{
+		3:  "all 3 runs are in time on t3.micro with these settings; nothing needs to change.",
+		60: "all 3 runs are in time on t3.micro, but of their 180 credits 60 are missing to the services then, or billed: take t3.small, run fewer of them, or give them later deadlines.",
+	} {
+		if got := r.advise(&instance{}, Result{Runs: make([]Run, 3), InTime: 3, ThrottledByJobs: 60 * taken}); got != want {
+			t.Errorf("%v: %s", taken, got)
+		}
+	}
+}
+
 func TestAdvice(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
 		percent, need float64
 		within        time.Duration
+		late          gate.Late
 		want          string
 	}{
 		{name: "all is well", percent: 2, need: 50, within: 8 * time.Hour, want: "all 3 runs are in time on t3.micro"},
 		{name: "too much", percent: 2, need: 280, within: 8 * time.Hour, want: "1 of 3 runs are not in time (a 1), because the jobs need 840 credits and only"},
-		{name: "too much, and what would do", percent: 2, need: 280, within: 8 * time.Hour, want: "take t3.small, run fewer"},
+		{name: "too much, and what would do", percent: 2, need: 280, within: 8 * time.Hour, want: "take t3.small, run fewer of them"},
+		{name: "too much, and refused already", percent: 2, need: 280, within: 8 * time.Hour, late: gate.LateRefuse, want: "take t3.small, or run fewer of them."},
 		{name: "overload", percent: 40, need: 50, within: 8 * time.Hour, want: "the services alone are throttled on t3.micro, and may have been when this was recorded: take t3.xlarge, or unlimited"},
 		{name: "no time", percent: 2, need: 50, within: 10 * time.Minute, want: "(a 4) although enough credits are spare: give those jobs later deadlines"},
 	} {
-		o := Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(tt.percent, 4), Jobs: []Job{every(t, "0 20 * * *", Job{Name: "a", Need: tt.need, Estimate: tt.need}, tt.within)}, Advise: true}
+		o := Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(tt.percent, 4), Jobs: []Job{every(t, "0 20 * * *", Job{Name: "a", Need: tt.need, Estimate: tt.need, Late: tt.late}, tt.within)}, Advise: true}
 		rep, err := Play(o, Gate)
 		if err != nil {
 			t.Fatal(err)

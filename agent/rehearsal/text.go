@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/gate"
 )
 
 // Text renders the report for people. It ends with a line feed.
@@ -83,11 +84,18 @@ func (r Report) advise(idle *instance, g Result) string {
 		return fmt.Sprintf("the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited with gate.surplus-dollars.", r.Type, larger)
 	case len(g.Runs) == 0:
 		return fmt.Sprintf("%s does for the services; with --jobs it is shown what jobs could make of the credits that they leave.", r.Type)
+	case missed == 0 && g.takes() > tolerated*r.Needed:
+		return fmt.Sprintf("all %d runs are in time on %s, but of their %.0f credits %.0f are missing to the services then, or billed: take %s, run fewer of them, or give them later deadlines.",
+			len(g.Runs), r.Type, r.Needed, g.takes(), larger)
 	case missed == 0:
 		return fmt.Sprintf("all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
 	case r.Needed > r.Spare:
-		return fmt.Sprintf("%d of %d runs are not in time (%s), because the jobs need %.0f credits and only %.0f are spare: take %s, run fewer of them, or refuse those that are late (late: refuse).",
-			missed, len(g.Runs), g.missed(), r.Needed, r.Spare, larger)
+		what := fmt.Sprintf("take %s, run fewer of them, or refuse those that are late (late: refuse).", larger)
+		if !slices.ContainsFunc(g.Runs, func(x Run) bool { return !x.InTime && x.Late != gate.LateRefuse }) {
+			what = fmt.Sprintf("take %s, or run fewer of them.", larger)
+		}
+		return fmt.Sprintf("%d of %d runs are not in time (%s), because the jobs need %.0f credits and only %.0f are spare: %s",
+			missed, len(g.Runs), g.missed(), r.Needed, r.Spare, what)
 	}
 	text := fmt.Sprintf("%d of %d runs are not in time (%s) although enough credits are spare: give those jobs later deadlines or a smaller need", missed, len(g.Runs), g.missed())
 	if r.Fits != "" {
@@ -95,6 +103,12 @@ func (r Report) advise(idle *instance, g Result) string {
 	}
 	return text + "."
 }
+
+// tolerated is the part of the jobs' credits that they may take from the services before the advice speaks of it.
+const tolerated = 0.02
+
+// takes is what the jobs take from the services, or have billed, in credits.
+func (x Result) takes() float64 { return x.ThrottledByJobs/60 + x.ChargedForJobs }
 
 // missed says how many runs of which jobs are not in time, those with most first.
 func (x Result) missed() string {
