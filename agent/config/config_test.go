@@ -393,7 +393,9 @@ func TestThePageIsNeverOpen(t *testing.T) {
 		{"with a file elsewhere", "page: {host: status.example.com, auth: ../admins}", "is not a plain file name"},
 		{"for many hosts", "page: {host: '*.example.com', auth: admins}", "is not a host name"},
 		{"of what is off", "page: {host: status.example.com, auth: admins}\nmetrics: {listen: ''}", "metrics.listen, which is off"},
-		{"no site", "page: {auth: admins}", ""},
+		{"no site", "page: {}", ""},
+		{"a password for no site", "page: {auth: admins}", "page.auth: is for the site page.host, which is not set"},
+		{"networks for no site", "page: {allow: 10.0.0.0/8}", "page.allow: is for the site page.host, which is not set"},
 	} {
 		values, err := ParseYAML("nagaya.yaml", []byte(row.file))
 		if err == nil {

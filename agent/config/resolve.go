@@ -35,23 +35,28 @@ func Resolve(layers ...[]Value) (Resolved, error) {
 			Reason: fmt.Sprintf("is %d like nginx.http-port; one port cannot speak both", c.HTTPSPort),
 		})
 	}
-	if reason := r.Config.openPage(); reason != "" {
-		err = errors.Join(err, &Error{Where: r.From["page.host"], Field: "page.host", Reason: reason})
+	if field, reason := r.Config.wrongPage(); reason != "" {
+		err = errors.Join(err, &Error{Where: r.From[field], Field: field, Reason: reason})
 	}
 	return r, err
 }
 
-// openPage says why the page cannot be a site of its own.
-func (c Config) openPage() string {
-	switch {
-	case c.Page.Host == "":
-		return ""
-	case c.Page.Auth == "" && len(c.Page.Allow) == 0:
-		return "would be open to everybody; set page.auth to a password file in nginx.htpasswd-dir, or page.allow to the networks of those who may see it"
+// wrongPage says which of the page's settings cannot be, and why.
+func (c Config) wrongPage() (field, reason string) {
+	const noSite = "is for the site page.host, which is not set, so it keeps nobody out; set page.host too, or remove this"
+	switch p := c.Page; {
+	case p.Host == "" && p.Auth != "":
+		return "page.auth", noSite
+	case p.Host == "" && len(p.Allow) > 0:
+		return "page.allow", noSite
+	case p.Host == "":
+		return "", ""
+	case p.Auth == "" && len(p.Allow) == 0:
+		return "page.host", "would be open to everybody; set page.auth to a password file in nginx.htpasswd-dir, or page.allow to the networks of those who may see it"
 	case c.Metrics.Listen == "":
-		return "has nothing to show: the page is served at metrics.listen, which is off; set that to an address such as 127.0.0.1:9646"
+		return "page.host", "has nothing to show: the page is served at metrics.listen, which is off; set that to an address such as 127.0.0.1:9646"
 	}
-	return ""
+	return "", ""
 }
 
 // ResolveIn is Resolve in an environment, in the form of os.Environ, of which variables that every Docker tool obeys
