@@ -39,13 +39,18 @@ type part struct {
 
 // older orders claims: what a family has already comes first, then what was asked for first.
 func older(x, y claim) int {
+	return cmp.Or(trueFirst(x.had, y.had), x.at.Compare(y.at), cmp.Compare(x.id, y.id), cmp.Compare(x.host, y.host), compareProbes(x.probe, y.probe))
+}
+
+// trueFirst orders those of which something is true before the others.
+func trueFirst(x, y bool) int {
 	switch {
-	case x.had && !y.had:
+	case x == y:
+		return 0
+	case x:
 		return -1
-	case y.had && !x.had:
-		return 1
 	}
-	return cmp.Or(x.at.Compare(y.at), cmp.Compare(x.id, y.id), cmp.Compare(x.host, y.host), compareProbes(x.probe, y.probe))
+	return 1
 }
 
 // fairly gives places to claims in their order: at most each of them to a family, and where there

@@ -129,33 +129,34 @@ func (b *builder) carry(all []candidate) {
 		all[i].family = newest[by]
 	}
 	groups := byHost(all)
-	b.in.Prev.Sites, b.in.Prev.Streams = slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
-	for i, s := range b.in.Prev.Sites {
-		s.Family = b.familyNow(s.Family, s.Owner, s.poolKeys(), groups[s.Host])
-		b.in.Prev.Sites[i], b.before[s.Host] = s, s
-		for _, key := range s.poolKeys() {
-			b.poolFamily[key] = s.Family
+	sites, streams := slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
+	for i, p := range b.in.Prev.places() {
+		family := b.familyNow(p, groups[p.host])
+		if i < len(sites) {
+			sites[i].Family = family
+			b.before[p.host] = sites[i]
+		} else {
+			streams[i-len(sites)].Family = family
+		}
+		for _, key := range p.keys {
+			b.poolFamily[key] = family
 		}
 	}
-	for i, s := range b.in.Prev.Streams {
-		b.in.Prev.Streams[i].Family = b.familyNow(s.Family, "", []PoolKey{s.PoolKey()}, groups[s.Listen.String()])
-		b.poolFamily[s.PoolKey()] = b.in.Prev.Streams[i].Family
-	}
+	b.in.Prev.Sites, b.in.Prev.Streams = sites, streams
 }
 
-// familyNow is the family of the containers that were behind these keys and still ask for the same
-// host or port: the one that they were of, as long as one is, else the oldest one's. Where none
-// of them is left, the family goes by its name, and by those of the containers that run the same
-// service. Of a host that was shared it is the owner's, if that asks for it. cs are all that ask,
-// newest first.
-func (b *builder) familyNow(family, owner string, keys []PoolKey, cs []candidate) string {
-	were := map[string]bool{}
-	for _, k := range keys {
+// familyNow is the family of the containers that were in a place and still ask for it: the one that
+// they were of, as long as one is, else the oldest one's. Where none of them is left, the family
+// goes by its name, and by those of the containers that run the same service. Of a host that
+// was shared it is the owner's, if that asks for it. cs are all that ask, newest first.
+func (b *builder) familyNow(p place, cs []candidate) string {
+	family, were := p.family, map[string]bool{}
+	for _, k := range p.keys {
 		for _, s := range b.in.Prev.Pools[k].Servers {
 			were[s.Container] = true
 		}
 	}
-	if own := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != owner }); len(own) > 0 {
+	if own := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != p.owner }); len(own) > 0 {
 		if cs = own; !slices.ContainsFunc(cs, func(c candidate) bool { return c.family == family }) {
 			return cs[len(cs)-1].family
 		}

@@ -30,11 +30,8 @@ type hold struct {
 // heldBefore lists the hosts and ports of the table before.
 func (b *builder) heldBefore() map[string]hold {
 	held := map[string]hold{}
-	for _, s := range b.in.Prev.Sites {
-		held[s.Host] = hold{s.Family, slices.ContainsFunc(s.poolKeys(), b.kept)}
-	}
-	for _, s := range b.in.Prev.Streams {
-		held[s.Listen.String()] = hold{s.Family, b.kept(s.PoolKey())}
+	for _, p := range b.in.Prev.places() {
+		held[p.host] = hold{p.family, slices.ContainsFunc(p.keys, b.kept)}
 	}
 	return held
 }
@@ -133,15 +130,9 @@ func (b *builder) starsBehind(before, holders map[string]hold, oldest map[string
 			all = append(all, w)
 		}
 	}
+	held := func(w string) bool { return before[w].family == holders[w].family }
 	slices.SortFunc(all, func(x, y string) int {
-		heldX, heldY := before[x].family == holders[x].family, before[y].family == holders[y].family
-		switch {
-		case heldX && !heldY:
-			return -1
-		case heldY && !heldX:
-			return 1
-		}
-		return cmp.Or(newer(oldest[y], oldest[x]), cmp.Compare(x, y))
+		return cmp.Or(trueFirst(held(x), held(y)), newer(oldest[y], oldest[x]), cmp.Compare(x, y))
 	})
 	for _, w := range all {
 		if holders[w].family != holders[all[0]].family {
@@ -291,20 +282,14 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 // were and are expected again.
 func (b *builder) hostedBefore() map[opening]string {
 	all := map[opening]string{}
-	add := func(key PoolKey, udp bool, family string) {
-		for _, at := range b.in.Prev.Pools[key].addrs() {
-			if at.Addr() == b.in.Nginx.host() && !b.in.Nginx.Container && b.kept(key) {
-				all[opening{udp, at.Port()}] = family
+	for _, p := range b.in.Prev.places() {
+		for _, key := range p.keys {
+			for _, at := range b.in.Prev.Pools[key].addrs() {
+				if at.Addr() == b.in.Nginx.host() && !b.in.Nginx.Container && b.kept(key) {
+					all[opening{p.listen.Protocol == UDP, at.Port()}] = p.family
+				}
 			}
 		}
-	}
-	for _, s := range b.in.Prev.Sites {
-		for _, key := range s.poolKeys() {
-			add(key, false, s.Family)
-		}
-	}
-	for _, s := range b.in.Prev.Streams {
-		add(s.PoolKey(), s.Listen.Protocol == UDP, s.Family)
 	}
 	return all
 }
@@ -330,16 +315,11 @@ func (c candidate) portIsNginx(port uint16) problem.Problem {
 // still answered for.
 func (b *builder) tenantsBefore() (tenants map[opening]tenant, kept map[opening]bool) {
 	tenants, kept = map[opening]tenant{}, map[opening]bool{}
-	for _, s := range b.in.Prev.Sites {
-		for o, speaks := range b.openings(Listen{}, s.Edge) {
-			if !kept[o] {
-				tenants[o], kept[o] = tenant{speaks, s.Family}, slices.ContainsFunc(s.poolKeys(), b.kept)
+	for _, p := range b.in.Prev.places() {
+		for o, speaks := range b.openings(p.listen, p.edge) {
+			if !kept[o] || p.listen.Port != 0 { // a stream, which comes before HTTP/3
+				tenants[o], kept[o] = tenant{speaks, p.family}, slices.ContainsFunc(p.keys, b.kept)
 			}
-		}
-	}
-	for _, s := range b.in.Prev.Streams {
-		for o, speaks := range b.openings(s.Listen, Edge{}) {
-			tenants[o], kept[o] = tenant{speaks, s.Family}, b.kept(s.PoolKey())
 		}
 	}
 	return tenants, kept

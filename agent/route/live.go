@@ -65,6 +65,26 @@ func (t Table) VacantSince(s Site) time.Time {
 	return last
 }
 
+// place is what one family has: a host with all its paths, or a port of its own, which listens there.
+type place struct {
+	host          string // of its keys
+	family, owner string
+	keys          []PoolKey
+	listen        Listen
+	edge          Edge
+}
+
+// places lists the sites, and then the streams.
+func (s Shape) places() (all []place) {
+	for _, x := range s.Sites {
+		all = append(all, place{host: x.Host, family: x.Family, owner: x.Owner, keys: x.poolKeys(), edge: x.Edge})
+	}
+	for _, x := range s.Streams {
+		all = append(all, place{host: x.Listen.String(), family: x.Family, keys: []PoolKey{x.PoolKey()}, listen: x.Listen})
+	}
+	return all
+}
+
 // addrs are where the pool's servers are, or were.
 func (p Pool) addrs() []netip.AddrPort {
 	all := slices.Clone(p.Were)

@@ -15,15 +15,14 @@ import (
 // which; the others wait as long as theirs differ, since only one can hold and none may be
 // lost. Of an owner's candidates the newest counts, as in a family that shares with no other.
 func (b *builder) ofMembers(all []candidate) []candidate {
-	var left, shared []candidate
-	for _, c := range all {
-		if c.family == c.base {
-			left = append(left, c)
-		} else {
-			shared = append(shared, c)
+	shared := map[string][]candidate{}
+	left := slices.DeleteFunc(all, func(c candidate) bool {
+		if c.family != c.base {
+			shared[c.key.Host] = append(shared[c.key.Host], c)
 		}
-	}
-	for host, cs := range byHost(shared) {
+		return c.family != c.base
+	})
+	for host, cs := range shared {
 		was := b.before[host]
 		stays := func(k PoolKey) bool { return len(b.in.Prev.Pools[k].Servers) > 0 || b.kept(k) }
 		if was.Family != cs[0].family || !slices.ContainsFunc(was.poolKeys(), stays) {
@@ -69,8 +68,8 @@ func (b *builder) members(was Site, cs []candidate) []candidate {
 	if len(away) > 0 {
 		b.away[cs[0].key.Host] = away
 	}
-	slices.SortFunc(left, newer)
-	return split(left, func(c candidate) bool { return c.base == c.Owner })
+	slices.SortFunc(left, func(x, y candidate) int { return cmp.Or(trueFirst(x.base == x.Owner, y.base == y.Owner), newer(x, y)) })
+	return left
 }
 
 // ownersAway are the owners of the host or a path of it of which no container asks for it any
@@ -173,12 +172,6 @@ func (b *builder) differs(c candidate, word, by string) {
 	b.report(c.problem("upstream-differs", "let both ask for the same, or give it a host of its own",
 		"several families share %s, and %s of %s differs from what %s has set there, so the route is left out",
 		c.key.Host+c.key.Path, word, problem.Quoted(c.base), problem.Quoted(by)))
-}
-
-// split returns those for which first is true before the others, and else their order.
-func split(cs []candidate, first func(candidate) bool) []candidate {
-	head := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return !first(c) })
-	return append(head, slices.DeleteFunc(slices.Clone(cs), first)...)
 }
 
 // owner is who goes on as the owner: the one before as long as it asks, else the oldest that
