@@ -29,15 +29,10 @@ type Options struct {
 }
 
 const (
-	// A container that has just appeared is tried this often, because its
-	// route waits for it, and then less and less often.
-	firstPause = 5 * time.Millisecond
-	firstFor   = 250 * time.Millisecond
-	quickPause = 25 * time.Millisecond
-	quickFor   = 2 * time.Second
-	briskPause = 100 * time.Millisecond
-	briskFor   = 10 * time.Second
-	slowest    = 5 * time.Second
+	// A container that has just appeared is tried again after shortest, because its route waits for it,
+	// and then after a fiftieth of the time for which it has not answered.
+	shortest = 5 * time.Millisecond
+	longest  = 5 * time.Second
 	// againAfter is the pause after the first failure of a path that answered
 	// before; only the second one in a row counts.
 	againAfter = time.Second
@@ -188,18 +183,11 @@ func (t *target) judge(o Outcome) {
 }
 
 func (t *target) pause(now time.Time) time.Duration {
-	age := now.Sub(t.since)
 	switch {
 	case t.answered && t.failures == 1:
 		return againAfter
 	case t.answered:
 		return repeatAfter
-	case age < firstFor:
-		return firstPause
-	case age < quickFor:
-		return quickPause
-	case age < briskFor:
-		return briskPause
 	}
-	return min(age/briskFor*briskPause*4, slowest)
+	return min(max(now.Sub(t.since)/50, shortest), longest)
 }

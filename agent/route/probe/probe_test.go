@@ -143,11 +143,16 @@ func TestPace(t *testing.T) {
 		}
 		return n
 	}
-	if got := count(0, firstFor); got != int(firstFor/firstPause) {
-		t.Errorf("%d attempts in the first %s, want %d", got, firstFor, firstFor/firstPause)
+	if got := count(0, 250*time.Millisecond); got != 50 {
+		t.Errorf("%d attempts in the first 250 ms, want 50", got)
 	}
-	if got := count(firstFor, quickFor); got != int((quickFor-firstFor)/quickPause) {
-		t.Errorf("%d attempts in the next %s, want %d", got, quickFor-firstFor, (quickFor-firstFor)/quickPause)
+	for i, at := range tries[1:] { // what begins to listen is found in time
+		if gap := at - tries[i]; gap > max(tries[i]/50, shortest) {
+			t.Errorf("a pause of %s after %s", gap, tries[i])
+		}
+	}
+	if got := count(250*time.Millisecond, 10*time.Second); got > 200 {
+		t.Errorf("%d attempts until ten seconds are over, want fewer than 200", got)
 	}
 	if got := count(9*time.Minute, 10*time.Minute); got > 13 {
 		t.Errorf("%d attempts in the tenth minute, want one in five seconds", got)
