@@ -161,20 +161,12 @@ func scalars(n ast.Node, list bool) ([]string, error) {
 	if yamlmap.IsNull(n) {
 		return nil, nil
 	}
-	items := []ast.Node{n}
-	if several, ok := n.(*ast.SequenceNode); ok {
-		if !list {
-			return nil, errors.New("is a list where one value is wanted")
-		}
-		items = several.Values
+	if _, several := n.(*ast.SequenceNode); several && !list {
+		return nil, errors.New("is a list where one value is wanted")
 	}
-	all := []string{}
-	for _, item := range items {
-		one, ok := yamlmap.Plain(item)
-		if !ok {
-			return nil, errors.New("is not a plain value")
-		}
-		all = append(all, one)
+	all, ok := yamlmap.Words(n)
+	if !ok {
+		return nil, errors.New("is not a plain value")
 	}
 	return all, nil
 }

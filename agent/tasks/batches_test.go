@@ -21,4 +21,9 @@ func TestBatches(t *testing.T) {
 	if got := (Snapshot{}).Batches(); got != nil {
 		t.Errorf("batches %v of nothing", got)
 	}
+	for word, want := range map[string]bool{"true": true, "T": true, "y": true, "on": true, "1": true, "": true, "false": false, "F": false, "n": false, "off": false, "0": false, "maybe": true} {
+		if got := (Container{Labels: map[string]string{LabelPrefix + "batch": word}}).IsBatch(); got != want {
+			t.Errorf("nagaya.batch=%q is a batch: %v", word, got)
+		}
+	}
 }

@@ -21,18 +21,17 @@ type Known struct {
 // stays known as long as it exists: it cannot leave its task, and an id is never used again.
 func (k Known) Next(docker Containers, agent Agent) Known {
 	next := Known{Answered: k.Answered || agent.Complete, Containers: map[string]AgentContainer{}}
-	maps.Copy(next.Containers, k.Containers)
+	if !docker.Complete {
+		maps.Copy(next.Containers, k.Containers)
+	}
 	for _, c := range docker.List {
-		if a, listed := agent.Containers[c.ID]; listed {
+		a, known := agent.Containers[c.ID]
+		if !known {
+			a, known = k.Containers[c.ID]
+		}
+		if known {
 			next.Containers[c.ID] = a
 		}
-	}
-	if docker.Complete {
-		exists := map[string]bool{}
-		for _, c := range docker.List {
-			exists[c.ID] = true
-		}
-		maps.DeleteFunc(next.Containers, func(id string, _ AgentContainer) bool { return !exists[id] })
 	}
 	return next
 }

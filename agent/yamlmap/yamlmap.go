@@ -80,6 +80,23 @@ func Each(n ast.Node, do func(key string, value ast.Node) error) error {
 	return errors.Join(errs...)
 }
 
+// Words returns a plain value, or those of a list, whatever their number; ok is false for anything else.
+func Words(n ast.Node) (words []string, ok bool) {
+	items := []ast.Node{n}
+	if list, several := n.(*ast.SequenceNode); several {
+		items = list.Values
+	}
+	words = []string{}
+	for _, item := range items {
+		text, ok := Plain(item)
+		if !ok {
+			return nil, false
+		}
+		words = append(words, text)
+	}
+	return words, true
+}
+
 // Plain returns the text of a plain value; ok is false for any other.
 func Plain(n ast.Node) (text string, ok bool) {
 	switch n := n.(type) {

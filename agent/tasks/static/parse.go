@@ -56,7 +56,8 @@ func parseEntry(file, name string, value ast.Node) (list []tasks.Container, err 
 	words := map[string]string{}
 	var to []netip.AddrPort
 	err = yamlmap.Each(value, func(word string, v ast.Node) (err error) {
-		text, ok := plain(v)
+		parts, ok := yamlmap.Words(v)
+		text := strings.Join(parts, ",")
 		switch {
 		case word != "to" && (!wordForm.MatchString(word) || word == "port" || word == "batch"):
 			return yamlmap.Errorf(v, "%.64q has no meaning here; besides to, the words are those of the labels nagaya.* without that prefix", word)
@@ -108,21 +109,4 @@ func parseAddresses(n ast.Node, text string) (all []netip.AddrPort, err error) {
 		return nil, yamlmap.Errorf(n, "more than %d addresses", maxTo)
 	}
 	return all, nil
-}
-
-// plain returns a plain value, or the plain values of a list with commas between.
-func plain(n ast.Node) (string, bool) {
-	list, ok := n.(*ast.SequenceNode)
-	if !ok {
-		return yamlmap.Plain(n)
-	}
-	var words []string
-	for _, v := range list.Values {
-		text, ok := yamlmap.Plain(v)
-		if !ok {
-			return "", false
-		}
-		words = append(words, text)
-	}
-	return strings.Join(words, ","), true
 }
