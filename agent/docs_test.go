@@ -58,7 +58,7 @@ func labelReference(was string) string {
 	table(&words, labels.Docs())
 	table(&others, nginxproxy.Docs())
 	policies.WriteString("| policy | protocols |\n|---|---|\n")
-	for _, p := range route.TLSPolicies {
+	for _, p := range config.TLSPolicies {
 		fmt.Fprintf(&policies, "| `%s` | %s |\n", p.Name, strings.Join(p.Protocols, ", "))
 	}
 	for name, text := range map[string]string{"labels": words.String(), "nginx-proxy": others.String(), "policies": policies.String()} {

@@ -5,7 +5,7 @@ import (
 	"path"
 	"slices"
 
-	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 )
 
 // connections writes the directives for the connections of clients.
@@ -84,7 +84,7 @@ func tlsDefaults(t *text, cache string) {
 // tlsPolicy writes protocols and ciphers. parameters is true where there are those that some
 // ciphers need.
 func tlsPolicy(t *text, name string, parameters bool) {
-	p, _ := route.PolicyNamed(name) // labels and settings name no other
+	p, _ := config.PolicyNamed(name) // labels and settings name no other
 	t.preset("ssl_protocols", p.Protocols...)
 	if c := p.CiphersWith(parameters); c != "" {
 		t.preset("ssl_ciphers", c)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -19,8 +20,8 @@ func offersHTTP3(s Settings, b Build, site route.Site) bool {
 // needs TLS 1.3 (RFC 9001, section 4.2); nginx refuses it with other protocols
 // alone, for the site and for the default server of the port.
 func withoutHTTP3(s Settings, b Build, site route.Site) string {
-	own, _ := route.PolicyNamed(cmp.Or(site.Edge.TLSPolicy, s.TLSPolicy))
-	all, _ := route.PolicyNamed(s.TLSPolicy) // of the default server
+	own, _ := config.PolicyNamed(cmp.Or(site.Edge.TLSPolicy, s.TLSPolicy))
+	all, _ := config.PolicyNamed(s.TLSPolicy) // of the default server
 	switch {
 	case !b.HTTP3:
 		return fmt.Sprintf("nginx %v was built without it", b.Version)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -152,7 +153,7 @@ func (w *permitted) allows(d directive) bool {
 	case "server/ssl_certificate", "server/ssl_certificate_key", "server/ssl_dhparam", "server/ssl_client_certificate", "server/ssl_crl":
 		return one != "" && slices.Contains(w.files, one)
 	case "server/ssl_protocols", "server/ssl_ciphers":
-		p, ok := route.PolicyNamed(w.edge.TLSPolicy)
+		p, ok := config.PolicyNamed(w.edge.TLSPolicy)
 		return ok && w.edge.TLSPolicy != "" && (slices.Equal(d.args, p.Protocols) || one == p.Ciphers)
 	case "server/allow", "server/location/allow":
 		return one == "all" && d.in == "server/location" && w.s.ChallengeDir != "" || one == "255.255.255.255/32" || slices.ContainsFunc(w.allow, func(p netip.Prefix) bool { return p.Masked().String() == one })

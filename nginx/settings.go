@@ -87,7 +87,7 @@ type Settings struct {
 	HostAuth []string
 	// Passwords are all files in HtpasswdDir; nil means that they are not known.
 	Passwords []string
-	// TLSPolicy is for sites and streams that have none; empty is route.DefaultTLSPolicy.
+	// TLSPolicy is for sites and streams that have none; empty is config.DefaultTLSPolicy.
 	TLSPolicy string
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
@@ -33,8 +34,8 @@ func (t *Tree) warnOfSite(site route.Site) {
 			fmt.Sprintf("%s wants HTTP/2 %s, and nginx %v can only switch it for all sites of a port at once", site.Host, want, b.Version),
 			"remove nagaya.http2, set nginx.http2 for all sites, or install nginx 1.25.1 or newer")
 	}
-	all, _ := route.PolicyNamed(s.TLSPolicy)
-	own, _ := route.PolicyNamed(cmp.Or(site.Edge.TLSPolicy, all.Name))
+	all, _ := config.PolicyNamed(s.TLSPolicy)
+	own, _ := config.PolicyNamed(cmp.Or(site.Edge.TLSPolicy, all.Name))
 	if site.TLS && !b.ProtocolsBySite && !slices.Equal(own.Protocols, all.Protocols) {
 		t.problem(problem.Warning, "tls-protocols-not-by-site", site.Host,
 			fmt.Sprintf("%s speaks %s, and not %s as its policy %s says: nginx %v has one choice of protocols for all sites of a port; the policy's ciphers are in force",

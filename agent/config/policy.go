@@ -1,4 +1,4 @@
-package route
+package config
 
 import (
 	"slices"
@@ -85,6 +85,13 @@ var TLSPolicies = []TLSPolicy{
 	{"AWS-2015-05", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, rsaGCM, rsaCBC2, rsaCBC1, rsa3DES), true},
 	{"AWS-2015-03", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, dheCBC, rsaGCM, rsaCBC2, rsaCBC1, rsa3DES), true},
 	{"AWS-2015-02", tls10To12, oldCiphers(gcm128, cbc2, gcm256, cbc1, dheCBC, rsaGCM, rsaCBC2, rsaCBC1), true},
+}
+
+func policyNames() (names []string) {
+	for _, p := range TLSPolicies {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // PolicyNamed returns the policy of that name; the empty name is the default's.

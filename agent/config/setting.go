@@ -203,12 +203,18 @@ func (k kind[T]) orEmpty(means string) kind[T] {
 
 // text is a text for which valid is true; the error of another one ends in complaint.
 func text(allowed string, valid func(string) bool, complaint string) kind[string] {
-	return checkedText(allowed, func(v string) error {
-		if !valid(v) {
-			return fmt.Errorf("%q %s", bounded(v), complaint)
+	return canonical(allowed, func(v string) (string, bool) { return v, valid(v) }, complaint)
+}
+
+// canonical is a text that may be written in several forms, of which one is kept.
+func canonical(allowed string, form func(string) (string, bool), complaint string) kind[string] {
+	return kind[string]{allowed: allowed, format: asIs, parse: func(v string) (string, error) {
+		one, ok := form(v)
+		if !ok {
+			return "", fmt.Errorf("%q %s", bounded(v), complaint)
 		}
-		return nil
-	})
+		return one, nil
+	}}
 }
 
 // checkedText is a text for which check returns no error.

@@ -102,7 +102,7 @@ var Settings = []Setting{
 		"What a site with a certificate does about plain HTTP, unless its containers set it: redirect it to HTTPS, serve both, refuse it, or serve nothing else."),
 	one("routes.hsts", "", func(c *Config) *string { return &c.Routes.HSTS }, hsts.orEmpty("automatic"),
 		"Header Strict-Transport-Security of sites whose containers do not set it. Automatic: none, and a year for containers with nginx-proxy's variables."),
-	one("routes.tls-policy", "Mozilla-Intermediate", func(c *Config) *string { return &c.Routes.TLSPolicy }, word(TLSPolicies...),
+	one("routes.tls-policy", DefaultTLSPolicy, func(c *Config) *string { return &c.Routes.TLSPolicy }, word(policyNames()...),
 		"Protocols and ciphers of sites whose containers do not set them."),
 	one("routes.redirect-code", "308", func(c *Config) *string { return &c.Routes.RedirectCode }, word("301", "307", "308"),
 		"Status code of the redirect to HTTPS for requests other than GET and HEAD; 301 loses the request's body.").byTag(),
@@ -282,18 +282,6 @@ var (
 	batchName   = pattern.Of(256, `[A-Za-z0-9][A-Za-z0-9:/_-]*`)
 )
 
-// TLSPolicies are the names of the choices of protocols and ciphers: Mozilla's and
-// those of AWS's load balancers, as nginx-proxy names them. Package route has
-// what is in each.
-var TLSPolicies = []string{
-	"Mozilla-Modern", "Mozilla-Intermediate", "Mozilla-Old",
-	"AWS-TLS13-1-3-2021-06", "AWS-TLS13-1-2-Res-2021-06", "AWS-TLS13-1-2-2021-06", "AWS-TLS13-1-2-Ext1-2021-06",
-	"AWS-TLS13-1-2-Ext2-2021-06", "AWS-TLS13-1-1-2021-06", "AWS-TLS13-1-0-2021-06",
-	"AWS-FS-1-2-Res-2020-10", "AWS-FS-1-2-Res-2019-08", "AWS-FS-1-2-2019-08", "AWS-FS-1-1-2019-08", "AWS-FS-2018-06",
-	"AWS-TLS-1-2-2017-01", "AWS-TLS-1-2-Ext-2018-06", "AWS-TLS-1-1-2017-01", "AWS-2016-08",
-	"AWS-2015-05", "AWS-2015-03", "AWS-2015-02",
-}
-
 // isStore also counts what S3 bounds: 63 bytes of a bucket's name, and 1,024 of a key, half of which is the prefix.
 func isStore(v string) bool {
 	bucket, prefix, _ := strings.Cut(strings.TrimPrefix(v, "s3://"), "/")
@@ -343,14 +331,3 @@ var hsts = canonical("off, or max-age=SECONDS with ; includeSubDomains and ; pre
 	}
 	return pattern.HSTS(v)
 }, "is neither off nor like max-age=31536000; includeSubDomains")
-
-// canonical is a text that may be written in several forms, of which one is kept.
-func canonical(allowed string, form func(string) (string, bool), otherwise string) kind[string] {
-	return kind[string]{allowed: allowed, format: asIs, parse: func(v string) (string, error) {
-		one, ok := form(v)
-		if !ok {
-			return "", fmt.Errorf("%q %s", v, otherwise)
-		}
-		return one, nil
-	}}
-}

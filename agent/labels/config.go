@@ -5,7 +5,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
-	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
 // Configured returns what the configuration says for routes that say nothing. In it 0 is no
@@ -21,7 +20,7 @@ func Configured(all config.Config) Defaults {
 		d.BodySize = -1
 	}
 	// What nginx does without being told is not written for each site.
-	if d.TLSPolicy == route.DefaultTLSPolicy {
+	if d.TLSPolicy == config.DefaultTLSPolicy {
 		d.TLSPolicy = ""
 	}
 	if code, err := strconv.Atoi(c.RedirectCode); err == nil && code != 308 {

@@ -49,7 +49,7 @@ type Defaults struct {
 	TLS route.TLSMode
 	// HSTS is the header's value, or "off".
 	HSTS string
-	// TLSPolicy is the name of one of route.TLSPolicies.
+	// TLSPolicy is the name of one of config.TLSPolicies.
 	TLSPolicy string
 	// RedirectCode is 301, 307 or 308.
 	RedirectCode int

@@ -22,7 +22,7 @@ import (
 var (
 	pathForm = regexp.MustCompile(`^/$|^(/[A-Za-z0-9_~@:+.-]+)+$`)
 	// healthForm allows a query too.
-	healthForm = regexp.MustCompile(`^/[A-Za-z0-9_~@:+./-]*(\?[A-Za-z0-9_~@:+./&=-]*)?$`)
+	healthForm = pattern.Of(maxPath, `/[A-Za-z0-9_~@:+./-]*(\?[A-Za-z0-9_~@:+./&=-]*)?`)
 	fileForm   = pattern.Of(64, `[A-Za-z0-9][A-Za-z0-9._-]*`)
 	certForm   = pattern.Of(255, `[A-Za-z0-9_*@][A-Za-z0-9._*@+-]*`)
 	routeForm  = pattern.Of(32, `[a-z0-9][a-z0-9-]*`)
@@ -166,12 +166,20 @@ func ParsePath(v string) (string, error) {
 	return p, nil
 }
 
-func parseHealth(v string) (string, error) {
-	if len(v) > maxPath || !healthForm.MatchString(v) {
-		return "", fmt.Errorf("not a path (a slash, then letters, digits and - _ . ~ @ : + /, at most %d bytes, a query may follow)", maxPath)
+// formed makes the parser of a text of that form; the error of another one says what it is not.
+func formed(form pattern.Pattern, complaint string, args ...any) func(string) (string, error) {
+	return func(v string) (string, error) {
+		if !form.MatchString(v) {
+			return "", fmt.Errorf(complaint, args...)
+		}
+		return v, nil
 	}
-	return v, nil
 }
+
+var (
+	parseHealth = formed(healthForm, "not a path (a slash, then letters, digits and - _ . ~ @ : + /, at most %d bytes, a query may follow)", maxPath)
+	parseFile   = formed(fileForm, "not a plain file name (letters, digits and . _ -, at most 64)")
+)
 
 // ParsePort reads a port number.
 func ParsePort(v string) (uint16, error) {
@@ -273,13 +281,6 @@ func parseTimeout(v string) (time.Duration, error) {
 		return 0, errors.New("not a time from 1s to 24h such as 90s or 5m")
 	}
 	return d.Truncate(time.Millisecond), nil
-}
-
-func parseFile(v string) (string, error) {
-	if !fileForm.MatchString(v) {
-		return "", errors.New("not a plain file name (letters, digits and . _ -, at most 64)")
-	}
-	return v, nil
 }
 
 // SetCert names the certificate of a route, by the word of that name.

@@ -48,12 +48,11 @@ func ordering(otherwise string, set func(x *route.Issue, v string) error) func(*
 		if v == "" {
 			return nil // as in many files of Compose
 		}
-		if err := set(&s.ACME, v); err != nil && !labels.InPart(err) {
+		err := set(&s.ACME, v)
+		if err != nil && !labels.InPart(err) {
 			return labels.Partial{Err: err, Used: otherwise}
-		} else if err != nil {
-			return err
 		}
-		return nil
+		return err
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -316,20 +317,18 @@ func plainHost(h string) ([]string, error) {
 
 // setVirtualPath reads the argument of an nginx location.
 func setVirtualPath(s *route.Spec, v string) error {
+	s.Match = route.Prefix
 	for _, m := range []struct {
 		sign  string
 		match route.Match
-	}{{"~*", route.RegexFold}, {"~", route.Regex}} {
-		if expr, ok := strings.CutPrefix(v, m.sign); ok {
-			s.Path, s.Match = strings.TrimSpace(expr), m.match
-			return checkExpression(s.Path)
+	}{{"~*", route.RegexFold}, {"~", route.Regex}, {"=", route.Exact}, {"^~", route.Prefix}} {
+		if rest, ok := strings.CutPrefix(v, m.sign); ok {
+			v, s.Match = strings.TrimSpace(rest), m.match
+			break
 		}
 	}
-	s.Match = route.Prefix
-	if p, ok := strings.CutPrefix(v, "="); ok {
-		v, s.Match = strings.TrimSpace(p), route.Exact
-	} else if p, ok := strings.CutPrefix(v, "^~"); ok {
-		v = strings.TrimSpace(p)
+	if s.Path = v; s.Match == route.Regex || s.Match == route.RegexFold {
+		return checkExpression(v)
 	}
 	p, err := parseDest(v)
 	if p == "/" && s.Match == route.Prefix {
@@ -358,7 +357,7 @@ func parseNot(v string) (bool, error) {
 var parseChallenges = meaning(map[string]route.Challenges{"true": route.ChallengesAll, "legacy": route.ChallengesRedirected, "false": route.ChallengesNone})
 
 func parsePolicy(v string) (string, error) {
-	if _, ok := route.PolicyNamed(v); !ok || v == "" {
+	if _, ok := config.PolicyNamed(v); !ok || v == "" {
 		return "", errors.New("not the name of a policy that is known here, such as Mozilla-Intermediate or AWS-TLS13-1-2-2021-06")
 	}
 	return v, nil

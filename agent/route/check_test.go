@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	. "github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -62,7 +63,7 @@ func checkTable(t *testing.T, got Table) {
 		e := s.Edge
 		hsts, ok := pattern.HSTS(e.HSTS)
 		must(e.HSTS == "" || ok && hsts == e.HSTS, "hsts", e.HSTS)
-		_, known := PolicyNamed(e.TLSPolicy)
+		_, known := config.PolicyNamed(e.TLSPolicy)
 		must(known, "policy", e.TLSPolicy)
 		must(e.RedirectCode == 0 || e.RedirectCode >= 301 && e.RedirectCode <= 308, "redirect", fmt.Sprint(e.RedirectCode))
 		must(slices.Contains([]Choice{Unset, On, Off}, e.HTTP2) && slices.Contains([]Choice{Unset, On, Off}, e.HTTP3), "choice", string(e.HTTP2+e.HTTP3))

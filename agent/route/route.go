@@ -155,7 +155,7 @@ type Edge struct {
 	// HSTS is the value of Strict-Transport-Security; empty means no such header.
 	HSTS string `json:"hsts,omitempty"`
 	// TLSPolicy names protocols and ciphers, in nginx-proxy's words; empty is
-	// Mozilla-Intermediate. TLSPolicies lists what is allowed.
+	// Mozilla-Intermediate. config.TLSPolicies lists what is allowed.
 	TLSPolicy string `json:"tls_policy,omitempty"`
 	// RedirectCode is what plain HTTP other than GET and HEAD gets: 301, 307 or 308;
 	// 0 is 308.

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -326,8 +327,8 @@ func TestTLSPolicies(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.run()
 		var sites []nestedSite
-		host := func(p route.TLSPolicy) string { return strings.ToLower(p.Name) + ".test" }
-		for _, p := range route.TLSPolicies {
+		host := func(p config.TLSPolicy) string { return strings.ToLower(p.Name) + ".test" }
+		for _, p := range config.TLSPolicies {
 			s := withTLS(site(host(p), backend(t, "one")), writePair(t, host(p)), route.Redirect)
 			s.Edge.TLSPolicy = p.Name
 			sites = append(sites, s)
@@ -336,9 +337,9 @@ func TestTLSPolicies(t *testing.T) {
 		if s := r.serve(tree); len(s.Quarantined) > 0 {
 			t.Errorf("quarantined: %+v", s.Quarantined)
 		}
-		usual, _ := route.PolicyNamed("")
+		usual, _ := config.PolicyNamed("")
 		versions := map[string]uint16{"TLSv1": tls.VersionTLS10, "TLSv1.1": tls.VersionTLS11, "TLSv1.2": tls.VersionTLS12, "TLSv1.3": tls.VersionTLS13}
-		for _, p := range route.TLSPolicies {
+		for _, p := range config.TLSPolicies {
 			// An nginx that has one choice of protocols for all says so.
 			reported := slices.ContainsFunc(tree.Problems, func(x problem.Problem) bool {
 				return x.Code == "tls-protocols-not-by-site" && x.Subject == "site "+host(p)
