@@ -90,13 +90,9 @@ func fairly(claims []claim, used map[string]int, each, all int) (ofFamily, ofAll
 func (b *builder) ofBounds(all []candidate) []candidate {
 	owners := b.ownersBefore()
 	partOf := func(c candidate) part { return part{c.base, c.key.Host, owners[c.key].family == c.base} }
-	type asker struct {
-		family string
-		key    PoolKey
-	}
-	seen, wanted, parts := map[asker]bool{}, map[PoolKey]bool{}, map[part]claim{}
+	seen, wanted, parts := map[asking]bool{}, map[PoolKey]bool{}, map[part]claim{}
 	for _, c := range slices.Backward(all) {
-		if by := (asker{c.base, c.key}); !seen[by] {
+		if by := c.asking(); !seen[by] {
 			seen[by], wanted[c.key] = true, true
 			p, again := parts[partOf(c)]
 			if !again {
@@ -109,7 +105,7 @@ func (b *builder) ofBounds(all []candidate) []candidate {
 	var vacant []claim
 	for key, owner := range owners {
 		switch had := (part{owner.family, key.Host, true}); {
-		case b.silent(key) && !seen[asker{owner.family, key}]: // it is kept in any case (keepSilent)
+		case b.silent(key) && !seen[asking{owner.family, key}]: // it is kept in any case
 			parts[had] = claim{part: had, n: parts[had].n + 1, at: parts[had].at, id: parts[had].id}
 		case !wanted[key] && b.kept(key):
 			vacant = append(vacant, claim{part: had, key: key, n: 1, at: b.vacantSince(key)})

@@ -121,14 +121,13 @@ func (b *builder) waitForECS(c tasks.Container) {
 // A family asks for a host under one name, which its newest container says: one that joins a
 // shared upstream, or leaves it, takes the others along.
 func (b *builder) carry(all []candidate) {
-	type asker struct{ host, base string }
-	newest := map[asker]string{}
+	newest := map[[2]string]string{}
 	for i, c := range all {
-		by := asker{c.key.Host, c.base}
+		by := [2]string{c.key.Host, c.base}
 		newest[by] = cmp.Or(newest[by], c.family)
 		all[i].family = newest[by]
 	}
-	groups := byHost(all)
+	groups := by(candidate.host, all)
 	sites, streams := slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
 	for i, p := range b.in.Prev.places() {
 		family := b.familyNow(p, groups[p.host])

@@ -11,14 +11,27 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
-// byHost groups candidates by what one family holds: a host with all its paths, or a port.
-func byHost(all []candidate) map[string][]candidate {
-	groups := map[string][]candidate{}
+// by groups candidates by what one of these functions says of them, and leaves their order.
+func by[K comparable](of func(candidate) K, all []candidate) map[K][]candidate {
+	groups := map[K][]candidate{}
 	for _, c := range all {
-		groups[c.key.Host] = append(groups[c.key.Host], c)
+		groups[of(c)] = append(groups[of(c)], c)
 	}
 	return groups
 }
+
+// host is what one family holds: a host with all its paths, or a port.
+func (c candidate) host() string { return c.key.Host }
+
+func (c candidate) poolKey() PoolKey { return c.key }
+
+// asking is one family at one path or port.
+type asking struct {
+	base string
+	key  PoolKey
+}
+
+func (c candidate) asking() asking { return asking{c.base, c.key} }
 
 // hold is who had a host or port in the table before, and whether that is still answered
 // for although no container asks for it any more.
@@ -41,7 +54,7 @@ func (b *builder) heldBefore() map[string]hold {
 // are problems. So do those of a name that another family's wildcard covers: whoever visits
 // such a name is shown that one's certificate.
 func (b *builder) ofHolders(all []candidate) []candidate {
-	before, groups := b.heldBefore(), byHost(all)
+	before, groups := b.heldBefore(), by(candidate.host, all)
 	holders := map[string]hold{}
 	for host, h := range before {
 		if h.kept {

@@ -98,16 +98,8 @@ type asker struct {
 
 // askers lists them in the order in which they came.
 func (b *builder) askers(places map[PoolKey]Location, cs []candidate) []asker {
-	type at struct {
-		key  PoolKey
-		base string
-	}
-	by := map[at][]candidate{}
-	for _, c := range cs {
-		by[at{c.key, c.base}] = append(by[at{c.key, c.base}], c)
-	}
 	var all []asker
-	for at, cs := range by {
+	for at, cs := range by(candidate.asking, cs) {
 		lead, _ := leadOf(cs)
 		a := asker{cs, lead, 2}
 		if slices.ContainsFunc(cs, b.served) {
@@ -128,10 +120,7 @@ func (b *builder) askers(places map[PoolKey]Location, cs []candidate) []asker {
 // others' that is restricted in the same way. was is the site in the table before, and away who
 // stays an owner although it asks for nothing.
 func (b *builder) ofPaths(was Site, away map[string]time.Time, cs []candidate) (left []candidate) {
-	places, byKey := map[PoolKey]Location{}, map[PoolKey][]candidate{}
-	for _, c := range cs {
-		byKey[c.key] = append(byKey[c.key], c)
-	}
+	places, byKey := map[PoolKey]Location{}, by(candidate.poolKey, cs)
 	for _, l := range was.Locations {
 		key := was.PoolKey(l)
 		if _, isAway := away[l.Owner]; !isAway {

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -208,13 +209,7 @@ func networksOf(c tasks.Container) string {
 	for _, on := range c.Networks {
 		names = append(names, on.Name)
 	}
-	switch n := len(names); {
-	case n == 0:
-		return "no network of Docker's"
-	case n > maxListed:
-		return fmt.Sprintf("%s and %d more", strings.Join(names[:maxListed], ", "), n-maxListed)
-	}
-	return strings.Join(names, ", ")
+	return cmp.Or(listed(names), "no network of Docker's")
 }
 
 // host is the address of what uses this host's network.

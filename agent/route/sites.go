@@ -14,7 +14,7 @@ import (
 // makeSites makes the sites of the candidates, and keeps those that just lost their last
 // container.
 func (b *builder) makeSites(all []candidate) {
-	hosts := byHost(slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.Listen.Port != 0 }))
+	hosts := by(candidate.host, slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return c.Listen.Port != 0 }))
 	for host, s := range b.before {
 		b.newest = latest(b.newest, s.Since)
 		if _, ok := hosts[host]; !ok {
@@ -47,14 +47,8 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	if s.Since = was.Since; was.Family == "" && strings.HasPrefix(host, "~") {
 		s.Since = latest(cs[len(cs)-1].container.CreatedAt, b.newest.Add(time.Millisecond))
 	}
-	byKey := map[PoolKey][]candidate{}
-	var web []candidate
-	for _, c := range cs {
-		byKey[c.key] = append(byKey[c.key], c)
-		if c.TLS != TLSPass {
-			web = append(web, c)
-		}
-	}
+	byKey := by(candidate.poolKey, cs)
+	web := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.TLS == TLSPass })
 	for key, cs := range byKey {
 		switch lead, serves := b.pool(key, cs); {
 		case serves && key == s.PassthroughKey():

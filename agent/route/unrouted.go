@@ -3,8 +3,6 @@ package route
 import (
 	"cmp"
 	"slices"
-
-	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 // Unrouted is one container that runs and has no route at all.
@@ -23,21 +21,20 @@ func (b *builder) listUnrouted(candidates []candidate) {
 		routed[c.container.ID] = true
 	}
 	for _, c := range b.in.Snapshot.Containers {
-		if active(c) && !routed[c.ID] && !(c.Unlisted && len(b.routesOf(c)) > 0) {
-			b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref: Ref(c), Why: b.whyUnrouted(c)})
+		r := b.in.Requests[c.ID]
+		if !active(c) || routed[c.ID] || c.Unlisted && len(r.Routes) > 0 {
+			continue
 		}
+		why := "refused"
+		switch {
+		case c.IsBatch():
+			why = "batch"
+		case len(r.Routes) == 0 && len(r.Problems) == 0:
+			why = "silent"
+		}
+		b.t.Unrouted = append(b.t.Unrouted, Unrouted{Ref(c), why})
 	}
 	slices.SortFunc(b.t.Unrouted, func(x, y Unrouted) int { return cmp.Or(cmp.Compare(x.Ref, y.Ref), cmp.Compare(x.Why, y.Why)) })
-}
-
-func (b *builder) whyUnrouted(c tasks.Container) string {
-	switch r := b.in.Requests[c.ID]; {
-	case c.IsBatch():
-		return "batch"
-	case len(r.Routes) == 0 && len(r.Problems) == 0:
-		return "silent"
-	}
-	return "refused"
 }
 
 // Explained returns the table for people as Text does, as wide, and behind it every container
