@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -151,7 +152,7 @@ func outcome(words ...string) (all, problems string) {
 	}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Now: now, Reach: route.Reach{},
-		Requests: labels.Requests(list, labels.Defaults{ACME: certs.Settings{On: true, Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(list, labels.Defaults{ACME: certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}}, nginxproxy.Reader(false)),
 		Certs: certs.Inventory{
 			Complete: true, Authorities: []certs.Authority{{Name: "a.test", CAFile: "/c/a.test.ca.crt", CRLFile: "/c/a.test.crl.pem", Fingerprint: "cd"}},
 			Pairs: []certs.Pair{

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	requests "github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -27,7 +28,7 @@ func ordering(containers ...tasks.Container) Input {
 	in := input(containers...)
 	in.Options.ACME, in.Options.Stream = true, true
 	in.Requests = requests.Requests(containers, requests.Defaults{Expressions: true, ACME: certs.Settings{
-		On: true, Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging",
+		On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging"},
 	}}, nginxproxy.Reader(false))
 	return in
 }
