@@ -64,6 +64,8 @@ func New(o Options) *Loop {
 const (
 	// saveEvery is how often the state files are written; a crash loses no more.
 	saveEvery = 5 * time.Minute
+	// startPatience is how long the first decision waits for instance and meter to be known.
+	startPatience = 5 * time.Second
 	// publishEvery is how often a decision is published at most, unless the gate has
 	// opened or closed: jobs may ask as often as they like.
 	publishEvery = time.Second
@@ -88,8 +90,11 @@ func (l *Loop) Run(ctx context.Context, putReport func(credit.Report), putDecisi
 	defer l.save(s)
 	saveTick := time.NewTicker(saveEvery)
 	defer saveTick.Stop()
-	check := time.NewTimer(0)
+	check := time.NewTimer(startPatience)
 	defer check.Stop()
+	// Nothing is decided, and no job heard, before instance and meter are known: a gate that is open stays so across a reload.
+	var questions chan question
+	identified := false
 	for {
 		var heard []question
 		select {
@@ -106,12 +111,20 @@ func (l *Loop) Run(ctx context.Context, putReport func(credit.Report), putDecisi
 			s.batches = len(ids)
 			continue
 		case s.identity = <-l.Identity.C():
+			identified = true
 		case s.released = <-l.Released.C():
-		case q := <-l.questions:
+		case q := <-questions:
 			heard = append(heard, q)
 		case <-check.C:
+			questions = l.questions
 		case <-saveTick.C:
 			l.save(s)
+			continue
+		}
+		if identified && s.report.Type != "" {
+			questions = l.questions
+		}
+		if questions == nil {
 			continue
 		}
 		wasOpen := s.gate.Open

@@ -201,6 +201,53 @@ func TestPromisesSurviveARestart(t *testing.T) {
 	})
 }
 
+// A gate that is open stays so while the configuration is read again, and is said to have been open since it opened: nothing is
+// decided, not for a job that asks at once either, before instance and meter are known again.
+func TestTheGateStaysOpenAcrossAReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := options(t.TempDir())
+		r := start(t, o)
+		r.l.Identity.Put(identity.Identity{})
+		r.cloudWatchPoint(500)
+		r.pass(10 * time.Minute)
+		before := r.now()
+		r.stop()
+
+		time.Sleep(2 * time.Second)
+		again := start(t, o)
+		again.busy, again.balance, again.anchor = r.busy, r.balance, r.anchor
+		answered := make(chan gate.Entry)
+		go func() { answered <- again.ask(job("j-1", gate.Waiting, 20)) }()
+		time.Sleep(time.Second)
+		again.l.Identity.Put(identity.Identity{})
+		again.pass(time.Second)
+		again.turn()
+		if e := <-answered; e.Phase != gate.Admitted {
+			t.Errorf("answer %+v", e)
+		}
+		for _, d := range again.published {
+			if !before.Open || !d.Open || !d.Since.Equal(before.Since) {
+				t.Errorf("open %v since %s, want open since %s: %s", d.Open, d.Since, before.Since, d.Reason)
+			}
+		}
+		if len(again.published) == 0 {
+			t.Error("nothing was published")
+		}
+	})
+}
+
+// Where neither becomes known the gate says so before long.
+func TestTheFirstDecisionIsNotWaitedForLong(t *testing.T) {
+	inBubble(t, func(r *running) {
+		time.Sleep(startPatience)
+		synctest.Wait()
+		r.turn()
+		if len(r.published) == 0 || r.published[0].Open {
+			r.t.Errorf("published %+v", r.published)
+		}
+	})
+}
+
 // A promise is on disk before long: a crash, after which nothing is written, must
 // not lose it.
 func TestPromisesSurviveACrash(t *testing.T) {
@@ -228,6 +275,8 @@ func TestDamagedMemory(t *testing.T) {
 			}
 		}
 		r := start(t, o)
+		time.Sleep(startPatience)
+		synctest.Wait()
 		if d := r.now(); d.Open || !d.Since.Equal(time.Now()) {
 			t.Errorf("decision %+v; want one that knows nothing", d)
 		}
