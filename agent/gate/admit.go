@@ -190,18 +190,12 @@ func (e *Entry) updateReason(d *Decision) {
 	}
 }
 
-// neverFits reports whether a job needs more than even a full balance could spare, and adds that as a problem.
-func (e *Entry) neverFits(v view, d *Decision) bool {
-	if !v.credits {
-		return false
+// neverFits adds a problem if a job needs more than even a full balance could spare.
+func (e *Entry) neverFits(v view, d *Decision) {
+	if most := v.mostSpare(e.Cores); e.Expected > most {
+		e.Reason = fmt.Sprintf("needs %.1f credits, and even a full balance can spare only %.1f", e.Expected, most)
+		d.add("job-never-fits", e, problem.Error, e.Reason, "divide the job, let it use fewer cores for longer, lower the reserve, or use a larger instance type")
 	}
-	most := v.mostSpare(e.Cores)
-	if e.Expected <= most {
-		return false
-	}
-	e.Reason = fmt.Sprintf("needs %.1f credits, and even a full balance can spare only %.1f", e.Expected, most)
-	d.add("job-never-fits", e, problem.Error, e.Reason, "divide the job, let it use fewer cores for longer, lower the reserve, or use a larger instance type")
-	return true
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

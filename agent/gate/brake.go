@@ -122,7 +122,10 @@ func (v view) quota(set Settings, batches int) float64 {
 	if set.Slow != SlowQuota {
 		return 0
 	}
-	points := withUsualDemand(v.points)
+	points := slices.Clone(v.points)
+	for i := range points {
+		points[i].Demand.High = points[i].Demand.Mean
+	}
 	low, high := 0.0, float64(max(v.report.VCPUs, 1))
 	if len(points) > 0 {
 		minutes := points[len(points)-1].At.Sub(v.report.MeterAt).Minutes()
@@ -136,13 +139,4 @@ func (v view) quota(set Settings, batches int) float64 {
 		}
 	}
 	return max(low/float64(max(batches, 1)), leastQuota)
-}
-
-// withUsualDemand returns the points with the usual demand in place of the high one.
-func withUsualDemand(points []credit.Point) []credit.Point {
-	points = slices.Clone(points)
-	for i := range points {
-		points[i].Demand.High = points[i].Demand.Mean
-	}
-	return points
 }

@@ -193,7 +193,7 @@ func (s *State) latestStarts(c credit.Report) {
 		if !s.measured(e.Name) {
 			left *= guessed
 		}
-		e.LatestStart = e.Deadline.Add(-max(span(left/alone), minutes(left/alone)+leastMargin))
+		e.LatestStart = e.Deadline.Add(-max(minutes(latestStartMargin*left/alone), minutes(left/alone)+leastMargin))
 		if e.Phase != Waiting {
 			continue
 		}
@@ -258,9 +258,6 @@ func usual(c credit.Report, until time.Time) float64 {
 	}
 	return sum / float64(n)
 }
-
-// span is how long so many minutes of work are taken for.
-func span(work float64) time.Duration { return minutes(latestStartMargin * work) }
 
 func minutes(m float64) time.Duration { return time.Duration(m * float64(time.Minute)) }
 

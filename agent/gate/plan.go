@@ -139,18 +139,14 @@ func (s *State) planner(in Input, v view, set Settings) *planner {
 	return p
 }
 
-// choice is a time at which a job could start, and what is expected to come of it.
+// choice is a start that is compared, with what only the planner looks at.
 type choice struct {
-	start time.Time
-	// cost is compared with that of never starting, which is the job's worth.
-	cost float64
-	// loss is what the services lose, or what is billed; inTime how probable it is that the job ends in time, and ends
-	// that it ends at all in the two days.
-	loss, inTime, ends float64
+	Choice
+	// ends is how probable it is that the job ends at all in the two days.
+	ends float64
 	// harm is what the services lose on a day of high demand, the reserve included.
 	harm    float64
 	courses []credit.Course
-	charged bool // more than is allowed
 }
 
 // verdict is what the planner says of a job.
@@ -181,10 +177,10 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		worth += c.probable * needs[i]
 	}
 	now := p.at(p.now, e, needs, len(past.Costs) > 0)
-	v := verdict{hopeless: late && now.inTime == 0}
-	if !now.charged && p.isSpare(e) {
+	v := verdict{hopeless: late && now.InTime == 0}
+	if !now.Charged && p.isSpare(e) {
 		v.start, v.why = true, fmt.Sprintf("needs %.1f credits: batches may spend as many", e.Expected)
-		v.choices = []Choice{now.shown()}
+		v.choices = []Choice{now.Choice}
 		p.keep(e, now, needs)
 		return v
 	}
@@ -202,55 +198,55 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		due = share == 1
 	}
 	if v.hopeless {
-		now.cost += p.displaced(e, needs[0], p.now)
+		now.Cost += p.displaced(e, needs[0], p.now)
 	}
 	best := now
 	var later *choice // the best of the later ones
 	for _, at := range p.times(e) {
-		if !now.charged && max(now.cost, now.harm) <= evenly*worth {
+		if !now.Charged && max(now.Cost, now.harm) <= evenly*worth {
 			break // nothing can be much better
 		}
 		c := p.at(at, e, needs, len(past.Costs) > 0)
 		if v.hopeless {
-			c.cost += p.displaced(e, needs[0], at)
+			c.Cost += p.displaced(e, needs[0], at)
 		}
 		if aged {
-			c.cost += worth * float64(at.Sub(p.now)) / float64(day)
+			c.Cost += worth * float64(at.Sub(p.now)) / float64(day)
 		}
-		v.choices = append(v.choices, c.shown())
+		v.choices = append(v.choices, c.Choice)
 		// Where nothing is lost by it, one job runs after the other: then it is known what the first has left.
-		turn := !aged && c.cost <= now.cost && slices.ContainsFunc(p.before[0].Ends, at.Equal)
-		better := turn || now.charged || c.cost < now.cost-evenly*worth
-		if better && !c.charged && (best.start.Equal(p.now) || c.cost < best.cost) {
+		turn := !aged && c.Cost <= now.Cost && slices.ContainsFunc(p.before[0].Ends, at.Equal)
+		better := turn || now.Charged || c.Cost < now.Cost-evenly*worth
+		if better && !c.Charged && (best.Start.Equal(p.now) || c.Cost < best.Cost) {
 			best = c
 		}
-		if later == nil || later.charged && !c.charged || c.charged == later.charged && c.cost < later.cost {
+		if later == nil || later.Charged && !c.Charged || c.Charged == later.Charged && c.Cost < later.Cost {
 			later = &c
 		}
 	}
-	costs := "now " + now.text()
+	costs := "now " + now.cost()
 	if later != nil {
-		costs += fmt.Sprintf(", at %s %s", later.start.UTC().Format("15:04"), later.text())
+		costs += fmt.Sprintf(", at %s %s", later.Start.UTC().Format("15:04"), later.cost())
 	}
 	// What the services may need is known better later: so nothing starts early that would harm them on a day of high demand.
-	if !p.v.costsMoney() && !aged && !late && best.start.Equal(p.now) && later != nil && now.harm > evenly*worth {
+	if !p.v.costsMoney() && !aged && !late && best.Start.Equal(p.now) && later != nil && now.harm > evenly*worth {
 		best = *later
 	}
-	switch never := best.charged || best.cost >= worth && !due; {
-	case !never && best.start.Equal(p.now):
+	switch never := best.Charged || best.Cost >= worth && !due; {
+	case !never && best.Start.Equal(p.now):
 		v.start, v.why = true, "now is the best time"
 		p.keep(e, best, needs)
 	case !never:
-		v.why = "is better started at " + clock(best.start)
+		v.why = "is better started at " + clock(best.Start)
 		p.keep(e, best, needs)
-	case now.charged:
+	case now.Charged:
 		v.why = "more surplus would be charged than is allowed"
 	case v.hopeless:
 		v.why = "cannot end in time"
 	default:
-		v.why = fmt.Sprintf("may take %.1f from the services", now.loss)
+		v.why = fmt.Sprintf("may take %.1f from the services", now.Services)
 	}
-	v.choices = slices.Concat([]Choice{now.shown()}, v.choices, []Choice{{Cost: worth}})
+	v.choices = slices.Concat([]Choice{now.Choice}, v.choices, []Choice{{Cost: worth}})
 	v.why = fmt.Sprintf("needs %.1f credits: %s (expected cost: %s, never %.1f)", e.Expected, v.why, costs, worth)
 	return v
 }
@@ -259,13 +255,6 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 // has to end, and what it needs fits into what the gate says that batches may spend.
 func (p *planner) isSpare(e Entry) bool {
 	return e.Deadline.IsZero() && e.Expected <= p.v.room(e.Cores, p.loads[0])
-}
-
-func (c choice) text() string {
-	if c.charged {
-		return "a charge"
-	}
-	return fmt.Sprintf("%.1f", c.cost)
 }
 
 // times are the later ones at which a job could start: soon, and up to its latest start.
@@ -300,7 +289,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 	if !measured {
 		worth = guessWorth
 	}
-	c := choice{start: start}
+	c := choice{Choice: Choice{Start: start}}
 	for i, sc := range p.scenarios {
 		with := append(slices.Clip(p.loads[i]), credit.Load{Credits: needs[i], Cores: e.Cores, Start: start})
 		after := credit.Outcome(sc.bank, p.v.report.MeterAt, sc.points, with)
@@ -314,7 +303,7 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 			over := max(0, bought-p.allowed)
 			loss += over
 			if i != careful && over > tiny || i == 0 && (lost > p.allowed+tiny || owed > p.allowed+owedFree*sc.bank.Spec.Max) {
-				c.charged = true
+				c.Charged = true
 			}
 			missed = boughtWeight*min(bought, p.allowed) + owedWeight*max(0, owed-p.allowed)
 		}
@@ -335,12 +324,12 @@ func (p *planner) at(start time.Time, e Entry, needs []float64, measured bool) c
 			c.ends += sc.probable
 		}
 		if e.Deadline.IsZero() || ends(end, e.Deadline) {
-			c.inTime += sc.probable
+			c.InTime += sc.probable
 		} else if p.now.Before(e.Deadline) {
 			missed += worth * needs[i]
 		}
-		c.loss += sc.probable * loss
-		c.cost += sc.probable * (ServicesWeight*loss + missed)
+		c.Services += sc.probable * loss
+		c.Cost += sc.probable * (ServicesWeight*loss + missed)
 		c.courses = append(c.courses, after)
 	}
 	return c
@@ -412,7 +401,7 @@ func (p *planner) owed(c credit.Course, start time.Time) float64 {
 
 // keep sets a job for its time.
 func (p *planner) keep(e Entry, c choice, needs []float64) {
-	p.set(e, needs, c.start)
+	p.set(e, needs, c.Start)
 	p.before = c.courses
 }
 

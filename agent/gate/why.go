@@ -21,10 +21,6 @@ type Choice struct {
 	Charged bool `json:"charged,omitempty"`
 }
 
-func (c choice) shown() Choice {
-	return Choice{Start: c.start, Cost: c.cost, Services: c.loss, InTime: c.inTime, Charged: c.charged}
-}
-
 // costs shows choices in a line, e.g. "now 17.0, 06:00 3.3, never 51.7". The first is now.
 func costs(choices []Choice) string {
 	var all []string
