@@ -105,7 +105,7 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 }
 
 var (
-	problemCode = regexp.MustCompile(`(?:Code(?::| =) |roblem\((?:[A-Za-z.()]+, )*|problem\.(?:Warning|Error), )"([a-z0-9-]+)"`)
+	problemCode = regexp.MustCompile(`(?:Code(?::| =) |roblem\((?:[A-Za-z.()]+, )*|problem\.(?:Warning|Error), |problem\.Of[A-Za-z]*\([^\n]*?, )"([a-z0-9-]+)"`)
 	codeRow     = regexp.MustCompile("(?m)^\\| (`[a-z0-9-]+`(?:, `[a-z0-9-]+`)*) \\|")
 )
 
