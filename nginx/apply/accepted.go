@@ -9,54 +9,73 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// acceptedSites returns as much of a tree as nginx accepts, which refuses all of it. The error is
-// a *refusal if the cause is outside the sites.
+// accepted returns as much of a tree as nginx accepts; no is its refusal of all of it, nil
+// where that has not been asked yet. The error is a *refusal if the cause is outside the sites
+// and the operator's files.
 //
 // Others wait for it, so it finds families and not sites: what a family has changed
 // is left out whole, and tried after the others are served. That takes two tests for one
 // family at fault that nginx's message names, whatever its sites, and some more for one
 // that it does not name. The sites are looked at only where it is not a change that nginx
 // refuses, but what it has accepted before: a file beside them has changed.
-func (a *applier) acceptedSites(ctx context.Context, tree nginx.Tree, no *refusal) (nginx.Tree, error) {
-	p := prover{a.tester().try}
+func (a *applier) accepted(ctx context.Context, wanted, tree nginx.Tree, no *refusal) (nginx.Tree, error) {
+	before := nginx.Tree{}
 	if a.live != nil {
-		before, families := byFamily(*a.live, tree)
-		proved, err := p.prove(ctx, before, families, no)
-		if _, ok := errors.AsType[*refusal](err); !ok {
-			a.suspect(proved.refused...)
-			return proved.tree, err
+		before = *a.live
+	} else if tree, err := a.treeOf(a.store.current()); err == nil {
+		before = tree
+	}
+	files := changedFiles(before, tree)
+	if a.live != nil || a.master.pid == 0 {
+		if a.live == nil {
+			before = nginx.Tree{} // nothing is served, and no family waits for the sites of another
+		}
+		base, families := byFamily(before, tree)
+		p := &proof{try: a.tester().try, base: base, wanted: wanted, parts: slices.Concat(files, families)}
+		err := p.prove(ctx, no)
+		if _, outside := errors.AsType[*refusal](err); !outside || a.live == nil {
+			a.leaveOut(p.refused)
+			return p.tree, err
 		}
 	}
-	if a.master.pid == 0 && a.live == nil {
-		// Nothing is served, and no family waits for the sites of another.
-		without, families := byFamily(nginx.Tree{}, tree)
-		proved, err := p.prove(ctx, without, families, no)
-		a.suspect(proved.refused...)
-		return proved.tree, err
-	}
-	without, sites := bySite(tree)
-	proved, err := p.prove(ctx, without, sites, no)
-	if err != nil {
+	base, sites := bySite(tree)
+	p := &proof{try: a.tester().try, base: base, wanted: wanted, parts: slices.Concat(files, sites)}
+	if err := p.prove(ctx, no); err != nil {
 		return tree, err
 	}
+	a.leaveOut(p.refused)
 	var all []refused
-	for _, g := range proved.refused {
-		r := refused{site: g.sites[0], reason: g.reason}
+	for _, q := range p.refused {
+		if q.file != nil {
+			continue
+		}
+		r := refused{reason: q.reason}
+		r.site, _ = p.with(q).Site(q.sites[0].Host) // as it is without the files that are left out
 		if good, ok := a.lastGood(r.site); ok {
-			better := proved.tree.With(good)
-			no, err := p.ask(ctx, better)
+			no, err := p.add(ctx, []part{{sites: []nginx.SiteFile{good}}})
 			if err != nil {
 				return tree, err
 			}
 			if no == nil {
-				proved.tree, r.good = better, good
+				r.good = good
 			}
 		}
 		all = append(all, r)
 	}
-	a.suspect(proved.refused...)
 	a.refuse(all...)
-	return proved.tree, nil
+	return p.tree, nil
+}
+
+// leaveOut puts the operator's files among the parts into quarantine, and makes the families of
+// the others suspects.
+func (a *applier) leaveOut(parts []part) {
+	for _, q := range parts {
+		if q.file != nil {
+			a.refuseSnippet(*q.file, q.reason)
+		} else {
+			a.suspect(q)
+		}
+	}
 }
 
 // lastGood returns the file of a site in the current generation, if that is another one.
@@ -69,24 +88,24 @@ func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
 	return good, ok && !good.Equal(site)
 }
 
-// bySite returns a tree without sites, and each site as a group.
-func bySite(tree nginx.Tree) (without nginx.Tree, sites []siteGroup) {
+// bySite returns a tree without sites, and each site as a part.
+func bySite(tree nginx.Tree) (without nginx.Tree, sites []part) {
 	var hosts []string
 	for _, s := range tree.Sites {
 		hosts = append(hosts, s.Host)
-		sites = append(sites, siteGroup{sites: []nginx.SiteFile{s}})
+		sites = append(sites, part{sites: []nginx.SiteFile{s}})
 	}
 	return tree.Without(hosts...), sites
 }
 
 // byFamily returns a tree with the files that its sites have in the live one, without those that
-// are new, and the others of each family as a group: the smallest groups come first.
-func byFamily(live, tree nginx.Tree) (before nginx.Tree, families []siteGroup) {
+// are new, and the others of each family as a part: the smallest parts come first.
+func byFamily(live, tree nginx.Tree) (before nginx.Tree, families []part) {
 	was := map[string]nginx.SiteFile{}
 	for _, s := range live.Sites {
 		was[s.Host] = s
 	}
-	changed := map[string]siteGroup{}
+	changed := map[string]part{}
 	var fresh []string
 	var old []nginx.SiteFile
 	for _, s := range tree.Sites {
@@ -99,11 +118,11 @@ func byFamily(live, tree nginx.Tree) (before nginx.Tree, families []siteGroup) {
 		default:
 			old = append(old, good)
 		}
-		changed[s.Owner()] = siteGroup{sites: append(changed[s.Owner()].sites, s)}
+		changed[s.Owner()] = part{sites: append(changed[s.Owner()].sites, s)}
 	}
 	for _, family := range slices.Sorted(maps.Keys(changed)) {
 		families = append(families, changed[family])
 	}
-	slices.SortStableFunc(families, func(a, b siteGroup) int { return len(a.sites) - len(b.sites) })
+	slices.SortStableFunc(families, func(a, b part) int { return len(a.sites) - len(b.sites) })
 	return tree.Without(fresh...).With(old...), families
 }

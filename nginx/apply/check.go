@@ -45,29 +45,22 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 		unbound = unbound || forbidden
 		return forbidden
 	}}
-	p := prover{t.try}
 	tested := tree.Under(scratch)
-	no, err := p.ask(ctx, tested)
-	if no != nil {
-		var bad []refusedSnippet
-		with := func(bad []refusedSnippet) nginx.Tree { return tested.WithSnippets(insteadOf(bad)...) }
-		bad, tested, _, no, err = p.snippets(ctx, changedSnippets(nginx.Tree{}, tested), with, no)
-		for _, r := range bad {
-			problems = append(problems, snippetProblem(r))
-		}
-	}
-	var proved proof
-	if no != nil && err == nil {
-		without, sites := bySite(tested)
-		proved, err = p.prove(ctx, without, sites, no)
-	}
-	if no, ok := errors.AsType[*refusal](err); ok {
+	base, sites := bySite(tested)
+	p := &proof{try: t.try, base: base, wanted: tested, parts: slices.Concat(changedFiles(nginx.Tree{}, tested), sites)}
+	err = p.prove(ctx, nil)
+	if no, outside := errors.AsType[*refusal](err); outside {
 		problems = append(problems, ProblemOf(refusalFault(no.reason, o.Dirs.State)))
 	} else if err != nil {
 		return problems, fmt.Errorf("nginx check: %w", err)
 	}
-	for _, g := range proved.refused {
-		problems = append(problems, quarantineProblem(refused{site: g.sites[0], reason: g.reason}))
+	for _, q := range p.refused {
+		if q.file != nil {
+			q.file.reason = q.reason
+			problems = append(problems, snippetProblem(*q.file))
+		} else {
+			problems = append(problems, quarantineProblem(refused{site: q.sites[0], reason: q.reason}))
+		}
 	}
 	if unbound {
 		problems = append(problems, problem.Problem{

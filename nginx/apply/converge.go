@@ -124,7 +124,9 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	err = a.load(ctx, tree)
 	if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Code == "reload-refused" && a.live != nil {
 		// What nginx -t cannot see, as a zone of another size: only a start of nginx would take it.
-		a.refuseSnippets(changedSnippets(*a.live, tree), f.Text, a.o.Limits.RetryQuarantine)
+		for _, q := range changedFiles(*a.live, tree) {
+			a.refuseSnippet(*q.file, f.Text)
+		}
 	}
 	return err
 }

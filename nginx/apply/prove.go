@@ -13,145 +13,132 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// prover finds the largest part of a tree that nginx accepts.
-type prover struct {
-	// try returns nil when nginx accepts the tree, a *refusal when it does not, and
-	// any other error when it could not be asked.
-	try func(context.Context, nginx.Tree) error
-}
-
-// siteGroup is some sites that are tried together: those of a family that have changed, or one.
-type siteGroup struct {
+// part is what nginx is given together, or not at all: sites, of a family that have changed or
+// one alone, or a changed file of the operator's.
+type part struct {
 	sites  []nginx.SiteFile
-	reason string // nginx's message when it refused them
+	file   *refusedSnippet // nil for sites
+	reason string          // nginx's message when it refused the part
 }
 
-// proof is a tree that nginx accepts, and the groups that are not in it because nginx accepts
-// it without them, and not with them.
+// proof is a tree that nginx accepts, with as many of the parts as it accepts, and those that it
+// refuses together with them.
 type proof struct {
-	tree    nginx.Tree
-	refused []siteGroup
+	// try returns nil when nginx accepts a tree, a *refusal when it does not, and any other
+	// error when it could not be asked.
+	try func(context.Context, nginx.Tree) error
+	// base is the tree without the sites of the parts. Where files of the operator's are among
+	// the parts, wanted is the whole tree, whose sites are rendered anew without one.
+	base, wanted nginx.Tree
+	parts        []part
+
+	tree    nginx.Tree // what nginx accepts if sound is true, and in it are these parts
+	in      []part
+	sound   bool
+	refused []part
 }
 
-func sitesOf(groups ...siteGroup) (sites []nginx.SiteFile) {
-	for _, g := range groups {
-		sites = append(sites, g.sites...)
+// prove finds what nginx accepts; no is its refusal of all parts together, nil where that has not
+// been asked yet. The error is a *refusal if nginx refuses the tree without any part. With an
+// error, the proof has what was found before.
+func (p *proof) prove(ctx context.Context, no *refusal) (err error) {
+	p.tree = p.with()
+	if no == nil {
+		if no, err = p.add(ctx, p.parts); no == nil {
+			return err
+		}
 	}
-	return sites
+	return p.search(ctx, p.parts, no)
 }
 
-// prove adds to a tree the groups that nginx accepts with it; no is nginx's refusal of them
-// all, nil where that has not been asked yet. A group that nginx's message names is tried
-// first; the message alone is no proof, as text from containers is in it. The error is a
-// *refusal if nginx refuses the tree without any group.
-// With an error, the proof has what was found before.
-func (p prover) prove(ctx context.Context, base nginx.Tree, groups []siteGroup, no *refusal) (proof, error) {
-	out := proof{tree: base}
-	var err error
-	accepted := func(tree nginx.Tree) bool {
-		if no, err = p.ask(ctx, tree); no != nil || err != nil {
-			return false
-		}
-		out.tree = tree
-		return true
+// with returns the tree with those parts that are in it and these.
+func (p *proof) with(more ...part) nginx.Tree {
+	in := slices.Concat(p.in, more)
+	var sites []nginx.SiteFile
+	for _, q := range in {
+		sites = append(sites, q.sites...)
 	}
-	if no == nil && (accepted(base.With(sitesOf(groups...)...)) || err != nil) {
-		return out, err
-	}
-	reason := no.reason
-	var named []siteGroup
-	rest := slices.Clone(groups)
-	for err == nil {
-		at := namedGroups(rest, no)
-		if len(at) != 1 {
-			break
-		}
-		named = append(named, siteGroup{rest[at[0]].sites, no.reason})
-		rest = slices.Delete(rest, at[0], at[0]+1)
-		switch {
-		case !accepted(base.With(sitesOf(rest...)...)):
-		case len(named) == 1:
-			out.refused = named
-			return out, nil
-		default:
-			for i := 0; i < len(named) && err == nil; i++ {
-				err = p.add(ctx, &out, named[i:i+1])
-			}
-			return out, err
+	var out []refusedSnippet
+	for _, q := range p.parts {
+		if q.file != nil && !slices.ContainsFunc(in, func(o part) bool { return o.file == q.file }) {
+			out = append(out, *q.file)
 		}
 	}
-	// The groups that were named are searched like all others.
-	if err == nil && len(groups) == 0 {
-		err = no
-	}
-	if err == nil {
-		err = p.try(ctx, base)
-	}
-	if err == nil {
-		err = p.search(ctx, &out, groups, reason)
-	}
-	return out, err
+	return withSnippets(p.base.With(sites...), p.wanted, insteadOf(out))
 }
 
-// ask tries a tree, and tells a refusal from other errors.
-func (p prover) ask(ctx context.Context, tree nginx.Tree) (*refusal, error) {
+// add adds parts to the tree if nginx accepts them with what is there, else it returns its refusal.
+func (p *proof) add(ctx context.Context, parts []part) (*refusal, error) {
+	tree := p.with(parts...)
 	err := p.try(ctx, tree)
 	if no, ok := errors.AsType[*refusal](err); ok {
 		return no, nil
 	}
+	if err == nil {
+		p.tree, p.in, p.sound = tree, append(p.in, parts...), true
+	}
 	return nil, err
 }
 
-// add adds those groups to the tree that nginx accepts together with what is there.
-func (p prover) add(ctx context.Context, out *proof, groups []siteGroup) error {
-	if len(groups) == 0 {
+// search adds the parts that nginx accepts, of some that it refuses together.
+func (p *proof) search(ctx context.Context, parts []part, no *refusal) error {
+	if p.sound && len(parts) == 1 {
+		p.refused = append(p.refused, part{parts[0].sites, parts[0].file, no.reason})
 		return nil
 	}
-	more := out.tree.With(sitesOf(groups...)...)
-	no, err := p.ask(ctx, more)
+	first, last := p.split(parts, no.file())
+	because, err := p.add(ctx, first)
 	switch {
-	case no != nil:
-		return p.search(ctx, out, groups, no.reason)
-	case err == nil:
-		out.tree = more
+	case err != nil:
+		return err
+	case because == nil:
+		return p.search(ctx, last, no) // with the first ones it is what was refused
+	case len(first) == 0:
+		return because
 	}
-	return err
-}
-
-// search finds the groups at fault among those that nginx refuses together, by trying
-// halves of them. reason is its refusal of them all.
-func (p prover) search(ctx context.Context, out *proof, groups []siteGroup, reason string) error {
-	if len(groups) == 1 {
-		out.refused = append(out.refused, siteGroup{groups[0].sites, reason})
-		return nil
-	}
-	half := len(groups) / 2
-	if err := p.add(ctx, out, groups[:half]); err != nil {
+	if err := p.search(ctx, first, because); err != nil {
 		return err
 	}
-	return p.add(ctx, out, groups[half:])
+	if because, err = p.add(ctx, last); because == nil {
+		return err
+	}
+	return p.search(ctx, last, because)
+}
+
+// split returns which of the parts to try first: all but the one that nginx's message names, as
+// the message alone is no proof (text from containers is in it), else none as long as it is not
+// known whether nginx accepts that, else a half of them.
+func (p *proof) split(parts []part, file string) (first, last []part) {
+	at := namedPart(parts, file)
+	switch {
+	case at >= 0:
+		return slices.Delete(slices.Clone(parts), at, at+1), parts[at : at+1]
+	case !p.sound:
+		return nil, parts
+	}
+	return parts[:len(parts)/2], parts[len(parts)/2:]
 }
 
 // fileInMessage is the file that nginx's message is about.
 var fileInMessage = regexp.MustCompile(` in (\S+):\d+$`)
 
-// namedGroups are the groups, by their index, of the file that nginx's message names at its end,
-// which is where it says what it read: a file of a site, or a snippet that the operator wrote
-// for it.
-func namedGroups(groups []siteGroup, no *refusal) (named []int) {
-	file := no.file()
-	if file == "" {
-		return nil
+// namedPart is the index of the part of a file that nginx's message names at its end, which is where it
+// says what it read: a file of the operator's for several sites, or of the only part that has it,
+// a file of a site or one that the operator wrote for it. It is -1 if there is none.
+func namedPart(parts []part, file string) int {
+	if i := slices.IndexFunc(parts, func(q part) bool { return q.file != nil && q.file.snippet.Path == file }); i >= 0 {
+		return i
 	}
 	dir, name := filepath.Split(file)
 	own := slices.Contains(nginx.TreeDirs, filepath.Base(dir))
-	isNamed := func(s nginx.SiteFile) bool { return own && s.Name == name || s.Facts.Includes(file) }
-	for i, g := range groups {
-		if slices.ContainsFunc(g.sites, isNamed) {
-			named = append(named, i)
-		}
+	has := func(q part) bool {
+		return slices.ContainsFunc(q.sites, func(s nginx.SiteFile) bool { return own && s.Name == name || s.Facts.Includes(file) })
 	}
-	return named
+	i := slices.IndexFunc(parts, has)
+	if i >= 0 && slices.ContainsFunc(parts[i+1:], has) {
+		return -1
+	}
+	return i
 }
 
 // refusal is the error of a tree that nginx refuses, with nginx's message.

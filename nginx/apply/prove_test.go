@@ -114,12 +114,12 @@ func TestProve(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			tries := 0
-			p := prover{func(_ context.Context, tree nginx.Tree) error {
+			got := &proof{try: func(_ context.Context, tree nginx.Tree) error {
 				tries++
 				return row.try(tree)
 			}}
-			without, sites := bySite(row.tree)
-			got, err := p.prove(t.Context(), without, sites, nil)
+			got.base, got.parts = bySite(row.tree)
+			err := got.prove(t.Context(), nil)
 			if row.err != "" {
 				if err == nil || !strings.Contains(err.Error(), row.err) {
 					t.Fatalf("got %v, want %q", err, row.err)

@@ -50,21 +50,19 @@ type suspect struct {
 	pauses  backoff.Backoff // after one more trial in which something was refused
 }
 
-// suspect makes the families of the groups suspects, whose sites are to be tried.
-func (a *applier) suspect(groups ...siteGroup) {
-	for _, g := range groups {
-		family := g.sites[0].Owner()
-		s := a.quarantine.suspects[family]
-		if s == nil {
-			s = &suspect{next: time.Now(), pauses: pauses()}
-			a.quarantine.suspects[family] = s
-		} else {
-			s.next = time.Now().Add(s.pauses.Next())
-		}
-		s.reason, s.last, s.cleared = g.reason, time.Now(), map[string]nginx.SiteFile{}
-		s.waiting = append(s.waiting, g.sites...)
-		a.log.Warn("change of a family refused by nginx", event.Key, event.ChangeRefused, "family", family, "sites", len(g.sites), "err", g.reason)
+// suspect makes the family of a part a suspect, whose sites are to be tried.
+func (a *applier) suspect(q part) {
+	family := q.sites[0].Owner()
+	s := a.quarantine.suspects[family]
+	if s == nil {
+		s = &suspect{next: time.Now(), pauses: pauses()}
+		a.quarantine.suspects[family] = s
+	} else {
+		s.next = time.Now().Add(s.pauses.Next())
 	}
+	s.reason, s.last, s.cleared = q.reason, time.Now(), map[string]nginx.SiteFile{}
+	s.waiting = append(s.waiting, q.sites...)
+	a.log.Warn("change of a family refused by nginx", event.Key, event.ChangeRefused, "family", family, "sites", len(q.sites), "err", q.reason)
 }
 
 // forget ends what is over: a family of which nothing was refused for a while is no suspect

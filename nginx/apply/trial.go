@@ -30,8 +30,8 @@ type trial struct {
 }
 
 type trialResult struct {
-	proof proof
-	err   error
+	*proof
+	err error
 }
 
 // dueTrial returns the suspect whose turn it is and the sites to try; when is the time of it,
@@ -94,19 +94,19 @@ func (a *applier) beginTrial(ctx context.Context) time.Duration {
 	a.trial = t
 	tester := a.tester()
 	tester.store = &store{dir: a.store.dir, staging: trialDir}
-	_, groups := bySite(nginx.Tree{Sites: sites})
-	base := *a.live
+	p := &proof{base: *a.live, try: func(ctx context.Context, tree nginx.Tree) error {
+		began := time.Now()
+		err := tester.try(ctx, tree)
+		if !backoff.Sleep(ctx, trialPause*time.Since(began)) {
+			return ctx.Err()
+		}
+		return err
+	}}
+	_, p.parts = bySite(nginx.Tree{Sites: sites})
 	go func() {
 		defer tester.store.unstage()
-		proof, err := prover{func(ctx context.Context, tree nginx.Tree) error {
-			began := time.Now()
-			err := tester.try(ctx, tree)
-			if !backoff.Sleep(ctx, trialPause*time.Since(began)) {
-				return ctx.Err()
-			}
-			return err
-		}}.prove(ctx, base, groups, nil)
-		t.result <- trialResult{proof, err}
+		err := p.prove(ctx, nil)
+		t.result <- trialResult{p, err}
 	}()
 	return never // its end is the next reason
 }
@@ -143,12 +143,12 @@ func (a *applier) trialEnded(r trialResult) {
 	t.cancel()
 	s := a.quarantine.suspects[t.family]
 	for _, site := range t.sites {
-		if accepted, ok := r.proof.tree.Site(site.Host); ok && accepted.Equal(site) {
+		if accepted, ok := r.tree.Site(site.Host); ok && accepted.Equal(site) {
 			s.cleared[site.Host] = site
 			delete(a.quarantine.sites, site.Host)
 		}
 	}
-	for _, g := range r.proof.refused {
+	for _, g := range r.refused {
 		good, _ := a.live.Site(g.sites[0].Host)
 		a.refuse(refused{site: g.sites[0], reason: g.reason, good: good})
 		s.reason, s.last = g.reason, time.Now()
@@ -166,7 +166,7 @@ func (a *applier) trialEnded(r trialResult) {
 	case r.err != nil:
 		s.reason = nginx.Printable(r.err.Error())
 		s.next = s.next.Add(s.pauses.Next())
-	case len(r.proof.refused) > 0:
+	case len(r.refused) > 0:
 		s.next = s.next.Add(s.pauses.Next())
 	}
 }
