@@ -19,27 +19,24 @@ import (
 // that it does not name. The sites are looked at only where it is not a change that nginx
 // refuses, but what it has accepted before: a file beside them has changed.
 func (a *applier) accepted(ctx context.Context, wanted, tree nginx.Tree, no *refusal) (nginx.Tree, error) {
-	before := nginx.Tree{}
-	if a.live != nil {
-		before = *a.live
-	} else if tree, err := a.treeOf(a.store.current()); err == nil {
-		before = tree
+	last := a.live
+	if !a.known() {
+		last, _ = a.store.read(a.store.current()) // without one nothing was accepted before
 	}
-	files := changedFiles(before, tree)
-	if a.live != nil || a.master.pid == 0 {
-		if a.live == nil {
-			before = nginx.Tree{} // nothing is served, and no family waits for the sites of another
-		}
-		base, families := byFamily(before, tree)
-		p := &proof{try: a.tester().try, base: base, wanted: wanted, parts: slices.Concat(files, families)}
+	files := changedFiles(last, tree)
+	p := &proof{try: a.tester().try, wanted: wanted}
+	if a.known() || a.master.pid == 0 { // where nothing is served, no family waits for the sites of another
+		var families []part
+		p.base, families = byFamily(a.live, tree)
+		p.parts = slices.Concat(files, families)
 		err := p.prove(ctx, no)
-		if _, outside := errors.AsType[*refusal](err); !outside || a.live == nil {
+		if _, outside := errors.AsType[*refusal](err); !outside || !a.known() {
 			a.leaveOut(p.refused)
 			return p.tree, err
 		}
 	}
 	base, sites := bySite(tree)
-	p := &proof{try: a.tester().try, base: base, wanted: wanted, parts: slices.Concat(files, sites)}
+	p = &proof{try: p.try, base: base, wanted: wanted, parts: slices.Concat(files, sites)}
 	if err := p.prove(ctx, no); err != nil {
 		return tree, err
 	}
@@ -51,7 +48,7 @@ func (a *applier) accepted(ctx context.Context, wanted, tree nginx.Tree, no *ref
 		}
 		r := refused{reason: q.reason}
 		r.site, _ = p.with(q).Site(q.sites[0].Host) // as it is without the files that are left out
-		if good, ok := a.lastGood(r.site); ok {
+		if good, ok := last.Site(r.site.Host); ok && !good.Equal(r.site) {
 			no, err := p.add(ctx, []part{{sites: []nginx.SiteFile{good}}})
 			if err != nil {
 				return tree, err
@@ -76,16 +73,6 @@ func (a *applier) leaveOut(parts []part) {
 			a.suspect(q)
 		}
 	}
-}
-
-// lastGood returns the file of a site in the current generation, if that is another one.
-func (a *applier) lastGood(site nginx.SiteFile) (nginx.SiteFile, bool) {
-	tree, err := a.treeOf(a.store.current())
-	if err != nil {
-		return nginx.SiteFile{}, false
-	}
-	good, ok := tree.Site(site.Host)
-	return good, ok && !good.Equal(site)
 }
 
 // bySite returns a tree without sites, and each site as a part.

@@ -31,8 +31,8 @@ func (a *applier) converge(ctx context.Context) error {
 		return err
 	}
 	if a.wanted == nil {
-		if a.stale && a.master.pid != 0 && a.live != nil {
-			return a.reload(ctx, *a.live)
+		if a.stale && a.master.pid != 0 && a.known() {
+			return a.reload(ctx, a.live)
 		}
 		return nil
 	}
@@ -122,9 +122,9 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		return nil
 	}
 	err = a.load(ctx, tree)
-	if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Code == "reload-refused" && a.live != nil {
+	if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Code == "reload-refused" && a.known() {
 		// What nginx -t cannot see, as a zone of another size: only a start of nginx would take it.
-		for _, q := range changedFiles(*a.live, tree) {
+		for _, q := range changedFiles(a.live, tree) {
 			a.refuseSnippet(*q.file, f.Text)
 		}
 	}
@@ -134,7 +134,7 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 // mayLoad reports whether a tree may be loaded without a test: the master runs and serves
 // the live tree, which has the same snippets of the operator.
 func (a *applier) mayLoad(serving string, tree nginx.Tree) bool {
-	return a.master.pid != 0 && !a.stale && a.live != nil && a.live.Generation == serving && sameSnippets(*a.live, tree)
+	return serving != "" && !a.stale && a.live.Generation == serving && sameSnippets(a.live, tree)
 }
 
 // sameSnippets reports whether two trees have the same files of the operator.
@@ -150,7 +150,7 @@ func (a *applier) serves(serving string, tree nginx.Tree) bool {
 	if serving != tree.Generation || a.stale {
 		return false
 	}
-	if a.live != nil && a.live.Generation == serving {
+	if a.live.Generation == serving {
 		return true // the guard checks its files
 	}
 	if a.store.current() != serving {
@@ -210,8 +210,8 @@ func (a *applier) rollBack(ctx context.Context, before string) error {
 // treeOf returns the tree of a generation. It reads it from the disk only where it is not
 // the live one, because every pass calls this.
 func (a *applier) treeOf(gen string) (nginx.Tree, error) {
-	if a.live != nil && a.live.Generation == gen {
-		return *a.live, nil
+	if a.live.Generation == gen {
+		return a.live, nil
 	}
 	return a.store.read(gen)
 }

@@ -336,7 +336,7 @@ func TestHeldPortsCostOneLook(t *testing.T) {
 	if len(faults) != 300 {
 		t.Errorf("%d sites are blocked", len(faults))
 	}
-	a.live, a.master.pid = &tree, 1
+	a.live, a.master.pid = tree, 1
 	if faults := a.blocked(tree, false); len(faults) > 0 {
 		t.Errorf("%d sites are blocked by nginx itself", len(faults))
 	}
@@ -363,7 +363,7 @@ func TestHeldByAProcessWithTheNumberOfNginxsUser(t *testing.T) {
 	defer other.Process.Kill()
 	tree := nginx.Tree{}.With(nginx.SiteFile{Host: "evil.test", Name: "evil.test.conf", Facts: nginx.Facts{Listens: []nginx.Listen{{Port: port}}}})
 	a := newApplier(newRig(t).o.forRun(t), func(nginx.Status) {})
-	a.live, a.master.pid, a.master.net, a.master.account = &nginx.Tree{}, 1, proc.Own, &nginx.Account{}
+	a.live, a.master.pid, a.master.net, a.master.account = nginx.Tree{}.With(), 1, proc.Own, &nginx.Account{}
 	_ = asNobody(t, func() error {
 		if len(a.blocked(tree, false)) == 0 {
 			t.Error("a port that nginx does not have is taken for nginx's")

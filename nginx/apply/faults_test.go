@@ -347,3 +347,39 @@ func TestFaultClockJump(t *testing.T) {
 		}
 	}
 }
+
+// picky is a Runtime whose nginx refuses what has a certain word in it, and does not start.
+type picky struct{ accounts }
+
+func (picky) Command(_ context.Context, args ...string) (string, int, error) {
+	files, _ := filepath.Glob(filepath.Join(filepath.Dir(args[2]), nginx.SitesDir, "*.conf"))
+	for _, f := range files {
+		if b, _ := os.ReadFile(f); strings.Contains(string(b), "nonsense") {
+			return fmt.Sprintf("nginx: [emerg] unknown directive \"nonsense\" in %s:1\n", f), 1, nil
+		}
+	}
+	return "", 0, nil
+}
+
+func (picky) Start(context.Context) (int, error) { return 0, errors.New("no memory") }
+
+// An nginx that does not start with what it accepts, while a family is a suspect, has both said.
+func TestFaultNoStartBesideARefusedSite(t *testing.T) {
+	dir := t.TempDir()
+	var last nginx.Status
+	o, err := Options{Runtime: picky{}, Dirs: nginx.Dirs{State: dir, Run: filepath.Join(dir, "run")}, Pacer: atOnce{}}.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newApplier(o, func(s nginx.Status) { last = s })
+	a.setWanted(nginx.Wanted{Tree: nginx.Tree{}.With(
+		nginx.SiteFile{Host: "a.test", Name: "a.test.conf", Text: "fine"},
+		nginx.SiteFile{Host: "bad.test", Name: "bad.test.conf", Text: "nonsense"},
+	)})
+	for range 2 {
+		a.pass(t.Context())
+		if len(last.Quarantined) != 1 || last.Quarantined[0].Host != "bad.test" || !strings.Contains(last.LastError, "no memory") {
+			t.Errorf("status %+v", last)
+		}
+	}
+}

@@ -19,9 +19,6 @@ const goneFor = time.Minute
 func (a *applier) tellGone(tree nginx.Tree) {
 	pools := tree.Pools()
 	a.forgetGone(pools)
-	if a.live == nil {
-		return
-	}
 	dir := nginx.GoneDir(a.o.Dirs.State)
 	for _, pool := range a.live.Pools() {
 		if slices.Contains(pools, pool) {

@@ -19,23 +19,20 @@ import (
 // settleTime is how long the files must have been unchanged before they are compared.
 const settleTime = 200 * time.Millisecond
 
-// guard notices when another program changes the files of the current generation, and
-// restores them: once in a RestorePeriod, because that program may go on.
+// guard notices when another program changes the files of the current generation, which are
+// restored: once in a RestorePeriod, because that program may go on.
 type guard struct {
-	o       Options
-	store   *store
 	watcher *dirwatch.Watcher
 	events  chan struct{} // the files may have changed
 	due     *time.Timer   // when they are compared without an event
 
-	tree     *nginx.Tree // what the current generation must be; nil while there is none
-	workers  []int       // those that have loaded it; none while that is not certain
-	restored time.Time   // when files were restored last
+	workers  []int     // those that have loaded the live tree; none while that is not certain
+	restored time.Time // when files were restored last
 	problem  *problem.Problem
 }
 
-func newGuard(o Options, s *store) *guard {
-	return &guard{o: o, store: s, watcher: &dirwatch.Watcher{}, events: make(chan struct{}), due: time.NewTimer(never)}
+func newGuard() *guard {
+	return &guard{watcher: &dirwatch.Watcher{}, events: make(chan struct{}), due: time.NewTimer(never)}
 }
 
 // watch sends events until ctx ends. Without inotify, whose instances are limited,
@@ -49,22 +46,15 @@ func (g *guard) watch(ctx context.Context) {
 	}
 }
 
-// setTree sets the tree to guard: it is the current generation, and nginx serves it.
-func (g *guard) setTree(t nginx.Tree) {
-	g.tree = &t
-	g.watchDirs()
-	g.due.Reset(g.o.Limits.Recheck)
-}
-
-// watchDirs watches the directories of the tree, which may be new.
-func (g *guard) watchDirs() {
-	dir := g.store.generation(g.tree.Generation)
-	dirs := []string{g.store.dir, filepath.Dir(dir), dir, g.o.Dirs.Run}
+// watchDirs watches the directories of the live tree, which may be new.
+func (a *applier) watchDirs() {
+	dir := a.store.generation(a.live.Generation)
+	dirs := []string{a.store.dir, filepath.Dir(dir), dir, a.o.Dirs.Run}
 	for _, sub := range nginx.TreeDirs {
 		dirs = append(dirs, filepath.Join(dir, sub))
 	}
-	if _, err := g.watcher.Only(dirs...); err != nil {
-		g.o.Log.Debug("changes of the files cannot be watched", "err", err)
+	if _, err := a.guard.watcher.Only(dirs...); err != nil {
+		a.log.Debug("changes of the files cannot be watched", "err", err)
 	}
 }
 
@@ -73,18 +63,18 @@ type difference struct{ path, what string }
 
 func (d difference) String() string { return fmt.Sprintf("%s was %s", d.path, d.what) }
 
-// compare compares the disk with the tree.
-func (g *guard) compare() []difference {
+// compare compares the current generation on the disk with the tree that it must be.
+func (s *store) compare(tree nginx.Tree) []difference {
 	var all []difference
 	add := func(path, what string) { all = append(all, difference{path, what}) }
-	if to, err := os.Readlink(g.store.link()); err != nil {
-		add(g.store.link(), "removed")
-	} else if to != filepath.Join(generationsDir, g.tree.Generation) {
-		add(g.store.link(), "changed")
+	if to, err := os.Readlink(s.link()); err != nil {
+		add(s.link(), "removed")
+	} else if to != filepath.Join(generationsDir, tree.Generation) {
+		add(s.link(), "changed")
 	}
-	dir := g.store.generation(g.tree.Generation)
+	dir := s.generation(tree.Generation)
 	known := map[string]bool{}
-	for _, f := range g.tree.Files() {
+	for _, f := range tree.Files() {
 		path := filepath.Join(dir, f.Path)
 		known[path] = true
 		if text, err := readFile(path); missing(err) {
@@ -107,18 +97,18 @@ func (g *guard) compare() []difference {
 	return all
 }
 
-// restore writes the current generation and the link to it anew.
-func (g *guard) restore() error {
-	err := g.store.prepare(g.o.Dirs.Run, g.o.Dirs.Log)
+// restore writes a generation and the link to it anew.
+func (s *store) restore(tree nginx.Tree, dirs nginx.Dirs) error {
+	err := s.prepare(dirs.Run, dirs.Log)
 	if err == nil {
-		err = g.store.relock()
+		err = s.relock()
 	}
 	if err == nil {
-		g.store.unstage()
-		err = g.store.install(*g.tree)
+		s.unstage()
+		err = s.install(tree)
 	}
 	if err == nil {
-		err = g.store.sync(g.tree.Generation)
+		err = s.sync(tree.Generation)
 	}
 	return err
 }
@@ -128,7 +118,7 @@ func (g *guard) restore() error {
 // because it may have loaded what was changed.
 func (a *applier) checkFiles(now time.Time) (load bool) {
 	g := a.guard
-	if g.tree == nil {
+	if !a.known() {
 		return false
 	}
 	a.lookForShared()
@@ -140,11 +130,11 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 		g.due.Reset(left)
 		return false
 	}
-	g.watchDirs()
-	different := g.compare()
+	a.watchDirs()
+	different := a.store.compare(a.live)
 	var sockets []string
 	if a.master.pid != 0 {
-		sockets = lostSockets(*g.tree)
+		sockets = lostSockets(a.live)
 	}
 	for _, s := range sockets {
 		different = append(different, difference{s, "removed"})
@@ -152,28 +142,25 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 	g.due.Reset(cmp.Or(left, a.o.Limits.Recheck))
 	switch {
 	case len(different) > 0 && left > 0:
-		g.report(now.Add(left), different[0])
+		first := different[0]
+		a.log.Warn("the files of nginx were changed again after they had been restored; they stay as they are for a while", event.Key, event.FilesLeftAlone,
+			"first", first.path, "was", first.what, "until", now.Add(left).Format(time.TimeOnly))
+		g.problem = &problem.Problem{
+			Code: "files-changed", Severity: problem.Warning, Subject: "nginx",
+			Text: fmt.Sprintf("another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(first.String())),
+			Hint: "find what writes there (e.g. auditctl -w " + a.store.dir + " -p wa) and stop it; put directives of your own into the snippet directory instead; " +
+				"nginx goes on with what it has loaded, and the files are restored again later",
+		}
 	case len(different) > 0:
 		return a.restoreFiles(now, different) || len(sockets) > 0
 	case g.problem != nil:
-		a.log.Info("the files of nginx are stable", event.Key, event.FilesStable, "dir", g.store.dir)
+		a.log.Info("the files of nginx are stable", event.Key, event.FilesStable, "dir", a.store.dir)
 		g.problem = nil
 	default:
 		return false
 	}
 	a.publish()
 	return false
-}
-
-// report makes a problem of files that were changed again after they had been restored.
-// They stay as they are until the RestorePeriod is over.
-func (g *guard) report(until time.Time, first difference) {
-	g.o.Log.Warn("the files of nginx were changed again after they had been restored; they stay as they are for a while", event.Key, event.FilesLeftAlone, "first", first.path, "was", first.what, "until", until.Format(time.TimeOnly))
-	g.problem = &problem.Problem{
-		Code: "files-changed", Severity: problem.Warning, Subject: "nginx",
-		Text: fmt.Sprintf("another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(first.String())),
-		Hint: "find what writes there (e.g. auditctl -w " + g.store.dir + " -p wa) and stop it; put directives of your own into the snippet directory instead; nginx goes on with what it has loaded, and the files are restored again later",
-	}
 }
 
 // restoreFiles restores files. It returns true when nginx has to load them: workers that are
@@ -183,7 +170,7 @@ func (a *applier) restoreFiles(now time.Time, different []difference) (load bool
 	g := a.guard
 	defer a.publish()
 	temp, _ := os.ReadDir(nginx.TempDir(a.o.Dirs.State))
-	if err := g.restore(); err != nil {
+	if err := a.store.restore(a.live, a.o.Dirs); err != nil {
 		p := ProblemOf(err)
 		if g.problem == nil {
 			a.log.Warn("changed files of nginx could not be restored", event.Key, event.FilesNotRestored, "err", err, "first", different[0].path)
@@ -200,14 +187,14 @@ func (a *applier) restoreFiles(now time.Time, different []difference) (load bool
 		load = replaced || len(g.workers) == 0 || len(temp) == 0
 	}
 	a.log.Warn("files of nginx were changed by another program and are restored", event.Key, event.FilesRestored, "first", different[0].path, "was", different[0].what, "files", len(different), "reload", load)
-	g.watchDirs()
+	a.watchDirs()
 	return load
 }
 
 // restoreBeforeStart restores the files that a starting nginx is about to read.
 func (a *applier) restoreBeforeStart() {
-	if a.guard.tree != nil {
-		if different := a.guard.compare(); len(different) > 0 {
+	if a.known() {
+		if different := a.store.compare(a.live); len(different) > 0 {
 			a.restoreFiles(time.Now(), different)
 		}
 		return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -73,22 +72,20 @@ func TestGuardFindsAndRestores(t *testing.T) {
 			if err := errors.Join(s.prepare("", ""), s.stage(tree), s.commit(tree.Generation), s.swap(tree.Generation)); err != nil {
 				t.Fatal(err)
 			}
-			g := newGuard(Options{Log: slog.New(slog.DiscardHandler)}, s)
-			g.tree = &tree
-			if different := g.compare(); len(different) > 0 {
+			if different := s.compare(tree); len(different) > 0 {
 				t.Fatalf("before: %v", different)
 			}
 			if err := row.do(s, func(p string) string { return filepath.Join(s.generation(tree.Generation), p) }); err != nil {
 				t.Fatal(err)
 			}
-			different := g.compare()
+			different := s.compare(tree)
 			if want := filepath.Join(s.dir, strings.Replace(row.want, "GEN", generationsDir+"/"+tree.Generation, 1)); len(different) == 0 || different[0].String() != want {
 				t.Errorf("found %v, want %s first", different, want)
 			}
-			if err := g.restore(); err != nil {
+			if err := s.restore(tree, nginx.Dirs{}); err != nil {
 				t.Error(err)
 			}
-			if different := g.compare(); len(different) > 0 {
+			if different := s.compare(tree); len(different) > 0 {
 				t.Errorf("after: %v", different)
 			}
 			if back, err := s.read(s.current()); err != nil || back.Generation != tree.Generation {

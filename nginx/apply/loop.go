@@ -33,8 +33,8 @@ type applier struct {
 	report *report
 
 	wanted *nginx.Tree // nil until the first one came
-	// live is the tree that nginx serves; nil while that is not known.
-	live *nginx.Tree
+	// live is the tree that nginx serves; it has no Generation while that is not known.
+	live nginx.Tree
 	// stale is true when nginx may have loaded other files than those of live.
 	stale      bool
 	quarantine quarantine
@@ -47,7 +47,7 @@ func newApplier(o Options, put func(nginx.Status)) *applier {
 	st := &store{dir: o.Dirs.State}
 	return &applier{
 		o: o, log: o.Log, store: st, client: statusClient(nginx.Socket(o.Dirs.Run)),
-		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(o, st),
+		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(),
 		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
 		quarantine: quarantine{sites: map[string]refused{}, suspects: map[string]*suspect{}, inVain: map[string]boundInVain{}}, backoff: pauses(), drain: time.NewTimer(never),
 	}
@@ -107,8 +107,8 @@ func (a *applier) loop(ctx context.Context, wanted <-chan nginx.Wanted) {
 			if a.countDraining() {
 				a.publish()
 			}
-		case r := <-a.trial.ended():
-			a.trialEnded(r)
+		case err := <-a.trial.ended():
+			a.trialEnded(err)
 			due.Reset(0)
 		case <-due.C:
 			a.endTrial(trialGrace)
@@ -119,11 +119,7 @@ func (a *applier) loop(ctx context.Context, wanted <-chan nginx.Wanted) {
 
 // setWanted sets a newer wanted tree.
 func (a *applier) setWanted(w nginx.Wanted) {
-	live := nginx.Tree{}
-	if a.live != nil {
-		live = *a.live
-	}
-	a.o.Pacer.Want(time.Now(), live, w)
+	a.o.Pacer.Want(time.Now(), a.live, w)
 	a.wanted = &w.Tree
 	if s := &a.report.status; w.Tree.Generation != s.Wanted {
 		s.Wanted, s.Settled = w.Tree.Generation, false // until the pass
@@ -217,10 +213,14 @@ func (a *applier) readLive(gen string) bool {
 	return err == nil
 }
 
-// setLive sets the tree that nginx serves.
+// known reports whether it is known what nginx serves.
+func (a *applier) known() bool { return a.live.Generation != "" }
+
+// setLive sets the tree that nginx serves, which is the current generation.
 func (a *applier) setLive(tree nginx.Tree) {
-	a.live = &tree
-	a.guard.setTree(tree)
+	a.live = tree
+	a.watchDirs()
+	a.guard.due.Reset(a.o.Limits.Recheck)
 }
 
 // masterEnded handles the end of the master; it returns how long to wait before a start.

@@ -95,7 +95,7 @@ func (a *applier) inUse(listens []nginx.Listen, onlyNew bool) map[string]*nginx.
 // by now. loading is true while nginx loads the tree.
 func (a *applier) blocked(tree nginx.Tree, loading bool) map[string]*nginx.Fault {
 	has := map[nginx.Listen]bool{}
-	if a.live != nil && a.master.pid != 0 {
+	if a.master.pid != 0 {
 		for _, l := range a.live.Listens() {
 			has[nginx.Listen{Port: l.Port, UDP: l.UDP}] = true
 		}
@@ -103,7 +103,7 @@ func (a *applier) blocked(tree nginx.Tree, loading bool) map[string]*nginx.Fault
 	listens := slices.DeleteFunc(tree.Listens(), func(l nginx.Listen) bool {
 		return l.Site == "" || has[nginx.Listen{Port: l.Port, UDP: l.UDP}]
 	})
-	faults := a.inUse(listens, a.live != nil && !a.stale && !a.master.unconfirmed && !loading)
+	faults := a.inUse(listens, a.known() && !a.stale && !a.master.unconfirmed && !loading)
 	for _, l := range listens {
 		site, _ := tree.Site(l.Site)
 		if v, ok := a.quarantine.inVain[site.Owner()]; ok {

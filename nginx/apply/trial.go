@@ -23,24 +23,18 @@ const (
 // while nothing is loaded.
 type trial struct {
 	family string
-	sites  []nginx.SiteFile
 	began  time.Time
 	cancel context.CancelFunc
-	result chan trialResult
-}
-
-type trialResult struct {
-	*proof
-	err error
+	proof  *proof // for whoever has received from done
+	done   chan error
 }
 
 // dueTrial returns the suspect whose turn it is and the sites to try; when is the time of it,
 // or of the next look at what is in quarantine: zero for never.
 func (q *quarantine) dueTrial(now time.Time) (family string, sites []nginx.SiteFile, when time.Time) {
-	at := map[string]time.Time{} // by family
-	sooner := func(family string, t time.Time) {
-		if was, ok := at[family]; !ok || t.Before(was) {
-			at[family] = t
+	sooner := func(f string, t time.Time) {
+		if when.IsZero() || t.Before(when) {
+			family, when = f, t
 		}
 	}
 	for _, r := range q.sites {
@@ -57,11 +51,6 @@ func (q *quarantine) dueTrial(now time.Time) (family string, sites []nginx.SiteF
 	}
 	for _, r := range q.snippets {
 		sooner("", r.retryAt)
-	}
-	for f, t := range at {
-		if when.IsZero() || t.Before(when) {
-			family, when = f, t
-		}
 	}
 	s := q.suspects[family]
 	if s == nil || when.After(now) {
@@ -83,18 +72,15 @@ func (a *applier) beginTrial(ctx context.Context) time.Duration {
 	if when.IsZero() {
 		return never
 	}
-	if len(sites) == 0 || a.live == nil || a.master.pid == 0 {
+	if len(sites) == 0 || !a.known() || a.master.pid == 0 {
 		return max(time.Second, when.Sub(now))
 	}
 	if retried := len(sites) - len(a.quarantine.suspects[family].waiting); retried > 0 {
 		a.log.Info("sites in quarantine are tried again", event.Key, event.QuarantineRetried, "sites", retried)
 	}
-	t := &trial{family: family, sites: sites, began: now, result: make(chan trialResult, 1)}
-	ctx, t.cancel = context.WithCancel(ctx)
-	a.trial = t
 	tester := a.tester()
 	tester.store = &store{dir: a.store.dir, staging: trialDir}
-	p := &proof{base: *a.live, try: func(ctx context.Context, tree nginx.Tree) error {
+	p := &proof{base: a.live, try: func(ctx context.Context, tree nginx.Tree) error {
 		began := time.Now()
 		err := tester.try(ctx, tree)
 		if !backoff.Sleep(ctx, trialPause*time.Since(began)) {
@@ -103,20 +89,22 @@ func (a *applier) beginTrial(ctx context.Context) time.Duration {
 		return err
 	}}
 	_, p.parts = bySite(nginx.Tree{Sites: sites})
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	a.trial = &trial{family, now, cancel, p, done}
 	go func() {
 		defer tester.store.unstage()
-		err := p.prove(ctx, nil)
-		t.result <- trialResult{p, err}
+		done <- p.prove(ctx, nil)
 	}()
 	return never // its end is the next reason
 }
 
-// ended is where the result of the trial comes; nil while none runs.
-func (t *trial) ended() <-chan trialResult {
+// ended is where the error of the trial comes, nil where nginx could be asked; nothing while none runs.
+func (t *trial) ended() <-chan error {
 	if t == nil {
 		return nil
 	}
-	return t.result
+	return t.done
 }
 
 // endTrial ends the trial that runs.
@@ -128,45 +116,44 @@ func (a *applier) endTrial(grace time.Duration) {
 	over := time.NewTimer(grace - time.Since(t.began))
 	defer over.Stop()
 	select {
-	case r := <-t.result:
-		a.trialEnded(r)
+	case err := <-t.done:
+		a.trialEnded(err)
 	case <-over.C:
 		t.cancel()
-		a.trialEnded(<-t.result)
+		a.trialEnded(<-t.done)
 	}
 }
 
 // trialEnded takes what a trial has found. The next pass has nginx load it.
-func (a *applier) trialEnded(r trialResult) {
+func (a *applier) trialEnded(err error) {
 	t := a.trial
 	a.trial = nil
 	t.cancel()
 	s := a.quarantine.suspects[t.family]
-	for _, site := range t.sites {
-		if accepted, ok := r.tree.Site(site.Host); ok && accepted.Equal(site) {
-			s.cleared[site.Host] = site
-			delete(a.quarantine.sites, site.Host)
-		}
+	for _, q := range t.proof.in {
+		host := q.sites[0].Host
+		s.cleared[host] = q.sites[0]
+		delete(a.quarantine.sites, host)
 	}
-	for _, g := range r.refused {
-		good, _ := a.live.Site(g.sites[0].Host)
-		a.refuse(refused{site: g.sites[0], reason: g.reason, good: good})
-		s.reason, s.last = g.reason, time.Now()
+	for _, q := range t.proof.refused {
+		good, _ := a.live.Site(q.sites[0].Host)
+		a.refuse(refused{site: q.sites[0], reason: q.reason, good: good})
+		s.reason, s.last = q.reason, time.Now()
 	}
 	s.next = time.Now()
-	_, outside := errors.AsType[*refusal](r.err)
+	_, outside := errors.AsType[*refusal](err)
 	switch {
 	case outside:
 		// What is served would be refused too: the next pass finds out why, with these sites.
-		for _, site := range t.sites {
-			delete(a.quarantine.sites, site.Host)
+		for _, q := range t.proof.parts {
+			delete(a.quarantine.sites, q.sites[0].Host)
 		}
 		delete(a.quarantine.suspects, t.family)
-	case errors.Is(r.err, context.Canceled):
-	case r.err != nil:
-		s.reason = nginx.Printable(r.err.Error())
+	case errors.Is(err, context.Canceled):
+	case err != nil:
+		s.reason = nginx.Printable(err.Error())
 		s.next = s.next.Add(s.pauses.Next())
-	case len(r.refused) > 0:
+	case len(t.proof.refused) > 0:
 		s.next = s.next.Add(s.pauses.Next())
 	}
 }
