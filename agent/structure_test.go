@@ -29,6 +29,8 @@ var standing = []string{}
 // patterns are the regular expressions of nginx and the packages beneath it. None reads
 // text that nagaya has written: what was known before it was written is in the manifest.
 var patterns = map[string]string{
+	"nginx luaToken":            "reads the operator's files",
+	"nginx usedVariable":        "reads the operator's files",
 	"nginx versionLine":         "reads what nginx -V prints",
 	"nginx pathPattern":         "judges the path of a setting",
 	"nginx/runtime modulesDir":  "reads what nginx -V prints",

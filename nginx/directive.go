@@ -2,6 +2,7 @@ package nginx
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -166,35 +167,41 @@ func (r *reader) word() (string, error) {
 		case c == '\\':
 			i++
 		case quote != 0 && c == quote:
-			word := unescape(r.text[begin:i])
+			word := escapes.Replace(r.text[begin:i])
 			r.skip(i + 1)
 			if r.text != "" && !isSpace(r.text[0]) && strings.IndexByte(";{)", r.text[0]) < 0 {
 				return "", fmt.Errorf("unexpected %q behind a quote", r.text[0])
 			}
 			return word, nil
 		case quote == 0 && (isSpace(c) || c == ';' || c == '{'):
-			word := unescape(r.text[begin:i])
+			word := escapes.Replace(r.text[begin:i])
 			r.skip(i)
 			return word, nil
 		}
 	}
 }
 
-// unescape takes away the backslashes that nginx takes away.
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	var out strings.Builder
-	for i := 0; i < len(s); i++ {
-		if at := -1; s[i] == '\\' && i+1 < len(s) {
-			if at = strings.IndexByte(`"'\trn`, s[i+1]); at >= 0 {
-				out.WriteByte("\"'\\\t\r\n"[at])
-				i++
-				continue
-			}
+// escapes are the backslashes that nginx takes away.
+var escapes = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\'`, `'`, `\t`, "\t", `\r`, "\r", `\n`, "\n")
+
+// luaToken is what may hold a brace in Lua, or is one: a comment, a string, in long brackets of
+// up to two levels too, and a brace (Lua 5.1 manual, 2.1).
+var luaToken = regexp.MustCompile(`(?s)(?:--)?(?:\[\[.*?\]\]|\[=\[.*?\]=\]|\[==\[.*?\]==\])|--[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{}]`)
+
+// lua skips a block of Lua.
+func (r *reader) lua() error {
+	depth := 1
+	for _, at := range luaToken.FindAllStringIndex(r.text, -1) {
+		switch r.text[at[0]:at[1]] {
+		case "{":
+			depth++
+		case "}":
+			depth--
 		}
-		out.WriteByte(s[i])
+		if depth == 0 {
+			r.skip(at[1])
+			return nil
+		}
 	}
-	return out.String()
+	return fmt.Errorf("the text ends inside a block of Lua")
 }

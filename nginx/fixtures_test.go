@@ -221,9 +221,11 @@ var scenes = []scene{
 
 // defaults are the settings of a configuration without settings.
 func defaults() Settings {
-	s := Settings{HTTP2: true, LogDir: "/var/log/nagaya"}.withDefaults()
-	s.AccessLog = "" // it follows LogDir, also when that is changed
-	return s
+	return Settings{
+		HTTPPort: 80, HTTPSPort: 443, HTTP2: true, ShutdownTimeout: 240 * time.Second,
+		StateDir: "/var/lib/nagaya/nginx", RunDir: "/run/nagaya/nginx", LogDir: "/var/log/nagaya", AccessLog: "/var/log/nagaya/access.log",
+		SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt",
+	}
 }
 
 func (s scene) render(more func(*Settings)) Tree {

@@ -2,11 +2,15 @@ package nginx
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
+
+// usedVariable is a variable in an argument.
+var usedVariable = regexp.MustCompile(`\$\{?([A-Za-z0-9_]+)`)
 
 // words are the variables and formats of logs that the operator's files use, and those that
 // they define.
@@ -14,17 +18,8 @@ func words(files []Snippet) (uses, defines map[string]bool) {
 	uses, defines = map[string]bool{}, map[string]bool{}
 	look := func(d Directive) {
 		for _, a := range d.Args {
-			for rest := a; ; {
-				_, after, found := strings.Cut(rest, "$")
-				if !found {
-					break
-				}
-				rest = strings.TrimPrefix(after, "{")
-				end := strings.IndexFunc(rest, func(r rune) bool { return r != '_' && !alphanumeric(r) })
-				if end < 0 {
-					end = len(rest)
-				}
-				uses["$"+rest[:end]] = true
+			for _, m := range usedVariable.FindAllStringSubmatch(a, -1) {
+				uses["$"+m[1]] = true
 			}
 		}
 		switch {

@@ -175,19 +175,18 @@ func variables(t *text) {
 	t.choose("$ssl_server_name:$host", "misdirected", "1", "~^:", "0", `~*^([^:]*):\1$`, "0")
 	t.choose("$https:$ssl_server_name", "nameless", "0", "on:", "1")
 	t.choose("$request_method", "get", "0", "GET", "1", "HEAD", "1")
-	if trustsForwarded(t.settings) {
-		t.choose("$nagaya_trusted $http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
-		t.choose("$nagaya_trusted $http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https", `~^1 (?<nagaya_said_proto>[A-Za-z][A-Za-z0-9+.-]{0,31})$`, "$nagaya_said_proto")
-		t.choose("$nagaya_trusted $http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
-		t.choose("$nagaya_trusted $http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
-		t.choose("$nagaya_trusted $http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
-	} else {
-		t.choose("", "for", "$remote_addr")
-		t.choose("", "proto", "$scheme")
-		t.choose("", "host", "$host$nagaya_port")
-		t.choose("", "public_port", "$nagaya_server_port")
-		t.choose("", "forwarded", "")
+	said := func(header, name, otherwise string, cases ...string) {
+		if trustsForwarded(t.settings) {
+			t.choose("$nagaya_trusted "+header, name, otherwise, cases...)
+		} else {
+			t.choose("", name, otherwise)
+		}
 	}
+	said("$http_x_forwarded_for", "for", "$remote_addr", "~^1 .", "$http_x_forwarded_for, $realip_remote_addr")
+	said("$http_x_forwarded_proto", "proto", "$scheme", "1 http", "http", "1 https", "https", `~^1 (?<nagaya_said_proto>[A-Za-z][A-Za-z0-9+.-]{0,31})$`, "$nagaya_said_proto")
+	said("$http_x_forwarded_host", "host", "$host$nagaya_port", "~^1 .", "$http_x_forwarded_host")
+	said("$http_x_forwarded_port", "public_port", "$nagaya_server_port", "~^1 (?<nagaya_said>"+portNumber+")$", "$nagaya_said")
+	said("$http_forwarded", "forwarded", "", "~^1 .", "$http_forwarded")
 	t.choose("$nagaya_proto", "https", "$https", "https", "on", "wss", "on", "http", "", "ws", "")
 	t.choose("$nagaya_https", "ssl", "off", "on", "on")
 	t.choose("$nagaya_https:$request_method", "plain", "", ":GET", "get", ":HEAD", "get", "~^:", "other")

@@ -100,12 +100,7 @@ func (t *text) preset(name string, args ...string) {
 // any more.
 func (t *text) list(name string, lists ...[][]string) {
 	theirs, _ := t.levels.inForce(name)
-	said := map[string]bool{}
-	for _, d := range theirs {
-		for _, k := range keysOf(name, d.Args) {
-			said[k] = true
-		}
-	}
+	said := levelOf(Snippet{Says: theirs}).said
 	ours := slices.Concat(lists...)
 	for _, args := range ours {
 		if !said[keysOf(name, args)[0]] {

@@ -52,13 +52,9 @@ type manifest struct {
 }
 
 type siteManifest struct {
-	Host string `json:"host"`
-	Name string `json:"name"`
-	// Family is that of the SiteFile.
-	Family string `json:"family,omitempty"`
+	SiteFile
 	// Files are the directories in which the site has a file.
 	Files []string `json:"files"`
-	Facts
 }
 
 // Manifest returns the text of the manifest.
@@ -66,7 +62,7 @@ func (t Tree) Manifest() string {
 	m := manifest{Generation: t.Generation, Main: t.MainFacts, Sites: []siteManifest{}}
 	ports := t.quicPorts()
 	for _, s := range t.Sites {
-		site := siteManifest{Host: s.Host, Name: s.Name, Family: s.Family, Facts: s.Facts}
+		site := siteManifest{SiteFile: s}
 		for _, f := range s.files(ports) {
 			site.Files = append(site.Files, path.Dir(f.Path))
 		}
@@ -102,7 +98,7 @@ func ReadTree(read func(path string) (string, error)) (Tree, error) {
 		return Tree{}, err
 	}
 	for _, site := range m.Sites {
-		s := SiteFile{Host: site.Host, Name: site.Name, Family: site.Family, Facts: site.Facts}
+		s := site.SiteFile
 		if path.Base(s.Name) != s.Name {
 			return Tree{}, errors.New(ManifestFile + " names a file outside the tree")
 		}

@@ -18,17 +18,17 @@ import (
 // file and the files of each site and stream. Equal inputs give equal trees. What cannot be
 // rendered is left out and named in the tree's problems.
 func Render(s Settings, b Build, shape route.Shape, pools route.Pools) Tree {
-	t := Tree{settings: s.withDefaults(), build: b, shape: shape, pools: pools}
+	t := Tree{settings: s.prepared(), build: b, shape: shape, pools: pools}
 	sites, streams := t.usableSites(shape.Sites), t.usableStreams(shape.Streams)
 	t.checkHTTP3(sites, streams)
 	t.needs = needsOf(t.settings, b, sites, streams)
 	if checkCertificate(shape.Unserved) == nil {
 		t.needs.unserved = shape.Unserved
 	}
-	t.warn(sites)
 	t.warnOfSpace()
 	t.Sites = t.portFiles(sites)
 	for _, site := range sites {
+		t.warn(site)
 		t.Sites = append(t.Sites, t.siteFile(site, pools))
 	}
 	for _, stream := range streams {
@@ -73,48 +73,52 @@ func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 	return f
 }
 
+// usable returns what check finds no fault with, the first of each key; what says of what there
+// can be one. The others are given to report.
+func usable[T any, K comparable](all []T, what string, key func(T) K, check func(T) error, report func(T, error)) []T {
+	seen := map[K]bool{}
+	return slices.DeleteFunc(slices.Clone(all), func(one T) bool {
+		err := check(one)
+		if err == nil && seen[key(one)] {
+			err = errors.New(what)
+		}
+		if err != nil {
+			report(one, err)
+			return true
+		}
+		seen[key(one)] = true
+		return false
+	})
+}
+
 // usableSites returns the sites that can be rendered; the others become problems.
 func (t *Tree) usableSites(all []route.Site) []route.Site {
-	seen := map[string]bool{}
-	return slices.DeleteFunc(slices.Clone(all), func(site route.Site) bool {
-		err := checkSite(site, t.build, t.settings)
-		if err == nil && seen[site.Host] {
-			err = errors.New("the host is there twice")
-		}
-		if err == nil {
-			seen[site.Host] = true
-			return false
-		}
-		t.problem(problem.Error, "site-not-rendered", printable(site.Host),
-			fmt.Sprintf("host %q cannot be written for nginx: %v", truncated(site.Host), err),
-			"correct the labels of the containers that serve this host; the other sites are not affected")
-		return true
-	})
+	return usable(all, "the host is there twice", func(s route.Site) string { return s.Host },
+		func(s route.Site) error { return checkSite(s, t.build, t.settings) },
+		func(s route.Site, err error) {
+			t.problem(problem.Error, "site-not-rendered", printable(s.Host),
+				fmt.Sprintf("host %q cannot be written for nginx: %v", truncated(s.Host), err),
+				"correct the labels of the containers that serve this host; the other sites are not affected")
+		})
 }
 
 // usableStreams returns the streams that can be rendered; the others become problems.
 func (t *Tree) usableStreams(all []route.Stream) []route.Stream {
-	seen := map[route.Listen]bool{}
-	return slices.DeleteFunc(slices.Clone(all), func(s route.Stream) bool {
-		at := s.Listen
-		if at.Protocol == route.TLS {
-			at.Protocol = route.TCP
+	at := func(s route.Stream) route.Listen {
+		if s.Listen.Protocol == route.TLS {
+			s.Listen.Protocol = route.TCP
 		}
-		err := checkStream(s, t.build)
-		if err == nil && seen[at] {
-			err = errors.New("the port is asked for twice")
-		}
-		if err == nil {
-			seen[at] = true
-			return false
-		}
-		t.Problems = append(t.Problems, problem.Problem{
-			Code: "stream-not-rendered", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
-			Text: fmt.Sprintf("port %s cannot be written for nginx: %v", s.Listen, err),
-			Hint: "correct the labels of the containers that ask for this port; the others are not affected",
+		return s.Listen
+	}
+	return usable(all, "the port is asked for twice", at,
+		func(s route.Stream) error { return checkStream(s, t.build) },
+		func(s route.Stream, err error) {
+			t.Problems = append(t.Problems, problem.Problem{
+				Code: "stream-not-rendered", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
+				Text: fmt.Sprintf("port %s cannot be written for nginx: %v", s.Listen, err),
+				Hint: "correct the labels of the containers that ask for this port; the others are not affected",
+			})
 		})
-		return true
-	})
 }
 
 // printable bounds a host that may be anything and makes it fit to be shown.

@@ -12,15 +12,15 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// Settings are the operator's settings for nginx as a whole. A zero port, count or
-// duration, and an empty path, mean the default. Package config has checked the values.
+// Settings are the operator's settings for nginx as a whole. Package config has checked the
+// values, and has the defaults.
 type Settings struct {
-	// HTTPPort and HTTPSPort are the public ports; default 80 and 443.
+	// HTTPPort and HTTPSPort are the public ports.
 	HTTPPort  uint16
 	HTTPSPort uint16
 	// IPv6 listens on [::] too.
 	IPv6 bool
-	// HTTP2 offers HTTP/2 over TLS where the build can; default true.
+	// HTTP2 offers HTTP/2 over TLS where the build can.
 	HTTP2 bool
 	// HTTP3 offers HTTP/3 (QUIC) at UDP HTTPSPort where the build can.
 	HTTP3 bool
@@ -28,21 +28,17 @@ type Settings struct {
 	// ports, e.g. a load balancer; it is trusted from TrustedProxies.
 	ProxyProtocol bool
 	// UpstreamCA is a file with the certificate authorities by which containers'
-	// certificates are verified, for the routes that ask for it; default
-	// /etc/ssl/certs/ca-certificates.crt.
+	// certificates are verified, for the routes that ask for it.
 	UpstreamCA string
 	// User is the account of the workers; empty means nginx's compiled default. It
 	// must be able to enter StateDir and to read the files in HtpasswdDir.
 	User string
-	// StateDir holds the generations and temporary files, default
-	// /var/lib/nagaya/nginx; RunDir the pid file and the unix sockets,
-	// default /run/nagaya/nginx.
+	// StateDir holds the generations and temporary files, RunDir the pid file and the unix sockets.
 	StateDir string
 	RunDir   string
-	// LogDir holds error.log and access.log; empty means that errors go to
-	// stderr and there is no access log, unless AccessLog names one.
+	// LogDir holds error.log; empty means that errors go to stderr.
 	LogDir string
-	// AccessLog is a path, or "off"; empty means access.log in LogDir.
+	// AccessLog is a path, or "off".
 	AccessLog string
 	// LogFormat is the format of a line in AccessLog, with nginx's variables in it;
 	// "json" or empty mean nagaya's own. LogEscape is default, json or none (the
@@ -75,12 +71,11 @@ type Settings struct {
 	Stderr bool
 	// Spaces say where nginx is to write no more.
 	Spaces Spaces
-	// SnippetDir is where Snippets were found; default /etc/nagaya/nginx.
+	// SnippetDir is where Snippets were found.
 	SnippetDir string
 	// Snippets are the operator's own files that exist.
 	Snippets []Snippet
-	// HtpasswdDir holds the files that a route's Auth names; default
-	// /etc/nagaya/htpasswd.
+	// HtpasswdDir holds the files that a route's Auth names.
 	HtpasswdDir string
 	// HostAuth are the files in HtpasswdDir that may be named by hosts, as nginx-proxy
 	// does (nginxproxy.PasswordFiles).
@@ -92,7 +87,7 @@ type Settings struct {
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int
 	// ShutdownTimeout bounds how long an old worker finishes its requests
-	// after a reload; default 240 s. nginx itself would wait without limit.
+	// after a reload. nginx itself would wait without limit.
 	ShutdownTimeout time.Duration
 	// TrustedProxies are the peers whose X-Forwarded-* headers are trusted;
 	// none by default.
@@ -133,22 +128,9 @@ type OperatorFiles struct {
 	Passwords []string
 }
 
-func (s Settings) withDefaults() Settings {
-	s.HTTPPort = cmp.Or(s.HTTPPort, 80)
-	s.HTTPSPort = cmp.Or(s.HTTPSPort, 443)
-	s.StateDir = cmp.Or(s.StateDir, "/var/lib/nagaya/nginx")
-	s.RunDir = cmp.Or(s.RunDir, "/run/nagaya/nginx")
-	s.SnippetDir = cmp.Or(s.SnippetDir, "/etc/nagaya/nginx")
-	s.HtpasswdDir = cmp.Or(s.HtpasswdDir, "/etc/nagaya/htpasswd")
-	s.UpstreamCA = cmp.Or(s.UpstreamCA, "/etc/ssl/certs/ca-certificates.crt")
-	s.ShutdownTimeout = cmp.Or(s.ShutdownTimeout, 240*time.Second)
-	if s.AccessLog == "" {
-		s.AccessLog = "off"
-		if s.LogDir != "" {
-			s.AccessLog = path.Join(s.LogDir, "access.log")
-		}
-	}
-	// Sorted, so that a file is found without looking at all.
+// prepared returns the settings with the operator's files sorted, so that one is found without
+// looking at all.
+func (s Settings) prepared() Settings {
 	s.Snippets = slices.Clone(s.Snippets)
 	for i := range s.Snippets {
 		sn := &s.Snippets[i]

@@ -38,21 +38,21 @@ type Tree struct {
 
 // SiteFile has the files of one site.
 type SiteFile struct {
-	Host string
+	Host string `json:"host"`
 	// Name is the file's base name in the directories sites, streams and sni.
-	Name string
+	Name string `json:"name"`
 	// Text is for the http section, Stream for the stream section, and SNI has lines for the
 	// map from the name that a TLS client asks for to the socket that gets the connection.
 	// Each is a file of its own; an empty one is not written. The SiteFile of a Stream has
 	// its Listen as Host, e.g. "tcp:2222"; that of a port which sites share, "https:8443"
 	// or "quic:443".
-	Text   string
-	Stream string
-	SNI    string
-	Facts  Facts
+	Text   string `json:"-"`
+	Stream string `json:"-"`
+	SNI    string `json:"-"`
 	// Family is the one that the site belongs to; empty for a port that sites of several
 	// families share, and for a file that an older version of nagaya wrote.
-	Family string
+	Family string `json:"family,omitempty"`
+	Facts
 }
 
 // Owner returns the family, or the host where that is not known.
@@ -175,23 +175,15 @@ func (t Tree) Site(host string) (SiteFile, bool) {
 
 // Under returns the same configuration with everything that nginx writes (pid,
 // sockets, logs, temporary files) below dir: an absolute path of a directory in
-// which "run", "log" and TempDir(dir) exist. A device that is logged to stays. It is for testing a tree beside a
-// running nginx. A tree that was read back is returned unchanged.
+// which "run", "log" and TempDir(dir) exist. A device that is logged to stays. It is for testing a
+// tree that has just been rendered beside a running nginx.
 func (t Tree) Under(dir string) Tree {
-	if t.settings.StateDir == "" {
-		return t
-	}
 	s := t.settings
 	s.StateDir, s.RunDir, s.LogDir, s.Stderr = dir, path.Join(dir, "run"), path.Join(dir, "log"), false
 	if s.AccessLog != "off" && !s.logsToDevice() {
 		s.AccessLog = path.Join(s.LogDir, "access.log")
 	}
-	// The files of sites name sockets too, where the public port is shared, and what is gone.
-	const file = "(-f "
-	t = t.withSockets(strings.NewReplacer("unix:"+t.settings.RunDir+"/", "unix:"+s.RunDir+"/", file+t.settings.StateDir+"/", file+s.StateDir+"/"))
-	t.settings = s
-	t.Main, t.MainFacts = t.write(renderMain)
-	return t.finished()
+	return Render(s, t.build, t.shape, t.pools)
 }
 
 // OwnPaths returns a text of nginx's with the paths of the operator's files in the place of those
@@ -211,44 +203,15 @@ func (t Tree) WithSnippets(snippets ...Snippet) Tree {
 		return t
 	}
 	s := t.settings
-	s.Snippets = slices.Clone(s.Snippets)
-	for i, sn := range s.Snippets {
-		for _, other := range snippets {
-			if other.Path == sn.Path && other.Name == sn.Name {
-				s.Snippets[i] = other
-			}
-		}
+	replaced := func(sn Snippet) bool {
+		return slices.ContainsFunc(snippets, func(o Snippet) bool { return o.Path == sn.Path && o.Name == sn.Name })
 	}
-	for _, other := range snippets {
-		if !slices.ContainsFunc(s.Snippets, func(sn Snippet) bool { return sn.Path == other.Path && sn.Name == other.Name }) {
-			s.Snippets = append(s.Snippets, other)
-		}
-	}
+	s.Snippets = append(slices.DeleteFunc(slices.Clone(s.Snippets), replaced), snippets...) // Render sorts them
 	return Render(s, t.build, t.shape, t.pools)
 }
 
-// withSockets returns the tree with other paths of sockets, which are written as "unix:PATH".
-func (t Tree) withSockets(r *strings.Replacer) Tree {
-	rename := func(f Facts) Facts {
-		f.Sockets = slices.Clone(f.Sockets)
-		for i, s := range f.Sockets {
-			f.Sockets[i] = strings.TrimPrefix(r.Replace("unix:"+s), "unix:")
-		}
-		return f
-	}
-	t.Main, t.MainFacts = r.Replace(t.Main), rename(t.MainFacts)
-	t.Sites = slices.Clone(t.Sites)
-	for i := range t.Sites {
-		f := &t.Sites[i]
-		f.Facts = rename(f.Facts)
-		for _, text := range []*string{&f.Text, &f.Stream, &f.SNI} {
-			*text = r.Replace(*text)
-		}
-	}
-	return t
-}
-
-// RenameSockets returns the same configuration with other names for some of its sockets.
+// RenameSockets returns the same configuration with other names for some of its sockets, which
+// are written as "unix:PATH".
 // When nginx has loaded that and then the tree itself, it has made the sockets anew: it
 // keeps a socket open that is in the configuration before and after, even one whose
 // file has been removed.
@@ -257,7 +220,23 @@ func (t Tree) RenameSockets(sockets ...string) Tree {
 	for _, s := range sockets {
 		names = append(names, "unix:"+s, "unix:"+RenamedSocket(s)) // none is the beginning of another
 	}
-	return t.withSockets(strings.NewReplacer(names...)).finished()
+	r := strings.NewReplacer(names...)
+	rename := func(f *Facts, texts ...*string) {
+		f.Sockets = slices.Clone(f.Sockets)
+		for i, s := range f.Sockets {
+			f.Sockets[i] = strings.TrimPrefix(r.Replace("unix:"+s), "unix:")
+		}
+		for _, text := range texts {
+			*text = r.Replace(*text)
+		}
+	}
+	rename(&t.MainFacts, &t.Main)
+	t.Sites = slices.Clone(t.Sites)
+	for i := range t.Sites {
+		f := &t.Sites[i]
+		rename(&f.Facts, &f.Text, &f.Stream, &f.SNI)
+	}
+	return t.finished()
 }
 
 // RenamedSocket returns the path that a socket gets from RenameSockets.

@@ -20,14 +20,8 @@ func (t *Tree) problem(severity problem.Severity, code, host, text, hint string)
 	t.Problems = append(t.Problems, p)
 }
 
-// warn adds the problems of what is rendered, and not as it was asked for.
-func (t *Tree) warn(sites []route.Site) {
-	for _, site := range sites {
-		t.warnOfSite(site)
-	}
-}
-
-func (t *Tree) warnOfSite(site route.Site) {
+// warn adds the problems of a site that is rendered, and not as it was asked for.
+func (t *Tree) warn(site route.Site) {
 	s, b := t.settings, t.build
 	if want := site.Edge.HTTP2; site.TLS && b.HTTP2 && !b.HTTP2Directive && (want == route.On && !s.HTTP2 || want == route.Off && s.HTTP2) {
 		t.problem(problem.Warning, "http2-not-by-site", site.Host,

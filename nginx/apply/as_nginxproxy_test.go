@@ -53,7 +53,7 @@ func (r *rig) asNginxProxy(p proxied, up netip.AddrPort) nginx.Tree {
 	r.t.Helper()
 	c := r.configuration(p.env)
 	s, own := nginx.Configured(c, nginx.Host{User: r.settings.User}), r.settings
-	s.StateDir, s.RunDir, s.LogDir, s.AccessLog, s.WorkerProcesses = own.StateDir, own.RunDir, own.LogDir, "", own.WorkerProcesses
+	s.StateDir, s.RunDir, s.LogDir, s.AccessLog, s.WorkerProcesses = own.StateDir, own.RunDir, own.LogDir, own.AccessLog, own.WorkerProcesses
 	s.SnippetDir, s.HtpasswdDir, s.HostAuth, s.Passwords = own.SnippetDir, own.HtpasswdDir, own.HostAuth, own.Passwords
 	if p.change != nil {
 		p.change(&s)

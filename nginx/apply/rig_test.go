@@ -140,6 +140,7 @@ func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
 	s.StateDir, s.RunDir, s.LogDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "log")
 	s.SnippetDir, s.HtpasswdDir = filepath.Join(dir, "etc"), filepath.Join(dir, "etc")
 	s.HTTPPort, s.HTTPSPort = freePort(t), freePort(t)
+	s.AccessLog, s.UpstreamCA, s.ShutdownTimeout = filepath.Join(s.LogDir, "access.log"), "/etc/ssl/certs/ca-certificates.crt", 4*time.Minute
 	s.WorkerProcesses = 2
 	if os.Geteuid() == 0 {
 		s.User = "root" // the default one may not enter the test's directory
