@@ -19,7 +19,6 @@ const (
 	challengeStatus = "598"
 	tokenName       = "@nagaya_token"
 	tokenStatus     = "597"
-	debugPath       = "/nginx-proxy-debug"
 	debugName       = "@nagaya_debug"
 	// longestAnswer is what fits into one word of nginx's configuration (nginx source,
 	// NGX_CONF_BUFFER).
@@ -85,7 +84,7 @@ func challengeLocations(t *text, ofOperator bool) {
 // see that either.
 func debugLocation(t *text, site route.Site, pools route.Pools) {
 	own := site.Edge.Debug == route.On || site.Edge.Debug == route.Unset && t.settings.Debug
-	taken := func(l route.Location) bool { return strings.TrimRight(l.Path, "/") == debugPath }
+	taken := func(l route.Location) bool { return strings.TrimRight(l.Path, "/") == nginxproxy.DebugPath }
 	if !own || slices.ContainsFunc(site.Locations, taken) {
 		return
 	}
@@ -93,7 +92,7 @@ func debugLocation(t *text, site route.Site, pools route.Pools) {
 	if i := slices.IndexFunc(site.Locations, func(l route.Location) bool { return l.Path == "/" }); i >= 0 {
 		root = site.Locations[i]
 	}
-	t.block("location", []string{"=", debugPath}, func() {
+	t.block("location", []string{"=", nginxproxy.DebugPath}, func() {
 		guard(t, site, root)
 		t.comment("There is no such file: nginx returns before it looks who is let in, but not in here.")
 		t.set("root", "/dev/null")

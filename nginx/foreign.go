@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -40,51 +41,9 @@ func words(files []Snippet) (uses, defines map[string]bool) {
 	return uses, defines
 }
 
-// foreignVariables are those of nginx-proxy's template, and the ones that have their values
-// here.
-var foreignVariables = [][2]string{
-	{"$proxy_x_forwarded_for", "$nagaya_for"},
-	{"$proxy_x_forwarded_proto", "$nagaya_proto"},
-	{"$proxy_x_forwarded_host", "$nagaya_host"},
-	{"$proxy_x_forwarded_port", "$nagaya_public_port"},
-	{"$_proxy_x_forwarded_port", "$nagaya_public_port"},
-	{"$proxy_x_forwarded_ssl", "$nagaya_ssl"},
-	{"$host_port", "$nagaya_port"},
-	{"$proxy_connection", "$nagaya_connection"},
-	{"$proxy_connection_noupgrade", ""},
-	{"$upstream_keepalive", "true"},
-}
-
-// clientsWords are variables that repeat what clients say of themselves, and the ones that do so for
-// trusted proxies only.
-var clientsWords = func() *strings.Replacer {
-	var all []string
-	for word, ours := range map[string]string{
-		"proxy_add_x_forwarded_for": "$nagaya_for", "http_x_forwarded_for": "$nagaya_for", "http_x_forwarded_proto": "$nagaya_proto",
-		"http_x_forwarded_host": "$nagaya_host", "http_x_forwarded_port": "$nagaya_public_port", "http_x_forwarded_ssl": "$nagaya_ssl",
-		"http_upgrade": "$nagaya_upgrade",
-	} {
-		all = append(all, "$"+word, ours, "${"+word+"}", ours)
-	}
-	return strings.NewReplacer(all...)
-}()
-
-// withoutClients returns nginx-proxy's file about how requests are passed on without clientsWords:
-// the one that its documents show believes everybody.
-func (s Snippet) withoutClients() Snippet {
-	s.Text, s.Says = clientsWords.Replace(s.Text), slices.Clone(s.Says)
-	for i, d := range s.Says {
-		s.Says[i].Args = slices.Clone(d.Args)
-		for j, a := range d.Args {
-			s.Says[i].Args[j] = clientsWords.Replace(a)
-		}
-	}
-	return s
-}
-
 // mapForeign writes those variables of nginx-proxy's that the operator's files use.
 func mapForeign(t *text) {
-	for _, v := range foreignVariables {
+	for _, v := range nginxproxy.TemplateVariables {
 		if t.needs.uses[v[0]] {
 			t.block("map", []string{"", v[0]}, func() { t.set("default", v[1]) })
 		}

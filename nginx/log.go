@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 )
 
 // clientSaid are the variables in which a line of the access log repeats a client. A line is to
@@ -25,7 +27,7 @@ var clientSaid = []struct {
 // logVariables writes the bounded ones, $nagaya_log_request and so on. A missing value is what
 // nginx logs in its place.
 func logVariables(t *text) {
-	if t.settings.AccessLog == "off" && !t.needs.uses["vhost"] {
+	if t.settings.AccessLog == "off" && !t.needs.uses[nginxproxy.LogName] {
 		return
 	}
 	missing := "-"
@@ -59,7 +61,7 @@ func ownFormat(s Settings) []string {
 	switch s.LogFormat {
 	case "":
 		if s.NginxProxy {
-			return []string{foreignFormat}
+			return []string{nginxproxy.LogFormat}
 		}
 		return []string{`$remote_addr - $nagaya_log_user [$time_local] $nagaya_log_host "$nagaya_log_request" $status $body_bytes_sent ` +
 			`"$nagaya_log_referer" "$nagaya_log_user_agent" $request_time $upstream_addr $upstream_response_time $upstream_status`}
@@ -69,21 +71,17 @@ func ownFormat(s Settings) []string {
 	return []string{"escape=" + cmp.Or(s.LogEscape, "default"), s.LogFormat}
 }
 
-// foreignFormat is the line that nginx-proxy logs.
-const foreignFormat = `$nagaya_log_host $remote_addr - $nagaya_log_user [$time_local] "$nagaya_log_request" $status $body_bytes_sent ` +
-	`"$nagaya_log_referer" "$nagaya_log_user_agent" "$upstream_addr"`
-
 // vhostFormat writes the format of nginx-proxy, where files of the operator's use it and none
 // defines it.
 func vhostFormat(t *text) {
-	if !t.needs.uses["vhost"] {
+	if !t.needs.uses[nginxproxy.LogName] {
 		return
 	}
-	format := []string{foreignFormat}
+	format := []string{nginxproxy.LogFormat}
 	if t.settings.LogFormat != "" {
 		format = ownFormat(t.settings)
 	}
-	t.preset("log_format", append([]string{"vhost"}, format...)...)
+	t.preset("log_format", append([]string{nginxproxy.LogName}, format...)...)
 }
 
 // jsonFormat has the names that nginx-proxy gives the same values, and $host.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -253,7 +254,7 @@ func (w *permitted) listen(args []string) bool {
 
 func (w *permitted) path(args []string) bool {
 	words := strings.Join(args, " ")
-	if words == "/" || words == downLocation || words == challengeName || words == "= "+debugPath || words == debugName {
+	if words == "/" || words == downLocation || words == challengeName || words == "= "+nginxproxy.DebugPath || words == debugName {
 		return true
 	}
 	return slices.ContainsFunc(w.locations, func(l route.Location) bool {

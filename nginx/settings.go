@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -135,7 +136,8 @@ func (s Settings) prepared() Settings {
 	for i := range s.Snippets {
 		sn := &s.Snippets[i]
 		if sn.Name == etcSnippets+"/"+ProxyFile {
-			*sn = sn.withoutClients()
+			sn.Text = nginxproxy.WithoutClients(sn.Text)
+			sn.Says, _ = ParseDirectives(sn.Text) // one that it cannot read says nothing
 		}
 		sn.Path, sn.File = cmp.Or(sn.Path, path.Join(s.SnippetDir, sn.Name)), sn.copyName()
 	}
