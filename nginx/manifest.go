@@ -159,11 +159,8 @@ func (t Tree) Snippets() (all []Snippet) {
 	for _, s := range t.parts() {
 		all = append(all, s.Facts.Snippets...)
 	}
-	same := func(a, b Snippet) int {
-		return cmp.Or(strings.Compare(a.File, b.File), strings.Compare(a.Fingerprint, b.Fingerprint))
-	}
-	slices.SortFunc(all, same)
-	return slices.CompactFunc(all, func(a, b Snippet) bool { return same(a, b) == 0 })
+	slices.SortFunc(all, func(a, b Snippet) int { return strings.Compare(a.File, b.File) })
+	return slices.CompactFunc(all, func(a, b Snippet) bool { return a.File == b.File })
 }
 
 // Pools returns the names of the upstreams of locations, sorted.

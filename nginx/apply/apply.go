@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,8 +20,8 @@ import (
 type Options struct {
 	// Runtime runs nginx; there is no default.
 	Runtime Runtime
-	// Dirs are those of the nginx.Settings that the trees are rendered with; they must be
-	// absolute.
+	// Dirs are those of the nginx.Settings that the trees are rendered with. They are absolute,
+	// which package config has checked.
 	Dirs nginx.Dirs
 	// Version is that of the binary, for the status.
 	Version string
@@ -80,15 +79,7 @@ type Pacer interface {
 	Loaded(now time.Time)
 }
 
-func (o Options) withDefaults() (Options, error) {
-	if o.Runtime == nil || o.Pacer == nil {
-		return o, errors.New("the field Runtime or Pacer is missing")
-	}
-	for _, d := range []string{o.Dirs.State, o.Dirs.Run, cmp.Or(o.Dirs.Log, "/")} {
-		if !filepath.IsAbs(d) {
-			return o, fmt.Errorf("the directory %q is no absolute path", d)
-		}
-	}
+func (o Options) withDefaults() Options {
 	l := &o.Limits
 	l.Test = cmp.Or(l.Test, 30*time.Second)
 	l.Answer = cmp.Or(l.Answer, 500*time.Millisecond)
@@ -100,7 +91,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return o, nil
+	return o
 }
 
 // Run keeps nginx serving the newest wanted tree until ctx ends, and then
@@ -108,18 +99,16 @@ func (o Options) withDefaults() (Options, error) {
 // generation that is on the disk before the first
 // tree comes. A failure leaves the running nginx and the current generation as they
 // were, is a problem in the status, and is tried again. An error is returned only
-// for wrong Options, or (ErrLocked) when another agent uses the state directory.
+// (ErrLocked) when another agent uses the state directory.
 func Run(ctx context.Context, o Options, wanted <-chan nginx.Wanted, put func(nginx.Status)) error {
-	o, err := o.withDefaults()
-	if err != nil {
-		return fmt.Errorf("nginx apply: %w", err)
-	}
+	o = o.withDefaults()
 	a := newApplier(o, put)
 	if err := a.lock(ctx); err != nil || a.store.lock == nil {
 		return err
 	}
 	defer func() { a.store.lock.Release() }()
 	defer a.master.forget()
+	var err error
 	if a.guard.watcher, err = dirwatch.New(); err != nil {
 		o.Log.Debug("changes of the files cannot be watched", "err", err)
 	}

@@ -23,10 +23,7 @@ const checkPrefix = "nagaya-check-"
 // without it nginx may not bind ports below 1024 or read private keys, which is a
 // problem of its own. The error says why nginx -t could not be run.
 func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, error) {
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, fmt.Errorf("nginx check: %w", err)
-	}
+	o = o.withDefaults()
 	instance := o.Runtime.Find(ctx)
 	scratch, err := os.MkdirTemp(instance.Scratch, checkPrefix)
 	if err != nil {

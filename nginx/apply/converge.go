@@ -95,8 +95,6 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 		serving = a.client.generation(ctx)
 	}
 	if a.serves(serving, tree) {
-		a.forgetGone(tree.Pools())
-		a.report.status.Settled = true
 		return nil
 	}
 	defer a.store.unstage()
@@ -117,15 +115,13 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 	}
 	if a.serves(serving, tree) {
 		a.log.Info("nginx keeps what it serves", event.Key, event.NginxKept, "generation", serving, "quarantined", len(a.quarantine.sites))
-		a.forgetGone(tree.Pools())
-		a.report.status.Settled = true
 		return nil
 	}
 	err = a.load(ctx, tree)
-	if f, ok := errors.AsType[*nginx.Fault](err); ok && f.Code == "reload-refused" && a.known() {
+	if errors.Is(err, errNotLoaded) && a.known() {
 		// What nginx -t cannot see, as a zone of another size: only a start of nginx would take it.
 		for _, q := range changedFiles(a.live, tree) {
-			a.refuseSnippet(*q.file, f.Text)
+			a.refuseSnippet(*q.file, ProblemOf(err).Text)
 		}
 	}
 	return err
@@ -134,32 +130,29 @@ func (a *applier) apply(ctx context.Context, wanted nginx.Tree) error {
 // mayLoad reports whether a tree may be loaded without a test: the master runs and serves
 // the live tree, which has the same snippets of the operator.
 func (a *applier) mayLoad(serving string, tree nginx.Tree) bool {
-	return serving != "" && !a.stale && a.live.Generation == serving && sameSnippets(a.live, tree)
-}
-
-// sameSnippets reports whether two trees have the same files of the operator.
-func sameSnippets(a, b nginx.Tree) bool {
-	return slices.EqualFunc(a.Snippets(), b.Snippets(), func(a, b nginx.Snippet) bool {
-		return a.File == b.File && a.Fingerprint == b.Fingerprint
-	})
+	same := func(a, b nginx.Snippet) bool { return a.File == b.File }
+	return serving != "" && !a.stale && a.live.Generation == serving && slices.EqualFunc(a.live.Snippets(), tree.Snippets(), same)
 }
 
 // serves reports whether nginx serves that tree, by the generation that it answers, and
-// would still serve it after it read its files again.
+// would still serve it after it read its files again: then all is as it is wanted.
 func (a *applier) serves(serving string, tree nginx.Tree) bool {
 	if serving != tree.Generation || a.stale {
 		return false
 	}
-	if a.live.Generation == serving {
-		return true // the guard checks its files
+	if a.live.Generation != serving { // else the guard checks its files
+		if a.store.current() != serving {
+			return false
+		}
+		a.store.addManifest(tree)
+		a.setLive(tree)
+		if a.stale = a.checkFiles(time.Now()); a.stale {
+			return false
+		}
 	}
-	if a.store.current() != serving {
-		return false
-	}
-	a.store.addManifest(tree)
-	a.setLive(tree)
-	a.stale = a.checkFiles(time.Now())
-	return !a.stale
+	a.forgetGone(tree.Pools())
+	a.report.status.Settled = true
+	return true
 }
 
 // load makes a tree the current generation and has nginx load it. If nginx does

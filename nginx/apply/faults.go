@@ -26,6 +26,9 @@ func ProblemOf(err error) problem.Problem {
 // errPortInUse is wrapped by the Fault of a port that another process holds.
 var errPortInUse = errors.New("the port is in use")
 
+// errNotLoaded is wrapped by the Fault of a generation that nginx -t accepts and the master does not load.
+var errNotLoaded = errors.New("nginx did not load the generation")
+
 // refusalFault is the fault of a configuration that nginx refuses as a whole: reason is its
 // own message, dir the state directory. It wraps a refusal.
 func refusalFault(reason, dir string) *nginx.Fault {

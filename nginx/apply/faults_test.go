@@ -367,10 +367,7 @@ func (picky) Start(context.Context) (int, error) { return 0, errors.New("no memo
 func TestFaultNoStartBesideARefusedSite(t *testing.T) {
 	dir := t.TempDir()
 	var last nginx.Status
-	o, err := Options{Runtime: picky{}, Dirs: nginx.Dirs{State: dir, Run: filepath.Join(dir, "run")}, Pacer: atOnce{}}.withDefaults()
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := Options{Runtime: picky{}, Dirs: nginx.Dirs{State: dir, Run: filepath.Join(dir, "run")}, Pacer: atOnce{}}.withDefaults()
 	a := newApplier(o, func(s nginx.Status) { last = s })
 	a.setWanted(nginx.Wanted{Tree: nginx.Tree{}.With(
 		nginx.SiteFile{Host: "a.test", Name: "a.test.conf", Text: "fine"},

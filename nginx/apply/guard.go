@@ -19,6 +19,9 @@ import (
 // settleTime is how long the files must have been unchanged before they are compared.
 const settleTime = 200 * time.Millisecond
 
+// lookAgain is how long after files were restored it is looked whether nginx was loading them.
+const lookAgain = 2 * time.Second
+
 // guard notices when another program changes the files of the current generation, which are
 // restored: once in a RestorePeriod, because that program may go on.
 type guard struct {
@@ -153,6 +156,8 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 		}
 	case len(different) > 0:
 		return a.restoreFiles(now, different) || len(sockets) > 0
+	case a.master.pid != 0 && g.restored.After(a.report.status.LoadedAt) && a.workersReplaced():
+		return true // it was about to load what was changed when that was restored
 	case g.problem != nil:
 		a.log.Info("the files of nginx are stable", event.Key, event.FilesStable, "dir", a.store.dir)
 		g.problem = nil
@@ -161,6 +166,13 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 	}
 	a.publish()
 	return false
+}
+
+// workersReplaced reports whether nginx may have loaded its files again after the agent had it do that.
+func (a *applier) workersReplaced() bool {
+	active := a.o.Runtime.Workers(a.master.pid).Active
+	gone := func(pid int) bool { return !slices.Contains(active, pid) }
+	return len(a.guard.workers) == 0 || slices.ContainsFunc(a.guard.workers, gone)
 }
 
 // restoreFiles restores files. It returns true when nginx has to load them: workers that are
@@ -181,11 +193,8 @@ func (a *applier) restoreFiles(now time.Time, different []difference) (load bool
 	}
 	g.restored, g.problem = now, nil
 	a.report.status.Restored++
-	if a.master.pid != 0 {
-		active := a.o.Runtime.Workers(a.master.pid).Active
-		replaced := slices.ContainsFunc(g.workers, func(pid int) bool { return !slices.Contains(active, pid) })
-		load = replaced || len(g.workers) == 0 || len(temp) == 0
-	}
+	load = a.master.pid != 0 && (a.workersReplaced() || len(temp) == 0)
+	g.due.Reset(lookAgain)
 	a.log.Warn("files of nginx were changed by another program and are restored", event.Key, event.FilesRestored, "first", different[0].path, "was", different[0].what, "files", len(different), "reload", load)
 	a.watchDirs()
 	return load

@@ -168,7 +168,7 @@ func (a *applier) noAnswerFault(l *loading) error {
 	if f := a.namedPort(l, reason); f != nil {
 		return f
 	}
-	return nginx.NewFault(nil, "reload-refused", "nginx did not load the new configuration: "+reason,
+	return nginx.NewFault(errNotLoaded, "reload-refused", "nginx did not load the new configuration: "+reason,
 		"nginx goes on with the one before; if the message is about a changed zone or key, restart nginx (nagaya starts it again by itself when it is stopped)")
 }
 

@@ -325,21 +325,6 @@ func TestPortInUseAtReload(t *testing.T) {
 	r.expect(r.http("a.test", "/"), 200, "one")
 }
 
-func TestWrongOptions(t *testing.T) {
-	for _, o := range []Options{
-		{},
-		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "state", Run: "/run"}},
-		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "run"}},
-		{Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "/run"}},
-		{Runtime: accounts{}, Dirs: nginx.Dirs{State: "/state", Run: "/run"}},
-		{Runtime: accounts{}, Pacer: atOnce{}, Dirs: nginx.Dirs{State: "/state", Run: "/run", Log: "log"}},
-	} {
-		if err := Run(t.Context(), o, nil, func(nginx.Status) {}); err == nil {
-			t.Errorf("no error for %+v", o)
-		}
-	}
-}
-
 // Idle keep-alive connections are closed by old workers; a client may send a
 // GET again, and so none is lost. A POST it may not, and none is lost only where
 // nginx has keepalive_min_timeout.

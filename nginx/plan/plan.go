@@ -12,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -95,7 +96,6 @@ type planner struct {
 	offer    nginx.Offer
 	complete bool // a complete table was offered
 	wanted   nginx.Wanted
-	problems []problem.Problem
 	rerender bool // nginx or the operator's files have changed since the tree was rendered
 }
 
@@ -115,6 +115,7 @@ type newest struct {
 
 // Run plans until ctx ends, and then returns nil.
 func Run(ctx context.Context, o Options, in Inputs, out Outputs) error {
+	out.Probes, out.Problems = latest.Distinct(out.Probes), latest.Distinct(out.Problems)
 	p := &planner{o: o, out: out, table: o.Previous}
 	if o.Container {
 		p.in.container = notFound
@@ -181,9 +182,7 @@ func (p *planner) untilNext(now time.Time) time.Duration {
 func (p *planner) plan(now time.Time) {
 	before := p.table
 	p.table = route.Build(p.input(now))
-	if !slices.Equal(p.table.Probes, before.Probes) || !p.complete {
-		p.out.Probes(p.table.Probes)
-	}
+	p.out.Probes(p.table.Probes)
 	offer := nginx.Offer{Table: p.table}
 	if p.table.Complete {
 		if p.held(now) {
@@ -201,11 +200,7 @@ func (p *planner) plan(now time.Time) {
 // input is the input of the table.
 func (p *planner) input(now time.Time) route.Input {
 	s := p.in.snapshot
-	problems := p.findOwnContainer(s)
-	if !slices.Equal(problems, p.problems) {
-		p.problems = problems
-		p.out.Problems(problems)
-	}
+	p.findOwnContainer(s)
 	network, found := route.NetworkOfNginx(p.in.container, s.Containers, p.in.local)
 	// Where nginx's own container is not listed, it is not known how it reaches the others.
 	s.Complete = s.Complete && found
@@ -216,22 +211,22 @@ func (p *planner) input(now time.Time) route.Input {
 }
 
 // findOwnContainer finds the container that nginx and this process are in.
-func (p *planner) findOwnContainer(s tasks.Snapshot) []problem.Problem {
+func (p *planner) findOwnContainer(s tasks.Snapshot) {
 	if len(p.o.Own) == 0 || !s.Complete {
-		return p.problems
+		return
 	}
-	var ok bool
-	if p.in.container, ok = route.OwnContainer(p.o.Own, s.Containers); ok {
-		return nil
+	var found bool
+	p.in.container, found = route.OwnContainer(p.o.Own, s.Containers)
+	addrs, err := proc.Addrs()
+	if found || err != nil || route.BesideEngine(s.Containers, addrs) {
+		p.out.Problems(nil)
+		return
 	}
-	if addrs, err := proc.Addrs(); err != nil || route.BesideEngine(s.Containers, addrs) {
-		return nil
-	}
-	return []problem.Problem{{
+	p.out.Problems([]problem.Problem{{
 		Code: "own-container-unknown", Severity: problem.Warning, Subject: "nginx",
 		Text: "this agent seems to be in a container that the Docker Engine at " + p.o.Engine + " does not have, so the others are looked for where the host itself would reach them",
 		Hint: "mount the socket of the engine that runs this container, or let it use the host's network (--network host)",
-	}}
+	}})
 }
 
 // held reports whether the first table and tree are still held back: until every container

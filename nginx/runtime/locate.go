@@ -184,12 +184,12 @@ func isHostDir(m *apicontainer.MountPoint, dir string) bool {
 // withoutMaster is the fault of a running container in which nagaya's nginx does not run.
 func (c *container) withoutMaster() error {
 	main := c.o.Dirs.MainFile()
+	text, hint := "the container's command does not start nginx with -c "+main, "make the container anew with the command that docs/nginx.md shows"
 	if strings.Contains(c.found.command, main) {
-		return containerFault("nginx-container-command", c.found.name, fmt.Sprintf("the container runs, but no nginx with %s in it", main),
-			"docker logs "+nginx.Printable(c.found.name)+" may say why; docs/nginx.md shows a command that waits for the configuration")
+		text = fmt.Sprintf("the container runs, but no nginx with %s in it", main)
+		hint = "docker logs " + nginx.Printable(c.found.name) + " may say why; docs/nginx.md shows a command that waits for the configuration"
 	}
-	return containerFault("nginx-container-command", c.found.name, fmt.Sprintf("the container's command does not start nginx with -c %s", main),
-		"make the container anew with the command that docs/nginx.md shows")
+	return containerFault("nginx-container-command", c.found.name, text, hint)
 }
 
 // commandFault is the fault of a container in which a command failed for

@@ -88,14 +88,8 @@ func New(o Options) (r Runtime, done func(), err error) {
 	case Exec:
 		return &daemon{process{o}}, func() {}, nil
 	case Unit:
-		if o.Unit == "" {
-			return nil, nil, errors.New("the field Unit is missing")
-		}
 		return &unit{process{o}}, func() {}, nil
 	case Container:
-		if len(o.Labels) == 0 {
-			return nil, nil, errors.New("the field Labels is missing")
-		}
 		c, err := newContainer(o)
 		if err != nil {
 			return nil, nil, err

@@ -12,14 +12,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -71,23 +70,22 @@ func Configured(c config.Config) Options {
 func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error {
 	o.Every = cmp.Or(o.Every, 10*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	var last nginx.OperatorFiles // its Passwords are nil, unlike those of a list
-	logged := ""
+	put = latest.Distinct(put)
+	tell := latest.Distinct(func(why string) {
+		if why != "" {
+			o.Log.Warn("operator's nginx files could not be read", event.Key, event.SnippetsUnreadable, "err", why)
+		}
+		if o.Problems != nil {
+			o.Problems(problemsOf(why))
+		}
+	})
 	for {
 		files, err := List(o)
-		switch {
-		case err == nil && !reflect.DeepEqual(files, last):
-			last = files
+		if err == nil {
 			put(files)
-		case err != nil && err.Error() != logged:
-			o.Log.Warn("operator's nginx files could not be read", event.Key, event.SnippetsUnreadable, "err", err)
-		}
-		was := logged
-		if logged = ""; err != nil {
-			logged = err.Error()
-		}
-		if logged != was && o.Problems != nil {
-			o.Problems(problemsOf(err))
+			tell("")
+		} else {
+			tell(err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -98,13 +96,13 @@ func Watch(ctx context.Context, o Options, put func(nginx.OperatorFiles)) error 
 	}
 }
 
-func problemsOf(err error) []problem.Problem {
-	if err == nil {
+func problemsOf(why string) []problem.Problem {
+	if why == "" {
 		return nil
 	}
 	return []problem.Problem{{
 		Code: "snippets-unlisted", Severity: problem.Error, Subject: "nginx",
-		Text: fmt.Sprintf("the operator's files for nginx cannot be listed (%v): those that were read before stay in force, and where the agent has read none since its start, nothing is loaded", err),
+		Text: fmt.Sprintf("the operator's files for nginx cannot be listed (%s): those that were read before stay in force, and where the agent has read none since its start, nothing is loaded", why),
 		Hint: "let the agent's user read the directory that the message names",
 	}}
 }
@@ -119,7 +117,7 @@ func List(o Options) (nginx.OperatorFiles, error) {
 	return nginx.OperatorFiles{Snippets: snippets, Passwords: passwords}, err
 }
 
-// listSnippets lists the operator's own files, sorted by name, each with the SHA-256 of
+// listSnippets lists the operator's own files, each with the SHA-256 of
 // its content. A missing directory has none.
 func listSnippets(d Options) ([]nginx.Snippet, error) {
 	sources := []source{{d.Conf, "http.d", ".conf"}, {d.Vhost, "vhost.d", ""}, {d.Etc, "etc", nginx.InternalFile}, {d.Etc, "etc", nginx.ProxyFile}}
@@ -145,9 +143,6 @@ func listSnippets(d Options) ([]nginx.Snippet, error) {
 			return nil, fmt.Errorf("there are more than %d snippets: remove what is not needed", maxSnippets)
 		}
 	}
-	slices.SortFunc(out, func(a, b nginx.Snippet) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Path, b.Path))
-	})
 	return out, nil
 }
 
