@@ -29,7 +29,7 @@ func connections(t *text) {
 	if t.settings.AccessLog == "off" {
 		t.preset("access_log", "off")
 	} else {
-		logFormat(t)
+		t.preset("log_format", append([]string{logName}, ownFormat(t.settings)...)...)
 		accessLog(t, t.settings.AccessLog)
 	}
 	vhostFormat(t)

@@ -51,11 +51,6 @@ const logName = "nagaya"
 // streamFormat is the line for a connection of the stream section.
 const streamFormat = `$remote_addr [$time_local] $protocol $server_port $status $bytes_sent $bytes_received $session_time $upstream_addr`
 
-// logFormat writes the format of the access log.
-func logFormat(t *text) {
-	t.preset("log_format", append([]string{logName}, ownFormat(t.settings)...)...)
-}
-
 // ownFormat is the setting's format, with its escape.
 func ownFormat(s Settings) []string {
 	switch s.LogFormat {

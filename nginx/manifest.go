@@ -60,10 +60,9 @@ type siteManifest struct {
 // Manifest returns the text of the manifest.
 func (t Tree) Manifest() string {
 	m := manifest{Generation: t.Generation, Main: t.MainFacts, Sites: []siteManifest{}}
-	ports := t.quicPorts()
 	for _, s := range t.Sites {
 		site := siteManifest{SiteFile: s}
-		for _, f := range s.files(ports) {
+		for _, f := range t.filesOf(s) {
 			site.Files = append(site.Files, path.Dir(f.Path))
 		}
 		m.Sites = append(m.Sites, site)

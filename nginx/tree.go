@@ -131,10 +131,9 @@ func (t Tree) finished() Tree {
 	h := sha256.New()
 	add := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
 	add(t.Main)
-	ports := t.quicPorts()
 	for _, s := range t.Sites {
 		add(s.Name)
-		add(s.httpText(ports))
+		add(t.httpText(s))
 		if s.Stream != "" || s.SNI != "" {
 			add(s.Stream)
 			add(s.SNI)
@@ -251,9 +250,8 @@ func (t Tree) Files() []File {
 	var g text
 	g.set("return", "200", t.Generation)
 	all := []File{{Path: MainFile, Text: t.Main}, {Path: GenerationFile, Text: g.out.String()}, {Path: ManifestFile, Text: t.Manifest()}}
-	ports := t.quicPorts()
 	for _, s := range t.Sites {
-		all = append(all, s.files(ports)...)
+		all = append(all, t.filesOf(s)...)
 	}
 	for _, sn := range t.Snippets() {
 		all = append(all, File{path.Join(SnippetsDir, sn.File), sn.Text, sn.Private})
@@ -261,10 +259,10 @@ func (t Tree) Files() []File {
 	return all
 }
 
-// files returns the files of the site in a tree that has a file for these ports of HTTP/3.
-func (s SiteFile) files(ports map[string]bool) []File {
+// filesOf returns the files of a site.
+func (t Tree) filesOf(s SiteFile) []File {
 	all := []File{
-		{Path: path.Join(SitesDir, s.Name), Text: s.httpText(ports)},
+		{Path: path.Join(SitesDir, s.Name), Text: t.httpText(s)},
 		{Path: path.Join(StreamsDir, s.Name), Text: s.Stream},
 		{Path: path.Join(SNIDir, s.Name), Text: s.SNI},
 	}
@@ -283,23 +281,12 @@ func (t Tree) String() string {
 	return b.String()
 }
 
-// quicPorts are the ports of HTTP/3 that the tree has a file for, by SiteFile.Host.
-func (t Tree) quicPorts() map[string]bool {
-	ports := map[string]bool{}
-	for _, s := range t.Sites {
-		if strings.HasPrefix(s.Host, "quic:") {
-			ports[s.Host] = true
-		}
-	}
-	return ports
-}
-
-// httpText is what is written of Text. A site is served without HTTP/3 where the tree has
+// httpText is what is written of a site's Text. It is served without HTTP/3 where the tree has
 // no file for its port, which another process may hold: over TCP it is served all the same.
-func (s SiteFile) httpText(ports map[string]bool) string {
+func (t Tree) httpText(s SiteFile) string {
 	text := s.Text
-	if !ports[portFile("quic", s.Facts.QUIC)] {
-		for _, lines := range s.Facts.QUICLines {
+	if _, found := t.Site(portFile("quic", s.QUIC)); !found {
+		for _, lines := range s.QUICLines {
 			text = strings.ReplaceAll(text, lines, "")
 		}
 	}

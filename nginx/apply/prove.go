@@ -58,13 +58,13 @@ func (p *proof) with(more ...part) nginx.Tree {
 	for _, q := range in {
 		sites = append(sites, q.sites...)
 	}
-	var out []refusedSnippet
+	var instead []nginx.Snippet
 	for _, q := range p.parts {
 		if q.file != nil && !slices.ContainsFunc(in, func(o part) bool { return o.file == q.file }) {
-			out = append(out, *q.file)
+			instead = append(instead, q.file.instead)
 		}
 	}
-	return withSnippets(p.base.With(sites...), p.wanted, insteadOf(out))
+	return withSnippets(p.base.With(sites...), p.wanted, instead)
 }
 
 // add adds parts to the tree if nginx accepts them with what is there, else it returns its refusal.

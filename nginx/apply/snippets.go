@@ -66,13 +66,6 @@ func changedFiles(accepted, tree nginx.Tree) (all []part) {
 	return all
 }
 
-func insteadOf(all []refusedSnippet) (out []nginx.Snippet) {
-	for _, r := range all {
-		out = append(out, r.instead)
-	}
-	return out
-}
-
 // withSnippets returns a tree, which holds some sites of the wanted one back, with other
 // snippets.
 func withSnippets(tree, wanted nginx.Tree, snippets []nginx.Snippet) nginx.Tree {
@@ -106,7 +99,11 @@ func (a *applier) heldSnippets(wanted nginx.Tree) nginx.Tree {
 		there := slices.ContainsFunc(now, same)
 		return there != (r.snippet.Name != "") || !time.Now().Before(r.retryAt)
 	})
-	return wanted.WithSnippets(insteadOf(q.snippets)...)
+	var instead []nginx.Snippet
+	for _, r := range q.snippets {
+		instead = append(instead, r.instead)
+	}
+	return wanted.WithSnippets(instead...)
 }
 
 // refuseSnippet puts a snippet into quarantine.

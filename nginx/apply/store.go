@@ -32,7 +32,6 @@ type store struct {
 	lock    *lock.Lock
 	staging string   // the name of the directory where trees are staged; default stagingDir
 	fresh   []string // files that may not be on the disk yet, by their paths in a tree
-	staged  string   // the generation that is staged, "" for none
 }
 
 func (s *store) generation(gen string) string { return filepath.Join(s.dir, generationsDir, gen) }
@@ -98,9 +97,6 @@ func (s *store) install(t nginx.Tree) error {
 // stage writes a tree into the staging directory. A file that is the same in
 // the current generation becomes a second name of it: it is on the disk already.
 func (s *store) stage(t nginx.Tree) error {
-	if s.staged == t.Generation {
-		return nil
-	}
 	if err := atomicfile.WithReserve(s.dir, func() error { return s.write(t) }); err != nil {
 		s.unstage()
 		return diskFault("writing generation "+t.Generation, s.dir, err)
@@ -110,7 +106,7 @@ func (s *store) stage(t nginx.Tree) error {
 
 // unstage removes what is staged.
 func (s *store) unstage() {
-	s.staged, s.fresh = "", nil
+	s.fresh = nil
 	os.RemoveAll(s.stagingPath())
 }
 
@@ -140,7 +136,6 @@ func (s *store) write(t nginx.Tree) error {
 		}
 		s.fresh = append(s.fresh, f.Path)
 	}
-	s.staged = t.Generation
 	return nil
 }
 
@@ -155,7 +150,6 @@ func (s *store) commit(gen string) error {
 		err = os.Rename(s.stagingPath(), to)
 	}
 	if err == nil {
-		s.staged = ""
 		err = os.RemoveAll(replaced)
 	}
 	return diskFault("keeping generation "+gen, s.dir, err)

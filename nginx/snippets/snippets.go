@@ -218,11 +218,9 @@ func read(file string) (nginx.Snippet, error) {
 		return nginx.Snippet{}, err
 	}
 	sn := nginx.Snippet{Path: file, Text: text}
-	if says, all, err := nginx.Expand(text, in.text); err == nil {
+	if _, all, err := nginx.Expand(text, in.text); err == nil {
 		sn.Text = all
-		if sn.Says, err = nginx.ParseDirectives(all); err != nil {
-			sn.Says = says
-		}
+		sn.Says, _ = nginx.ParseDirectives(all) // too deep with what is included: then it may say anything
 	}
 	sn.Private, sn.Unreadable = in.private, in.unknown
 	sn.Fingerprint = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%v %s", sn.Private, sn.Text)))
