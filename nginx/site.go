@@ -453,12 +453,8 @@ func intersection(a, b []netip.Prefix) []netip.Prefix {
 	var both []netip.Prefix
 	for _, x := range a {
 		for _, y := range b {
-			switch {
-			case !x.Overlaps(y):
-			case x.Bits() > y.Bits():
-				both = append(both, x)
-			default:
-				both = append(both, y)
+			if x.Overlaps(y) { // then one is in the other
+				both = append(both, slices.MaxFunc([]netip.Prefix{y, x}, func(a, b netip.Prefix) int { return a.Bits() - b.Bits() }))
 			}
 		}
 	}

@@ -156,21 +156,18 @@ func (a *applier) lookForShared() {
 			continue
 		}
 		other := slices.IndexFunc(listening(a.master.net, l).uids, func(uid int) bool { return uid != a.master.account.UID })
-		if p := sharedPort(l.Port); other >= 0 && !slices.Contains(all, p) {
+		p := problem.Problem{
+			Code: "port-shared", Severity: problem.Error, Subject: fmt.Sprintf("port %d", l.Port),
+			Text: fmt.Sprintf("another user's process listens on UDP port %d beside nginx, and can take what clients send", l.Port),
+			Hint: fmt.Sprintf("ss -lunp sport = :%d shows it: stop it; where users of this host are not trusted, choose a port below 1024", l.Port),
+		}
+		if other >= 0 && !slices.Contains(all, p) {
 			all = append(all, p)
 		}
 	}
 	if !slices.Equal(all, a.report.shared) {
 		a.report.shared = all
 		a.publish()
-	}
-}
-
-func sharedPort(port uint16) problem.Problem {
-	return problem.Problem{
-		Code: "port-shared", Severity: problem.Error, Subject: fmt.Sprintf("port %d", port),
-		Text: fmt.Sprintf("another user's process listens on UDP port %d beside nginx, and can take what clients send", port),
-		Hint: fmt.Sprintf("ss -lunp sport = :%d shows it: stop it; where users of this host are not trusted, choose a port below 1024", port),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -148,5 +149,45 @@ func TestProve(t *testing.T) {
 				t.Error("the tree is not one that nginx accepts")
 			}
 		})
+	}
+}
+
+// Whatever nginx refuses and names, the tree is one that it accepts, and with any of the parts that
+// are left out it is not.
+func TestProveFindsTheMost(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		n := 1 + r.IntN(12)
+		host := func(i int) string { return fmt.Sprintf("s%03d.test", i) }
+		var tree nginx.Tree
+		bad := make([]bool, n)
+		rival := make([]int, n) // does not go together with it
+		for i := range n {
+			tree = tree.With(nginx.SiteFile{Host: host(i), Name: host(i) + ".conf"})
+			bad[i], rival[i] = r.IntN(4) == 0, r.IntN(3*n)
+		}
+		try := func(_ context.Context, tree nginx.Tree) error {
+			for i := range n {
+				_, here := tree.Site(host(i))
+				_, other := tree.Site(host(rival[i]))
+				if here && (bad[i] || other && rival[i] != i) {
+					return &refusal{reason: []string{"oops", "oops in sites/" + host(i) + ".conf:3", "oops in sites/" + host(r.IntN(n)) + ".conf:3"}[r.IntN(3)]}
+				}
+			}
+			return nil
+		}
+		p := &proof{try: try}
+		p.base, p.parts = bySite(tree)
+		if err := p.prove(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		if try(t.Context(), p.tree) != nil || len(p.in)+len(p.refused) != n || len(p.tree.Sites) != len(p.in) {
+			t.Errorf("seed %d: %d in, %d refused of %d", seed, len(p.in), len(p.refused), n)
+		}
+		for _, q := range p.refused {
+			if try(t.Context(), p.with(q)) == nil {
+				t.Errorf("seed %d: %s is left out, and nginx accepts it", seed, q.sites[0].Host)
+			}
+		}
 	}
 }

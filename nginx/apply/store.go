@@ -179,11 +179,8 @@ func (s *store) sync(gen string) error {
 }
 
 // swap makes a generation the current one in one step; "" removes the link.
-func (s *store) swap(gen string) error {
-	return diskFault("switching to generation "+gen, s.dir, s.relink(gen))
-}
-
-func (s *store) relink(gen string) error {
+func (s *store) swap(gen string) (err error) {
+	defer func() { err = diskFault("switching to generation "+gen, s.dir, err) }()
 	link := s.link()
 	if info, err := os.Lstat(link); gen == "" || err == nil && info.IsDir() {
 		if err := os.RemoveAll(link); err != nil || gen == "" {

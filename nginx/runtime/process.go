@@ -209,12 +209,7 @@ func (p *process) maySignal(pid int) bool {
 
 // inUnit reports whether a process with this /proc/PID/cgroup belongs to a unit (cgroups(7)).
 func inUnit(groups, unit string) bool {
-	for line := range strings.Lines(groups) {
-		if strings.Contains(strings.TrimSuffix(line, "\n")+"/", "/"+unit+"/") {
-			return true
-		}
-	}
-	return false
+	return strings.Contains(strings.ReplaceAll(groups+"\n", "\n", "/"), "/"+unit+"/")
 }
 
 // otherUserFault is the fault of an nginx that the agent may not signal, or cannot test for.
