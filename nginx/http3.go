@@ -41,8 +41,8 @@ func withoutHTTP3(s Settings, b Build, site route.Site) string {
 func (t *Tree) checkHTTP3(sites []route.Site, streams []route.Stream) {
 	s := t.settings
 	if s.HTTP3 && !t.build.HTTP3 {
-		t.problem(problem.Warning, "http3-not-offered", "", fmt.Sprintf("nginx.http3 is on, and nginx %v was built without HTTP/3", t.build.Version),
-			"install nginx 1.25 or newer with --with-http_v3_module, or set nginx.http3 to false")
+		t.Problems = append(t.Problems, problem.Of("nginx", "http3-not-offered", "install nginx 1.25 or newer with --with-http_v3_module, or set nginx.http3 to false",
+			"nginx.http3 is on, and nginx %v was built without HTTP/3", t.build.Version).AsWarning())
 	}
 	taken := map[uint16]bool{}
 	for _, st := range streams {
@@ -59,6 +59,6 @@ func (t *Tree) checkHTTP3(sites []route.Site, streams []route.Stream) {
 		default:
 			continue
 		}
-		t.problem(problem.Warning, "http3-not-offered", site.Host, fmt.Sprintf("HTTP/3 is not offered for %s: %s", site.Host, why), hint)
+		t.Problems = append(t.Problems, problem.OfHost(site.Host, "http3-not-offered", hint, "HTTP/3 is not offered for %s: %s", site.Host, why).AsWarning())
 	}
 }

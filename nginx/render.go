@@ -96,9 +96,9 @@ func (t *Tree) usableSites(all []route.Site) []route.Site {
 	return usable(all, "the host is there twice", func(s route.Site) string { return s.Host },
 		func(s route.Site) error { return checkSite(s, t.build, t.settings) },
 		func(s route.Site, err error) {
-			t.problem(problem.Error, "site-not-rendered", printable(s.Host),
-				fmt.Sprintf("host %q cannot be written for nginx: %v", truncated(s.Host), err),
-				"correct the labels of the containers that serve this host; the other sites are not affected")
+			t.Problems = append(t.Problems, problem.OfHost(printable(s.Host), "site-not-rendered",
+				"correct the labels of the containers that serve this host; the other sites are not affected",
+				"host %q cannot be written for nginx: %v", truncated(s.Host), err))
 		})
 }
 
@@ -113,11 +113,10 @@ func (t *Tree) usableStreams(all []route.Stream) []route.Stream {
 	return usable(all, "the port is asked for twice", at,
 		func(s route.Stream) error { return checkStream(s, t.build) },
 		func(s route.Stream, err error) {
-			t.Problems = append(t.Problems, problem.Problem{
-				Code: "stream-not-rendered", Severity: problem.Error, Subject: "port " + s.Listen.String(), Port: s.Listen.Port,
-				Text: fmt.Sprintf("port %s cannot be written for nginx: %v", s.Listen, err),
-				Hint: "correct the labels of the containers that ask for this port; the others are not affected",
-			})
+			p := problem.Of("port "+s.Listen.String(), "stream-not-rendered",
+				"correct the labels of the containers that ask for this port; the others are not affected", "port %s cannot be written for nginx: %v", s.Listen, err)
+			p.Port = s.Listen.Port
+			t.Problems = append(t.Problems, p)
 		})
 }
 

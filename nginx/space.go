@@ -53,11 +53,9 @@ func (t *Tree) warnOfSpace() {
 		{t.settings.Spaces.Temp, "no body of a request or an answer is stored on the disk before it is passed on"},
 	} {
 		if low.Low {
-			t.Problems = append(t.Problems, problem.Problem{
-				Code: "disk-low", Severity: problem.Error, Subject: low.Dir,
-				Text: fmt.Sprintf("%d MiB of %d were left in %s, and %d are kept for routes, certificates and state: %s", low.Left>>20, low.Size>>20, low.Dir, low.kept()>>20, low.off),
-				Hint: fmt.Sprintf("free some space ('df -h %s', 'docker image prune'); nginx writes there again when twice of what is kept is left", low.Dir),
-			})
+			t.Problems = append(t.Problems, problem.Of(low.Dir, "disk-low",
+				fmt.Sprintf("free some space ('df -h %s', 'docker image prune'); nginx writes there again when twice of what is kept is left", low.Dir),
+				"%d MiB of %d were left in %s, and %d are kept for routes, certificates and state: %s", low.Left>>20, low.Size>>20, low.Dir, low.kept()>>20, low.off))
 		}
 	}
 }

@@ -60,11 +60,8 @@ func Check(ctx context.Context, o Options, tree nginx.Tree) ([]problem.Problem, 
 		}
 	}
 	if unbound {
-		problems = append(problems, problem.Problem{
-			Code: "check-incomplete", Severity: problem.Warning, Subject: "nginx",
-			Text: "the ports below 1024 could not be tried, because this is not root",
-			Hint: "run the check as root, or with CAP_NET_BIND_SERVICE",
-		})
+		problems = append(problems, problem.Of("nginx", "check-incomplete", "run the check as root, or with CAP_NET_BIND_SERVICE",
+			"the ports below 1024 could not be tried, because this is not root").AsWarning())
 	}
 	problems = append(problems, portProblems(instance, tree)...)
 	problem.Sort(problems)

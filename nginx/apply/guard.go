@@ -148,12 +148,10 @@ func (a *applier) checkFiles(now time.Time) (load bool) {
 		first := different[0]
 		a.log.Warn("the files of nginx were changed again after they had been restored; they stay as they are for a while", event.Key, event.FilesLeftAlone,
 			"first", first.path, "was", first.what, "until", now.Add(left).Format(time.TimeOnly))
-		g.problem = &problem.Problem{
-			Code: "files-changed", Severity: problem.Warning, Subject: "nginx",
-			Text: fmt.Sprintf("another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(first.String())),
-			Hint: "find what writes there (e.g. auditctl -w " + a.store.dir + " -p wa) and stop it; put directives of your own into the snippet directory instead; " +
-				"nginx goes on with what it has loaded, and the files are restored again later",
-		}
+		p := problem.Of("nginx", "files-changed", "find what writes there (e.g. auditctl -w "+a.store.dir+" -p wa) and stop it; "+
+			"put directives of your own into the snippet directory instead; nginx goes on with what it has loaded, and the files are restored again later",
+			"another program keeps changing the agent's own files: %s after they had been restored", nginx.Printable(first.String())).AsWarning()
+		g.problem = &p
 	case len(different) > 0:
 		return a.restoreFiles(now, different) || len(sockets) > 0
 	case a.master.pid != 0 && g.restored.After(a.report.status.LoadedAt) && a.workersReplaced():

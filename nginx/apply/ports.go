@@ -156,11 +156,9 @@ func (a *applier) lookForShared() {
 			continue
 		}
 		other := slices.IndexFunc(listening(a.master.net, l).uids, func(uid int) bool { return uid != a.master.account.UID })
-		p := problem.Problem{
-			Code: "port-shared", Severity: problem.Error, Subject: fmt.Sprintf("port %d", l.Port),
-			Text: fmt.Sprintf("another user's process listens on UDP port %d beside nginx, and can take what clients send", l.Port),
-			Hint: fmt.Sprintf("ss -lunp sport = :%d shows it: stop it; where users of this host are not trusted, choose a port below 1024", l.Port),
-		}
+		p := problem.Of(fmt.Sprintf("port %d", l.Port), "port-shared",
+			fmt.Sprintf("ss -lunp sport = :%d shows it: stop it; where users of this host are not trusted, choose a port below 1024", l.Port),
+			"another user's process listens on UDP port %d beside nginx, and can take what clients send", l.Port)
 		if other >= 0 && !slices.Contains(all, p) {
 			all = append(all, p)
 		}

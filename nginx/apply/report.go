@@ -74,51 +74,43 @@ func (a *applier) publish() {
 
 // sharedUser is the problem of a unit's nginx that runs as the agent's user.
 func sharedUser(master int) problem.Problem {
-	return problem.Problem{
-		Code: "nginx-shares-user", Severity: problem.Warning, Subject: "nginx",
-		Text: fmt.Sprintf("nginx (process %d) runs as the agent's user, so whoever takes it over could take over what the agent runs, and by that this host", master),
-		Hint: "systemctl restart nagaya-nginx, once after an upgrade from nagaya 0.1; or take User= out of the drop-ins of nagaya-nginx.service",
-	}
+	return problem.Of("nginx", "nginx-shares-user",
+		"systemctl restart nagaya-nginx, once after an upgrade from nagaya 0.1; or take User= out of the drop-ins of nagaya-nginx.service",
+		"nginx (process %d) runs as the agent's user, so whoever takes it over could take over what the agent runs, and by that this host", master).AsWarning()
 }
 
 func quarantineProblem(q refused) problem.Problem {
-	p := problem.Problem{
-		Code: "site-quarantined", Severity: problem.Error, Subject: "site " + q.site.Host,
-		Text: fmt.Sprintf("nginx refuses this site (%s), so it is left out", q.reason),
-		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); the site is tried again when its configuration changes, and every few minutes",
-	}
+	p := problem.Of("site "+q.site.Host, "site-quarantined",
+		"correct what the message names (a certificate file, a label, a snippet in site.d); the site is tried again when its configuration changes, and every few minutes",
+		"nginx refuses this site (%s), so it is left out", q.reason)
 	if q.good.Host != "" {
-		p.Severity = problem.Warning
 		p.Text = fmt.Sprintf("nginx refuses the site's new configuration (%s), so its last accepted one is served", q.reason)
+		return p.AsWarning()
 	}
 	return p
 }
 
 func snippetProblem(r refusedSnippet) problem.Problem {
-	p := problem.Problem{
-		Code: "snippet-not-in-force", Severity: problem.Error, Subject: "file " + r.snippet.Path, File: r.snippet.Path,
-		Hint: "correct what the message names; the file is tried again when it changes, and every few minutes",
-	}
+	hint := "correct what the message names; the file is tried again when it changes, and every few minutes"
+	format := "nginx refuses this file (%s), so it is left out"
 	switch {
 	case r.snippet.Name == "":
-		p.Text = fmt.Sprintf("nginx refuses the configuration without this file, which was removed (%s), so it is still in force", r.reason)
-		p.Hint = "put it back, or remove what needs it"
+		format = "nginx refuses the configuration without this file, which was removed (%s), so it is still in force"
+		hint = "put it back, or remove what needs it"
 	case !r.instead.Out:
-		p.Text = fmt.Sprintf("nginx refuses this file (%s), so its last accepted version is in force", r.reason)
+		format = "nginx refuses this file (%s), so its last accepted version is in force"
 	case r.snippet.MayRestrict():
-		p.Text = fmt.Sprintf("nginx refuses this file (%s), which may say who is let in, so what it is for answers 503", r.reason)
+		format = "nginx refuses this file (%s), which may say who is let in, so what it is for answers 503"
 	case len(r.snippet.ClosedServers()) > 0:
-		p.Text = fmt.Sprintf("nginx refuses this file (%s), so it is left out, and sites of the names in its servers are closed", r.reason)
-	default:
-		p.Text = fmt.Sprintf("nginx refuses this file (%s), so it is left out", r.reason)
+		format = "nginx refuses this file (%s), so it is left out, and sites of the names in its servers are closed"
 	}
+	p := problem.Of("file "+r.snippet.Path, "snippet-not-in-force", hint, format, r.reason)
+	p.File = r.snippet.Path
 	return p
 }
 
 func waitingProblem(family string, s *suspect) problem.Problem {
-	return problem.Problem{
-		Code: "sites-waiting", Severity: problem.Warning, Subject: "family " + nginx.Printable(family),
-		Text: fmt.Sprintf("nginx refused a change of this family (%s), so its %d changed sites, e.g. %s, are tried after the others are served", s.reason, len(s.waiting), s.waiting[0].Host),
-		Hint: "correct what the message names (a certificate file, a label, a snippet in site.d); until then their last accepted configuration is served, if there is one",
-	}
+	return problem.Of("family "+nginx.Printable(family), "sites-waiting",
+		"correct what the message names (a certificate file, a label, a snippet in site.d); until then their last accepted configuration is served, if there is one",
+		"nginx refused a change of this family (%s), so its %d changed sites, e.g. %s, are tried after the others are served", s.reason, len(s.waiting), s.waiting[0].Host).AsWarning()
 }

@@ -222,11 +222,9 @@ func (p *planner) findOwnContainer(s tasks.Snapshot) {
 		p.out.Problems(nil)
 		return
 	}
-	p.out.Problems([]problem.Problem{{
-		Code: "own-container-unknown", Severity: problem.Warning, Subject: "nginx",
-		Text: "this agent seems to be in a container that the Docker Engine at " + p.o.Engine + " does not have, so the others are looked for where the host itself would reach them",
-		Hint: "mount the socket of the engine that runs this container, or let it use the host's network (--network host)",
-	}})
+	p.out.Problems([]problem.Problem{problem.Of("nginx", "own-container-unknown",
+		"mount the socket of the engine that runs this container, or let it use the host's network (--network host)",
+		"this agent seems to be in a container that the Docker Engine at %s does not have, so the others are looked for where the host itself would reach them", p.o.Engine).AsWarning()})
 }
 
 // held reports whether the first table and tree are still held back: until every container

@@ -100,11 +100,8 @@ func problemsOf(why string) []problem.Problem {
 	if why == "" {
 		return nil
 	}
-	return []problem.Problem{{
-		Code: "snippets-unlisted", Severity: problem.Error, Subject: "nginx",
-		Text: fmt.Sprintf("the operator's files for nginx cannot be listed (%s): those that were read before stay in force, and where the agent has read none since its start, nothing is loaded", why),
-		Hint: "let the agent's user read the directory that the message names",
-	}}
+	return []problem.Problem{problem.Of("nginx", "snippets-unlisted", "let the agent's user read the directory that the message names",
+		"the operator's files for nginx cannot be listed (%s): those that were read before stay in force, and where the agent has read none since its start, nothing is loaded", why)}
 }
 
 // List lists the files once.
