@@ -34,6 +34,7 @@ func credited(t *testing.T) (r credit.Report, d gate.Decision) {
 		go func() {
 			ended <- l.Run(ctx, func(r credit.Report) { reports <- r }, func(d gate.Decision) { decisions <- d })
 		}()
+		l.Identity.Put(identity.Identity{})
 		begun := time.Now()
 		for busy := 0.0; time.Since(begun) < time.Hour; busy += 5.0 / 60 * 0.04 {
 			// CloudWatch has a point every five minutes.
