@@ -25,6 +25,9 @@ type Profile struct {
 	// for hours will not be over in one.
 	Lasting   float64   `json:"lasting,omitempty"`
 	LastingAt time.Time `json:"lasting_at,omitzero"`
+	// OfDay and OfWeek are how alike the hours of a slot of Day and of Week were.
+	OfDay  Likeness `json:"of_day,omitzero"`
+	OfWeek Likeness `json:"of_week,omitzero"`
 }
 
 // Slot is the remembered hourly means of one kind of hour.
@@ -35,6 +38,18 @@ type Slot struct {
 	// Bins is the same weight by demand: bin i ends at binLow·binRatioⁱ vCPUs.
 	Bins [binCount]float64 `json:"bins,omitzero"`
 	At   time.Time         `json:"at,omitzero"`
+}
+
+// Likeness is how well hours were foretold by the earlier ones of their own slot, and by the wider slot. The zero Likeness has
+// compared nothing.
+type Likeness struct {
+	// Weight is the number of hours compared, faded by their age.
+	Weight float64 `json:"weight,omitempty"`
+	// Within and Wider are sums of squares, in vCPUs squared: of how far hours were from others of their slot, and from the wider
+	// slot's mean.
+	Within float64   `json:"within,omitempty"`
+	Wider  float64   `json:"wider,omitempty"`
+	At     time.Time `json:"at,omitzero"`
 }
 
 // Demand is what the services are expected to use, in vCPUs.
@@ -63,8 +78,10 @@ const (
 	fadeLasting     = 24 * time.Hour
 	// knownHours is how many hours must have been seen for one to be called unusual.
 	knownHours = 12.0
-	// trust is the number of hours seen at which a slot counts as much as the wider one above it.
-	trust = 2.0
+	// trust is the number of hours seen at which a slot counts as much as the wider one above it. It is less where the
+	// hours of a slot are known to be alike: then it counts as much as trustHours that were compared.
+	trust      = 2.0
+	trustHours = 4.0
 	// enough is how many minutes of an hour must have been seen for it to count.
 	enough = 30.0
 )
@@ -111,25 +128,56 @@ func (p *Profile) Steady(now time.Time, s Spec) float64 {
 
 // LongRun is the mean demand of the hours of a week, as far as they were learned.
 func (p *Profile) LongRun(s Spec) float64 {
-	all := p.All.mean(s.Baseline() / 2)
+	all := p.All.mean(s.Baseline()/2, trust)
+	ofDay, ofWeek := p.OfDay.trust(), p.OfWeek.trust()
 	var sum float64
 	for hour := range p.Week {
-		sum += p.Week[hour].mean(p.Day[hour%24].mean(all))
+		sum += p.Week[hour].mean(p.Day[hour%24].mean(all, ofDay), ofWeek)
 	}
 	return sum / float64(len(p.Week))
 }
 
-// mean is the slot's own, weighted with the wider one's while little has been seen.
-func (s *Slot) mean(wider float64) float64 { return (s.Sum + trust*wider) / (s.Weight + trust) }
+// mean is the slot's own, weighted with the wider one's, which counts as much as so many hours.
+func (s *Slot) mean(wider, hours float64) float64 { return (s.Sum + hours*wider) / (s.Weight + hours) }
+
+// trust is the number of hours seen at which a slot counts as much as the wider one: the variance within the slots, divided by
+// that between them. It is positive, and at most what is assumed while nothing has been compared.
+func (l *Likeness) trust() float64 {
+	between := l.Wider - l.Within
+	if l.Within >= trust*between {
+		return trust
+	}
+	return (trustHours*trust + l.Weight*l.Within/between) / (trustHours + l.Weight)
+}
+
+// compare adds an hour that is not yet in its slot. The mean of few hours is wrong itself, which is not counted as a difference within
+// the slot.
+func (l *Likeness) compare(at time.Time, demand float64, slot, wider *Slot) {
+	if slot.Weight == 0 {
+		return
+	}
+	f := 1.0
+	if !l.At.IsZero() {
+		f = fade(at.Sub(l.At), halfLifeWeek)
+	}
+	within, other := demand-slot.Sum/slot.Weight, demand-wider.Sum/wider.Weight
+	l.Weight = f*l.Weight + 1
+	l.Within = f*l.Within + within*within*slot.Weight/(slot.Weight+1)
+	l.Wider = f*l.Wider + other*other
+	l.At = at
+}
 
 // closeHour files the gathered hour in its slots.
 func (p *Profile) closeHour() {
 	if p.Minutes >= enough {
 		mean := p.Credits / p.Minutes
 		p.observeLasting(mean)
+		day, week := &p.Day[p.Hour.Hour()], &p.Week[weekHour(p.Hour)]
+		p.OfDay.compare(p.Hour, mean, day, &p.All)
+		p.OfWeek.compare(p.Hour, mean, week, day)
 		p.All.add(p.Hour, mean, halfLifeAll)
-		p.Day[p.Hour.Hour()].add(p.Hour, mean, halfLifeDay)
-		p.Week[weekHour(p.Hour)].add(p.Hour, mean, halfLifeWeek)
+		day.add(p.Hour, mean, halfLifeDay)
+		week.add(p.Hour, mean, halfLifeWeek)
 	}
 	p.Credits, p.Minutes = 0, 0
 }
@@ -149,7 +197,7 @@ func (p *Profile) observeLasting(mean float64) {
 }
 
 // At returns the expected demand at a time on a type. Where little has been seen it leans on
-// the hours of other days, then on all hours, then on the assumption that
+// the hours of other days, then on all hours, and the more the less alike the hours of a slot were, then on the assumption that
 // the services need half the baseline on average and all of it on a bad day.
 func (p *Profile) At(t time.Time, s Spec) Demand {
 	usual := p.learned(t, s)
@@ -172,8 +220,9 @@ func (p *Profile) At(t time.Time, s Spec) Demand {
 
 func (p *Profile) learned(t time.Time, s Spec) Demand {
 	t = t.UTC()
-	day := p.Day[t.Hour()].blend(p.All.blend(Demand{Mean: s.Baseline() / 2, High: s.Baseline()}))
-	return p.Week[weekHour(t)].blend(day)
+	all := p.All.blend(Demand{Mean: s.Baseline() / 2, High: s.Baseline()}, trust)
+	day := p.Day[t.Hour()].blend(all, p.OfDay.trust())
+	return p.Week[weekHour(t)].blend(day, p.OfWeek.trust())
 }
 
 func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
@@ -195,14 +244,14 @@ func (s *Slot) add(at time.Time, demand float64, halfLife time.Duration) {
 	s.At = at
 }
 
-// blend returns the slot's own demand, weighted with the wider one while little has been seen.
-func (s *Slot) blend(wider Demand) Demand {
-	share := s.Weight / (s.Weight + trust)
+// blend returns the slot's own demand, weighted with the wider one, which counts as much as so many hours: a positive number.
+func (s *Slot) blend(wider Demand, hours float64) Demand {
+	share := s.Weight / (s.Weight + hours)
 	if share == 0 {
 		return wider
 	}
 	d := Demand{
-		Mean: s.mean(wider.Mean),
+		Mean: s.mean(wider.Mean, hours),
 		High: share*s.quantile(highQuantile) + (1-share)*wider.High,
 	}
 	d.High = math.Max(d.High, d.Mean)

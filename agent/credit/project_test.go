@@ -75,6 +75,39 @@ func TestProfileLearnsHours(t *testing.T) {
 	}
 }
 
+// Hours that are the same each day are soon taken for what they were. Those that are not lean on all hours.
+func TestProfileTrustsHoursThatAreAlike(t *testing.T) {
+	s := mustLookup(t, "t3.micro")
+	learn := func(demand func(day, hour int) float64) Demand {
+		var p Profile
+		for hour := range 5 * 24 {
+			at := monday.Add(time.Duration(hour) * time.Hour)
+			p.Observe(at, at.Add(time.Hour), 60*demand(hour/24, hour%24))
+		}
+		p.Recent, p.Lasting = 0, 0
+		return p.At(monday.Add(5*24*time.Hour+12*time.Hour), s)
+	}
+	alike := learn(func(_, h int) float64 {
+		if h >= 9 && h < 17 {
+			return 0.36
+		}
+		return 0.08
+	})
+	if alike.Mean < 0.35 || alike.Mean > 0.36 {
+		t.Errorf("0.36 on each of five days is learned as %.3f", alike.Mean)
+	}
+	// As much demand in sum, at other hours each day: of 12:00 that says little.
+	other := learn(func(d, h int) float64 {
+		if d == 4 && h == 12 || (5*h+7*d)%24 < 8 {
+			return 0.36
+		}
+		return 0.08
+	})
+	if other.Mean > 0.28 {
+		t.Errorf("0.36 at other hours each day is learned as %.3f at one of them", other.Mean)
+	}
+}
+
 func TestProfileSkipsHoursHardlySeen(t *testing.T) {
 	var p Profile
 	p.Observe(monday, monday.Add(10*time.Minute), 20)

@@ -142,6 +142,32 @@ func TestNothingToSpare(t *testing.T) {
 	}
 }
 
+// Small jobs come each hour, and in eight hours of each day the services use almost twice what is earned. After a day or two that is
+// known, so that the gate does no worse than who runs nothing.
+func TestSmallJobsEachHourLeaveTheBusyHoursAlone(t *testing.T) {
+	for _, tt := range []struct {
+		need   float64
+		mode   credit.Mode
+		billed float64 // at most: the first day's
+	}{{4, credit.Standard, 0}, {8, credit.Standard, 0}, {8, credit.Unlimited, 20}} {
+		o := Options{Spec: spec(t, "t3.micro"), Mode: tt.mode, Trace: byHour(7, func(_, h int) float64 {
+			if h >= 9 && h < 17 {
+				return 18
+			}
+			return 4
+		})}
+		o.Jobs = []Job{every(t, "0 * * * *", Job{Name: "a", Need: tt.need}, 50*time.Minute)}
+		rep, err := Play(o, Gate, Cron, Threshold)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, others := rep.Results[0], min(rep.Results[1].Score, rep.Results[2].Score)
+		if g.Score > others+0.02*rep.Needed || g.ChargedForJobs > tt.billed {
+			t.Errorf("need %v, %s: the gate's score is %.0f, the better of cron's and threshold's %.0f; %.1f credits were billed", tt.need, tt.mode, g.Score, others, g.ChargedForJobs)
+		}
+	}
+}
+
 // What the brake does is rehearsed: a job that runs when the services become busy takes less from them.
 func TestTheBrakeIsRehearsed(t *testing.T) {
 	taken := map[gate.Slow]float64{}
