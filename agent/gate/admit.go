@@ -21,7 +21,7 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 		}
 		e.Choices = nil
 		late := !e.LatestStart.IsZero() && !in.Now.Before(e.LatestStart) && !v.hold
-		unended := slices.IndexFunc(s.Jobs, func(o Entry) bool { return o.Name == e.Name && (o.Phase == Admitted || o.Phase == Running) })
+		unended := s.index(func(o *Entry) bool { return (o.Phase == Admitted || o.Phase == Running) && o.Name == e.Name })
 		switch {
 		case e.Late == LateRefuse && !e.Deadline.IsZero() && !in.Now.Before(e.Deadline):
 			e.refuse(in.Now, "its deadline "+clock(e.Deadline)+" has passed", d)

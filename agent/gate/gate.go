@@ -114,7 +114,11 @@ func (s *State) setOpen(in Input, set Settings, v view, d *Decision) {
 	if !d.Known || !v.credits {
 		d.Balance, d.ErrorBar, d.Reserve, d.OpenMark = 0, 0, 0, 0
 	} else {
-		d.Headroom, d.Promised, d.Free = v.room(0, nil), promised, v.room(0, ls)
+		d.Headroom, d.Promised = v.room(0, nil), promised
+		d.Free = d.Headroom
+		if len(ls) > 0 {
+			d.Free = v.room(0, ls)
+		}
 	}
 	open, urgently, reason := s.judge(v, set, ls, d)
 	switch {

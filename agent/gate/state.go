@@ -60,9 +60,21 @@ func (s *State) takeAsked(in Input, set Settings, d *Decision) {
 		}
 		return true
 	})
+	// Past runs say the same of all runs of a job that came on a weekday, and hundreds of them may wait.
+	type alike struct {
+		name string
+		day  time.Weekday
+	}
+	pasts := map[alike]Past{}
 	for i := range s.Jobs {
 		e := &s.Jobs[i]
-		e.Expected = s.past(*e).expect(e.Need, set.DefaultNeed)
+		key := alike{e.Name, e.Since.UTC().Weekday()}
+		past, known := pasts[key]
+		if !known {
+			past = s.past(*e)
+			pasts[key] = past
+		}
+		e.Expected = past.expect(e.Need, set.DefaultNeed)
 	}
 	s.latestStarts(in.Credits)
 	s.moveIntoWindows(set.Windows, in.Now)
@@ -73,7 +85,7 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	if a.Validate() != nil || now.Sub(a.At) > Silence {
 		return
 	}
-	i := slices.IndexFunc(s.Jobs, func(e Entry) bool { return e.ID == a.ID })
+	i := s.index(func(e *Entry) bool { return e.ID == a.ID })
 	switch {
 	case i >= 0 && (!a.At.After(s.Jobs[i].Heard) || s.Jobs[i].Phase == Done && a.State == Running):
 		return // in the latter case it was on its way while the job ended
@@ -105,6 +117,16 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 		e.Withdrawn = e.Phase != Running && e.Spent == 0
 		e.setPhase(Done, a.At)
 	}
+}
+
+// index is that of the first job of which is holds; less than 0 if there is none.
+func (s *State) index(is func(*Entry) bool) int {
+	for i := range s.Jobs { // slices.IndexFunc would copy each of hundreds for each of hundreds
+		if is(&s.Jobs[i]) {
+			return i
+		}
+	}
+	return -1
 }
 
 func (e *Entry) setPhase(p Phase, at time.Time) { e.Phase, e.Changed = p, at }

@@ -105,7 +105,7 @@ func bound(o Options, runs []Run, idle *instance) *lowerBound {
 		first, _ := slices.BinarySearchFunc(b.pieces, from, func(p piece, t time.Duration) int { return cmp.Compare(at(p.to), t+1) })
 		for i := first; i < n && at(b.pieces[i].from) < to; i++ {
 			within := min(to, at(b.pieces[i].to)) - max(from, at(b.pieces[i].from))
-			b.links = append(b.links, link{k, i, f.arc(1+n+i, b.node(k), r.Cores*within.Minutes())})
+			b.links = append(b.links, link{k, i, f.fanned(1+n+i, b.node(k), r.Cores*within.Minutes())})
 		}
 		f.price[b.node(k)] = cheap
 		b.needed += r.Need

@@ -40,7 +40,7 @@ func TestReadTrace(t *testing.T) {
 		{name: "get-metric-statistics", text: `{"Label":"CPUUtilization","Datapoints":[{"Timestamp":"2026-03-02T00:10:00+00:00","Average":3,"Unit":"Percent"},{"Timestamp":"2026-03-02T00:00:00Z","Average":1.0,"Unit":"Percent"},{"Timestamp":"2026-03-02T00:05:00Z","Average":2.5,"Unit":"Percent"}]}`, want: want},
 		{name: "get-metric-data", text: `{"MetricDataResults":[{"Id":"m1","Timestamps":["2026-03-02T00:10:00Z","2026-03-02T00:05:00Z","2026-03-02T00:00:00Z"],"Values":[3,2.5,1]}]}`, want: want},
 		{name: "a hole", text: "2026-03-02 00:00:00,1\n2026-03-02 00:10:00,3\n2026-03-02 00:15:00,4\n2026-03-02 00:05:00,\n", want: filled},
-		{name: "a moment twice", text: "2026-03-02 00:00:00,7\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n2026-03-02 00:10:00,3\n", want: want},
+		{name: "a moment twice", text: "2026-03-02 00:00:00,1\n2026-03-02 00:00:00,1\n2026-03-02 00:05:00,2.5\n2026-03-02 00:10:00,3\n", want: want},
 		{name: "semicolons and decimal commas", text: "Zeit;CPU\n2026-03-02 00:00:00;1,0\n2026-03-02 00:05:00;2,5\n2026-03-02 00:10:00;3\n", want: want},
 		{name: "tabs", text: "2026-03-02 00:00:00\t1\n2026-03-02 00:05:00\t2.5\n2026-03-02 00:10:00\t3\n", want: want},
 		{name: "milliseconds since 1970", text: "1772409600000,1\n1772409900000,2.5\n1772410200000,3\n", want: want},
@@ -96,6 +96,11 @@ func TestReadTrace(t *testing.T) {
 		{name: "words for a time", text: "2026-03-02 00:00:00,1\nlater,2\n", fault: `line 2: "later" is not a time`},
 		{name: "more than all", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,250\n", fault: "line 2: 250 is not 0 to 100"},
 		{name: "not a number", text: "2026-03-02 00:00:00,1\n2026-03-02 00:05:00,NaN\n", fault: "line 2"},
+		{
+			name: "an hour twice, as where summer time ends", text: "2026-10-25 01:30:00,1\n2026-10-25 02:00:00,2\n2026-10-25 02:30:00,3\n" +
+				"2026-10-25 02:00:00,2\n2026-10-25 02:30:00,5\n2026-10-25 03:00:00,6\n",
+			fault: "2026-10-25 02:30:00 has two values, 3 and 5; give one, and times in UTC if these are local ones where summer time ended",
+		},
 		{name: "mostly holes", text: "2026-03-02 00:00:00,2\n2026-03-02 00:05:00,1\n2026-03-02 00:10:00,1\n2026-03-09 00:00:00,1\n", fault: "are missing"},
 		{name: "another unit", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Average":3,"Unit":"Count"}]}`, fault: "CPUUtilization"},
 		{name: "another statistic", text: `{"Datapoints":[{"Timestamp":"2026-03-02T00:10:00Z","Sum":3}]}`, fault: "--statistics Average"},

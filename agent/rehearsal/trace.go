@@ -47,7 +47,7 @@ const (
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
 // get-metric-data, or the list of data points alone. What the former prints with --output text is read, too. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
 // more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
-// the day. The error names the line.
+// the day. A moment may not have two values that differ. The error names the line, or that moment.
 func ReadTrace(text []byte) (Trace, error) {
 	ps, err := ReadPoints(text)
 	if err != nil {
@@ -65,10 +65,27 @@ func ReadPoints(text []byte) ([]credit.Measure, error) {
 		return nil, errors.New("it is compressed; unpack it with gunzip")
 	}
 	text = bytes.TrimPrefix(fromUTF16(text), []byte("\ufeff"))
+	read := csvPoints
 	if start := bytes.TrimSpace(text); bytes.HasPrefix(start, []byte("{")) || bytes.HasPrefix(start, []byte("[")) {
-		return jsonPoints(text)
+		read = jsonPoints
 	}
-	return csvPoints(text)
+	ps, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	return ps, ps.contradiction()
+}
+
+// contradiction says which moment has two values that differ, as an hour has in local times when summer time ends.
+func (ps points) contradiction() error {
+	sorted := slices.SortedStableFunc(slices.Values(ps), func(a, b credit.Measure) int { return a.At.Compare(b.At) })
+	for i, p := range sorted[:max(0, len(sorted)-1)] {
+		if next := sorted[i+1]; next.At.Equal(p.At) && next.Value != p.Value {
+			return fmt.Errorf("%s has two values, %v and %v; give one, and times in UTC if these are local ones where summer time ended",
+				p.At.Format(time.DateTime), p.Value, next.Value)
+		}
+	}
+	return nil
 }
 
 // fromUTF16 is for what Windows' PowerShell and spreadsheets write: a byte order mark tells of it.
@@ -291,7 +308,7 @@ func jsonPoints(text []byte) (ps points, err error) {
 // Regular puts points on a grid whose step is the distance that most of them have.
 func Regular(points []credit.Measure) (Trace, error) {
 	slices.SortStableFunc(points, func(a, b credit.Measure) int { return a.At.Compare(b.At) })
-	// Of two points of one moment the later in the file counts.
+	// Of two points of one moment, which only several files have, the last counts.
 	kept := points[:0]
 	for _, p := range points {
 		if n := len(kept); n > 0 && kept[n-1].At.Equal(p.At) {

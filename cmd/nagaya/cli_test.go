@@ -235,6 +235,7 @@ func TestWrongUsage(t *testing.T) {
 		{"gate wait --name x --deadline soon", `--deadline "soon"`},
 		{"gate wait --name x --deadline 06:00 --within 1h", "two ways to say the same"},
 		{"gate wait --name x --within -1h", "lies in the past"},
+		{"gate wait --name x --deadline 2020-01-01T06:00:00Z", "--deadline 2020-01-01T06:00:00Z lies in the past: it is "},
 		{"routes --traffic --explain", "--traffic and --explain show two things; give one"},
 		{"routes --since 1h", "--since is for --traffic"},
 		{"routes --traffic --since=", `"" is no time`},

@@ -95,6 +95,9 @@ func (f *jobFlags) job(now time.Time) (_ gate.Job, err error) {
 		if j.Deadline, err = parseDeadline(f.deadline, now); err != nil {
 			return j, err
 		}
+		if !j.Deadline.After(now) {
+			return j, usage(fmt.Errorf("--deadline %s lies in the past: it is %s; give a later one, or none if the job may end whenever", f.deadline, now.UTC().Format(time.RFC3339)))
+		}
 	}
 	j.ID = fmt.Sprintf("%.*s-%d-%d", mostNameInID, j.Name, os.Getpid(), now.Unix())
 	if err = (gate.Asked{Job: j, State: gate.Waiting}).Validate(); err != nil {

@@ -69,7 +69,7 @@ docs/batches.md describes the file of jobs.`,
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required, but with --from-cloudwatch: that of the instance)")
-	fs.StringArrayVar(&f.traces, "trace", nil, "`file` with the services' load (required); several are put together, of two values of one time the last counts")
+	fs.StringArrayVar(&f.traces, "trace", nil, "`file` with the services' load (required); several are put together, of two files' values of one time the last counts")
 	fs.StringSliceVar(&f.cloud, "from-cloudwatch", nil, "`id` of the instance, or tag:KEY=VALUE, whose load is read from CloudWatch instead, of the last 14 days or --days")
 	fs.StringVar(&f.region, "region", "", "AWS Region of that instance (default: that of the environment)")
 	fs.StringVar(&f.jobs, "jobs", "", "YAML `file` of the jobs; none if absent")
