@@ -64,7 +64,13 @@ func healthyDay(m *machine) {
 		m.sh("docker stop " + step[0] + "; docker rm " + step[0])
 		m.shows("one is left", live(2))
 	}
-	each := float64(sum(count("three deployments"))) / deployed
+	deployments := count("three deployments")
+	// What the start said a second time is written a minute after it, so here if the machine is slow.
+	for _, of := range []string{event.CertificatesRead, event.DockerAnswers, event.ECSAgentAnswers, event.IdentityKnown} {
+		total += deployments[of]
+		delete(deployments, of)
+	}
+	each := float64(sum(deployments)) / deployed
 
 	m.do("systemctl", "restart", "nagaya")
 	m.shows("all is live", live(2))
