@@ -33,7 +33,10 @@ func tableOf(sites ...string) route.Table {
 
 // logsOf are the logs of a configuration.
 func logsOf(s nginx.Settings, t route.Table) nginx.Logs {
-	s.LogDir = "/log"
+	s.LogDir, s.SnippetDir = "/log", "/etc/nagaya/nginx"
+	if s.AccessLog == "" {
+		s.AccessLog = "/log/access.log"
+	}
 	tree := nginx.Render(s, nginx.Build{Stream: "static"}, t.Shape, t.Pools)
 	return tree.Logs()
 }
