@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -161,7 +162,9 @@ func (tab *Tab) note(event any) {
 		}
 		fault("an exception: %s", text)
 	case *log.EventEntryAdded: // what violates the Content-Security-Policy, and what cannot be loaded, among others
-		if e.Entry.Level == "error" || e.Entry.Level == "warning" {
+		// A network interface that comes or goes, such as a container's, breaks off requests: not the page's doing.
+		ofHost := strings.Contains(e.Entry.Text, "net::ERR_NETWORK_CHANGED")
+		if !ofHost && (e.Entry.Level == "error" || e.Entry.Level == "warning") {
 			fault("%s (%s) %s", e.Entry.Text, e.Entry.Source, e.Entry.URL)
 		}
 	case *network.EventRequestWillBeSent:

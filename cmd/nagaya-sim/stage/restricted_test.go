@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -31,9 +32,12 @@ func restricted(t *testing.T, i *instance) {
 	if out := i.do("nagaya", "doctor"); !strings.Contains(out, " 0 failed") {
 		t.Errorf("nagaya doctor:\n%s", out)
 	}
-	if out := i.do("cat", "/run/nagaya/gate.json"); !strings.Contains(out, `"open"`) {
-		t.Errorf("gate file: %s", out)
-	}
+	until(t, "the gate is published", func() error {
+		if out, code := i.try("cat", "/run/nagaya/gate.json"); code != 0 || !strings.Contains(out, `"open"`) {
+			return fmt.Errorf("gate file: %s", out)
+		}
+		return nil
+	})
 
 	// Whoever takes nginx over has nothing of the agent's.
 	for what, command := range map[string]string{
