@@ -171,7 +171,7 @@ func (r Report) KeepSince(seen map[string]ClaimStatus) Report {
 		if !c.Known {
 			continue
 		}
-		if was := seen[c.Claim]; was.Address.PublicIP == c.Address.PublicIP && was.Holder.Kind == c.Holder.Kind && was.Holder.InstanceID == c.Holder.InstanceID {
+		if was, known := seen[c.Claim]; known && was.Address.PublicIP == c.Address.PublicIP && was.Holder.Kind == c.Holder.Kind && was.Holder.InstanceID == c.Holder.InstanceID {
 			c.Since = was.Since
 		}
 		seen[c.Claim] = *c

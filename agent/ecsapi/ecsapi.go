@@ -30,6 +30,7 @@ const (
 type Client struct {
 	URL string
 	// PeerUser returns the user whose process has the other end of a connection; ok is false where that cannot be told.
+	// It may be nil only where Transport makes no connections.
 	PeerUser func(local, remote netip.AddrPort) (uid uint64, ok bool)
 	// Transport is the default one if it is nil.
 	Transport http.RoundTripper
