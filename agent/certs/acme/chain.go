@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	acmez "github.com/mholt/acmez/v3/acme"
+
+	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
 const (
@@ -64,6 +66,9 @@ func readChain(text []byte) ([]*x509.Certificate, error) {
 	}
 	if len(chain) == 0 {
 		return nil, errors.New("the chain has no certificate")
+	}
+	if chain[0].IsCA {
+		return nil, &certs.CAError{Type: certs.WrongCertificate, Over: true, Detail: "the certificate is that of a CA"}
 	}
 	return chain, nil
 }

@@ -85,6 +85,7 @@ func TestChain(t *testing.T) {
 		{"no DER", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no certificate"},
 		{"too many", leaf + strings.Repeat(issuer, 10), "more than 10"},
 		{"too large", good + strings.Repeat("x", mostPEM), "larger"},
+		{"a CA", issued(t, csr, func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true }), "that of a CA"},
 	} {
 		_, err := readChain([]byte(row.chain))
 		if (err == nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), row.want) {
