@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -404,6 +405,52 @@ func TestWatchFollowsTheDirectory(t *testing.T) {
 	write(t, dir+"/a.crt", renewed.cert)
 	write(t, dir+"/a.key", renewed.key)
 	until("the renewed pair", func(v certs.Inventory) bool { return len(v.Pairs) == 2 && len(v.Problems) == 0 })
+}
+
+// What appears between the reading of a directory and the wait for its changes gives no sign.
+func TestWatchMissesNothingBetweenReadingAndWaiting(t *testing.T) {
+	a := current(t, "a.test")
+	for name, setUp := range map[string]func(t *testing.T, dir string){
+		"missing": func(*testing.T, string) {},
+		"a file in its place": func(t *testing.T, dir string) {
+			write(t, dir, []byte("none"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "certs")
+			setUp(t, dir)
+			appear := sync.OnceFunc(func() {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Error(err)
+				}
+				write(t, dir+"/a.pem", append(a.cert, a.key...))
+			})
+			slot := latest.New[certs.Inventory]()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() {
+				done <- Watch(ctx, Options{Dir: dir, Settle: time.Millisecond, Poll: time.Millisecond}, func(v certs.Inventory) {
+					appear()
+					slot.Put(v)
+				})
+			}()
+			for deadline := time.After(30 * time.Second); ; {
+				select {
+				case v := <-slot.C():
+					if len(v.Pairs) == 0 {
+						continue
+					}
+				case <-deadline:
+					t.Error("the pair was never seen")
+				}
+				break
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Watch = %v, want nil", err)
+			}
+		})
+	}
 }
 
 // The operator gives a certificate up by removing its copy; that is seen at once.

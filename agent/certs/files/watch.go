@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -46,7 +45,8 @@ type Options struct {
 	// Settle is how long the directory must be quiet before it is read, so that a
 	// certificate and its key are seen together. Zero means 200 ms.
 	Settle time.Duration
-	// Poll is how often a directory that is not there is looked for. Zero means 2 s.
+	// Poll is how often a directory that is not there, or cannot be read, is looked at.
+	// Zero means 2 s.
 	Poll time.Duration
 }
 
@@ -72,10 +72,9 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
-		w.update()
-		pause := w.Recheck
-		if _, err := os.Stat(w.Dir); err != nil {
-			pause = w.Poll
+		pause := w.Poll
+		if w.update() {
+			pause = w.Recheck
 		}
 		if !w.notify.Wait(ctx, pause, w.Settle) {
 			return nil
@@ -107,17 +106,27 @@ type watch struct {
 	asked  bool
 }
 
-// update reads the directory and puts the inventory if it differs from the last.
-func (w *watch) update() {
+// maxReads is how often one update reads the directory.
+const maxReads = 3
+
+// update reads the directory and puts the inventory if it differs from the last. It reports
+// whether the next change gives a sign: the directory was read, and nothing watched is new.
+func (w *watch) update() (settled bool) {
 	select {
 	case w.kept.pairs.used = <-w.Used:
 	default:
 	}
-	inv, dirs, err := scan(w.Dir, w.kept, time.Now())
-	added, blind := w.notify.Only(dirs...)
-	if added {
-		// What changed before the watch began gave no sign.
-		inv, _, err = scan(w.Dir, w.kept, time.Now())
+	var inv certs.Inventory
+	var err, blind error
+	for range maxReads {
+		var dirs []string
+		var added bool
+		inv, dirs, err = scan(w.Dir, w.kept, time.Now())
+		if added, blind = w.notify.Only(dirs...); !added {
+			settled = slices.Contains(dirs, w.Dir)
+			break
+		}
+		// What changed before a watch began gave no sign.
 	}
 	if w.Waiting && w.Copies != "" {
 		var p *problem.Problem
@@ -136,11 +145,12 @@ func (w *watch) update() {
 		inv.Problems = append(slices.Clone(inv.Problems), p.AsWarning())
 	}
 	if w.asked && same(inv, w.last) {
-		return
+		return settled
 	}
 	w.asked, w.last = true, inv
 	w.Log.Info("certificates read", event.Key, event.CertificatesRead, "dir", w.Dir, "pairs", len(inv.Pairs), "problems", len(inv.Problems), "complete", inv.Complete)
 	w.put(inv)
+	return settled
 }
 
 // same reports whether two inventories differ by their times alone.
