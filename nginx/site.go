@@ -128,9 +128,11 @@ func renderSite(t *text, site route.Site, pools route.Pools) {
 		refuseForSnippet(t, t.needs.closed || closes(files) || slices.Contains(t.needs.closedServers, site.Host))
 		serverHead(t, site)
 		root := slices.ContainsFunc(levelOf(files...).lines, func(d Directive) bool { return d.Name == "location" && slices.Equal(d.Args, []string{"/"}) })
+		isVacant := func(l route.Location) bool { return len(pools[site.PoolKey(l)].Servers) == 0 }
+		has := owners(site, locations, isVacant)
 		for _, l := range locations {
 			root = root || l.Match != route.Exact && strings.TrimRight(l.Path, "/") == ""
-			location(t, site, l, len(pools[site.PoolKey(l)].Servers) == 0)
+			location(t, site, l, isVacant(l), func(p place) bool { return has[p] == site.PoolKey(l) })
 		}
 		switch {
 		case len(locations) == 0:
@@ -288,51 +290,6 @@ func plainHTTP(t *text, site route.Site, https uint16) {
 	case route.Unavailable:
 		t.returnIf("$nagaya_plain", "503", waitingPage)
 	}
-}
-
-// location writes a path prefix. nginx's own prefixes know no path segments, so
-// "/app" becomes two of them: exactly "/app", and all below "/app/"; "/apple"
-// is in neither.
-func location(t *text, site route.Site, l route.Location, isVacant bool) {
-	at := map[route.Match][]string{
-		route.Prefix: {l.Path}, route.Exact: {"=", l.Path}, route.Regex: {"~", l.Path}, route.RegexFold: {"~*", l.Path},
-	}[l.Match]
-	if files := overrideFor(t.settings, site, l); !isVacant && len(files) > 0 {
-		include(t, files)
-		return
-	}
-	if at != nil {
-		t.block("location", at, func() { locationBody(t, site, l, isVacant, l.Path) })
-		return
-	}
-	base := strings.TrimRight(l.Path, "/")
-	if base == "" {
-		t.block("location", []string{"/"}, func() { locationBody(t, site, l, isVacant, "") })
-		return
-	}
-	t.block("location", []string{"=", base}, func() {
-		if l.StripPrefix && !isVacant && (l.Scheme == route.HTTP || l.Scheme == route.HTTPS) {
-			t.comment("Relative links of a page at / are right only below a closing slash.")
-			t.returnIf("$nagaya_get", "301", base+"/$is_args$args")
-		}
-		locationBody(t, site, l, isVacant, base)
-	})
-	t.block("location", []string{base + "/"}, func() { locationBody(t, site, l, isVacant, base+"/") })
-}
-
-// locationBody writes the directives for a request that matched at, which is empty
-// for the whole site.
-func locationBody(t *text, site route.Site, l route.Location, isVacant bool, at string) {
-	if isVacant {
-		vacant(t, site)
-		return
-	}
-	files := filesForLocation(t.settings, site, l)
-	t.at(levelOf(files...), func() {
-		refuseForSnippet(t, closes(files))
-		ownLocation(t, site, l, at)
-		include(t, files)
-	})
 }
 
 // ownLocation writes what a location has without the operator's files.
