@@ -83,7 +83,7 @@ var words = []Word{
 	NewWord("host", "host names to serve", "DNS names with commas or white space between them; *.example.com stands for every name below it, .example.com for both", "none: no host, no route",
 		Into(parseHosts, func(s *route.Spec) *[]string { return &s.Hosts })),
 	NewWord("path", "path prefix to serve", "a path such as /api, which covers /api and all below /api/", "/",
-		Into(ParsePath, func(s *route.Spec) *string { return &s.Path })),
+		setPath),
 	NewWord("strip-prefix", "cut the path prefix off before the request goes to the container", "true, false", "false",
 		Into(ParseSwitch, func(s *route.Spec) *bool { return &s.StripPrefix })),
 	NewWord("port", "container port to route to", "1 to 65535", "the only published TCP port, else the only exposed one, else 80",

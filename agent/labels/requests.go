@@ -131,6 +131,8 @@ type reader struct {
 	defaults Defaults
 	ref      string // of the container
 	routes   int    // counted as MaxRoutes does
+	// unguarded are the hosts of routes with a mistake that were to say who is let in.
+	unguarded []string
 }
 
 func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
@@ -160,6 +162,7 @@ func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
 		r.report(networkAccess, problem.Warning, "label-without-effect", "set nagaya.allow to the networks that shall come in, e.g. 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
 			"%s=internal has no effect beside labels nagaya., so everybody is let in", networkAccess)
 	}
+	r.dropUnguarded()
 	r.dropDoubles()
 	if more := len(r.Problems) - maxProblems; more > 0 {
 		r.Problems = r.Problems[:maxProblems]
@@ -297,6 +300,9 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 	r.defaults.complete(&s)
 	switch good = r.checkEffect(s, at, values) && good; {
 	case !good:
+		if s.Listen.Port == 0 && guards(values) {
+			r.unguarded = append(r.unguarded, s.Hosts...)
+		}
 	case r.routes+len(s.Keys()) > MaxRoutes:
 		r.report("", problem.Error, "label-invalid", "ask for less", "it asks for more than %d routes, counted for each host; the rest is left out", MaxRoutes)
 	default:
@@ -368,6 +374,32 @@ func (r *reader) checkEffect(s route.Spec, at string, values map[string]string) 
 		r.report(at+key, severity, "label-without-effect", hint, "%s %s", problem.Quoted(at+key), text)
 	}
 	return good
+}
+
+// guards reports whether the words of a route say who is let in, or were meant to.
+func guards(values map[string]string) bool {
+	return slices.ContainsFunc(slices.Collect(maps.Keys(values)), func(key string) bool { return key == "auth" || key == "allow" || key[0] == '?' })
+}
+
+// dropUnguarded drops what else the container asks for at a host of which a route that says who is let in is left out:
+// it would get that one's requests, from everybody.
+func (r *reader) dropUnguarded() {
+	dropped := map[string]bool{}
+	for i, s := range r.Routes {
+		r.Routes[i].Hosts = slices.DeleteFunc(slices.Clone(s.Hosts), func(h string) bool {
+			drop := s.Listen.Port == 0 && slices.Contains(r.unguarded, h)
+			if drop {
+				dropped[h] = true
+			}
+			return drop
+		})
+	}
+	if len(dropped) == 0 {
+		return
+	}
+	r.Routes = slices.DeleteFunc(r.Routes, func(s route.Spec) bool { return len(s.Keys()) == 0 })
+	r.report("", problem.Error, "label-invalid", "correct the label that another problem of this container names",
+		"a route of %s with %sauth or %[2]sallow is left out, so all its routes of that host are, rather than opened to everybody", slices.Min(slices.Collect(maps.Keys(dropped))), prefix)
 }
 
 // dropDoubles drops routes that claim what an earlier route of the same container claims.

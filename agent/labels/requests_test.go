@@ -1,6 +1,7 @@
 package labels
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -53,6 +54,43 @@ func TestCeilings(t *testing.T) {
 		}
 		if len(got.Problems) != row.limited {
 			t.Errorf("%s: %d problems, want %d", name, len(got.Problems), row.limited)
+		}
+	}
+}
+
+// A mistake in a route costs that route alone; but where the route was to say who is let in, another of the
+// container would get its requests, from everybody.
+func TestAMistakeOpensNothing(t *testing.T) {
+	none := func(tasks.Container, Defaults) ([]route.Spec, []problem.Problem, bool) { return nil, nil, false }
+	for name, row := range map[string]struct {
+		labels map[string]string
+		want   []string
+		codes  []string
+	}{
+		"good":            {map[string]string{"nagaya.admin.auth": "staff"}, []string{"a.test/", "b.test/", "a.test/admin"}, nil},
+		"auth":            {map[string]string{"nagaya.admin.auth": "../staff"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
+		"allow":           {map[string]string{"nagaya.admin.allow": "10.0.0.0/33"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
+		"looks like auth": {map[string]string{"nagaya.admin.auht": "staff"}, []string{"b.test/"}, []string{"label-unknown", "label-invalid"}},
+		"another word":    {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.port": "x"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
+		"nothing kept":    {map[string]string{"nagaya.admin.port": "x"}, []string{"a.test/", "b.test/"}, []string{"label-invalid"}},
+		"a port":          {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.listen": "tls:8883"}, []string{"a.test/", "b.test/"}, []string{"label-without-effect", "label-without-effect"}},
+	} {
+		l := map[string]string{"nagaya.host": "a.test,b.test", "nagaya.admin.host": "a.test", "nagaya.admin.path": "/admin"}
+		for k, v := range row.labels {
+			l[k] = v
+		}
+		got := Requests([]tasks.Container{{ID: "a", Name: "a", Labels: l}}, Defaults{}, none)["a"]
+		var hosts, codes []string
+		for _, s := range got.Routes {
+			for _, h := range s.Hosts {
+				hosts = append(hosts, h+s.Path)
+			}
+		}
+		for _, p := range got.Problems {
+			codes = append(codes, p.Code)
+		}
+		if !slices.Equal(hosts, row.want) || !slices.Equal(codes, row.codes) {
+			t.Errorf("%s: routes %v, problems %+v", name, hosts, got.Problems)
 		}
 	}
 }

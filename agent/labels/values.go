@@ -166,6 +166,14 @@ func ParsePath(v string) (string, error) {
 	return p, nil
 }
 
+// setPath reads a path prefix of whole segments. It comes before another program's word for the path, and before how
+// that is compared.
+func setPath(s *route.Spec, v string) (err error) {
+	s.Match = route.Segments
+	s.Path, err = ParsePath(v)
+	return err
+}
+
 // formed makes the parser of a text of that form; the error of another one says what it is not.
 func formed(form pattern.Pattern, complaint string, args ...any) func(string) (string, error) {
 	return func(v string) (string, error) {

@@ -81,6 +81,20 @@ func TestOneBadNameCostsItselfAlone(t *testing.T) {
 	}
 }
 
+// A label's path is a prefix, whatever VIRTUAL_PATH is: an expression of it would be checked by nobody.
+func TestALabelsPathIsNoExpression(t *testing.T) {
+	for _, path := range []string{"~ ^/x", "~* ^/x", "= /x", "^~ /x", "/x/", ""} {
+		c := tasks.Container{ID: "a", Name: "a", Env: map[string]string{"VIRTUAL_HOST": "a.test", "VIRTUAL_PATH": path}, Labels: map[string]string{"nagaya.path": "/.+a.+a.+a.+a.+"}}
+		if path == "" {
+			delete(c.Env, "VIRTUAL_PATH")
+		}
+		r := labels.Requests([]tasks.Container{c}, labels.Defaults{Expressions: true}, Reader(false))["a"]
+		if len(r.Routes) != 1 || r.Routes[0].Match != route.Segments || r.Routes[0].Path != "/.+a.+a.+a.+a.+" {
+			t.Errorf("%q: %+v, %+v", path, r.Routes, r.Problems)
+		}
+	}
+}
+
 func TestExpressionsOfHostsBecomeNames(t *testing.T) {
 	for expr, want := range map[string]string{
 		`^(a|b)\.example\.com$`:                "a.example.com b.example.com",
