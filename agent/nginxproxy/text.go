@@ -1,6 +1,10 @@
 package nginxproxy
 
-import "strings"
+import (
+	"cmp"
+	"regexp"
+	"strings"
+)
 
 // What nginx's files say in nginx-proxy's words, in those of the operator and in nagaya's.
 
@@ -27,20 +31,23 @@ var TemplateVariables = [][2]string{
 	{"$upstream_keepalive", "true"},
 }
 
-// clientsWords are variables that repeat what clients say of themselves, and the ones that do so for
+// clientsWords are variables that repeat what clients say of themselves, and nagaya's, which do so for
 // trusted proxies only.
-var clientsWords = func() *strings.Replacer {
-	var all []string
-	for word, ours := range map[string]string{
-		"proxy_add_x_forwarded_for": "$nagaya_for", "http_x_forwarded_for": "$nagaya_for", "http_x_forwarded_proto": "$nagaya_proto",
-		"http_x_forwarded_host": "$nagaya_host", "http_x_forwarded_port": "$nagaya_public_port", "http_x_forwarded_ssl": "$nagaya_ssl",
-		"http_upgrade": "$nagaya_upgrade",
-	} {
-		all = append(all, "$"+word, ours, "${"+word+"}", ours)
-	}
-	return strings.NewReplacer(all...)
-}()
+var clientsWords = map[string]string{
+	"proxy_add_x_forwarded_for": "nagaya_for", "http_x_forwarded_for": "nagaya_for", "http_x_forwarded_proto": "nagaya_proto",
+	"http_x_forwarded_host": "nagaya_host", "http_x_forwarded_port": "nagaya_public_port", "http_x_forwarded_ssl": "nagaya_ssl",
+	"http_upgrade": "nagaya_upgrade",
+}
+
+// variable is one of nginx, whose name ends where no letter, digit or underscore follows.
+var variable = regexp.MustCompile(`\$(?:\{[A-Za-z0-9_]+\}|[A-Za-z0-9_]+)`)
 
 // WithoutClients returns the text of the file about how requests are passed on without what clients
 // say of themselves: the file that nginx-proxy's documents show believes everybody.
-func WithoutClients(text string) string { return clientsWords.Replace(text) }
+func WithoutClients(text string) string {
+	return variable.ReplaceAllStringFunc(text, func(v string) string {
+		name := strings.Trim(v, "${}")
+		ours := clientsWords[strings.ToLower(name)] // nginx does not tell capitals from small letters
+		return strings.Replace(v, name, cmp.Or(ours, name), 1)
+	})
+}
