@@ -171,7 +171,7 @@ func TestPathsAndPortsHaveBounds(t *testing.T) {
 func TestSilentSitesCount(t *testing.T) {
 	in := input(web("c", of("big"), many("c", 200)))
 	in.Prev = build(in)
-	in.Snapshot = tasks.Snapshot{Complete: true, Silent: []tasks.Origin{tasks.Local}, Containers: []tasks.Container{web("d", of("big"), many("d", 100))}}
+	in.Snapshot = tasks.Snapshot{Complete: true, Silent: []string{""}, Containers: []tasks.Container{web("d", of("big"), many("d", 100))}}
 	if n := served(build(in)); n["ecs:big"] < 200 || n["ecs:big"] > 256 {
 		t.Errorf("%v", n)
 	}

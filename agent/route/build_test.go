@@ -713,7 +713,7 @@ func TestSilentSourceFreezesItsSitesAlone(t *testing.T) {
 	}
 	before := lines(in.Prev)
 	thief := web("c", of("thief"), func(c *tasks.Container) { c.Labels = map[string]string{"nagaya.host": "file.example.com"} })
-	in.Snapshot.Silent = []tasks.Origin{tasks.File}
+	in.Snapshot.Silent = []string{tasks.FileIDs}
 	in.Snapshot.Containers = []tasks.Container{web("a"), thief}
 	got := build(in)
 	if d := cmp.Diff(before+"waits file.example.com/ thief:1/app taken\nerror host-taken\n", lines(got)); d != "" || !got.Complete {
@@ -723,6 +723,10 @@ func TestSilentSourceFreezesItsSitesAlone(t *testing.T) {
 	in.Prev, in.Snapshot.Containers = got, nil
 	if d := cmp.Diff("a.example.com/ http \nfile.example.com/ http 10.0.0.9:80\ntcp:2222 10.0.0.9:80\n", lines(build(in))); d != "" {
 		t.Errorf("without Docker's containers (-want +got):\n%s", d)
+	}
+	in.Snapshot.Silent = []string{tasks.FileIDs + "0"}
+	if d := cmp.Diff("a.example.com/ http \nfile.example.com/ http 10.0.0.9:80\ntcp:2222\n", lines(build(in))); d != "" {
+		t.Errorf("the source lists nothing now, and is silent about one file (-want +got):\n%s", d)
 	}
 	in.Snapshot.Silent = nil
 	if d := cmp.Diff("a.example.com/ http \nfile.example.com/ http \ntcp:2222\n", lines(build(in))); d != "" {

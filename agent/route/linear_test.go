@@ -20,7 +20,7 @@ var crowds = map[string]func(n int) Input{
 	"hosts of a silent source": func(n int) Input {
 		in := crowd(n, func(i int, c *tasks.Container) { c.Labels["nagaya.host"] = hostNumber(i) })
 		in.Prev = Build(in)
-		in.Snapshot.Silent = []tasks.Origin{tasks.Local}
+		in.Snapshot.Silent = []string{""}
 		return in
 	},
 	"hosts with ports of their own": func(n int) Input {

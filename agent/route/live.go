@@ -3,9 +3,8 @@ package route
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
-
-	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
 // LiveHosts lists the hosts that have a container behind every path, in order.
@@ -42,11 +41,11 @@ func (t Table) LivePorts() []string {
 
 func (t Table) served(at PoolKey) bool { return len(t.Pools[at].Servers) > 0 }
 
-// silent reports whether a source that is silent has a server of that pool in the table before: what
+// silent reports whether a source is silent about a server of that pool in the table before: what
 // is behind it stays as it was, since whether the source still lists that server is unknown.
 func (b *builder) silent(at PoolKey) bool {
 	return slices.ContainsFunc(b.in.Prev.Pools[at].Servers, func(s Server) bool {
-		return slices.Contains(b.in.Snapshot.Silent, tasks.OriginOf(s.Container))
+		return slices.ContainsFunc(b.in.Snapshot.Silent, func(begin string) bool { return strings.HasPrefix(s.Container, begin) })
 	})
 }
 

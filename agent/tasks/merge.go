@@ -71,9 +71,7 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 	}
 	for _, o := range others {
 		s.Complete = s.Complete && (o.Complete || len(o.Problems) > 0)
-		if !o.Complete {
-			s.Silent = append(s.Silent, o.Origin)
-		}
+		s.Silent = append(s.Silent, o.Silent...)
 		s.Containers, s.Problems = append(s.Containers, o.List...), append(s.Problems, o.Problems...)
 	}
 	problem.Sort(s.Problems)

@@ -6,7 +6,6 @@ package tasks
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -19,9 +18,8 @@ type Snapshot struct {
 	// Complete is false until Docker has listed once and every other source, the ECS agent
 	// too, has listed or failed: then "no containers" means "unknown", and nothing may be taken away because of it.
 	Complete bool `json:"complete"`
-	// Silent are the other sources that have not listed since the start. What they listed
-	// before it is unknown.
-	Silent []Origin `json:"-"`
+	// Silent are those of the sources, see Containers.
+	Silent []string `json:"-"`
 	// ECSAgent is true while the ECS agent answers. Heard is true once every source has
 	// been asked, whether it answered or not.
 	ECSAgent bool `json:"-"`
@@ -39,6 +37,9 @@ type Containers struct {
 	At       time.Time
 	Complete bool
 	List     []Container
+	// Silent are beginnings of the IDs of containers that it may have listed before its start: whether it
+	// still would is unknown.
+	Silent   []string
 	Problems []problem.Problem
 }
 
@@ -73,7 +74,7 @@ type AgentContainer struct {
 // Container is one Docker container.
 type Container struct {
 	// ID is Docker's full 64-digit id. What stands in a file has one that begins
-	// with "static".
+	// with FileIDs.
 	ID string `json:"id"`
 	// Origin is what lists it.
 	Origin Origin `json:"origin,omitempty"`
@@ -135,13 +136,8 @@ const (
 	File Origin = "file"
 )
 
-// OriginOf returns what lists the container with that ID.
-func OriginOf(id string) Origin {
-	if strings.HasPrefix(id, "static-") {
-		return File
-	}
-	return Local
-}
+// FileIDs begin the IDs of what stands in files.
+const FileIDs = "static-"
 
 // Network is a container's place on one Docker network.
 type Network struct {

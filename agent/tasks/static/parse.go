@@ -81,16 +81,22 @@ func parseEntry(file, name string, value ast.Node) (list []tasks.Container, err 
 	return list, err
 }
 
+// idsOf is how the IDs begin of what stands in a file.
+func idsOf(file string) string {
+	sum := sha256.Sum256([]byte(file))
+	return tasks.FileIDs + hex.EncodeToString(sum[:8]) + "-"
+}
+
 // container makes what the rest of the program takes for one.
 func container(file, name string, at netip.AddrPort, words map[string]string) tasks.Container {
 	labels := map[string]string{tasks.LabelPrefix + "port": strconv.Itoa(int(at.Port()))}
 	for k, v := range words {
 		labels[k] = v
 	}
-	sum := sha256.Sum256([]byte(file + "\x00" + name + "\x00" + at.String()))
+	sum := sha256.Sum256([]byte(name + "\x00" + at.String()))
 	kept, _, _ := tasks.Keep(labels, nil, func(string) bool { return false })
 	return tasks.Container{
-		ID: "static-" + hex.EncodeToString(sum[:16]), Name: name, Origin: tasks.File, File: file, Labels: kept, State: tasks.Running,
+		ID: idsOf(file) + hex.EncodeToString(sum[:16]), Name: name, Origin: tasks.File, File: file, Labels: kept, State: tasks.Running,
 		Network: tasks.Direct, Addrs: []netip.Addr{at.Addr()},
 	}
 }

@@ -51,7 +51,7 @@ const maxFiles = 200
 
 // Watch puts what stands in the files at once and whenever it changed, until ctx
 // ends; then it returns nil. A directory that is not there holds nothing. A file that
-// cannot be used leaves what stood in it before in force, and is a problem.
+// cannot be used leaves what stood in it before in force, or is silent where that is not known, and is a problem.
 func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	o.Recheck = cmp.Or(o.Recheck, time.Minute)
 	o.Settle = cmp.Or(o.Settle, 100*time.Millisecond)
@@ -65,7 +65,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	notify, _ := dirwatch.New()
 	defer notify.Close()
 	told := false
-	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File, List: o.Own}}
+	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File, List: o.Own, Silent: []string{tasks.FileIDs}}}
 	w.put = latest.Distinct(func(now tasks.Containers) {
 		if told || len(now.List) > 0 || len(now.Problems) > 0 {
 			o.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", o.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
@@ -126,6 +126,9 @@ func (w *watch) read(now *tasks.Containers) error {
 		}
 		if err != nil {
 			now.Problems = append(now.Problems, w.broken(name, err))
+			if _, had := w.good[name]; !had {
+				now.Silent = append(now.Silent, idsOf(name))
+			}
 			continue
 		}
 		w.good[name] = list
@@ -138,7 +141,7 @@ func (w *watch) read(now *tasks.Containers) error {
 }
 
 func (w *watch) broken(name string, err error) problem.Problem {
-	hint := "correct it; the other files are not affected"
+	hint := "correct it; the other files are not affected, and what it says is served as it was before the agent's start"
 	if _, had := w.good[name]; had {
 		hint = "correct it; what stood in it before stays in force"
 	}
