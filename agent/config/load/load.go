@@ -40,24 +40,25 @@ func File(path string, required bool) ([]config.Value, error) {
 // writes in several steps.
 const settle = 100 * time.Millisecond
 
-// Watch calls changed whenever the file at path may have changed, until ctx ends. Where its
-// directory does not exist or cannot be watched, the file is checked once every poll instead.
+// Watch calls changed at the start, because the file may have changed since it was read, and whenever the file at path
+// may have changed, until ctx ends. Where its directory does not exist or cannot be watched, the file is checked once
+// every poll instead.
 func Watch(ctx context.Context, path string, poll time.Duration, log *slog.Logger, changed func()) error {
 	w, err := dirwatch.New()
 	if err != nil {
 		log.Warn("configuration is polled", event.Key, event.ConfigPolled, "file", path, "every", poll, "err", err)
 	}
 	defer w.Close()
-	for seen := stamp(path); ; {
+	for seen := ""; ; {
 		if _, err := w.Only(filepath.Dir(path)); err != nil {
 			log.Debug("configuration is polled", "file", path, "every", poll, "err", err)
 		}
-		if !w.Wait(ctx, poll, settle) {
-			return nil
-		}
-		if now := stamp(path); now != seen {
+		if now := stamp(path); now != seen { // after the watch has begun: what comes later gives a sign
 			seen = now
 			changed()
+		}
+		if !w.Wait(ctx, poll, settle) {
+			return nil
 		}
 	}
 }
