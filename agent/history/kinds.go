@@ -84,6 +84,9 @@ var kinds = map[string]kind{
 // Kinds are the names of all kinds that are remembered, sorted.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
+// Remembers reports whether lines of that kind are.
+func Remembers(name string) bool { _, ok := kinds[name]; return ok }
+
 // Fields are the keys of the fields that an event of a kind is made of.
 func Fields(name string) (keys []string) {
 	k := kinds[name]

@@ -68,23 +68,30 @@ func (h handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// note remembers the line of a log if it is of a kind that is.
+// note remembers the line of a log if it is of a kind that is. Of most lines nothing but the kind is read.
 func (n *Notes) note(r slog.Record, attrs []slog.Attr) {
+	each := func(do func(slog.Attr)) {
+		for _, a := range attrs {
+			do(a)
+		}
+		r.Attrs(func(a slog.Attr) bool { do(a); return true })
+	}
+	kind := ""
+	each(func(a slog.Attr) {
+		if a.Key == event.Key {
+			kind = a.Value.String()
+		}
+	})
+	if !history.Remembers(kind) {
+		return
+	}
 	fields := map[string]string{}
-	add := func(a slog.Attr) bool {
+	each(func(a slog.Attr) {
 		if v := a.Value.Resolve(); v.Any() != nil {
 			fields[a.Key] = v.String()
 		}
-		return true
-	}
-	for _, a := range attrs {
-		add(a)
-	}
-	r.Attrs(add)
-	e, ok := history.NewEvent(r.Time, fields[event.Key], fields)
-	if !ok {
-		return
-	}
+	})
+	e, _ := history.NewEvent(r.Time, kind, fields)
 	n.mu.Lock()
 	if len(n.waiting) < mostWaiting {
 		n.waiting = append(n.waiting, e)
