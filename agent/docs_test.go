@@ -95,7 +95,7 @@ func TestExamplesOfLabelsWork(t *testing.T) {
 			Addrs: []netip.Addr{netip.MustParseAddr("172.17.0.2")}, Networks: []tasks.Network{{Name: "front", Addrs: []netip.Addr{netip.MustParseAddr("172.18.0.2")}}},
 		}}
 		got := route.Build(route.Input{
-			Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Requests: labels.Requests(list, labels.Defaults{}, nginxproxy.Reader(false)),
+			Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Requests: labels.Requests(list, labels.Configured(config.Default()), nginxproxy.Reader(false)),
 			Certs: certs.Inventory{Complete: true}, Options: route.Options{Stream: true, Reserved: config.Default().Routes.ReservedPorts, Shared: map[string][]string{"example": nil}},
 		})
 		if len(got.Problems) > 0 || len(got.Sites)+len(got.Streams) == 0 {

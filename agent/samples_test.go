@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/doctest"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
@@ -36,7 +37,7 @@ func webTask(family, revision, name string, host byte, labels map[string]string)
 func built(prev route.Table, reach route.Reach, containers ...tasks.Container) route.Table {
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: containers}, Certs: certs.Inventory{Complete: true},
-		Requests: labels.Requests(containers, labels.Defaults{}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(containers, labels.Configured(config.Default()), nginxproxy.Reader(false)),
 		Prev:     prev, Now: time.Now(), Reach: reach, Options: route.Options{Stream: true},
 	}
 	if reach == nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -219,8 +220,15 @@ func (f families) table(previous route.Table, later time.Duration, seed uint64, 
 		Snapshot: s, Certs: certs.Inventory{Complete: true, Pairs: pairs}, Prev: previous,
 		Nginx: route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: familyStart.Add(later),
 		Options:  route.Options{Stream: true, Reserved: []uint16{22}, Shared: map[string][]string{"pair": friends, "open": nil}},
-		Requests: labels.Requests(s.Containers, labels.Defaults{Expressions: seed&32 != 0}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(s.Containers, labelDefaults(seed&32 != 0), nginxproxy.Reader(false)),
 	})
+}
+
+// labelDefaults are those of an operator who has set nothing but whether containers may use regular expressions.
+func labelDefaults(expressions bool) labels.Defaults {
+	d := labels.Configured(config.Default())
+	d.Expressions = expressions
+	return d
 }
 
 // shareFault says what the stranger loosens at the hosts that it shares by a word for all: what

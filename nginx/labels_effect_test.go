@@ -150,9 +150,11 @@ func outcome(words ...string) (all, problems string) {
 		c.Labels, c.Env, _ = tasks.Keep(labels, nil, nginxproxy.Knows)
 		list = append(list, c)
 	}
+	d := labelDefaults(false)
+	d.ACME = certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Now: now, Reach: route.Reach{},
-		Requests: labels.Requests(list, labels.Defaults{ACME: certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}}, nginxproxy.Reader(false)),
+		Requests: labels.Requests(list, d, nginxproxy.Reader(false)),
 		Certs: certs.Inventory{
 			Complete: true, Authorities: []certs.Authority{{Name: "a.test", CAFile: "/c/a.test.ca.crt", CRLFile: "/c/a.test.crl.pem", Fingerprint: "cd"}},
 			Pairs: []certs.Pair{

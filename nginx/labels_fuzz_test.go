@@ -70,7 +70,7 @@ func tableWith(name string, share bool, pair certs.Pair, others ...string) (all,
 		Certs:    certs.Inventory{Complete: true, Pairs: []certs.Pair{pair}},
 		Nginx:    route.NginxNetwork{Host: netip.MustParseAddr("10.0.0.5")}, Now: now,
 		Options:  route.Options{Stream: true, Reserved: []uint16{22}},
-		Requests: labels.Requests(list, labels.Defaults{Expressions: true}, nginxproxy.Reader(share)),
+		Requests: labels.Requests(list, labelDefaults(true), nginxproxy.Reader(share)),
 	}
 	all = route.Build(in)
 	in.Snapshot.Containers = list[:1]

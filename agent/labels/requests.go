@@ -37,58 +37,42 @@ const (
 	datagramTimeout = 30 * time.Second
 )
 
-// Defaults are the operator's choices for routes that say nothing. Zero values leave
-// the choice to the words in which the containers speak.
+// Defaults are the operator's choices for routes that say nothing, and the most that labels may ask for.
 type Defaults struct {
-	// BodySize is the largest request body in bytes. Zero means 1 MiB, as nginx does;
-	// negative means no limit.
-	BodySize int64
-	// Timeout is how long a container may be silent. Zero means 60 s, as nginx does.
-	Timeout time.Duration
-	// TLS is one of the modes of HTTPSMethods; empty means TLSAuto.
-	TLS route.TLSMode
-	// HSTS is the header's value, or "off".
-	HSTS string
-	// TLSPolicy is the name of one of config.TLSPolicies.
-	TLSPolicy string
-	// RedirectCode is 301, 307 or 308.
-	RedirectCode int
-	// OwnCertOnly keeps the certificate "default" from standing in.
-	OwnCertOnly bool
-	// HTTPSOnly refuses plain HTTP also where there is no certificate.
-	HTTPSOnly bool
-	// Expressions lets containers use regular expressions.
-	Expressions bool
-
-	// These are the most that labels may ask for; zero is no ceiling. MaxBodySize, in bytes,
-	// holds for bodies that nginx stores before it passes them on.
-
-	MaxBodySize  int64
-	MaxTimeout   time.Duration
-	MaxKeepalive int
-
+	config.Routes
 	// ACME says what is ordered, and from whom.
 	ACME certs.Settings
 }
+
+// Configured are the defaults of a configuration.
+func Configured(c config.Config) Defaults { return Defaults{c.Routes, certs.Configured(c.Certs, "")} }
 
 // HTTPSMethods are the words of the setting routes.https-method.
 var HTTPSMethods = map[string]route.TLSMode{
 	"redirect": route.TLSAuto, "noredirect": route.TLSNoRedirect, "nohttp": route.TLSTerminate, "nohttps": route.TLSOff,
 }
 
-// Spec is a route that says nothing.
+// Spec is a route that says nothing. What nginx does without being told is not written for each site.
 func (d Defaults) Spec() route.Spec {
-	size := max(cmp.Or(d.BodySize, 1<<20), 0)
-	return route.Spec{
-		Location: route.Location{Path: "/", BodySize: size, Buffering: true, Balance: route.RoundRobin},
-		Edge:     route.Edge{TLSPolicy: d.TLSPolicy, RedirectCode: d.RedirectCode},
-		Cert:     route.CertChoice{OwnOnly: d.OwnCertOnly}, HTTPSOnly: d.HTTPSOnly, Weight: 1,
+	s := route.Spec{
+		Location: route.Location{Path: "/", BodySize: d.BodySize, Buffering: true, Balance: route.RoundRobin},
+		Cert:     route.CertChoice{OwnOnly: !d.DefaultCert}, HTTPSOnly: !d.HTTPWithoutCert, Weight: 1,
 	}
+	if d.TLSPolicy != config.DefaultTLSPolicy {
+		s.Edge.TLSPolicy = d.TLSPolicy
+	}
+	if code, err := strconv.Atoi(d.RedirectCode); err == nil && code != 308 {
+		s.Edge.RedirectCode = code
+	}
+	return s
 }
+
+// TLSMode is that of a route whose words ask for none.
+func (d Defaults) TLSMode() route.TLSMode { return HTTPSMethods[d.HTTPSMethod] }
 
 // complete fills in what depends on other words.
 func (d Defaults) complete(s *route.Spec) {
-	s.TLS = cmp.Or(s.TLS, d.TLS, route.TLSAuto)
+	s.TLS = cmp.Or(s.TLS, d.TLSMode())
 	if s.Edge.HSTS == "" && s.TLS != route.TLSNoRedirect {
 		s.Edge.HSTS = d.HSTS
 	}
@@ -102,7 +86,7 @@ func (d Defaults) complete(s *route.Spec) {
 	case s.IsStream():
 		s.Timeout = cmp.Or(s.Timeout, streamTimeout)
 	default:
-		s.Timeout = cmp.Or(s.Timeout, d.Timeout, time.Minute)
+		s.Timeout = cmp.Or(s.Timeout, d.Timeout)
 	}
 }
 

@@ -5,11 +5,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
+
+// defaults are those of an operator who has set nothing but this.
+func defaults(set ...func(*config.Routes)) labels.Defaults {
+	c := config.Default()
+	for _, f := range set {
+		f(&c.Routes)
+	}
+	return labels.Configured(c)
+}
+
+func allowExpressions(r *config.Routes) { r.Expressions = true }
 
 // routesOf reads the variables of one container.
 func routesOf(d labels.Defaults, variables ...string) ([]route.Spec, []problem.Problem) {
@@ -32,11 +44,11 @@ func TestExpressionsAreOffUnlessAllowed(t *testing.T) {
 		{"VIRTUAL_HOST_MULTIPORTS", `{"~^a[0-9]+\\.test$": {"/": {}}}`},
 		{"VIRTUAL_HOST_MULTIPORTS", `{"a.test": {"~^/(a|b)/": {}}}`},
 	} {
-		routes, problems := routesOf(labels.Defaults{}, row...)
+		routes, problems := routesOf(defaults(), row...)
 		if len(routes) != 0 || len(problems) != 1 {
 			t.Errorf("%q: routes %+v, problems %+v; want a problem alone", row, routes, problems)
 		}
-		allowed, problems := routesOf(labels.Defaults{Expressions: true}, row...)
+		allowed, problems := routesOf(defaults(allowExpressions), row...)
 		if slow := strings.Contains(row[len(row)-1], slowExpression); (len(allowed) == 0) != slow || (len(problems) == 1) != slow {
 			t.Errorf("%q where they are allowed: routes %+v, problems %+v", row, allowed, problems)
 		}
@@ -67,7 +79,7 @@ func TestOneBadNameCostsItselfAlone(t *testing.T) {
 		{false, "VIRTUAL_HOST_MULTIPORTS", "{a.test: {/: {prot: http}}, b.test: }", "b.test", `"prot" is none of`},
 		{false, "VIRTUAL_HOST_MULTIPORTS", "{'~^a[0-9]+$': {/: {}}, b.test: {/: {}}}", "b.test", `"~^a[0-9]+$"`},
 	} {
-		routes, problems := routesOf(labels.Defaults{Expressions: row.allowed}, row.word, row.value)
+		routes, problems := routesOf(defaults(func(r *config.Routes) { r.Expressions = row.allowed }), row.word, row.value)
 		var hosts []string
 		for _, r := range routes {
 			hosts = append(hosts, r.Hosts...)
@@ -88,7 +100,7 @@ func TestALabelsPathIsNoExpression(t *testing.T) {
 		if path == "" {
 			delete(c.Env, "VIRTUAL_PATH")
 		}
-		r := labels.Requests([]tasks.Container{c}, labels.Defaults{Expressions: true}, Reader(false))["a"]
+		r := labels.Requests([]tasks.Container{c}, defaults(allowExpressions), Reader(false))["a"]
 		if len(r.Routes) != 1 || r.Routes[0].Match != route.Segments || r.Routes[0].Path != "/.+a.+a.+a.+a.+" {
 			t.Errorf("%q: %+v, %+v", path, r.Routes, r.Problems)
 		}
@@ -137,7 +149,7 @@ func TestExpressionsOfHostsBecomeNames(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", expr, got, ok, want)
 		}
 	}
-	routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", `~^(www\.)?b\.test$ a.test,www.b.test`)
+	routes, problems := routesOf(defaults(), "VIRTUAL_HOST", `~^(www\.)?b\.test$ a.test,www.b.test`)
 	if len(routes) != 1 || len(problems) != 0 || !slices.Equal(routes[0].Hosts, []string{"a.test", "b.test", "www.b.test"}) {
 		t.Errorf("beside names: %+v, %+v", routes, problems)
 	}
@@ -145,7 +157,7 @@ func TestExpressionsOfHostsBecomeNames(t *testing.T) {
 	for c := 'a'; c <= 'z'; c++ {
 		many = append(many, `~^`+string(c)+`[0-9]\.test$`)
 	}
-	if routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", strings.Join(many, ",")); len(routes) != 0 || len(problems) != 1 {
+	if routes, problems := routesOf(defaults(), "VIRTUAL_HOST", strings.Join(many, ",")); len(routes) != 0 || len(problems) != 1 {
 		t.Errorf("more hosts than a route may have: %+v, %+v", routes, problems)
 	}
 }

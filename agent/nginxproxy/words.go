@@ -145,7 +145,7 @@ func read(c tasks.Container, values map[string]string, d labels.Defaults) (route
 	}
 	if s.Edge.HSTS == "" {
 		s.Edge.HSTS = cmp.Or(d.HSTS, defaultHSTS)
-		if cmp.Or(s.TLS, d.TLS) == route.TLSNoRedirect {
+		if cmp.Or(s.TLS, d.TLSMode()) == route.TLSNoRedirect {
 			s.Edge.HSTS = "off"
 		}
 	}

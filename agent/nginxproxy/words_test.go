@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
@@ -16,7 +17,10 @@ import (
 // What the operator chose holds where a container says nothing, and its own word
 // where it says something.
 func TestDefaults(t *testing.T) {
-	chosen := labels.Defaults{TLS: route.TLSNoRedirect, HSTS: "max-age=60", TLSPolicy: "Mozilla-Modern", RedirectCode: 301, OwnCertOnly: true, HTTPSOnly: true}
+	chosen := defaults(func(r *config.Routes) {
+		r.HTTPSMethod, r.HSTS, r.TLSPolicy, r.RedirectCode, r.DefaultCert, r.HTTPWithoutCert = "noredirect", "max-age=60", "Mozilla-Modern", "301", false, false
+	})
+	hsts := func(value string) labels.Defaults { return defaults(func(r *config.Routes) { r.HSTS = value }) }
 	type got struct {
 		TLS       route.TLSMode
 		HSTS      string
@@ -29,8 +33,8 @@ func TestDefaults(t *testing.T) {
 		env, labelled map[string]string
 		want          got
 	}{
-		"nobody says anything, labels":    {labels.Defaults{}, nil, map[string]string{"nagaya.host": "a.test"}, got{route.TLSAuto, "", "", 0, false, false}},
-		"nobody says anything, variables": {labels.Defaults{}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, defaultHSTS, "", 0, false, false}},
+		"nobody says anything, labels":    {defaults(), nil, map[string]string{"nagaya.host": "a.test"}, got{route.TLSAuto, "", "", 0, false, false}},
+		"nobody says anything, variables": {defaults(), map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, defaultHSTS, "", 0, false, false}},
 		"operator, labels":                {chosen, nil, map[string]string{"nagaya.host": "a.test"}, got{route.TLSNoRedirect, "", "Mozilla-Modern", 301, true, true}},
 		"operator, variables":             {chosen, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSNoRedirect, "", "Mozilla-Modern", 301, true, true}},
 		"container against operator, variables": {
@@ -42,9 +46,9 @@ func TestDefaults(t *testing.T) {
 			got{route.TLSAuto, "max-age=1", "Mozilla-Old", 307, false, false},
 		},
 		"container against operator, labels": {chosen, nil, map[string]string{"nagaya.host": "a.test", "nagaya.tls": "off", "nagaya.hsts": "max-age=2"}, got{route.TLSOff, "max-age=2", "Mozilla-Modern", 301, true, true}},
-		"only HSTS":                          {labels.Defaults{HSTS: "max-age=60"}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
-		"no HSTS":                            {labels.Defaults{HSTS: "off"}, map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "", "", 0, false, false}},
-		"several ports":                      {labels.Defaults{HSTS: "max-age=60"}, map[string]string{"VIRTUAL_HOST_MULTIPORTS": "a.test:"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
+		"only HSTS":                          {hsts("max-age=60"), map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
+		"no HSTS":                            {hsts("off"), map[string]string{"VIRTUAL_HOST": "a.test"}, nil, got{route.TLSAuto, "", "", 0, false, false}},
+		"several ports":                      {hsts("max-age=60"), map[string]string{"VIRTUAL_HOST_MULTIPORTS": "a.test:"}, nil, got{route.TLSAuto, "max-age=60", "", 0, false, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: row.env, Labels: row.labelled}}, row.d, Reader(false))["a"]
@@ -72,7 +76,7 @@ func TestDocsAreComplete(t *testing.T) {
 
 func TestKeepaliveHasACeiling(t *testing.T) {
 	for word, limited := range map[string]int{"64": 0, "1024": 1, "auto": 0} {
-		routes, problems := routesOf(labels.Defaults{MaxKeepalive: 64}, "VIRTUAL_HOST", "a.test", labelPrefix+"keepalive", word)
+		routes, problems := routesOf(defaults(), "VIRTUAL_HOST", "a.test", labelPrefix+"keepalive", word)
 		if len(routes) != 1 || routes[0].Keepalive > 64 || len(problems) != limited {
 			t.Errorf("%s: %+v, %+v", word, routes, problems)
 		}
@@ -105,7 +109,7 @@ func TestPortOfSeveral(t *testing.T) {
 		for k, v := range row.env {
 			env[k] = v
 		}
-		r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: env, Ports: row.ports}}, labels.Defaults{}, Reader(false))["a"]
+		r := labels.Requests([]tasks.Container{{ID: "a", Name: "a", Env: env, Ports: row.ports}}, defaults(), Reader(false))["a"]
 		if len(r.Routes) != 1 || r.Routes[0].Port != row.want {
 			t.Errorf("%s: %+v, want port %d", name, r.Routes, row.want)
 		}
@@ -130,13 +134,13 @@ func TestHostsAsNginxHasThem(t *testing.T) {
 		strings.Join(many, ","):                    many,
 		strings.Join(many, "\n") + ",\n, ,a0.test": many,
 	} {
-		routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", value)
+		routes, problems := routesOf(defaults(), "VIRTUAL_HOST", value)
 		if len(routes) != 1 || len(problems) != 0 || !slices.Equal(routes[0].Hosts, want) {
 			t.Errorf("%q: %+v, %+v", value, routes, problems)
 		}
 	}
 	for _, value := range []string{"*.*.test", "..a.test", ".*.a.test", ".a.*", "[fd00::1].*", "*.[fd00::1]", "[fd00::1%eth0]", "a..b", "_", "-a", "ü ber.test;"} {
-		if routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST", "b.test "+value); len(problems) != 1 || len(routes) != 1 || !strings.Contains(problems[0].Text, "the others are used") {
+		if routes, problems := routesOf(defaults(), "VIRTUAL_HOST", "b.test "+value); len(problems) != 1 || len(routes) != 1 || !strings.Contains(problems[0].Text, "the others are used") {
 			t.Errorf("%q: %+v, %+v", value, routes, problems)
 		}
 	}
@@ -150,7 +154,7 @@ func TestTheSourceOfAMistakeIsNamed(t *testing.T) {
 		"correct this label of the container; ":                {ID: "a", Name: "a", Labels: wrong},
 		"correct this environment variable of the container; ": {ID: "a", Name: "a", Env: wrong},
 	} {
-		if got := labels.Requests([]tasks.Container{c}, labels.Defaults{}, Reader(false))["a"].Problems; len(got) != 1 || !strings.HasPrefix(got[0].Hint, want) || got[0].Subject != subject {
+		if got := labels.Requests([]tasks.Container{c}, defaults(), Reader(false))["a"].Problems; len(got) != 1 || !strings.HasPrefix(got[0].Hint, want) || got[0].Subject != subject {
 			t.Errorf("%+v, want %q of %s", got, want, subject)
 		}
 	}
@@ -174,7 +178,7 @@ func TestMultiports(t *testing.T) {
 		"public ports and no path":    {"{a.test: {external_http_port: 8080, external_https_port: }}", []got{{Host: "a.test", Path: "/", HTTP: 8080}}},
 		"as the words of one host do": {"{.a.test: }", []got{{Host: "a.test", Path: "/"}}},
 	} {
-		routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST_MULTIPORTS", row.value, "VIRTUAL_HOST", "x.test", "VIRTUAL_PORT", "9", "VIRTUAL_PATH", "/x", "EXTERNAL_HTTP_PORT", "7")
+		routes, problems := routesOf(defaults(), "VIRTUAL_HOST_MULTIPORTS", row.value, "VIRTUAL_HOST", "x.test", "VIRTUAL_PORT", "9", "VIRTUAL_PATH", "/x", "EXTERNAL_HTTP_PORT", "7")
 		var have []got
 		for _, r := range routes {
 			if r.Scheme == route.HTTP {
@@ -187,7 +191,7 @@ func TestMultiports(t *testing.T) {
 		}
 	}
 	for _, value := range []string{"a.test\nb.test:", "a.test:\na.test:", "a.test:\n  /:\n    port: 1\n  /:\n    port: 2\n"} {
-		if routes, problems := routesOf(labels.Defaults{}, "VIRTUAL_HOST_MULTIPORTS", value); len(routes) > 0 || len(problems) != 1 {
+		if routes, problems := routesOf(defaults(), "VIRTUAL_HOST_MULTIPORTS", value); len(routes) > 0 || len(problems) != 1 {
 			t.Errorf("%q: %+v, %+v", value, routes, problems)
 		}
 	}

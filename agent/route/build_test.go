@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	requests "github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -91,8 +92,15 @@ func input(cs ...tasks.Container) Input {
 // build reads what the containers ask for and makes the table of it.
 func build(in Input) Table { return buildSharing(in, false) }
 
+// expressive are the defaults where containers may use regular expressions.
+func expressive() requests.Defaults {
+	d := requests.Configured(config.Default())
+	d.Expressions = true
+	return d
+}
+
 func buildSharing(in Input, share bool) Table {
-	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Defaults{Expressions: true}, nginxproxy.Reader(share))
+	in.Requests = requests.Requests(in.Snapshot.Containers, expressive(), nginxproxy.Reader(share))
 	return Build(in)
 }
 

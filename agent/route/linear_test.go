@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	requests "github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
 	. "github.com/nagaya-ecs/nagaya/agent/route"
@@ -81,7 +82,7 @@ func crowd(n int, change func(i int, c *tasks.Container)) Input {
 		in.Snapshot.Containers = append(in.Snapshot.Containers, c)
 	}
 	in.Options.Stream = true
-	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Defaults{}, nginxproxy.Reader(false))
+	in.Requests = requests.Requests(in.Snapshot.Containers, requests.Configured(config.Default()), nginxproxy.Reader(false))
 	return in
 }
 

@@ -27,9 +27,9 @@ func ordering(containers ...tasks.Container) Input {
 	}
 	in := input(containers...)
 	in.Options.ACME, in.Options.Stream = true, true
-	in.Requests = requests.Requests(containers, requests.Defaults{Expressions: true, ACME: certs.Settings{
-		On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging"},
-	}}, nginxproxy.Reader(false))
+	d := expressive()
+	d.ACME = certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging"}}
+	in.Requests = requests.Requests(containers, d, nginxproxy.Reader(false))
 	return in
 }
 
