@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"log/slog"
-	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
@@ -14,11 +13,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks/ecsagent"
 	"github.com/nagaya-ecs/nagaya/agent/tasks/static"
 )
-
-// ecsEvery is how often the ECS agent is asked. What is urgent comes from Docker;
-// the agent adds what Docker does not know, and says the rest a little earlier. Whether it has
-// started a container it is asked at once.
-const ecsEvery = 15 * time.Second
 
 // runSources starts everything that lists containers, and the ECS agent's watch. put gets the
 // newest list of each source, that of the local Docker Engine first.
@@ -42,7 +36,7 @@ func runSources(g *stages.Group, c config.Config, log *slog.Logger, unlisted <-c
 	}
 	if c.ECS.AgentURL != "" {
 		g.Run("ecsagent", func(ctx context.Context) error {
-			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Every: ecsEvery, Again: unlisted, Log: log}, putAgent)
+			return ecsagent.Watch(ctx, ecsagent.Options{URL: c.ECS.AgentURL, Again: unlisted, Log: log}, putAgent)
 		})
 	}
 }

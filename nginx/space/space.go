@@ -20,19 +20,19 @@ type Options struct {
 	Logs, Temp string
 	// State is the directory in which the reserve is kept; empty for none.
 	State string
-	// Every is how often it looks; default 10 s. After a change it looks again six times as
-	// late, so that nginx is reloaded at most once a minute because of it.
-	Every time.Duration
 }
+
+// every is how often it looks. After a change it looks again six times as late, so that nginx is reloaded at
+// most once a minute because of it.
+const every = 10 * time.Second
 
 // Watch puts what is low, whenever that has changed, until ctx ends, and then returns nil. What
 // cannot be looked at stays what it was.
 func Watch(ctx context.Context, o Options, put func(nginx.Spaces)) error {
-	o.Every = cmp.Or(o.Every, 10*time.Second)
 	last := nginx.Spaces{Logs: nginx.Space{Dir: o.Logs}, Temp: nginx.Space{Dir: o.Temp}}
 	for {
 		now := nginx.Spaces{Logs: look(last.Logs), Temp: look(last.Temp)}
-		pause := o.Every
+		pause := every
 		if now.Logs.Low != last.Logs.Low || now.Temp.Low != last.Temp.Low {
 			put(now)
 			pause *= 6

@@ -39,9 +39,6 @@ type Options struct {
 	Used <-chan []string
 	// Log receives one line for every new inventory; nil discards.
 	Log *slog.Logger
-	// Recheck is how often the files are read without a sign of change, for
-	// expiry and for file systems without notifications. Zero means 1 h.
-	Recheck time.Duration
 	// Settle is how long the directory must be quiet before it is read, so that a
 	// certificate and its key are seen together. Zero means 200 ms.
 	Settle time.Duration
@@ -50,13 +47,17 @@ type Options struct {
 	Poll time.Duration
 }
 
+// recheck is how often the files are read without a sign of change, for expiry and for file systems without
+// notifications.
+const recheck = time.Hour
+
 // Watch puts the inventory at once and whenever it changed, until ctx ends; then
 // it returns nil. A directory that is not there is an empty, complete inventory.
 // One that cannot be read leaves the last inventory in force, with the problem
 // cert-unreadable. It returns an error when Dir cannot be made absolute.
 func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Recheck, o.Settle, o.Poll = cmp.Or(o.Recheck, time.Hour), cmp.Or(o.Settle, 200*time.Millisecond), cmp.Or(o.Poll, 2*time.Second)
+	o.Settle, o.Poll = cmp.Or(o.Settle, 200*time.Millisecond), cmp.Or(o.Poll, 2*time.Second)
 	if o.Dir == "" {
 		put(certs.Inventory{At: time.Now(), Complete: true, Pairs: []certs.Pair{}})
 		<-ctx.Done()
@@ -74,7 +75,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	for {
 		pause := w.Poll
 		if w.update() {
-			pause = w.Recheck
+			pause = recheck
 		}
 		if !w.notify.Wait(ctx, pause, w.Settle) {
 			return nil
@@ -141,7 +142,7 @@ func (w *watch) update() (settled bool) {
 		inv.Problems = []problem.Problem{*unreadable(w.Dir, err.Error(), "let the agent's user read the directory; until then the certificates known so far are used")}
 	case blind != nil:
 		const hint = "raise fs.inotify.max_user_instances and fs.inotify.max_user_watches"
-		p := problem.Of("certificate "+w.Dir, "cert-watch", hint, "changes are noticed only every %s (%q)", w.Recheck, blind)
+		p := problem.Of("certificate "+w.Dir, "cert-watch", hint, "changes are noticed only every %s (%q)", recheck, blind)
 		inv.Problems = append(slices.Clone(inv.Problems), p.AsWarning())
 	}
 	if w.asked && same(inv, w.last) {

@@ -34,12 +34,11 @@ type Options struct {
 	File string
 	// Every is how often the containers are checked without a decision, 10 s by default.
 	Every time.Duration
-	// Goodbye is how long setting all free may take at the end, 5 s by default.
-	Goodbye time.Duration
 }
 
 const (
 	callTimeout = 10 * time.Second
+	goodbye     = 5 * time.Second // how long setting all free may take at the end
 	mostBraked  = 200
 )
 
@@ -57,11 +56,11 @@ type brake struct {
 	known bool
 }
 
-// Run holds back the batch containers as the newest decision says, until ctx ends; it then sets all free, within Options.Goodbye,
+// Run holds back the batch containers as the newest decision says, until ctx ends; it then sets all free, within 5 s,
 // and returns nil. Put is called with the problems, when they have changed.
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func([]problem.Problem)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Every, o.Goodbye = cmp.Or(o.Every, 10*time.Second), cmp.Or(o.Goodbye, 5*time.Second)
+	o.Every = cmp.Or(o.Every, 10*time.Second)
 	engine, err := dockerapi.New(o.Host, "pause", "unpause", "update")
 	if err != nil {
 		return fmt.Errorf("docker.host: %w", err)
@@ -75,7 +74,7 @@ func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put fun
 		select {
 		case <-ctx.Done():
 			b.known = true
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Goodbye)
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 			defer cancel()
 			b.applyAll(last, gate.Brake{})
 			return nil

@@ -35,14 +35,13 @@ type Options struct {
 	// Unchanged leaves ECS and AWS Batch as they are when ctx ends. The file says even then that
 	// nagaya does not run.
 	Unchanged bool
-	// Goodbye is how long all outlets together may take to be closed at the end, 5 s by default.
-	Goodbye time.Duration
 }
 
 const (
 	retryFirst  = 2 * time.Second
 	retryLast   = time.Minute
 	callTimeout = 20 * time.Second
+	goodbye     = 5 * time.Second // how long all outlets together may take to be closed at the end
 )
 
 // message is what an outlet publishes.
@@ -58,11 +57,11 @@ type result struct {
 	err error
 }
 
-// Run publishes each decision until ctx ends; it then publishes at every outlet once, within Options.Goodbye, that the gate is
+// Run publishes each decision until ctx ends; it then publishes at every outlet once, within 5 s, that the gate is
 // closed (see Options.Unchanged), and returns nil. Outlets do not wait for each other. Put is called when
 // what is published or what is wrong has changed.
 func Run(ctx context.Context, o Options, decisions <-chan gate.Decision, put func(gate.Published)) error {
-	o.Log, o.Goodbye = cmp.Or(o.Log, slog.New(slog.DiscardHandler)), cmp.Or(o.Goodbye, 5*time.Second)
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	var now message
 	s := newStatus(o.outlets(), put)
 	results := make(chan result)
@@ -162,7 +161,7 @@ func (t publisher) publish(ctx context.Context, m message) error {
 
 // publishClosed publishes that the gate is closed: the credits are not watched from now on.
 func (t publisher) publishClosed(ctx context.Context, last message) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.Goodbye)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if last.Open || last.Since.IsZero() {
 		last.Since = time.Now()

@@ -329,12 +329,12 @@ func TestWaitsForTheContainerInstance(t *testing.T) {
 
 func TestEndIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := start(t, Options{Goodbye: 3 * time.Second})
+		tr := start(t, Options{})
 		tr.decide(true)
 		tr.aws.set(func() { tr.aws.stuck = true })
 		began := time.Now()
 		tr.end(t)
-		if took := time.Since(began); took != 3*time.Second {
+		if took := time.Since(began); took != goodbye {
 			t.Errorf("the end took %v", took)
 		}
 		if tr.file(t).Open {

@@ -24,11 +24,11 @@ type Options struct {
 	Try func(context.Context, route.Probe) Outcome
 	// Look asks a container that connects what it speaks (Reached.Said). Nil means Said.
 	Look func(context.Context, route.Probe) string
-	// Slots is how many attempts are made side by side, and how many looks. Zero means 16.
-	Slots int
 }
 
 const (
+	// slots is how many attempts are made side by side, and how many looks.
+	slots = 16
 	// A container that has just appeared is tried again after shortest, because its route waits for it,
 	// and then after a fiftieth of the time for which it has not answered.
 	shortest = 5 * time.Millisecond
@@ -44,14 +44,13 @@ const (
 // until ctx ends; then it returns nil. No attempt is left running then.
 func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(route.Reach)) error {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Slots = cmp.Or(o.Slots, 16)
 	if o.Try == nil {
 		o.Try = Attempt
 	}
 	if o.Look == nil {
 		o.Look = Said
 	}
-	r := &run{Options: o, put: put, slots: make(chan struct{}, o.Slots), looks: make(chan struct{}, o.Slots), found: route.Reach{}}
+	r := &run{Options: o, put: put, slots: make(chan struct{}, slots), looks: make(chan struct{}, slots), found: route.Reach{}}
 	var running sync.WaitGroup
 	defer running.Wait()
 	cancels := map[route.Probe]context.CancelFunc{}

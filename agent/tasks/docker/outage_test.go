@@ -365,8 +365,8 @@ func TestWatchRefusesAHostThatIsNone(t *testing.T) {
 }
 
 func TestRetryOnAUnixSocketIsQuick(t *testing.T) {
-	if got := (Options{}).withDefaults().RetryMax; got > time.Second/2 {
-		t.Errorf("RetryMax = %s, want at most 0.5s", got)
+	if got := (Options{}).withDefaults().retryMost(); got > time.Second/2 {
+		t.Errorf("retryMost = %s, want at most 0.5s", got)
 	}
 }
 

@@ -43,16 +43,12 @@ type Options struct {
 	Log *slog.Logger
 	// Resync is how often everything is listed without an event. Zero means 60 s.
 	Resync time.Duration
-	// RetryMax is the longest pause between two attempts to reach the engine.
-	// Zero means 0.5 s for a unix socket, which costs nothing to try, and 10 s
-	// otherwise.
-	RetryMax time.Duration
 	// Timeout is how long the engine may take for one answer. Zero means 30 s.
 	Timeout time.Duration
 }
 
 const (
-	// firstRetry is the pause after the first failure; it doubles up to RetryMax.
+	// firstRetry is the pause after the first failure; it doubles up to retryMost.
 	firstRetry = 100 * time.Millisecond
 	// pingTimeout bounds the first call of a session, so that an engine whose
 	// socket exists but which does not answer is reported soon.
@@ -82,13 +78,15 @@ func (o Options) withDefaults() Options {
 	if o.Foreign == nil {
 		o.Foreign = func(string) bool { return false }
 	}
-	if o.RetryMax == 0 {
-		o.RetryMax = 10 * time.Second
-		if strings.HasPrefix(o.Host, "unix://") {
-			o.RetryMax = 500 * time.Millisecond
-		}
-	}
 	return o
+}
+
+// retryMost is the longest pause between two attempts to reach the engine. A unix socket costs nothing to try.
+func (o Options) retryMost() time.Duration {
+	if strings.HasPrefix(o.Host, "unix://") {
+		return 500 * time.Millisecond
+	}
+	return 10 * time.Second
 }
 
 func filters(words []string) client.Filters {
@@ -110,7 +108,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 		return fmt.Errorf("docker host %q: %w (want unix:///path or tcp://address:port)", o.Host, err)
 	}
 	w := &watch{Options: o, put: put, notes: newNotes(), since: time.Now().Add(-lookBack)}
-	pause := backoff.Backoff{First: firstRetry, Most: o.RetryMax}
+	pause := backoff.Backoff{First: firstRetry, Most: o.retryMost()}
 	for {
 		listed, err := w.session(ctx)
 		if ctx.Err() != nil {

@@ -28,8 +28,6 @@ import (
 type Options struct {
 	// URL is the agent's introspection endpoint.
 	URL string
-	// Every is the pause between two questions. Zero means 5 s.
-	Every time.Duration
 	// Again receives a value when there is reason to ask at once: a container that the agent may
 	// have started meanwhile. Nil is never.
 	Again <-chan []string
@@ -38,6 +36,10 @@ type Options struct {
 	// Transport carries the requests. Nil means the default one.
 	Transport http.RoundTripper
 }
+
+// every is the pause between two questions. What is urgent comes from Docker; the agent adds what Docker does not know,
+// and says the rest a little earlier. Whether it has started a container it is asked at once.
+const every = 15 * time.Second
 
 // retryMax is the longest pause while no agent answers.
 const retryMax = 30 * time.Second
@@ -52,12 +54,11 @@ const soon = 100 * time.Millisecond
 // the value then has Complete false and the containers that were listed last. An answer
 // that is not the agent's is a problem, ecs-agent-unreadable.
 func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
-	o.Every = cmp.Or(o.Every, 5*time.Second)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	put = latest.Distinct(put)
 	var last tasks.Agent
-	api, failed := ecsapi.Client{URL: o.URL, PeerUser: sockdiag.PeerUser, Transport: o.Transport}, backoff.Backoff{First: 2 * o.Every, Most: retryMax}
-	hurry := backoff.Backoff{First: o.Every, Most: o.Every}
+	api, failed := ecsapi.Client{URL: o.URL, PeerUser: sockdiag.PeerUser, Transport: o.Transport}, backoff.Backoff{First: 2 * every, Most: retryMax}
+	hurry := backoff.Backoff{First: every, Most: every}
 	for {
 		pause := hurry.Next()
 		now, err := ask(ctx, api)
@@ -84,7 +85,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Agent)) error {
 			return nil
 		case <-wake.C:
 		case <-o.Again:
-			hurry = backoff.Backoff{First: soon, Most: o.Every}
+			hurry = backoff.Backoff{First: soon, Most: every}
 			if !backoff.Sleep(ctx, hurry.Next()) {
 				return nil
 			}

@@ -246,7 +246,7 @@ func TestAskedAgain(t *testing.T) {
 			time.Sleep(20 * time.Second)
 			again <- []string{"a"}
 		}()
-		if err := Watch(ctx, Options{URL: "http://agent.test", Every: 15 * time.Second, Again: again, Transport: agent.transport()}, func(tasks.Agent) {}); err != nil {
+		if err := Watch(ctx, Options{URL: "http://agent.test", Again: again, Transport: agent.transport()}, func(tasks.Agent) {}); err != nil {
 			t.Error(err)
 		}
 		late := func(from, to time.Duration) (n int) {
