@@ -62,29 +62,21 @@ func (c *Chronicle) Changes(s Status, containers []tasks.Container) (entries []E
 
 func (c *Chronicle) routes(t route.Table, containers []tasks.Container) []Entry {
 	now, kept := map[place]map[member]who{}, map[place]string{}
-	note := func(p place, family string, at route.PoolKey) {
-		if now[p] == nil {
-			now[p] = map[member]who{}
-		}
-		kept[p] = t.Pools[at].Kept
-		for _, s := range t.Pools[at].Servers {
-			w := who{ref: s.Ref, name: s.Ref, family: family}
-			if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
-				w = whoIs(containers[i], w)
+	for _, of := range t.Places() {
+		for _, at := range of.Keys {
+			p := place{of.Host, at.Path}
+			if now[p] == nil {
+				now[p] = map[member]who{}
 			}
-			now[p][member{s.Container, s.Addr}] = w
+			kept[p] = t.Pools[at].Kept
+			for _, s := range t.Pools[at].Servers {
+				w := who{ref: s.Ref, name: s.Ref, family: of.Family}
+				if i := slices.IndexFunc(containers, func(c tasks.Container) bool { return c.ID == s.Container }); i >= 0 {
+					w = whoIs(containers[i], w)
+				}
+				now[p][member{s.Container, s.Addr}] = w
+			}
 		}
-	}
-	for _, s := range t.Sites {
-		for _, l := range s.Locations {
-			note(place{s.Host, l.Path}, s.Family, s.PoolKey(l))
-		}
-		if s.Passthrough != nil {
-			note(place{s.Host, ""}, s.Family, s.PassthroughKey())
-		}
-	}
-	for _, s := range t.Streams {
-		note(place{s.Listen.String(), ""}, s.Family, s.PoolKey())
 	}
 	before := c.behind
 	c.behind = now

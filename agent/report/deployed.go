@@ -26,11 +26,8 @@ const steady = 30 * time.Minute
 // deployed finds the families of which all containers have been replaced. c.behind is what is routed now.
 func (c *Chronicle) deployed(s Status) (entries []Entry) {
 	now := map[string]map[string]string{}
-	for _, site := range s.Routes.Sites {
-		now[site.Family] = map[string]string{}
-	}
-	for _, stream := range s.Routes.Streams {
-		now[stream.Family] = map[string]string{}
+	for _, p := range s.Routes.Places() {
+		now[p.Family] = map[string]string{}
 	}
 	for _, servers := range c.behind {
 		for m, w := range servers {

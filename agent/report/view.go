@@ -7,7 +7,6 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
-	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/agent/traffic"
 )
 
@@ -207,52 +206,32 @@ func (s Status) gateView() GateView {
 
 func (s Status) hostViews() []HostView {
 	all, live, found := []HostView{}, s.Routes.LiveHosts(), s.certificateViews()
-	hosts, streams := map[string]*traffic.Host{}, map[string]*traffic.Stream{}
+	hosts, ports := map[string]*traffic.Host{}, map[string]*traffic.Stream{}
 	for i, h := range s.Traffic.Hosts {
 		hosts[h.Host] = &s.Traffic.Hosts[i]
 	}
 	for i, x := range s.Traffic.Streams {
-		streams[x.Listen] = &s.Traffic.Streams[i]
+		ports[x.Listen] = &s.Traffic.Streams[i]
 	}
-	for _, site := range s.Routes.Sites {
-		v := HostView{Host: site.Host, Family: site.Family, TLS: site.TLS || site.Passthrough != nil, Upstreams: []UpstreamView{}, Traffic: hosts[site.Host], Certificate: found[site.Host]}
-		for _, l := range site.Locations {
-			v.Upstreams = append(v.Upstreams, upstreams(l.Path, s.Routes.Pools[site.PoolKey(l)])...)
+	for i, p := range s.Routes.Places() {
+		v := HostView{Host: p.Host, Family: p.Family, State: "live", Upstreams: []UpstreamView{}, Traffic: hosts[p.Host], Stream: ports[p.Host], Journal: Journal("NAGAYA_HOST", p.Host)}
+		for _, key := range p.Keys {
+			for _, x := range s.Routes.Pools[key].Servers {
+				v.Upstreams = append(v.Upstreams, UpstreamView{Path: key.Path, Addr: x.Addr.String(), Task: x.Ref, State: x.State()})
+			}
 		}
-		if site.Passthrough != nil {
-			v.Upstreams = append(v.Upstreams, upstreams("", s.Routes.Pools[site.PassthroughKey()])...)
-		}
-		v.State, v.Journal = stateOf(v.Upstreams, slices.Contains(live, site.Host)), Journal("NAGAYA_HOST", site.Host)
-		all = append(all, v)
-	}
-	for _, stream := range s.Routes.Streams {
-		name := stream.Listen.String()
-		v := HostView{Host: name, Family: stream.Family, TLS: stream.Host != "", Upstreams: upstreams("", s.Routes.Pools[stream.PoolKey()]), Stream: streams[name], Certificate: found[stream.Host]}
-		v.State, v.Journal = stateOf(v.Upstreams, true), Journal("NAGAYA_HOST", name)
-		all = append(all, v)
-	}
-	return all
-}
-
-func stateOf(behind []UpstreamView, everywhere bool) string {
-	switch {
-	case len(behind) == 0:
-		return "vacant"
-	case !everywhere:
-		return "partly"
-	}
-	return "live"
-}
-
-func upstreams(path string, p route.Pool) []UpstreamView {
-	all := []UpstreamView{}
-	for _, x := range p.Servers {
-		v := UpstreamView{Path: path, Addr: x.Addr.String(), Task: x.Ref, State: "ready"}
 		switch {
-		case x.Unhealthy:
-			v.State = "unhealthy"
-		case x.WrongProtocol:
-			v.State = "wrong-protocol"
+		case len(v.Upstreams) == 0:
+			v.State = "vacant"
+		case p.Listen.Port == 0 && !slices.Contains(live, p.Host):
+			v.State = "partly"
+		}
+		if i < len(s.Routes.Sites) {
+			site := s.Routes.Sites[i]
+			v.TLS, v.Certificate = site.TLS || site.Passthrough != nil, found[site.Host]
+		} else {
+			stream := s.Routes.Streams[i-len(s.Routes.Sites)]
+			v.TLS, v.Certificate = stream.Host != "", found[stream.Host]
 		}
 		all = append(all, v)
 	}

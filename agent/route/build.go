@@ -31,11 +31,6 @@ type Options struct {
 	// Grace is how long a site without containers answers 503 before it is
 	// forgotten. Zero means 10 min; negative means not at all.
 	Grace time.Duration
-	// Patience is how long a container may start before its silence is a problem.
-	// Zero means 10 s.
-	Patience time.Duration
-	// ExitedFor is how long the end of a container is a problem. Zero means 10 min.
-	ExitedFor time.Duration
 	// Listen are the ports of nginx itself, which no container may be behind. Nil
 	// means 80 and 443.
 	Listen []uint16
@@ -69,6 +64,9 @@ type Options struct {
 	IP bool
 }
 
+// patience is how long a container may start before its silence is a problem, and exitedFor how long its end is one.
+const patience, exitedFor = 10 * time.Second, 10 * time.Minute
+
 // crowdPatience is how long a container that was created is expected to be started: with
 // docker compose, fifty that are created at once take a minute to start on a small instance.
 const crowdPatience = 2 * time.Minute
@@ -78,8 +76,6 @@ const orderPatience = 10 * time.Minute
 
 func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
-	o.Patience = cmp.Or(o.Patience, 10*time.Second)
-	o.ExitedFor = cmp.Or(o.ExitedFor, 10*time.Minute)
 	o.MaxOfFamily = cmp.Or(o.MaxOfFamily, maxOfFamily)
 	o.Max = cmp.Or(o.Max, maxOfAll)
 	if o.Listen == nil {

@@ -137,7 +137,7 @@ func (b *builder) judge(all []candidate) {
 	for i, c := range all {
 		c.why = b.whyNotReady(c)
 		c.wrongProtocol = c.ready() && b.in.Reach[c.probeOf()].Said != ""
-		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(b.o.Patience)) {
+		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(patience)) {
 			b.t.StartsExpected = true
 		}
 		b.checkRestarts(c)
@@ -186,7 +186,7 @@ func (b *builder) whyNotReached(c candidate) string {
 			b.reportProtocol(c, r.Said)
 		}
 		return ""
-	case r.State == Unknown, b.isBefore(c.container.StartedAt.Add(b.o.Patience)):
+	case r.State == Unknown, b.isBefore(c.container.StartedAt.Add(patience)):
 		return "starting"
 	case r.State == Failing:
 		return "unhealthy"
@@ -221,7 +221,7 @@ func (b *builder) reportProtocol(c candidate, said string) {
 }
 
 func (b *builder) reportNoAddress(c candidate) {
-	if b.isBefore(c.container.StartedAt.Add(b.o.Patience)) {
+	if b.isBefore(c.container.StartedAt.Add(patience)) {
 		return
 	}
 	p := problem.OfContainer(c.ref, "container-no-address", "connect it to a bridge network or publish its port",

@@ -15,7 +15,7 @@ func (b *builder) checkExited(c tasks.Container) {
 	switch c.State {
 	case tasks.Restarting:
 	case tasks.Exited, tasks.Dead:
-		over := c.FinishedAt.Add(b.o.ExitedFor)
+		over := c.FinishedAt.Add(exitedFor)
 		if c.Stopping || !b.in.Now.Before(over) || !b.isMissed(c) {
 			return
 		}
@@ -36,7 +36,7 @@ func (b *builder) checkExited(c tasks.Container) {
 // checkRestarts reports a running container that was restarted lately and is not ready.
 func (b *builder) checkRestarts(c candidate) {
 	at := c.container.FinishedAt
-	if c.container.State != tasks.Running || c.container.Restarts == 0 || c.ready() || c.container.Stopping || at.IsZero() || !b.isBefore(at.Add(b.o.ExitedFor)) {
+	if c.container.State != tasks.Running || c.container.Restarts == 0 || c.ready() || c.container.Stopping || at.IsZero() || !b.isBefore(at.Add(exitedFor)) {
 		return
 	}
 	b.report(problem.OfContainer(c.ref, "container-exited", logsHint(c.container), "it ended by itself, was restarted, and is not ready yet"))
@@ -66,7 +66,7 @@ func (b *builder) checkCreated(c tasks.Container) {
 	switch {
 	case b.isBefore(c.CreatedAt.Add(b.startPatience(c))), b.isFollowed(c, c.CreatedAt):
 		return
-	case c.Stopping && !b.isBefore(c.CreatedAt.Add(b.o.ExitedFor)):
+	case c.Stopping && !b.isBefore(c.CreatedAt.Add(exitedFor)):
 		return // the ECS agent gave it up, and cleans it away hours later
 	}
 	b.report(problem.OfContainer(Ref(c), "container-not-started",
@@ -85,17 +85,17 @@ const (
 )
 
 // startPatience is how long a container may wait between its creation and its start: by how long
-// those took that run here, half of all and every one of its family, and ExitedFor at most.
+// those took that run here, half of all and every one of its family, and exitedFor at most.
 func (b *builder) startPatience(c tasks.Container) time.Duration {
 	if c.Stopping {
-		return b.o.Patience
+		return patience
 	}
 	least := leastStart
 	if c.Task.Family != "" {
 		least = leastStartECS
 	}
 	usual := max(b.starts[b.bases[c.ID]], b.starts[anyFamily])
-	return min(max(least, slowStart*usual), b.o.ExitedFor)
+	return min(max(least, slowStart*usual), exitedFor)
 }
 
 // anyFamily is the key of what is usual among all; no family is called so.
@@ -112,7 +112,7 @@ func (b *builder) noteStarts() {
 		}
 		b.started[family] = latest(b.started[family], c.StartedAt)
 		// A later start of a container says nothing of its first.
-		if took := c.StartedAt.Sub(c.CreatedAt); c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= b.o.ExitedFor {
+		if took := c.StartedAt.Sub(c.CreatedAt); c.Restarts == 0 && !c.CreatedAt.IsZero() && took >= 0 && took <= exitedFor {
 			all = append(all, took)
 			b.starts[family] = max(b.starts[family], took)
 		}

@@ -106,7 +106,7 @@ func (b *builder) waitForECS(c tasks.Container) {
 	}
 	switch {
 	case len(b.routesOf(c)) == 0:
-	case b.isBefore(c.StartedAt.Add(b.o.Patience)):
+	case b.isBefore(c.StartedAt.Add(patience)):
 		b.t.StartsExpected = true
 	default:
 		b.report(problem.OfContainer(Ref(c), "container-not-listed",
@@ -129,15 +129,15 @@ func (b *builder) carry(all []candidate) {
 	}
 	groups := by(candidate.host, all)
 	sites, streams := slices.Clone(b.in.Prev.Sites), slices.Clone(b.in.Prev.Streams)
-	for i, p := range b.in.Prev.places() {
-		family := b.familyNow(p, groups[p.host])
+	for i, p := range b.in.Prev.Places() {
+		family := b.familyNow(p, groups[p.Host])
 		if i < len(sites) {
 			sites[i].Family = family
-			b.before[p.host] = sites[i]
+			b.before[p.Host] = sites[i]
 		} else {
 			streams[i-len(sites)].Family = family
 		}
-		for _, key := range p.keys {
+		for _, key := range p.Keys {
 			b.poolFamily[key] = family
 		}
 	}
@@ -148,14 +148,14 @@ func (b *builder) carry(all []candidate) {
 // they were of, as long as one is, else the oldest one's. Where none of them is left, the family
 // goes by its name, and by those of the containers that run the same service. Of a host that
 // was shared it is the owner's, if that asks for it. cs are all that ask, newest first.
-func (b *builder) familyNow(p place, cs []candidate) string {
-	family, were := p.family, map[string]bool{}
-	for _, k := range p.keys {
+func (b *builder) familyNow(p Place, cs []candidate) string {
+	family, were := p.Family, map[string]bool{}
+	for _, k := range p.Keys {
 		for _, s := range b.in.Prev.Pools[k].Servers {
 			were[s.Container] = true
 		}
 	}
-	if own := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != p.owner }); len(own) > 0 {
+	if own := slices.DeleteFunc(slices.Clone(cs), func(c candidate) bool { return c.base != p.Owner }); len(own) > 0 {
 		if cs = own; !slices.ContainsFunc(cs, func(c candidate) bool { return c.family == family }) {
 			return cs[len(cs)-1].family
 		}

@@ -43,8 +43,8 @@ type hold struct {
 // heldBefore lists the hosts and ports of the table before.
 func (b *builder) heldBefore() map[string]hold {
 	held := map[string]hold{}
-	for _, p := range b.in.Prev.places() {
-		held[p.host] = hold{p.family, slices.ContainsFunc(p.keys, b.kept)}
+	for _, p := range b.in.Prev.Places() {
+		held[p.Host] = hold{p.Family, slices.ContainsFunc(p.Keys, b.kept)}
 	}
 	return held
 }
@@ -295,11 +295,11 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 // were and are expected again.
 func (b *builder) hostedBefore() map[opening]string {
 	all := map[opening]string{}
-	for _, p := range b.in.Prev.places() {
-		for _, key := range p.keys {
+	for _, p := range b.in.Prev.Places() {
+		for _, key := range p.Keys {
 			for _, at := range b.in.Prev.Pools[key].addrs() {
 				if at.Addr() == b.in.Nginx.host() && !b.in.Nginx.Container && b.kept(key) {
-					all[opening{p.listen.Protocol == UDP, at.Port()}] = p.family
+					all[opening{p.Listen.Protocol == UDP, at.Port()}] = p.Family
 				}
 			}
 		}
@@ -328,10 +328,10 @@ func (c candidate) portIsNginx(port uint16) problem.Problem {
 // still answered for.
 func (b *builder) tenantsBefore() (tenants map[opening]tenant, kept map[opening]bool) {
 	tenants, kept = map[opening]tenant{}, map[opening]bool{}
-	for _, p := range b.in.Prev.places() {
-		for o, speaks := range b.openings(p.listen, p.edge) {
-			if !kept[o] || p.listen.Port != 0 { // a stream, which comes before HTTP/3
-				tenants[o], kept[o] = tenant{speaks, p.family}, slices.ContainsFunc(p.keys, b.kept)
+	for _, p := range b.in.Prev.Places() {
+		for o, speaks := range b.openings(p.Listen, p.Edge) {
+			if !kept[o] || p.Listen.Port != 0 { // a stream, which comes before HTTP/3
+				tenants[o], kept[o] = tenant{speaks, p.Family}, slices.ContainsFunc(p.Keys, b.kept)
 			}
 		}
 	}

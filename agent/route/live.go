@@ -19,7 +19,7 @@ func (t Table) LiveHosts() []string {
 }
 
 func (t Table) live(s Site) bool {
-	for _, at := range s.poolKeys() {
+	for _, at := range s.PoolKeys() {
 		if !t.served(at) {
 			return false
 		}
@@ -52,7 +52,7 @@ func (b *builder) silent(at PoolKey) bool {
 // VacantSince is when the last server of a site went away; zero while there is one.
 func (t Table) VacantSince(s Site) time.Time {
 	var last time.Time
-	for _, at := range s.poolKeys() {
+	for _, at := range s.PoolKeys() {
 		since := t.Pools[at].VacantSince
 		if since.IsZero() {
 			return time.Time{}
@@ -64,22 +64,23 @@ func (t Table) VacantSince(s Site) time.Time {
 	return last
 }
 
-// place is what one family has: a host with all its paths, or a port of its own, which listens there.
-type place struct {
-	host          string // of its keys
-	family, owner string
-	keys          []PoolKey
-	listen        Listen
-	edge          Edge
+// Place is what one family has: a host with all its paths, or a port of its own, which listens there.
+type Place struct {
+	Host          string // of its keys
+	Family, Owner string
+	// Keys name the pools; the Path of a passthrough's and of a stream's is empty.
+	Keys   []PoolKey
+	Listen Listen
+	Edge   Edge
 }
 
-// places lists the sites, and then the streams.
-func (s Shape) places() (all []place) {
+// Places lists the sites, and then the streams.
+func (s Shape) Places() (all []Place) {
 	for _, x := range s.Sites {
-		all = append(all, place{host: x.Host, family: x.Family, owner: x.Owner, keys: x.poolKeys(), edge: x.Edge})
+		all = append(all, Place{Host: x.Host, Family: x.Family, Owner: x.Owner, Keys: x.PoolKeys(), Edge: x.Edge})
 	}
 	for _, x := range s.Streams {
-		all = append(all, place{host: x.Listen.String(), family: x.Family, keys: []PoolKey{x.PoolKey()}, listen: x.Listen})
+		all = append(all, Place{Host: x.Listen.String(), Family: x.Family, Keys: []PoolKey{x.PoolKey()}, Listen: x.Listen})
 	}
 	return all
 }
@@ -93,8 +94,8 @@ func (p Pool) addrs() []netip.AddrPort {
 	return all
 }
 
-// poolKeys names the pools of a site.
-func (s Site) poolKeys() []PoolKey {
+// PoolKeys names the pools of a site: of its locations, and of its passthrough.
+func (s Site) PoolKeys() []PoolKey {
 	var all []PoolKey
 	for _, l := range s.Locations {
 		all = append(all, s.PoolKey(l))

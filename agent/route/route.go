@@ -373,6 +373,17 @@ type Server struct {
 	WrongProtocol bool `json:"wrong_protocol,omitempty"`
 }
 
+// State is ready, unhealthy or wrong-protocol.
+func (s Server) State() string {
+	switch {
+	case s.Unhealthy:
+		return "unhealthy"
+	case s.WrongProtocol:
+		return "wrong-protocol"
+	}
+	return "ready"
+}
+
 // Scheme is how nginx speaks to a container.
 type Scheme string
 

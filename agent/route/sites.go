@@ -23,7 +23,7 @@ func (b *builder) makeSites(all []candidate) {
 	}
 	for host, cs := range hosts {
 		was := b.before[host]
-		if keys := was.poolKeys(); slices.ContainsFunc(keys, b.silent) {
+		if keys := was.PoolKeys(); slices.ContainsFunc(keys, b.silent) {
 			was.CatchAll = host == b.o.DefaultHost
 			b.t.Sites = append(b.t.Sites, was)
 			b.keepPools(keys...)

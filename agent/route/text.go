@@ -65,14 +65,7 @@ func (p Pool) rows(host, path, tls, scheme, family string) (rows [][]string) {
 		return [][]string{{host, path, tls, "-", "vacant", family}}
 	}
 	for _, s := range p.Servers {
-		state := "ready"
-		switch {
-		case s.Unhealthy:
-			state = "unhealthy"
-		case s.WrongProtocol:
-			state = "wrong-protocol"
-		}
-		rows = append(rows, []string{host, path, tls, fmt.Sprintf("%s://%s", scheme, s.Addr), state, s.Ref})
+		rows = append(rows, []string{host, path, tls, fmt.Sprintf("%s://%s", scheme, s.Addr), s.State(), s.Ref})
 	}
 	return rows
 }

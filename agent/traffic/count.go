@@ -66,7 +66,7 @@ func (c *Counter) SetTable(t route.Table) {
 			c.names.add(&c.other, r)
 			continue
 		}
-		s := &site{host: r.Host, locations: locationsOf(r), counts: new(Counts), pathless: new(Classes)}
+		s := &site{host: r.Host, pools: r.PoolKeys(), locations: locationsOf(r), counts: new(Counts), pathless: new(Classes)}
 		if before := hosts[r.Host]; before != nil {
 			s.counts, s.pathless = before.counts, before.pathless
 		}
@@ -76,12 +76,6 @@ func (c *Counter) SetTable(t route.Table) {
 				l.counts = new(Counts)
 				paths[[2]string{s.host, l.name}] = l.counts
 			}
-		}
-		for _, l := range r.Locations {
-			s.pools = append(s.pools, r.PoolKey(l))
-		}
-		if r.Passthrough != nil {
-			s.pools = append(s.pools, r.PassthroughKey())
 		}
 		c.sites = append(c.sites, s)
 		c.names.add(s, r)
