@@ -42,10 +42,11 @@ type lister struct {
 }
 
 // known is what an inspection said, and the summary of the container in the list at that
-// time.
+// time. again is when to ask once more without a change, because the last inspection had no answer.
 type known struct {
 	summary [sha256.Size]byte
 	detail
+	again time.Time
 }
 
 // detail is what one inspection says.
@@ -178,12 +179,12 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, changed
 	for _, s := range items {
 		old, ok := l.known[s.ID]
 		switch {
-		case ok && old.summary == summaryOf(s) && !changed[s.ID] && !changed[everything]:
+		case ok && old.summary == summaryOf(s) && !changed[s.ID] && !changed[everything] && (old.again.IsZero() || time.Now().Before(old.again)):
 			now[s.ID] = old
 		case s.State == container.StateCreated:
 			// It has nothing to route yet, and inspecting it would wait until its
 			// start is over.
-			now[s.ID] = known{summaryOf(s), fromSummary(s, l.foreign)}
+			now[s.ID] = known{summary: summaryOf(s), detail: fromSummary(s, l.foreign)}
 		default:
 			again = append(again, s)
 		}
@@ -198,7 +199,7 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, changed
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			d, err := l.inspect(ctx, s)
+			k, err := l.inspect(ctx, s)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -206,7 +207,8 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, changed
 			case err != nil:
 				failed = errors.Join(failed, err)
 			default:
-				now[s.ID] = known{summaryOf(s), d}
+				k.summary = summaryOf(s)
+				now[s.ID] = k
 			}
 		})
 	}
@@ -215,24 +217,43 @@ func (l *lister) refresh(ctx context.Context, items []container.Summary, changed
 }
 
 // inspect asks about one container. An answer that cannot be understood, or is too long, is that
-// container's problem alone; an engine that does not answer is an error.
-func (l *lister) inspect(ctx context.Context, s container.Summary) (detail, error) {
-	r, err := l.cli.ContainerInspect(ctx, s.ID, client.ContainerInspectOptions{})
+// container's problem alone, and so is none at all: the engine gives none while it starts or removes the container. Then
+// what was known of it holds. An engine that does not answer is an error.
+func (l *lister) inspect(ctx context.Context, s container.Summary) (known, error) {
+	running := s.State == container.StateRunning || s.State == ""
+	before, was := l.known[s.ID]
+	patience := l.timeout / 6
+	if !was && running {
+		patience = l.timeout / 2 // without it there are no routes
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	r, err := l.cli.ContainerInspect(asking, s.ID, client.ContainerInspectOptions{})
+	stuck := err != nil && asking.Err() != nil && ctx.Err() == nil
+	var k known
 	switch {
+	case stuck && was:
+		if !running {
+			before.container.State = state(s.State) // what the list says, where nothing else is needed
+		}
+		before.again = time.Now().Add(l.timeout)
+		return before, nil
+	case stuck:
+		k.again, err = time.Now().Add(l.timeout), fmt.Errorf("no answer in %s", patience)
 	case err == nil && r.Container.Config == nil:
 		err = errors.New("the answer is too long, because labels or variables are")
 	case err == nil:
-		return fromInspect(r.Container, l.foreign), nil
+		return known{detail: fromInspect(r.Container, l.foreign)}, nil
 	case errdefs.IsNotFound(err), client.IsErrConnectionFailed(err), ctx.Err() != nil:
-		return detail{}, fmt.Errorf("inspecting container %.12s: %w", s.ID, err)
+		return known{}, fmt.Errorf("inspecting container %.12s: %w", s.ID, err)
 	}
-	d := fromSummary(s, l.foreign)
-	if s.State == container.StateRunning || s.State == "" {
-		d.container.State = tasks.Dead // never routed on half of the facts
-		d.problems = append(d.problems, problem.OfContainer(d.container.Ref(), "container-unreadable",
+	k.detail = fromSummary(s, l.foreign)
+	if running {
+		k.container.State = tasks.Dead // never routed on half of the facts
+		k.problems = append(k.problems, problem.OfContainer(k.container.Ref(), "container-unreadable",
 			"shorten its labels, or run docker inspect on it, and start it anew if that fails too", "docker inspect failed: %q", bounded(err.Error())))
 	}
-	return d, nil
+	return k, nil
 }
 
 // summaryOf is the sum of everything about a container in the list that may change without

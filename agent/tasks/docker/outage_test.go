@@ -32,6 +32,7 @@ type engine struct {
 	inspects map[string]int
 	lists    int
 	broken   map[string]bool // ids whose inspection is not JSON
+	stuck    map[string]bool // ids whose inspection has no end
 	streams  map[chan string]bool
 	filters  string          // what a list was asked for last, but for everything
 	fits     map[string]bool // ids that fit the filters
@@ -49,6 +50,7 @@ func newEngine(t *testing.T) *engine {
 		list:     map[string]string{},
 		inspects: map[string]int{},
 		broken:   map[string]bool{},
+		stuck:    map[string]bool{},
 		streams:  map[chan string]bool{},
 	}
 }
@@ -109,6 +111,13 @@ func (e *engine) serveInspect(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	id := r.PathValue("id")
+	if e.stuck[id] {
+		e.inspects[id]++
+		e.mu.Unlock()
+		<-r.Context().Done()
+		e.mu.Lock()
+		return
+	}
 	state, ok := e.list[id]
 	if !ok {
 		w.WriteHeader(http.StatusNotFound)
@@ -346,6 +355,44 @@ func TestOneUnreadableContainerHarmsNoOther(t *testing.T) {
 	if len(c.Problems) != 1 || c.Problems[0].Code != "container-unreadable" {
 		t.Errorf("problems = %+v", c.Problems)
 	}
+}
+
+// The engine answers no question about a container that it is starting or removing, which may take as long as a volume
+// or a driver of logs has no answer. The others go on being followed.
+func TestOneInspectionThatHangsHarmsNoOther(t *testing.T) {
+	e := newEngine(t)
+	e.set("a", "running")
+	e.set("fresh", "running")
+	e.set("restarted", "exited")
+	e.stuck["fresh"], e.stuck["restarted"] = true, true
+	e.start(t)
+	until := watching(t, Options{Host: "unix://" + e.socket, Timeout: 600 * time.Millisecond})
+	c := until("the list", func(c tasks.Containers) bool { return c.Complete && c.List[0].State == tasks.Running })
+	if len(c.List) != 3 || c.List[1].State != tasks.Dead || c.List[2].State != tasks.Exited || len(c.Problems) != 1 || c.Problems[0].Code != "container-unreadable" {
+		t.Errorf("list %+v, problems %+v", c.List, c.Problems)
+	}
+	e.mu.Lock()
+	e.stuck["a"] = true
+	e.mu.Unlock()
+	e.emit("health_status", "a", "")
+	e.set("b", "running")
+	e.emit("start", "b", "")
+	c = until("another container", func(c tasks.Containers) bool { return len(c.List) == 4 && c.List[1].State == tasks.Running })
+	if c.List[0].State != tasks.Running || len(c.Problems) != 1 {
+		t.Errorf("what was known of a container is lost: %+v, problems %+v", c.List[0], c.Problems)
+	}
+	e.set("a", "removing")
+	e.emit("die", "a", "")
+	until("that it ends", func(c tasks.Containers) bool { return c.List[0].State == tasks.Removing })
+	e.mu.Lock()
+	clear(e.stuck)
+	e.list["restarted"] = "running"
+	e.mu.Unlock()
+	e.emit("start", "restarted", "")
+	e.emit("start", "fresh", "")
+	until("the others", func(c tasks.Containers) bool {
+		return len(c.Problems) == 0 && c.List[2].State == tasks.Running && c.List[3].State == tasks.Running
+	})
 }
 
 func TestResyncSeesWhatNoEventTold(t *testing.T) {
