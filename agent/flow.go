@@ -140,7 +140,8 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		return meter.Run(ctx, a.meterOptions(c, metered.C()), whoMeters.C(), gates.Readings.Put)
 	})
 	g.Run("gate", func(ctx context.Context) error {
-		return gates.Run(ctx, latest.Tee(b.SetCredit, func(v credit.Report) { r.lowCredits.Put(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.SetDecision))
+		low := latest.Distinct(r.lowCredits.Put)
+		return gates.Run(ctx, latest.Tee(b.SetCredit, func(v credit.Report) { low(v.Low()) }), latest.Tee(decisions.Put, brakes.Put, b.SetDecision))
 	})
 	g.Run("brake", func(ctx context.Context) error {
 		return brake.Run(ctx, brake.Options{
