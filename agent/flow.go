@@ -9,7 +9,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address"
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/certs/order"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit"
@@ -74,7 +73,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		metered      = latest.New[[]string]() // ids of batch containers
 		braked       = latest.New[[]string]()
 	)
-	b.SetUpkeep("operator", problems("operator-state-lost", "agent", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
+	b.SetUpkeep("operator", problems("operator-state-lost", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
 	b.SetUpkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.Run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 
@@ -119,7 +118,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	orders.Again = a.reread
 	r.run(g, a, c, a.lastTable(c))
 	issued := sync.OnceFunc(func() { close(r.issued) })
-	if certs.Configured(c.Certs, "").On {
+	if c.Certs.ACME.On() {
 		g.Run("orders", func(ctx context.Context) error {
 			return order.Keep(ctx, c, a.o.Log, a.openOrders(c), orders, order.Outputs{Ready: issued, Report: b.SetOrders})
 		})
@@ -154,7 +153,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 
 	g.Run("history", func(ctx context.Context) error {
 		return keep.Run(ctx, statePath(c, keep.Dir), a.status, a.o.Notes, func(err error) {
-			b.SetUpkeep("history", problems("history-not-kept", "agent", err, "make state-dir writable for the agent, with 16 MiB free; until then what 'nagaya history' and 'nagaya credits --since' show has a gap"))
+			b.SetUpkeep("history", problems("history-not-kept", err, "make state-dir writable for the agent, with 16 MiB free; until then what 'nagaya history' and 'nagaya credits --since' show has a gap"))
 		})
 	})
 

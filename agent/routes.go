@@ -83,9 +83,9 @@ func (r *routing) run(g *stages.Group, a *agent, c config.Config, before route.T
 	})
 	inventories := latest.Join(2, func(v []certs.Inventory) { latest.Tee(r.certs, pairs.Put)(certs.Join(v[0], v[1])) })
 	g.Run("certificates", func(ctx context.Context) error {
-		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Waiting: c.Certs.ACME.Email != "" && c.Certs.Waiting == "self-signed", Used: used.C(), Log: a.o.Log}, inventories[0])
+		return files.Watch(ctx, files.Options{Dir: c.Certs.Dir, Copies: nginx.StateDir(c), ReadOnly: r.preview, Waiting: c.Certs.ACME.On() && c.Certs.Waiting == "self-signed", Used: used.C(), Log: a.o.Log}, inventories[0])
 	})
-	if _, err := os.Stat(order.IssuedDir(c)); err != nil && !certs.Configured(c.Certs, "").On {
+	if _, err := os.Stat(order.IssuedDir(c)); err != nil && !c.Certs.ACME.On() {
 		inventories[1](certs.Inventory{Complete: true})
 	} else {
 		g.Run("issued", func(ctx context.Context) error {

@@ -12,7 +12,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/address/claim"
 	"github.com/nagaya-ecs/nagaya/agent/address/operator"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
-	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/credit/meter"
 	"github.com/nagaya-ecs/nagaya/agent/gate"
@@ -54,7 +53,7 @@ func (a *agent) saveClaims(said *operator.State) func(address.Report) {
 			return // the claims may come back with the next configuration
 		}
 		if written, err := said.SaveClaims(r.Memory()); written {
-			a.board.SetUpkeep("operator", problems("operator-state-not-saved", "agent", err, "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
+			a.board.SetUpkeep("operator", problems("operator-state-not-saved", err, "make run-dir writable for the agent; until then a restart of the agent forgets what was released"))
 		}
 	}
 }
@@ -95,7 +94,7 @@ func (a *agent) makeDirs(c config.Config) error {
 	for _, dir := range []string{c.StateDir, c.RunDir, c.LogDir} {
 		err = errors.Join(err, os.MkdirAll(dir, 0o755))
 	}
-	a.board.SetUpkeep("directories", problems("directory-unwritable", "agent", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
+	a.board.SetUpkeep("directories", problems("directory-unwritable", err, "make the directory writable for the agent, or set state-dir, run-dir and log-dir to other places"))
 	return err
 }
 
@@ -151,7 +150,7 @@ func (a *agent) listen(ctx context.Context, code, hint string, open func() (net.
 		if l, err = open(); errors.Is(err, socket.ErrInUse) {
 			return nil
 		}
-		a.board.SetUpkeep(code, problems(code, "agent", err, hint))
+		a.board.SetUpkeep(code, problems(code, err, hint))
 		return err
 	})
 	if ended != nil {
@@ -187,7 +186,7 @@ func (x answers) Leave(ctx context.Context, yes bool) error {
 
 // Renew has a new certificate ordered for a host.
 func (x answers) Renew(ctx context.Context, host string) error {
-	if !certs.Configured(x.a.config.Config().Certs, "").On {
+	if !x.a.config.Config().Certs.ACME.On() {
 		return errors.New("nothing is ordered: certs.acme.email is not set")
 	}
 	return latest.Ask(ctx, x.renewals, host)

@@ -40,7 +40,7 @@ func Configured(c config.Config, h Host) Settings {
 		NginxProxy: c.NginxProxy, ServerTokens: n.ServerTokens, SnippetDir: n.SnippetDir, HtpasswdDir: n.HtpasswdDir,
 		TrustedProxies: n.TrustedProxies, ShutdownTimeout: n.ShutdownTimeout,
 	}
-	if c.Certs.ACME.Email != "" {
+	if c.Certs.ACME.On() {
 		s.TokenDir = TokenDir(s.StateDir)
 	}
 	switch {

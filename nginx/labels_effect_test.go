@@ -151,7 +151,7 @@ func outcome(words ...string) (all, problems string) {
 		list = append(list, c)
 	}
 	d := labelDefaults(false)
-	d.ACME = certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}
+	d.ACME = certs.Settings{ACME: config.ACME{Email: "ops@a.test", Directories: []string{"https://ca.test/dir"}, Staging: "https://ca.test/staging"}}
 	in := route.Input{
 		Snapshot: tasks.Snapshot{Complete: true, Containers: list}, Now: now, Reach: route.Reach{},
 		Requests: labels.Requests(list, d, nginxproxy.Reader(false)),

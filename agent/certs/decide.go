@@ -241,4 +241,4 @@ func (d *decision) questions(needs []*need) {
 }
 
 // ready reports whether enough is known to order.
-func (d *decision) ready() bool { return d.Settings.On && d.WishesKnown && d.StoreRead && !d.behind }
+func (d *decision) ready() bool { return d.Settings.On() && d.WishesKnown && d.StoreRead && !d.behind }

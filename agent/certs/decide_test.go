@@ -86,7 +86,7 @@ func TestWhatOrdersNothing(t *testing.T) {
 		state State
 	}{
 		{"nothing is there", func(*world) {}, true, Ordering},
-		{"ACME is off", func(w *world) { w.in.Settings.On = false }, false, ""},
+		{"ACME is off", func(w *world) { w.in.Settings.Email = "" }, false, ""},
 		{"the table is not known", func(w *world) { w.in.WishesKnown = false }, false, Waiting},
 		{"the store was not read", func(w *world) { w.in.StoreRead = false }, false, Waiting},
 		{"the ledger was not read", func(w *world) { w.in.Ledgers = nil }, false, Waiting},
@@ -186,7 +186,7 @@ func TestHostsBelowAWantedWildcard(t *testing.T) {
 
 func TestTwoKeysAndAddress(t *testing.T) {
 	w := newWorld(t, letsEncrypt)
-	w.in.Settings.Keys, w.in.Settings.IP = []KeyType{ECDSA, RSA}, true
+	w.in.Settings.Key, w.in.Settings.IP = "both", true
 	w.wish("ecs:a", "a.example.com")
 	w.run(start.Add(time.Minute))
 	var got []string

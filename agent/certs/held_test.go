@@ -98,12 +98,12 @@ func TestHeldOfABundle(t *testing.T) {
 
 func TestSettings(t *testing.T) {
 	c := config.Default().Certs
-	if s := Configured(c, "i-1"); s.On {
+	if (Settings{ACME: c.ACME}).On() {
 		t.Error("orders are on by default")
 	}
 	c.ACME.Email, c.ACME.Key = "a@example.com", "both"
-	s := Configured(c, "i-1")
-	if !s.On || !cmp.Equal(s.Keys, []KeyType{ECDSA, RSA}) || s.StagingOf(letsEncrypt) != letsEncryptStaging || s.StagingOf(private) != "" {
+	s := Settings{ACME: c.ACME, Seed: "i-1"}
+	if !s.On() || !cmp.Equal(s.Keys(), []KeyType{ECDSA, RSA}) || s.StagingOf(letsEncrypt) != letsEncryptStaging || s.StagingOf(private) != "" {
 		t.Errorf("%+v", s)
 	}
 	s.Staging = private

@@ -48,7 +48,7 @@ func ofFamily(limit int) int { return limit - limit/8 }
 func (l Ledger) wait(s Start, now time.Time, before int) (until time.Time) {
 	until = l.pause(now)
 	for _, name := range s.Names {
-		until = later(until, l.Names[short(name)].wait(now))
+		until = later(until, l.Names[short(name)].wait())
 	}
 	if s.Trial() || s.Resume && l.open(s) >= 0 {
 		return until
@@ -102,7 +102,7 @@ func (l Ledger) contacts(now time.Time) []Contact {
 }
 
 // wait is until when the name is not tried. One attempt that nobody ended is resumed at once.
-func (f Failed) wait(now time.Time) (until time.Time) {
+func (f Failed) wait() (until time.Time) {
 	if n := f.Count + max(0, f.Open-1); n > 0 && !f.Passed {
 		until = f.Last.Add(doubling(n, 24*time.Hour))
 	}

@@ -24,8 +24,7 @@ type need struct {
 	// held serves it, or did: has is true where there is one, valid until it expires.
 	held       Held
 	has, valid bool
-	// file is the operator's that serves it in its place.
-	file    Pair
+	// byFile is true where files of the operator's serve it in its place.
 	byFile  bool
 	due     bool
 	renewal time.Time
@@ -50,7 +49,7 @@ type cause struct {
 
 // needs are the certificates that sites ask for, each once.
 func (d *decision) needs() (all []*need) {
-	if !d.Settings.On {
+	if !d.Settings.On() {
 		return nil
 	}
 	at := map[string]*need{}
@@ -60,7 +59,7 @@ func (d *decision) needs() (all []*need) {
 		if names = slices.Compact(names); len(names) == 0 {
 			continue
 		}
-		keys := d.Settings.Keys
+		keys := d.Settings.Keys()
 		if w.KeyType == ECDSA || w.KeyType == RSA {
 			keys = []KeyType{w.KeyType}
 		}
@@ -143,7 +142,7 @@ func (d *decision) covers(name string) bool { return d.Covers != nil && d.Covers
 // stand says how it stands with a need: what serves it, and whether it is due.
 func (d *decision) stand(n *need) {
 	d.out.Wanted = append(d.out.Wanted, n.id)
-	if n.file, n.byFile = d.fileFor(n.names); n.byFile {
+	if n.byFile = d.byFiles(n.names); n.byFile {
 		return
 	}
 	for _, name := range hostNames(n.names[0]) {
@@ -183,22 +182,13 @@ func (n *need) serve(h Held, now time.Time) {
 	}
 }
 
-// fileFor is a valid file of the operator's for all the names; the first of several.
-func (d *decision) fileFor(names []string) (first Pair, ok bool) {
-	if len(d.Files.Pairs) == 0 {
-		return Pair{}, false
-	}
+// byFiles reports whether valid files of the operator's serve all the names.
+func (d *decision) byFiles(names []string) bool {
 	files := Inventory{At: d.Now, Pairs: d.Files.Pairs, Gone: d.Files.Gone}
-	for i, name := range names {
+	return len(files.Pairs) > 0 && !slices.ContainsFunc(names, func(name string) bool {
 		p, found := files.For(name)
-		if !found || files.givesWay(p) {
-			return Pair{}, false
-		}
-		if i == 0 {
-			first = p
-		}
-	}
-	return first, true
+		return !found || files.givesWay(p)
+	})
 }
 
 // window is when a certificate is to be renewed.

@@ -115,7 +115,7 @@ func (d *decision) trouble(n *need) (failed int, until time.Time, said string) {
 			f := l.Names[short(name)]
 			failed = max(failed, f.Count)
 			if f.Count > 0 {
-				until = later(until, f.wait(d.Now))
+				until = later(until, f.wait())
 			}
 			if f.Reason != "" && !f.Last.Before(last) {
 				last, said = f.Last, f.Reason

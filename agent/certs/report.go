@@ -155,7 +155,7 @@ func (d *decision) others(needs []*need) {
 		for _, a := range p.IPs {
 			e.Names = append(slices.Clip(e.Names), a.String())
 		}
-		if d.Settings.On && len(e.Hosts) > 0 && p.NotAfter.After(d.Now) {
+		if d.Settings.On() && len(e.Hosts) > 0 && p.NotAfter.After(d.Now) {
 			e.Reason = "your file comes before an order"
 		}
 		switch overdue, soon := Expiring(d.Now, p.NotBefore, p.NotAfter); {
@@ -185,7 +185,7 @@ func (d *decision) others(needs []*need) {
 func (d *decision) directories() {
 	for _, directory := range d.Settings.Directories {
 		l := d.Ledgers[directory]
-		if l.Faults == 0 || !d.Settings.On {
+		if l.Faults == 0 || !d.Settings.On() {
 			continue
 		}
 		const hint = "correct certs.acme where the CA's words name it, as an account that it refuses; else see whether it can be reached from here over HTTPS (nagaya doctor), and its status page; sites keep the certificates that they have"

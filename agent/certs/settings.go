@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
@@ -10,21 +11,16 @@ import (
 // which staging directory is used.
 type Settings struct {
 	config.ACME
-	// On is true where certs.acme.email is set; otherwise nothing is ordered.
-	On bool
-	// Keys are the kinds of which each site gets a certificate, at least one.
-	Keys []KeyType
 	// Seed is of the host, so that two hosts do not renew at the same moment; any value.
 	Seed string
 }
 
-// Configured are the settings of the configuration.
-func Configured(c config.Certs, seed string) Settings {
-	s := Settings{ACME: c.ACME, On: c.ACME.Email != "" && len(c.ACME.Directories) > 0, Keys: []KeyType{KeyType(c.ACME.Key)}, Seed: seed}
-	if c.ACME.Key == "both" {
-		s.Keys = []KeyType{ECDSA, RSA}
+// Keys are the kinds of which each site gets a certificate.
+func (s Settings) Keys() []KeyType {
+	if s.Key == "both" {
+		return []KeyType{ECDSA, RSA}
 	}
-	return s
+	return []KeyType{cmp.Or(KeyType(s.Key), ECDSA)}
 }
 
 // The directories of Let's Encrypt.

@@ -48,7 +48,7 @@ type begun struct {
 func newWorld(t *testing.T, directories ...string) *world {
 	return &world{t: t, life: 90 * day, in: Input{
 		Now: start, WishesKnown: true, StoreRead: true, Since: map[string]time.Time{},
-		Settings: Settings{ACME: config.ACME{Email: "a@example.com", Directories: directories}, On: true, Keys: []KeyType{ECDSA}, Seed: "i-1"},
+		Settings: Settings{ACME: config.ACME{Email: "a@example.com", Directories: directories}, Seed: "i-1"},
 		Ledgers:  ledgers(directories...), Place: Place{Known: true, Here: true, Addresses: []netip.Addr{ours}},
 		Leads: map[string]Lead{}, Asked: map[string]uint64{},
 	}}

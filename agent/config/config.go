@@ -137,6 +137,9 @@ type ACME struct {
 	IP bool
 }
 
+// On reports whether certificates are ordered.
+func (a ACME) On() bool { return a.Email != "" && len(a.Directories) > 0 }
+
 // Nginx says how nagaya's own nginx runs.
 type Nginx struct {
 	Mode           string

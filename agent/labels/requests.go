@@ -45,7 +45,9 @@ type Defaults struct {
 }
 
 // Configured are the defaults of a configuration.
-func Configured(c config.Config) Defaults { return Defaults{c.Routes, certs.Configured(c.Certs, "")} }
+func Configured(c config.Config) Defaults {
+	return Defaults{c.Routes, certs.Settings{ACME: c.Certs.ACME}}
+}
 
 // HTTPSMethods are the words of the setting routes.https-method.
 var HTTPSMethods = map[string]route.TLSMode{

@@ -126,7 +126,7 @@ func read(c tasks.Container, values map[string]string, d labels.Defaults) (route
 	s.Cert.ByFile = true
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		w, known := labels.Find(words, name)
-		if _, is := labels.Find(orders, name); is && !d.ACME.On {
+		if _, is := labels.Find(orders, name); is && !d.ACME.On() {
 			continue
 		}
 		if !known {

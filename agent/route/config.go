@@ -17,7 +17,7 @@ func Configured(c config.Config) Options {
 		DefaultHost: c.Routes.DefaultHost, UnservedCert: c.Nginx.UnservedCert, Reserved: c.Routes.ReservedPorts,
 		OpenWildcards: c.Routes.OpenWildcards, Shared: sharedBy(c.Routes.SharedUpstreams),
 		MaxOfFamily: c.Routes.MaxOfFamily, Max: c.Routes.Max, HTTP3: c.Nginx.HTTP3,
-		ACME: c.Certs.ACME.Email != "", Waiting: c.Certs.Waiting, IP: c.Certs.ACME.IP,
+		ACME: c.Certs.ACME.On(), Waiting: c.Certs.Waiting, IP: c.Certs.ACME.IP,
 	}
 	if metrics, err := netip.ParseAddrPort(c.Metrics.Listen); err == nil {
 		o.Reserved = append(slices.Clone(o.Reserved), metrics.Port())

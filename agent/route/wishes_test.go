@@ -28,7 +28,7 @@ func ordering(containers ...tasks.Container) Input {
 	in := input(containers...)
 	in.Options.ACME, in.Options.Stream = true, true
 	d := expressive()
-	d.ACME = certs.Settings{On: true, ACME: config.ACME{Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging"}}
+	d.ACME = certs.Settings{ACME: config.ACME{Email: "ops@a.test", Directories: []string{"https://ca.test/dir", "https://other.test/dir"}, Staging: "https://ca.test/staging"}}
 	in.Requests = requests.Requests(containers, d, nginxproxy.Reader(false))
 	return in
 }

@@ -68,7 +68,7 @@ func configured(c config.Config, instance string) (o Options, err error) {
 	if instance != "" { // the file may be in an image that many instances are made of
 		o.Owner += "." + instance
 	}
-	o.Settings = certs.Configured(c.Certs, o.Owner)
+	o.Settings = certs.Settings{ACME: c.Certs.ACME, Seed: o.Owner}
 	o.Binding = func(directory string) (certs.Binding, error) { // read anew: the operator may have corrected it
 		all, err := ReadBindings(c.Certs.ACME.EABFile)
 		return all[directory], err

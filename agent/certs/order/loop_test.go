@@ -82,7 +82,7 @@ func (w *world) instance(owner string) *instance {
 		return time.Now().Round(0).Add(i.ahead)
 	}
 	i.o = Options{
-		Settings: certs.Settings{ACME: config.ACME{Email: "ops@a.test", Directories: []string{directory}, CheckAddress: true}, On: true, Keys: []certs.KeyType{certs.ECDSA}, Seed: owner},
+		Settings: certs.Settings{ACME: config.ACME{Email: "ops@a.test", Directories: []string{directory}, CheckAddress: true}, Seed: owner},
 		Owner:    owner, Issued: filepath.Join(dir, "issued"), Challenges: filepath.Join(dir, "challenges"),
 		Store: mortalStore{i}, StoreName: "s3://store", CAs: map[string]CA{directory: mortalCA{i}}, DNS: mortalDNS{i},
 		NewKey: acme.NewKey, NewRequest: acme.NewRequest, Claimed: true, Metadata: true,

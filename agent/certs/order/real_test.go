@@ -68,7 +68,7 @@ func TestWithTheRealParts(t *testing.T) {
 
 	start := func(owner string, wrap func(DNS) DNS) (dir string, report func() certs.Report, stop func()) {
 		o := Options{
-			Settings: certs.Settings{ACME: config.ACME{Email: "ops@example.com", Directories: []string{p.Directory}}, On: true, Keys: []certs.KeyType{certs.ECDSA}, Seed: owner},
+			Settings: certs.Settings{ACME: config.ACME{Email: "ops@example.com", Directories: []string{p.Directory}}, Seed: owner},
 			Owner:    owner, Issued: filepath.Join(t.TempDir(), "issued"), Challenges: t.TempDir(), StoreName: "s3", CAs: map[string]CA{},
 			NewKey: acme.NewKey, NewRequest: acme.NewRequest, Claimed: true, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 			Lookup: func(context.Context, string, string) ([]netip.Addr, error) {
