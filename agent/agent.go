@@ -146,8 +146,8 @@ func checkConfig(c config.Config) error {
 }
 
 // problems makes one problem of each error that is joined in err.
-func problems(code, subject string, err error, hint string) []problem.Problem {
-	return problem.Each(problem.Problem{Code: code, Severity: problem.Error, Subject: subject, Hint: hint}, err)
+func problems(code string, err error, hint string) []problem.Problem {
+	return problem.Each(problem.Problem{Code: code, Severity: problem.Error, Subject: "agent", Hint: hint}, err)
 }
 
 // flows runs one flow after the other, each with the configuration in force.

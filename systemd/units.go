@@ -27,8 +27,8 @@ type Unit struct {
 	// Load is "loaded", "not-found", "masked", "bad-setting" or "error"; LoadError
 	// is what is wrong with it, in systemd's words.
 	Load, LoadError string
-	// Active is "active", "activating", "inactive", "failed", …; Sub has more detail.
-	Active, Sub string
+	// Active is "active", "activating", "inactive", "failed", …
+	Active string
 	// MainPID is the number of the main process, or 0. Restarts counts how often
 	// systemd has started it again by itself.
 	MainPID, Restarts int
@@ -50,7 +50,7 @@ func LookUnit(ctx context.Context, name string) (Unit, error) {
 		return Unit{}, fmt.Errorf("asking systemd for %s: %w", name, err)
 	}
 	u := Unit{MainPID: number(p["MainPID"]), Restarts: number(p["NRestarts"]), Command: command(p["ExecStart"])}
-	for key, to := range map[string]*string{"LoadState": &u.Load, "ActiveState": &u.Active, "SubState": &u.Sub, "User": &u.User} {
+	for key, to := range map[string]*string{"LoadState": &u.Load, "ActiveState": &u.Active, "User": &u.User} {
 		*to, _ = p[key].(string)
 	}
 	if e, ok := p["LoadError"].([]any); ok && len(e) == 2 { // its name and its text

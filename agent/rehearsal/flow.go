@@ -71,12 +71,8 @@ const (
 	unlisted = -2 // the arc is in no list
 )
 
-// arc adds an arc and returns its number.
-func (f *flow) arc(from, to int, room float64) int {
-	n := f.add(from, to, room)
-	f.list(int32(n + 1))
-	return n
-}
+// arc adds an arc.
+func (f *flow) arc(from, to int, room float64) { f.list(int32(f.add(from, to, room) + 1)) }
 
 // fanned is arc for a node that all arcs reach from nodes in a row, one after the other.
 func (f *flow) fanned(from, to int, room float64) int {

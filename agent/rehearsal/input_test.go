@@ -24,6 +24,15 @@ func utf16Text(text string) string {
 	return b.String()
 }
 
+// ReadTrace reads a trace of one file.
+func ReadTrace(text []byte) (Trace, error) {
+	ps, err := ReadPoints(text)
+	if err != nil {
+		return Trace{}, err
+	}
+	return Regular(ps)
+}
+
 func TestReadTrace(t *testing.T) {
 	want := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 2.5, 3}}
 	filled := Trace{Start: start, Step: 5 * time.Minute, Values: []float64{1, 1, 3, 4}, Filled: 1}

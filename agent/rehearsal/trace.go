@@ -42,21 +42,12 @@ const (
 	stopped = time.Hour
 )
 
-// ReadTrace reads a trace in one of three forms: CSV with a time and a value in each
+// ReadPoints reads the points of a trace, of which Regular makes one, in one of three forms: CSV with a time and a value in each
 // line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
 // metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
 // get-metric-data, or the list of data points alone. What the former prints with --output text is read, too. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
 // more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
-// the day. A moment may not have two values that differ. The error names the line, or that moment.
-func ReadTrace(text []byte) (Trace, error) {
-	ps, err := ReadPoints(text)
-	if err != nil {
-		return Trace{}, err
-	}
-	return Regular(ps)
-}
-
-// ReadPoints reads the points of a trace as ReadTrace does: those of several files can be put together and made Regular.
+// the day. A moment may not have two values that differ. The error names the line, or that moment. Those of several files can be put together.
 func ReadPoints(text []byte) ([]credit.Measure, error) {
 	if len(text) > MaxTrace {
 		return nil, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)

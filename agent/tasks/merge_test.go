@@ -288,7 +288,7 @@ func TestMergeWithFiles(t *testing.T) {
 	if Merge(docker, Agent{Heard: true}, Containers{}).Complete {
 		t.Error("complete although the files were not read")
 	}
-	failed := Containers{Origin: File, Problems: files.Problems, Silent: []string{FileIDs}}
+	failed := Containers{Problems: files.Problems, Silent: []string{FileIDs}}
 	other := Containers{Complete: true, List: []Container{{ID: "bb"}}}
 	if got := Merge(docker, Agent{Heard: true}, failed, other); !got.Complete || len(got.Containers) != 3 || !slices.Equal(got.Silent, []string{FileIDs}) {
 		t.Errorf("of three sources, one of which failed from the start: %+v", got)

@@ -33,7 +33,6 @@ type Snapshot struct {
 // Containers is what one source lists. Complete is false until it succeeded once; a later failure leaves the
 // list as it was and is a problem.
 type Containers struct {
-	Origin   Origin
 	At       time.Time
 	Complete bool
 	List     []Container

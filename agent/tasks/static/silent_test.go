@@ -21,7 +21,7 @@ func TestDirectoryThatCannotBeReadFromTheStart(t *testing.T) {
 		_ = Watch(t.Context(), Options{Dir: dir, Recheck: 10 * time.Millisecond, Settle: time.Millisecond}, func(v tasks.Containers) { got <- v })
 	}()
 	v := <-got
-	if v.Complete || v.Origin != tasks.File || !slices.Equal(v.Silent, []string{tasks.FileIDs}) || len(v.Problems) != 1 || v.Problems[0].Code != "routes-unreadable" {
+	if v.Complete || !slices.Equal(v.Silent, []string{tasks.FileIDs}) || len(v.Problems) != 1 || v.Problems[0].Code != "routes-unreadable" {
 		t.Fatalf("%+v", v)
 	}
 	if s := tasks.Merge(tasks.Containers{Complete: true}, tasks.Agent{Heard: true}, v); !s.Complete {

@@ -57,7 +57,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	o.Settle = cmp.Or(o.Settle, 100*time.Millisecond)
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.Dir == "" {
-		put(tasks.Containers{Origin: tasks.File, Complete: true, List: o.Own})
+		put(tasks.Containers{Complete: true, List: o.Own})
 		<-ctx.Done()
 		return nil
 	}
@@ -65,7 +65,7 @@ func Watch(ctx context.Context, o Options, put func(tasks.Containers)) error {
 	notify, _ := dirwatch.New()
 	defer notify.Close()
 	told := false
-	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{Origin: tasks.File, List: o.Own, Silent: []string{tasks.FileIDs}}}
+	w := &watch{Options: o, good: map[string][]tasks.Container{}, last: tasks.Containers{List: o.Own, Silent: []string{tasks.FileIDs}}}
 	w.put = latest.Distinct(func(now tasks.Containers) {
 		if told || len(now.List) > 0 || len(now.Problems) > 0 {
 			o.Log.Info("routes from files", event.Key, event.RoutesRead, "dir", o.Dir, "upstreams", len(now.List), "problems", len(now.Problems))
@@ -91,7 +91,7 @@ type watch struct {
 
 // update reads the directory and puts what stands there.
 func (w *watch) update() {
-	now := tasks.Containers{Origin: tasks.File, Complete: true, List: slices.Clone(w.Own)}
+	now := tasks.Containers{Complete: true, List: slices.Clone(w.Own)}
 	if err := w.read(&now); err != nil {
 		now = w.last
 		now.Problems = []problem.Problem{problem.Of("routes "+w.Dir, "routes-unreadable", "let the agent's user read it; until then what was known of it stays in force",
