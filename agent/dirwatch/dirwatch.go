@@ -8,7 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -39,19 +42,26 @@ func (w *Watcher) Close() {
 	}
 }
 
-// Only watches these directories and no others; added is true when one is new, whose
-// changes until now gave no sign. One that does not exist is no error.
+// Only watches these directories and no others, wherever links lead to them, and those links; added is true when a
+// directory is new, whose changes until now gave no sign. One that does not exist is no error.
 func (w *Watcher) Only(dirs ...string) (added bool, err error) {
 	if w.notify == nil {
 		return false, nil
 	}
+	var wanted []string
+	for _, d := range dirs {
+		real, links := Follow(d)
+		wanted = append(append(wanted, links...), real)
+	}
+	slices.Sort(wanted)
+	wanted = slices.Compact(wanted) // inotify has one watch for a directory
 	watched := w.notify.WatchList()
 	for _, d := range watched {
-		if !slices.Contains(dirs, d) {
+		if !slices.Contains(wanted, d) {
 			_ = w.notify.Remove(d) // it may be gone already
 		}
 	}
-	for _, d := range dirs {
+	for _, d := range wanted {
 		if e := w.notify.Add(d); e == nil { // again, as it may be another one by now
 			added = added || !slices.Contains(watched, d)
 		} else if !errors.Is(e, fs.ErrNotExist) {
@@ -59,6 +69,31 @@ func (w *Watcher) Only(dirs ...string) (added bool, err error) {
 		}
 	}
 	return added, err
+}
+
+// mostLinks is how many links a path may lead through, as for the kernel (path_resolution(7)).
+const mostLinks = 40
+
+// Follow returns where a path leads, and the directories of the symbolic links on the way. What is not there is as if it
+// were no link.
+func Follow(path string) (real string, links []string) {
+	rest := strings.Split(path, "/")
+	real = "/"
+	for len(rest) > 0 {
+		next := filepath.Join(real, rest[0])
+		rest = rest[1:]
+		to, err := os.Readlink(next)
+		if err != nil || len(links) == mostLinks {
+			real = next
+			continue
+		}
+		links = append(links, real)
+		if filepath.IsAbs(to) {
+			real = "/"
+		}
+		rest = append(strings.Split(to, "/"), rest...)
+	}
+	return real, links
 }
 
 // Wait returns true when something may have changed: after a sign of that, once the

@@ -2,8 +2,11 @@ package dirwatch
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,6 +56,71 @@ func TestWatcher(t *testing.T) {
 	defer cancel()
 	if w.Wait(ctx, time.Hour, time.Millisecond) {
 		t.Error("a directory that is not watched any more gave a sign")
+	}
+}
+
+func TestFollow(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"/a/b", "/c"} {
+		if err := os.MkdirAll(dir+d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at, to := range map[string]string{"/c/b": "../a/b", "/a/b/up": "..", "/a/abs": dir + "/c/b", "/loop": "loop", "/c/dangling": "../none/x"} {
+		if err := os.Symlink(to, dir+at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]struct {
+		real  string
+		links []string
+	}{
+		"/a/b/x":       {"/a/b/x", nil},
+		"/c/b":         {"/a/b", []string{"/c"}},
+		"/a/abs/up/b/": {"/a/b", []string{"/a", "/c", "/a/b"}},
+		"/c/dangling":  {"/none/x", []string{"/c"}},
+		"/none/x":      {"/none/x", nil},
+	} {
+		real, links := Follow(dir + path)
+		for i := range links {
+			links[i] = strings.TrimPrefix(links[i], dir)
+		}
+		if strings.TrimPrefix(real, dir) != want.real || !slices.Equal(links, want.links) {
+			t.Errorf("%s: %s, %q", path, real, links)
+		}
+	}
+	if _, links := Follow(dir + "/loop/x"); len(links) != mostLinks {
+		t.Errorf("a loop has %d links", len(links))
+	}
+}
+
+// A directory that a link leads to is watched once, also beside itself; and so is the link.
+func TestLinks(t *testing.T) {
+	w, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	one, two, at := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(one, at); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		if added, err := w.Only(one, at); added != want || err != nil {
+			t.Errorf("added %v, %v", added, err)
+		}
+	}
+	if err := errors.Join(os.Symlink(two, at+"2"), os.Rename(at+"2", at)); err != nil {
+		t.Fatal(err)
+	}
+	if start := time.Now(); !w.Wait(t.Context(), time.Minute, time.Millisecond) || time.Since(start) >= time.Minute {
+		t.Error("another link was not noticed")
+	}
+	if added, err := w.Only(one, at); !added || err != nil {
+		t.Errorf("the new directory: added %v, %v", added, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -469,6 +470,45 @@ func TestWatchSeesThatACopyIsRemoved(t *testing.T) {
 	}
 	remove(t, made+"/certs/a")
 	until("nothing", func(v certs.Inventory) bool { return len(v.Pairs) == 0 && len(v.Problems) == 0 })
+}
+
+// Each of the links that lead to a certificate may be the one that changes, that of the directory too.
+func TestWatchSeesALinkChange(t *testing.T) {
+	root := t.TempDir()
+	pair := func(version string) certs.Pair {
+		c := current(t, "a.test")
+		write(t, root+"/archive/"+version+".pem", append(c.cert, c.key...))
+		l, p := read(candidate{name: "a", certFile: root + "/archive/" + version + ".pem", keyFile: root + "/archive/" + version + ".pem"})
+		if p != nil {
+			t.Fatal(p)
+		}
+		return l.pair
+	}
+	relink := func(to, at string) {
+		t.Helper()
+		if err := errors.Join(os.Symlink(to, at+".new"), os.Rename(at+".new", at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two, three := pair("1"), pair("2"), pair("3")
+	for _, dir := range []string{"live", "etc", "blue", "green"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link(t, "../archive/1.pem", root+"/live/a.pem") // as certbot does
+	link(t, "../live/a.pem", root+"/blue/a.pem")
+	link(t, "../archive/3.pem", root+"/green/a.pem")
+	link(t, "../blue", root+"/etc/certs")
+	until := watching(t, Options{Dir: root + "/etc/certs", Settle: 10 * time.Millisecond})
+	is := func(p certs.Pair) func(certs.Inventory) bool {
+		return func(v certs.Inventory) bool { return len(v.Pairs) == 1 && v.Pairs[0].Fingerprint == p.Fingerprint }
+	}
+	until("the pair", is(one))
+	relink("../archive/2.pem", root+"/live/a.pem")
+	until("another file behind the second link", is(two))
+	relink("../green", root+"/etc/certs")
+	until("another directory", is(three))
 }
 
 func TestWatchSeesTheTargetOfALinkChange(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/readfile"
@@ -177,13 +178,12 @@ func sideFile(name string) bool {
 	return name == "dhparam" || name == certs.GlobalAuthority || slices.Contains([]string{".chain", ".dhparam", ".ca", ".crl"}, filepath.Ext(name))
 }
 
-// targets are the directories that symbolic links lead to: a renewal may replace the file
-// there and leave the link alone.
-func targets(files ...string) []string {
-	var dirs []string
+// targets are the directories of the symbolic links that files are behind, and those that they lead to: a renewal may
+// replace the file there and leave the first link alone.
+func targets(files ...string) (dirs []string) {
 	for _, f := range files {
-		if real, err := filepath.EvalSymlinks(f); err == nil && real != f {
-			dirs = append(dirs, filepath.Dir(real))
+		if real, links := dirwatch.Follow(f); len(links) > 0 {
+			dirs = append(append(dirs, links...), filepath.Dir(real))
 		}
 	}
 	return dirs
