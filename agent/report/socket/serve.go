@@ -72,40 +72,29 @@ func Serve(ctx context.Context, l net.Listener, a Agent) error {
 
 func mux(a Agent) http.Handler {
 	m := http.NewServeMux()
-	change := func(pattern string, do http.HandlerFunc) {
+	change := func(pattern string, do func(http.ResponseWriter, *http.Request) error) {
 		m.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if !mayChange(r.Context()) {
-				answer(w, nil, errNotRoot)
-				return
+			err := errNotRoot
+			if mayChange(r.Context()) {
+				err = do(w, r)
 			}
-			do(w, r)
+			answer(w, struct{}{}, err)
 		})
 	}
 	m.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, a.Status(), nil)
 	})
-	change("POST /v1/address", func(w http.ResponseWriter, r *http.Request) {
+	change("POST /v1/address", func(w http.ResponseWriter, r *http.Request) error {
 		var asked address.Request
-		err := decode(w, r, &asked)
-		if err != nil {
-			err = fmt.Errorf("reading the request: %w", err)
-		} else {
-			err = a.Address(r.Context(), asked)
+		if err := decode(w, r, &asked); err != nil {
+			return fmt.Errorf("reading the request: %w", err)
 		}
-		answer(w, struct{}{}, err)
+		return a.Address(r.Context(), asked)
 	})
-	change("POST /v1/reload", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, struct{}{}, a.Reload())
-	})
-	change("PUT /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, a.Leave(r.Context(), true))
-	})
-	change("DELETE /v1/leaving", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, a.Leave(r.Context(), false))
-	})
-	change("POST /v1/renewals/{host}", func(w http.ResponseWriter, r *http.Request) {
-		answer(w, struct{}{}, a.Renew(r.Context(), r.PathValue("host")))
-	})
+	change("POST /v1/reload", func(http.ResponseWriter, *http.Request) error { return a.Reload() })
+	change("PUT /v1/leaving", func(_ http.ResponseWriter, r *http.Request) error { return a.Leave(r.Context(), true) })
+	change("DELETE /v1/leaving", func(_ http.ResponseWriter, r *http.Request) error { return a.Leave(r.Context(), false) })
+	change("POST /v1/renewals/{host}", func(_ http.ResponseWriter, r *http.Request) error { return a.Renew(r.Context(), r.PathValue("host")) })
 	m.HandleFunc("PUT /v1/jobs/{id}", func(w http.ResponseWriter, r *http.Request) {
 		j, err := job(w, r, a)
 		answer(w, j, err)
