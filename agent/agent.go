@@ -29,7 +29,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/board"
 	"github.com/nagaya-ecs/nagaya/agent/route"
-	"github.com/nagaya-ecs/nagaya/agent/route/saved"
 	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 	"github.com/nagaya-ecs/nagaya/agent/traffic/accesslog"
@@ -82,7 +81,7 @@ type agent struct {
 	// traffic is what nginx has served; it counts on through all flows.
 	traffic *accesslog.Logs
 
-	// table is the newest one; it outlives a flow, so that the holder of a host name
+	// table is the newest one of a flow. The next flow begins with it, so that the holder of a host name
 	// keeps it across a change of the configuration.
 	table route.Table
 }
@@ -252,23 +251,6 @@ func (a *agent) status() report.Status {
 	s := a.board.Status()
 	s.Traffic = a.traffic.Report()
 	return s
-}
-
-// setTable takes note of the newest table of a flow.
-func (a *agent) setTable(t route.Table) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.table = t
-}
-
-// lastTable is the table of the flow before, or of the agent before.
-func (a *agent) lastTable(c config.Config) route.Table {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.table.Sites == nil {
-		a.table = saved.Read(statePath(c, saved.FileName), a.o.Log)
-	}
-	return a.table
 }
 
 func (a *agent) writeConfigPart() {

@@ -106,7 +106,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	wishes, serving := latest.Distinct(orders.Wishes.Put), latest.Distinct(orders.Serving.Put)
 	r.certs, r.wanted, r.alive = latest.Tee(b.SetCerts, orders.Files.Put), wanted.Put, b.Beat
 	r.offer = latest.Tee(ready.Offers.Put, served.Put, func(p nginx.Offer) {
-		a.setTable(p.Table)
+		a.table = p.Table
 		tables.Put(p.Table)
 		b.SetRoutes(p.Table)
 		if p.Table.Complete {
@@ -116,7 +116,10 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 	r.problems = func(ps []problem.Problem) { b.SetUpkeep("network", ps) }
 	r.unlisted = func(ps []problem.Problem) { b.SetUpkeep("snippets", ps) }
 	orders.Again = a.reread
-	r.run(g, a, c, a.lastTable(c))
+	if a.table.Sites == nil { // the first flow begins with that of the agent before
+		a.table = saved.Read(statePath(c, saved.FileName), a.o.Log)
+	}
+	r.run(g, a, c, a.table)
 	issued := sync.OnceFunc(func() { close(r.issued) })
 	if c.Certs.ACME.On() {
 		g.Run("orders", func(ctx context.Context) error {
