@@ -10,11 +10,18 @@ import (
 	"github.com/aws/smithy-go"
 )
 
+// Code is that of an error that AWS answered with, e.g. "AuthFailure"; empty for any other error.
+func Code(err error) string {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return api.ErrorCode()
+	}
+	return ""
+}
+
 // Denied reports whether AWS refused for want of a permission. The services do
 // not agree on the code.
 func Denied(err error) bool {
-	api, ok := errors.AsType[smithy.APIError](err)
-	return ok && slices.Contains([]string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}, api.ErrorCode())
+	return slices.Contains([]string{"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}, Code(err))
 }
 
 // Sentence says what failed and why; what AWS or the network said is quoted and

@@ -12,9 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -223,20 +223,10 @@ func writeTag(ctx context.Context, api EC2, resource, value string, dryRun bool)
 	return err
 }
 
-// errorCode is the code of an error that EC2 answered with, e.g. "AuthFailure"; it is
-// empty for any other error.
-func errorCode(err error) string {
-	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return ""
-	}
-	return api.ErrorCode()
-}
-
 // refused reports whether EC2 said no, so that certainly nothing was done. After
 // any other error the call may have taken effect.
 func refused(err error) bool {
-	code := errorCode(err)
+	code := awserror.Code(err)
 	// EC2's errors of its own: InternalError, InternalFailure, Unavailable,
 	// ServiceUnavailable (EC2 API reference, "Error codes", server errors).
 	return code != "" && !strings.HasPrefix(code, "Internal") && !strings.HasSuffix(code, "Unavailable")

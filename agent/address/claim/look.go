@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -268,11 +269,11 @@ func (c *claimer) free(ctx context.Context, s *address.State) (bool, error) {
 	switch {
 	case err == nil:
 		return true, nil
-	case errorCode(err) == noAssociation:
+	case awserror.Code(err) == noAssociation:
 		return false, newFault("address-lost-race", problem.Warning, "who holds it is looked up again by itself", "another instance was quicker")
 	case refused(err):
 		p := problem.Problem{Code: "address-not-freed"} // in the journal only
-		if cause := s.Report.Address.AssociationID + " " + errorCode(err); c.unfreed[s.Report.Claim] != cause {
+		if cause := s.Report.Address.AssociationID + " " + awserror.Code(err); c.unfreed[s.Report.Claim] != cause {
 			c.unfreed[s.Report.Claim] = cause
 			c.o.Log.Warn("address not settled", event.Key, event.AddressUnsettled, "claim", s.Report.Claim, "problem", p.Code, "err", err)
 		}
@@ -312,7 +313,7 @@ func (c *claimer) release(ctx context.Context, meant []*address.State, now bool)
 func (c *claimer) disassociateOwn(ctx context.Context, s *address.State) error {
 	err := disassociate(ctx, c.api, s.Report.Address.AssociationID, false)
 	c.o.Moved()
-	if err != nil && errorCode(err) != noAssociation {
+	if err != nil && awserror.Code(err) != noAssociation {
 		return errors.New(c.explain(err, s.Report.Claim).Text)
 	}
 	c.observe(s, func() { s.Disassociated(time.Now()) })

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
@@ -48,7 +49,7 @@ func (p *prover) add(what, claim, found string, err error) {
 // DryRunOperation (EC2 API reference, "Dry run"). It is a warning where something is only
 // missing without the permission.
 func (p *prover) addDryRun(action, claim, missing string, err error) {
-	if errorCode(err) == "DryRunOperation" {
+	if awserror.Code(err) == "DryRunOperation" {
 		err = nil
 	}
 	p.add(action, claim, "allowed", err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
+	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/pattern"
@@ -141,7 +142,7 @@ func (b *bucket) list(ctx context.Context, prefix string) (map[string]string, er
 func (b *bucket) get(ctx context.Context, name string) (body []byte, version string, err error) {
 	out, err := b.ask(ctx, awsclient.S3Request{Method: http.MethodGet, Key: b.prefix + name, Most: certs.MaxObject})
 	switch {
-	case code(err) == "NoSuchKey":
+	case awserror.Code(err) == "NoSuchKey":
 		return nil, "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrNotFound)
 	case err == nil && out.ETag == "":
 		err = errors.New("the answer has no ETag")
@@ -172,7 +173,7 @@ func (b *bucket) put(ctx context.Context, name string, body []byte, version stri
 		return out.ETag, nil
 	case err == nil:
 		err = errors.New("the answer has no ETag")
-	case answered && refused.Status == http.StatusPreconditionFailed, code(err) == "NoSuchKey":
+	case answered && refused.Status == http.StatusPreconditionFailed, awserror.Code(err) == "NoSuchKey":
 		return b.ours(ctx, name, body)
 	case answered && refused.Status == http.StatusConflict:
 		return "", fmt.Errorf("s3://%s/%s%s: %w", b.name, b.prefix, name, certs.ErrConflict)

@@ -11,14 +11,6 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 )
 
-// code is that of an error of AWS; empty for another.
-func code(err error) string {
-	if api, ok := errors.AsType[smithy.APIError](err); ok {
-		return api.ErrorCode()
-	}
-	return ""
-}
-
 // wrong is the error of a request that needs that permission.
 func (b *bucket) wrong(permission string, err error) error {
 	what := fmt.Sprintf("%s on s3://%s/%s", permission, b.name, b.prefix)
@@ -27,7 +19,7 @@ func (b *bucket) wrong(permission string, err error) error {
 
 // remedy says what to do about an answer of S3 (S3 API reference, "Error responses").
 func (b *bucket) remedy(permission string, err error) string {
-	c, text := code(err), ""
+	c, text := awserror.Code(err), ""
 	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		text = api.ErrorMessage()
 	}

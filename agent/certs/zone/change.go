@@ -10,7 +10,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/route53/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/nagaya-ecs/nagaya/agent/awserror"
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
@@ -140,7 +139,7 @@ func (s recordSet) call(ctx context.Context, action string, f func() error) erro
 	pause := backoff.Backoff{First: time.Second, Most: 15 * time.Second}
 	for end := time.Now().Add(retryMost); ; {
 		err := f()
-		if api, ok := errors.AsType[smithy.APIError](err); !ok || !slices.Contains(busy, api.ErrorCode()) || time.Now().After(end) {
+		if !slices.Contains(busy, awserror.Code(err)) || time.Now().After(end) {
 			return s.explain(action, err)
 		}
 		if !backoff.Sleep(ctx, pause.Next()) {
