@@ -134,7 +134,7 @@ func spaceOptions(c config.Config, preview bool) space.Options {
 func planOptions(c config.Config, before route.Table) plan.Options {
 	how, settings := runtime.Configured(c)
 	o := plan.Options{
-		Route: route.Configured(c), Labels: labels.Configured(c), Foreign: nginxproxy.Reader(c.Routes.ShareHosts), Settings: settings, HostAuth: c.Nginx.HostAuth, Previous: before,
+		Route: route.Configured(c), Labels: labels.Configured(c), Foreign: nginxproxy.Reader(c.Routes.ShareHosts), Settings: settings, Previous: before,
 		Container: how.Mode == runtime.Container, Engine: c.Docker.Host,
 	}
 	if how.Mode == runtime.Exec { // in the same container, if in any

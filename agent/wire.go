@@ -41,7 +41,7 @@ func (a *agent) claimOptions(c config.Config) claim.Options {
 		Moved: a.cloud.DropConnections, Log: a.o.Log,
 	}
 	if c.Address.Unreachable > 0 {
-		o.Reach = claim.Dial(uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort))
+		o.Reach = claim.Dial(c.Nginx.HTTPPort, c.Nginx.HTTPSPort)
 	}
 	return o
 }

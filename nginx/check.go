@@ -36,7 +36,7 @@ func checkSite(s route.Site, b Build, set Settings) error {
 	case s.Passthrough != nil && trustsForwarded(set):
 		// nginx would take the proxy's address for the client's at all sites, and nagaya.allow too.
 		return errors.New("its TLS cannot be passed through beside nginx.trusted-proxies, unless these speak the PROXY protocol (nginx.proxy-protocol)")
-	case s.Passthrough != nil && nginxproxy.HasPassword(set.HostAuth, s):
+	case s.Passthrough != nil && nginxproxy.HasPassword(set.hostPasswords(), s):
 		return errors.New("its TLS cannot be passed through, because there is a password file for this host (nginx.host-auth)")
 	case len(s.Edge.HSTS) > 200 || strings.ContainsFunc(s.Edge.HSTS, func(r rune) bool { return r < ' ' || r > '~' || r == '$' }):
 		return fmt.Errorf("the value %q of Strict-Transport-Security cannot be written", truncated(s.Edge.HSTS))

@@ -30,7 +30,7 @@ func hasChallenges(s Settings, site route.Site) bool {
 	if s.ChallengeDir == "" {
 		return false
 	}
-	switch cmp.Or(site.Edge.Challenges, s.Challenges) {
+	switch cmp.Or(site.Edge.Challenges, route.Challenges(s.Challenges)) {
 	case route.ChallengesNone:
 		return false
 	case route.ChallengesRedirected:
@@ -83,7 +83,7 @@ func challengeLocations(t *text, ofOperator bool) {
 // debugLocation writes the location that tells how a site is set. Who may not see its root may not
 // see that either.
 func debugLocation(t *text, site route.Site, pools route.Pools) {
-	own := site.Edge.Debug == route.On || site.Edge.Debug == route.Unset && t.settings.Debug
+	own := site.Edge.Debug == route.On || site.Edge.Debug == route.Unset && t.settings.DebugEndpoint
 	taken := func(l route.Location) bool { return strings.TrimRight(l.Path, "/") == nginxproxy.DebugPath }
 	if !own || slices.ContainsFunc(site.Locations, taken) {
 		return

@@ -335,9 +335,7 @@ func familySettings(seed uint64) Settings {
 		s.ProxyProtocol = seed&8 != 0
 	}
 	s.Passwords = []string{"alpha", "beta", "gamma", "a.test"}
-	if seed&16 != 0 {
-		s.HostAuth = s.Passwords
-	}
+	s.HostAuth = seed&16 != 0
 	return s
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -172,7 +173,7 @@ var scenes = []scene{
 		{Host: "a.example.com", Family: "web", TLS: true, Cert: pair, Plain: route.Redirect, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
 		{Host: "p.example.com", Family: "own", Plain: route.Redirect, Passthrough: &nestedPassthrough{Pool: pool(server("10.0.0.2:443", 1))}},
 	}},
-	{name: "nginx-proxy", build: debian122, settings: func(s *Settings) { s.HostAuth = []string{"a.example.com"} }, sites: []nestedSite{
+	{name: "nginx-proxy", build: debian122, settings: func(s *Settings) { s.HostAuth, s.Passwords = true, []string{"a.example.com"} }, sites: []nestedSite{
 		{Host: "a.example.com", Family: "web", CatchAll: true, TLS: true, Cert: pair, Plain: route.Redirect, Edge: route.Edge{
 			HSTS: "max-age=31536000", TLSPolicy: "AWS-TLS13-1-2-2021-06", ServerTokens: route.On, RedirectCode: 307, HTTP2: route.Off,
 			HTTPPort: 8080, HTTPSPort: 8443, Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")},
@@ -222,9 +223,10 @@ var scenes = []scene{
 // defaults are the settings of a configuration without settings.
 func defaults() Settings {
 	return Settings{
-		HTTPPort: 80, HTTPSPort: 443, HTTP2: true, ShutdownTimeout: 240 * time.Second,
-		StateDir: "/var/lib/nagaya/nginx", RunDir: "/run/nagaya/nginx", LogDir: "/var/log/nagaya", AccessLog: "/var/log/nagaya/access.log",
-		SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt",
+		StateDir: "/var/lib/nagaya/nginx", RunDir: "/run/nagaya/nginx", LogDir: "/var/log/nagaya", Nginx: config.Nginx{
+			HTTPPort: 80, HTTPSPort: 443, HTTP2: true, ShutdownTimeout: 240 * time.Second, AccessLog: "/var/log/nagaya/access.log",
+			SnippetDir: "/etc/nagaya/nginx", HtpasswdDir: "/etc/nagaya/htpasswd", UpstreamCA: "/etc/ssl/certs/ca-certificates.crt",
+		},
 	}
 }
 

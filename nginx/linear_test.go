@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -12,7 +13,7 @@ import (
 // files of its own: what it allocates, and what it looks at, grows as they do.
 func TestRenderIsLinear(t *testing.T) {
 	allocations := func(n int) float64 {
-		var set Settings
+		set := Settings{Nginx: config.Nginx{HostAuth: true}}
 		shape, pools := route.Shape{}, route.Pools{}
 		for i := range n {
 			host := fmt.Sprintf("h%05d.test", i)
@@ -21,7 +22,6 @@ func TestRenderIsLinear(t *testing.T) {
 			pools[site.PoolKey(site.Locations[0])] = route.Pool{Servers: []route.Server{server("10.0.0.1:80", 1)}}
 			set.Snippets = append(set.Snippets, Snippet{Name: "vhost.d/" + host, Fingerprint: "f"})
 			set.Passwords = append(set.Passwords, host)
-			set.HostAuth = append(set.HostAuth, host)
 		}
 		slices.Reverse(set.Snippets) // no order is needed
 		return testing.AllocsPerRun(1, func() { Render(set, Build{}, shape, pools) })

@@ -2,97 +2,45 @@ package nginx
 
 import (
 	"cmp"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/nginxproxy"
-	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-// Settings are the operator's settings for nginx as a whole. Package config has checked the
-// values, and has the defaults.
+// Settings are those of nginx as a whole: the operator's, whose values package config has checked, and what follows from
+// the rest of the configuration and from the host. Here IPv6 is true where the host has it too, User is the account of
+// the workers, empty for the one that nginx was built for, and AccessLog is a path, or "off".
 type Settings struct {
-	// HTTPPort and HTTPSPort are the public ports.
-	HTTPPort  uint16
-	HTTPSPort uint16
-	// IPv6 listens on [::] too.
-	IPv6 bool
-	// HTTP2 offers HTTP/2 over TLS where the build can.
-	HTTP2 bool
-	// HTTP3 offers HTTP/3 (QUIC) at UDP HTTPSPort where the build can.
-	HTTP3 bool
-	// ProxyProtocol expects the PROXY protocol from every client of the public
-	// ports, e.g. a load balancer; it is trusted from TrustedProxies.
-	ProxyProtocol bool
-	// UpstreamCA is a file with the certificate authorities by which containers'
-	// certificates are verified, for the routes that ask for it.
-	UpstreamCA string
-	// User is the account of the workers; empty means nginx's compiled default. It
-	// must be able to enter StateDir and to read the files in HtpasswdDir.
-	User string
+	config.Nginx
 	// StateDir holds the generations and temporary files, RunDir the pid file and the unix sockets.
 	StateDir string
 	RunDir   string
 	// LogDir holds error.log; empty means that errors go to stderr.
 	LogDir string
-	// AccessLog is a path, or "off".
-	AccessLog string
-	// LogFormat is the format of a line in AccessLog, with nginx's variables in it;
-	// "json" or empty mean nagaya's own. LogEscape is default, json or none (the
-	// parameter escape of nginx's log_format), for a LogFormat of the operator's.
-	LogFormat string
-	LogEscape string
-	// DefaultRoot answers the paths of a host that no location serves: arguments of
-	// nginx's return with spaces between them, or "none" for no answer. Empty means 404
-	// with a line of text.
-	DefaultRoot string
-	// ChallengeDir has the answers to challenges of ACME; empty is none. Challenges are the sites
-	// that give them, ChallengeUnknown also names of no site.
-	ChallengeDir     string
-	Challenges       route.Challenges
-	ChallengeUnknown bool
+	// Stderr makes errors go to stderr in place of error.log in LogDir.
+	Stderr bool
 	// TokenDir has the answers to challenges of the agent's own orders; empty where it makes none.
 	TokenDir string
-	// Debug tells clients how sites are set, and in DebugGlobal, a JSON object, the settings for all.
-	Debug       bool
+	// DebugGlobal is a JSON object with the settings for all, for clients that are told how a site is set.
 	DebugGlobal string
-	// UnservedStatus is for names of no site, and for plain HTTP that a site refuses; zero
-	// means 404 and 403.
-	UnservedStatus int
 	// NginxProxy writes what programs read as nginx-proxy does: Alt-Svc, and lines of the access
 	// log where LogFormat is empty.
 	NginxProxy bool
-	// ServerTokens tells clients of sites nginx's version.
-	ServerTokens bool
-	// Stderr makes errors go to stderr in place of error.log in LogDir.
-	Stderr bool
-	// Spaces say where nginx is to write no more.
-	Spaces Spaces
-	// SnippetDir is where Snippets were found.
-	SnippetDir string
-	// Snippets are the operator's own files that exist.
-	Snippets []Snippet
-	// HtpasswdDir holds the files that a route's Auth names.
-	HtpasswdDir string
-	// HostAuth are the files in HtpasswdDir that may be named by hosts, as nginx-proxy
-	// does (nginxproxy.PasswordFiles).
-	HostAuth []string
-	// Passwords are all files in HtpasswdDir; nil means that they are not known.
-	Passwords []string
 	// TLSPolicy is for sites and streams that have none; empty is config.DefaultTLSPolicy.
 	TLSPolicy string
+	// Spaces say where nginx is to write no more.
+	Spaces Spaces
+	// Snippets are the operator's own files that exist.
+	Snippets []Snippet
+	// Passwords are the files in HtpasswdDir; nil means that they are not known. With HostAuth they are named by hosts
+	// too, as nginx-proxy does (nginxproxy.PasswordFiles).
+	Passwords []string
 	// WorkerProcesses is the number of workers; 0 means one per core.
 	WorkerProcesses int
-	// ShutdownTimeout bounds how long an old worker finishes its requests
-	// after a reload. nginx itself would wait without limit.
-	ShutdownTimeout time.Duration
-	// TrustedProxies are the peers whose X-Forwarded-* headers are trusted;
-	// none by default.
-	TrustedProxies []netip.Prefix
 }
 
 // Snippet is one file of the operator; package snippets lists them. Its name
@@ -142,10 +90,17 @@ func (s Settings) prepared() Settings {
 		sn.Path, sn.File = cmp.Or(sn.Path, path.Join(s.SnippetDir, sn.Name)), sn.copyName()
 	}
 	slices.SortStableFunc(s.Snippets, func(a, b Snippet) int { return cmp.Or(a.compare(b.Name), cmp.Compare(a.Path, b.Path)) })
-	s.HostAuth, s.Passwords = slices.Clone(s.HostAuth), slices.Clone(s.Passwords)
-	slices.Sort(s.HostAuth)
+	s.Passwords = slices.Clone(s.Passwords)
 	slices.Sort(s.Passwords)
 	return s
+}
+
+// hostPasswords are the password files that may be named by hosts, sorted.
+func (s Settings) hostPasswords() []string {
+	if !s.HostAuth {
+		return nil
+	}
+	return s.Passwords
 }
 
 // Socket returns the path of the private unix socket in a RunDir. It answers

@@ -151,7 +151,7 @@ func letIn(t *text, networks []netip.Prefix) {
 // for the host comes before what a label names.
 func authFile(s Settings, site route.Site, l route.Location) string {
 	for _, name := range nginxproxy.PasswordFiles(site, l) {
-		if _, found := slices.BinarySearch(s.HostAuth, name); found && snippetName(vhostSnippets+"/"+name) {
+		if _, found := slices.BinarySearch(s.hostPasswords(), name); found && snippetName(vhostSnippets+"/"+name) {
 			return name
 		}
 	}
@@ -162,7 +162,7 @@ func authFile(s Settings, site route.Site, l route.Location) string {
 // of them, sorted.
 func namedHosts(s Settings, more []string) (all []string) {
 	all = append(all, more...)
-	for _, file := range s.HostAuth {
+	for _, file := range s.hostPasswords() {
 		all = append(all, nginxproxy.HostOfPasswords(file))
 	}
 	star := strings.NewReplacer("_.", "*.", "._", ".*")

@@ -146,8 +146,8 @@ type Nginx struct {
 	Unit           string
 	ContainerLabel string
 	Binary         string
-	HTTPPort       int
-	HTTPSPort      int
+	HTTPPort       uint16
+	HTTPSPort      uint16
 	IPv6           bool
 	HTTP2          bool
 	HTTP3          bool

@@ -269,13 +269,10 @@ func whole(lo, hi int) kind[int] {
 }
 
 var port = kind[uint16]{
-	allowed: "ports from 1 to 65535", format: func(n uint16) string { return strconv.Itoa(int(n)) },
+	allowed: "1 to 65535", format: func(n uint16) string { return strconv.Itoa(int(n)) },
 	parse: func(v string) (uint16, error) {
-		n, err := strconv.ParseUint(v, 10, 16)
-		if err != nil || n == 0 {
-			return 0, fmt.Errorf("%q is not a port from 1 to 65535", v)
-		}
-		return uint16(n), nil
+		n, err := whole(1, 65535).parse(v)
+		return uint16(n), err
 	},
 }
 

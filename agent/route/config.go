@@ -13,7 +13,7 @@ import (
 // while here it is the default.
 func Configured(c config.Config) Options {
 	o := Options{
-		Grace: c.Routes.Grace, Listen: []uint16{uint16(c.Nginx.HTTPPort), uint16(c.Nginx.HTTPSPort)},
+		Grace: c.Routes.Grace, Listen: []uint16{c.Nginx.HTTPPort, c.Nginx.HTTPSPort},
 		DefaultHost: c.Routes.DefaultHost, UnservedCert: c.Nginx.UnservedCert, Reserved: c.Routes.ReservedPorts,
 		OpenWildcards: c.Routes.OpenWildcards, Shared: sharedBy(c.Routes.SharedUpstreams),
 		MaxOfFamily: c.Routes.MaxOfFamily, Max: c.Routes.Max, HTTP3: c.Nginx.HTTP3,

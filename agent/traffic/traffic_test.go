@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
@@ -56,9 +57,9 @@ func (c Counts) words() string {
 }
 
 func TestFormats(t *testing.T) {
-	own, json, foreign := nginx.Settings{}, nginx.Settings{LogFormat: "json"}, nginx.Settings{NginxProxy: true}
+	own, json, foreign := nginx.Settings{}, nginx.Settings{Nginx: config.Nginx{LogFormat: "json"}}, nginx.Settings{NginxProxy: true}
 	says := func(format, escape string) nginx.Settings {
-		return nginx.Settings{LogFormat: format, LogEscape: escape}
+		return nginx.Settings{Nginx: config.Nginx{LogFormat: format, LogEscape: escape}}
 	}
 	const all = "[0 1 0 0 0] 1234 bytes, 0 failed, 0 upgraded, [0 1 0 0 0 0 0] 0.012 s"
 	for name, row := range map[string]struct {
@@ -118,13 +119,13 @@ func TestUnavailable(t *testing.T) {
 		want     string // a part of it
 	}{
 		"nagaya's":          {nginx.Settings{}, ""},
-		"json":              {nginx.Settings{LogFormat: "json"}, ""},
+		"json":              {nginx.Settings{Nginx: config.Nginx{LogFormat: "json"}}, ""},
 		"nginx-proxy's":     {nginx.Settings{NginxProxy: true}, ""},
-		"off":               {nginx.Settings{AccessLog: "off"}, "nginx.access-log is off"},
-		"stdout":            {nginx.Settings{AccessLog: "/dev/fd/3"}, "nginx.log-stdout"},
+		"off":               {nginx.Settings{Nginx: config.Nginx{AccessLog: "off"}}, "nginx.access-log is off"},
+		"stdout":            {nginx.Settings{Nginx: config.Nginx{AccessLog: "/dev/fd/3"}}, "nginx.log-stdout"},
 		"no space":          {nginx.Settings{Spaces: nginx.Spaces{Logs: nginx.Space{Dir: "/log", Low: true}}}, "too little space is left in /log"},
-		"no status":         {nginx.Settings{LogFormat: "$host $request"}, "$host and $status"},
-		"no host":           {nginx.Settings{LogFormat: "$status"}, "$host and $status"},
+		"no status":         {nginx.Settings{Nginx: config.Nginx{LogFormat: "$host $request"}}, "$host and $status"},
+		"no host":           {nginx.Settings{Nginx: config.Nginx{LogFormat: "$status"}}, "$host and $status"},
 		"another log":       {says("http.d/x.conf", "access_log /elsewhere combined;"), "/etc/nagaya/nginx/http.d/x.conf says access_log for the whole http section; say 'access_log /log/access.log nagaya;' there too, and not off"},
 		"another log too":   {says("http.d/x.conf", "access_log /elsewhere combined; access_log /log/access.log nagaya buffer=4k;"), ""},
 		"off for all":       {says("http.d/x.conf", "access_log /log/access.log nagaya; access_log off;"), "and not off"},
@@ -153,7 +154,7 @@ func TestUnavailable(t *testing.T) {
 func TestLinesWithoutAHost(t *testing.T) {
 	table := tableOf("a.test /")
 	for _, format := range []string{"$remote_addr - $status", "$status", "h=$host$status $request_time"} {
-		logs := logsOf(nginx.Settings{LogFormat: format}, table)
+		logs := logsOf(nginx.Settings{Nginx: config.Nginx{LogFormat: format}}, table)
 		c, f := New(noon), Compile(logs.Requests)
 		c.SetTable(table)
 		for _, text := range []string{"127.0.0.1 - 200", "200", "h=a.test200 0.001"} {
@@ -178,12 +179,12 @@ func TestMissing(t *testing.T) {
 		want     string
 	}{
 		"nagaya's":           {nginx.Settings{}, ports, ""},
-		"json":               {nginx.Settings{LogFormat: "json"}, ports, ""},
+		"json":               {nginx.Settings{Nginx: config.Nginx{LogFormat: "json"}}, ports, ""},
 		"nginx-proxy's":      {nginx.Settings{NginxProxy: true}, ports, "seconds"},
-		"one's own":          {nginx.Settings{LogFormat: "$host $status"}, ports, "path bytes seconds failures"},
+		"one's own":          {nginx.Settings{Nginx: config.Nginx{LogFormat: "$host $status"}}, ports, "path bytes seconds failures"},
 		"ports elsewhere":    {elsewhere, ports, "connections"},
 		"there are no ports": {elsewhere, tableOf("a.test /"), ""},
-		"nothing is counted": {nginx.Settings{AccessLog: "off"}, ports, ""},
+		"nothing is counted": {nginx.Settings{Nginx: config.Nginx{AccessLog: "off"}}, ports, ""},
 	} {
 		c := New(noon)
 		c.SetTable(row.table)
@@ -479,7 +480,7 @@ func FuzzLine(f *testing.F) {
 		logs nginx.Log
 		f    Format
 	}
-	for _, s := range []nginx.Settings{{}, {LogFormat: "json"}, {NginxProxy: true}, {LogEscape: "json", LogFormat: `"$http_user_agent" "$request" "$host" "$status" "$remote_user" `}} {
+	for _, s := range []nginx.Settings{{}, {Nginx: config.Nginx{LogFormat: "json"}}, {NginxProxy: true}, {Nginx: config.Nginx{LogEscape: "json", LogFormat: `"$http_user_agent" "$request" "$host" "$status" "$remote_user" `}}} {
 		l := logsOf(s, table).Requests
 		all = append(all, struct {
 			logs nginx.Log

@@ -44,7 +44,7 @@ func (r *rig) configuration(env []string) config.Config {
 		r.t.Fatal(err)
 	}
 	c := resolved.Config
-	c.Nginx.HTTPPort, c.Nginx.HTTPSPort = int(r.settings.HTTPPort), int(r.settings.HTTPSPort)
+	c.Nginx.HTTPPort, c.Nginx.HTTPSPort = r.settings.HTTPPort, r.settings.HTTPSPort
 	return c
 }
 
@@ -255,9 +255,8 @@ func TestPortByProxyProtocolAsNginxProxy(t *testing.T) {
 // A password file's realm is nginx-proxy's.
 func TestRealmsAsNginxProxy(t *testing.T) {
 	r := newRig(t)
-	r.settings.HostAuth = []string{"a.test", "b.test_" + fmt.Sprintf("%x", sha1.Sum([]byte("/foo/")))}
-	r.settings.Passwords = r.settings.HostAuth
-	for _, f := range r.settings.HostAuth {
+	r.settings.HostAuth, r.settings.Passwords = true, []string{"a.test", "b.test_" + fmt.Sprintf("%x", sha1.Sum([]byte("/foo/")))}
+	for _, f := range r.settings.Passwords {
 		write(t, filepath.Join(r.settings.HtpasswdDir, f), "u:{PLAIN}p\n")
 	}
 	r.run()
@@ -280,8 +279,7 @@ func testChallengesAsNginxProxy(t *testing.T, r *rig) {
 	const token = "/.well-known/acme-challenge/a_token-1"
 	write(t, filepath.Join(dir, token), "answer")
 	write(t, filepath.Join(dir, ".well-known/secret"), "secret")
-	r.settings.HostAuth = []string{"password.test"}
-	r.settings.Passwords = r.settings.HostAuth
+	r.settings.HostAuth, r.settings.Passwords = true, []string{"password.test"}
 	write(t, filepath.Join(r.settings.HtpasswdDir, "password.test"), "u:{PLAIN}p\n")
 	r.run()
 	p := writePair(t, "web.test", "off.test", "on.test", "nohttp.test", "noredirect.test", "off-noredirect.test")
@@ -339,8 +337,7 @@ func teapot(t *testing.T) netip.AddrPort {
 // The debug endpoint tells how a site is set, where that is switched on.
 func TestDebugEndpointAsNginxProxy(t *testing.T) {
 	r := newRig(t)
-	r.settings.HostAuth = []string{"password.test"}
-	r.settings.Passwords = r.settings.HostAuth
+	r.settings.HostAuth, r.settings.Passwords = true, []string{"password.test"}
 	write(t, filepath.Join(r.settings.HtpasswdDir, "password.test"), "u:{PLAIN}p\n")
 	r.run()
 	p, up := writePair(t, "cert.test"), teapot(t)

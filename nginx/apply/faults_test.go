@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -317,7 +318,7 @@ func TestFaultTwoAgents(t *testing.T) {
 // The wall clock may be set to any time: files that are changed are restored all the same.
 func TestFaultClockJump(t *testing.T) {
 	start := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) // without a monotonic reading
-	tree := nginx.Render(nginx.Settings{HTTP2: true}, nginx.Build{Version: nginx.MinVersion}, route.Shape{}, nil)
+	tree := nginx.Render(nginx.Settings{Nginx: config.Nginx{HTTP2: true}}, nginx.Build{Version: nginx.MinVersion}, route.Shape{}, nil)
 	for _, jump := range []time.Duration{-100 * 24 * time.Hour, -time.Second, time.Second, 100 * 24 * time.Hour} {
 		dir := t.TempDir()
 		a := newApplier(Options{Dirs: nginx.Dirs{State: dir, Run: dir}, Limits: Limits{RestorePeriod: 10 * time.Minute, Recheck: time.Hour}, Log: slog.New(slog.DiscardHandler)}, func(nginx.Status) {})

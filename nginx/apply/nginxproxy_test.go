@@ -44,7 +44,7 @@ func testFilesAsNginxProxyNamesThem(t *testing.T, r *rig) {
 		passwords = append(passwords, "path.test_"+sum(path))
 	}
 	slices.Sort(passwords)
-	r.settings.HostAuth = passwords
+	r.settings.HostAuth, r.settings.Passwords = true, passwords
 	for _, name := range passwords {
 		write(t, filepath.Join(r.settings.HtpasswdDir, name), "anna:{PLAIN}secret\n")
 	}

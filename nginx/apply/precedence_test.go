@@ -49,8 +49,8 @@ func testTheOperatorsFilesHold(t *testing.T, r *rig) {
 		r.settings.Snippets = append(r.settings.Snippets, nginx.Snippet{Name: name, Path: filepath.Join(dir, filepath.Base(name)), Text: "deny all;\n"})
 	}
 	slices.SortFunc(r.settings.Snippets, func(a, b nginx.Snippet) int { return strings.Compare(a.Name, b.Name) })
-	r.settings.HostAuth = []string{"lock.test", "path.test_42099b4af021e53fd8fd4e056c2568d7c2e3ffa8"}
-	for _, name := range append(r.settings.HostAuth, "guest") {
+	r.settings.HostAuth, r.settings.Passwords = true, []string{"lock.test", "path.test_42099b4af021e53fd8fd4e056c2568d7c2e3ffa8", "guest"}
+	for _, name := range r.settings.Passwords {
 		write(t, filepath.Join(r.settings.HtpasswdDir, name), "anna:{PLAIN}secret\n")
 	}
 	r.run()

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/proc"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -135,7 +136,7 @@ func newRigOf(t testing.TB, n nginxtest.Nginx) *rig {
 		t.Fatal(err)
 	}
 	testenv.EndWithTest(dir)
-	r := &rig{t: t, settings: nginx.Settings{HTTP2: true}}
+	r := &rig{t: t, settings: nginx.Settings{Nginx: config.Nginx{HTTP2: true}}}
 	s := &r.settings
 	s.StateDir, s.RunDir, s.LogDir = filepath.Join(dir, "state"), filepath.Join(dir, "run"), filepath.Join(dir, "log")
 	s.SnippetDir, s.HtpasswdDir = filepath.Join(dir, "etc"), filepath.Join(dir, "etc")

@@ -28,8 +28,6 @@ type Options struct {
 	Labels   labels.Defaults
 	Foreign  labels.Foreign
 	Settings nginx.Settings
-	// HostAuth is true where password files may be named by hosts.
-	HostAuth bool
 	// Previous is the last table of the flow or agent before: a family that has a host in it
 	// keeps the host.
 	Previous route.Table
@@ -151,9 +149,6 @@ func (p *planner) receive(ctx context.Context, in Inputs, due, alive <-chan time
 		case f := <-in.Files:
 			p.in.files, p.rerender = &f, true
 			p.o.Settings.Snippets, p.o.Settings.Passwords = f.Snippets, f.Passwords
-			if p.o.HostAuth {
-				p.o.Settings.HostAuth = f.Passwords
-			}
 		case p.in.container = <-in.Container:
 		case p.in.lowCredits = <-in.LowCredits:
 		case p.o.Settings.Spaces = <-in.Spaces:

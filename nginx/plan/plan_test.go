@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
@@ -63,7 +64,7 @@ func inBubble(t *testing.T, test func(d *fixture)) {
 
 func newFixture(t *testing.T, before route.Table) *fixture {
 	return &fixture{
-		t: t, heard: true, o: Options{Settings: nginx.Settings{HTTP2: true}, Previous: before},
+		t: t, heard: true, o: Options{Settings: nginx.Settings{Nginx: config.Nginx{HTTP2: true}}, Previous: before},
 		snapshots: latest.New[tasks.Snapshot](), identity: latest.New[identity.Identity](), certs: latest.New[certs.Inventory](),
 		reach: latest.New[route.Reach](), build: latest.New[nginx.Build](), files: latest.New[nginx.OperatorFiles](),
 	}

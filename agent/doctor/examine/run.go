@@ -79,7 +79,7 @@ func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Re
 	x.ecs(id)
 	x.nginx(ctx)
 	x.Add(OtherNginx(ctx, "/etc/systemd/system/multi-user.target.wants")...)
-	for _, port := range []int{c.Nginx.HTTPPort, c.Nginx.HTTPSPort} {
+	for _, port := range []int{int(c.Nginx.HTTPPort), int(c.Nginx.HTTPSPort)} {
 		x.Add(Port(port, Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))))
 	}
 	x.limited(ctx, x.certificates)
@@ -186,7 +186,7 @@ func (x *examination) ecs(id identity.Identity) {
 	default:
 		x.Add(doctor.Good(check, "it is not asked (ecs.agent-url is empty)"))
 	}
-	x.Add(ReservedPorts("/etc/ecs/ecs.config", x.config.Nginx.HTTPPort, x.config.Nginx.HTTPSPort)...)
+	x.Add(ReservedPorts("/etc/ecs/ecs.config", int(x.config.Nginx.HTTPPort), int(x.config.Nginx.HTTPSPort))...)
 }
 
 func (x *examination) nginx(ctx context.Context) {
