@@ -10,9 +10,12 @@ import (
 	"time"
 )
 
-// Repeated is the key of the attribute that counts how many equal lines one line
-// stands for, itself included.
-const Repeated = "repeated"
+// The keys of the attributes of a line that stands for equal ones: how many there are, itself included, and when the
+// last of them came. Lines that say the opposite may have been written since.
+const (
+	Repeated = "repeated"
+	LastAt   = "last_at"
+)
 
 const (
 	// repeatEvery is how often the same line may appear.
@@ -27,7 +30,7 @@ var volatile = []string{"attempt", "retry_in", "took"}
 // Repeats is a handler that lets a line through once a minute. Lines are the same when level,
 // message and attributes are; those that name an event, when the event and what it is about
 // are. Those held back are counted, and the last of them appears at the end of the minute with
-// repeated=N. There is no goroutine, and no timer while nothing is held back.
+// repeated=N and its time. There is no goroutine, and no timer while nothing is held back.
 type Repeats struct {
 	next  slog.Handler
 	attrs attrs
@@ -143,7 +146,7 @@ func (l *seenLine) emit() {
 		return
 	}
 	l.timer.Stop()
-	l.last.AddAttrs(slog.Int(Repeated, l.held))
+	l.last.AddAttrs(slog.Int(Repeated, l.held), slog.String(LastAt, l.last.Time.UTC().Format(time.RFC3339)))
 	// A log line that cannot be written cannot be reported either.
 	_ = l.next.Handle(context.Background(), l.last)
 }

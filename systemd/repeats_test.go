@@ -69,12 +69,12 @@ func TestSameLineOncePerMinute(t *testing.T) {
 		}
 		expect(t, "first minute", written(),
 			"level=WARN msg=\"list failed\" err=refused attempt=0",
-			"level=WARN msg=\"list failed\" err=refused attempt=29 repeated=29")
+			"level=WARN msg=\"list failed\" err=refused attempt=29 repeated=29 last_at=2000-01-01T00:00:58Z")
 		time.Sleep(10 * time.Second)
 		l.Warn("list failed", "err", errors.New("refused"), "attempt", 30)
 		expect(t, "held back in the second minute", written())
 		time.Sleep(50 * time.Second)
-		expect(t, "end of the second minute", written(), "level=WARN msg=\"list failed\" err=refused attempt=30 repeated=1")
+		expect(t, "end of the second minute", written(), "level=WARN msg=\"list failed\" err=refused attempt=30 repeated=1 last_at=2000-01-01T00:01:10Z")
 		time.Sleep(time.Minute)
 		l.Warn("list failed", "err", errors.New("refused"), "attempt", 31)
 		expect(t, "after a quiet minute", written(), "level=WARN msg=\"list failed\" err=refused attempt=31")
@@ -96,7 +96,7 @@ func TestDifferentLinesPass(t *testing.T) {
 			"level=INFO msg=routed host=a", "level=INFO msg=routed host=b", "level=WARN msg=routed host=a",
 			"level=INFO msg=\"left out\" host=a", "level=INFO msg=routed g.host=a")
 		h.Flush()
-		expect(t, "flushed", written(), "level=INFO msg=routed host=a repeated=1")
+		expect(t, "flushed", written(), "level=INFO msg=routed host=a repeated=1 last_at=2000-01-01T00:00:00Z")
 		time.Sleep(time.Hour)
 		expect(t, "nothing is said twice", written())
 	})
@@ -119,7 +119,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("%d lines, want %d", got, want)
 		}
 		time.Sleep(repeatEvery)
-		expect(t, "what was held back is not lost", written(), "level=INFO msg=first repeated=1")
+		expect(t, "what was held back is not lost", written(), "level=INFO msg=first repeated=1 last_at=2000-01-01T00:00:00Z")
 		time.Sleep(time.Hour)
 		l.Info("late")
 		if got := h.remembered(); got != 1 {
@@ -158,6 +158,23 @@ func TestConcurrentUse(t *testing.T) {
 	})
 }
 
+// A line that was held back can come after one that says the opposite: it tells when it happened.
+func TestHeldLineTellsItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, written := repeatsTo()
+		l := slog.New(h)
+		l.Warn("docker does not answer")
+		time.Sleep(2 * time.Second)
+		l.Warn("docker does not answer")
+		time.Sleep(time.Second / 2)
+		l.Info("docker answers")
+		time.Sleep(time.Minute)
+		expect(t, "lines", written(),
+			`level=WARN msg="docker does not answer"`, `level=INFO msg="docker answers"`,
+			`level=WARN msg="docker does not answer" repeated=1 last_at=2000-01-01T00:00:02Z`)
+	})
+}
+
 // A line that names its event is the same whenever it is about the same thing,
 // whatever else it says.
 func TestSameEventOncePerMinute(t *testing.T) {
@@ -178,7 +195,7 @@ func TestSameEventOncePerMinute(t *testing.T) {
 			`level=INFO msg="routed 0" host=b.test after=0`,
 			"level=WARN msg=routed host=a.test",
 			"level=INFO msg=routed host=a.test",
-			"level=INFO msg=routed host=a.test after=19 repeated=19",
-			`level=INFO msg="routed 19" host=b.test after=19 repeated=19`)
+			"level=INFO msg=routed host=a.test after=19 repeated=19 last_at=2000-01-01T00:00:19Z",
+			`level=INFO msg="routed 19" host=b.test after=19 repeated=19 last_at=2000-01-01T00:00:19Z`)
 	})
 }

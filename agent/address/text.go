@@ -16,7 +16,7 @@ func (r Report) Text() string {
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CLAIM\tADDRESS\tHOLDER\tSINCE\tPOLICY\tNEXT CHECK\tWHY")
 	for _, c := range r.All() {
-		address, holder := "-", "not asked yet"
+		address, holder := "-", "not known yet"
 		if c.Known {
 			address, holder = c.Address.PublicIP.String(), c.Holder.String()
 		}

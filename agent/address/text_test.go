@@ -43,7 +43,7 @@ func TestTextOfSeveralClaims(t *testing.T) {
 CLAIM             ADDRESS      HOLDER             SINCE                POLICY    NEXT CHECK  WHY
 eipalloc-1        203.0.113.7  this instance      2026-01-02 12:00:00  takeover  12:03:00    keep: this instance holds it; released, until another instance takes it
 tag:k=v@10.0.0.6  203.0.113.8  i-other (running)  2026-01-02 12:00:00  takeover  12:03:00    stay: not ready; the holder is leaving
-203.0.113.9       -            not asked yet      -                    takeover  -           -
+203.0.113.9       -            not known yet      -                    takeover  -           -
 
 address tag:k=v: address-failed: no
   → mend it

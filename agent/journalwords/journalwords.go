@@ -284,6 +284,7 @@ var Fields = []Field{
 	{"took", "how long it took; of a job, how long it waited or ran"},
 	{"retry_in", "when it is tried again"},
 	{"repeated", "how many equal lines this one stands for"},
+	{"last_at", "when the last of those came; lines that say the opposite may have been written since"},
 
 	{"version", "version of nagaya"},
 	{"pid", "process"},

@@ -114,7 +114,7 @@ func (s Status) addressLine() string {
 func (s Status) claimLine(a address.ClaimReport) string {
 	switch {
 	case !a.Known:
-		return a.Claim + ": EC2 has not been asked yet"
+		return "the holder of " + a.Claim + " is not known yet"
 	case a.Held() && a.Released:
 		return fmt.Sprintf("%s is held here since %s, released: a stand-by may take it", a.Address.PublicIP, s.clock(a.Since))
 	case a.Held():
@@ -133,8 +133,11 @@ func (s Status) tasksLine() string {
 		line += fmt.Sprintf(", %d of them batches", t.Batches)
 	}
 	line += fmt.Sprintf("; Docker listed %s ago", short(s.At.Sub(t.At)))
-	if t.ECSAgent {
+	switch {
+	case t.ECSAgent:
 		line += "; the ECS agent answers"
+	case s.Identity.ECS.Known: // it has answered before
+		line += "; the ECS agent does not answer"
 	}
 	return line
 }

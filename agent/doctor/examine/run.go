@@ -126,9 +126,9 @@ func (x *examination) running(ctx context.Context) {
 	case err != nil:
 		x.Add(doctor.Bad(check, "the agent does not report its status: "+bounded(err), "journalctl -u nagaya -e"))
 	case severe > 0:
-		x.Add(doctor.Bad(check, fmt.Sprintf("the agent runs, with %d problems of which %d are severe", all, severe), "see 'nagaya status'"))
+		x.Add(doctor.Bad(check, fmt.Sprintf("the agent runs, with problems: %d, %d of them severe", all, severe), "see 'nagaya status'"))
 	case all > 0:
-		x.Add(doctor.Doubtful(check, fmt.Sprintf("the agent runs, with %d problems", all), "see 'nagaya status'"))
+		x.Add(doctor.Doubtful(check, fmt.Sprintf("the agent runs, with problems: %d", all), "see 'nagaya status'"))
 	default:
 		x.Add(doctor.Good(check, "the agent runs, and has no problems"))
 	}
