@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -43,7 +44,7 @@ func (w *Watcher) Close() {
 }
 
 // Only watches these directories and no others, wherever links lead to them, and those links; added is true when a
-// directory is new, whose changes until now gave no sign. One that does not exist is no error.
+// directory is new, whose changes until now gave no sign. One that does not exist, or cannot below a file, is no error.
 func (w *Watcher) Only(dirs ...string) (added bool, err error) {
 	if w.notify == nil {
 		return false, nil
@@ -64,7 +65,7 @@ func (w *Watcher) Only(dirs ...string) (added bool, err error) {
 	for _, d := range wanted {
 		if e := w.notify.Add(d); e == nil { // again, as it may be another one by now
 			added = added || !slices.Contains(watched, d)
-		} else if !errors.Is(e, fs.ErrNotExist) {
+		} else if !errors.Is(e, fs.ErrNotExist) && !errors.Is(e, syscall.ENOTDIR) {
 			err = fmt.Errorf("watching %s: %w", d, e)
 		}
 	}

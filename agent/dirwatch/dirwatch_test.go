@@ -23,7 +23,7 @@ func TestWatcher(t *testing.T) {
 		dirs  []string
 		added bool
 	}{
-		{[]string{one, one + "/missing"}, true},
+		{[]string{one, one + "/missing", "/etc/passwd/below"}, true},
 		{[]string{one}, false},
 		{[]string{one, two}, true},
 		{[]string{two}, false},

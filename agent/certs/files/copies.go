@@ -108,7 +108,11 @@ func (k copies) write(to string, o original) error {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return err
 		}
-		if err := os.Chmod(dir, 0o711); err != nil {
+		info, err := os.Stat(dir)
+		if err == nil && info.Mode().Perm() != 0o711 { // a change would be a sign to look again, also where no copy can be made
+			err = os.Chmod(dir, 0o711)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -275,10 +279,12 @@ func (k copies) versions(name string) []string {
 	if err != nil {
 		return nil
 	}
-	at := map[string]time.Time{}
+	at, now := map[string]time.Time{}, time.Now()
 	for i, e := range entries {
 		entries[i] = filepath.Join(k.dir, name, e)
-		at[entries[i]] = modified(entries[i])
+		if made := modified(entries[i]); !made.After(now) { // else the clock was set back
+			at[entries[i]] = made
+		}
 	}
 	slices.SortStableFunc(entries, func(a, b string) int { return at[b].Compare(at[a]) })
 	return entries

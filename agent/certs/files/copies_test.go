@@ -2,6 +2,7 @@ package files
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
@@ -271,6 +273,61 @@ func TestNoPlaceForCopies(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"cert-not-copied"}, codes(inv)); d != "" {
 		t.Errorf("problems: %s", d)
+	}
+}
+
+// A copy that could not be made is tried again, though nothing tells that it can be made now; and trying changes nothing
+// by which the directory would be read again at once.
+func TestACopyIsTriedAgain(t *testing.T) {
+	dir, made := t.TempDir(), t.TempDir()
+	write(t, made+"/certs/a", []byte("in the way"))
+	c := good(t, "a.test")
+	write(t, dir+"/a.pem", append(c.cert, c.key...))
+	w := &watch{Options: Options{Dir: dir, Copies: made, Poll: time.Second, Log: slog.New(slog.DiscardHandler)}, kept: keptIn(made, false), put: func(certs.Inventory) {}}
+	var err error
+	if w.notify, err = dirwatch.New(); err != nil {
+		t.Fatal(err)
+	}
+	defer w.notify.Close()
+	changed := func() syscall.Timespec {
+		info, err := os.Stat(made + "/certs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Sys().(*syscall.Stat_t).Ctim
+	}
+	w.update()
+	before := changed()
+	if pause := w.update(); pause != copyAgain || changed() != before {
+		t.Errorf("read again after %s; the directory of copies was changed at %v, and at %v", pause, before, changed())
+	}
+	remove(t, made+"/certs/a")
+	w.update() // the directory of the copy is new
+	if pause := w.update(); pause != recheck || len(w.last.Problems) != 0 {
+		t.Errorf("with a copy it is read again after %s: %+v", pause, w.last.Problems)
+	}
+}
+
+// Copies that were made while the clock was ahead are older than what is copied now.
+func TestCopiesOfATimeToCome(t *testing.T) {
+	k := copies{dir: t.TempDir()}
+	text := func(n int) map[string][]byte { return map[string][]byte{copiedPair: fmt.Append(nil, n)} }
+	for n := range maxVersions {
+		version, err := k.keep(original{name: "a", files: text(n)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ahead := time.Now().Add(time.Duration(1+n) * 24 * time.Hour)
+		if err := os.Chtimes(version, ahead, ahead); err != nil {
+			t.Fatal(err)
+		}
+	}
+	version, err := k.keep(original{name: "a", files: text(maxVersions)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if newest, _, _ := k.newest("a"); newest != version || !isWhole(version) {
+		t.Errorf("the newest copy is %s, whole %v, of %s", newest, isWhole(version), version)
 	}
 }
 

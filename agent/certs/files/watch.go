@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
@@ -51,6 +52,9 @@ type Options struct {
 // notifications.
 const recheck = time.Hour
 
+// copyAgain is how often it is tried to make a copy that could not be made: that there is space gives no sign.
+const copyAgain = time.Minute
+
 // Watch puts the inventory at once and whenever it changed, until ctx ends; then
 // it returns nil. A directory that is not there is an empty, complete inventory.
 // One that cannot be read leaves the last inventory in force, with the problem
@@ -73,11 +77,7 @@ func Watch(ctx context.Context, o Options, put func(certs.Inventory)) error {
 	w.notify, w.blind = dirwatch.New()
 	defer w.notify.Close()
 	for {
-		pause := w.Poll
-		if w.update() {
-			pause = recheck
-		}
-		if !w.notify.Wait(ctx, pause, w.Settle) {
+		if !w.notify.Wait(ctx, w.update(), w.Settle) {
 			return nil
 		}
 	}
@@ -110,9 +110,10 @@ type watch struct {
 // maxReads is how often one update reads the directory.
 const maxReads = 3
 
-// update reads the directory and puts the inventory if it differs from the last. It reports
-// whether the next change gives a sign: the directory was read, and nothing watched is new.
-func (w *watch) update() (settled bool) {
+// update reads the directory and puts the inventory if it differs from the last. It returns when to read again without a
+// sign: soon, unless the directory was read and nothing watched is new.
+func (w *watch) update() (pause time.Duration) {
+	pause = w.Poll
 	select {
 	case w.kept.pairs.used = <-w.Used:
 	default:
@@ -124,7 +125,9 @@ func (w *watch) update() (settled bool) {
 		var added bool
 		inv, dirs, err = scan(w.Dir, w.kept, time.Now())
 		if added, blind = w.notify.Only(dirs...); !added {
-			settled = slices.Contains(dirs, w.Dir)
+			if slices.Contains(dirs, w.Dir) {
+				pause = recheck
+			}
 			break
 		}
 		// What changed before a watch began gave no sign.
@@ -134,6 +137,9 @@ func (w *watch) update() (settled bool) {
 		if inv.Waiting, p = waiting(w.Copies, w.ReadOnly, time.Now()); p != nil {
 			inv.Problems = append(inv.Problems, *p)
 		}
+	}
+	if err == nil && w.isUncopied(inv) {
+		pause = min(pause, copyAgain)
 	}
 	blind = cmp.Or(w.blind, blind)
 	switch {
@@ -146,12 +152,20 @@ func (w *watch) update() (settled bool) {
 		inv.Problems = append(slices.Clone(inv.Problems), p.AsWarning())
 	}
 	if w.asked && same(inv, w.last) {
-		return settled
+		return pause
 	}
 	w.asked, w.last = true, inv
 	w.Log.Info("certificates read", event.Key, event.CertificatesRead, "dir", w.Dir, "pairs", len(inv.Pairs), "problems", len(inv.Problems), "complete", inv.Complete)
 	w.put(inv)
-	return settled
+	return pause
+}
+
+// isUncopied reports whether there is something without the copy that it should have.
+func (w *watch) isUncopied(inv certs.Inventory) bool {
+	isOriginal := func(file string) bool { return file != "" && !strings.HasPrefix(file, w.Copies+"/") }
+	return w.Copies != "" && !w.ReadOnly && (w.Waiting && inv.Waiting.CertFile == "" ||
+		slices.ContainsFunc(inv.Pairs, func(p certs.Pair) bool { return isOriginal(p.CertFile) }) ||
+		slices.ContainsFunc(inv.Authorities, func(a certs.Authority) bool { return isOriginal(a.CAFile) }))
 }
 
 // same reports whether two inventories differ by their times alone.
