@@ -48,6 +48,9 @@ func (a *applier) resume(ctx context.Context, gen string) (done bool, err error)
 		a.readLive(gen)
 		return false, nil
 	}
+	if ctx.Err() != nil { // the agent ends, and nothing is wrong with the generation
+		return true, err
+	}
 	a.log.Log(ctx, a.report.fail(err), "nginx did not start with the generation on the disk", event.Key, event.NginxResumeFailed, "generation", gen, "err", err)
 	tree, readErr := a.store.read(gen)
 	inUse := errors.Is(err, errPortInUse)
