@@ -21,8 +21,8 @@ type Version struct {
 // from touching the distribution's error log, with 1.19.5 (nginx.org, switches).
 var MinVersion = Version{1, 19, 5}
 
-// AtLeast reports whether v is o or newer.
-func (v Version) AtLeast(o Version) bool {
+// atLeast reports whether v is o or newer.
+func (v Version) atLeast(o Version) bool {
 	return cmp.Or(cmp.Compare(v.Major, o.Major), cmp.Compare(v.Minor, o.Minor), cmp.Compare(v.Patch, o.Patch)) >= 0
 }
 
@@ -77,7 +77,7 @@ func ParseBuild(text string) (Build, error) {
 	b.Version.Major, _ = strconv.Atoi(m[1]) // at most six digits, so it cannot fail
 	b.Version.Minor, _ = strconv.Atoi(m[2])
 	b.Version.Patch, _ = strconv.Atoi(m[3])
-	if !b.Version.AtLeast(MinVersion) {
+	if !b.Version.atLeast(MinVersion) {
 		return b, fmt.Errorf("%w: it is %v, needed is %v or newer; install a current nginx, e.g. from nginx.org", ErrTooOld, b.Version, MinVersion)
 	}
 	_, arguments, _ := strings.Cut(text, "configure arguments:")
@@ -99,10 +99,10 @@ func ParseBuild(text string) (Build, error) {
 	b.StreamRealIP = b.Stream != "" && has["--with-stream_realip_module"]
 	b.StreamPreread = b.Stream != "" && has["--with-stream_ssl_preread_module"]
 	b.StreamTLS = b.Stream != "" && has["--with-stream_ssl_module"]
-	b.HTTP2Directive = b.HTTP2 && b.Version.AtLeast(Version{1, 25, 1})
-	b.ProtocolsBySite = b.Version.AtLeast(Version{1, 29, 2})
-	b.RequestPort = b.Version.AtLeast(Version{1, 29, 3})
-	b.KeepaliveMinTimeout = b.Version.AtLeast(Version{1, 27, 4})
+	b.HTTP2Directive = b.HTTP2 && b.Version.atLeast(Version{1, 25, 1})
+	b.ProtocolsBySite = b.Version.atLeast(Version{1, 29, 2})
+	b.RequestPort = b.Version.atLeast(Version{1, 29, 3})
+	b.KeepaliveMinTimeout = b.Version.atLeast(Version{1, 27, 4})
 	for _, module := range []string{"ssl", "realip", "stub_status"} {
 		if argument := "--with-http_" + module + "_module"; !has[argument] {
 			return b, fmt.Errorf("nginx %v was built without %s; install a build that has it, e.g. the distribution's package", b.Version, argument)

@@ -135,7 +135,7 @@ func listenTLS(t *text, port uint16, with ...string) {
 	}
 	parameters = append(parameters, with...)
 	if t.needs.passthrough && port == t.settings.HTTPSPort {
-		t.socket(TLSSocket(t.settings.RunDir), append([]string{"proxy_protocol"}, parameters...)...)
+		t.socket(tlsSocket(t.settings.RunDir), append([]string{"proxy_protocol"}, parameters...)...)
 		return
 	}
 	listen(t, port, parameters...)

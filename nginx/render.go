@@ -68,7 +68,7 @@ func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 		})
 		f.SNI = sniLine(site.Host, passthroughSocket(t.settings.RunDir, site.Host))
 	case t.needs.passthrough:
-		f.SNI = sniLine(site.Host, TLSSocket(t.settings.RunDir))
+		f.SNI = sniLine(site.Host, tlsSocket(t.settings.RunDir))
 	}
 	return f
 }

@@ -107,9 +107,9 @@ func (s Settings) hostPasswords() []string {
 // /generation and, where the build can, /status.
 func Socket(runDir string) string { return path.Join(runDir, "nginx.sock") }
 
-// TLSSocket returns the path of the socket in a RunDir at which the http section
+// tlsSocket returns the path of the socket in a RunDir at which the http section
 // takes HTTPS while the stream section has the public port.
-func TLSSocket(runDir string) string { return path.Join(runDir, "https.sock") }
+func tlsSocket(runDir string) string { return path.Join(runDir, "https.sock") }
 
 // streamLog is where connections of the stream section are logged: beside the access log, and
 // in it where that is no file but a device, such as this process's stdout.

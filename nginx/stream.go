@@ -51,10 +51,10 @@ func renderStreams(t *text) {
 func sniServer(t *text) {
 	t.block("map", []string{"$ssl_preread_server_name", "$nagaya_receiver"}, func() {
 		t.set("hostnames")
-		t.set("default", "unix:"+TLSSocket(t.settings.RunDir))
+		t.set("default", "unix:"+tlsSocket(t.settings.RunDir))
 		for _, h := range t.needs.named {
 			if !slices.Contains(t.needs.names, h) { // whose own rules no container gets round
-				t.set(quote(`\`+h), "unix:"+TLSSocket(t.settings.RunDir))
+				t.set(quote(`\`+h), "unix:"+tlsSocket(t.settings.RunDir))
 			}
 		}
 		t.set("include", SNIDir+"/*.conf")

@@ -31,7 +31,7 @@ func ParseClaims(texts []string) ([]Claim, error) {
 	var all []Claim
 	named, placed := map[Claim]bool{}, map[string]bool{}
 	for _, s := range texts {
-		c, err := ParseClaim(strings.TrimSpace(s))
+		c, err := parseClaim(strings.TrimSpace(s))
 		if err != nil {
 			return nil, err
 		}
@@ -55,11 +55,11 @@ func ParseClaims(texts []string) ([]Claim, error) {
 	return all, nil
 }
 
-// ParseClaim reads "eipalloc-…", an IPv4 address, or "tag:KEY=VALUE", followed if
+// parseClaim reads "eipalloc-…", an IPv4 address, or "tag:KEY=VALUE", followed if
 // wanted by "@" and where it goes: a private IPv4 address or "eni-…". What follows
 // the last "@" of a tag belongs to its value unless it is such a place. The empty
 // text is the zero Claim.
-func ParseClaim(s string) (Claim, error) {
+func parseClaim(s string) (Claim, error) {
 	if s == "" {
 		return Claim{}, nil
 	}
@@ -110,7 +110,7 @@ func (c Claim) bare() Claim {
 	return c
 }
 
-// String writes what ParseClaim reads.
+// String writes what parseClaim reads.
 func (c Claim) String() string {
 	s := ""
 	switch {

@@ -16,17 +16,17 @@ func TestClaimForms(t *testing.T) {
 		"", "eipalloc-0123456789abcdef0", "203.0.113.7", "tag:Name=the roof", "tag:k=", "tag:k=a@b", "tag:k=a@b.test",
 		"eipalloc-1@10.0.0.6", "203.0.113.7@eni-0a", "tag:k=v@10.0.0.6", "tag:k=a@b@eni-1",
 	} {
-		c, err := ParseClaim(s)
+		c, err := parseClaim(s)
 		if err != nil || c.String() != s || c.IsZero() != (s == "") {
 			t.Errorf("%q is read as %+v, %v", s, c, err)
 		}
 	}
 	for _, s := range []string{"eip", "::1", "tag:Name", "tag:=x", "eipalloc-1@", "eipalloc-1@::1", "203.0.113.7@eni-", "203.0.113.7@eni-a b", strings.Repeat("x", 600)} {
-		if c, err := ParseClaim(s); err == nil {
+		if c, err := parseClaim(s); err == nil {
 			t.Errorf("%q is read as %+v; want an error", s, c)
 		}
 	}
-	c, _ := ParseClaim("tag:k=a@b@10.0.0.6")
+	c, _ := parseClaim("tag:k=a@b@10.0.0.6")
 	if want := (Claim{TagKey: "k", TagValue: "a@b", Place: Place{PrivateAddr: ip("10.0.0.6")}}); c != want {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
@@ -66,11 +66,11 @@ func FuzzParseClaim(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := ParseClaim(s)
+		c, err := parseClaim(s)
 		if err != nil {
 			return
 		}
-		if again, err := ParseClaim(c.String()); err != nil || again != c {
+		if again, err := parseClaim(c.String()); err != nil || again != c {
 			t.Errorf("%q: %+v is written %q and read as %+v, %v", s, c, c, again, err)
 		}
 	})
@@ -79,7 +79,7 @@ func FuzzParseClaim(f *testing.F) {
 func TestPlaces(t *testing.T) {
 	primary := Interface{ID: "eni-1", PrivateAddrs: []netip.Addr{ip("10.0.0.5"), ip("10.0.0.6"), ip("10.0.0.7")}}
 	second := Interface{ID: "eni-2", PrivateAddrs: []netip.Addr{ip("10.0.1.5")}}
-	claim := func(s string) Want { c, _ := ParseClaim(s); return Want{Claim: c} }
+	claim := func(s string) Want { c, _ := parseClaim(s); return Want{Claim: c} }
 	here := func(s, eni, at string) Want {
 		w := claim(s)
 		w.Here = Place{InterfaceID: eni, PrivateAddr: ip(at)}

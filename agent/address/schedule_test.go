@@ -227,7 +227,7 @@ func TestNextTag(t *testing.T) {
 		x := shown(true)
 		x.LiveHosts = row.live
 		tag, got := s.NextTag(x, row.changed, noon)
-		if !got.Equal(row.want) || tag.Leaving != s.Report.Released || !tag.SameHosts(serving(row.live...)) {
+		if !got.Equal(row.want) || tag.Leaving != s.Report.Released || !tag.sameHosts(serving(row.live...)) {
 			t.Errorf("%s: %s at %v, want %v", name, tag, got, row.want)
 		}
 	}

@@ -130,7 +130,7 @@ func (s *State) Observe(a Address, asked map[string]Instance, self identity.Inst
 		s.Report.Verified = true
 		// The tag may be overwritten by an instance that does not know yet that it has
 		// lost the address.
-		if shown := HolderTagOf(a, h); !shown.Equal(s.Written.Tag) && now.Sub(s.Written.SeenAt) >= lag {
+		if shown := holderTagOf(a, h); !shown.Equal(s.Written.Tag) && now.Sub(s.Written.SeenAt) >= lag {
 			s.Written = Written{Tag: shown, SeenAt: now}
 		}
 	case Other:
@@ -155,11 +155,11 @@ func (s *State) Record(a Address, h Holder, now time.Time) {
 		r.Since = now
 		s.Peer.LeavingSince, s.Peer.AnsweredAt, s.Peer.Silent = time.Time{}, time.Time{}, false
 		if h.Kind == Self {
-			s.Written.Tag, s.Written.SeenAt = HolderTagOf(a, h), now
+			s.Written.Tag, s.Written.SeenAt = holderTagOf(a, h), now
 		}
 	}
 	r.Known, r.Address, r.Holder, r.CheckedAt = true, a, h, now
-	r.HolderLeaving = h.Kind == Other && HolderTagOf(a, h).Leaving
+	r.HolderLeaving = h.Kind == Other && holderTagOf(a, h).Leaving
 	switch {
 	case !r.HolderLeaving:
 		s.Peer.LeavingSince = time.Time{}
@@ -209,9 +209,9 @@ func (s *State) Answered(yes bool, patience time.Duration, now time.Time) bool {
 // Uncovered says, as one clause, what the holder serves and this instance does not.
 // Where the operator named the hosts that matter, nothing else does.
 func (s *State) Uncovered(x Situation) string {
-	tag := HolderTagOf(s.Report.Address, s.Report.Holder)
+	tag := holderTagOf(s.Report.Address, s.Report.Holder)
 	if len(x.Named) > 0 {
-		return tag.MissingOf(x.Named, x.LiveHosts)
+		return tag.missingOf(x.Named, x.LiveHosts)
 	}
 	return tag.Missing(x.LiveHosts)
 }
@@ -244,7 +244,7 @@ func (s *State) NextTag(x Situation, hostsChanged, now time.Time) (HolderTag, ti
 	tag := NewHolderTag(x.Identity.Instance.ID, now, x.Identity.Leaving() || s.Report.Released, x.LiveHosts)
 	w, at := s.Written, now
 	if tag.Leaving == w.Tag.Leaving {
-		if tag.Leaving || x.LiveHosts == nil || tag.SameHosts(w.Tag) {
+		if tag.Leaving || x.LiveHosts == nil || tag.sameHosts(w.Tag) {
 			return tag, time.Time{}
 		}
 		at = latest(at, hostsChanged.Add(hostsStable))

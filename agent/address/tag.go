@@ -108,11 +108,11 @@ func hash(host string) string {
 
 // Equal reports whether both say the same, whenever they were written.
 func (t HolderTag) Equal(o HolderTag) bool {
-	return t.InstanceID == o.InstanceID && t.Leaving == o.Leaving && t.SameHosts(o)
+	return t.InstanceID == o.InstanceID && t.Leaving == o.Leaving && t.sameHosts(o)
 }
 
-// SameHosts reports whether both say that the same is served.
-func (t HolderTag) SameHosts(o HolderTag) bool { return t.hosts() == o.hosts() }
+// sameHosts reports whether both say that the same is served.
+func (t HolderTag) sameHosts(o HolderTag) bool { return t.hosts() == o.hosts() }
 
 func (t HolderTag) hosts() string {
 	switch {
@@ -159,9 +159,9 @@ func ParseHolderTag(text string) (HolderTag, error) {
 	return t, nil
 }
 
-// HolderTagOf returns what the holder of the address says. A tag that cannot be read,
+// holderTagOf returns what the holder of the address says. A tag that cannot be read,
 // or that another instance wrote, says nothing.
-func HolderTagOf(a Address, h Holder) HolderTag {
+func holderTagOf(a Address, h Holder) HolderTag {
 	t, err := ParseHolderTag(a.HolderTag)
 	if err != nil || h.InstanceID == "" || t.InstanceID != h.InstanceID {
 		return HolderTag{}
@@ -195,8 +195,8 @@ func (t HolderTag) Missing(live []string) string {
 	return ""
 }
 
-// MissingOf is Missing for the HTTPS of the named hosts alone.
-func (t HolderTag) MissingOf(named, live []string) string {
+// missingOf is Missing for the HTTPS of the named hosts alone.
+func (t HolderTag) missingOf(named, live []string) string {
 	for _, host := range normalizeHosts(named) {
 		h := host + HTTPSMark
 		if !slices.Contains(normalizeHosts(live), h) && (slices.Contains(t.Hosts, h) || slices.Contains(t.Hashes, hash(h))) {

@@ -61,13 +61,13 @@ func TestInvalidHolderTags(t *testing.T) {
 		}
 	}
 	a := Address{HolderTag: "i-1 0 leaving -"}
-	if got := HolderTagOf(a, Holder{Kind: Other, InstanceID: "i-2"}); got.Leaving {
+	if got := holderTagOf(a, Holder{Kind: Other, InstanceID: "i-2"}); got.Leaving {
 		t.Error("another instance's tag is believed")
 	}
-	if got := HolderTagOf(a, Holder{Kind: Nobody}); got.Leaving {
+	if got := holderTagOf(a, Holder{Kind: Nobody}); got.Leaving {
 		t.Error("a tag is believed of nobody")
 	}
-	if got := HolderTagOf(a, Holder{Kind: Other, InstanceID: "i-1"}); !got.Leaving {
+	if got := holderTagOf(a, Holder{Kind: Other, InstanceID: "i-1"}); !got.Leaving {
 		t.Error("the holder's own tag is not believed")
 	}
 }

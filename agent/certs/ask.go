@@ -58,7 +58,7 @@ func (l Ledger) window(h Held) Window {
 		w.End = later(w.Start, earlier(w.End, last))
 		return w
 	}
-	return Fallback(h.NotBefore, h.NotAfter)
+	return fallback(h.NotBefore, h.NotAfter)
 }
 
 // ask chooses of the certificates that sites ask for the one of which the CA is asked next, and says

@@ -252,7 +252,7 @@ func (s foreign) judged(f Found, now time.Time) Found {
 	case s.nginx[dir] != "":
 		f.Program, f.Directory = "nginx-acme", strings.TrimPrefix(s.nginx[dir], "-")
 	}
-	f.Names = NamesOf(leaf)
+	f.Names = namesOf(leaf)
 	wrong := slices.IndexFunc(f.Names, func(n string) bool { return !validName(n) })
 	f.KeyType = KeyTypeOf(leaf)
 	key, isRSA := leaf.PublicKey.(*rsa.PublicKey)

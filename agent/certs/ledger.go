@@ -14,7 +14,7 @@ import (
 // Ledger is what one directory was asked for: an object of the store that all instances share.
 // An attempt is noted by Begin, and written, before the CA is spoken to, and End notes how it went.
 // The zero Ledger is that of a directory that was never asked. No method changes its receiver. As
-// JSON it has at most MaxLedger bytes.
+// JSON it has at most maxLedger bytes.
 type Ledger struct {
 	Directory string `json:"directory"`
 	// Writer and Number make each body differ from all others; the loop sets them.

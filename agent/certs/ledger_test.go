@@ -475,7 +475,7 @@ func TestLedgerIsBounded(t *testing.T) {
 		l, now = next, now.Add(time.Duration(r.IntN(90))*time.Second)
 	}
 	text, err := json.Marshal(l)
-	if err != nil || len(text) > MaxLedger || MaxLedger > MaxObject {
+	if err != nil || len(text) > maxLedger || maxLedger > MaxObject {
 		t.Fatalf("%d bytes, %v", len(text), err)
 	}
 	t.Logf("%d bytes: %d orders, %d names, %d windows", len(text), len(l.Orders), len(l.Names), len(l.Windows))

@@ -31,13 +31,13 @@ const (
 	ahead = 10 * time.Minute
 )
 
-// The most that a ledger keeps. MaxLedger bounds all of it as JSON, in bytes.
+// The most that a ledger keeps. maxLedger bounds all of it as JSON, in bytes.
 const (
 	mostKept    = 80 << 10 // bytes of Orders
 	mostNames   = 150
 	mostWindows = 150
 	mostReason  = 200 // bytes
-	MaxLedger   = MaxObject - 10<<10
+	maxLedger   = MaxObject - 10<<10
 )
 
 // ofFamily is the share of a limit that one family may use up; the rest is for others.

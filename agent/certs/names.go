@@ -29,7 +29,7 @@ func check(names []string, directory string) *cause {
 		return refusalOf(names[0], "an IP address is among the names", "ask for names alone")
 	}
 	for _, name := range names {
-		if why, hint := refused(name, PublicCA(directory)); why != "" {
+		if why, hint := refused(name, publicCA(directory)); why != "" {
 			return refusalOf(name, why, hint)
 		}
 	}
@@ -131,9 +131,9 @@ var publicCAs = []string{
 	"sectigo.com", "globalsign.com", "entrust.net", "actalis.com", "actalis.it", "harica.gr", "certum.pl", "trust-provider.com",
 }
 
-// PublicCA reports whether a directory is of a CA that browsers trust: those issue certificates for
+// publicCA reports whether a directory is of a CA that browsers trust: those issue certificates for
 // public names alone.
-func PublicCA(directory string) bool {
+func publicCA(directory string) bool {
 	u, err := url.Parse(directory)
 	if err != nil {
 		return false

@@ -111,7 +111,7 @@ func TestPublicCA(t *testing.T) {
 		letsEncrypt: true, letsEncryptStaging: true, "https://acme.zerossl.com/v2/DV90": true, "https://dv.acme-v02.api.pki.goog/directory": true,
 		private: false, "https://127.0.0.1:14000/dir": false, "https://notletsencrypt.org/": false, "": false, ":": false,
 	} {
-		if PublicCA(directory) != want {
+		if publicCA(directory) != want {
 			t.Errorf("%q: %v", directory, !want)
 		}
 	}

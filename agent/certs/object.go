@@ -45,7 +45,7 @@ func (b Bundle) Checked() (Bundle, error) {
 	if err != nil {
 		return b, fmt.Errorf("its chain and key do not belong together: %.200s", err.Error())
 	}
-	b.Names, b.KeyType, b.Issuer, b.CertID = NamesOf(pair.Leaf), KeyTypeOf(pair.Leaf), IssuerOf(pair.Leaf), certID(pair.Leaf)
+	b.Names, b.KeyType, b.Issuer, b.CertID = namesOf(pair.Leaf), KeyTypeOf(pair.Leaf), IssuerOf(pair.Leaf), certID(pair.Leaf)
 	b.NotBefore, b.NotAfter = pair.Leaf.NotBefore.UTC(), pair.Leaf.NotAfter.UTC()
 	switch {
 	case strings.Contains(b.Chain, "PRIVATE KEY"):
@@ -74,8 +74,8 @@ func validName(name string) bool {
 	return pattern.Host(host) && host == strings.ToLower(host)
 }
 
-// NamesOf are the names of a certificate as in Wish.
-func NamesOf(leaf *x509.Certificate) []string {
+// namesOf are the names of a certificate as in Wish.
+func namesOf(leaf *x509.Certificate) []string {
 	var names []string
 	for _, n := range leaf.DNSNames {
 		names = append(names, strings.ToLower(n))

@@ -8,9 +8,9 @@ import (
 
 const day = 24 * time.Hour
 
-// Fallback is when to renew a certificate of which no CA says it: from two thirds of its life on,
+// fallback is when to renew a certificate of which no CA says it: from two thirds of its life on,
 // from half of one of less than 10 days (what Let's Encrypt recommends).
-func Fallback(notBefore, notAfter time.Time) Window {
+func fallback(notBefore, notAfter time.Time) Window {
 	life := notAfter.Sub(notBefore)
 	at := notBefore.Add(life / 3 * 2)
 	if life < 10*day {
@@ -45,5 +45,5 @@ func Expiring(now, notBefore, notAfter time.Time) (late, soon bool) {
 	if first := notAfter.Add(-100 * day); notBefore.Before(first) {
 		notBefore = first
 	}
-	return Late(now, notBefore, notAfter, Fallback(notBefore, notAfter))
+	return Late(now, notBefore, notAfter, fallback(notBefore, notAfter))
 }

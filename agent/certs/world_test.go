@@ -82,7 +82,7 @@ func held(directory string, from time.Time, life time.Duration, names ...string)
 func (w *world) store(l Ledger) {
 	w.t.Helper()
 	text, err := json.Marshal(l)
-	if err != nil || len(text) > MaxLedger {
+	if err != nil || len(text) > maxLedger {
 		w.t.Fatalf("a ledger of %d bytes: %v", len(text), err)
 	}
 	var back Ledger

@@ -86,7 +86,7 @@ func TestTheBrake(t *testing.T) {
 func TestAQuotaKeepsTheReserve(t *testing.T) {
 	_, d := decide(t, State{}, Input{Now: noon, Credits: turned(noon, 1), Settings: Settings{Slow: SlowQuota}, Batches: 1})
 	b := turned(noon, 1).Bank
-	b, _ = b.Advance(DefaultHorizon, 0.5+d.Brake.Each)
+	b, _ = b.Advance(defaultHorizon, 0.5+d.Brake.Each)
 	if b.Position() < 48-0.1 || b.Position() > 48+20 {
 		t.Errorf("with %.3f vCPUs %.1f credits are left, want 48", d.Brake.Each, b.Position())
 	}

@@ -51,9 +51,9 @@ type Settings struct {
 
 // Defaults for the fields of Settings, and the shares that the others are derived from.
 const (
-	DefaultHorizon = 12 * time.Hour
-	DefaultDwell   = 5 * time.Minute
-	DefaultBusy    = 0.5
+	defaultHorizon = 12 * time.Hour
+	defaultDwell   = 5 * time.Minute
+	defaultBusy    = 0.5
 
 	reserveBurst      = 60 // minutes
 	reserveMostOfMax  = 0.20
@@ -81,10 +81,10 @@ func (s Settings) For(spec credit.Spec) Settings {
 	}
 	s.OpenMark = positive(s.OpenMark, openMarkOfMax*spec.Max)
 	s.DefaultNeed = positive(s.DefaultNeed, max(defaultNeedOfMax*spec.Max, leastDefaultNeed))
-	s.Horizon = positive(s.Horizon, DefaultHorizon)
-	s.Dwell = positive(s.Dwell, DefaultDwell)
+	s.Horizon = positive(s.Horizon, defaultHorizon)
+	s.Dwell = positive(s.Dwell, defaultDwell)
 	s.StaleAfter = max(s.StaleAfter, 0)
-	s.Busy = positive(s.Busy, DefaultBusy)
+	s.Busy = positive(s.Busy, defaultBusy)
 	s.SurplusLimit = max(s.SurplusLimit, 0)
 	if s.SurplusPrice <= 0 {
 		s.SurplusPrice, s.priceAssumed = spec.SurplusPrice(), true
@@ -127,7 +127,7 @@ func NewSettings(c config.Gate, zone func(string) (*time.Location, error)) (Sett
 		s.OpenMark = max(c.OpenMark, noCredits)
 	}
 	var err error
-	if s.Windows, err = ParseWindows(c.Windows, zone); err != nil {
+	if s.Windows, err = parseWindows(c.Windows, zone); err != nil {
 		return s, &config.Error{Field: "gate.windows", Reason: err.Error()}
 	}
 	return s, nil

@@ -18,16 +18,16 @@ type Window struct {
 	zone     *time.Location
 }
 
-// WindowForm says how a window is written, for people.
-const WindowForm = "[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], e.g. 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00; without a zone it is UTC"
+// windowForm says how a window is written, for people.
+const windowForm = "[DAY or DAY-DAY] HH:MM-HH:MM [ZONE], e.g. 22:00-06:00 Asia/Tokyo or Sat-Sun 00:00-24:00; without a zone it is UTC"
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
 
 const minutesOfDay = 24 * 60
 
-// ParseWindow reads a window in the form of WindowForm. The days are those on which it begins, all without one. Zones
+// parseWindow reads a window in the form of windowForm. The days are those on which it begins, all without one. Zones
 // are looked up by zone, which time.LoadLocation is.
-func ParseWindow(text string, zone func(string) (*time.Location, error)) (Window, error) {
+func parseWindow(text string, zone func(string) (*time.Location, error)) (Window, error) {
 	words := strings.Fields(text)
 	w := Window{text: strings.Join(words, " "), zone: time.UTC}
 	days := "sun-sat"
@@ -38,7 +38,7 @@ func ParseWindow(text string, zone func(string) (*time.Location, error)) (Window
 		return w, err
 	}
 	if len(words) == 0 || len(words) > 2 {
-		return w, fmt.Errorf("%.60q is not of the form %s", text, WindowForm)
+		return w, fmt.Errorf("%.60q is not of the form %s", text, windowForm)
 	}
 	first, last, _ := strings.Cut(words[0], "-")
 	var ok, also bool
@@ -122,12 +122,12 @@ func (w Window) edge(t time.Time) time.Time {
 // Windows are all windows together: batches may start in each. None at all is no restriction.
 type Windows []Window
 
-// ParseWindows reads several windows. All that is wrong is in the error.
-func ParseWindows(texts []string, zone func(string) (*time.Location, error)) (Windows, error) {
+// parseWindows reads several windows. All that is wrong is in the error.
+func parseWindows(texts []string, zone func(string) (*time.Location, error)) (Windows, error) {
 	var all Windows
 	var errs []error
 	for _, text := range texts {
-		w, err := ParseWindow(text, zone)
+		w, err := parseWindow(text, zone)
 		if err != nil {
 			errs = append(errs, err)
 		}

@@ -8,7 +8,7 @@ import (
 
 func windows(t *testing.T, texts ...string) Windows {
 	t.Helper()
-	ws, err := ParseWindows(texts, time.LoadLocation)
+	ws, err := parseWindows(texts, time.LoadLocation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestWrongWindows(t *testing.T) {
 		"22:00-06:00 ../etc/passwd":  "is not known",
 		"Mon 22:00-06:00 UTC nobody": "not of the form",
 	} {
-		if _, err := ParseWindow(text, time.LoadLocation); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := parseWindow(text, time.LoadLocation); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v; want %q", text, err, want)
 		}
 	}
@@ -123,11 +123,11 @@ func FuzzParseWindow(f *testing.F) {
 	f.Add("Fri-Mon 22:00-06:00 America/New_York")
 	f.Add("00:00-24:00")
 	f.Fuzz(func(t *testing.T, text string) {
-		w, err := ParseWindow(text, time.LoadLocation)
+		w, err := parseWindow(text, time.LoadLocation)
 		if err != nil {
 			return
 		}
-		again, err := ParseWindow(w.String(), time.LoadLocation)
+		again, err := parseWindow(w.String(), time.LoadLocation)
 		if err != nil || again.from != w.from || again.to != w.to || again.days != w.days {
 			t.Fatalf("%q is written as %q, which reads as %+v, %v", text, w, again, err)
 		}

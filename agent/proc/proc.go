@@ -85,9 +85,9 @@ func CPUTime(pid int) time.Duration {
 	return time.Duration(int(s.UTime)+int(s.STime)+s.CUTime+s.CSTime) * (time.Second / userHZ)
 }
 
-// Zombies returns the children of a process that have ended and were not waited for, in
+// zombies returns the children of a process that have ended and were not waited for, in
 // ascending order.
-func Zombies(parent int) []int {
+func zombies(parent int) []int {
 	return numbers(func(p procfs.Proc) bool {
 		s, err := p.Stat()
 		return err == nil && s.State == "Z" && s.PPID == parent

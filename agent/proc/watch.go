@@ -82,7 +82,7 @@ func ReapZombies(ctx context.Context, age time.Duration) error {
 			due = nil
 		}
 		now := map[int]bool{}
-		for _, pid := range Zombies(os.Getpid()) {
+		for _, pid := range zombies(os.Getpid()) {
 			if before[pid] {
 				_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // another goroutine may have been quicker
 			} else {

@@ -33,7 +33,7 @@ func TestReapZombies(t *testing.T) {
 	}
 	seen := false
 	for deadline := time.Now().Add(20 * time.Second); ; {
-		is := slices.Contains(Zombies(os.Getpid()), orphan)
+		is := slices.Contains(zombies(os.Getpid()), orphan)
 		if seen = seen || is; seen && !is {
 			break
 		}

@@ -83,9 +83,9 @@ func fromEventBridge(text string) (string, error) {
 	return "", fmt.Errorf("%.80q is not a number of minutes that divides an hour, of hours that divides a day, or rate(1 day)", text)
 }
 
-// ParseSchedule reads the five time fields of crontab(5), with its names, ranges, steps and nicknames, or an expression of
+// parseSchedule reads the five time fields of crontab(5), with its names, ranges, steps and nicknames, or an expression of
 // EventBridge.
-func ParseSchedule(text string, zone *time.Location) (Schedule, error) {
+func parseSchedule(text string, zone *time.Location) (Schedule, error) {
 	text, err := fromEventBridge(text)
 	if err != nil {
 		return Schedule{}, err

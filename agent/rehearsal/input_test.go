@@ -194,7 +194,7 @@ func TestSchedule(t *testing.T) {
 		{"30 2 * * *", berlin, "2026-03-28T12:00", "2026-03-30T12:00", []string{"2026-03-29T01:30", "2026-03-30T00:30"}},
 		{"30 2 * * *", berlin, "2026-10-24T12:00", "2026-10-26T12:00", []string{"2026-10-25T01:30", "2026-10-26T01:30"}},
 	} {
-		s, err := ParseSchedule(row.text, row.zone)
+		s, err := parseSchedule(row.text, row.zone)
 		if err != nil {
 			t.Errorf("%s: %v", row.text, err)
 			continue
@@ -215,7 +215,7 @@ func TestSchedule(t *testing.T) {
 		"rate(7 hours)": "divides", "rate(soon)": "divides", "cron(0 4 * * ? 2027)": "cron(minute", "cron(0 4 L * ? *)": "days with L, W or #",
 		"cron(0 22 ? * 6#1 *)": "6#1 *)\": days with L", "cron(0 22 1W * ? *)": "days with L",
 	} {
-		if _, err := ParseSchedule(text, time.UTC); err == nil || !strings.Contains(err.Error(), fault) {
+		if _, err := parseSchedule(text, time.UTC); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%q: %v, want an error about %q", text, err, fault)
 		}
 	}

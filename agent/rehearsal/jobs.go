@@ -114,7 +114,7 @@ func (t jobText) job(zone func(string) (*time.Location, error)) (Job, error) {
 	case (t.Schedule == "") == (len(t.Times) == 0):
 		return j, errors.New("give either schedule or times")
 	case t.Schedule != "":
-		s, err := ParseSchedule(t.Schedule, loc)
+		s, err := parseSchedule(t.Schedule, loc)
 		if err != nil {
 			return j, fmt.Errorf("schedule: %w", err)
 		}

@@ -34,7 +34,7 @@ func steady(percent float64, days int) Trace {
 // every is a job by a cron line.
 func every(t testing.TB, line string, j Job, deadline time.Duration) Job {
 	t.Helper()
-	s, err := ParseSchedule(line, time.UTC)
+	s, err := parseSchedule(line, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}

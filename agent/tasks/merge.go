@@ -53,7 +53,7 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 	unproven := 0
 	owners := ownersOf(docker.List)
 	for _, c := range docker.List {
-		if c.IsPause() {
+		if c.isPause() {
 			continue
 		}
 		c = shareNetwork(c, owners)

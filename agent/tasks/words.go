@@ -106,10 +106,10 @@ func (r TaskRef) Checked() TaskRef {
 	}
 }
 
-// IsPause reports whether the container only holds a task's network: the ECS
+// isPause reports whether the container only holds a task's network: the ECS
 // agent names it "~internal~ecs~pause", or "~internal~ecs~pause-<name>" for
 // Service Connect.
-func (c Container) IsPause() bool {
+func (c Container) isPause() bool {
 	return strings.HasPrefix(c.Task.ContainerName, "~internal~ecs~pause")
 }
 

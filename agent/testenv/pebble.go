@@ -134,12 +134,6 @@ func (p *Pebble) AddTXT(t testing.TB, record, value string) {
 	p.post(t, p.dns+"/set-txt", map[string]any{"host": record + ".", "value": value})
 }
 
-// ClearTXT removes a TXT record with all its values.
-func (p *Pebble) ClearTXT(t testing.TB, record string) {
-	t.Helper()
-	p.post(t, p.dns+"/clear-txt", map[string]any{"host": record + "."})
-}
-
 // SetRenewal has Pebble answer when a certificate (PEM) should be renewed.
 func (p *Pebble) SetRenewal(t testing.TB, chain string, from, to time.Time) {
 	t.Helper()

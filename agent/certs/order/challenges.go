@@ -26,8 +26,8 @@ type answers struct {
 	ids map[string]string // by token
 }
 
-// ChallengePath is where the files are below the directory of challenges, as in their URLs.
-const ChallengePath = ".well-known/acme-challenge"
+// challengePath is where the files are below the directory of challenges, as in their URLs.
+const challengePath = ".well-known/acme-challenge"
 
 // set publishes the answers of an order, and removes those that are no longer among them.
 func (a *answers) set(id string, all []certs.Challenge) error {
@@ -47,7 +47,7 @@ func (a *answers) set(id string, all []certs.Challenge) error {
 	}
 	for token, of := range a.ids {
 		if _, ok := wanted[token]; of == id && !ok {
-			_ = os.Remove(filepath.Join(a.dir, ChallengePath, token))
+			_ = os.Remove(filepath.Join(a.dir, challengePath, token))
 			delete(a.ids, token)
 		}
 	}
@@ -66,7 +66,7 @@ func (a *answers) set(id string, all []certs.Challenge) error {
 
 // write makes one file, which nginx may read whoever it runs as.
 func (a *answers) write(token, answer string) error {
-	dir := filepath.Join(a.dir, ChallengePath)
+	dir := filepath.Join(a.dir, challengePath)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -77,13 +77,13 @@ func (a *answers) write(token, answer string) error {
 func (a *answers) only(wanted func(id string) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	entries, err := os.ReadDir(filepath.Join(a.dir, ChallengePath))
+	entries, err := os.ReadDir(filepath.Join(a.dir, challengePath))
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
 		if id, ok := a.ids[e.Name()]; !ok || !wanted(id) {
-			_ = os.Remove(filepath.Join(a.dir, ChallengePath, e.Name()))
+			_ = os.Remove(filepath.Join(a.dir, challengePath, e.Name()))
 			delete(a.ids, e.Name())
 		}
 	}

@@ -346,7 +346,7 @@ func servedFrom(dir func() string, dns *fakeDNS) func(certs.Challenge) bool {
 		if c.Type == certs.DNS01 {
 			return dns.has(c.Record, c.Value)
 		}
-		text, err := os.ReadFile(filepath.Join(dir(), ChallengePath, c.Token))
+		text, err := os.ReadFile(filepath.Join(dir(), challengePath, c.Token))
 		return err == nil && string(text) == c.Answer
 	}
 }

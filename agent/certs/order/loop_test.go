@@ -322,7 +322,7 @@ func (w *world) mustBeSettled(when string, all ...*instance) {
 		w.t.Errorf("%s: TXT records are left: %v", when, w.dns.records)
 	}
 	for _, i := range all {
-		if left, _ := os.ReadDir(filepath.Join(i.o.Challenges, ChallengePath)); len(left) > 0 {
+		if left, _ := os.ReadDir(filepath.Join(i.o.Challenges, challengePath)); len(left) > 0 {
 			w.t.Errorf("%s: %d answers to challenges are left", when, len(left))
 		}
 	}

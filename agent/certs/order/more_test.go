@@ -363,7 +363,7 @@ func TestFilesOfTheLocalCopy(t *testing.T) {
 		a.start(true, "a.test", "b.test")
 		after(10 * time.Second)
 		a.stop()
-		stray := filepath.Join(a.o.Challenges, ChallengePath, "stray")
+		stray := filepath.Join(a.o.Challenges, challengePath, "stray")
 		if err := os.WriteFile(stray, []byte("stray.x"), 0o644); err != nil {
 			t.Fatal(err)
 		}
