@@ -15,8 +15,9 @@ import (
 	"github.com/google/renameio/v2"
 )
 
-// maxJSON bounds a file that ReadJSON reads, in bytes.
-const maxJSON = 4 << 20
+// maxJSON bounds the JSON of a file, in bytes. The longest is the table of routes, whose words are those of containers: 2,048
+// routes with the longest path and 64 networks each have some 8 MiB, and each of their containers adds to that.
+const maxJSON = 32 << 20
 
 // Write gives path this text and exactly these permissions. It uses the reserve of its
 // directory, if need be.
@@ -36,16 +37,19 @@ func replace(path string, text []byte, perm fs.FileMode) error {
 	return f.CloseAtomicallyReplace()
 }
 
-// WriteJSON gives path the JSON of v, for its owner alone.
+// WriteJSON gives path the JSON of v, for its owner alone. What ReadJSON would not read is an error.
 func WriteJSON(path string, v any) error {
 	text, err := json.Marshal(v)
+	if err == nil && len(text) > maxJSON {
+		err = fmt.Errorf("it would have %d bytes, and %d are read", len(text), maxJSON)
+	}
 	if err != nil {
 		return err
 	}
 	return Write(path, text, 0o600)
 }
 
-// ReadJSON reads the JSON in path into v, up to 4 MiB, and removes what a killed writer
+// ReadJSON reads the JSON in path into v, up to 32 MiB, and removes what a killed writer
 // left beside it. A file that is missing leaves v as it is and is no error. After an error
 // v may be half filled.
 func ReadJSON(path string, v any) error {

@@ -33,6 +33,12 @@ func TestJSON(t *testing.T) {
 	if left, _ := os.ReadDir(dir); len(left) != 1 {
 		t.Errorf("temporary files are left: %v", left)
 	}
+	if err := WriteJSON(path, strings.Repeat("x", maxJSON)); err == nil {
+		t.Error("what would not be read was written")
+	}
+	if err := ReadJSON(path, &got); err != nil || got != (value{2, 4}) {
+		t.Errorf("it harmed the file: %+v, %v", got, err)
+	}
 	// A writer that was killed leaves a part of a file beside the whole one.
 	for _, name := range []string{".x.json.123", ".x.json456"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"A": 1`), 0o600); err != nil {

@@ -3,6 +3,7 @@ package saved
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/nagaya-ecs/nagaya/agent/atomicfile"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -93,4 +95,34 @@ func TestATableIsSavedLater(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// The words of containers make the table no larger than what is read: else a few of them would have all hosts given away anew.
+func TestTheLargestTableIsRead(t *testing.T) {
+	var table route.Table
+	table.Pools = route.Pools{}
+	var networks []netip.Prefix
+	for n := range 64 {
+		a := netip.MustParseAddr("2001:db8:ffff:ffff:ffff:ffff:ffff:ff00").As16()
+		a[15] = byte(n)
+		networks = append(networks, netip.PrefixFrom(netip.AddrFrom16(a), 128))
+	}
+	for n := range 2048 {
+		s := route.Site{Host: fmt.Sprintf("%0245d.test", n), Family: "ecs:" + strings.Repeat("f", 255), Plain: route.Serve}
+		s.Edge.Allow = networks
+		s.Locations = []route.Location{{Path: "/" + strings.Repeat("p", 199), Dest: "/" + strings.Repeat("d", 199), Root: "/" + strings.Repeat("r", 199), Allow: networks, Owner: s.Family}}
+		table.Sites = append(table.Sites, s)
+		var servers []route.Server
+		for i := range 10 {
+			servers = append(servers, route.Server{Addr: netip.AddrPortFrom(networks[i].Addr(), 8080), Weight: 1000, Container: strings.Repeat("c", 64), Ref: strings.Repeat("r", 255)})
+		}
+		table.Pools[s.PoolKey(s.Locations[0])] = route.Pool{Servers: servers}
+	}
+	file := filepath.Join(t.TempDir(), FileName)
+	if err := atomicfile.WriteJSON(file, table); err != nil {
+		t.Fatal(err)
+	}
+	if got := Read(file, slog.New(slog.DiscardHandler)); len(got.Sites) != len(table.Sites) || got.Sites[2047].Family != table.Sites[2047].Family {
+		t.Errorf("%d sites were read", len(got.Sites))
+	}
 }
