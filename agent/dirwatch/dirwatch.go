@@ -78,6 +78,9 @@ const mostLinks = 40
 // Follow returns where a path leads, and the directories of the symbolic links on the way. What is not there is as if it
 // were no link.
 func Follow(path string) (real string, links []string) {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
 	rest := strings.Split(path, "/")
 	real = "/"
 	for len(rest) > 0 {

@@ -97,6 +97,19 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+func TestARelativePathIsThatOfTheWorkingDirectory(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for path, want := range map[string]string{".": dir, "x/y": dir + "/x/y"} {
+		if real, _ := Follow(path); real != want {
+			t.Errorf("%s: %s, want %s", path, real, want)
+		}
+	}
+}
+
 // A directory that a link leads to is watched once, also beside itself; and so is the link.
 func TestLinks(t *testing.T) {
 	w, err := New()
