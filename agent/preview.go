@@ -74,7 +74,7 @@ func MakePreview(ctx context.Context, o Options, prove bool) (Preview, error) {
 		problem.Sort(p.Problems)
 		return p, nil
 	}
-	checked, done, err := applyOptions(c, how, build)
+	checked, done, err := applyOptions(c, how)
 	if err != nil {
 		return p, err
 	}

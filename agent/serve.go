@@ -2,12 +2,15 @@ package agent
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/backoff"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/event"
+	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
+	"github.com/nagaya-ecs/nagaya/agent/stages"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/apply"
 	"github.com/nagaya-ecs/nagaya/nginx/pools"
@@ -33,24 +36,40 @@ func (a *agent) serve(ctx context.Context, c config.Config, r *routing, wanted <
 		return nil
 	}
 	r.build.Put(build)
-	how, done, err := applyOptions(c, o, build)
+	how, done, err := applyOptions(c, o)
 	if err != nil {
 		return err
 	}
 	defer done()
 	how.Reopen = a.reopen.C()
-	return apply.Run(ctx, how, wanted, func(s nginx.Status) {
-		if s.Container != "" { // where it was, while it is looked for
-			r.container.Put(s.Container)
-		}
-		put(s)
+	var newest atomic.Pointer[nginx.Build]
+	newest.Store(&build)
+	statuses := latest.New[nginx.Status]()
+	g := stages.New(ctx)
+	g.Run("apply", func(ctx context.Context) error {
+		return apply.Run(ctx, how, wanted, func(s nginx.Status) {
+			if s.Container != "" { // where it was, while it is looked for
+				r.container.Put(s.Container)
+			}
+			s.Version = newest.Load().Version.String()
+			put(s)
+			statuses.Put(s)
+		})
 	})
+	g.Run("build", func(ctx context.Context) error {
+		detect := func(ctx context.Context) (nginx.Build, error) { return runtime.Detect(ctx, o) }
+		return runtime.Follow(ctx, build, detect, statuses.C(), func(b nginx.Build) {
+			newest.Store(&b)
+			r.build.Put(b)
+		})
+	})
+	return g.Wait()
 }
 
-func applyOptions(c config.Config, o runtime.Options, build nginx.Build) (_ apply.Options, done func(), err error) {
+func applyOptions(c config.Config, o runtime.Options) (_ apply.Options, done func(), err error) {
 	how, done, err := runtime.New(o)
 	return apply.Options{
-		Runtime: how, Dirs: o.Dirs, Version: build.Version.String(), Supervised: o.Mode != runtime.Exec,
+		Runtime: how, Dirs: o.Dirs, Supervised: o.Mode != runtime.Exec,
 		Pacer: pools.NewReloads(), Limits: apply.Limits{MaxDraining: c.Nginx.MaxDraining}, Log: o.Log,
 	}, done, err
 }

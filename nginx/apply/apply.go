@@ -23,8 +23,6 @@ type Options struct {
 	// Dirs are those of the nginx.Settings that the trees are rendered with. They are absolute,
 	// which package config has checked.
 	Dirs nginx.Dirs
-	// Version is that of the binary, for the status.
-	Version string
 	// Supervised is true where systemd, Docker or ECS restarts nginx when it has died. Then
 	// it is looked for at least every second after that.
 	Supervised bool

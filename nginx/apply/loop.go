@@ -48,7 +48,7 @@ func newApplier(o Options, put func(nginx.Status)) *applier {
 	return &applier{
 		o: o, log: o.Log, store: st, client: statusClient(nginx.Socket(o.Dirs.Run)),
 		master: &master{runtime: o.Runtime, restarts: pauses()}, guard: newGuard(),
-		report:     &report{put: put, status: nginx.Status{Version: o.Version}},
+		report:     &report{put: put},
 		quarantine: quarantine{sites: map[string]refused{}, suspects: map[string]*suspect{}, inVain: map[string]boundInVain{}}, backoff: pauses(), drain: time.NewTimer(never),
 	}
 }

@@ -83,7 +83,7 @@ func (o options) forRun(t testing.TB) Options {
 	if o.thief != nil {
 		o.thief.Runtime, o.thief.dirs, run = run, o.dirs(), o.thief
 	}
-	return Options{Runtime: run, Dirs: o.dirs(), Version: o.Build.Version.String(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
+	return Options{Runtime: run, Dirs: o.dirs(), Pacer: atOnce{}, Limits: o.Limits, Reopen: o.Reopen, Log: o.Log}
 }
 
 // atOnce is the Pacer that never waits.
