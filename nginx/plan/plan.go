@@ -87,6 +87,7 @@ type planner struct {
 	o         Options
 	out       Outputs
 	in        newest
+	asked     map[string]asked
 	table     route.Table // the newest one
 	holdUntil time.Time   // until then the first table and tree are held back
 
@@ -95,6 +96,12 @@ type planner struct {
 	complete bool // a complete table was offered
 	wanted   nginx.Wanted
 	rerender bool // nginx or the operator's files have changed since the tree was rendered
+}
+
+// asked is a container, and what its labels and variables ask for.
+type asked struct {
+	by      tasks.Container
+	request route.Request
 }
 
 // newest are the newest values of the inputs.
@@ -200,9 +207,24 @@ func (p *planner) input(now time.Time) route.Input {
 	// Where nginx's own container is not listed, it is not known how it reaches the others.
 	s.Complete = s.Complete && found
 	return route.Input{
-		Snapshot: s, Requests: labels.Requests(s.Containers, p.o.Labels, p.o.Foreign),
+		Snapshot: s, Requests: p.requests(s.Containers),
 		Certs: p.in.certs, Reach: p.in.reach, Nginx: network, Prev: p.table, Now: now, Options: p.o.Route,
 	}
+}
+
+// requests are what the containers ask for. One that has not changed is not read again: its words may be long, and there is
+// a plan with each change of another.
+func (p *planner) requests(list []tasks.Container) map[string]route.Request {
+	before, all := p.asked, make(map[string]route.Request, len(list))
+	p.asked = make(map[string]asked, len(list))
+	for _, c := range list {
+		a, known := before[c.ID]
+		if !known || !reflect.DeepEqual(a.by, c) {
+			a = asked{c, labels.Requests([]tasks.Container{c}, p.o.Labels, p.o.Foreign)[c.ID]}
+		}
+		p.asked[c.ID], all[c.ID] = a, a.request
+	}
+	return all
 }
 
 // findOwnContainer finds the container that nginx and this process are in.

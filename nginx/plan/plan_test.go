@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/certs"
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/identity"
+	"github.com/nagaya-ecs/nagaya/agent/labels"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
@@ -416,5 +418,30 @@ func TestWantedMore(t *testing.T) {
 		last("while others may be started first", true)
 		d.after(2 * time.Minute)
 		last("when it never started", false)
+	})
+}
+
+// What a container says is read when it is new or has changed, and not with each plan: a stranger's words may take long to read.
+func TestWordsAreReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFixture(t, route.Table{})
+		read := map[string]int{}
+		d.o.Foreign = func(c tasks.Container, _ labels.Defaults) ([]route.Spec, []problem.Problem, bool) {
+			d.turn()
+			read[c.ID]++
+			return nil, nil, false
+		}
+		d.start()
+		d.known()
+		list := tasks.Containers{Complete: true, List: []tasks.Container{{ID: "a", Name: "a", State: tasks.Running}, {ID: "b", Name: "b", State: tasks.Running}}}
+		d.list(list)
+		d.after(time.Hour)
+		list.List = slices.Clone(list.List)
+		list.List[1].Health = tasks.Healthy
+		d.list(list)
+		d.after(time.Minute)
+		if len(d.plans) == 0 || read["a"] != 1 || read["b"] != 2 {
+			t.Errorf("%d plans; read %v", len(d.plans), read)
+		}
 	})
 }
