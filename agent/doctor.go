@@ -52,7 +52,7 @@ func (a *agent) examined(c config.Config) examine.Parts {
 		Agent: func(ctx context.Context) (severe, all int, err error) {
 			s, err := socket.Dial(socketPath(c)).Status(ctx)
 			if errors.Is(err, socket.ErrNoAgent) {
-				err = examine.ErrNoAgent
+				err = errors.Join(examine.ErrNoAgent, err)
 			}
 			severe, all = s.Severe()
 			return severe, all, err

@@ -27,12 +27,21 @@ func appendAttr(fs []field, prefix string, a slog.Attr) []field {
 	if a.Equal(slog.Attr{}) {
 		return fs // slog: "a handler should ignore an empty Attr"
 	}
-	return append(fs, field{prefix + a.Key, text(v)})
+	return append(fs, field{prefix + a.Key, Text(v)})
 }
 
-func text(v slog.Value) string {
-	if v.Kind() == slog.KindTime {
-		return v.Time().Format(time.RFC3339)
+// Text is a value as a person reads it. A time or an address that is not known is empty.
+func Text(v slog.Value) string {
+	switch x := v.Any().(type) {
+	case time.Time:
+		if x.IsZero() {
+			return ""
+		}
+		return x.Format(time.RFC3339)
+	case interface{ IsValid() bool }: // of net/netip
+		if !x.IsValid() {
+			return ""
+		}
 	}
 	return v.String()
 }

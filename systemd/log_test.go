@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -84,6 +85,10 @@ func TestJournalEntries(t *testing.T) {
 		{
 			"an event that nobody knows has none", func(l *slog.Logger) { l.Info("m", Event, "x") },
 			[]string{"MESSAGE=m", "NAGAYA_EVENT=x", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
+		},
+		{
+			"what is not known is empty", func(l *slog.Logger) { l.Info("m", "at", time.Time{}, "addr", netip.Addr{}) },
+			[]string{`MESSAGE=m at="" addr=""`, "NAGAYA_ADDR=", "NAGAYA_AT=", "PRIORITY=6", "SYSLOG_IDENTIFIER=nagaya"},
 		},
 		{
 			"times are written short", func(l *slog.Logger) { l.Info("m", "at", time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)) },

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -35,10 +36,18 @@ func TestPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := l.Addr().(*net.TCPAddr).Port
-	want(t, "taken", []doctor.Finding{Port(port, false)}, doctor.Fail, "another program", fmt.Sprintf("sport = :%d", port))
-	want(t, "ours", []doctor.Finding{Port(port, true)}, doctor.OK, "nagaya's nginx", "")
+	want(t, "taken", []doctor.Finding{Port(port, false, nil)}, doctor.Fail, "another program", fmt.Sprintf("sport = :%d", port))
+	want(t, "ours", []doctor.Finding{Port(port, true, nil)}, doctor.OK, "nagaya's nginx", "")
+	want(t, "not seen", []doctor.Finding{Port(port, false, fs.ErrPermission)}, doctor.Warn, "cannot be seen", "root")
 	l.Close()
-	want(t, "free", []doctor.Finding{Port(port, false)}, doctor.OK, "is free", "")
+	want(t, "free", []doctor.Finding{Port(port, false, nil)}, doctor.OK, "is free", "")
+}
+
+// An agent that only root may ask is there: the remedy is not to start it.
+func TestAgentThatMayNotBeAsked(t *testing.T) {
+	x := &examination{Parts: Parts{Agent: func(context.Context) (int, int, error) { return 0, 0, errors.Join(ErrNoAgent, fs.ErrPermission) }}}
+	x.running(t.Context())
+	want(t, "another user", x.Findings, doctor.Warn, "may not ask", "root")
 }
 
 func TestRuns(t *testing.T) {
@@ -47,11 +56,11 @@ func TestRuns(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if Runs(file) != runs {
+		if is, err := Runs(file); is != runs || err != nil {
 			t.Errorf("pid %q: runs %v", text, !runs)
 		}
 	}
-	if Runs(file + ".none") {
+	if is, err := Runs(file + ".none"); is || err != nil {
 		t.Error("without a file")
 	}
 }

@@ -52,8 +52,8 @@ func Docker(ctx context.Context, host string) doctor.Finding {
 const leastAPI = "1.40"
 
 // Port checks that nginx can listen on the TCP port, or does so already: ours is
-// whether nagaya's nginx runs.
-func Port(port int, ours bool) doctor.Finding {
+// whether nagaya's nginx runs, and unseen why that cannot be seen.
+func Port(port int, ours bool, unseen error) doctor.Finding {
 	const check = "ports"
 	l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 	switch {
@@ -62,6 +62,8 @@ func Port(port int, ours bool) doctor.Finding {
 		return doctor.Good(check, "port %d is free", port)
 	case errors.Is(err, syscall.EADDRINUSE) && ours:
 		return doctor.Good(check, "port %d is in use, and nagaya's nginx runs", port)
+	case errors.Is(err, syscall.EADDRINUSE) && unseen != nil:
+		return doctor.Doubtful(check, fmt.Sprintf("port %d is in use, and whether by nagaya's nginx cannot be seen: %s", port, bounded(unseen)), "run this as root")
 	case errors.Is(err, syscall.EADDRINUSE):
 		return doctor.Bad(check, fmt.Sprintf("port %d is in use by another program", port),
 			fmt.Sprintf("find it with 'ss -ltnp sport = :%d' and stop it (the distribution's nginx: systemctl disable --now nginx), or set nginx.http-port and nginx.https-port", port))
@@ -71,14 +73,14 @@ func Port(port int, ours bool) doctor.Finding {
 	return doctor.Bad(check, fmt.Sprintf("port %d cannot be listened on: %s", port, bounded(err)), "correct the network of this host")
 }
 
-// Runs reports whether the process whose id is in the file is there.
-func Runs(pidFile string) bool {
+// Runs reports whether the process whose id is in the file is there. The error is that this user may not read the file.
+func Runs(pidFile string) (bool, error) {
 	b, err := readfile.Regular(pidFile, 32)
-	if err != nil {
-		return false
+	if errors.Is(err, fs.ErrPermission) {
+		return false, err
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	return err == nil && pid > 1 && (syscall.Kill(pid, 0) == nil || errors.Is(syscall.Kill(pid, 0), syscall.EPERM))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b))) // of a file that is not there, nothing
+	return err == nil && pid > 1 && (syscall.Kill(pid, 0) == nil || errors.Is(syscall.Kill(pid, 0), syscall.EPERM)), nil
 }
 
 // needs is the space that is to be free for what grows in each directory, in bytes; on a small

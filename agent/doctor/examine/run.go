@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -79,8 +80,9 @@ func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Re
 	x.ecs(id)
 	x.nginx(ctx)
 	x.Add(OtherNginx(ctx, "/etc/systemd/system/multi-user.target.wants")...)
+	ours, unseen := Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))
 	for _, port := range []int{int(c.Nginx.HTTPPort), int(c.Nginx.HTTPSPort)} {
-		x.Add(Port(port, Runs(filepath.Join(c.RunDir, "nginx", "nginx.pid"))))
+		x.Add(Port(port, ours, unseen))
 	}
 	x.limited(ctx, x.certificates)
 	x.orders(ctx)
@@ -121,6 +123,8 @@ func (x *examination) running(ctx context.Context) {
 	const check = "agent"
 	severe, all, err := x.Agent(ctx)
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		x.Add(doctor.Doubtful(check, "this user may not ask the agent, nor see all that is examined below", "run this as root"))
 	case errors.Is(err, ErrNoAgent):
 		x.Add(doctor.Doubtful(check, "no agent runs here", "systemctl enable --now --no-block nagaya"))
 	case err != nil:

@@ -12,6 +12,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/history"
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/report"
+	"github.com/nagaya-ecs/nagaya/systemd"
 )
 
 // mostWaiting bounds the events that wait to be written; more are dropped.
@@ -88,7 +89,7 @@ func (n *Notes) note(r slog.Record, attrs []slog.Attr) {
 	fields := map[string]string{}
 	each(func(a slog.Attr) {
 		if v := a.Value.Resolve(); v.Any() != nil {
-			fields[a.Key] = v.String()
+			fields[a.Key] = systemd.Text(v)
 		}
 	})
 	e, _ := history.NewEvent(r.Time, kind, fields)

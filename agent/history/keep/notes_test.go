@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -79,6 +80,7 @@ func TestNotes(t *testing.T) {
 			t.Errorf("at once: %q", got)
 		}
 		log.With("address", "203.0.113.10").Warn("address lost", event.Key, event.AddressLost, "holder", "nobody", "holder_id", "")
+		log.Info("address released", event.Key, event.AddressReleased, "address", netip.Addr{})
 		log.Debug("address lost", event.Key, event.AddressLost, "address", "debug")
 		log.Info("job done", event.Key, event.BatchDone, "job", "report", "job_id", "report-1", "reason", "done", "spent", 11.5, "took", 90*time.Second)
 		time.Sleep(time.Minute)
@@ -91,11 +93,11 @@ func TestNotes(t *testing.T) {
 			t.Error(err)
 		}
 		all := events(t, dir)
-		want := []string{"agent-started 1.2.3", "address-lost 203.0.113.10 now with nobody", "batch-done report-1 report: done", "agent-stopped"}
+		want := []string{"agent-started 1.2.3", "address-lost 203.0.113.10 now with nobody", "address-released  released by the operator", "batch-done report-1 report: done", "agent-stopped"}
 		if d := cmp.Diff(want, lines(all)); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
-		if d := cmp.Diff(map[string]history.Value{"spent": 11.5, "ran_seconds": 90}, all[2].Named()); d != "" {
+		if d := cmp.Diff(map[string]history.Value{"spent": 11.5, "ran_seconds": 90}, all[3].Named()); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
 		if strings.Count(shown.String(), "\n") != 1 || !strings.Contains(shown.String(), "address lost") {

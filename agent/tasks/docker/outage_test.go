@@ -3,12 +3,14 @@ package docker
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -408,6 +410,14 @@ func TestWatchRefusesAHostThatIsNone(t *testing.T) {
 	err := Watch(t.Context(), Options{Host: "nonsense"}, func(tasks.Containers) {})
 	if err == nil || !strings.Contains(err.Error(), `"nonsense"`) {
 		t.Errorf("Watch = %v, want an error that names the host", err)
+	}
+}
+
+func TestRemediesNameTheSetting(t *testing.T) {
+	for _, err := range []error{errors.New("connection refused"), os.ErrNotExist} {
+		if r := remedy(err); !strings.Contains(r, "docker.host") {
+			t.Errorf("%v: %s", err, r)
+		}
 	}
 }
 

@@ -283,7 +283,7 @@ func remedy(err error) string {
 	case errors.Is(err, os.ErrNotExist), strings.Contains(text, "no such file"):
 		return "start Docker (systemctl start docker), or name its socket in docker.host; a container needs it mounted: -v /var/run/docker.sock:/var/run/docker.sock:ro"
 	}
-	return "start Docker (systemctl start docker), or name its socket in the configuration"
+	return "start Docker (systemctl start docker), or name its socket in docker.host"
 }
 
 // bounded makes a text that came from elsewhere fit to be shown.
