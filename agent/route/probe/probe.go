@@ -27,8 +27,11 @@ type Options struct {
 }
 
 const (
-	// slots is how many attempts are made side by side, and how many looks.
-	slots = 16
+	// slots is how many attempts are made side by side, and slotsOfOne how many to one container: one that does not answer
+	// occupies its own, for as long as an attempt may take.
+	slots, slotsOfOne = 256, 4
+	// lookSlots is how many containers are asked side by side what they speak, for which nothing waits.
+	lookSlots = 16
 	// A container that has just appeared is tried again after shortest, because its route waits for it,
 	// and then after a fiftieth of the time for which it has not answered.
 	shortest = 5 * time.Millisecond
@@ -50,10 +53,10 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 	if o.Look == nil {
 		o.Look = Said
 	}
-	r := &run{Options: o, put: put, slots: make(chan struct{}, slots), looks: make(chan struct{}, slots), found: route.Reach{}}
+	r := &run{Options: o, put: put, slots: make(chan struct{}, slots), looks: make(chan struct{}, lookSlots), found: route.Reach{}}
 	var running sync.WaitGroup
 	defer running.Wait()
-	cancels := map[route.Probe]context.CancelFunc{}
+	cancels, own := map[route.Probe]context.CancelFunc{}, map[string]chan struct{}{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,13 +65,17 @@ func Run(ctx context.Context, o Options, wanted <-chan []route.Probe, put func(r
 			}
 			return nil
 		case ps := <-wanted:
-			before := cancels
-			cancels = map[route.Probe]context.CancelFunc{}
+			before, ownBefore := cancels, own
+			cancels, own = map[route.Probe]context.CancelFunc{}, map[string]chan struct{}{}
 			for _, p := range ps {
+				if own[p.Container] == nil {
+					own[p.Container] = cmp.Or(ownBefore[p.Container], make(chan struct{}, slotsOfOne))
+				}
 				if cancels[p] = before[p]; cancels[p] == nil {
 					probing, cancel := context.WithCancel(ctx)
 					cancels[p] = cancel
-					running.Go(func() { r.repeat(probing, p) })
+					slots := own[p.Container]
+					running.Go(func() { r.repeat(probing, p, slots) })
 				}
 			}
 			for p, cancel := range before {
@@ -98,17 +105,30 @@ type target struct {
 	failures int       // in a row
 }
 
-// repeat makes attempts until ctx ends or there is nothing more to find out.
-func (r *run) repeat(ctx context.Context, p route.Probe) {
+// take takes a slot; false if ctx has ended before there is one.
+func take(ctx context.Context, slots chan struct{}) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case slots <- struct{}{}:
+		return true
+	}
+}
+
+// repeat makes attempts until ctx ends or there is nothing more to find out. own are the slots of its container.
+func (r *run) repeat(ctx context.Context, p route.Probe, own chan struct{}) {
 	t := target{since: time.Now()}
 	for {
-		select {
-		case <-ctx.Done():
+		if !take(ctx, own) {
 			return
-		case r.slots <- struct{}{}:
+		}
+		if !take(ctx, r.slots) {
+			<-own
+			return
 		}
 		outcome := r.Try(ctx, p)
 		<-r.slots
+		<-own
 		now := time.Now()
 		was := t.Reached
 		t.judge(outcome)
@@ -134,10 +154,8 @@ func (r *run) look(ctx context.Context, p route.Probe, found route.Reached) {
 	if p.Scheme == "" {
 		return
 	}
-	select {
-	case <-ctx.Done():
+	if !take(ctx, r.looks) {
 		return
-	case r.looks <- struct{}{}:
 	}
 	found.Said = r.Look(ctx, p)
 	<-r.looks

@@ -190,6 +190,44 @@ func TestWhatIsNotWantedIsForgotten(t *testing.T) {
 	})
 }
 
+// A container of a stranger may ask for many probes, none of which it answers. Others do not wait for them.
+func TestOneThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		victim := route.Probe{Container: "victim", Addr: tcp.Addr}
+		var ps []route.Probe
+		for i := range 128 {
+			ps = append(ps, route.Probe{Container: "evil", Path: fmt.Sprintf("/%d", i)})
+		}
+		try := func(ctx context.Context, p route.Probe) Outcome {
+			if p == victim {
+				return yes
+			}
+			time.Sleep(getTimeout)
+			return Outcome{Detail: "no answer in 3s"}
+		}
+		wanted := make(chan []route.Probe, 1)
+		wanted <- ps
+		var asked, found time.Time
+		go func() {
+			time.Sleep(100 * time.Millisecond)
+			asked = time.Now()
+			wanted <- append([]route.Probe{victim}, ps...)
+		}()
+		if err := Run(ctx, Options{Try: try}, wanted, func(r route.Reach) {
+			if r[victim].State == route.Reachable && found.IsZero() {
+				found = time.Now()
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+		if took := found.Sub(asked); took != 0 {
+			t.Errorf("the other one was found after %s", took)
+		}
+	})
+}
+
 func TestSlotsBoundTheAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -208,7 +246,7 @@ func TestSlotsBoundTheAttempts(t *testing.T) {
 			return refused
 		}
 		var ps []route.Probe
-		for i := range 100 {
+		for i := range slots + 100 {
 			ps = append(ps, route.Probe{Container: fmt.Sprint(i)})
 		}
 		wanted := make(chan []route.Probe, 1)
