@@ -117,6 +117,7 @@ func TestOpenOrClosed(t *testing.T) {
 		{name: "enough", credits: saved(noon, 300, baseline), open: true, known: true, headroom: 252, reason: "batches may spend 252.0 credits (balance 300.0 ±0.0, reserve 48.0, promised 0.0)"},
 		{name: "below the mark", credits: saved(noon, 70, baseline), known: true, headroom: 22, reason: "the headroom of 22.0 credits is below the mark of 28.8"},
 		{name: "below the reserve", credits: saved(noon, 40, baseline), known: true, reason: "nothing is left to spend: 40.0 credits are sure now and 48.0 must stay"},
+		{name: "services will need more", credits: saved(noon, 250, credit.Demand{Mean: 0.3, High: 0.8}), known: true, headroom: 0, reason: "the services alone may need 38.0 credits more than there are by 00:00 UTC, and"},
 		{name: "services will need it", credits: saved(noon, 300, credit.Demand{Mean: 0.3, High: 0.8}), known: true, headroom: 0, reason: "the services alone may bring the balance to 12.0 by 00:00 UTC"},
 		{name: "a nearer horizon", credits: saved(noon, 300, credit.Demand{Mean: 0.3, High: 0.8}), settings: Settings{Horizon: 6 * time.Hour}, open: true, known: true, headroom: 108, reason: "may spend 108.0"},
 		{name: "not sure enough", credits: vague, known: true, headroom: 22, reason: "±230.0"},

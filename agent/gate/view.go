@@ -118,6 +118,9 @@ func (v view) whyNothingLeft() string {
 	if !at.After(v.report.MeterAt) {
 		return fmt.Sprintf("%.1f credits are sure now and %.1f must stay", low, v.floor)
 	}
+	if low < 0 {
+		return fmt.Sprintf("the services alone may need %.1f credits more than there are by %s, and %.1f must stay", -low, at.UTC().Format("15:04 MST"), v.floor)
+	}
 	return fmt.Sprintf("the services alone may bring the balance to %.1f by %s, and %.1f must stay", low, at.UTC().Format("15:04 MST"), v.floor)
 }
 
