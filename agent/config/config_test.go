@@ -65,8 +65,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		text string
 		want []string // every one must appear in the message
 	}{
-		"unknown field":         {"nginx:\n  htp-port: 80\n", []string{"f.yaml:2", "nginx.htp-port", "is not a field", "http-port"}},
-		"unknown top field":     {"ngnix: {}\n", []string{"f.yaml:1", "ngnix", "is not a field", "nginx"}},
+		"unknown field":         {"nginx:\n  htp-port: 80\n", []string{"f.yaml:2", "nginx.htp-port", "is not a field", "nearest is nginx.http-port,"}},
+		"unknown top field":     {"ngnix: {}\n", []string{"f.yaml:1", "ngnix", "is not a field", "nearest is nginx,"}},
 		"wrong kind":            {"nginx:\n  http-port: yes please\n", []string{"f.yaml:2", "nginx.http-port", "not a whole number", "1 to 65535"}},
 		"out of range":          {"nginx: {http-port: 70000}\n", []string{"f.yaml:1", "70000 is outside 1 to 65535"}},
 		"no unit":               {"routes:\n  grace: 10\n", []string{"f.yaml:2", "routes.grace", "not a duration", "90s"}},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
@@ -129,8 +130,9 @@ func (p *yamlReader) pair(pair *ast.MappingValueNode, path string) {
 	case len(fieldsBelow(path)) > 0:
 		p.mapping(pair.Value, path)
 	default:
-		parent := path[:max(strings.LastIndexByte(path, '.'), 0)]
-		p.fail(pair.Key, bounded(path), "is not a field", fields(parent))
+		cut := strings.LastIndexByte(path, '.') + 1
+		like := path[:cut] + pattern.Nearest(path[cut:], fieldsBelow(path[:max(cut-1, 0)]))
+		p.fail(pair.Key, bounded(path), "is not a field; the nearest is "+like+", and 'nagaya config --default' shows all", "")
 	}
 }
 

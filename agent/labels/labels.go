@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
@@ -138,33 +139,9 @@ func ofContainer(word string) bool { return word == "batch" || word == "upstream
 
 // nearest returns the word that looks most like name.
 func nearest(name string) string {
-	best, least := "", 1<<30
-	for _, w := range words {
-		if d := distance(name, w.Name); d < least {
-			best, least = w.Name, d
-		}
+	names := make([]string, len(words))
+	for i, w := range words {
+		names[i] = w.Name
 	}
-	return best
-}
-
-// distance is the Levenshtein distance of two short words.
-func distance(a, b string) int {
-	a = a[:min(len(a), 64)]
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			swap := diagonal
-			if a[i] != b[j] {
-				swap++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(swap, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return pattern.Nearest(name, names)
 }

@@ -242,7 +242,7 @@ func (r *reader) sort(labels map[string]string) map[string]map[string]string {
 func (r *reader) unknown(label, key string) (rejectKey string) {
 	like := nearest(key)
 	hint := fmt.Sprintf("the nearest label is %s%s; %[1]s<name>.%[2]s for one of several routes", prefix, like)
-	if (like == "auth" || like == "allow") && distance(key, like) <= 2 {
+	if (like == "auth" || like == "allow") && pattern.Distance(key, like) <= 2 {
 		r.report(label, problem.Error, "label-unknown", hint,
 			"the label %s has no meaning to nagaya; because it looks like %s%s its route is left out rather than opened to everybody", problem.Quoted(label), prefix, like)
 		return "?" + key

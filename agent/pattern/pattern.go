@@ -4,6 +4,7 @@
 package pattern
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -161,3 +162,30 @@ var (
 	quoted  = Of(100, `"[ !#%-\[\]-~]*"`)
 	seconds = Of(10, `[0-9]+`)
 )
+
+// Nearest returns the word that looks most like name.
+func Nearest(name string, words []string) string {
+	return slices.MinFunc(words, func(a, b string) int { return cmp.Compare(Distance(name, a), Distance(name, b)) })
+}
+
+// Distance is the Levenshtein distance of two short words.
+func Distance(a, b string) int {
+	a = a[:min(len(a), 64)]
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			swap := diagonal
+			if a[i] != b[j] {
+				swap++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(swap, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
