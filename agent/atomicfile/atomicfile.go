@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/google/renameio/v2"
 )
@@ -50,7 +51,7 @@ func WriteJSON(path string, v any) error {
 }
 
 // ReadJSON reads the JSON in path into v, up to 32 MiB, and removes what a killed writer
-// left beside it. A file that is missing leaves v as it is and is no error. After an error
+// left beside it a minute ago or longer. A file that is missing leaves v as it is and is no error. After an error
 // v may be half filled.
 func ReadJSON(path string, v any) error {
 	removeLeftovers(path)
@@ -72,6 +73,9 @@ func ReadJSON(path string, v any) error {
 	return nil
 }
 
+// leftAfter is how old a temporary file is whose writer was killed.
+const leftAfter = time.Minute
+
 // removeLeftovers removes the temporary files of path. Their names end in a number; those
 // of nagaya 0.1 have a dot before it.
 func removeLeftovers(path string) {
@@ -79,7 +83,10 @@ func removeLeftovers(path string) {
 	for _, pattern := range []string{"[0-9]*", ".[0-9]*"} {
 		left, _ := filepath.Glob(hidden + pattern) // a path that is no pattern has none
 		for _, file := range left {
-			_ = os.Remove(file) // tried again at the next read
+			// One that reads may not be the one that writes.
+			if info, err := os.Lstat(file); err == nil && time.Since(info.ModTime()) > leftAfter {
+				_ = os.Remove(file) // tried again at the next read
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestJSON(t *testing.T) {
@@ -42,6 +43,18 @@ func TestJSON(t *testing.T) {
 	// A writer that was killed leaves a part of a file beside the whole one.
 	for _, name := range []string{".x.json.123", ".x.json456"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"A": 1`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ReadJSON(path, &got); err != nil || got != (value{2, 4}) {
+		t.Errorf("beside a writer: %+v, %v", got, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 3 {
+		t.Errorf("what may be written at this moment was removed: %v", left)
+	}
+	for _, name := range []string{".x.json.123", ".x.json456"} {
+		old := time.Now().Add(-leftAfter - time.Second)
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
 			t.Fatal(err)
 		}
 	}
