@@ -60,6 +60,19 @@ func nagaya(t *testing.T, args ...string) ran {
 	return ran{code, out.String(), errs.String()}
 }
 
+// Values that cannot be read are told in plain words, not in those of Go's parser.
+func TestWrongValues(t *testing.T) {
+	for text, args := range map[string][]string{
+		`--need: "x" is not a number`:                                   {"gate", "run", "--need", "x", "--", "true"},
+		`--every: "x" is not a time such as 90s, 30m or 8h`:             {"top", "--every", "x"},
+		`"y" is neither a duration such as 90m nor a factor such as 3x`: {"gate", "run", "--kill-after", "y", "--", "true"},
+	} {
+		if got := nagaya(t, args...); got.code != exitUsage || !strings.Contains(got.errs, text) {
+			t.Errorf("%q: exit %d, %s", args, got.code, got.errs)
+		}
+	}
+}
+
 // pretended is an agent that answers what the test wants.
 type pretended struct {
 	mu       sync.Mutex

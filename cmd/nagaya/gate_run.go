@@ -97,7 +97,7 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 			return j.explain(err)
 		case errors.Is(err, socket.ErrNoAgent):
 			if !absent {
-				j.note("%v; waiting for it", err)
+				j.note("%v; the job waits until it does ('systemctl status nagaya' says why)", err)
 			}
 			absent = true
 			backoff.Sleep(ctx, retryPause)
@@ -197,7 +197,8 @@ func (c *cli) gateRunVerb() *cobra.Command {
 		Long: `Run waits until the job may start, runs the command, passes signals on to it, and reports to the
 agent what it cost. The command's exit code is its own; 125 means that it was not
 started, 126 and 127 that it could not be, 128 plus N that signal N ended it, and 3 that
-this user may not ask the agent. The command goes on if the agent is restarted meanwhile.
+this user may not ask the agent. While no agent answers, the job waits. The command goes on if the agent
+is restarted meanwhile.
 
 A job has one run at a time: while a run of this name has not ended, the next one waits.
 With --kill-after the command gets SIGTERM when it has run for so long (90m), or spent so many

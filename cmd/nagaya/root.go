@@ -97,7 +97,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	}
 	root.PersistentPreRun = func(*cobra.Command, []string) { c.parsed = true }
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usage(hinted(err, "see --help"))
+		return usage(hinted(plainly(err), "see --help"))
 	})
 	root.PersistentFlags().StringVar(&c.configFile, "config", cmp.Or(os.Getenv("NAGAYA_CONFIG"), defaultConfig), "configuration file ($NAGAYA_CONFIG)")
 	root.AddCommand(
@@ -105,6 +105,19 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 		c.checkVerb(), c.doctorVerb(), c.renderVerb(), c.configVerb(), c.manVerb(root), c.versionVerb(),
 	)
 	return root
+}
+
+// plainly says of a value that is no number or time what it should be, in the place of what Go's parser says.
+func plainly(err error) error {
+	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	kinds := map[string]string{"float64": "a number", "int": "a whole number", "duration": "a time such as 90s, 30m or 8h"}
+	if kind := kinds[wrong.GetFlag().Value.Type()]; kind != "" {
+		return fmt.Errorf("--%s: %q is not %s", wrong.GetFlag().Name, wrong.GetValue(), kind)
+	}
+	return err
 }
 
 // takes makes a check of how many arguments a verb gets; what says which.
