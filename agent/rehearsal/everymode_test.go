@@ -50,7 +50,44 @@ var needs = []struct {
 var loads = []struct {
 	name  string
 	scale float64
-}{{"as recorded", 0}, {"60 % of the baseline", 0.6}, {"90 % of the baseline", 0.9}, {"nothing to spare", 1.05}}
+	// value is the load of an hour, beside that of other hours, where each week is as the one before; nil is the recorded load.
+	value func(day, hour int) float64
+}{
+	{"as recorded", 0, nil},
+	{"60 % of the baseline", 0.6, nil},
+	{"90 % of the baseline", 0.9, nil},
+	{"nothing to spare", 1.05, nil},
+	{"office hours each day", 0.87, officeHours},
+	{"quiet weekends", 0.73, func(day, hour int) float64 {
+		if weekend(day) {
+			return 4
+		}
+		return officeHours(day, hour)
+	}},
+	{"busy weekends", 0.67, busyWeekends},
+}
+
+// regularDays is how long the loads last that are the same each week.
+const regularDays = 21
+
+// weekend reports whether a day of a trace is a Saturday or a Sunday: each trace starts on a Monday.
+func weekend(day int) bool { return day%7 >= 5 }
+
+// officeHours is the load, in per cent of a t3.micro, of services that are busy from 09 to 17 h.
+func officeHours(_, hour int) float64 {
+	if hour >= 9 && hour < 17 {
+		return 18
+	}
+	return 4
+}
+
+// busyWeekends is the load, in per cent of a t3.micro, of services that are busy at weekends from 08 to 22 h.
+func busyWeekends(day, hour int) float64 {
+	if weekend(day) && hour >= 8 && hour < 22 {
+		return 25
+	}
+	return 3
+}
 
 // exclusive are two jobs of one window in which the processors suffice for one of them.
 func exclusive(_ *rand.Rand, day time.Time) []share {
@@ -317,8 +354,8 @@ func TestTheGateInEveryMode(t *testing.T) {
 		}
 	}
 	var byNeeds, byLoad, byJobs lines
-	var atEnd, after mustHold
-	add := func(way, needs, load, jobs string, part float64, y yardsticks) {
+	var atEnd, after, regularAtEnd, regularAfter mustHold
+	add := func(way, needs, load, jobs string, part float64, regular bool, y yardsticks) {
 		for _, rep := range []Report{y.atEnd, y.after} {
 			least := rep.Results[slices.IndexFunc(rep.Results, func(r Result) bool { return r.Policy == Clairvoyant })].Score
 			for _, r := range rep.Results {
@@ -327,8 +364,13 @@ func TestTheGateInEveryMode(t *testing.T) {
 				}
 			}
 		}
-		atEnd.add(way, needs, part, y.atEnd)
-		after.add(way, needs, part, y.after)
+		if regular {
+			regularAtEnd.add(way, needs, part, y.atEnd)
+			regularAfter.add(way, needs, part, y.after)
+		} else {
+			atEnd.add(way, needs, part, y.atEnd)
+			after.add(way, needs, part, y.after)
+		}
 		byNeeds.add(way+needs, y.atEnd)
 		byLoad.add(way+load, y.atEnd)
 		byJobs.add(way+jobs, y.atEnd)
@@ -340,15 +382,19 @@ func TestTheGateInEveryMode(t *testing.T) {
 					if !played(i, j, k) {
 						continue
 					}
+					regular, traces, parts := load.value != nil, all, parts
+					if regular {
+						traces, parts = []Trace{byHour(regularDays, load.value)}, []float64{1}
+					}
 					for _, kind := range kinds {
 						for _, part := range parts {
-							for _, tr := range all {
+							for _, tr := range traces {
 								run, refuse := setting{kind, mode, tr, load.scale, jobs.jobs, n.of, part}.play(t, Policies...)
-								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, part, run)
-								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, part, refuse)
+								add(fmt.Sprintf("%s, run: ", mode), n.name, load.name, jobs.name, part, regular, run)
+								add(fmt.Sprintf("%s, refuse: ", mode), n.name, load.name, jobs.name, part, regular, refuse)
 							}
 						}
-						if !*full && i < 2 {
+						if !*full && !regular && i < 2 {
 							run, _ := setting{kind, mode, services(t), load.scale, jobs.jobs, n.of, overload}.play(t, Gate, Cron, Clairvoyant)
 							atEnd.overload(overload, run.atEnd)
 							after.overload(overload, run.after)
@@ -363,6 +409,9 @@ func TestTheGateInEveryMode(t *testing.T) {
 	var out strings.Builder
 	table.print(&out)
 	t.Logf("\n%s\nAt the end of the trace:\n\n%s\nAfter as much time again, with what is owed then:\n\n%s", out.String(), atEnd.text(), after.text())
+	if len(regularAtEnd) > 0 {
+		t.Logf("\nOf services whose hours are the same each week, at the end of the trace:\n\n%s\nAfter as much time again:\n\n%s", regularAtEnd.text(), regularAfter.text())
+	}
 	const file = "testdata/every-mode.txt"
 	if *full || *pairs {
 		return
@@ -388,7 +437,7 @@ func TestTheGateInEveryMode(t *testing.T) {
 // played chooses the cases of needs, loads and jobs: each of them once, every pair of them once, or all.
 func played(needs, load, jobs int) bool {
 	switch {
-	case *pairs:
+	case *pairs, *full && loads[load].value != nil:
 		return (needs+load+jobs)%4 == 0
 	case *full:
 		return true
