@@ -81,7 +81,9 @@ const (
 	// trust is the number of hours seen at which a slot counts as much as the wider one above it. It is less where the
 	// hours of a slot are known to be alike: then it counts as much as trustHours that were compared.
 	trust      = 2.0
-	trustHours = 4.0
+	trustHours = 1.0
+	// Weeks are called alike if so many hours differ from earlier ones by less than this part of the baseline, in the square mean.
+	regularHours, regularMiss = 20.0, 0.25
 	// enough is how many minutes of an hour must have been seen for it to count.
 	enough = 30.0
 )
@@ -135,6 +137,13 @@ func (p *Profile) LongRun(s Spec) float64 {
 		sum += p.Week[hour].mean(p.Day[hour%24].mean(all, ofDay), ofWeek)
 	}
 	return sum / float64(len(p.Week))
+}
+
+// Regular reports whether weeks are known to be alike: a day's hours at least were compared with those of earlier weeks, from which they
+// differed by little.
+func (p *Profile) Regular(s Spec) bool {
+	most := regularMiss * s.Baseline()
+	return p.OfWeek.Weight >= regularHours && p.OfWeek.Within <= p.OfWeek.Weight*most*most
 }
 
 // mean is the slot's own, weighted with the wider one's, which counts as much as so many hours.
@@ -216,6 +225,17 @@ func (p *Profile) At(t time.Time, s Spec) Demand {
 	d = Demand{Mean: math.Min(d.Mean, limit), High: math.Min(d.High, limit)}
 	d.More = math.Max(0, d.Mean-usual.Mean)
 	return d
+}
+
+// over is the expected demand of a step that is an hour long at most: of the two clock hours that it is in, each for its part.
+func (p *Profile) over(from, to time.Time, s Spec) Demand {
+	edge := to.Truncate(time.Hour)
+	if !edge.After(from) {
+		return p.At(from.Add(to.Sub(from)/2), s)
+	}
+	a, b := p.At(from.Add(edge.Sub(from)/2), s), p.At(edge.Add(to.Sub(edge)/2), s)
+	x := float64(edge.Sub(from)) / float64(to.Sub(from))
+	return Demand{Mean: x*a.Mean + (1-x)*b.Mean, High: x*a.High + (1-x)*b.High, More: x*a.More + (1-x)*b.More}
 }
 
 func (p *Profile) learned(t time.Time, s Spec) Demand {

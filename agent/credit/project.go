@@ -28,7 +28,7 @@ func Project(b Bank, p *Profile, from time.Time, horizon, step time.Duration) []
 	low := b
 	for done := step; done <= horizon; done += step {
 		at := from.Add(done)
-		d := p.At(at.Add(-step/2), b.Spec)
+		d := p.over(at.Add(-step), at, b.Spec)
 		var a Account
 		b, a = b.Advance(step, d.Mean)
 		low, _ = low.Advance(step, d.High)

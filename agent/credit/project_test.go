@@ -108,6 +108,57 @@ func TestProfileTrustsHoursThatAreAlike(t *testing.T) {
 	}
 }
 
+// Weeks are alike where each hour is as it was a week before.
+func TestWeeksThatAreAlike(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	weekends := func(day int) float64 {
+		if day%7 >= 5 {
+			return 0.5
+		}
+		return 0.06
+	}
+	for name, tt := range map[string]struct {
+		days   int
+		demand func(day int) float64
+		want   bool
+	}{
+		"busy weekends":               {11, weekends, true},
+		"in the first week":           {7, weekends, false},
+		"each day is the same":        {21, func(int) float64 { return 0.1 }, true},
+		"no day is as another":        {21, func(int) float64 { return r.Float64() }, false},
+		"busy weekends, now and then": {21, func(day int) float64 { return weekends(day) * 2 * r.Float64() }, false},
+	} {
+		var p Profile
+		for hour := range tt.days * 24 {
+			at := monday.Add(time.Duration(hour) * time.Hour)
+			p.Observe(at, at.Add(time.Hour), 60*tt.demand(hour/24))
+		}
+		if got := p.Regular(mustLookup(t, "t3.micro")); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// A step of the forecast that begins in a busy hour and ends in a quiet one needs something of both.
+func TestAStepIsOfTheHoursThatItIsIn(t *testing.T) {
+	s := mustLookup(t, "t3.micro")
+	var p Profile
+	for hour := range 5 * 24 {
+		at, demand := monday.Add(time.Duration(hour)*time.Hour), 0.1
+		if hour%24 < 12 {
+			demand = 0.5
+		}
+		p.Observe(at, at.Add(time.Hour), 60*demand)
+	}
+	from := monday.Add(5*24*time.Hour + 10*time.Hour + 15*time.Minute)
+	points := Project(Bank{Spec: s}, &p, from, 3*time.Hour, time.Hour)
+	for i, want := range []float64{0.5, 0.4, 0.1} {
+		if got := points[i].Demand.Mean; math.Abs(got-want) > 0.02 {
+			t.Errorf("the hour to %s needs %.3f vCPUs, want %v", points[i].At.Format("15:04"), got, want)
+		}
+	}
+}
+
 func TestProfileSkipsHoursHardlySeen(t *testing.T) {
 	var p Profile
 	p.Observe(monday, monday.Add(10*time.Minute), 20)

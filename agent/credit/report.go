@@ -46,6 +46,8 @@ type Report struct {
 	Factor float64 `json:"factor"`
 	// Forecast holds one point for each of the next 24 hours, without batches.
 	Forecast []Point `json:"forecast,omitempty"`
+	// DayAfter is what was learned of the day after the forecast, in vCPUs and step by step. It is nil where weeks are not known to be alike.
+	DayAfter []float64 `json:"-"`
 	// FullAt is when credits begin to be thrown away; zero if not within the forecast.
 	FullAt time.Time `json:"full_at,omitzero"`
 	// Discarded is the credits that will be thrown away within the forecast.
@@ -91,8 +93,13 @@ func (m *Memory) report(r Reading) Report {
 		out.ErrorBar = m.errorBar(out.Now.Services + out.Now.Batch)
 		out.Forecast = Project(m.Bank, &m.Profile, m.At, forecastHorizon, forecastStep)
 		out.LongRun, out.Lasting = m.Profile.LongRun(spec), m.Profile.Steady(m.At, spec)
+		regular := m.Profile.Regular(spec)
 		for _, p := range out.Forecast {
 			out.Discarded += p.Discarded
+			if regular {
+				d := m.Profile.over(p.At.Add(forecastHorizon-forecastStep), p.At.Add(forecastHorizon), spec)
+				out.DayAfter = append(out.DayAfter, d.Mean-d.More)
+			}
 		}
 		out.FullAt = FullAt(m.Bank, m.At, out.Forecast)
 		out.Headroom = Headroom(m.Bank, m.At, out.Forecast, 0, 0, nil)

@@ -95,16 +95,20 @@ func (v view) lastDayAgain(usual []credit.Point) []credit.Point {
 // careful is the index of the scenario in which the reserve counts.
 const careful = 3
 
-// twoDays is the forecast with a demand between what is usual and the high one, and then the same day again as it is usual. More is
-// by how many vCPUs the services need more than was learned in all that time. What they need more at present fades
-// otherwise, by half in a day.
+// twoDays is the forecast with a demand between what is usual and the high one, and then what is usual on the day after: the same
+// day again where weeks are not known to be alike. More is by how many vCPUs the services need more than was learned in all that
+// time. What they need more at present fades otherwise, by half in a day.
 func (v view) twoDays(more, high float64) []credit.Point {
 	points := slices.Clone(v.report.Forecast)
 	next := slices.Clone(points)
 	for i := range points {
 		d, n := &points[i].Demand, &next[i].Demand
 		learned := d.Mean - d.More
-		next[i].At, n.High = next[i].At.Add(day), learned+max(more, d.More/2)
+		after := learned
+		if v.report.DayAfter != nil {
+			after = v.report.DayAfter[i]
+		}
+		next[i].At, n.High = next[i].At.Add(day), after+max(more, d.More/2)
 		d.High = max(high*d.High+(1-high)*d.Mean, learned+more)
 	}
 	return append(points, next...)
@@ -389,12 +393,16 @@ func (p *planner) reserved(c credit.Course) float64 {
 	return max(0, min(p.settings.Reserve, p.v.floor-lowest))
 }
 
-// owed is the surplus a day after a start, as far as it is played, if all goes as usual.
+// owed is the surplus a day after a start, as far as it is played, if all goes as usual; where weeks are known to be alike, the least
+// from then on.
 func (p *planner) owed(c credit.Course, start time.Time) float64 {
 	points := p.scenarios[0].points
 	i := slices.IndexFunc(points, func(x credit.Point) bool { return !x.At.Before(start.Add(day)) })
 	if i < 0 {
 		i = len(points) - 1
+	}
+	if p.v.report.DayAfter != nil {
+		return max(0, -slices.Max(c.Positions[i:]))
 	}
 	return max(0, -c.Positions[i])
 }

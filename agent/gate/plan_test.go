@@ -37,6 +37,19 @@ func TestAJobMayLeaveSurplusForADay(t *testing.T) {
 	}
 }
 
+// Where weeks are alike, what the day after repays is not owed for long.
+func TestWhatARegularWeekRepaysIsNotOwed(t *testing.T) {
+	c := saved(noon, 0, baseline)
+	c.Bank.Mode = credit.Unlimited
+	for want, after := range map[Phase][]float64{Admitted: slices.Repeat([]float64{0.1}, 24), Waiting: nil} {
+		c.DayAfter = after
+		s, _ := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", 70, noon), 10*time.Hour)}})
+		if a := s.Jobs[0]; a.Phase != want {
+			t.Errorf("%d hours of the day after are known: %s, want %s: %s", len(after), a.Phase, want, a.Reason)
+		}
+	}
+}
+
 // What may be owed is for the services' bursts as well: the reserve is not kept free beside it.
 func TestOwedSurplusNeedsNoReserve(t *testing.T) {
 	c := saved(noon, 0, baseline)

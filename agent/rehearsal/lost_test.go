@@ -49,6 +49,10 @@ func TestCasesThatWereLost(t *testing.T) {
 			})},
 			job: Job{Name: "a", Need: 30, Estimate: 30}, line: "0 20 * * *", within: 11 * time.Hour, most: 660,
 		},
+		{
+			name: "weekdays repay what busy weekends leave owed", o: Options{Mode: credit.Unlimited, Balance: 144, Trace: byHour(28, busyWeekends)},
+			job: Job{Name: "a", Need: 70, Estimate: 70}, line: "0 22 * * *", within: 9 * time.Hour, most: 70, // of the first weekend
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.o.Spec = spec(t, "t3.micro")
