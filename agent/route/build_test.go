@@ -221,6 +221,18 @@ func TestBuild(t *testing.T) {
 			"error port-unclear\n",
 		},
 		{
+			"a path without a port",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.port", "8080", "nagaya.x.host", "a.example.com", "nagaya.x.path", "/x"),
+				func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
+			"a.example.com/ http 10.0.0.5:8080\nerror port-unclear\n",
+		},
+		{
+			"a path without a port that is not for everybody: no other route gets its requests",
+			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com,b.example.com", "nagaya.port", "8080", "nagaya.x.host", "a.example.com", "nagaya.x.path", "/x", "nagaya.x.allow", "10.0.0.0/8"),
+				func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
+			"b.example.com/ http 10.0.0.5:8080\nerror port-unclear\n",
+		},
+		{
 			"host mode with nginx's own port would be a loop",
 			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com", "nagaya.port", "80"), func(c *tasks.Container) { c.Network, c.Ports = tasks.Host, nil })},
 			"error port-is-nginx\n",

@@ -95,6 +95,9 @@ func (s Spec) Keys() []PoolKey {
 // IsStream reports whether nginx needs its stream module for the route.
 func (s Spec) IsStream() bool { return s.Listen != (Listen{}) || s.TLS == TLSPass }
 
+// guards reports whether it says who is let in to some paths of its hosts.
+func (s Spec) guards() bool { return s.Listen == (Listen{}) && (s.Auth != "" || len(s.Allow) > 0) }
+
 // probeHost is the name that an HTTP probe asks for: the first that is no pattern.
 func (s Spec) probeHost() string {
 	i := slices.IndexFunc(s.Hosts, func(h string) bool { return pattern.Host(h) && h[0] != '*' })
