@@ -107,6 +107,9 @@ func scan(dir string, k kept, now time.Time) (inv certs.Inventory, dirs []string
 	var more []problem.Problem
 	inv.Authorities, dirs, more = authorities(dir, entries, dirs, k.clients)
 	replaced(inv, gone)
+	if len(entries) == maxEntries {
+		more = append(more, *about("cert-unreadable", problem.Error, dir, fmt.Sprintf("%q has %d files and directories or more, and no more are read", dir, maxEntries), "move elsewhere what is no certificate"))
+	}
 	inv.Problems = slices.Concat(inv.Problems, gone, more, slices.Collect(maps.Values(wrong)))
 	problem.Sort(inv.Problems)
 	slices.Sort(dirs)
