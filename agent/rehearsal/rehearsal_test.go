@@ -188,6 +188,7 @@ func TestAdviceIsOfAnInstanceThatHasRunForAWhile(t *testing.T) {
 		}
 	}
 	jobs := []Job{every(t, "0 22 * * *", Job{Name: "a", Need: 100, Estimate: 100}, 8*time.Hour)}
+	large := []Job{every(t, "0 22 * * *", Job{Name: "a", Need: 200, Estimate: 200}, 8*time.Hour)}
 	two := []Job{
 		every(t, "0 1 * * *", Job{Name: "a", Need: 150, Cores: 2}, 2*time.Hour), every(t, "0 1 * * *", Job{Name: "b", Need: 150, Cores: 2}, 2*time.Hour),
 	}
@@ -202,7 +203,7 @@ func TestAdviceIsOfAnInstanceThatHasRunForAWhile(t *testing.T) {
 		{"no jobs", "t3.micro", credit.Standard, peak, nil, "take t3.small, or unlimited."},
 		{"no jobs and enough", "t3.small", credit.Standard, peak, nil, "t3.small does for the services"},
 		{"processors", "t3.small", credit.Standard, steady(4, 14), two, "or take t3.xlarge."},
-		{"a medium has no more credits than a small", "t3.small", credit.Standard, peak, jobs, "not in time"},
+		{"a medium has no more credits than a small", "t3.small", credit.Standard, peak, large, "take a larger type"},
 		{"what services cost", "t3.nano", credit.Unlimited, steady(100, 3), nil, "billed $6.72 of surplus in 3 days on t3.nano: compare that with the price of t3.2xlarge."},
 	} {
 		rep, err := Play(Options{Spec: spec(t, tt.of), Mode: tt.mode, Trace: tt.trace, Jobs: tt.jobs, Advise: true}, Gate)
