@@ -25,8 +25,10 @@ func (b *bench) ways(ctx context.Context) (err error) {
 		defer closeInto(p, &err)
 		plays[i] = p
 	}
-	// Both agents see it, and both route to it.
-	if _, err := plays[0].Run(ctx, plays[0].container("app", "a.test")); err != nil {
+	// Both agents see it, and both route to it: it is no container of ECS, which only one agent's ECS agent would list.
+	app := plays[0].container("app", "a.test")
+	app.Labels = map[string]string{"nagaya.host": "a.test"}
+	if _, err := plays[0].Run(ctx, app); err != nil {
 		return err
 	}
 	for _, p := range plays {
