@@ -106,7 +106,7 @@ type crowdTimes struct {
 }
 
 func (c *comparison) crowd(ctx context.Context, x *proxy, start func(*comparison, context.Context, []stage.Container) (time.Time, error)) (m crowdTimes, err error) {
-	all := names("h%02d", crowdSize)
+	all := names("%02dh", crowdSize) // each of a family of its own
 	var crowd []stage.Container
 	for _, name := range all {
 		crowd = append(crowd, c.container(x, name, name+".test"))

@@ -29,7 +29,7 @@ func (b *bench) burst(ctx context.Context) (err error) {
 	hosts := names("h%02d.test", b.count(50, 20))
 	ids := make([]string, len(hosts))
 	for i, h := range hosts {
-		if ids[i], err = p.Create(ctx, p.container("app", h)); err != nil {
+		if ids[i], err = p.Create(ctx, p.container(fmt.Sprintf("%02dapp", i), h)); err != nil {
 			return err
 		}
 	}

@@ -251,7 +251,8 @@ func (b *bench) startStage(ctx context.Context, o stage.Options) (*agentStage, e
 	return p, nil
 }
 
-// container is one that serves hosts, with a name that no other stage has.
+// container is one that serves hosts, with a name that no other stage has. Names that differ by the digits at their end alone
+// are versions of one family.
 func (p *agentStage) container(name string, hosts ...string) stage.Container {
 	p.n++
 	c := stage.Container{
