@@ -10,37 +10,13 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/certs"
-	"github.com/nagaya-ecs/nagaya/agent/latest"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // watching runs Watch and returns a function that waits for an inventory that fits.
-func watching(t *testing.T, o Options) func(what string, fits func(certs.Inventory) bool) certs.Inventory {
+func watching(t *testing.T, o Options) (until func(what string, fits func(certs.Inventory) bool) certs.Inventory) {
 	t.Helper()
-	slot := latest.New[certs.Inventory]()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Watch(ctx, o, slot.Put) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Watch = %v, want nil", err)
-		}
-	})
-	return func(what string, fits func(certs.Inventory) bool) certs.Inventory {
-		t.Helper()
-		deadline := time.After(30 * time.Second)
-		var last certs.Inventory
-		for {
-			select {
-			case last = <-slot.C():
-				if fits(last) {
-					return last
-				}
-			case <-deadline:
-				t.Fatalf("never saw %s; last: %+v", what, last)
-			}
-		}
-	}
+	return testenv.Watching(t, func(ctx context.Context, put func(certs.Inventory)) error { return Watch(ctx, o, put) })
 }
 
 func current(t *testing.T, names ...string) made {
@@ -87,38 +63,21 @@ func TestWatchMissesNothingBetweenReadingAndWaiting(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "certs")
+			dir, ready := filepath.Join(t.TempDir(), "certs"), filepath.Join(t.TempDir(), "ready")
 			setUp(t, dir)
+			write(t, ready+"/a.pem", append(a.cert, a.key...))
 			appear := sync.OnceFunc(func() {
-				if err := os.RemoveAll(dir); err != nil {
+				if err := errors.Join(os.RemoveAll(dir), os.Rename(ready, dir)); err != nil {
 					t.Error(err)
 				}
-				write(t, dir+"/a.pem", append(a.cert, a.key...))
 			})
-			slot := latest.New[certs.Inventory]()
-			ctx, cancel := context.WithCancel(t.Context())
-			done := make(chan error, 1)
-			go func() {
-				done <- Watch(ctx, Options{Dir: dir, Settle: time.Millisecond, Poll: time.Millisecond}, func(v certs.Inventory) {
+			until := testenv.Watching(t, func(ctx context.Context, put func(certs.Inventory)) error {
+				return Watch(ctx, Options{Dir: dir, Settle: time.Millisecond, Poll: time.Millisecond}, func(v certs.Inventory) {
 					appear()
-					slot.Put(v)
+					put(v)
 				})
-			}()
-			for deadline := time.After(30 * time.Second); ; {
-				select {
-				case v := <-slot.C():
-					if len(v.Pairs) == 0 {
-						continue
-					}
-				case <-deadline:
-					t.Error("the pair was never seen")
-				}
-				break
-			}
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("Watch = %v, want nil", err)
-			}
+			})
+			until("the pair", func(v certs.Inventory) bool { return len(v.Pairs) > 0 })
 		})
 	}
 }

@@ -19,8 +19,8 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 
-	"github.com/nagaya-ecs/nagaya/agent/latest"
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // engine is a pretended Docker Engine on a unix socket: a list, an answer to
@@ -196,31 +196,7 @@ func (e *engine) inspected(id string) int {
 // watching runs Watch and returns a function that waits for a value that fits.
 func watching(t *testing.T, o Options) (until func(what string, fits func(tasks.Containers) bool) tasks.Containers) {
 	t.Helper()
-	slot := latest.New[tasks.Containers]()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Watch(ctx, o, slot.Put) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Watch returned %v after its context ended, want nil", err)
-		}
-	})
-	return func(what string, fits func(tasks.Containers) bool) tasks.Containers {
-		t.Helper()
-		deadline := time.After(2 * time.Minute)
-		var last tasks.Containers
-		for {
-			select {
-			case last = <-slot.C():
-				if fits(last) {
-					return last
-				}
-			case <-deadline:
-				t.Fatalf("never saw %s; last value: %+v", what, last)
-			}
-		}
-	}
+	return testenv.Watching(t, func(ctx context.Context, put func(tasks.Containers)) error { return Watch(ctx, o, put) })
 }
 
 func unreachable(c tasks.Containers) bool {
