@@ -4,18 +4,23 @@ import (
 	"context"
 	"testing"
 	"time"
-
-	"github.com/nagaya-ecs/nagaya/agent/latest"
 )
 
 // Watching runs a source of values until the test ends, and returns a function that waits for a value that fits. The
 // source must return nil once its context has ended.
 func Watching[T any](t *testing.T, run func(ctx context.Context, put func(T)) error) (until func(what string, fits func(T) bool) T) {
 	t.Helper()
-	slot := latest.New[T]()
+	values := make(chan T, 1000) // the source never waits for its reader
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, slot.Put) }()
+	go func() {
+		done <- run(ctx, func(v T) {
+			select {
+			case values <- v:
+			case <-ctx.Done():
+			}
+		})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -28,7 +33,7 @@ func Watching[T any](t *testing.T, run func(ctx context.Context, put func(T)) er
 		var last T
 		for {
 			select {
-			case last = <-slot.C():
+			case last = <-values:
 				if fits(last) {
 					return last
 				}
