@@ -8,10 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/report"
 	"github.com/nagaya-ecs/nagaya/agent/report/socket"
@@ -46,10 +49,15 @@ func beginOn(host *vpc.Host, logFile string, env []string, name string, args ...
 	// its processes in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	start := p.cmd.Start
-	if host != nil {
-		start = func() error { return host.Do(p.cmd.Start) }
+	if filepath.Base(name) == "nagaya" {
+		start = func() error { return withTimerSlack(p.cmd.Start) }
 	}
-	if err := start(); err != nil {
+	if host != nil {
+		err = host.Do(start)
+	} else {
+		err = start()
+	}
+	if err != nil {
 		return nil, err
 	}
 	go func() {
@@ -57,6 +65,20 @@ func beginOn(host *vpc.Host, logFile string, env []string, name string, args ...
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// timerSlack is TimerSlackNSec= of nagaya.service, which agents of a stage have too.
+const timerSlack = time.Millisecond
+
+// withTimerSlack starts a process that has the timer slack: it inherits that of the thread.
+func withTimerSlack(start func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(timerSlack), 0, 0, 0); err != nil {
+		return fmt.Errorf("setting the timer slack: %w", err)
+	}
+	defer unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // what the thread had
+	return start()
 }
 
 // stop asks the process to end and kills it if it does not in time.
