@@ -148,6 +148,7 @@ var Problems = []string{
 	"label-unsupported",
 	"label-without-effect",
 	"route-without-host",
+	"route-not-guarded",
 	"routes-limited",
 	"probes-limited",
 	"host-taken",

@@ -117,8 +117,6 @@ type reader struct {
 	defaults Defaults
 	ref      string // of the container
 	routes   int    // counted as MaxRoutes does
-	// unguarded are the hosts of routes with a mistake that were to say who is let in.
-	unguarded []string
 }
 
 func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
@@ -148,7 +146,6 @@ func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
 		r.report(networkAccess, problem.Warning, "label-without-effect", "set nagaya.allow to the networks that shall come in, e.g. 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
 			"%s=internal has no effect beside labels nagaya., so everybody is let in", networkAccess)
 	}
-	r.dropUnguarded()
 	r.dropDoubles()
 	if more := len(r.Problems) - maxProblems; more > 0 {
 		r.Problems = r.Problems[:maxProblems]
@@ -258,6 +255,7 @@ func (r *reader) addNamed(name string, words map[string]string) {
 		at += name + "."
 	}
 	if _, stream := words["listen"]; !hasHost(words) && !stream {
+		r.leaveOut(route.Spec{}, guards(words))
 		r.report(at+"host", problem.Warning, "route-without-host", "set "+harmless(at+"host"),
 			"there are labels that begin with %s but none that names a host, so nothing is routed by them", problem.Quoted(at))
 		return
@@ -286,10 +284,9 @@ func (r *reader) add(s route.Spec, at string, values map[string]string) {
 	r.defaults.complete(&s)
 	switch good = r.checkEffect(s, at, values) && good; {
 	case !good:
-		if s.Listen.Port == 0 && guards(values) {
-			r.unguarded = append(r.unguarded, s.Hosts...)
-		}
+		r.leaveOut(s, guards(values))
 	case r.routes+len(s.Keys()) > MaxRoutes:
+		r.leaveOut(s, s.Guards())
 		r.report("", problem.Error, "label-invalid", "ask for less", "it asks for more than %d routes, counted for each host; the rest is left out", MaxRoutes)
 	default:
 		r.routes += len(s.Keys())
@@ -367,25 +364,15 @@ func guards(values map[string]string) bool {
 	return slices.ContainsFunc(slices.Collect(maps.Keys(values)), func(key string) bool { return key == "auth" || key == "allow" || key[0] == '?' })
 }
 
-// dropUnguarded drops what else the container asks for at a host of which a route that says who is let in is left out:
-// it would get that one's requests, from everybody.
-func (r *reader) dropUnguarded() {
-	dropped := map[string]bool{}
-	for i, s := range r.Routes {
-		r.Routes[i].Hosts = slices.DeleteFunc(slices.Clone(s.Hosts), func(h string) bool {
-			drop := s.Listen.Port == 0 && slices.Contains(r.unguarded, h)
-			if drop {
-				dropped[h] = true
-			}
-			return drop
-		})
+// leaveOut notes the hosts of a route that is left out and was to say who is let in.
+func (r *reader) leaveOut(s route.Spec, guards bool) {
+	switch {
+	case !guards || s.Listen.Port != 0:
+	case len(s.Hosts) == 0:
+		r.Unguarded = append(r.Unguarded, "")
+	default:
+		r.Unguarded = append(r.Unguarded, s.Hosts...)
 	}
-	if len(dropped) == 0 {
-		return
-	}
-	r.Routes = slices.DeleteFunc(r.Routes, func(s route.Spec) bool { return len(s.Keys()) == 0 })
-	r.report("", problem.Error, "label-invalid", "correct the label that another problem of this container names",
-		"a route of %s with %sauth or %[2]sallow is left out, so all its routes of that host are, rather than opened to everybody", slices.Min(slices.Collect(maps.Keys(dropped))), prefix)
 }
 
 // dropDoubles drops routes that claim what an earlier route of the same container claims.
@@ -396,6 +383,7 @@ func (r *reader) dropDoubles() {
 		if i := slices.IndexFunc(keys, func(k route.PoolKey) bool { return seen[k] }); i >= 0 {
 			r.report("", problem.Error, "label-invalid", "give them different hosts, paths or ports",
 				"two of its routes claim %s%s; only the first by name is used", keys[i].Host, keys[i].Path)
+			r.leaveOut(s, s.Guards())
 			return true
 		}
 		for _, k := range keys {

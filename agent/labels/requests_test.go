@@ -62,18 +62,28 @@ func TestCeilings(t *testing.T) {
 // container would get its requests, from everybody.
 func TestAMistakeOpensNothing(t *testing.T) {
 	none := func(tasks.Container, Defaults) ([]route.Spec, []problem.Problem, bool) { return nil, nil, false }
+	all := []string{"a.test/", "b.test/"}
 	for name, row := range map[string]struct {
-		labels map[string]string
-		want   []string
-		codes  []string
+		labels          map[string]string
+		want, unguarded []string
+		codes           []string
 	}{
-		"good":            {map[string]string{"nagaya.admin.auth": "staff"}, []string{"a.test/", "b.test/", "a.test/admin"}, nil},
-		"auth":            {map[string]string{"nagaya.admin.auth": "../staff"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
-		"allow":           {map[string]string{"nagaya.admin.allow": "10.0.0.0/33"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
-		"looks like auth": {map[string]string{"nagaya.admin.auht": "staff"}, []string{"b.test/"}, []string{"label-unknown", "label-invalid"}},
-		"another word":    {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.port": "x"}, []string{"b.test/"}, []string{"label-invalid", "label-invalid"}},
-		"nothing kept":    {map[string]string{"nagaya.admin.port": "x"}, []string{"a.test/", "b.test/"}, []string{"label-invalid"}},
-		"a port":          {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.listen": "tls:8883"}, []string{"a.test/", "b.test/"}, []string{"label-without-effect", "label-without-effect"}},
+		"good":            {map[string]string{"nagaya.admin.auth": "staff"}, append(all, "a.test/admin"), nil, nil},
+		"auth":            {map[string]string{"nagaya.admin.auth": "../staff"}, all, []string{"a.test"}, []string{"label-invalid"}},
+		"allow":           {map[string]string{"nagaya.admin.allow": "10.0.0.0/33"}, all, []string{"a.test"}, []string{"label-invalid"}},
+		"looks like auth": {map[string]string{"nagaya.admin.auht": "staff"}, all, []string{"a.test"}, []string{"label-unknown"}},
+		"another word":    {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.port": "x"}, all, []string{"a.test"}, []string{"label-invalid"}},
+		"nothing kept":    {map[string]string{"nagaya.admin.port": "x"}, all, nil, []string{"label-invalid"}},
+		"a port":          {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.listen": "tls:8883"}, all, nil, []string{"label-without-effect", "label-without-effect"}},
+		"a wrong host":    {map[string]string{"nagaya.admin.auth": "staff", "nagaya.admin.host": "a..test"}, all, []string{""}, []string{"label-invalid"}},
+		"no host":         {map[string]string{"nagaya.more.path": "/more", "nagaya.more.auth": "staff"}, append(all, "a.test/admin"), []string{""}, []string{"route-without-host"}},
+		"a wrong name":    {map[string]string{"nagaya.More.auth": "staff"}, append(all, "a.test/admin"), []string{""}, []string{"label-unknown", "route-without-host"}},
+		"twice": {
+			map[string]string{"nagaya.more.host": "a.test,b.test", "nagaya.more.path": "/admin", "nagaya.more.auth": "staff"},
+			append(all, "a.test/admin"),
+			[]string{"a.test", "b.test"},
+			[]string{"label-invalid"},
+		},
 	} {
 		l := map[string]string{"nagaya.host": "a.test,b.test", "nagaya.admin.host": "a.test", "nagaya.admin.path": "/admin"}
 		for k, v := range row.labels {
@@ -89,8 +99,8 @@ func TestAMistakeOpensNothing(t *testing.T) {
 		for _, p := range got.Problems {
 			codes = append(codes, p.Code)
 		}
-		if !slices.Equal(hosts, row.want) || !slices.Equal(codes, row.codes) {
-			t.Errorf("%s: routes %v, problems %+v", name, hosts, got.Problems)
+		if !slices.Equal(hosts, row.want) || !slices.Equal(got.Unguarded, row.unguarded) || !slices.Equal(codes, row.codes) {
+			t.Errorf("%s: routes %v, unguarded %q, problems %+v", name, hosts, got.Unguarded, got.Problems)
 		}
 	}
 }

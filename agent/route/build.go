@@ -93,7 +93,7 @@ func Build(in Input) Table {
 	in.Snapshot.Containers = slices.DeleteFunc(slices.Clone(in.Snapshot.Containers), func(c tasks.Container) bool { return !idForm.MatchString(c.ID) })
 	b := &builder{
 		in: in, o: in.Options.withDefaults(), poolFamily: map[PoolKey]string{}, existing: map[string]tasks.Container{}, before: map[string]Site{},
-		forgotten: map[PoolKey]bool{}, away: map[string]map[string]time.Time{}, started: map[string]time.Time{}, starts: map[string]time.Duration{},
+		forgotten: map[PoolKey]bool{}, mayServe: map[string]bool{}, away: map[string]map[string]time.Time{}, started: map[string]time.Time{}, starts: map[string]time.Duration{},
 		decided: map[string]bool{}, named: map[string]bool{},
 	}
 	b.t.Unserved = b.unserved()
@@ -109,6 +109,7 @@ func Build(in Input) Table {
 	candidates = b.ofHolders(candidates)
 	candidates = b.ofPorts(candidates)
 	candidates = b.ofMembers(candidates)
+	candidates = b.ofGuards(candidates)
 	b.makeSites(candidates)
 	b.makeStreams(candidates)
 	for i, s := range b.t.Sites {
@@ -167,6 +168,8 @@ type builder struct {
 	forgotten map[PoolKey]bool
 	// away are the owners of each shared host who may come back (Site.Away).
 	away map[string]map[string]time.Time
+	// mayServe are the containers of which something is ready, or unhealthy.
+	mayServe map[string]bool
 	// probes are what whoever waits needs to know.
 	probes []claim
 	// started is when a container of each family was started last.

@@ -230,7 +230,7 @@ func TestBuild(t *testing.T) {
 			"a path without a port that is not for everybody: no other route gets its requests",
 			[]tasks.Container{web("a", labels("nagaya.host", "a.example.com,b.example.com", "nagaya.port", "8080", "nagaya.x.host", "a.example.com", "nagaya.x.path", "/x", "nagaya.x.allow", "10.0.0.0/8"),
 				func(c *tasks.Container) { c.Network, c.Ports, c.Addrs = tasks.Host, nil, nil })},
-			"b.example.com/ http 10.0.0.5:8080\nerror port-unclear\n",
+			"b.example.com/ http 10.0.0.5:8080\nwaits a.example.com/ web:1/app unguarded\nerror port-unclear\nerror route-not-guarded\n",
 		},
 		{
 			"host mode with nginx's own port would be a loop",

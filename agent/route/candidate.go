@@ -64,16 +64,9 @@ func (b *builder) candidates() []candidate {
 			b.waitForECS(c)
 			continue
 		}
-		var own []candidate
-		var closed []string // hosts
 		for _, s := range b.routesOf(c) {
-			more := b.candidatesOf(c, s)
-			if own = append(own, more...); len(more) == 0 && s.guards() {
-				closed = append(closed, s.Hosts...)
-			}
+			all = append(all, b.candidatesOf(c, s)...)
 		}
-		// What else the container has at such a host would get the requests of the route that is left out, from everybody.
-		all = append(all, slices.DeleteFunc(own, func(x candidate) bool { return !x.IsStream() && slices.Contains(closed, x.key.Host) })...)
 	}
 	slices.SortFunc(all, newer)
 	return all
@@ -97,9 +90,6 @@ func (b *builder) candidatesOf(c tasks.Container, s Spec) []candidate {
 		}
 	}
 	if p := b.refusal(x, port, err); p.Code != "" {
-		if s.guards() {
-			p.Text += "; it says who is let in, so the container's other routes of its hosts are left out with it"
-		}
 		b.report(p)
 		return nil
 	}
@@ -147,6 +137,7 @@ func (b *builder) judge(all []candidate) {
 	for i, c := range all {
 		c.why = b.whyNotReady(c)
 		c.wrongProtocol = c.ready() && b.in.Reach[c.probeOf()].Said != ""
+		b.mayServe[c.container.ID] = b.mayServe[c.container.ID] || c.ready() || c.unhealthy()
 		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(patience)) {
 			b.t.StartsExpected = true
 		}

@@ -74,7 +74,8 @@ type Waiting struct {
 	// "restarting", "no-address", "other-version" (it speaks another scheme or
 	// path than the newest one), "taken" (another family holds the host), "differs" (its
 	// restrictions are not those of the families that it shares the host with), "too-many"
-	// (there is no room for it) and "unlisted" (its labels name a task that the ECS agent does
+	// (there is no room for it), "unguarded" (it would get the requests of a route that says who is let
+	// in and is left out) and "unlisted" (its labels name a task that the ECS agent does
 	// not list).
 	Why string `json:"why"`
 	Ref string `json:"ref"`

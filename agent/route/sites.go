@@ -65,6 +65,7 @@ func (b *builder) site(host string, was Site, cs []candidate) Site {
 	if key := s.PassthroughKey(); was.Passthrough != nil && b.vacate(key, byKey[key] != nil) {
 		s.Passthrough = was.Passthrough
 	}
+	b.closePaths(&s, byKey)
 	slices.SortFunc(s.Locations, func(x, y Location) int {
 		return cmp.Or(cmp.Compare(len(y.Path), len(x.Path)), cmp.Compare(x.Path, y.Path), cmp.Compare(x.Match, y.Match))
 	})

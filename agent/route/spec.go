@@ -14,6 +14,9 @@ type Request struct {
 	// same hosts; empty where the container names none.
 	Upstream string
 	Routes   []Spec
+	// Unguarded are the hosts of routes that were to say who is let in and are left out for a mistake; an empty one stands
+	// for a host that is not known.
+	Unguarded []string
 	// Problems are about the labels that cannot be used.
 	Problems []problem.Problem
 }
@@ -95,8 +98,8 @@ func (s Spec) Keys() []PoolKey {
 // IsStream reports whether nginx needs its stream module for the route.
 func (s Spec) IsStream() bool { return s.Listen != (Listen{}) || s.TLS == TLSPass }
 
-// guards reports whether it says who is let in to some paths of its hosts.
-func (s Spec) guards() bool { return s.Listen == (Listen{}) && (s.Auth != "" || len(s.Allow) > 0) }
+// Guards reports whether it says who is let in to some paths of its hosts.
+func (s Spec) Guards() bool { return s.Listen == (Listen{}) && (s.Auth != "" || len(s.Allow) > 0) }
 
 // probeHost is the name that an HTTP probe asks for: the first that is no pattern.
 func (s Spec) probeHost() string {
