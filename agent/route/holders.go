@@ -168,32 +168,26 @@ func wildcardsOver(name string) (all []string) {
 	return all
 }
 
-// opening is a port of this host that nginx is asked to listen on besides its usual
-// ones. What is spoken there decides who can share it: sites share "http" and
-// "https", a stream shares with no other route.
-type opening struct {
-	udp  bool
-	port uint16
-}
-
 // http3 is spoken over UDP at the port of HTTPS. A site does without it where a stream of UDP
 // was there first.
 const http3 = "http/3"
 
-func (l Listen) opening() opening { return opening{l.Protocol == UDP, l.Port} }
+// opening is the port of this host, of TCP or UDP, that nginx listens on for it.
+func (l Listen) opening() Listen { return Listen{Protocol(l.transport()), l.Port} }
 
-// openings lists the ports that a route asks for, each with what is spoken there.
-func (b *builder) openings(l Listen, e Edge) map[opening]string {
-	all := map[opening]string{}
+// openings lists the ports of this host that nginx is asked to listen on besides its usual ones, each with what is
+// spoken there. That decides who can share it: sites share "http" and "https", a stream shares with no other route.
+func (b *builder) openings(l Listen, e Edge) map[Listen]string {
+	all := map[Listen]string{}
 	if l.Port != 0 {
 		all[l.opening()] = string(l.Protocol)
 	}
 	for i, port := range []uint16{e.HTTPPort, e.HTTPSPort} {
 		usual := i < len(b.o.Listen) && b.o.Listen[i] == port
 		if port != 0 && !usual {
-			all[opening{false, port}] = []string{"http", "https"}[i]
+			all[Listen{TCP, port}] = []string{"http", "https"}[i]
 			if i == 1 && (e.HTTP3 == On || e.HTTP3 == Unset && b.o.HTTP3) {
-				all[opening{true, port}] = http3
+				all[Listen{UDP, port}] = http3
 			}
 		}
 	}
@@ -203,12 +197,12 @@ func (b *builder) openings(l Listen, e Edge) map[opening]string {
 // mayNotListen says why nginx may not listen where a route asks for it; without a code if it may.
 func (b *builder) mayNotListen(c candidate) (none problem.Problem) {
 	openings := b.openings(c.Listen, c.Edge)
-	for _, o := range slices.SortedFunc(maps.Keys(openings), func(x, y opening) int { return int(x.port) - int(y.port) }) {
-		at := fmt.Sprintf("%s:%d", openings[o], o.port)
+	for _, o := range slices.SortedFunc(maps.Keys(openings), func(x, y Listen) int { return int(x.Port) - int(y.Port) }) {
+		at := fmt.Sprintf("%s:%d", openings[o], o.Port)
 		if openings[o] == http3 {
 			continue
 		}
-		if b.isNginxPort(o.port) || slices.Contains(b.o.Reserved, o.port) {
+		if b.isNginxPort(o.Port) || slices.Contains(b.o.Reserved, o.Port) {
 			return c.problem("port-reserved", "ask for another port; which ones are kept is the setting routes.reserved-ports",
 				"it asks for %s, and that port is not for containers, so the route is left out", at)
 		}
@@ -236,8 +230,8 @@ type tenant struct{ speaks, family string }
 // what the oldest one speaks. The others wait, and are problems. That a host or a port has
 // one family is settled before.
 func (b *builder) ofPorts(all []candidate) []candidate {
-	asked := map[opening][]tenant{} // oldest first
-	first, onHost := map[opening]candidate{}, map[opening]candidate{}
+	asked := map[Listen][]tenant{} // oldest first
+	first, onHost := map[Listen]candidate{}, map[Listen]candidate{}
 	for _, c := range slices.Backward(all) {
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
 			if asked[o] = append(asked[o], tenant{speaks, c.family}); len(asked[o]) == 1 {
@@ -251,7 +245,7 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 	// Where a container in the host's network is expected, nginx cannot listen, and would be
 	// its own upstream: who was served before has the port, also between two containers, else
 	// the older one.
-	tenants, free, hosted := map[opening]tenant{}, map[opening]bool{}, b.hostedBefore()
+	tenants, free, hosted := map[Listen]tenant{}, map[Listen]bool{}, b.hostedBefore()
 	before, kept := b.tenantsBefore()
 	for o, askers := range asked {
 		tenants[o] = askers[0]
@@ -267,7 +261,7 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 	}
 	return slices.DeleteFunc(all, func(c candidate) bool {
 		if o := c.upstreamPort(); c.onHost() && free[o] && !b.in.Nginx.Container {
-			b.report(c.portIsNginx(o.port))
+			b.report(c.portIsNginx(o.Port))
 			return true
 		}
 		for o, speaks := range b.openings(c.Listen, c.Edge) {
@@ -277,13 +271,13 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 			if !free[o] {
 				b.report(c.problem("host-port-taken", "ask for another port",
 					"it asks for %s:%d, and a container of %s is expected at that port of this host, so the route is left out",
-					speaks, o.port, problem.Quoted(cmp.Or(onHost[o].base, hosted[o]))))
+					speaks, o.Port, problem.Quoted(cmp.Or(onHost[o].base, hosted[o]))))
 				return true
 			}
 			if t := tenants[o]; t.speaks != speaks {
 				b.wait(c, "taken")
 				b.report(c.problem("port-taken", "ask for another port; or stop the other one, whose port is free when routes.grace is over",
-					"it asks for %s:%d, where %s speaks %s already, so the route is left out", speaks, o.port, problem.Quoted(t.family), t.speaks))
+					"it asks for %s:%d, where %s speaks %s already, so the route is left out", speaks, o.Port, problem.Quoted(t.family), t.speaks))
 				return true
 			}
 		}
@@ -293,13 +287,13 @@ func (b *builder) ofPorts(all []candidate) []candidate {
 
 // hostedBefore are the families whose servers are at ports of this host in the table before, or
 // were and are expected again.
-func (b *builder) hostedBefore() map[opening]string {
-	all := map[opening]string{}
+func (b *builder) hostedBefore() map[Listen]string {
+	all := map[Listen]string{}
 	for _, p := range b.in.Prev.Places() {
 		for _, key := range p.Keys {
 			for _, at := range b.in.Prev.Pools[key].addrs() {
 				if at.Addr() == b.in.Nginx.host() && !b.in.Nginx.Container && b.kept(key) {
-					all[opening{p.Listen.Protocol == UDP, at.Port()}] = p.Family
+					all[Listen{Protocol(p.Listen.transport()), at.Port()}] = p.Family
 				}
 			}
 		}
@@ -316,7 +310,9 @@ func (b *builder) served(c candidate) bool {
 func (c candidate) onHost() bool { return c.container.Network == tasks.Host && c.addr.IsValid() }
 
 // upstreamPort is where nginx connects to the container.
-func (c candidate) upstreamPort() opening { return opening{c.Listen.Protocol == UDP, c.addr.Port()} }
+func (c candidate) upstreamPort() Listen {
+	return Listen{Protocol(c.Listen.transport()), c.addr.Port()}
+}
 
 // portIsNginx is the problem of a container in the host's network that names a port of nginx's.
 func (c candidate) portIsNginx(port uint16) problem.Problem {
@@ -326,8 +322,8 @@ func (c candidate) portIsNginx(port uint16) problem.Problem {
 
 // tenantsBefore are what was spoken at ports in the table before, and which of them are
 // still answered for.
-func (b *builder) tenantsBefore() (tenants map[opening]tenant, kept map[opening]bool) {
-	tenants, kept = map[opening]tenant{}, map[opening]bool{}
+func (b *builder) tenantsBefore() (tenants map[Listen]tenant, kept map[Listen]bool) {
+	tenants, kept = map[Listen]tenant{}, map[Listen]bool{}
 	for _, p := range b.in.Prev.Places() {
 		for o, speaks := range b.openings(p.Listen, p.Edge) {
 			if !kept[o] || p.Listen.Port != 0 { // a stream, which comes before HTTP/3

@@ -61,11 +61,7 @@ func (p Publisher) until(grace time.Duration) time.Time {
 }
 
 // publisherOf is who publishes a port of this host, or did just now if that is of another family.
-func (b *builder) publisherOf(o opening, base string) (Publisher, bool) {
-	at := Listen{TCP, o.port}
-	if o.udp {
-		at.Protocol = UDP
-	}
+func (b *builder) publisherOf(at Listen, base string) (Publisher, bool) {
 	p, ok := b.t.Published[at]
 	if !ok || !p.Gone.IsZero() && (p.Family == base || !b.isBefore(p.until(b.o.Grace))) {
 		return Publisher{}, false

@@ -27,7 +27,7 @@ func (b *builder) makeStreams(all []candidate) {
 			listens[c.Listen] = append(listens[c.Listen], c)
 		}
 	}
-	before, below, used := map[Listen]Stream{}, b.hostsBelow(), map[opening]bool{}
+	before, below, used := map[Listen]Stream{}, b.hostsBelow(), map[Listen]bool{}
 	for _, s := range b.in.Prev.Streams {
 		if before[s.Listen] = s; b.silent(s.PoolKey()) {
 			b.t.Streams, used[s.Listen.opening()] = append(b.t.Streams, s), true
