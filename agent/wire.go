@@ -32,11 +32,9 @@ import (
 
 // claimOptions are those of the configuration alone.
 func (a *agent) claimOptions(c config.Config) claim.Options {
-	// Both were checked when the configuration was read.
-	what, _ := address.ParseClaims(c.Address.Claim)
-	policy, _ := address.ParsePolicy(c.Address.Policy)
+	what, _ := address.ParseClaims(c.Address.Claim) // checked when the configuration was read
 	o := claim.Options{
-		Claims: what, Policy: policy, Every: c.Address.Every, Unreachable: c.Address.Unreachable,
+		Claims: what, Policy: address.Policy(c.Address.Policy), Every: c.Address.Every, Unreachable: c.Address.Unreachable,
 		API:   func(region string) claim.EC2 { return a.cloud.EC2(region) },
 		Moved: a.cloud.DropConnections, Log: a.o.Log,
 	}

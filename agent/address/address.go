@@ -4,7 +4,6 @@
 package address
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,15 +27,6 @@ const (
 	// Manual takes it only when an operator says so.
 	Manual Policy = "manual"
 )
-
-// ParsePolicy reads a policy's word.
-func ParsePolicy(s string) (Policy, error) {
-	switch p := Policy(s); p {
-	case Wait, Standby, Takeover, Manual:
-		return p, nil
-	}
-	return "", errors.New(s + " is none of wait, standby, takeover, manual")
-}
 
 // DependsOnHolder reports whether it depends on the instance that holds the address
 // whether it may be taken.
