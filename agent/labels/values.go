@@ -201,7 +201,7 @@ func ParsePort(v string) (uint16, error) {
 // parseListen reads "tcp:2222".
 func parseListen(v string) (route.Listen, error) {
 	proto, port, _ := strings.Cut(v, ":")
-	p, err := OneOf(proto, route.TCP, route.UDP, route.TLS)
+	p, err := OneOf(route.TCP, route.UDP, route.TLS)(proto)
 	n, perr := ParsePort(port)
 	if err != nil || perr != nil {
 		return route.Listen{}, errors.New("not tcp:PORT, udp:PORT or tls:PORT")
@@ -300,15 +300,12 @@ func SetCert(s *route.Spec, word, v string) error {
 	return nil
 }
 
-// OneOf parses a word that must be one of the given ones.
-func OneOf[T ~string](v string, words ...T) (T, error) {
-	if i := slices.Index(words, T(v)); i >= 0 {
-		return words[i], nil
+// OneOf makes the parser of a word that must be one of the given ones.
+func OneOf[T ~string](words ...T) func(string) (T, error) {
+	return func(v string) (T, error) {
+		if slices.Contains(words, T(v)) {
+			return T(v), nil
+		}
+		return "", fmt.Errorf("not one of %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(words), " ", ", "), "[]"))
 	}
-	return "", fmt.Errorf("not one of %s", strings.Trim(strings.ReplaceAll(fmt.Sprint(words), " ", ", "), "[]"))
-}
-
-// oneOf makes the parser of a word that must be one of the given ones.
-func oneOf[T ~string](words ...T) func(string) (T, error) {
-	return func(v string) (T, error) { return OneOf(v, words...) }
 }

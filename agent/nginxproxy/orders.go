@@ -72,7 +72,7 @@ func setSingle(x *route.Issue, v string) error {
 }
 
 func setKeyType(x *route.Issue, v string) error {
-	k, err := oneOf(strings.ToLower(v), map[string]certs.KeyType{"2048": certs.RSA, "3072": certs.RSA, "4096": certs.RSA, "ec-256": certs.ECDSA, "ec-384": certs.ECDSA})
+	k, err := meaning(map[string]certs.KeyType{"2048": certs.RSA, "3072": certs.RSA, "4096": certs.RSA, "ec-256": certs.ECDSA, "ec-384": certs.ECDSA})(strings.ToLower(v))
 	if x.KeyType == "" {
 		x.KeyType = k
 	}

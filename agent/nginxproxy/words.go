@@ -249,10 +249,7 @@ var words = append([]labels.Word{
 	labels.NewWord(labelPrefix+"trust-default-cert", "whether the certificate that is named default may stand in", "true, false", "true",
 		labels.Into(parseNot, func(s *route.Spec) *bool { return &s.Cert.OwnOnly })),
 	labels.NewWord(labelPrefix+"ssl_verify_client", "whether clients need a certificate, by an authority for them (HOST.ca.crt, else ca.crt)", "on, optional, off", "on where the authority is there",
-		func(s *route.Spec, v string) (err error) {
-			s.Edge.ClientCert, err = labels.OneOf(v, "on", "optional", "off")
-			return err
-		}),
+		labels.Into(labels.OneOf("on", "optional", "off"), func(s *route.Spec) *string { return &s.Edge.ClientCert })),
 }, orders...)
 
 // parseVirtualHosts reads what nginx-proxy (commas) and ecs-gen (spaces) take.
@@ -364,7 +361,7 @@ func parsePolicy(v string) (string, error) {
 }
 
 func setNetworkAccess(s *route.Spec, v string) (err error) {
-	s.Allow, err = oneOf(v, map[string][]netip.Prefix{"internal": InternalNetworks, "external": nil})
+	s.Allow, err = meaning(map[string][]netip.Prefix{"internal": InternalNetworks, "external": nil})(v)
 	s.Edge.Allow = s.Allow
 	return err
 }
@@ -395,25 +392,22 @@ func parseKeepalive(v string) (int, error) {
 // those that are a Balance are let in.
 func parseBalance(v string) (route.Balance, error) {
 	directive := strings.TrimSuffix(strings.Join(strings.Fields(strings.TrimSuffix(v, ";")), " "), " consistent")
-	b, err := oneOf(directive, map[string]route.Balance{
+	b, err := meaning(map[string]route.Balance{
 		"least_conn": route.LeastConn, "ip_hash": route.IPHash, "hash $remote_addr": route.IPHash, "hash $binary_remote_addr": route.IPHash, "round_robin": route.RoundRobin,
-	})
+	})(directive)
 	if err != nil {
 		return "", errors.New("neither least_conn; nor ip_hash; nor hash $remote_addr;: other directives of nginx are not taken from containers")
 	}
 	return b, nil
 }
 
-// oneOf is what a word stands for.
-func oneOf[T any](v string, meanings map[string]T) (T, error) {
-	m, ok := meanings[v]
-	if !ok {
-		return m, fmt.Errorf("not one of %s", strings.Join(slices.Sorted(maps.Keys(meanings)), ", "))
+// meaning makes the parser of a word that stands for something.
+func meaning[T any](of map[string]T) func(string) (T, error) {
+	return func(v string) (T, error) {
+		m, ok := of[v]
+		if !ok {
+			return m, fmt.Errorf("not one of %s", strings.Join(slices.Sorted(maps.Keys(of)), ", "))
+		}
+		return m, nil
 	}
-	return m, nil
-}
-
-// meaning makes the parser of a word that must be one of the given ones.
-func meaning[T any](meanings map[string]T) func(string) (T, error) {
-	return func(v string) (T, error) { return oneOf(v, meanings) }
 }
