@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -22,9 +21,6 @@ func refusalOf(name, why, hint string) *cause {
 // check says what of the names a directory cannot issue a certificate for; nil where it can. It
 // says nothing of wildcards without DNS, and of addresses that are not ours.
 func check(names []string, directory string) *cause {
-	if len(names) > maxNames {
-		return refusalOf(names[0], fmt.Sprintf("there are %d names for one certificate, more than %d", len(names), maxNames), "spread them over several containers, or use a wildcard")
-	}
 	if len(names) > 1 && slices.ContainsFunc(names, isIP) {
 		return refusalOf(names[0], "an IP address is among the names", "ask for names alone")
 	}
@@ -36,15 +32,9 @@ func check(names []string, directory string) *cause {
 	return nil
 }
 
-var labelForm = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
-
 // refused says what is wrong with a name, and what helps.
 func refused(name string, public bool) (cause, hint string) {
-	const write = "write it as a host name in lower case"
-	if a, err := netip.ParseAddr(name); err == nil {
-		if a.String() != name || a.Zone() != "" || a.Is4In6() {
-			return "it is not the usual form of its address", "write it as " + a.Unmap().WithZone("").String()
-		}
+	if a, err := netip.ParseAddr(name); err == nil && validName(name) {
 		if public && (a.IsPrivate() || !a.IsGlobalUnicast()) {
 			return "it is a private address, of which no public CA issues certificates", "use a host name"
 		}
@@ -52,35 +42,16 @@ func refused(name string, public bool) (cause, hint string) {
 	}
 	base, star := strings.CutPrefix(name, "*.")
 	labels := strings.Split(base, ".")
-	switch {
-	case name == "":
-		return "it is empty", write
-	case strings.HasSuffix(name, "."):
-		return "it ends with a dot", "write it without the dot"
-	case strings.Contains(base, "*"):
-		return "only its first label may be a wildcard", "ask for *.DOMAIN with one wildcard"
+	switch last := labels[len(labels)-1]; {
 	case strings.Contains(name, "_"):
 		return "it has an underscore, which host names in certificates may not have", "use a hyphen in its place"
-	case strings.IndexFunc(name, func(r rune) bool { return r >= 0x80 }) >= 0:
-		if ascii, err := idna.Lookup.ToASCII(base); err == nil {
-			return "it is not in ASCII", "write it as " + problem.Printable(ascii, 80)
-		}
-		return "it is not in ASCII", write
-	case len(base) > 253:
-		return fmt.Sprintf("it has %d bytes, more than 253", len(base)), "use a shorter name"
-	case name[0] == '~' || strings.ContainsAny(name, `^$\()[]|?+`):
-		return "it is a regular expression", "name the hosts in LETSENCRYPT_HOST or nagaya.host"
+	case !validName(name) || strings.Trim(last, "0123456789") == "":
+		return "it is no host name in lower case, or ends with a number", "write it as a host name"
 	}
 	for _, label := range labels {
-		if len(label) > 63 || !labelForm.MatchString(label) {
-			return fmt.Sprintf("its label %s is not of letters, digits and hyphens in lower case", problem.Quoted(label)), write
-		}
 		if len(label) > 3 && label[2:4] == "--" && !readable(label) {
 			return fmt.Sprintf("its label %s is no name in other letters that can be read", problem.Quoted(label)), "write it as a browser does"
 		}
-	}
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
-		return "it ends with a number", write
 	}
 	return notPublic(base, star, public)
 }

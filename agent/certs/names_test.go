@@ -11,6 +11,7 @@ import (
 )
 
 func TestCheck(t *testing.T) {
+	const invalid = "no host name"
 	long := strings.Repeat("a", 63) + "."
 	for _, tt := range []struct {
 		name            string
@@ -28,10 +29,10 @@ func TestCheck(t *testing.T) {
 		{"2001:db8::7", "", ""},
 		{"10.1.2.3", "private address", ""},
 		{"127.0.0.1", "private address", ""},
-		{"fe80::1%eth0", "usual form", "usual form"},
-		{"::ffff:203.0.113.7", "usual form", "usual form"},
-		{"2001:DB8::7", "usual form", "usual form"},
-		{"1.2.3", "ends with a number", "ends with a number"},
+		{"fe80::1%eth0", invalid, invalid},
+		{"::ffff:203.0.113.7", invalid, invalid},
+		{"2001:DB8::7", invalid, invalid},
+		{"1.2.3", invalid, invalid},
 		{"a.test", "private name", ""},
 		{"test", "one label", ""},
 		{"a.local", "private name", ""},
@@ -47,24 +48,24 @@ func TestCheck(t *testing.T) {
 		{"co.uk", "public suffix", ""},
 		{"*.com", "wildcard for all domains", ""},
 		{"*.co.uk", "wildcard for all domains", ""},
-		{"", "empty", "empty"},
-		{"a.example.com.", "ends with a dot", "ends with a dot"},
-		{"*.*.example.com", "first label", "first label"},
-		{"a.*.example.com", "first label", "first label"},
-		{"*", "first label", "first label"},
+		{"", invalid, invalid},
+		{"a.example.com.", invalid, invalid},
+		{"*.*.example.com", invalid, invalid},
+		{"a.*.example.com", invalid, invalid},
+		{"*", invalid, invalid},
 		{"a_b.example.com", "underscore", "underscore"},
-		{"bücher.example.com", "not in ASCII", "not in ASCII"},
+		{"bücher.example.com", invalid, invalid},
 		{"xn--zz--zz.example.com", "can be read", "can be read"},
 		{"ab--c.example.com", "can be read", "can be read"},
-		{"~^a.*", "first label", "first label"},
-		{"~^(a|b)$", "regular expression", "regular expression"},
-		{"A.example.com", "lower case", "lower case"},
-		{"-a.example.com", "letters", "letters"},
-		{"a..example.com", "letters", "letters"},
-		{"a b.example.com", "letters", "letters"},
-		{"a.example.com/x", "letters", "letters"},
-		{strings.Repeat("a", 64) + ".example.com", "letters", "letters"},
-		{strings.Repeat(long, 4) + "example.com", "253", "253"},
+		{"~^a.*", invalid, invalid},
+		{"~^(a|b)$", invalid, invalid},
+		{"A.example.com", invalid, invalid},
+		{"-a.example.com", invalid, invalid},
+		{"a..example.com", invalid, invalid},
+		{"a b.example.com", invalid, invalid},
+		{"a.example.com/x", invalid, invalid},
+		{strings.Repeat("a", 64) + ".example.com", invalid, invalid},
+		{strings.Repeat(long, 4) + "example.com", invalid, invalid},
 	} {
 		for directory, want := range map[string]string{letsEncrypt: tt.public, private: tt.private} {
 			r := check([]string{tt.name}, directory)
@@ -75,13 +76,6 @@ func TestCheck(t *testing.T) {
 				t.Errorf("%q at %s: %+v, want %q", tt.name, directory, r, want)
 			}
 		}
-	}
-	var many []string
-	for i := range 300 {
-		many = append(many, fmt.Sprintf("h%d.example.com", i))
-	}
-	if check(many[:100], letsEncrypt) != nil || check(many[:101], letsEncrypt) == nil || check(many, private) == nil {
-		t.Error("at most 100 names may be in one certificate")
 	}
 	if check([]string{"198.51.100.7", "a.example.com"}, private) == nil {
 		t.Error("an address beside a name")

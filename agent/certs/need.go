@@ -14,7 +14,6 @@ import (
 type need struct {
 	Wish
 	id    string
-	names []string
 	key   KeyType
 	hosts []string
 	since time.Time
@@ -54,21 +53,16 @@ func (d *decision) needs() (all []*need) {
 	}
 	at := map[string]*need{}
 	for _, w := range append(slices.Clone(d.Wishes), d.addresses()...) {
-		names := slices.Clone(w.Names)
-		slices.Sort(names)
-		if names = slices.Compact(names); len(names) == 0 {
-			continue
-		}
 		keys := d.Settings.Keys()
 		if w.KeyType == ECDSA || w.KeyType == RSA {
 			keys = []KeyType{w.KeyType}
 		}
 		for _, key := range keys {
-			id := ID(names, key)
+			id := ID(w.Names, key)
 			n := at[id]
 			if n == nil {
-				n = &need{Wish: w, id: id, names: names, key: key, since: d.Since[w.Host]}
-				n.directories, n.refusal = d.choose(w, names)
+				n = &need{Wish: w, id: id, key: key, since: d.Since[w.Host]}
+				n.directories, n.refusal = d.choose(w)
 				at[id] = n
 				all = append(all, n)
 			}
@@ -100,7 +94,7 @@ func (d *decision) addresses() (all []Wish) {
 var profiles = []string{"classic", "tlsserver", "shortlived"}
 
 // choose says which directories may issue a certificate for the names.
-func (d *decision) choose(w Wish, names []string) (fit []string, refusal *cause) {
+func (d *decision) choose(w Wish) (fit []string, refusal *cause) {
 	all := d.Settings.Directories
 	if w.Directory != "" {
 		allowed := slices.Contains(all, w.Directory) || slices.ContainsFunc(all, func(o string) bool { return w.Directory == d.Settings.StagingOf(o) })
@@ -116,7 +110,7 @@ func (d *decision) choose(w Wish, names []string) (fit []string, refusal *cause)
 			"set certs.acme.profile, or remove the container's choice")
 	}
 	for _, directory := range all {
-		r := check(names, directory)
+		r := check(w.Names, directory)
 		if r == nil {
 			fit = append(fit, directory)
 		} else if refusal == nil {
@@ -126,7 +120,7 @@ func (d *decision) choose(w Wish, names []string) (fit []string, refusal *cause)
 	if len(fit) > 0 {
 		refusal = nil
 	}
-	for _, name := range names {
+	for _, name := range w.Names {
 		if a, err := netip.ParseAddr(name); err == nil && refusal == nil && d.Place.Known && !slices.Contains(d.Place.Addresses, a) {
 			refusal = refusalOf(name, "it is no address of this instance", "ask for a host name, or claim the address (address.claim)")
 		}
@@ -142,12 +136,12 @@ func (d *decision) covers(name string) bool { return d.Covers != nil && d.Covers
 // stand says how it stands with a need: what serves it, and whether it is due.
 func (d *decision) stand(n *need) {
 	d.out.Wanted = append(d.out.Wanted, n.id)
-	if n.byFile = d.byFiles(n.names); n.byFile {
+	if n.byFile = d.byFiles(n.Names); n.byFile {
 		return
 	}
-	for _, name := range hostNames(n.names[0]) {
+	for _, name := range hostNames(n.Names[0]) {
 		for _, i := range d.naming[name] {
-			if h := d.Held[i]; h.KeyType == n.key && (h.ID == n.id || covers(h.Names, n.names)) {
+			if h := d.Held[i]; h.KeyType == n.key && (h.ID == n.id || covers(h.Names, n.Names)) {
 				n.serve(h, d.Now)
 			}
 		}

@@ -68,10 +68,9 @@ func (b Bundle) Checked() (Bundle, error) {
 // validName reports whether a name is as in Wish.
 func validName(name string) bool {
 	if a, err := netip.ParseAddr(name); err == nil {
-		return a.String() == name
+		return a.String() == name && a.Zone() == "" && !a.Is4In6()
 	}
-	host := strings.TrimPrefix(name, "*.")
-	return pattern.Host(host) && host == strings.ToLower(host)
+	return pattern.Host(name)
 }
 
 // namesOf are the names of a certificate as in Wish.

@@ -94,7 +94,7 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 	case l.pause(d.Now).After(d.Now):
 		why.text = fmt.Sprintf("%s is left alone after failures", nameOf(best.Directory))
 	default:
-		key := best.Directory + " " + registered(n.names[0])
+		key := best.Directory + " " + registered(n.Names[0])
 		until = later(until, l.wait(best, d.Now, d.before[key]))
 		d.before[key]++
 		why = cause{code: "cert-limited", hint: "wait, order a wildcard (certs.acme.zones), or add another CA to certs.acme.directory"}
@@ -111,7 +111,7 @@ func (d *decision) start(n *need, lease Lease) (best Start, until time.Time, why
 func (d *decision) trouble(n *need) (failed int, until time.Time, said string) {
 	var last time.Time
 	for _, l := range d.ledgers {
-		for _, name := range n.names {
+		for _, name := range n.Names {
 			f := l.Names[short(name)]
 			failed = max(failed, f.Count)
 			if f.Count > 0 {
@@ -127,12 +127,12 @@ func (d *decision) trouble(n *need) (failed int, until time.Time, said string) {
 
 // startAt is the order at one directory, and how often a name of it failed there.
 func (d *decision) startAt(n *need, directory string, lease Lease) (s Start, failed int) {
-	s = Start{ID: n.id, Host: n.Host, Family: n.Family, Names: n.names, KeyType: n.key, Directory: directory, At: directory, Profile: d.Settings.Profile}
+	s = Start{ID: n.id, Host: n.Host, Family: n.Family, Names: n.Names, KeyType: n.key, Directory: directory, At: directory, Profile: d.Settings.Profile}
 	if slices.Contains(profiles, n.Profile) {
 		s.Profile = n.Profile
 	}
 	l := d.ledgers[directory]
-	for _, name := range n.names {
+	for _, name := range n.Names {
 		f := l.Names[short(name)]
 		failed = max(failed, f.Count)
 		if staging := d.Settings.StagingOf(directory); staging != "" && f.Count >= 2 && !f.Passed {
@@ -154,7 +154,7 @@ func (d *decision) startAt(n *need, directory string, lease Lease) (s Start, fai
 // kinds are the kinds of challenges by which each name can be proven from here, or why one cannot.
 func (d *decision) kinds(n *need) (map[string][]string, cause) {
 	all := map[string][]string{}
-	for _, name := range n.names {
+	for _, name := range n.Names {
 		why := d.byHTTP(name)
 		if why.text == "" {
 			all[name] = append(all[name], HTTP01)

@@ -66,7 +66,7 @@ func (d *decision) conclude(n *need) {
 	if n.byFile {
 		return // it is among the files
 	}
-	e := Held{ID: n.id, Names: n.names, KeyType: n.key}.entry()
+	e := Held{ID: n.id, Names: n.Names, KeyType: n.key}.entry()
 	overdue, soon := false, false
 	if n.has {
 		e = n.held.entry()

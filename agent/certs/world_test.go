@@ -64,7 +64,7 @@ func ledgers(directories ...string) map[string]Ledger {
 
 // wish adds a site of a family, first seen now.
 func (w *world) wish(family string, names ...string) {
-	w.in.Wishes = append(w.in.Wishes, Wish{Host: names[0], Family: family, Names: names})
+	w.in.Wishes = append(w.in.Wishes, Wish{Host: names[0], Family: family, Names: slices.Sorted(slices.Values(names))})
 	w.in.Since[names[0]] = w.in.Now
 }
 
