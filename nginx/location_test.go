@@ -1,6 +1,7 @@
 package nginx
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -71,5 +72,34 @@ func testPathsThatMeet(t *testing.T, n nginxtest.Nginx) {
 				t.Errorf("nginx -t: %v\n%s", err, out)
 			}
 		})
+	}
+}
+
+// A path behind a script of PHP that has a password of its own is no other way to another one.
+func TestAGuardedPathBehindAScriptIsAsked(t *testing.T) {
+	for path, want := range map[string]bool{"/x": true, "/index.php/admin": false} {
+		guarded := func(path string) nestedLocation {
+			return with(spot(path, server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Auth = "staff" })
+		}
+		s := scene{build: debian122, sites: []nestedSite{{Host: "a.test", Family: "web", Plain: route.Serve, Locations: []nestedLocation{guarded("/admin"), guarded(path)}}}}
+		tree := s.render(func(*Settings) {})
+		site, _ := tree.Site("a.test")
+		if got := strings.Contains(string(site.Text), `|\\.php/admin`); got != want {
+			t.Errorf("%s: refuses scripts before /admin: %v\n%s", path, got, site.Text)
+		}
+	}
+}
+
+// Where the whole site has one list of clients, no path leads past it.
+func TestPathsOfAGuardedSiteAreNotRefused(t *testing.T) {
+	all := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for path, allow := range map[string][]netip.Prefix{"/a": all, "/b": {netip.MustParsePrefix("10.0.0.1/32")}} {
+		l := with(spot(path, server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Allow = allow })
+		tree := scene{build: debian122, sites: []nestedSite{{
+			Host: "a.test", Family: "web", Plain: route.Serve, Edge: route.Edge{Allow: all}, Locations: []nestedLocation{l},
+		}}}.render(func(*Settings) {})
+		if site, _ := tree.Site("a.test"); strings.Contains(string(site.Text), crookedPage[:20]) != (path == "/b") {
+			t.Errorf("%s:\n%s", path, site.Text)
+		}
 	}
 }

@@ -224,20 +224,27 @@ func serverHead(t *text, site route.Site) {
 // nginx does not: a location for other paths would pass them on as the client wrote them.
 func straight(t *text, site route.Site) {
 	guarded := slices.DeleteFunc(slices.Clone(site.Locations), func(l route.Location) bool {
-		return strings.Trim(l.Path, "/") == "" || len(l.Allow) == 0 && authFile(t.settings, site, l) == ""
+		open := len(l.Allow) == 0 || slices.Equal(l.Allow, site.Edge.Allow) // which is for the whole site
+		return strings.Trim(l.Path, "/") == "" || open && authFile(t.settings, site, l) == ""
 	})
 	if len(guarded) == 0 {
 		return
 	}
 	t.comment("No other path leads to one with a password or an allow list.")
 	t.returnIf("$request_uri ~* "+quote(crooked), "400", crookedPage)
+	script := func(l route.Location) bool { return strings.Contains(l.Path, ".php/") }
 	for _, l := range guarded {
 		if l.Match == route.Regex || l.Match == route.RegexFold {
 			continue
 		}
 		const parameters, end = `(?:;[^/]*)?`, `(?:/|\z)`
 		plain := strings.Split(regexp.QuoteMeta(strings.Trim(l.Path, "/")), "/")
-		t.returnIf("$uri ~ "+quote("^/(?!"+strings.Join(plain, "/")+end+")"+strings.Join(plain, parameters+"/")+parameters+end), "400", crookedPage)
+		read := strings.Join(plain, parameters+"/") + parameters + end
+		twice := "^/(?!" + strings.Join(plain, "/") + end + ")" + read
+		if !slices.ContainsFunc(guarded, script) { // which takes the path behind its own for the one that is asked for
+			twice += `|\.php/` + read
+		}
+		t.returnIf("$uri ~ "+quote(twice), "400", crookedPage)
 	}
 }
 

@@ -172,10 +172,11 @@ var walled = []string{
 	"/admin/.%2e/x", "/x/..\\admin", "/x/..%5cadmin", "/\\admin", "/%5cadmin", "/admin\\x", "/admin%5cx", "/x/..\\..\\admin", "/x#/../admin", "/admin#x", "/admin#/../x", "/#/../admin",
 	"/admin?x", "/admin%3fx/../admin", "/x/../admin?/../x", "/x/../%61dmin;x?", "/x/\t../admin", "/admin%00", "/x//..//admin", "http://locked.test/admin", "http://locked.test//admin",
 	"http://locked.test/admin/../x", "http://locked.test/x/../admin", "http://locked.test/admin;x",
+	"/index.php/admin", "/index.php/admin/x", "/x/index.php//admin;x/y", "/index.php%2fadmin?x", "/%69ndex.p%68p/admin",
 }
 
 // opened are targets like those that no application takes for one below /admin.
-var opened = []string{"/", "/administration", "/x/admin", "/x;y=z/w", "/x;/y;z", "/.well-known/x", "/x..y/...", "/x%2fy", "/x?../admin", "/x?a=\\&b=/..;/", "/x/%61", "/adm;in"}
+var opened = []string{"/", "/administration", "/x/admin", "/x;y=z/w", "/x;/y;z", "/.well-known/x", "/x..y/...", "/x%2fy", "/x?../admin", "/x?a=\\&b=/..;/", "/x/%61", "/adm;in", "/index.php", "/index.php/x/admin", "/x.phpx/admin", "/x.php/administration"}
 
 // A hostile client reaches no site but the one that it names, and tells a container nothing
 // that only nginx may say.
