@@ -341,6 +341,21 @@ func link(t *testing.T, to, at string) {
 	}
 }
 
+// Of 500 hosts acme-companion keeps five files each, beside authorities that keep sites closed.
+func TestADirectoryOfManyHostsIsReadWhole(t *testing.T) {
+	dir := t.TempDir()
+	ca := makeCert(t, now.Add(-time.Hour), now.Add(time.Hour))
+	write(t, filepath.Join(dir, "a.test.ca.crt"), ca.cert)
+	for n := range 2500 {
+		write(t, filepath.Join(dir, strconv.Itoa(n)+".txt"), nil)
+	}
+	write(t, filepath.Join(dir, "b.test.ca.crt"), ca.cert)
+	inv, _, err := scan(dir, kept{}, now)
+	if err != nil || len(inv.Problems) > 0 || len(inv.Authorities) != 2 {
+		t.Errorf("%+v, %+v, %v", inv.Authorities, inv.Problems, err)
+	}
+}
+
 func TestADirectoryWithTooMuchInItIsAProblem(t *testing.T) {
 	dir := t.TempDir()
 	for n := range maxEntries {

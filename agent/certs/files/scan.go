@@ -29,8 +29,9 @@ import (
 const (
 	// maxFile bounds one file in bytes; a chain of certificates takes a few kB.
 	maxFile = 1 << 20
-	// maxEntries bounds how many entries of the directory are read.
-	maxEntries = 2000
+	// maxEntries bounds how many entries of the directory are read: five for each of the hosts that there may be. Those beyond
+	// could be what closes a site.
+	maxEntries = 10000
 )
 
 // candidate is a pair as the directory suggests it, not read yet. Several names
