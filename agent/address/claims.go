@@ -1,7 +1,6 @@
 package address
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -31,10 +30,7 @@ func ParseClaims(texts []string) ([]Claim, error) {
 	var all []Claim
 	named, placed := map[Claim]bool{}, map[string]bool{}
 	for _, s := range texts {
-		c, err := parseClaim(strings.TrimSpace(s))
-		if err != nil {
-			return nil, err
-		}
+		c := parseClaim(strings.TrimSpace(s))
 		if c.IsZero() {
 			continue
 		}
@@ -58,39 +54,22 @@ func ParseClaims(texts []string) ([]Claim, error) {
 // parseClaim reads "eipalloc-…", an IPv4 address, or "tag:KEY=VALUE", followed if
 // wanted by "@" and where it goes: a private IPv4 address or "eni-…". What follows
 // the last "@" of a tag belongs to its value unless it is such a place. The empty
-// text is the zero Claim.
-func parseClaim(s string) (Claim, error) {
-	if s == "" {
-		return Claim{}, nil
-	}
-	if len(s) > 512 {
-		return Claim{}, errors.New("a claim of more than 512 characters is none")
-	}
-	what, c := s, Claim{}
+// text is the zero Claim. Package config has checked the form.
+func parseClaim(s string) (c Claim) {
+	what := s
 	if i := strings.LastIndexByte(s, '@'); i >= 0 {
-		switch at, ok := parsePlace(s[i+1:]); {
-		case ok:
+		if at, ok := parsePlace(s[i+1:]); ok {
 			what, c.Place = s[:i], at
-		case !strings.HasPrefix(s, "tag:"):
-			return Claim{}, fmt.Errorf("%q is neither a private IPv4 address nor eni-…, behind @ in %q", s[i+1:], s)
 		}
 	}
 	if strings.HasPrefix(what, "eipalloc-") {
 		c.AllocationID = what
-		return c, nil
+	} else if tag, ok := strings.CutPrefix(what, "tag:"); ok {
+		c.TagKey, c.TagValue, _ = strings.Cut(tag, "=")
+	} else {
+		c.PublicIP, _ = netip.ParseAddr(what)
 	}
-	if rest, ok := strings.CutPrefix(what, "tag:"); ok {
-		if c.TagKey, c.TagValue, ok = strings.Cut(rest, "="); !ok || c.TagKey == "" {
-			return Claim{}, fmt.Errorf("%q has no KEY=VALUE behind tag", s)
-		}
-		return c, nil
-	}
-	a, err := netip.ParseAddr(what)
-	if err != nil || !a.Is4() {
-		return Claim{}, fmt.Errorf("%q is neither an allocation id, nor an IPv4 address, nor tag:KEY=VALUE", s)
-	}
-	c.PublicIP = a
-	return c, nil
+	return c
 }
 
 func parsePlace(s string) (Place, bool) {
