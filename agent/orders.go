@@ -13,9 +13,7 @@ import (
 func (a *agent) openOrders(c config.Config) func(o *order.Options, region string) error {
 	return func(o *order.Options, region string) (err error) {
 		o.Challenges, o.NewKey, o.NewRequest = nginx.TokenDir(nginx.StateDir(c)), acme.NewKey, acme.NewRequest
-		if o.Store, err = store.Open(store.Options{Setting: o.StoreName, KMSKey: c.Certs.StoreKey, S3: a.cloud.S3(), Region: a.cloud.Region}); err != nil {
-			return err
-		}
+		o.Store = store.Open(store.Options{Setting: o.StoreName, KMSKey: c.Certs.StoreKey, S3: a.cloud.S3(), Region: a.cloud.Region})
 		if len(c.Certs.ACME.Zones) > 0 {
 			if o.DNS, err = zone.New(c.Certs.ACME.Zones, a.cloud.Route53(region)); err != nil {
 				return err

@@ -9,7 +9,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
-	"fmt"
 	"path"
 	"regexp"
 	"slices"
@@ -253,7 +252,6 @@ func (s foreign) judged(f Found, now time.Time) Found {
 		f.Program, f.Directory = "nginx-acme", strings.TrimPrefix(s.nginx[dir], "-")
 	}
 	f.Names = namesOf(leaf)
-	wrong := slices.IndexFunc(f.Names, func(n string) bool { return !validName(n) })
 	f.KeyType = KeyTypeOf(leaf)
 	key, isRSA := leaf.PublicKey.(*rsa.PublicKey)
 	day := func(t time.Time) string { return t.Format(time.DateOnly) }
@@ -262,12 +260,6 @@ func (s foreign) judged(f Found, now time.Time) Found {
 		f.Why, f.Past = "it expired on "+day(f.NotAfter), true
 	case f.NotBefore.After(now):
 		f.Why = "it is valid from " + day(f.NotBefore) + " on"
-	case len(f.Names) == 0:
-		f.Why = "it has no names"
-	case len(f.Names) > maxNames:
-		f.Why = fmt.Sprintf("it has %d names, and %d are the most", len(f.Names), maxNames)
-	case wrong >= 0:
-		f.Why = fmt.Sprintf("its name %.80q is none of a host", f.Names[wrong])
 	case f.KeyType == "" || isRSA && key.N.BitLen() < 2048:
 		f.Why = "its key is neither ECDSA nor RSA with 2048 bits or more"
 	case f.key == nil:

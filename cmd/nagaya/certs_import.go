@@ -49,10 +49,7 @@ valid was left out, could not be read or written, or when nothing was found.`,
 		if err != nil {
 			return err
 		}
-		name, s, err := openStore(r.Config, cloud)
-		if err != nil {
-			return err
-		}
+		name, s := openStore(r.Config, cloud)
 		done, err := imports.Import(cmd.Context(), imports.Options{Paths: paths, Save: saves(s, dry), Name: name, Owner: r.Config.StateDir, Dry: dry})
 		if err != nil {
 			return err

@@ -17,10 +17,9 @@ import (
 )
 
 // openStore opens the store of certificates, and names it.
-func openStore(c config.Config, cloud *awsclient.Clients) (string, *store.Store, error) {
+func openStore(c config.Config, cloud *awsclient.Clients) (string, *store.Store) {
 	at := cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store"))
-	s, err := store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(), Region: cloud.Region})
-	return at, s, err
+	return at, store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(), Region: cloud.Region})
 }
 
 // ownedStore is written in the name of who has the state directory: what root wrote in its own name
@@ -53,9 +52,9 @@ func (c *cli) orders(ctx context.Context) (examine.Orders, error) {
 			_, ok := all[directory]
 			return ok, err
 		},
-		Store: func(ctx context.Context, c config.Config) (examine.Store, error) {
-			_, s, err := openStore(c, cloud)
-			return ownedStore{s, c.StateDir}, err
+		Store: func(c config.Config) examine.Store {
+			_, s := openStore(c, cloud)
+			return ownedStore{s, c.StateDir}
 		},
 		Zone: func(ctx context.Context, c config.Config, text string) error {
 			zones, err := zone.New([]string{text}, cloud.Route53("us-east-1"))

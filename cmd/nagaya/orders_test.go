@@ -71,18 +71,11 @@ func TestOrdersAreTried(t *testing.T) {
 
 	for _, at := range []string{"", "s3://" + simaws.DefaultBucket + "/nagaya"} {
 		c.Certs.Store = at
-		s, err := parts.Store(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Check(t.Context()); err != nil {
+		if err := parts.Store(c).Check(t.Context()); err != nil {
 			t.Errorf("store %q: %v", at, err)
 		}
 	}
-	s, err := parts.Store(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := parts.Store(c)
 	all := []string{"s3:ListBucket", "s3:GetObject", "s3:PutObject", "route53:ListResourceRecordSets", "route53:ChangeResourceRecordSets"}
 	for i, missing := range all {
 		if err := cloud.SetAllow(simaws.DefaultInstance, slices.Delete(slices.Clone(all), i, i+1)); err != nil {

@@ -4,6 +4,7 @@
 package acme
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/tls"
@@ -46,9 +47,7 @@ func New(o Options) (*CA, error) {
 	if !httpsURL(o.Directory) {
 		return nil, fmt.Errorf("the ACME directory %.100q is no URL with https", o.Directory)
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	var roots *x509.CertPool // nil is the system's
 	if o.RootsFile != "" {
 		text, err := readfile.Any(o.RootsFile, mostRoots)

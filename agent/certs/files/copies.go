@@ -131,21 +131,12 @@ func (k copies) write(to string, o original) error {
 		return err
 	}
 	for file, text := range o.files {
-		if err := writeSynced(filepath.Join(next, file), text); err != nil {
+		if err := atomicfile.Write(filepath.Join(next, file), text, 0o640); err != nil {
 			return err
 		}
 	}
 	give(next, o)
 	return errors.Join(os.Chmod(next, 0o711), syncDir(next), os.Rename(next, to), syncDir(name), syncDir(k.dir))
-}
-
-func writeSynced(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func syncDir(path string) error {

@@ -80,9 +80,7 @@ func inBucket(w *world, seed uint64, chance func(float64) bool) {
 			return transport.RoundTrip(r)
 		})},
 	}
-	if w.shared, err = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/p", S3: clients.S3()}); err != nil {
-		w.t.Fatal(err)
-	}
+	w.shared = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/p", S3: clients.S3()})
 	w.calm, w.ca.takes = cloud.ClearFaults, 40*time.Second
 }
 

@@ -69,9 +69,6 @@ func read[T any](ctx context.Context, s Store, name string) (v T, version string
 	if err != nil {
 		return v, "", fmt.Errorf("reading %s from the store: %w", name, err)
 	}
-	if len(body) > certs.MaxObject {
-		return v, version, fmt.Errorf("reading %s from the store: %w: it is too large", name, errSpoilt)
-	}
 	if err := json.Unmarshal(body, &v); err != nil {
 		var none T
 		return none, version, fmt.Errorf("reading %s from the store: %w", name, errSpoilt) // the decoder may quote a key

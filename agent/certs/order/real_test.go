@@ -75,9 +75,7 @@ func TestWithTheRealParts(t *testing.T) {
 				return nil, errors.New("none is looked up")
 			},
 		}
-		if o.Store, err = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/x", S3: clients.S3(), Region: clients.Region}); err != nil {
-			t.Fatal(err)
-		}
+		o.Store = store.Open(store.Options{Setting: "s3://" + simaws.DefaultBucket + "/x", S3: clients.S3(), Region: clients.Region})
 		zones, err := zone.New([]string{"shop.test=Z1"}, clients.Route53(cloud.Region()))
 		if err != nil {
 			t.Fatal(err)

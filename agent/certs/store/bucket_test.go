@@ -35,7 +35,7 @@ func TestAnswersOfS3(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			cloud := serve(t, simaws.Options{})
-			s := open(t, Options{Setting: at, S3: clientOn(t, cloud)})
+			s := Open(Options{Setting: at, S3: clientOn(t, cloud)})
 			version := ""
 			for n := range 2 { // as a new one, and over another
 				for _, f := range row.faults {
@@ -102,7 +102,7 @@ func TestRemedies(t *testing.T) {
 			if row.o.Setting == "" {
 				row.o.Setting = at
 			}
-			s := open(t, row.o)
+			s := Open(row.o)
 			_, err := s.Put(t.Context(), "certs/there", []byte("x"), "")
 			before := err
 			_, _, _ = s.Get(t.Context(), "certs/there")
@@ -131,7 +131,7 @@ func TestRemedies(t *testing.T) {
 
 func TestEncryption(t *testing.T) {
 	cloud := serve(t, simaws.Options{})
-	s := open(t, Options{Setting: at, KMSKey: "alias/own", S3: clientOn(t, cloud)})
+	s := Open(Options{Setting: at, KMSKey: "alias/own", S3: clientOn(t, cloud)})
 	version, err := s.Put(t.Context(), "certs/a", []byte("1"), "")
 	must(t, err)
 	_, err = s.Put(t.Context(), "certs/a", []byte("2"), version)
@@ -152,7 +152,7 @@ func TestRegionOfTheBucket(t *testing.T) {
 	}{{nil, 4}, {in("ap-northeast-1", nil), 4}, {in("", errors.New("no metadata")), 4}, {in("evil.test/", nil), 4}, {in("eu-west-1", nil), 3}} {
 		cloud := serve(t, simaws.Options{})
 		must(t, cloud.AddBucket(simaws.BucketSpec{Name: "far", Region: "eu-west-1"}))
-		s := open(t, Options{Setting: "s3://far", S3: clientOn(t, cloud), Region: row.likely})
+		s := Open(Options{Setting: "s3://far", S3: clientOn(t, cloud), Region: row.likely})
 		for range 3 {
 			if _, err := s.List(t.Context(), ""); err != nil {
 				t.Fatal(err)
@@ -168,7 +168,7 @@ func TestRegionOfTheBucket(t *testing.T) {
 func TestClockThatIsWrong(t *testing.T) {
 	for _, off := range []time.Duration{-time.Hour, time.Hour} {
 		cloud := serve(t, simaws.Options{Wall: func() time.Time { return time.Now().Add(off) }})
-		s := open(t, Options{Setting: at, S3: clientOn(t, cloud)})
+		s := Open(Options{Setting: at, S3: clientOn(t, cloud)})
 		_, err := s.Put(t.Context(), "certs/a", []byte("1"), "")
 		must(t, err)
 		_, err = cloud.AddFault(simaws.Fault{Service: "s3", Code: "RequestTimeTooSkewed"})
@@ -247,7 +247,7 @@ func TestS3ThatHangs(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				started, f := time.Now(), &fake{do: row.answer}
-				err := row.do(t.Context(), open(t, Options{Setting: at, S3: f}))
+				err := row.do(t.Context(), Open(Options{Setting: at, S3: f}))
 				if (err != nil) != row.fails || row.calls != 0 && f.calls != row.calls || time.Since(started) != row.after {
 					t.Errorf("%d calls, %s: %v", f.calls, time.Since(started), err)
 				}
@@ -277,7 +277,7 @@ func TestTries(t *testing.T) {
 			f := &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
 				return awsclient.S3Answer{}, row.err
 			}}
-			if _, err := open(t, Options{Setting: at, S3: f}).List(t.Context(), ""); err == nil || f.calls != row.calls {
+			if _, err := Open(Options{Setting: at, S3: f}).List(t.Context(), ""); err == nil || f.calls != row.calls {
 				t.Errorf("%s: %d calls, want %d: %v", row.name, f.calls, row.calls, err)
 			}
 		})
@@ -290,7 +290,7 @@ func TestEndlessConflicts(t *testing.T) {
 		f := &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
 			return awsclient.S3Answer{}, answered(http.StatusConflict)
 		}}
-		_, err := open(t, Options{Setting: at, S3: f}).Put(t.Context(), "certs/a", nil, "")
+		_, err := Open(Options{Setting: at, S3: f}).Put(t.Context(), "certs/a", nil, "")
 		if !errors.Is(err, certs.ErrConflict) || f.calls != tries {
 			t.Errorf("%d calls: %v", f.calls, err)
 		}
@@ -300,7 +300,7 @@ func TestEndlessConflicts(t *testing.T) {
 // An answer without what the protocol promises is an error.
 func TestMalformedAnswers(t *testing.T) {
 	for _, body := range []string{"", "{}", "<a>", "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>", "<ListBucketResult><IsTruncated>maybe</IsTruncated></ListBucketResult>"} {
-		s := open(t, Options{Setting: at, S3: &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
+		s := Open(Options{Setting: at, S3: &fake{do: func(context.Context, int, awsclient.S3Request) (awsclient.S3Answer, error) {
 			return awsclient.S3Answer{Body: []byte(body)}, nil
 		}}})
 		if v, err := s.Put(t.Context(), "certs/a", nil, ""); err == nil {
@@ -318,7 +318,7 @@ func TestMalformedAnswers(t *testing.T) {
 func FuzzList(f *testing.F) {
 	f.Add([]byte("<ListBucketResult><Contents><Key>p/certs/a%20b</Key><ETag>&quot;x&quot;</ETag></Contents></ListBucketResult>"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		s := open(t, Options{Setting: at, S3: &fake{do: func(_ context.Context, n int, _ awsclient.S3Request) (awsclient.S3Answer, error) {
+		s := Open(Options{Setting: at, S3: &fake{do: func(_ context.Context, n int, _ awsclient.S3Request) (awsclient.S3Answer, error) {
 			if n > 3 {
 				return awsclient.S3Answer{}, answered(403)
 			}

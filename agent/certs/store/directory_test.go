@@ -23,7 +23,7 @@ import (
 // Keys are in the files: nobody else may read them.
 func TestModesOfFiles(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "a", "store")
-	s := open(t, Options{Setting: root + "/"})
+	s := Open(Options{Setting: root + "/"})
 	_, err := s.Put(t.Context(), "certs/a.json", []byte("x"), "")
 	must(t, err)
 	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -44,7 +44,7 @@ func TestModesOfFiles(t *testing.T) {
 // What is no file is unusable by itself alone, and is never waited for.
 func TestForeignFiles(t *testing.T) {
 	root := t.TempDir()
-	s := open(t, Options{Setting: root})
+	s := Open(Options{Setting: root})
 	_, err := s.Put(t.Context(), "certs/good", []byte("x"), "")
 	must(t, err)
 	must(t, unix.Mkfifo(filepath.Join(root, "certs/pipe"), 0o600))
@@ -103,7 +103,7 @@ func TestMain(m *testing.M) {
 
 // writeOn writes one object until it is killed, and says so each time that it has.
 func writeOn(root string) {
-	s, _ := Open(Options{Setting: root})
+	s := Open(Options{Setting: root})
 	version := ""
 	for n := 1; ; n++ {
 		body := strings.Repeat(strconv.Itoa(n)+"\n", 2000)
@@ -138,7 +138,7 @@ func TestKilledWriter(t *testing.T) {
 			}
 		}
 		_ = c.Wait()
-		s := open(t, Options{Setting: root})
+		s := Open(Options{Setting: root})
 		body, version, err := s.Get(t.Context(), "certs/a")
 		must(t, err)
 		first, _, _ := strings.Cut(string(body), "\n")

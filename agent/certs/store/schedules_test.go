@@ -81,7 +81,7 @@ func schedule(t *testing.T, seed uint64) {
 	var told []string
 	var all sync.WaitGroup
 	for agent := range uint64(2) {
-		s, draw := open(t, Options{Setting: at, S3: client}), rand.New(rand.NewPCG(seed, agent))
+		s, draw := Open(Options{Setting: at, S3: client}), rand.New(rand.NewPCG(seed, agent))
 		all.Go(func() {
 			for n := range changes {
 				time.Sleep(time.Duration(draw.Int64N(int64(2 * time.Second))))

@@ -51,18 +51,12 @@ type backend interface {
 	put(ctx context.Context, name string, body []byte, version string) (string, error)
 }
 
-// Open returns the store of a setting. It asks nothing yet.
-func Open(o Options) (*Store, error) {
-	at, isS3 := strings.CutPrefix(o.Setting, "s3://")
-	switch {
-	case isS3 && o.S3 == nil:
-		return nil, fmt.Errorf("certs.store is %s, and there is no client for S3", o.Setting)
-	case isS3:
-		return &Store{newBucket(at, o)}, nil
-	case !strings.HasPrefix(o.Setting, "/"):
-		return nil, fmt.Errorf("certs.store: %.200q is neither an absolute path nor s3://BUCKET/PREFIX", o.Setting)
+// Open returns the store of a setting, whose form package config has checked. It asks nothing yet.
+func Open(o Options) *Store {
+	if at, isS3 := strings.CutPrefix(o.Setting, "s3://"); isS3 {
+		return &Store{newBucket(at, o)}
 	}
-	return &Store{newDirectory(o.Setting)}, nil
+	return &Store{newDirectory(o.Setting)}
 }
 
 // List returns the versions of all objects whose names begin with prefix. More than certs.MaxObjects

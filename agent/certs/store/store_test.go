@@ -68,13 +68,6 @@ func clientOn(t *testing.T, c *simaws.Cloud) Client {
 	return clients.S3()
 }
 
-func open(t *testing.T, o Options) *Store {
-	t.Helper()
-	s, err := Open(o)
-	must(t, err)
-	return s
-}
-
 // places are the kinds of stores: all that is asked of one holds for each.
 func places(t *testing.T) map[string]place {
 	t.Helper()
@@ -84,7 +77,7 @@ func places(t *testing.T) map[string]place {
 	client := clientOn(t, cloud)
 	return map[string]place{
 		"directory": {
-			func() *Store { return open(t, Options{Setting: root}) },
+			func() *Store { return Open(Options{Setting: root}) },
 			func(name string, body []byte) {
 				path := filepath.Join(root, name)
 				if body == nil {
@@ -96,7 +89,7 @@ func places(t *testing.T) map[string]place {
 			},
 		},
 		"bucket": {
-			func() *Store { return open(t, Options{Setting: "s3://paged/some/where/", S3: client}) },
+			func() *Store { return Open(Options{Setting: "s3://paged/some/where/", S3: client}) },
 			func(name string, body []byte) { must(t, cloud.SetObject("paged", "some/where/"+name, body)) },
 		},
 	}
@@ -248,14 +241,6 @@ func TestManyWriters(t *testing.T) {
 			t.Errorf("%d changes are kept, want %d", len(got), writers*changes)
 		}
 	})
-}
-
-func TestOpen(t *testing.T) {
-	for _, o := range []Options{{}, {Setting: "relative"}, {Setting: "s3://bucket/x"}} {
-		if s, err := Open(o); err == nil {
-			t.Errorf("%+v: %v", o, s)
-		}
-	}
 }
 
 // careless is a store that ignores the conditions of writes.

@@ -37,15 +37,12 @@ type Zones struct {
 	ids map[string]string // of the zones, by their names
 }
 
-// New reads zones as the setting certs.acme.zones names them: NAME=ID. It asks nothing.
+// New reads zones as the setting certs.acme.zones names them: NAME=ID, which package config has checked. It asks nothing.
 func New(zones []string, api API) (*Zones, error) {
 	z := &Zones{api: api, ids: map[string]string{}}
 	for _, text := range zones {
-		name, id, ok := strings.Cut(text, "=")
-		name = plain(name)
-		if id = strings.TrimPrefix(id, "/hostedzone/"); !ok || name == "" || id == "" {
-			return nil, fmt.Errorf("certs.acme.zones: %.100q is not NAME=ID of a hosted zone", text)
-		}
+		name, id, _ := strings.Cut(text, "=")
+		name, id = plain(name), strings.TrimPrefix(id, "/hostedzone/")
 		if other, twice := z.ids[name]; twice && other != id {
 			return nil, fmt.Errorf("certs.acme.zones: %s has two zones, %s and %s: name the public one alone", name, other, id)
 		}

@@ -29,7 +29,7 @@ type Orders struct {
 	Offer func(ctx context.Context, c config.Config, directory string) (profiles []string, binding bool, err error)
 	Bound func(c config.Config, directory string) (bool, error)
 	// Store opens the store of certificates.
-	Store func(context.Context, config.Config) (Store, error)
+	Store func(config.Config) Store
 	// Zone tries what names of a hosted zone need, NAME=ID, without a change.
 	Zone func(ctx context.Context, c config.Config, zone string) error
 	// Hosts returns the hosts that get certificates here, as the running agent knows them; ErrNoAgent
@@ -86,11 +86,8 @@ func (x *examination) ca(ctx context.Context, directory string) {
 // store lists, reads and writes the store.
 func (x *examination) store(ctx context.Context) {
 	const check = "certs-store"
-	s, err := x.Orders.Store(ctx, x.config)
-	var names map[string]string
-	if err == nil {
-		names, err = s.List(ctx, "certs/")
-	}
+	s := x.Orders.Store(x.config)
+	names, err := s.List(ctx, "certs/")
 	if err == nil {
 		err = s.Check(ctx)
 	}

@@ -48,13 +48,13 @@ func TestOrders(t *testing.T) {
 			return []string{"classic", "shortlived"}, false, nil
 		},
 		Bound: func(config.Config, string) (bool, error) { return false, nil },
-		Store: func(context.Context, config.Config) (Store, error) { return stored{}, nil },
+		Store: func(config.Config) Store { return stored{} },
 		Zone:  func(context.Context, config.Config, string) error { return nil },
 		Hosts: func(context.Context) ([]string, error) { return nil, ErrNoAgent },
 	}
 	store := func(s stored) func(*Orders) {
 		return func(parts *Orders) {
-			parts.Store = func(context.Context, config.Config) (Store, error) { return s, nil }
+			parts.Store = func(config.Config) Store { return s }
 		}
 	}
 	refused := &certs.StoreError{Text: "s3:PutObject on s3://bucket/nagaya/: refused", Remedy: "allow it", Err: errDenied}
@@ -80,9 +80,6 @@ func TestOrders(t *testing.T) {
 		"binding file": {nil, func(o *Orders) {
 			o.Bound = func(config.Config, string) (bool, error) { return false, errors.New("line 1") }
 		}, "fail acme-ca line 1", "certs.acme.eab-file"},
-		"store not opened": {nil, func(o *Orders) {
-			o.Store = func(context.Context, config.Config) (Store, error) { return nil, errors.New("no region") }
-		}, "fail certs-store no region", "certs.store"},
 		"disk alone":   {func(c *config.Certs) { c.Store = "" }, nil, "warn certs-store the 1 certificates are on this instance's disk alone", "bucket"},
 		"may not list": {nil, store(stored{list: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
 		"may not put":  {nil, store(stored{check: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
