@@ -384,8 +384,15 @@ func TestDescribeInstanceTypes(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	_, err = client.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{"t9.huge"}})
-	wantCode(t, err, "InvalidInstanceType")
+	out, err = client.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{"t8i.medium"}})
+	must(t, err)
+	if x := out.InstanceTypes[0]; !*x.BurstablePerformanceSupported || *x.MemoryInfo.SizeInMiB != 4096 {
+		t.Errorf("t8i.medium: burstable %v, %d MiB", *x.BurstablePerformanceSupported, *x.MemoryInfo.SizeInMiB)
+	}
+	for _, unknown := range []types.InstanceType{"t9.huge", "t8i.large"} {
+		_, err = client.DescribeInstanceTypes(t.Context(), &ec2.DescribeInstanceTypesInput{InstanceTypes: []types.InstanceType{unknown}})
+		wantCode(t, err, "InvalidInstanceType")
+	}
 }
 
 func TestDescribeTags(t *testing.T) {

@@ -71,6 +71,7 @@ func buildCatalog() []hardware {
 	add("t3", "x86_64", t3Sizes)
 	add("t3a", "x86_64", t3Sizes)
 	add("t4g", "arm64", t3Sizes)
+	add("t8i", "x86_64", t3Sizes[:4]) // nano to medium are all there are; its interfaces are in no list yet
 	return append(all, steadySizes...)
 }
 
