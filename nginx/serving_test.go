@@ -46,15 +46,17 @@ func TestServingWaitsForNginx(t *testing.T) {
 // with "/" behind it has a second path without one.
 func tableOf(words ...string) route.Table {
 	t := route.Table{Complete: true, Pools: route.Pools{}}
+	at := netip.MustParseAddrPort("172.17.0.2:80")
 	for _, w := range words {
 		host, vacant := strings.CutPrefix(w, "-")
 		host, half := strings.CutSuffix(host, "/")
 		s := route.Site{Host: host, Locations: []route.Location{{Path: "/"}}}
 		if !vacant {
-			t.Pools[s.PoolKey(s.Locations[0])] = route.Pool{Servers: []route.Server{{Addr: netip.MustParseAddrPort("172.17.0.2:80")}}}
+			t.Pools[s.PoolKey(s.Locations[0])] = route.Pool{Servers: []route.Server{{Addr: at}}}
 		}
 		if half {
 			s.Locations = append(s.Locations, route.Location{Path: "/api"})
+			t.Pools[s.PoolKey(s.Locations[1])] = route.Pool{Were: []netip.AddrPort{at}}
 		}
 		t.Sites = append(t.Sites, s)
 	}

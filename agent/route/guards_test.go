@@ -39,8 +39,18 @@ func TestNoOtherRouteGetsTheRequestsOfAGuardedOne(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			in := input(web("a", row.of))
 			in.Reach = reached(in)
-			if got := lines(build(in)); got != row.want {
+			table := build(in)
+			if got := lines(table); got != row.want {
 				t.Errorf("got:\n%swant:\n%s", got, row.want)
+			}
+			live := 0
+			for _, s := range table.Sites {
+				if p := table.Pools[s.PoolKey(Location{Path: "/"})]; len(p.Servers) > 0 {
+					live++
+				}
+			}
+			if got := table.LiveHosts(); len(got) != live {
+				t.Errorf("live are %q, want %d", got, live)
 			}
 		})
 	}

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// LiveHosts lists the hosts that have a container behind every path, in order.
+// LiveHosts lists the hosts that have a container behind every path, in order. One that never had a container, and is closed for that
+// (guards.go), does not count.
 func (t Table) LiveHosts() []string {
 	var hosts []string
 	for _, s := range t.Sites {
@@ -19,12 +20,14 @@ func (t Table) LiveHosts() []string {
 }
 
 func (t Table) live(s Site) bool {
+	live := false
 	for _, at := range s.PoolKeys() {
-		if !t.served(at) {
+		if !t.served(at) && len(t.Pools[at].Were) > 0 {
 			return false
 		}
+		live = live || t.served(at)
 	}
-	return len(s.Locations) > 0 || s.Passthrough != nil
+	return live
 }
 
 // LivePorts lists the streams that have a container behind them, such as "tcp:2222",
