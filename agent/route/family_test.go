@@ -102,6 +102,35 @@ func TestSharedUpstreams(t *testing.T) {
 	}
 }
 
+// An exact path comes before any expression, as one that has a password, and a path of whole segments is one too.
+func TestNoExactPathComesBeforeAGuardedExpression(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}}
+	by := func(id, path string, port uint16, d time.Duration, more ...string) tasks.Container {
+		return web(id, of(id), hostPort(port), age(d), func(c *tasks.Container) {
+			labels(append([]string{"nagaya.upstream", "word"}, more...)...)(c)
+			c.Env = map[string]string{"VIRTUAL_HOST": "a.example.com", "VIRTUAL_PATH": path}
+		})
+	}
+	owner := by("shop", "~* ^/ad", 1, time.Hour, "nagaya.auth", "staff")
+	for path, row := range map[string]struct {
+		c    tasks.Container
+		kept bool
+	}{
+		"/admin":   {sharing("evil", "/admin", 2, time.Second), false},
+		"= /Admin": {by("evil", "= /Admin", 2, time.Second), false},
+		"/":        {sharing("evil", "/", 2, time.Second), true},
+		"/admin/":  {by("evil", "/admin/", 2, time.Second), true}, // the expression comes before it
+		"with it":  {by("evil", "= /admin", 2, time.Second, "nagaya.auth", "staff"), true},
+	} {
+		before := built(Table{}, o, owner)
+		for name, got := range map[string]Table{"later": built(before, o, owner, row.c), "at once": built(Table{}, o, owner, row.c)} {
+			if hasCode(got, "upstream-differs") == row.kept || len(got.Sites[0].Locations) == 2 != row.kept {
+				t.Errorf("%s, %s:\n%s", path, name, lines(got))
+			}
+		}
+	}
+}
+
 // The owner's restrictions hold while it is away, and it may change them.
 func TestOwnersOfSharedHosts(t *testing.T) {
 	o := Options{Shared: map[string][]string{"word": nil}}

@@ -210,8 +210,8 @@ func (c candidate) accessDiffers(places map[PoolKey]Location) (word, by string) 
 			near = &own
 		}
 		switch restricts := l.Auth != "" || len(l.Allow) > 0; {
-		case !l.covers(c.Location):
-		case l.Owner != c.base && c.isExpression():
+		case !l.covers(c.Location), l.isExpression() && l.Owner == c.base:
+		case l.Owner != c.base && (c.isExpression() || l.isExpression()):
 			if word = accessDiffer(c.Location, l); restricts && word != "" {
 				return word, l.Owner
 			}
@@ -242,7 +242,9 @@ func (l Location) covers(o Location) bool {
 	switch {
 	case o.isExpression():
 		return true
-	case l.isExpression() || l.Match == Exact:
+	case l.isExpression():
+		return o.Match == Exact || o.Match == Segments && o.Path != "/" // exact paths come first, and it may match this one
+	case l.Match == Exact:
 		return false
 	case l.Match == Prefix || l.Path == "/" || l.Path == o.Path:
 		return strings.HasPrefix(o.Path, l.Path)
