@@ -44,4 +44,7 @@ func TestBatchesRunBelowTheServices(t *testing.T) {
 	if e := o["ExecStopPost"]; !slices.Equal(e, []string{"-/usr/bin/nagaya", "gate", "free", "%n"}) { // also after SIGKILL
 		t.Errorf("ExecStopPost=%v", e)
 	}
+	if e := o["SuccessExitStatus"]; !slices.Equal(e, []string{"143"}) { // 'systemctl stop' is no failure
+		t.Errorf("SuccessExitStatus=%v", e)
+	}
 }

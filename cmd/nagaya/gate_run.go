@@ -33,7 +33,7 @@ const (
 	exitRefused   = 125 // the job was not started
 	exitNotExec   = 126 // the command could not be executed
 	exitNotFound  = 127 // there is no such command
-	exitSignalled = 128 // plus the number of the signal that ended the command
+	exitSignalled = 128 // plus the number of the signal that ended the command, or the wait for it
 )
 
 const (
@@ -90,7 +90,7 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 		e, err := j.client.Job(ctx, gate.Asked{Job: j.job, State: gate.Waiting}, held)
 		switch {
 		case errors.Is(ctx.Err(), context.Canceled):
-			return fmt.Errorf("job %s was interrupted while it waited", j.job.Name)
+			return &exitError{code: interruptedBy(ctx), err: fmt.Errorf("job %s was interrupted while it waited", j.job.Name)}
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, fs.ErrPermission): // no wait changes who this is
@@ -121,6 +121,14 @@ func (j *jobClient) wait(ctx context.Context) (err error) {
 	}
 }
 
+// interruptedBy is the shell's exit code for the signal that has ended the context of main.
+func interruptedBy(ctx context.Context) int {
+	if strings.HasPrefix(context.Cause(ctx).Error(), syscall.SIGINT.String()) {
+		return exitSignalled + int(syscall.SIGINT)
+	}
+	return exitSignalled + int(syscall.SIGTERM)
+}
+
 // kindOfReason is a reason without its numbers, which change by the minute.
 func kindOfReason(reason string) string {
 	reason, _, _ = strings.Cut(reason, " (")
@@ -148,7 +156,7 @@ func (c *cli) gateWaitVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "wait", Short: "Wait until a job of this name may start", Args: noArgs,
 		Long: `Wait returns with 0 when the job may start, with 1 when it is refused or the
-patience is over, and with 3 when this user may not ask the agent. The credits that it was promised are set aside for two minutes;
+patience is over, with 128 plus N when signal N ended it, and with 3 when this user may not ask the agent. The credits that it was promised are set aside for two minutes;
 'gate run' keeps them for as long as the job runs.`,
 		Example: "  nagaya gate wait --name report --need 12 && /usr/local/bin/report",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -196,7 +204,7 @@ func (c *cli) gateRunVerb() *cobra.Command {
 		Use: "run [flags] -- COMMAND [ARG...]", Short: "Run a command once it may start, and account what it costs",
 		Long: `Run waits until the job may start, runs the command, passes signals on to it, and reports to the
 agent what it cost. The command's exit code is its own; 125 means that it was not
-started, 126 and 127 that it could not be, 128 plus N that signal N ended it, and 3 that
+started, 126 and 127 that it could not be, 128 plus N that signal N ended it, or the wait for it, and 3 that
 this user may not ask the agent. While no agent answers, the job waits. The command goes on if the agent
 is restarted meanwhile.
 

@@ -76,7 +76,7 @@ func keepWaiting(a gate.Asked) (gate.Entry, error) {
 // The signal of timeout(1) comes twice, and the job leaves the queue all the same; a second ^C
 // ends what does not end of the first.
 func TestTwoSignalsWhileAJobWaits(t *testing.T) {
-	for moment, want := range map[string]string{"1m": fmt.Sprint("exit status ", exitRefused), "0s": "signal: terminated"} {
+	for moment, want := range map[string]string{"1m": "exit status 143", "0s": "signal: terminated"} {
 		t.Run(moment, func(t *testing.T) {
 			var cmd *exec.Cmd
 			started := make(chan struct{})
@@ -430,11 +430,13 @@ func TestWhyAJobWaitsIsSaidSoonAndOnce(t *testing.T) {
 }
 
 func TestAnInterruptedWaitSaysSo(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	j := &jobClient{client: &asked{answers: []gate.Entry{{}}}, job: gate.Job{Name: "index"}, cli: &cli{errs: io.Discard}}
-	if err := j.wait(ctx); err == nil || err.Error() != "job index was interrupted while it waited" {
-		t.Errorf("%v", err)
+	for cause, code := range map[string]int{"terminated signal received": 143, "interrupt signal received": 130} { // as of signal.NotifyContext
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New(cause))
+		j := &jobClient{client: &asked{answers: []gate.Entry{{}}}, job: gate.Job{Name: "index"}, cli: &cli{errs: io.Discard}}
+		if err := j.wait(ctx); err == nil || err.Error() != "job index was interrupted while it waited" || exitCode(err) != code {
+			t.Errorf("%s: %v, exit %d", cause, err, exitCode(err))
+		}
 	}
 }
 
