@@ -5,7 +5,6 @@ package address
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/identity"
@@ -139,6 +138,8 @@ type ClaimReport struct {
 	Released bool `json:"released,omitempty"`
 	// Spent are the associations that count against the budget, oldest first.
 	Spent Budget `json:"-"`
+	// Seen is the present holder, for the next run.
+	Seen Sighting `json:"-"`
 	// HolderLeaving is true when another holder says that it is leaving.
 	HolderLeaving bool              `json:"holder_leaving,omitempty"`
 	Problems      []problem.Problem `json:"problems,omitempty"`
@@ -150,26 +151,6 @@ func (r Report) All() []ClaimReport {
 		return []ClaimReport{{ClaimStatus: r.ClaimStatus, Verified: true}}
 	}
 	return r.Claims
-}
-
-// KeepSince is the report with the times at which the holders in seen, by claim, were first seen. It notes in seen who
-// holds the addresses now.
-func (r Report) KeepSince(seen map[string]ClaimStatus) Report {
-	r.Claims = slices.Clone(r.Claims)
-	for i := range r.Claims {
-		c := &r.Claims[i].ClaimStatus
-		if !c.Known {
-			continue
-		}
-		if was, known := seen[c.Claim]; known && was.Address.PublicIP == c.Address.PublicIP && was.Holder.Kind == c.Holder.Kind && was.Holder.InstanceID == c.Holder.InstanceID {
-			c.Since = was.Since
-		}
-		seen[c.Claim] = *c
-	}
-	if len(r.Claims) > 0 {
-		r.ClaimStatus = r.Claims[0].ClaimStatus
-	}
-	return r
 }
 
 // NewReport puts the reports of all claims into one.
@@ -185,16 +166,31 @@ func NewReport(claims []ClaimReport) Report {
 }
 
 // Memory is what must outlive a restart of the agent, which may neither take back what
-// the operator gave away nor begin the budget anew. The keys are the texts of the claims.
+// the operator gave away nor begin the budget anew, and knows the holder since before. The keys are the texts of the claims.
 type Memory struct {
 	Released []string               `json:"released,omitempty"`
 	Spent    map[string][]time.Time `json:"spent,omitempty"`
+	Seen     map[string]Sighting    `json:"seen,omitempty"`
+}
+
+// Sighting is since when a holder has been seen: of an address that has gone and come back the association is another.
+type Sighting struct {
+	Address     string    `json:"address"`
+	Association string    `json:"association,omitempty"`
+	Instance    string    `json:"instance,omitempty"`
+	Since       time.Time `json:"since"`
 }
 
 // Memory is what of the report must outlive a restart.
 func (r Report) Memory() Memory {
 	m := Memory{Released: r.Released()}
 	for _, c := range r.Claims {
+		if !c.Seen.Since.IsZero() {
+			if m.Seen == nil {
+				m.Seen = map[string]Sighting{}
+			}
+			m.Seen[c.Claim] = c.Seen
+		}
 		if len(c.Spent) > 0 {
 			if m.Spent == nil {
 				m.Spent = map[string][]time.Time{}

@@ -74,7 +74,7 @@ const lag = 15 * time.Second
 // NewState is what is known about a claim at first.
 func NewState(c Claim, p Policy, m Memory) *State {
 	text := c.String()
-	return &State{Claim: c, Report: ClaimReport{ClaimStatus: ClaimStatus{Claim: text, Policy: p}, Released: slices.Contains(m.Released, text), Spent: m.Spent[text]}}
+	return &State{Claim: c, Report: ClaimReport{ClaimStatus: ClaimStatus{Claim: text, Policy: p}, Released: slices.Contains(m.Released, text), Spent: m.Spent[text], Seen: m.Seen[text]}}
 }
 
 // Contested reports whether it depends on its holder whether the address may be taken.
@@ -151,14 +151,19 @@ func (s *State) Observe(a Address, asked map[string]Instance, self identity.Inst
 // Record takes who holds the address.
 func (s *State) Record(a Address, h Holder, now time.Time) {
 	r := &s.Report
+	seen := Sighting{Address: a.PublicIP.String(), Association: a.AssociationID, Instance: h.InstanceID}
 	if !r.Known || r.Holder.Kind != h.Kind || r.Holder.InstanceID != h.InstanceID {
 		r.Since = now
+		if seen.Since = r.Seen.Since; !r.Known && seen == r.Seen {
+			r.Since = r.Seen.Since
+		}
 		s.Peer.LeavingSince, s.Peer.AnsweredAt, s.Peer.Silent = time.Time{}, time.Time{}, false
 		if h.Kind == Self {
 			s.Written.Tag, s.Written.SeenAt = holderTagOf(a, h), now
 		}
 	}
-	r.Known, r.Address, r.Holder, r.CheckedAt = true, a, h, now
+	seen.Since = r.Since
+	r.Known, r.Address, r.Holder, r.CheckedAt, r.Seen = true, a, h, now, seen
 	r.HolderLeaving = h.Kind == Other && holderTagOf(a, h).Leaving
 	switch {
 	case !r.HolderLeaving:

@@ -36,8 +36,6 @@ type Board struct {
 	standing []problem.Problem
 	upkeep   map[string][]problem.Problem
 	alive    time.Time
-	// holders are those of the claimed addresses, by claim, as they were last seen.
-	holders map[string]address.ClaimStatus
 
 	// Each holds one unread "something was written", for one reader.
 	forJournal, forSystemd *latest.Slot[struct{}]
@@ -46,8 +44,8 @@ type Board struct {
 // New returns the board of an agent that starts now.
 func New(version string) *Board {
 	return &Board{
-		status: report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
-		upkeep: map[string][]problem.Problem{}, holders: map[string]address.ClaimStatus{},
+		status:     report.Status{Version: version, PID: os.Getpid(), StartedAt: time.Now()},
+		upkeep:     map[string][]problem.Problem{},
 		forJournal: latest.New[struct{}](), forSystemd: latest.New[struct{}](),
 	}
 }
@@ -80,11 +78,8 @@ func (b *Board) SetTasks(v report.Tasks) { b.write(func(s *report.Status) { s.Ta
 // SetIdentity replaces who this machine is.
 func (b *Board) SetIdentity(v identity.Identity) { b.write(func(s *report.Status) { s.Identity = v }) }
 
-// SetAddress replaces the state of the claimed addresses. A flow sees each holder for the first time; since when the agent
-// has seen it is kept.
-func (b *Board) SetAddress(v address.Report) {
-	b.write(func(s *report.Status) { s.Address = v.KeepSince(b.holders) })
-}
+// SetAddress replaces the state of the claimed addresses.
+func (b *Board) SetAddress(v address.Report) { b.write(func(s *report.Status) { s.Address = v }) }
 
 // SetCerts replaces the certificates.
 func (b *Board) SetCerts(v certs.Inventory) { b.write(func(s *report.Status) { s.Certs = v }) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -51,34 +50,6 @@ func TestProblemsOfAFormerFlowAreDropped(t *testing.T) {
 	b.SetUpkeep("directories", nil)
 	if u := b.Status().Upkeep; len(u) != 0 {
 		t.Errorf("upkeep %+v after another one was set", u)
-	}
-}
-
-// A flow that begins anew asks EC2 anew, but the agent has seen the holder since before.
-func TestAnAddressIsHeldSinceBeforeTheReload(t *testing.T) {
-	b, noon := New("test"), time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	ip := netip.MustParseAddr("203.0.113.10")
-	put := func(known bool, kind address.HolderKind, since time.Time) {
-		b.SetAddress(address.NewReport([]address.ClaimReport{{ClaimStatus: address.ClaimStatus{
-			Claim: "eipalloc-1", Known: known, Address: address.Address{PublicIP: ip}, Holder: address.Holder{Kind: kind}, Since: since,
-		}}}))
-	}
-	for _, step := range []struct {
-		name        string
-		known       bool
-		kind        address.HolderKind
-		since, want time.Time
-	}{
-		{"held", true, address.Self, noon, noon},
-		{"the configuration is read again", false, "", time.Time{}, time.Time{}},
-		{"held still", true, address.Self, noon.Add(time.Hour), noon},
-		{"lost", true, address.Other, noon.Add(2 * time.Hour), noon.Add(2 * time.Hour)},
-		{"held again", true, address.Self, noon.Add(3 * time.Hour), noon.Add(3 * time.Hour)},
-	} {
-		put(step.known, step.kind, step.since)
-		if s := b.Status().Address; !s.Since.Equal(step.want) || !s.Claims[0].Since.Equal(step.want) {
-			t.Errorf("%s: since %s and %s, want %s", step.name, s.Since, s.Claims[0].Since, step.want)
-		}
 	}
 }
 
