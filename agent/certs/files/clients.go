@@ -27,6 +27,7 @@ const copiedCA, copiedCRL = "ca.crt", "crl.pem"
 // links lead to.
 func authorities(dir string, entries, dirs []string, k copies) (all []certs.Authority, _ []string, problems []problem.Problem) {
 	wrong := map[string]problem.Problem{}
+	var lost uncopied
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e, clientCA)
 		if e == certs.GlobalAuthority+".crt" {
@@ -47,7 +48,7 @@ func authorities(dir string, entries, dirs []string, k copies) (all []certs.Auth
 		}
 		version, err := k.keep(original{name, files, ca})
 		if err != nil {
-			problems = append(problems, uncopied(ca, k.dir, err))
+			lost.add(ca, err)
 		}
 		if version != "" {
 			a, _, _ = readAuthority(name, filepath.Join(version, copiedCA), filepath.Join(version, copiedCRL))
@@ -69,7 +70,7 @@ func authorities(dir string, entries, dirs []string, k copies) (all []certs.Auth
 		}
 	}
 	slices.SortFunc(all, func(a, b certs.Authority) int { return strings.Compare(a.Name, b.Name) })
-	return all, dirs, append(problems, gone...)
+	return all, dirs, slices.Concat(problems, gone, lost.problems(k.dir))
 }
 
 // hasRevoked reports whether the newest copy of an authority has what was revoked, and these

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -323,4 +324,31 @@ func (k copies) dropVersions(name string) {
 			_ = os.RemoveAll(old)
 		}
 	}
+}
+
+// uncopied are the files of which no copy could be made in a directory, and why there is none of the first.
+type uncopied struct {
+	files []string
+	err   error
+}
+
+func (u *uncopied) add(file string, err error) {
+	u.files, u.err = append(u.files, file), cmp.Or(u.err, err)
+}
+
+// problems is one problem for all of them: a disk that is full is so for each.
+func (u uncopied) problems(dir string) []problem.Problem {
+	if len(u.files) == 0 {
+		return nil
+	}
+	why := bounded(u.err.Error())
+	text := fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", u.files[0], why)
+	if n := len(u.files); n > 1 {
+		text = fmt.Sprintf("no copies of %d certificates, such as %q, can be kept (%q), so nginx reads the files themselves, and what they have is lost with the next change for the worse", n, u.files[0], why)
+	}
+	hint := "let the agent write to the directory " + dir
+	if errors.Is(u.err, syscall.ENOSPC) || errors.Is(u.err, syscall.EDQUOT) {
+		hint = "free some space or inodes on the file system of " + dir
+	}
+	return []problem.Problem{*about("cert-not-copied", problem.Warning, u.files[0], text, hint)}
 }

@@ -271,8 +271,26 @@ func TestNoPlaceForCopies(t *testing.T) {
 	if len(inv.Pairs) != 1 || inv.Pairs[0].CertFile != dir+"/a.pem" {
 		t.Errorf("pairs %+v", inv.Pairs)
 	}
-	if d := cmp.Diff([]string{"cert-not-copied"}, codes(inv)); d != "" {
-		t.Errorf("problems: %s", d)
+	if d := cmp.Diff([]string{"cert-not-copied"}, codes(inv)); d != "" || !strings.Contains(inv.Problems[0].Text, `no copy of "`+dir+`/a.pem"`) {
+		t.Errorf("problems: %s %+v", d, inv.Problems)
+	}
+	for _, name := range []string{"b", "c"} { // what hinders one hinders all, and is one problem
+		c := good(t, name+".test")
+		write(t, dir+"/"+name+".pem", append(c.cert, c.key...))
+		write(t, dir+"/"+name+".ca.crt", c.cert)
+	}
+	inv = look(t, dir, k)
+	if d := cmp.Diff([]string{"cert-not-copied", "cert-not-copied"}, codes(inv)); d != "" || len(inv.Pairs) != 3 { // of pairs, and of authorities
+		t.Errorf("problems: %s %+v", d, inv.Problems)
+	}
+	for i, want := range []string{"no copies of 3 certificates, such as \"" + dir + "/a.pem\"", "no copies of 2 certificates, such as \"" + dir + "/b.ca.crt\""} {
+		if p := inv.Problems[i]; !strings.Contains(p.Text, want) || !strings.HasPrefix(p.Hint, "let the agent write to") {
+			t.Errorf("problem %+v, without %q", p, want)
+		}
+	}
+	full := uncopied{[]string{"/a.pem"}, fmt.Errorf("write: %w", syscall.ENOSPC)}
+	if p := full.problems("/copies")[0]; p.Hint != "free some space or inodes on the file system of /copies" {
+		t.Errorf("on a full disk: %s", p.Hint)
 	}
 }
 

@@ -91,10 +91,12 @@ func scan(dir string, k kept, now time.Time) (inv certs.Inventory, dirs []string
 	found = append(found, flat(dir, entries)...)
 	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.name, b.name) })
 	wrong := map[string]problem.Problem{} // by the name of the pair that cannot be used
+	var lost uncopied
 	for _, c := range found {
 		dirs = append(dirs, targets(c.certFile, c.keyFile, c.beside+parameters)...)
-		inv = add(inv, wrong, k.pairs, c, now)
+		inv = add(inv, wrong, &lost, k.pairs, c, now)
 	}
+	inv.Problems = append(inv.Problems, lost.problems(k.pairs.dir)...)
 	named := func(name string) bool { _, ok := inv.Named(name); return ok }
 	gone := k.pairs.fallBack(named, wrong, func(name, version string) {
 		if pair, ok := pairIn(name, version); ok {
@@ -194,7 +196,7 @@ func targets(files ...string) (dirs []string) {
 }
 
 // add reads the pair of a candidate, and adds it to the inventory, or what is wrong.
-func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c candidate, now time.Time) certs.Inventory {
+func add(inv certs.Inventory, wrong map[string]problem.Problem, lost *uncopied, k copies, c candidate, now time.Time) certs.Inventory {
 	if !baseName.MatchString(c.name) {
 		inv.Problems = append(inv.Problems, *unreadable(c.certFile, "the name has characters other than letters, digits and . _ * @ + -, or more than 240", "rename the file"))
 		return inv
@@ -235,18 +237,13 @@ func add(inv certs.Inventory, wrong map[string]problem.Problem, k copies, c cand
 	pair := l.pair
 	version, err := k.keep(original{c.name, l.files, c.keyFile})
 	if err != nil {
-		inv.Problems = append(inv.Problems, uncopied(c.certFile, k.dir, err))
+		lost.add(c.certFile, err)
 	}
 	if copy, ok := pairIn(c.name, version); ok {
 		pair = copy
 	}
 	inv.Pairs = append(inv.Pairs, pair)
 	return inv
-}
-
-func uncopied(file, dir string, err error) problem.Problem {
-	text := fmt.Sprintf("no copy of %q can be kept (%q), so nginx reads the file itself, and what it has is lost with the next change for the worse", file, bounded(err.Error()))
-	return *about("cert-not-copied", problem.Warning, file, text, "let the agent write to the directory "+dir)
 }
 
 // loaded is a pair that was read, and the files of its copy by their names.
