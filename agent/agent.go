@@ -123,15 +123,15 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// startConfig reads the configuration for the first time; the error wraps ErrConfig.
+// startConfig reads the configuration for the first time; the error wraps ErrConfig, and its status says what is wrong.
 func startConfig(o Options) (*load.Live, error) {
 	o.Config.OtherTags = []string{address.TagKey} // which an instance that leaves has from the agent itself
 	o.Config.Check = checkConfig
 	live, err := load.Start(o.Config)
 	if err != nil {
-		return nil, fmt.Errorf("%w:\n%w", ErrConfig, err)
+		err = fmt.Errorf("%w:\n%w", ErrConfig, err)
 	}
-	return live, nil
+	return live, err
 }
 
 // checkConfig checks what only a part of the program that is downstream of the

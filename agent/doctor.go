@@ -24,26 +24,32 @@ import (
 
 // Examine proves, without changing anything, that this host can do what the configuration
 // asks for: what it needs of the host, of Docker and of nginx, and every permission in AWS.
-// The error wraps ErrConfig for a configuration that is wrong.
+// The error wraps ErrConfig for a configuration that is wrong: then the report says so, and the rest is examined with what can
+// be used of it.
 func Examine(ctx context.Context, o Options, orders examine.Orders) (doctor.Report, error) {
 	o.Log = slog.New(slog.DiscardHandler)
 	a := &agent{o: o}
-	var err error
-	if a.config, err = startConfig(o); err != nil {
-		return doctor.Report{}, err
-	}
+	var wrong, err error
 	if a.cloud, err = awsclient.New(ctx); err != nil {
 		return doctor.Report{}, err
 	}
+	a.config, wrong = startConfig(o)
+	c := a.config.Config()
+	if wrong != nil {
+		c = o.Config.Usable()
+	}
 	clock := &examine.Clock{Next: a.cloud.HTTP.Transport}
 	a.cloud.HTTP.Transport = clock
-	c := a.config.Config()
 	parts := a.examined(c)
 	parts.Orders = orders
+	if wrong != nil {
+		_, parts.Wrong = a.config.Status()
+		parts.Tagged = func(map[string]string) (config.Config, []problem.Problem) { return c, nil }
+	}
 	return examine.Run(ctx, c, parts, examine.AWS{
 		Clock: clock, Credentials: a.cloud.Base.Credentials, CloudWatch: a.cloud.CloudWatch(),
 		EC2: func(region string) examine.EC2 { return a.cloud.EC2(region) },
-	}), nil
+	}), wrong
 }
 
 // examined is how the other parts of the program take part in an examination.

@@ -139,7 +139,7 @@ func checkText(p agent.Preview) string {
 func (c *cli) doctorVerb() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Prove every permission and precondition on this host, changing nothing",
-		Long: `Doctor checks, in this order, instance metadata and how it may be read, the way to
+		Long: `Doctor checks, in this order, the configuration (where that is wrong), instance metadata and how it may be read, the way to
 EC2's API, the claimed addresses and every permission in AWS (by a dry run), Docker,
 the ECS agent, nginx, the distribution's nginx.service, the ports, the certificates, what
 ordering them needs (the CAs, the store, the hosted zones, whether hosts lead here), the
@@ -148,7 +148,7 @@ check is ok, warn or FAIL, with what to do about it. All that it writes is an ob
 own in the store, and for a moment a file that hosts are asked for.
 
 It exits with 0 when nothing failed (warnings are printed), 1 when something did, and 2
-when the configuration itself is wrong. Run it as root, which may read everything; what
+when the configuration itself is wrong: that is named then, and what depends on it examined with its default. Run it as root, which may read everything; what
 the agent's own user may not is in the first check, while the agent runs.`,
 	}
 	c.addJSON(cmd)
@@ -158,10 +158,13 @@ the agent's own user may not is in the first check, while the agent runs.`,
 			return err
 		}
 		r, err := agent.Examine(ctx, o, orders)
-		if err != nil {
+		if err != nil && !errors.Is(err, agent.ErrConfig) {
 			return err
 		}
-		return c.verdict(r, r.Text(), r.Count(doctor.Fail) > 0)
+		if verdict := c.verdict(r, r.Text(), r.Count(doctor.Fail) > 0); err == nil {
+			return verdict
+		}
+		return &exitError{code: exitUsage}
 	})
 }
 

@@ -262,7 +262,6 @@ func TestWrongUsage(t *testing.T) {
 		{"check --config " + file, "nagaya.yaml:1: log-level"},
 		{"render --config " + file, "nagaya.yaml:1: log-level"},
 		{"config --config " + file, "nagaya.yaml:1: log-level"},
-		{"doctor --config " + file, "nagaya.yaml:1: log-level"},
 		{"doctor now", `unexpected argument "now"`},
 	} {
 		got := nagaya(t, strings.Fields(row.args)...)
@@ -497,6 +496,17 @@ func TestDoctorVerb(t *testing.T) {
 	var r doctor.Report
 	if err := json.Unmarshal([]byte(got.out), &r); err != nil || got.code != exitNo || r.Count(doctor.Fail) == 0 {
 		t.Errorf("--json: exit %d, %v, %s", got.code, err, got.out)
+	}
+	// A wrong configuration is named, and all else is examined.
+	file := filepath.Join(dir, "nagaya.yaml")
+	if err := os.WriteFile(file, []byte("nginx:\n  http-port: eighty\ncerts:\n  dir: "+dir+"/none\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got = nagaya(t, append(args, "--config", file)...)
+	for _, want := range []string{"FAIL  configuration  " + file + `:2: nginx.http-port: "eighty" is not a whole number`, "FAIL  docker ", dir + "/none"} {
+		if got.code != exitUsage || got.errs != "" || !strings.Contains(got.out, want) {
+			t.Errorf("a wrong configuration: exit %d, without %q: %s%s", got.code, want, got.out, got.errs)
+		}
 	}
 }
 

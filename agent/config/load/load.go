@@ -135,6 +135,13 @@ func (s Sources) Layers(layers ...[]config.Value) (config.Resolved, error) {
 	return r, err
 }
 
+// Usable is what can be used of sources of which some are wrong; what cannot has its default.
+func (s Sources) Usable() config.Config {
+	file, _ := File(s.File, s.Required)
+	r, _ := s.Layers(file, s.Env, s.Flags)
+	return r.Config
+}
+
 // Live is the configuration in force. Its methods may be called from any goroutine.
 type Live struct {
 	sources Sources

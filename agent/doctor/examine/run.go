@@ -34,6 +34,8 @@ var ErrNoAgent = errors.New("no agent runs here")
 // Parts are what other parts of the program are asked for. Each call ends with its context,
 // after 8 s at the latest.
 type Parts struct {
+	// Wrong is what is wrong with the configuration; what depends on it is examined with defaults.
+	Wrong []problem.Problem
 	// Agent returns how many problems the agent of this host has, and how many of them are
 	// errors.
 	Agent func(context.Context) (severe, all int, err error)
@@ -68,6 +70,9 @@ type AWS struct {
 // machine, then the machine itself.
 func Run(ctx context.Context, c config.Config, parts Parts, cloud AWS) doctor.Report {
 	x := &examination{Parts: parts, AWS: cloud, config: c}
+	for _, p := range x.Wrong {
+		x.Add(doctor.Bad("configuration", bounded(errors.New(p.Text)), "correct it ('nagaya check'): what depends on it is examined with its default below"))
+	}
 	x.limited(ctx, x.running)
 	id := x.identity(ctx)
 	var wrong []problem.Problem
