@@ -41,6 +41,9 @@ type Status struct {
 	Problems     []problem.Problem `json:"problems,omitempty"`
 }
 
+// Behind reports whether nginx serves an older configuration because the newest could not be loaded.
+func (s Status) Behind() bool { return s.Running && !s.Settled && s.LastError != "" }
+
 // Quarantine is one site that nginx refused.
 type Quarantine struct {
 	Host string `json:"host"`

@@ -181,7 +181,7 @@ func (t HolderTag) Missing(live []string) string {
 	here := hashes(slices.Concat(marked, all))
 	there := slices.DeleteFunc(slices.Clone(t.Hashes), func(h string) bool { return slices.Contains(here, h) })
 	if len(there) > 0 {
-		return fmt.Sprintf("it serves %d hosts, of which %d have no live container or no certificate here", len(t.Hashes), len(there))
+		return fmt.Sprintf("it serves %d hosts, and for %d of them there is no live container or no certificate here", len(t.Hashes), len(there))
 	}
 	for _, h := range t.Hosts {
 		host, secure := strings.CutSuffix(h, HTTPSMark)

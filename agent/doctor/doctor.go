@@ -94,6 +94,6 @@ func (r Report) Text() string {
 			fmt.Fprintf(&b, "%*s→ %s\n", width+8, "", f.Remedy)
 		}
 	}
-	fmt.Fprintf(&b, "\n%d checks: %d ok, %d warnings, %d failed\n", len(r.Findings), r.Count(OK), r.Count(Warn), r.Count(Fail))
+	fmt.Fprintf(&b, "\n%s: %d ok, %s, %d failed\n", problem.Counted(len(r.Findings), "check"), r.Count(OK), problem.Counted(r.Count(Warn), "warning"), r.Count(Fail))
 	return b.String()
 }

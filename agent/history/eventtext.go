@@ -46,5 +46,5 @@ func (t Traffic) Text(from, to time.Time, width int) string {
 		rows = append(rows, []string{h.Host, number(c.Requests), number(c.Errors), traffic.Size(uint64(max(c.Bytes, 0))), last.Format("2006-01-02 15:04")})
 	}
 	step := time.Duration(t.Step * float64(time.Second))
-	return fmt.Sprintf("%s to %s, in steps of %s\n\n%s", clock(from), clock(to), step, route.Align(rows, width))
+	return fmt.Sprintf("%s to %s, in steps of %s\n\n%s", clock(from), clock(to), strings.TrimSuffix(step.String(), "0s"), route.Align(rows, width))
 }

@@ -54,7 +54,7 @@ var (
 // kinds are the lines of the journal that are remembered.
 var kinds = map[string]kind{
 	event.AgentStarted:           {"agent", ofAddress, "version", "", nil, false},
-	event.AgentStopped:           {"agent", ofAddress, "", "{err}", []figure{{"after", "seconds"}}, false},
+	event.AgentStopped:           {"agent", ofAddress, "", "{err}", []figure{{"after", "ran_seconds"}}, false},
 	event.ConfigTaken:            {"agent", ofAddress, "file", "", nil, false},
 	event.ConfigRefused:          {"agent", ofAddress, "file", "{err}", nil, false},
 	event.NoticeReceived:         {"agent", ofAddress, "kind", "{text}", nil, false},

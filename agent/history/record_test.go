@@ -186,12 +186,12 @@ func TestText(t *testing.T) {
 	}
 	got := Text(all, noon, noon.Add(72*time.Hour))
 	for _, part := range []string{
-		"2026-11-22 12:00 UTC to 2026-11-25 12:00 UTC, in parts of 1h0m0s",
+		"2026-11-22 12:00 UTC to 2026-11-25 12:00 UTC, in parts of 1h0m",
 		"        284 |                                                                   #####\n",
 		"         18 |                                         bbbbbbbbbbbbbbbbbbb    bbbbbbbb\n",
 		"gate open  =========================================\n",
 		"agent off                                                              xxxx\n",
-		"earned 1632, services 408, batches 324, thrown away 0, charged unknown; the gate was open 60 % of the time; nginx was reloaded 68 times",
+		"earned 1632, services 408, batches 324, thrown away 0, charged unknown; the gate was open 60 % of the time; reloads of nginx: 68",
 	} {
 		if !strings.Contains(got, part) {
 			t.Errorf("there is no %q in:\n%s", part, got)

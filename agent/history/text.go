@@ -27,7 +27,7 @@ func Text(all []Record, from, to time.Time) string {
 		of := slices.DeleteFunc(slices.Clone(all), func(r Record) bool { return r.Start.Before(start) || !r.Start.Before(end) })
 		parts = append(parts, slices.Repeat([]Record{Merge(start, of)}, columns/n)...)
 	}
-	fmt.Fprintf(&w, "%s to %s, in parts of %s\n", clock(from), clock(to), width.Round(time.Minute).String())
+	fmt.Fprintf(&w, "%s to %s, in parts of %s\n", clock(from), clock(to), strings.TrimSuffix(width.Round(time.Minute).String(), "0s"))
 	plot(&w, "balance", parts, '#', func(r Record) Value { return r.Balance })
 	plot(&w, "spent by services (s) and batches (b) in an hour", parts, 's', func(r Record) Value { return hourly(r.Services, r) }, func(r Record) Value { return hourly(r.Services+r.Batches, r) })
 	for _, line := range []struct {
@@ -53,7 +53,7 @@ func Text(all []Record, from, to time.Time) string {
 		}
 	}
 	t := Merge(from, all)
-	fmt.Fprintf(&w, "\nearned %s, services %s, batches %s, thrown away %s, charged %s; the gate was open %s of the time; nginx was reloaded %s times\n",
+	fmt.Fprintf(&w, "\nearned %s, services %s, batches %s, thrown away %s, charged %s; the gate was open %s of the time; reloads of nginx: %s\n",
 		number(t.Earned), number(t.Services), number(t.Batches), number(t.Discarded), number(t.Charged), percent(t.Open), number(t.Reloads))
 	return w.String()
 }

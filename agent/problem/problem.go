@@ -146,6 +146,14 @@ func Printable(s string, most int) string {
 	return s
 }
 
+// Counted is a number of things of a name that takes an s when there are several.
+func Counted(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
 // Quoted quotes a text from elsewhere, and cuts what is longer than 64 bytes.
 func Quoted(s string) string {
 	const most = 64

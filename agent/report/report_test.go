@@ -109,6 +109,10 @@ func TestGoldens(t *testing.T) {
 	service.Address.Holder = address.Holder{Kind: address.Service}
 	service.Address.Decision.Reason = "it is held by a NAT gateway, a load balancer or another service"
 	service.Credit = credit.Report{Type: "m5.large"}
+	behind := healthy()
+	behind.Routes.Sites = behind.Routes.Sites[1:]
+	behind.Nginx.Settled, behind.Nginx.Reloads, behind.Nginx.LastError = false, 1, "writing generation fedcba9876543210 failed: no space left on device"
+	behind.Problems = []problem.Problem{{Code: "disk-full", Severity: problem.Error, Subject: "/var/lib/nagaya/nginx", Text: behind.Nginx.LastError, Hint: "free some space"}}
 	several := healthy()
 	mine := several.Address
 	several.Address = address.NewReport([]address.ClaimReport{
@@ -121,7 +125,7 @@ func TestGoldens(t *testing.T) {
 		{ClaimStatus: address.ClaimStatus{Claim: "203.0.113.12", Policy: mine.Policy}},
 	})
 	for name, s := range map[string]Status{
-		"healthy": healthy(), "ailing": ailing(), "empty": {}, "stopped": stopped, "service": service, "several": several,
+		"healthy": healthy(), "ailing": ailing(), "empty": {}, "stopped": stopped, "behind": behind, "service": service, "several": several,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := s.Text() + "\n" + s.Line() + "\n"

@@ -41,7 +41,12 @@ func (s Status) State() []Line {
 // Line is the status in one line, for systemd.
 func (s Status) Line() string {
 	live, hosts := s.LiveSites()
-	line := fmt.Sprintf("%d of %d hosts live", live, hosts)
+	line := fmt.Sprintf("%d of %s live", live, problem.Counted(hosts, "host"))
+	if s.Nginx.Behind() {
+		line += ", nginx serves an older table"
+	} else if !s.Nginx.Running && hosts > 0 {
+		line += ", nginx does not run"
+	}
 	if word := s.addressWord(); word != "" {
 		line += ", " + word
 	}
@@ -50,7 +55,7 @@ func (s Status) Line() string {
 	}
 	line += ", gate " + s.gateWord()
 	if severe, all := s.Severe(); all > 0 {
-		line += fmt.Sprintf(", %d problems (%d severe)", all, severe)
+		line += fmt.Sprintf(", %s (%d severe)", problem.Counted(all, "problem"), severe)
 	}
 	return line
 }
@@ -129,7 +134,10 @@ func (s Status) tasksLine() string {
 		return "Docker has not been listed yet"
 	}
 	line := fmt.Sprintf("%d running", t.Running)
-	if t.Batches > 0 {
+	switch {
+	case t.Batches == 1:
+		line += ", 1 of them a batch"
+	case t.Batches > 1:
 		line += fmt.Sprintf(", %d of them batches", t.Batches)
 	}
 	line += fmt.Sprintf("; Docker listed %s ago", short(s.At.Sub(t.At)))
@@ -153,9 +161,16 @@ func (s Status) routesLine() string {
 			servers += len(s.Routes.Pools[site.PoolKey(l)].Servers)
 		}
 	}
-	line := fmt.Sprintf("%d of %d hosts live on %d servers, %d with HTTPS", live, hosts, servers, tls)
+	line := fmt.Sprintf("%d of %s live on %s, %d with HTTPS", live, problem.Counted(hosts, "host"), problem.Counted(servers, "server"), tls)
 	if n := len(s.Nginx.Quarantined); n > 0 {
 		line += fmt.Sprintf(", %d in quarantine", n)
+	}
+	switch {
+	case hosts == 0:
+	case s.Nginx.Behind():
+		line += "; nginx serves an older table, so what has changed since is not in force"
+	case !s.Nginx.Running:
+		line += "; none is served, because nginx does not run"
 	}
 	return line
 }
@@ -170,9 +185,12 @@ func (s Status) nginxLine() string {
 	}
 	line := fmt.Sprintf("%s serves generation %s", n.Version, n.Generation)
 	if !n.LoadedAt.IsZero() {
-		line += fmt.Sprintf(", loaded at %s, %d generations since the agent started", s.clock(n.LoadedAt), n.Reloads)
+		line += fmt.Sprintf(", loaded at %s, %s since the agent started", s.clock(n.LoadedAt), problem.Counted(n.Reloads, "generation"))
 	}
-	if !n.Settled {
+	switch {
+	case n.Behind():
+		line += "; a newer one could not be loaded, and is tried again"
+	case !n.Settled:
 		line += "; reload pending"
 	}
 	return line

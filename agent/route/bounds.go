@@ -182,7 +182,7 @@ func (b *builder) reportBounds(asked, ofFamily, ofAll []claim) (refused map[part
 		}
 		for family, n := range lost {
 			p := problem.Of("family "+problem.Quoted(family), "routes-limited", hint+"; what was served before goes on, and then what was asked for first",
-				"%s asks for %d paths of hosts and ports, of which %d are left out, such as those of %s: %s", problem.Quoted(family), sums[family], n, first[family], why)
+				"%s asks for %d paths of hosts and ports, %d too many, so some are left out, such as those of %s: %s", problem.Quoted(family), sums[family], n, first[family], why)
 			p.Host = first[family]
 			b.report(p)
 		}
@@ -213,7 +213,7 @@ func (b *builder) boundProbes() {
 	for family, n := range lost {
 		b.report(problem.Of("family "+problem.Quoted(family), "probes-limited",
 			"give the images a HEALTHCHECK, which needs no probe; or run fewer containers, or routes to fewer ports of them",
-			"%s has %d ports and paths to be probed, of which %d are not, so what is behind them is not served: there may be %d in all, and those that have most give way",
+			"%s has %d ports and paths to be probed, %d too many, so what is behind some is not served: there may be %d in all, and those that have most give way",
 			problem.Quoted(family), used[family], n, maxProbes))
 	}
 }

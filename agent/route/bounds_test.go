@@ -53,7 +53,7 @@ func TestAFamilyHasItsBound(t *testing.T) {
 	}
 	ps := problems(got, "routes-limited")
 	if len(ps) != 1 || ps[0].Subject != `family "ecs:greedy"` || ps[0].Severity != problem.Error || ps[0].Text !=
-		`"ecs:greedy" asks for 300 paths of hosts and ports, of which 44 are left out, such as those of g0256.example.com: routes.max-per-family is 256` {
+		`"ecs:greedy" asks for 300 paths of hosts and ports, 44 too many, so some are left out, such as those of g0256.example.com: routes.max-per-family is 256` {
 		t.Errorf("%+v", ps)
 	}
 	if n := len(slices.DeleteFunc(got.Waiting, func(w Waiting) bool { return w.Why != "too-many" })); n != 44 {
@@ -194,7 +194,7 @@ func TestProbesAreSharedFairly(t *testing.T) {
 		t.Errorf("%d probes, the other's is there: %t", len(got.Probes), theirs)
 	}
 	ps := problems(got, "probes-limited")
-	if len(ps) != 1 || !strings.HasPrefix(ps[0].Text, `"ecs:greedy" has 5000 ports and paths to be probed, of which 905 are not`) {
+	if len(ps) != 1 || !strings.HasPrefix(ps[0].Text, `"ecs:greedy" has 5000 ports and paths to be probed, 905 too many`) {
 		t.Errorf("%+v", ps)
 	}
 	// What has been found stays.

@@ -67,7 +67,7 @@ func Merge(docker Containers, agent Agent, others ...Containers) Snapshot {
 	if unproven > 0 && agent.Heard && !agent.Answered {
 		s.Problems = append(s.Problems, problem.Of("ecs agent", "ecs-agent-unknown",
 			"let ecs.agent-url be where the ECS agent answers (systemctl status ecs); if only ECS starts containers with such labels here, set ecs.trust-labels to true",
-			"%d containers have labels of ECS, and no ECS agent has answered yet that could confirm them, so each counts by its own name, not its task family", unproven).AsWarning())
+			"no ECS agent has answered yet that could confirm the labels of ECS on %s, so each counts by its own name, not its task family", problem.Counted(unproven, "container")).AsWarning())
 	}
 	for _, o := range others {
 		s.Complete = s.Complete && (o.Complete || len(o.Problems) > 0)

@@ -129,7 +129,7 @@ and 2 when the configuration itself is wrong.`,
 
 func checkText(p agent.Preview) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d hosts, %d of them live; nginx was asked\n", len(p.Table.Sites), len(p.Table.LiveHosts()))
+	fmt.Fprintf(&b, "%d of %s live; nginx was asked\n", len(p.Table.LiveHosts()), problem.Counted(len(p.Table.Sites), "host"))
 	for _, one := range p.Problems {
 		fmt.Fprintf(&b, "%-8s %s: %s (%s)\n         → %s\n", one.Severity, one.Subject, one.Text, one.Code, one.Hint)
 	}

@@ -109,6 +109,6 @@ func importText(r imports.Report) string {
 			counts += fmt.Sprintf(", %d %s", n, words[o])
 		}
 	}
-	fmt.Fprintf(&b, "\n%d certificates found%s; the store is %s\n", len(r.Certificates), counts, r.Store)
+	fmt.Fprintf(&b, "\n%s found%s; the store is %s\n", problem.Counted(len(r.Certificates), "certificate"), counts, r.Store)
 	return strings.TrimPrefix(b.String(), "\n")
 }

@@ -112,5 +112,5 @@ func snippetProblem(r refusedSnippet) problem.Problem {
 func waitingProblem(family string, s *suspect) problem.Problem {
 	return problem.Of("family "+nginx.Printable(family), "sites-waiting",
 		"correct what the message names (a certificate file, a label, a snippet in site.d); until then their last accepted configuration is served, if there is one",
-		"nginx refused a change of this family (%s), so its %d changed sites, e.g. %s, are tried after the others are served", s.reason, len(s.waiting), s.waiting[0].Host).AsWarning()
+		"nginx refused a change of this family (%s), so what it has changed (%s, e.g. %s) is tried after the others are served", s.reason, problem.Counted(len(s.waiting), "site"), s.waiting[0].Host).AsWarning()
 }

@@ -98,9 +98,9 @@ func (x *examination) store(ctx context.Context) {
 	case err != nil:
 		x.Add(doctor.Bad(check, bounded(err), "correct certs.store"))
 	case where == "":
-		x.Add(doctor.Doubtful(check, fmt.Sprintf("the %d certificates are on this instance's disk alone, so the next instance orders them anew", len(names)), "name a bucket or a directory of EFS in certs.store"))
+		x.Add(doctor.Doubtful(check, fmt.Sprintf("the store is on this instance's disk alone, so the next instance orders anew what it has: %s", problem.Counted(len(names), "certificate")), "name a bucket or a directory of EFS in certs.store"))
 	default:
-		x.Add(doctor.Good(check, "%s can be read and written, and has %d certificates", where, len(names)))
+		x.Add(doctor.Good(check, "%s can be read and written, and has %s", where, problem.Counted(len(names), "certificate")))
 	}
 }
 
@@ -153,7 +153,7 @@ func (x *examination) hosts(ctx context.Context) {
 			"let its DNS record name the Elastic IP and the security group let port 80 in; a name of a zone in certs.acme.zones needs neither, and another instance may have the address now"))
 	}
 	if good > 0 {
-		x.Add(doctor.Good(check, "%d hosts that get certificates lead here, and answer at port 80", good))
+		x.Add(doctor.Good(check, "hosts that get certificates, lead here and answer at port 80: %d", good))
 	}
 }
 

@@ -65,7 +65,7 @@ func TestOrders(t *testing.T) {
 		want   string // findings with their levels
 		remedy string
 	}{
-		"healthy":         {nil, nil, "ok acme-ca https://acme-v02.api.letsencrypt.org/directory answers; ok certs-store s3://bucket/nagaya can be read and written, and has 1 certificates", ""},
+		"healthy":         {nil, nil, "ok acme-ca https://acme-v02.api.letsencrypt.org/directory answers; ok certs-store s3://bucket/nagaya can be read and written, and has 1 certificate", ""},
 		"off":             {func(c *config.Certs) { c.ACME.Email = "" }, nil, "", ""},
 		"profile":         {func(c *config.Certs) { c.ACME.Profile = "shortlived" }, nil, "offers the profile shortlived", ""},
 		"no such profile": {func(c *config.Certs) { c.ACME.Profile = "x" }, nil, "fail acme-ca https://acme-v02.api.letsencrypt.org/directory does not offer the profile x", `["classic" "shortlived"]`},
@@ -80,7 +80,7 @@ func TestOrders(t *testing.T) {
 		"binding file": {nil, func(o *Orders) {
 			o.Bound = func(config.Config, string) (bool, error) { return false, errors.New("line 1") }
 		}, "fail acme-ca line 1", "certs.acme.eab-file"},
-		"disk alone":   {func(c *config.Certs) { c.Store = "" }, nil, "warn certs-store the 1 certificates are on this instance's disk alone", "bucket"},
+		"disk alone":   {func(c *config.Certs) { c.Store = "" }, nil, "warn certs-store the store is on this instance's disk alone, so the next instance orders anew what it has: 1 certificate", "bucket"},
 		"may not list": {nil, store(stored{list: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
 		"may not put":  {nil, store(stored{check: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
 		"conflicts":    {nil, store(stored{check: certs.ErrConflict}), "fail certs-store another writer was first", "certs.store"},
@@ -143,7 +143,7 @@ func TestHostsLeadHere(t *testing.T) {
 	for _, f := range x.Findings {
 		if f.Level == doctor.Warn {
 			doubts = append(doubts, f.Text)
-		} else if f.Text != "1 hosts that get certificates lead here, and answer at port 80" {
+		} else if f.Text != "hosts that get certificates, lead here and answer at port 80: 1" {
 			t.Errorf("%+v", f)
 		}
 	}

@@ -220,7 +220,7 @@ func (x *examination) certificates(ctx context.Context) {
 	}
 	x.problems(check, v.Problems)
 	if len(v.Problems) == 0 && err == nil {
-		x.Add(doctor.Good(check, "%d certificates in %s can be used", len(v.Pairs), x.config.Certs.Dir))
+		x.Add(doctor.Good(check, "%s in %s can be used", problem.Counted(len(v.Pairs), "certificate"), x.config.Certs.Dir))
 	}
 }
 

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 
 	template "github.com/DataDog/datadog-agent/pkg/template/html" // that of Go keeps the linker from leaving out what is not called
 
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/report"
 )
 
@@ -73,13 +75,10 @@ func summary(v report.View) string {
 		}
 	}
 	text := "no problems"
-	switch n := len(v.Problems); {
-	case n == 1:
-		text = "1 problem"
-	case n > 1:
-		text = strconv.Itoa(n) + " problems"
+	if n := len(v.Problems); n > 0 {
+		text = problem.Counted(n, "problem")
 	}
-	return text + ", " + strconv.Itoa(live) + " of " + strconv.Itoa(len(v.Hosts)) + " hosts live, gate " + v.Gate.Word
+	return fmt.Sprintf("%s, %d of %s live, gate %s", text, live, problem.Counted(len(v.Hosts), "host"), v.Gate.Word)
 }
 
 // row is one of a table of a series.
