@@ -34,8 +34,9 @@ const (
 	// lookTimeout is how long a container may take to say something. One that takes longer is
 	// not judged.
 	lookTimeout = 5 * time.Second
-	// maxHeader bounds the header of an answer in bytes; bodies are not read.
-	maxHeader = 1 << 20
+	// maxHeader bounds the header of an answer in bytes; bodies are not read. nginx takes half as much, and a
+	// hostile family can have all attempts hold as much at once.
+	maxHeader = 64 << 10
 	// maxSaid bounds what is kept of how an answer begins.
 	maxSaid = 48
 )

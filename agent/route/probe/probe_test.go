@@ -266,6 +266,8 @@ func TestAttempt(t *testing.T) {
 		case r.URL.Path == "/bad":
 			w.WriteHeader(500)
 		case r.URL.Path == "/large":
+			w.Header().Set("Link", strings.Repeat("x", 40<<10))
+		case r.URL.Path == "/endless":
 			w.Header().Set("Link", strings.Repeat("x", 200<<10))
 		case r.URL.Path == "/moved":
 			http.Redirect(w, r, "/bad", http.StatusFound)
@@ -299,7 +301,8 @@ func TestAttempt(t *testing.T) {
 		{"http", at(addr(plain.URL), route.HTTP, "/ok"), yes},
 		{"http status", at(addr(plain.URL), route.HTTP, "/bad"), Outcome{Answered: true, Detail: "status 500"}},
 		{"a redirect is an answer", at(addr(plain.URL), route.HTTP, "/moved"), yes},
-		{"a header of 200 KiB", at(addr(plain.URL), route.HTTP, "/large"), yes},
+		{"a header of 40 KiB", at(addr(plain.URL), route.HTTP, "/large"), yes},
+		{"a header of 200 KiB", at(addr(plain.URL), route.HTTP, "/endless"), Outcome{Detail: "no answer that can be understood"}},
 		{"http refused", at(closed, route.HTTP, "/ok"), refused},
 		{"https with a certificate of its own making", at(addr(secure.URL), route.HTTPS, "/ok"), yes},
 		{"https to http", at(addr(plain.URL), route.HTTPS, "/ok"), Outcome{Detail: "it does not speak TLS"}},
