@@ -162,6 +162,7 @@ const (
 // Next returns the first moment at or after now at which an association is
 // allowed: at least a minute after the last, and at most ten in any hour.
 func (b Budget) Next(now time.Time) time.Time {
+	b = b.until(now)
 	at := now
 	if n := len(b); n > 0 {
 		at = latest(at, b[n-1].Add(perMinute))
@@ -174,8 +175,13 @@ func (b Budget) Next(now time.Time) time.Time {
 
 // Spend returns the budget after an association at now.
 func (b Budget) Spend(now time.Time) Budget {
-	b = append(slices.Clip(b), now)
+	b = append(b.until(now), now)
 	return b[max(0, len(b)-perHour):]
+}
+
+// until is the budget without what is still to come: the clock was set back since.
+func (b Budget) until(now time.Time) Budget {
+	return slices.DeleteFunc(slices.Clone(b), now.Before)
 }
 
 func latest(a, b time.Time) time.Time {

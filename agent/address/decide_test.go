@@ -74,6 +74,17 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+// A time to come says that the clock was set back: it must not keep the address away until then.
+func TestBudgetForgetsAClockThatWasAhead(t *testing.T) {
+	b := Budget{noon.Add(-30 * time.Second), noon.Add(time.Hour), noon.AddDate(1, 0, 0)}
+	if got, want := b.Next(noon), noon.Add(30*time.Second); !got.Equal(want) {
+		t.Errorf("next at %v, want %v", got, want)
+	}
+	if got := b.Spend(noon); len(got) != 2 {
+		t.Errorf("spent %v", got)
+	}
+}
+
 func TestBudgetAllowsTenAnHour(t *testing.T) {
 	var b Budget
 	now, taken := noon, 0
