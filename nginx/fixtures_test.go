@@ -212,7 +212,6 @@ var scenes = []scene{
 		{Host: "a.example.com; return 200 x", Family: "web", Plain: route.Serve},
 		{Host: "b.example.com", Family: "web\n}\nevil;", Plain: route.Serve, Locations: []nestedLocation{spot("/$host", server("10.0.0.1:80", 1))}},
 		{Host: "c.example.com", Family: "web\n}\nevil;", Plain: route.Serve, Locations: []nestedLocation{spot("/", server("10.0.0.1:80", 1))}},
-		{Host: "c.example.com", Family: "web", Plain: route.Serve},
 		{Host: "d.example.com", Family: "web", TLS: true, Cert: certs.Pair{CertFile: "/x/$y.crt", KeyFile: "/x/y.key"}, Plain: route.Serve},
 		{Host: "e.example.com", Family: "web", Plain: route.Serve, Locations: []nestedLocation{
 			with(spot("/", server("10.0.0.1:80", 1)), func(l *nestedLocation) { l.Auth = "../../shadow" }),

@@ -2,7 +2,6 @@ package nginx
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,51 +72,31 @@ func (t *Tree) siteFile(site route.Site, pools route.Pools) SiteFile {
 	return f
 }
 
-// usable returns what check finds no fault with, the first of each key; what says of what there
-// can be one. The others are given to report.
-func usable[T any, K comparable](all []T, what string, key func(T) K, check func(T) error, report func(T, error)) []T {
-	seen := map[K]bool{}
-	return slices.DeleteFunc(slices.Clone(all), func(one T) bool {
-		err := check(one)
-		if err == nil && seen[key(one)] {
-			err = errors.New(what)
-		}
-		if err != nil {
-			report(one, err)
-			return true
-		}
-		seen[key(one)] = true
-		return false
-	})
-}
-
 // usableSites returns the sites that can be rendered; the others become problems.
 func (t *Tree) usableSites(all []route.Site) []route.Site {
-	return usable(all, "the host is there twice", func(s route.Site) string { return s.Host },
-		func(s route.Site) error { return checkSite(s, t.build, t.settings) },
-		func(s route.Site, err error) {
+	return slices.DeleteFunc(slices.Clone(all), func(s route.Site) bool {
+		err := checkSite(s, t.build, t.settings)
+		if err != nil {
 			t.Problems = append(t.Problems, problem.OfHost(printable(s.Host), "site-not-rendered",
 				"correct the labels of the containers that serve this host; the other sites are not affected",
 				"host %q cannot be written for nginx: %v", truncated(s.Host), err))
-		})
+		}
+		return err != nil
+	})
 }
 
 // usableStreams returns the streams that can be rendered; the others become problems.
 func (t *Tree) usableStreams(all []route.Stream) []route.Stream {
-	at := func(s route.Stream) route.Listen {
-		if s.Listen.Protocol == route.TLS {
-			s.Listen.Protocol = route.TCP
-		}
-		return s.Listen
-	}
-	return usable(all, "the port is asked for twice", at,
-		func(s route.Stream) error { return checkStream(s, t.build) },
-		func(s route.Stream, err error) {
+	return slices.DeleteFunc(slices.Clone(all), func(s route.Stream) bool {
+		err := checkStream(s, t.build)
+		if err != nil {
 			p := problem.Of("port "+s.Listen.String(), "stream-not-rendered",
 				"correct the labels of the containers that ask for this port; the others are not affected", "port %s cannot be written for nginx: %v", s.Listen, err)
 			p.Port = s.Listen.Port
 			t.Problems = append(t.Problems, p)
-		})
+		}
+		return err != nil
+	})
 }
 
 // printable bounds a host that may be anything and makes it fit to be shown.
