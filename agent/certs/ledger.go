@@ -257,18 +257,12 @@ func dropOldest[V any](all map[string]V, most int, at func(V) time.Time) {
 
 // later is the later of two times.
 func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
+	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
 // earlier is the earlier of two times; zero if the first is.
 func earlier(a, b time.Time) time.Time {
-	if a.After(b) {
-		return b
-	}
-	return a
+	return slices.MinFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
 // reason is an error in words that fit a line, without what JSON writes in several bytes.

@@ -108,10 +108,7 @@ func (b *builder) inPlaceOf(lead candidate, was Site) candidate {
 }
 
 func latest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return b
-	}
-	return a
+	return slices.MaxFunc([]time.Time{a, b}, time.Time.Compare)
 }
 
 // leadOf is the candidate whose labels about TLS count: the newest that serves, else the
