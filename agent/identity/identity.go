@@ -41,15 +41,16 @@ type Host struct {
 // Instance is what IMDSv2 returns.
 type Instance struct {
 	// Known is false until IMDS has answered once; every other field is then empty.
-	Known        bool      `json:"known"`
-	ID           string    `json:"id,omitempty"`
-	Type         string    `json:"type,omitempty"`
-	Region       string    `json:"region,omitempty"`
-	Zone         string    `json:"zone,omitempty"`
-	AccountID    string    `json:"account_id,omitempty"`
-	ImageID      string    `json:"image_id,omitempty"`
-	Architecture string    `json:"architecture,omitempty"`
-	LifeCycle    LifeCycle `json:"life_cycle,omitempty"`
+	Known        bool   `json:"known"`
+	ID           string `json:"id,omitempty"`
+	Type         string `json:"type,omitempty"`
+	Region       string `json:"region,omitempty"`
+	Zone         string `json:"zone,omitempty"`
+	AccountID    string `json:"account_id,omitempty"`
+	ImageID      string `json:"image_id,omitempty"`
+	Architecture string `json:"architecture,omitempty"`
+	// LifeCycle is how the instance is paid for: "on-demand", "spot", "scheduled", "capacity-block".
+	LifeCycle string `json:"life_cycle,omitempty"`
 	// StartedAt is the document's pendingTime: it changes at every start, not at
 	// a reboot, and so marks the epoch of T2 launch credits.
 	StartedAt time.Time `json:"started_at,omitzero"`
@@ -81,9 +82,6 @@ type Interface struct {
 	LocalAddr  netip.Addr   `json:"local_addr"`
 	PublicAddr []netip.Addr `json:"public_addrs,omitempty"`
 }
-
-// LifeCycle is how the instance is paid for: "on-demand", "spot", "scheduled", "capacity-block".
-type LifeCycle string
 
 // ECS is what the ECS agent on this host reports about itself.
 type ECS struct {

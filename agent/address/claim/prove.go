@@ -18,11 +18,9 @@ func Prove(ctx context.Context, o Options, x address.Situation) []address.Proof 
 	switch {
 	case len(p.states) == 0:
 	case !p.active():
-		p.all = []address.Proof{{What: "address", Problem: &problem.Problem{
-			Code: "address-identity-unknown", Severity: problem.Error, Subject: "address",
-			Text: "the identity of this instance is not known, so nothing about its addresses can be proved",
-			Hint: "see what 'nagaya status' says about instance metadata",
-		}}}
+		why := problem.Of("address", "address-identity-unknown", "see what 'nagaya status' says about instance metadata",
+			"the identity of this instance is not known, so nothing about its addresses can be proved")
+		p.all = []address.Proof{{What: "address", Problem: &why}}
 	default:
 		p.prove(ctx)
 	}

@@ -65,11 +65,8 @@ func routeSource() netip.Addr {
 }
 
 func noLocalAddr() problem.Problem {
-	return problem.Problem{
-		Code: "no-local-address", Severity: problem.Error, Subject: "identity",
-		Text: "this host has no address besides loopback, so published container ports cannot be reached",
-		Hint: "set local-address to an address of this host",
-	}
+	return problem.Of("identity", "no-local-address", "set local-address to an address of this host",
+		"this host has no address besides loopback, so published container ports cannot be reached")
 }
 
 // ecs asks the ECS agent which cluster it joined. ok is false when no agent

@@ -106,7 +106,7 @@ func (r *reader) fixed() identity.Instance {
 	in := identity.Instance{
 		Known: true, ID: doc.InstanceID, Type: doc.InstanceType, Region: doc.Region, Zone: doc.AvailabilityZone,
 		AccountID: doc.AccountID, ImageID: doc.ImageID, Architecture: doc.Architecture, StartedAt: doc.PendingTime,
-		LifeCycle: identity.LifeCycle(r.text("instance-life-cycle")),
+		LifeCycle: r.text("instance-life-cycle"),
 	}
 	// "mac" is the address of device number 0 (EC2 User Guide, instance metadata categories).
 	mac := r.text("mac")
@@ -227,10 +227,8 @@ var answered = regexp.MustCompile(`StatusCode: ([1-5][0-9][0-9])\b`)
 // The text depends on the cause alone, not on the path or the attempt, so that a
 // problem that lasts is one problem. The whole error is in the journal.
 func explain(err error, known bool) problem.Problem {
-	p := problem.Problem{
-		Code: "imds-unreachable", Severity: problem.Error, Subject: "identity", Text: "instance metadata does not answer",
-		Hint: "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network",
-	}
+	const hint = "not on EC2 there is none: routes work, the rest does not. In a container set the instance's metadata hop limit to 2 (aws ec2 modify-instance-metadata-options --http-put-response-hop-limit 2) or use the host network"
+	p := problem.Of("identity", "imds-unreachable", hint, "instance metadata does not answer")
 	if known {
 		p.Severity = problem.Warning
 	}
