@@ -14,25 +14,10 @@ import (
 // lower case without the last dot, and the type is A or TXT; all others have no records.
 func ServeNames(t testing.TB, answer func(name, kind string) []string) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for serveName(c, answer) == nil {
-				}
-			}()
+	return Accept(t, func(c net.Conn) {
+		for serveName(c, answer) == nil {
 		}
-	}()
-	return l.Addr().String()
+	}).String()
 }
 
 // serveName answers one question (RFC 1035, section 4.2.2).

@@ -21,6 +21,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/problem"
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/snippets"
 )
@@ -177,13 +178,7 @@ func testConnectionParameters(t *testing.T, r *rig) {
 // (uwsgi-docs.readthedocs.io, The uwsgi Protocol): the variables, then the body.
 func uwsgi(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	answer := func(c net.Conn) {
-		defer c.Close()
+	return testenv.Accept(t, func(c net.Conn) {
 		in := bufio.NewReader(c)
 		head := make([]byte, 4)
 		if _, err := io.ReadFull(in, head); err != nil {
@@ -209,17 +204,7 @@ func uwsgi(t *testing.T) netip.AddrPort {
 		io.ReadFull(in, body)
 		fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n%s %s?%s https=%s port=%s host=%s for=%s proxy=%s body=%s",
 			env["REQUEST_METHOD"], env["PATH_INFO"], env["QUERY_STRING"], env["HTTPS"], env["SERVER_PORT"], env["HTTP_HOST"], env["HTTP_X_FORWARDED_FOR"], env["HTTP_PROXY"], body)
-	}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go answer(c)
-		}
-	}()
-	return netip.MustParseAddrPort(l.Addr().String())
+	})
 }
 
 // Allow lists are applied to the client's address, however the connection came.

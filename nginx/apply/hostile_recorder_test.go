@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // records has what the containers of a test got, in their order, and what is wrong with it.
@@ -57,26 +59,10 @@ type recorder struct {
 // recorder starts one.
 func (c *records) recorder(t *testing.T, name, host, locked string) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	w := recorder{c, name, host, locked}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go w.attend(conn)
-		}
-	}()
-	return netip.MustParseAddrPort(l.Addr().String())
+	return testenv.Accept(t, recorder{c, name, host, locked}.attend)
 }
 
 func (w recorder) attend(conn net.Conn) {
-	defer conn.Close()
 	for in := bufio.NewReader(conn); ; {
 		head, err := readHead(in)
 		if err != nil {

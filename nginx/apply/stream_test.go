@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 	"github.com/nagaya-ecs/nagaya/nginx"
 	"github.com/nagaya-ecs/nagaya/nginx/snippets"
 )
@@ -39,26 +40,11 @@ func pool(addrs ...netip.AddrPort) nestedPool {
 // lines is a TCP server that sends every line back behind its name.
 func lines(t *testing.T, name string) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewScanner(c); in.Scan(); {
-					fmt.Fprintf(c, "%s: %s\n", name, in.Text())
-				}
-			}()
+	return testenv.Accept(t, func(c net.Conn) {
+		for in := bufio.NewScanner(c); in.Scan(); {
+			fmt.Fprintf(c, "%s: %s\n", name, in.Text())
 		}
-	}()
-	return netip.MustParseAddrPort(l.Addr().String())
+	})
 }
 
 // ask sends a line and returns the answer's first.

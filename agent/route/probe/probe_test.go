@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nagaya-ecs/nagaya/agent/route"
+	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
 // script answers attempts by the time since it was made, and counts them.
@@ -320,23 +321,10 @@ func TestAttempt(t *testing.T) {
 // slow, or odd, is not judged.
 func TestWhatIsSpoken(t *testing.T) {
 	serves := func(say string) netip.AddrPort {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				c.Read(make([]byte, 1))
-				fmt.Fprint(c, say)
-				c.Close()
-			}
-		}()
-		return netip.MustParseAddrPort(l.Addr().String())
+		return testenv.Accept(t, func(c net.Conn) {
+			c.Read(make([]byte, 1))
+			fmt.Fprint(c, say)
+		})
 	}
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	plain, secure := httptest.NewServer(ok), httptest.NewTLSServer(ok)
