@@ -47,7 +47,7 @@ Traces and jobs are files such as 'nagaya simulate' reads; the traces must have 
 in common.`,
 		Example: "  nagaya plan --instance name=web,type=t3.small,trace=web.csv,memory=0.7 --instance name=mail,type=t3.micro,trace=mail.csv,jobs=mail.yaml\n" +
 			"  nagaya plan --from-cloudwatch tag:team=web --jobs mail=mail.yaml",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: endable(func(cmd *cobra.Command, _ []string) error {
 			q, err := c.question(cmd.Context(), f)
 			if err != nil {
 				return usage(err)
@@ -60,7 +60,7 @@ in common.`,
 				return usage(err)
 			}
 			return c.print(a, a.Text())
-		},
+		}),
 	}
 	fs := cmd.Flags()
 	fs.StringArrayVar(&f.instances, "instance", nil, "an instance of today: name=,type=,trace= and, if wanted, vcpus= (of the trace), jobs=, memory= (GiB that its services need); once for each. Its type may be any; several trace= are put together")

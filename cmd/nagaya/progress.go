@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/spf13/cobra"
 )
 
 const (
@@ -41,5 +43,19 @@ func (p *progress) tell(part float64) {
 func (p *progress) end() {
 	if !p.shown.IsZero() {
 		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}
+
+// endable lets a signal end at once what computes for long and changes nothing.
+func endable(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		done := make(chan error, 1)
+		go func() { done <- run(cmd, args) }()
+		select {
+		case err := <-done:
+			return err
+		case <-cmd.Context().Done():
+			return &exitError{code: interruptedBy(cmd.Context())}
+		}
 	}
 }

@@ -46,7 +46,7 @@ and the credit option from EC2 (action ec2:DescribeInstanceCreditSpecifications)
 docs/batches.md describes the file of jobs.`,
 		Example: "  nagaya simulate --type t3.micro --trace cpu.csv --jobs jobs.yaml --policy all\n" +
 			"  nagaya simulate --from-cloudwatch i-0123456789abcdef0 --jobs jobs.yaml",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: endable(func(cmd *cobra.Command, _ []string) error {
 			o, policies, err := c.rehearse(cmd.Context(), f)
 			if err != nil {
 				return usage(err)
@@ -65,7 +65,7 @@ docs/batches.md describes the file of jobs.`,
 				}
 			}
 			return c.print(r, text)
-		},
+		}),
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&f.kind, "type", "", "instance `type`, e.g. t3.micro (required, but with --from-cloudwatch: that of the instance)")

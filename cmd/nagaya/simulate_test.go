@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nagaya-ecs/nagaya/agent/rehearsal"
 )
@@ -140,5 +145,26 @@ func TestSimulateKeepsToTheWindows(t *testing.T) {
 	got = nagaya(t, "simulate", "--config", file, "--type", "t3.micro", "--trace", trace, "--jobs", jobs)
 	if got.code != exitUsage || !strings.Contains(got.errs, `gate.windows: the time zone "Asia/Nowhere" is not known`) {
 		t.Errorf("a wrong zone: %+v", got)
+	}
+}
+
+// One signal is enough, whatever they compute or read: timeout(1) sends no other.
+func TestASignalEndsWhatComputesForLong(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "cpu.csv")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"simulate", "--config", os.DevNull, "--type", "t3.micro", "--trace", pipe},
+		{"plan", "--instance", "name=a,type=t3.micro,trace=" + pipe},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(errors.New("terminated signal received")) // as of signal.NotifyContext
+		if code := run(ctx, args, io.Discard, io.Discard); code != 143 {
+			t.Errorf("%s: exit code %d", args[0], code)
+		}
+		if f, err := os.OpenFile(pipe, os.O_WRONLY, 0); err == nil { // who reads it ends
+			f.Close()
+		}
 	}
 }
