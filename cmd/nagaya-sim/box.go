@@ -26,12 +26,11 @@ A command is run in the place of the shell; its exit code is not 0 if it failed.
 				return err
 			}
 			o.Bin, o.Out, o.Command = filepath.Dir(self), c.ErrOrStderr(), args
+			o.Tar, o.UserData = ".cache/box.tar", "packaging/user-data/ecs.sh"
 			return box.Shell(c.Context(), o)
 		},
 	}
-	c.Flags().StringVar(&o.Tar, "tar", ".cache/box.tar", "the `file` system of a box, which .ci/box-tar makes")
 	c.Flags().StringVar(&o.Package, "package", "", "the .deb `file` to install")
-	c.Flags().StringVar(&o.UserData, "user-data", "packaging/user-data/ecs.sh", "the `file` of the shipped user data, which the first boot runs")
 	c.Flags().IntVar(&o.Count, "count", 1, "how many boxes, 1 to 9; the shell is on the first")
 	_ = c.MarkFlagRequired("package") // there is such a flag
 	return c
