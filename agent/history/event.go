@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -176,10 +175,3 @@ func (e Event) Shown() report.Event {
 
 // MarshalJSON implements json.Marshaler.
 func (e Event) MarshalJSON() ([]byte, error) { return json.Marshal(e.Shown()) }
-
-// During are those events that are of a time from from up to to, the oldest first, and of one time in the order in which they came.
-func During(all []Event, from, to time.Time) []Event {
-	all = slices.DeleteFunc(all, func(e Event) bool { return e.At.Before(from) || !e.At.Before(to) })
-	slices.SortStableFunc(all, func(a, b Event) int { return a.At.Compare(b.At) })
-	return all
-}

@@ -65,16 +65,13 @@ func (l *Lock) InPlace() bool {
 // Release unlocks the file and leaves it where it is.
 func (l *Lock) Release() { _ = l.f.Close() }
 
-// ErrTaken is wrapped by the error of a state directory that another agent works in.
-var ErrTaken = errors.New("another agent works in this state directory")
-
 // State keeps a second agent from a state directory, and from reporting the contrary of what the
 // first one reports. A directory that cannot be locked for another reason keeps nothing, which is
 // reported by the parts that would keep something there.
 func State(dir string) (unlock func(), err error) {
 	l, err := Take(filepath.Join(dir, "lock"))
 	if held, ok := errors.AsType[*HeldError](err); ok {
-		return nil, fmt.Errorf("%w: %w; stop it, or set state-dir", ErrTaken, held)
+		return nil, fmt.Errorf("another agent works in this state directory: %w; stop it, or set state-dir", held)
 	}
 	if err != nil {
 		return func() {}, nil

@@ -187,5 +187,6 @@ func ReadEvents(dir string, from, to time.Time) ([]history.Event, error) {
 		}
 		all = append(all, of...)
 	}
-	return history.During(all, from, to), nil
+	slices.SortStableFunc(all, func(a, b history.Event) int { return a.At.Compare(b.At) })
+	return all, nil
 }
