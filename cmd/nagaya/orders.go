@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"path/filepath"
 	"strings"
 
 	"github.com/nagaya-ecs/nagaya/agent/awsclient"
@@ -18,7 +16,7 @@ import (
 
 // openStore opens the store of certificates, and names it.
 func openStore(c config.Config, cloud *awsclient.Clients) (string, *store.Store) {
-	at := cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store"))
+	at := order.StoreName(c)
 	return at, store.Open(store.Options{Setting: at, KMSKey: c.Certs.StoreKey, S3: cloud.S3(), Region: cloud.Region})
 }
 

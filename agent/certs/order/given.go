@@ -59,7 +59,7 @@ const (
 // configured are the options that follow from the configuration and its files alone, for an instance.
 func configured(c config.Config, instance string) (o Options, err error) {
 	o = Options{
-		Issued: IssuedDir(c), StoreName: cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store")), Lookup: net.DefaultResolver.LookupNetIP,
+		Issued: IssuedDir(c), StoreName: StoreName(c), Lookup: net.DefaultResolver.LookupNetIP,
 		CAs: map[string]CA{}, Claimed: len(c.Address.Claim) > 0, Metadata: c.IMDS,
 	}
 	if o.Owner, err = readOwner(filepath.Join(c.StateDir, "owner")); err != nil {
@@ -79,6 +79,11 @@ func configured(c config.Config, instance string) (o Options, err error) {
 
 // IssuedDir is the directory of the local copy.
 func IssuedDir(c config.Config) string { return filepath.Join(c.StateDir, "issued") }
+
+// StoreName is where the certificates are kept: what the operator set, else a directory of this instance.
+func StoreName(c config.Config) string {
+	return cmp.Or(c.Certs.Store, filepath.Join(c.StateDir, "store"))
+}
 
 var ownerForm = pattern.Of(40, `[A-Z2-7]{20,}`)
 
