@@ -158,10 +158,10 @@ func settingReference() string {
 	b.WriteString(`# Settings
 
 Every setting is optional. It may come from a flag, the environment, the file
-` + "`/etc/nagaya/nagaya.yaml`" + ` or an instance tag; the first of these that says something
+` + "`/etc/nagaya/nagaya.yaml`" + ` or an instance tag; the first of these that has it
 wins. A wrong or unknown field is an error that names the file, the line and what is
-allowed. A change of the file is picked up by itself, if it is right; otherwise what was
-in force before stays, and ` + "`nagaya status`" + ` says what is wrong.
+allowed. The agent takes a correct change of the file automatically. After a wrong one the
+previous configuration stays in force, and ` + "`nagaya status`" + ` says what is wrong.
 
 For ` + "`routes.timeout`" + ` the four ways are:
 
@@ -172,10 +172,10 @@ For ` + "`routes.timeout`" + ` the four ways are:
 | file | ` + "`routes: {timeout: 90s}`" + ` |
 | instance tag | ` + "`nagaya:routes-timeout`" + ` with the value ` + "`90s`" + ` (the instance must allow tags in its metadata) |
 
-Who can tag an instance may not be trusted with everything. A tag cannot name what is run, read or
-spoken to, weaken what protects a site, send traffic elsewhere, or allow costs: such a tag is
-ignored, with the problem ` + "`tag-invalid`" + `. The column *tag* says which settings a tag may give. Elastic IPs may be
-claimed by a tag; which ones is bounded by the IAM policy, and ` + "`address.claim`" + ` in the file outranks the tag.
+Not everybody who can tag an instance is trusted with everything. So a tag cannot name what is run, read or
+spoken to, weaken what protects a site, send traffic elsewhere, or allow costs. The agent ignores such a tag
+(problem ` + "`tag-invalid`" + `). The column *tag* says which settings a tag may give. A tag may claim Elastic IPs: the
+IAM policy bounds which ones, and ` + "`address.claim`" + ` in the file outranks the tag.
 
 | setting | meaning | allowed | default | tag |
 |---|---|---|---|---|
