@@ -111,24 +111,28 @@ func (a *agent) makeSocket(c config.Config) (net.Listener, error) {
 	if l := a.o.Sockets.At(socketPath(c)); l != nil {
 		return l, nil
 	}
+	_ = a.makeDirs(c) // the directory too may have been removed
 	return socket.Listen(socketPath(c))
 }
 
 func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
 
-// listenSocket serves the unix socket at listener, or makes one if there is none yet.
-func (a *agent) listenSocket(ctx context.Context, c config.Config, listener net.Listener, x answers) error {
-	l, err := a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
-		func() (net.Listener, error) {
-			if listener != nil {
-				return listener, nil
-			}
-			return a.makeSocket(c)
-		})
-	if l == nil {
-		return err
+// listenSocket serves the unix socket at listener, or makes one if there is none yet, and anew where its file has been removed.
+func (a *agent) listenSocket(ctx context.Context, c config.Config, listener net.Listener, x answers) (err error) {
+	path := socketPath(c)
+	if len(a.o.Sockets) > 0 {
+		path = ""
 	}
-	return socket.Serve(ctx, l, x)
+	for l := listener; err == nil && ctx.Err() == nil; l = nil {
+		if l == nil {
+			l, err = a.listen(ctx, "socket-unavailable", "make the directory writable for the agent, or set run-dir",
+				func() (net.Listener, error) { return a.makeSocket(c) })
+		}
+		if l != nil {
+			err = socket.ServeAt(ctx, l, path, x)
+		}
+	}
+	return err
 }
 
 // listenMetrics serves the metrics, and beside them the page.

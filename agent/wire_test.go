@@ -10,6 +10,7 @@ import (
 
 	"github.com/nagaya-ecs/nagaya/agent/config"
 	"github.com/nagaya-ecs/nagaya/agent/report/board"
+	"github.com/nagaya-ecs/nagaya/agent/report/socket"
 )
 
 func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
@@ -40,4 +41,30 @@ func TestDirectoriesAreMadeAsSoonAsPossible(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// A run directory that somebody removes does not cut the operator off until the agent is started again.
+func TestTheSocketComesBack(t *testing.T) {
+	a, c := newTestAgent(t)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.listenSocket(ctx, c, nil, answers{a: a}) }()
+	for range 3 {
+		answered := func() bool {
+			_, err := socket.Dial(socketPath(c)).Status(ctx)
+			return err == nil
+		}
+		for end := time.Now().Add(time.Minute); !answered(); <-time.After(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal("the agent does not answer")
+			}
+		}
+		if err := os.RemoveAll(c.RunDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

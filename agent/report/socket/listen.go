@@ -4,12 +4,16 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
+
+	"github.com/nagaya-ecs/nagaya/agent/dirwatch"
 )
 
 // ErrInUse is the error of a socket on which another agent answers.
@@ -44,4 +48,35 @@ func Listen(path string) (net.Listener, error) {
 		return nil, errors.Join(fmt.Errorf("making the socket: %w", err), l.Close())
 	}
 	return l, nil
+}
+
+// ServeAt answers on l until ctx ends, or until nothing is at its path any more, where nobody could connect. A socket of
+// systemd's, which has it itself, is served without a path.
+func ServeAt(ctx context.Context, l net.Listener, path string, a Agent) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	if path != "" {
+		go func() {
+			if gone(ctx, path) {
+				stop()
+			}
+		}()
+	}
+	return Serve(ctx, l, a)
+}
+
+// gone returns true when nothing is at path any more, and false when ctx has ended.
+func gone(ctx context.Context, path string) bool {
+	const poll, settle = time.Minute, 100 * time.Millisecond
+	w, _ := dirwatch.New() // without it there is the poll
+	defer w.Close()
+	for {
+		_, _ = w.Only(filepath.Dir(path))
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+		if !w.Wait(ctx, poll, settle) {
+			return false
+		}
+	}
 }
