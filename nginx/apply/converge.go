@@ -18,6 +18,9 @@ func (a *applier) converge(ctx context.Context) error {
 	if err := a.store.prepare(a.o.Dirs.Run, a.o.Dirs.Log); err != nil {
 		return err
 	}
+	if err := unreadPipe(a.o.Dirs.Log); err != nil {
+		return err
+	}
 	if a.master.pid == 0 {
 		a.master.find(ctx)
 		a.restoreBeforeStart()

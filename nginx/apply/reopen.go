@@ -3,8 +3,12 @@ package apply
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/nagaya-ecs/nagaya/agent/event"
 	"github.com/nagaya-ecs/nagaya/nginx"
@@ -64,7 +68,33 @@ func (a *applier) reopenLogs(ctx context.Context) {
 	if a.master.pid == 0 {
 		return // it opens them when it starts
 	}
-	if err := a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reopen); err != nil {
+	err := unreadPipe(a.o.Dirs.Log)
+	if err == nil {
+		err = a.o.Runtime.Signal(ctx, a.master.pid, nginx.Reopen)
+	}
+	if err != nil {
 		a.log.Warn("nginx goes on with its old logs", event.Key, event.NginxLogsKept, "err", err)
 	}
+}
+
+// unreadPipe is the fault of a pipe in the place of a log: where nobody reads it, nginx waits for that without end, whatever it
+// is told, and so does nginx -t.
+func unreadPipe(logDir string) error {
+	if logDir == "" {
+		return nil
+	}
+	for _, name := range []string{"error.log", "access.log", "stream.log"} {
+		file := filepath.Join(logDir, name)
+		if info, err := os.Stat(file); err != nil || info.Mode().Type() != fs.ModeNamedPipe {
+			continue
+		}
+		f, err := os.OpenFile(file, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			f.Close() // somebody reads it
+			continue
+		}
+		return nginx.NewFault(err, "nginx-install-failed", fmt.Sprintf("%q is a pipe that nobody reads, at which nginx would wait without end", file),
+			"move it away (rm "+file+"); nginx goes on with what it has")
+	}
+	return nil
 }

@@ -3,6 +3,8 @@ package apply
 import (
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,5 +38,34 @@ func TestPipesInThePlaceOfNginxsFiles(t *testing.T) {
 		case <-time.After(time.Minute):
 			t.Fatalf("reading %s does not end", what)
 		}
+	}
+}
+
+// A pipe in the place of a log, which nobody reads, stops neither nginx nor the agent: changes wait until it is gone.
+func TestAnUnreadPipeHangsNoNginx(t *testing.T) {
+	for _, name := range []string{"error.log", "access.log"} {
+		r := newRig(t)
+		r.run()
+		first := r.serve(r.tree(site("a.test", backend(t, "one"))))
+		file := filepath.Join(r.o.LogDir, name)
+		if err := errors.Join(os.Remove(file), unix.Mkfifo(file, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		next := r.tree(site("a.test", backend(t, "two")))
+		r.wanted.Put(next)
+		s := r.await("the pipe is named", func(s nginx.Status) bool { return hasProblem(s, "nginx-install-failed") })
+		if p := s.Problems[0]; !strings.Contains(p.Text, file) || !strings.Contains(p.Hint, "rm "+file) || !s.Behind() {
+			t.Errorf("%+v", p)
+		}
+		r.expect(r.http("a.test", "/"), 200, "one")
+		reader, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe that is read is a log like others
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := r.serve(next); last.PID != first.PID {
+			t.Errorf("nginx was started anew: %+v", last)
+		}
+		r.expect(r.http("a.test", "/"), 200, "two")
+		reader.Close()
 	}
 }
