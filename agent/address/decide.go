@@ -76,7 +76,7 @@ func Decide(in Input) Decision {
 		return d
 	}
 	if at := in.Budget.Next(in.Now); at.After(in.Now) {
-		return Decision{Action: Stay, Reason: "the budget of associations is used up until " + at.UTC().Format(time.TimeOnly) + " UTC"}
+		return Decision{Action: Stay, Reason: "the budget of associations (one a minute, ten an hour) is used up until " + at.UTC().Format(time.TimeOnly) + " UTC"}
 	}
 	return d
 }

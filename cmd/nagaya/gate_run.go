@@ -390,7 +390,7 @@ func startError(err error) error {
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		code = exitNotFound
 	}
-	return &exitError{code: code, err: err}
+	return &exitError{code: code, err: hinted(fmt.Errorf("the command cannot be started: %w", err), "correct the path behind --, or make the file executable")}
 }
 
 // commandError is the command's own end as an exit code.

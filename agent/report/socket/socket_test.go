@@ -186,6 +186,32 @@ func TestTheSocketIsMadeAnew(t *testing.T) {
 	}
 }
 
+// hungUp is a connection that the agent has closed before it was asked anything.
+type hungUp struct{ net.Conn }
+
+func (hungUp) Write([]byte) (int, error) { return 0, &net.OpError{Op: "write", Err: syscall.EPIPE} }
+
+func TestAnAgentThatHangsUpIsAskedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = Serve(t.Context(), l, pretended{reload: func() error { return nil }}) }()
+	c, dials := Dial(path), 0
+	dial := c.http.Transport.(*http.Transport).DialContext
+	c.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if dials++; dials == 1 && err == nil {
+			conn = hungUp{conn}
+		}
+		return conn, err
+	}
+	if err := c.Reload(t.Context()); err != nil || dials < 2 {
+		t.Errorf("after %d attempts: %v", dials, err)
+	}
+}
+
 func TestNobodyAnswers(t *testing.T) {
 	dir := t.TempDir()
 	c := Dial(filepath.Join(dir, "absent"))
