@@ -117,8 +117,9 @@ func (m *Memory) advance(r Reading) {
 	switch {
 	case !prev.Known || from.IsZero():
 		return
-	case r.At.Before(from):
+	case r.At.Before(from): // the clock was set back
 		m.Minutes = slices.DeleteFunc(m.Minutes, func(x Minute) bool { return x.At.After(r.At) })
+		m.Hours = slices.DeleteFunc(m.Hours, func(x Hour) bool { return x.At.After(r.At) })
 		return
 	}
 	minutes := r.At.Sub(from).Minutes()

@@ -89,7 +89,7 @@ const (
 )
 
 // Observe adds to the profile that the services spent some credits between from and to.
-// Spans must come in order; one that reaches back is ignored.
+// Spans must come in order. One of an earlier hour, after the clock was set back, begins that hour anew.
 func (p *Profile) Observe(from, to time.Time, credits float64) {
 	minutes := to.Sub(from).Minutes()
 	if minutes <= 0 || credits < 0 || math.IsNaN(credits) {
@@ -99,16 +99,16 @@ func (p *Profile) Observe(from, to time.Time, credits float64) {
 	p.observeRecent(to, minutes, rate)
 	for from.Before(to) {
 		hour := from.UTC().Truncate(time.Hour)
-		if hour.After(p.Hour) {
+		if hour.Before(p.Hour) {
+			p.Credits, p.Minutes = 0, 0
+		} else if hour.After(p.Hour) {
 			p.closeHour()
-			p.Hour = hour
 		}
+		p.Hour = hour
 		end := earlier(hour.Add(time.Hour), to)
-		if hour.Equal(p.Hour) {
-			m := end.Sub(from).Minutes()
-			p.Minutes += m
-			p.Credits += rate * m
-		}
+		m := end.Sub(from).Minutes()
+		p.Minutes += m
+		p.Credits += rate * m
 		from = end
 	}
 }

@@ -83,6 +83,7 @@ const (
 func Next(s State, in Input) (State, Decision) {
 	set := in.Settings.For(in.Credits.Bank.Spec)
 	s = s.clone()
+	s.setBack(in.Now)
 	d := Decision{At: in.Now, Reserve: set.Reserve, OpenMark: set.OpenMark, ValidUntil: in.Now.Add(validFor)}
 	d.Windows, d.WindowChanges = set.Windows.texts(), set.Windows.Change(in.Now)
 	if in.Credits.Bank.Mode == credit.Unlimited {

@@ -37,6 +37,20 @@ func (s State) clone() State {
 	return s
 }
 
+// setBack takes what happened later than now, by a clock that has been set back since, as if it happened now.
+func (s *State) setBack(now time.Time) {
+	times := []*time.Time{&s.Since, &s.Brake.Since, &s.At, &s.Awake}
+	for i := range s.Jobs {
+		e := &s.Jobs[i]
+		times = append(times, &e.Since, &e.Heard, &e.Changed)
+	}
+	for _, t := range times {
+		if t.After(now) {
+			*t = now
+		}
+	}
+}
+
 // takeAsked takes what the clients said and drops the jobs that have fallen silent.
 func (s *State) takeAsked(in Input, set Settings, d *Decision) {
 	if !s.At.IsZero() && in.Now.Sub(s.At) > pause {

@@ -274,6 +274,7 @@ jobs:
 		"jobs: [{name: a, need: 3, schedule: '99 * * * *'}]":                              "minute",
 		"jobs: [{name: a, schedule: '@daily'}, {name: b, need: 1, schedule: '@daily x'}]": "job 2",
 		"jobs: [{name: a, need: .nan, schedule: '@daily'}]":                               "must be",
+		"jobs: " + strings.Repeat("[", 200_000):                                           "more than 100 brackets",
 	} {
 		if _, err := ReadJobs([]byte(text), utcOnly); err == nil || !strings.Contains(err.Error(), fault) {
 			t.Errorf("%q: %v, want an error about %q", text, err, fault)

@@ -12,6 +12,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/nagaya-ecs/nagaya/agent/gate"
+	"github.com/nagaya-ecs/nagaya/agent/yamlmap"
 )
 
 // Job is a batch that comes again and again.
@@ -63,6 +64,9 @@ const (
 func ReadJobs(text []byte, zone func(string) (*time.Location, error)) ([]Job, error) {
 	if len(text) > maxJobsFile {
 		return nil, fmt.Errorf("it is larger than %d bytes", maxJobsFile)
+	}
+	if err := yamlmap.Bounded(text); err != nil {
+		return nil, err
 	}
 	var file struct {
 		Jobs []jobText `yaml:"jobs"`

@@ -18,9 +18,8 @@ const (
 	maxOpen = 100
 )
 
-// Parse returns the one document of a text; nil where it is empty. A key that is there
-// twice is an error. The error of a text that is not YAML shows the place in further lines.
-func Parse(text []byte) (doc ast.Node, err error) {
+// Bounded returns an error for a text that would take the parser too long, or too much memory.
+func Bounded(text []byte) error {
 	open := 0
 	for _, c := range text {
 		switch c {
@@ -30,8 +29,17 @@ func Parse(text []byte) (doc ast.Node, err error) {
 			open = max(0, open-1)
 		}
 		if open > maxOpen {
-			return nil, fmt.Errorf("it is not YAML that is read here: more than %d brackets are open at a time", maxOpen)
+			return fmt.Errorf("it is not YAML that is read here: more than %d brackets are open at a time", maxOpen)
 		}
+	}
+	return nil
+}
+
+// Parse returns the one document of a text; nil where it is empty. A key that is there
+// twice is an error. The error of a text that is not YAML shows the place in further lines.
+func Parse(text []byte) (doc ast.Node, err error) {
+	if err := Bounded(text); err != nil {
+		return nil, err
 	}
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
