@@ -53,6 +53,8 @@ const (
 	maxNodes = 2048
 	// mostWork bounds the search for whole jobs, in arcs that are looked at: about a second.
 	mostWork = 100_000_000
+	// mostOpen bounds what the search keeps, in arcs of all partial decisions that are open: 512 MB.
+	mostOpen = 64_000_000
 	// almost is how many credits a job may lack that is done.
 	almost = 1e-3
 )
@@ -163,7 +165,7 @@ func (b *lowerBound) whole() *lowerBound {
 			}
 		}
 		p := open[i]
-		if b.least = min(p.least, b.best); p.least >= b.best-almost || b.f.work-start > mostWork {
+		if b.least = min(p.least, b.best); p.least >= b.best-almost || b.f.work-start > mostWork || len(open)*len(b.f.room) > mostOpen {
 			return b
 		}
 		open = slices.Delete(open, i, i+1)

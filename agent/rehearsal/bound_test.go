@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"time"
 
@@ -150,4 +151,31 @@ func TestBoundIsTheLeastOfAllPlans(t *testing.T) {
 	if parts < 100 || wholes < 50 || taking < 10 {
 		t.Error("the search is too easy")
 	}
+}
+
+// Pairs of jobs that exclude each other, of which each differs from all others, have very many plans that are almost as good: the search keeps no more
+// of them than memory there is on a small machine.
+func TestTheSearchForTheBoundKeepsLittle(t *testing.T) {
+	s := spec(t, "t3.nano")
+	o := Options{Spec: s, Trace: byHour(regularDays, loads[5].value).scaled(s, loads[5].scale), Balance: s.Max / 2}
+	idle, o, err := withoutJobs(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Jobs = setting{jobs: exclusive, vary: needs[1].of, part: 1}.jobsOf(idle, o, gate.LateRun)
+	runs, err := o.runs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	b := bound(o, runs, idle).whole()
+	runtime.ReadMemStats(&after)
+	if mb := (after.TotalAlloc - before.TotalAlloc) >> 20; mb > 4000 {
+		t.Errorf("%d MB were allocated for %d runs", mb, len(runs))
+	}
+	if b.least > b.best {
+		t.Errorf("the bound is %v, and a plan costs %v", b.least, b.best)
+	}
+	t.Logf("%d MB, bound %v, best plan %v", (after.TotalAlloc-before.TotalAlloc)>>20, b.least, b.best)
 }
