@@ -178,6 +178,18 @@ func TestAdvice(t *testing.T) {
 	}
 }
 
+func TestTextWithoutJobs(t *testing.T) {
+	rep, err := Play(Options{Spec: spec(t, "t3.micro"), Balance: 100, Trace: steady(2, 4), Advise: true}, Gate, Cron)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"jobs need", "in time", "score", "regret"} {
+		if text := rep.Text(); strings.Contains(text, word) || !strings.Contains(text, "t3.micro does for the services") {
+			t.Fatalf("without jobs the text says %q:\n%s", word, text)
+		}
+	}
+}
+
 // A bank that is empty on the first day does not make the advice name a type that is too large, nor call one too small.
 func TestAdviceIsOfAnInstanceThatHasRunForAWhile(t *testing.T) {
 	peak := steady(3, 14) // 100 % from 03:00 to 06:00

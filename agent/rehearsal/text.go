@@ -25,8 +25,10 @@ func (r Report) Text() string {
 	if r.Idle.Account.Charged > 0 {
 		fmt.Fprintf(&w, ", %.1f charged", r.Idle.Account.Charged)
 	}
-	fmt.Fprintf(&w, "\njobs need %.0f credits", r.Needed)
-	if r.Spare > 0 {
+	if r.Needed > 0 {
+		fmt.Fprintf(&w, "\njobs need %.0f credits", r.Needed)
+	}
+	if r.Needed > 0 && r.Spare > 0 {
 		fmt.Fprintf(&w, ", %.0f %% of those", 100*r.Needed/r.Spare)
 	}
 	if r.Filled > 0 {
@@ -38,19 +40,10 @@ func (r Report) Text() string {
 	if r.Plateau > 0 {
 		fmt.Fprintf(&w, "\nthe trace stands at the baseline of %s for %.1f hours: if the services were throttled then, it is censored,\nand they wanted more than is reckoned with here", r.Type, r.Plateau.Hours())
 	}
-	w.WriteString("\n\n")
-	t := tabwriter.NewWriter(&w, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "policy\tin time\tlate\trefused\tjobs spent\tdiscarded\tthrottled by jobs\tcharged for jobs\tscore\tregret\t")
-	for _, x := range r.Results {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f vCPU-s\t%.1f ($%.2f)\t%.0f\t%.0f %%\t\n", x.Policy, x.InTime, x.Late, x.Refused,
-			x.Jobs, x.Account.Discarded, x.ThrottledByJobs, x.ChargedForJobs, x.ChargedDollars, x.Score, 100*x.Regret)
+	w.WriteString("\n")
+	if r.Needed > 0 {
+		r.writePolicies(&w)
 	}
-	t.Flush()
-	w.WriteString(`
-score: three times the credits that jobs took from the services or had billed, and the
-credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
-a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
-`)
 	if strings.HasPrefix(r.Type, "t8i.") && r.Mode == credit.Unlimited {
 		w.WriteString("What surplus costs on t8i is not published: T3's price is assumed, or that of gate.surplus-price.\n")
 	}
@@ -62,6 +55,23 @@ a bound that knows the future. charged: in brackets what the whole bill is, in U
 		fmt.Fprintf(&w, "\nadvice: %s\n", r.Advice)
 	}
 	return w.String()
+}
+
+// writePolicies writes what became of the jobs by each policy.
+func (r Report) writePolicies(w *strings.Builder) {
+	w.WriteString("\n")
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "policy\tin time\tlate\trefused\tjobs spent\tdiscarded\tthrottled by jobs\tcharged for jobs\tscore\tregret\t")
+	for _, x := range r.Results {
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\t%.0f\t%.0f\t%.0f vCPU-s\t%.1f ($%.2f)\t%.0f\t%.0f %%\t\n", x.Policy, x.InTime, x.Late, x.Refused,
+			x.Jobs, x.Account.Discarded, x.ThrottledByJobs, x.ChargedForJobs, x.ChargedDollars, x.Score, 100*x.Regret)
+	}
+	t.Flush()
+	w.WriteString(`
+score: three times the credits that jobs took from the services or had billed, and the
+credits of jobs not done by their deadline. regret: how much of the jobs' credits that is above clairvoyant,
+a bound that knows the future. charged: in brackets what the whole bill is, in US dollars.
+`)
 }
 
 // mostThrottled is the share of the services' CPU time that may be throttled, or billed, for the type to suffice.
