@@ -51,6 +51,8 @@ type link struct{ run, piece, arc int }
 
 const (
 	maxNodes = 2048
+	// mostLinks bounds the arcs between pieces and runs: a few hundred MB. Where there would be more, the pieces are larger.
+	mostLinks, leastNodes = 2_000_000, 32
 	// mostWork bounds the search for whole jobs, in arcs that are looked at: about a second.
 	mostWork = 100_000_000
 	// mostOpen bounds what the search keeps, in arcs of all partial decisions that are open: 512 MB.
@@ -72,7 +74,27 @@ func (b *lowerBound) lacks(run int) float64 {
 
 // bound finds what is possible if parts of jobs count. idle is the world without jobs.
 func bound(o Options, runs []Run, idle *instance) *lowerBound {
-	b := &lowerBound{runs: runs, pieces: cut(o, runs, idle)}
+	b := &lowerBound{runs: runs}
+	at := func(tick int) time.Duration { return min(time.Duration(tick)*idle.tick, o.Length) }
+	end := o.Trace.Start.Add(o.Length)
+	// window returns when a run may run, and the pieces from first to before past that this overlaps.
+	window := func(r Run) (from, to time.Duration, first, past int) {
+		from, to = r.Due.Sub(o.Trace.Start), r.until(end).Sub(o.Trace.Start)
+		first, _ = slices.BinarySearchFunc(b.pieces, from, func(p piece, t time.Duration) int { return cmp.Compare(at(p.to), t+1) })
+		past, _ = slices.BinarySearchFunc(b.pieces, to, func(p piece, t time.Duration) int { return cmp.Compare(at(p.from), t) })
+		return from, to, first, past
+	}
+	for nodes := maxNodes; nodes >= leastNodes; nodes /= 2 {
+		b.pieces = cut(o, runs, idle, nodes)
+		links := 0
+		for _, r := range runs {
+			_, _, first, past := window(r)
+			links += max(0, past-first)
+		}
+		if links <= mostLinks {
+			break
+		}
+	}
 	n := len(b.pieces)
 	// What an unlimited instance may borrow is there from the beginning; the cap grows by it.
 	launch := credit.Open(o.Spec, o.Mode).Launch
@@ -83,7 +105,6 @@ func bound(o Options, runs []Run, idle *instance) *lowerBound {
 	// Nodes: the source, the pieces with credits, then the processors of each, then the jobs.
 	b.f = newFlow(1 + 2*n + len(runs))
 	f := b.f
-	at := func(tick int) time.Duration { return min(time.Duration(tick)*idle.tick, o.Length) }
 	for i, p := range b.pieces {
 		var services, wanted float64
 		for _, x := range idle.services[p.from:p.to] {
@@ -99,13 +120,11 @@ func bound(o Options, runs []Run, idle *instance) *lowerBound {
 		f.price[1+i] = dear
 		f.arc(1+i, 1+n+i, max(0, float64(o.Spec.VCPUs)*span-wanted))
 	}
-	end := o.Trace.Start.Add(o.Length)
 	order := make([]int, len(runs)) // the cheap ones first, so that as many as possible are whole
 	for k, r := range runs {
 		order[k] = k
-		from, to := r.Due.Sub(o.Trace.Start), r.until(end).Sub(o.Trace.Start)
-		first, _ := slices.BinarySearchFunc(b.pieces, from, func(p piece, t time.Duration) int { return cmp.Compare(at(p.to), t+1) })
-		for i := first; i < n && at(b.pieces[i].from) < to; i++ {
+		from, to, first, past := window(r)
+		for i := first; i < past; i++ {
 			within := min(to, at(b.pieces[i].to)) - max(from, at(b.pieces[i].from))
 			b.links = append(b.links, link{k, i, f.fanned(1+n+i, b.node(k), r.Cores*within.Minutes())})
 		}
@@ -120,14 +139,14 @@ func bound(o Options, runs []Run, idle *instance) *lowerBound {
 	return b
 }
 
-// cut cuts the time of a rehearsal into pieces.
-func cut(o Options, runs []Run, idle *instance) (all []piece) {
+// cut cuts the time of a rehearsal into about so many pieces.
+func cut(o Options, runs []Run, idle *instance, nodes int) (all []piece) {
 	ticks := len(idle.services)
 	var edges []int
-	for i := 0; i < ticks; i += (ticks + maxNodes - 1) / maxNodes {
+	for i := 0; i < ticks; i += (ticks + nodes - 1) / nodes {
 		edges = append(edges, i)
 	}
-	if len(runs) < maxNodes {
+	if len(runs) < nodes {
 		end := o.Trace.Start.Add(o.Length)
 		for _, r := range runs {
 			from, to := r.Due.Sub(o.Trace.Start), r.until(end).Sub(o.Trace.Start)

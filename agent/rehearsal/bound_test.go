@@ -179,3 +179,24 @@ func TestTheSearchForTheBoundKeepsLittle(t *testing.T) {
 	}
 	t.Logf("%d MB, bound %v, best plan %v", (after.TotalAlloc-before.TotalAlloc)>>20, b.least, b.best)
 }
+
+// Thousands of runs that may all run at any time come to tens of millions of arcs, unless time is cut into larger pieces.
+func TestTheBoundOfManyRunsIsCoarser(t *testing.T) {
+	s := spec(t, "t3.micro")
+	o := Options{Spec: s, Trace: steady(2, 60), Balance: s.Max, Jobs: []Job{every(t, "*/10 * * * *", Job{Name: "a", Need: 1}, 0)}}
+	idle, o, err := withoutJobs(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := o.runs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bound(o, runs, idle)
+	if len(runs) < 8000 || len(b.links) > mostLinks || len(b.pieces) < leastNodes {
+		t.Errorf("%d runs have %d arcs from %d pieces", len(runs), len(b.links), len(b.pieces))
+	}
+	if b.relaxed > almost {
+		t.Errorf("%v of the %v credits that the runs need are missing, though enough are spare", b.relaxed, b.needed)
+	}
+}
