@@ -35,6 +35,9 @@ func TestWatcher(t *testing.T) {
 	if err := os.RemoveAll(two); err != nil {
 		t.Fatal(err)
 	}
+	if !w.Wait(t.Context(), time.Hour, time.Millisecond) {
+		t.Fatal("the removal of a directory was not noticed")
+	}
 	if err := os.Mkdir(two, 0o700); err != nil {
 		t.Fatal(err)
 	}
