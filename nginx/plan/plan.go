@@ -71,7 +71,7 @@ type Outputs struct {
 const (
 	// replanEvery is how often the table is made anew although no input has changed and
 	// no time that it depends on has come.
-	replanEvery = time.Minute
+	replanEvery = 5 * time.Minute
 	// aliveEvery is how often Outputs.Alive is called.
 	aliveEvery = 15 * time.Second
 	// firstHold bounds how long the first table and tree wait for the first results of the
