@@ -27,9 +27,9 @@ func (r Report) Text() string {
 	}
 	if r.Needed > 0 {
 		fmt.Fprintf(&w, "\njobs need %.0f credits", r.Needed)
-	}
-	if r.Needed > 0 && r.Spare > 0 {
-		fmt.Fprintf(&w, ", %.0f %% of those", 100*r.Needed/r.Spare)
+		if r.Spare > 0 {
+			fmt.Fprintf(&w, ", %.0f %% of those", 100*r.Needed/r.Spare)
+		}
 	}
 	if r.Filled > 0 {
 		fmt.Fprintf(&w, "\n%d values of the trace were missing and are taken as the one before", r.Filled)

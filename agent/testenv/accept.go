@@ -14,6 +14,12 @@ func Accept(t testing.TB, attend func(net.Conn)) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
+	AcceptFrom(t, l, attend)
+	return netip.MustParseAddrPort(l.Addr().String())
+}
+
+// AcceptFrom is Accept for a listener that is there already; it is closed when the test ends.
+func AcceptFrom(t testing.TB, l net.Listener, attend func(net.Conn)) {
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -27,5 +33,4 @@ func Accept(t testing.TB, attend func(net.Conn)) netip.AddrPort {
 			}()
 		}
 	}()
-	return netip.MustParseAddrPort(l.Addr().String())
 }

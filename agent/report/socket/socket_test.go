@@ -224,16 +224,7 @@ func TestNobodyAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conn.Close()
-		}
-	}()
+	testenv.AcceptFrom(t, l, func(net.Conn) {})
 	if _, err := Dial(path).Status(t.Context()); !errors.Is(err, ErrNoAgent) {
 		t.Errorf("rude socket: %v", err)
 	}

@@ -43,21 +43,11 @@ func serve(t *testing.T, h *vpc.Host, name string) {
 		if err != nil {
 			return err
 		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					defer c.Close()
-					for lines := bufio.NewScanner(c); lines.Scan(); {
-						fmt.Fprintf(c, "%s\n", name)
-					}
-				}()
+		testenv.AcceptFrom(t, l, func(c net.Conn) {
+			for lines := bufio.NewScanner(c); lines.Scan(); {
+				fmt.Fprintf(c, "%s\n", name)
 			}
-		}()
+		})
 		return nil
 	}))
 }
