@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
-	"syscall"
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/address"
@@ -67,7 +65,7 @@ func (c *Client) Address(ctx context.Context, r address.Request) error {
 func (c *Client) Reload(ctx context.Context) error {
 	for until := time.Now().Add(anew); ; {
 		err := c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
-		gone := slices.ContainsFunc([]error{fs.ErrNotExist, syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE, io.EOF}, func(e error) bool { return errors.Is(err, e) })
+		gone := errors.Is(err, ErrNoAgent) && !errors.Is(err, fs.ErrPermission)
 		if !gone || time.Now().After(until) || !backoff.Sleep(ctx, anew/50) {
 			return err
 		}
