@@ -497,7 +497,7 @@ func TestReadinessByProbe(t *testing.T) {
 		want  string
 		next  time.Time
 	}{
-		{name: "not tried", c: young, probe: tcp(young), want: "waits a.example.com/ web:1/app starting\n"},
+		{name: "not tried", c: young, probe: tcp(young), want: "waits a.example.com/ web:1/app starting\n", next: noon.Add(8 * time.Second)},
 		{name: "refused, young", c: young, probe: tcp(young), state: Unreachable, want: "waits a.example.com/ web:1/app starting\n", next: noon.Add(8 * time.Second)},
 		{name: "refused, late", c: old, probe: tcp(old), state: Unreachable, want: "waits a.example.com/ web:1/app not-listening\nerror container-not-listening\n"},
 		{name: "connects", c: young, probe: tcp(young), state: Reachable, want: "a.example.com/ http 10.0.0.5:32768\n"},
@@ -632,12 +632,13 @@ func TestNotStarted(t *testing.T) {
 		next time.Time
 	}{
 		{"about to be started", []tasks.Container{created(59*time.Second, byHand)}, "", noon.Add(time.Second)},
-		{"too late", []tasks.Container{created(time.Minute, byHand)}, problem, time.Time{}},
+		{"too late, and others may still start", []tasks.Container{created(time.Minute, byHand)}, problem, noon.Add(time.Minute)},
+		{"too late", []tasks.Container{created(2*time.Minute, byHand)}, problem, time.Time{}},
 		{"by ECS, which waits for what it depends on", []tasks.Container{created(2 * time.Minute)}, "", noon.Add(time.Minute)},
 		{"by ECS, too late", []tasks.Container{created(3 * time.Minute)}, problem, time.Time{}},
 		{"its family takes long", []tasks.Container{took(2 * time.Minute), created(5 * time.Minute)}, serves, noon.Add(time.Minute)},
 		{"everything takes long here", []tasks.Container{took(time.Minute, of("other"), labels("x", "y")), created(2*time.Minute, byHand)}, "", noon.Add(time.Minute)},
-		{"beside one that was started again after months", []tasks.Container{took(1000*time.Hour, of("other"), labels("x", "y")), created(time.Minute, byHand)}, problem, time.Time{}},
+		{"beside one that was started again after months", []tasks.Container{took(1000*time.Hour, of("other"), labels("x", "y")), created(2*time.Minute, byHand)}, problem, time.Time{}},
 		{"without a route", []tasks.Container{created(time.Minute, labels("x", "y"))}, "", time.Time{}},
 		{"a batch", []tasks.Container{created(time.Minute, labels("nagaya.host", "a.example.com", "nagaya.batch", "true"))}, "", time.Time{}},
 		{"beside an older one", []tasks.Container{web("a", age(time.Hour)), created(3 * time.Minute)}, serves + problem, time.Time{}},

@@ -138,7 +138,7 @@ func (b *builder) judge(all []candidate) {
 		c.why = b.whyNotReady(c)
 		c.wrongProtocol = c.ready() && b.in.Reach[c.probeOf()].Said != ""
 		b.mayServe[c.container.ID] = b.mayServe[c.container.ID] || c.ready() || c.unhealthy()
-		if (c.why == "starting" || c.why == "no-address") && b.in.Now.Before(c.container.StartedAt.Add(patience)) {
+		if (c.why == "starting" || c.why == "no-address") && b.isBefore(c.container.StartedAt.Add(patience)) {
 			b.t.StartsExpected = true
 		}
 		b.checkRestarts(c)

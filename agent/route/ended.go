@@ -60,7 +60,7 @@ func (b *builder) checkCreated(c tasks.Container) {
 	if c.State != tasks.Created {
 		return
 	}
-	if !c.Stopping && b.in.Now.Before(c.CreatedAt.Add(crowdPatience)) {
+	if !c.Stopping && b.isBefore(c.CreatedAt.Add(crowdPatience)) {
 		b.t.StartsExpected = true
 	}
 	switch {

@@ -227,6 +227,9 @@ func TestAPublishedPortOutlivesItsContainer(t *testing.T) {
 		if table = tableAt(table, 0, row.now...); len(table.Streams) != 0 != (row.later == 0) {
 			t.Errorf("%s: at once %v, problems %v", name, table.Streams, table.Problems)
 		}
+		if row.free && row.later > 0 && !table.Next.Equal(noon.Add(row.later)) {
+			t.Errorf("%s: built again at %s", name, table.Next)
+		}
 		if table = tableAt(table, row.later, row.now...); (len(table.Streams) == 1) != row.free || hasCode(table, "host-port-taken") == row.free {
 			t.Errorf("%s: later %v, problems %v", name, table.Streams, table.Problems)
 		}
