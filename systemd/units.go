@@ -59,16 +59,16 @@ func LookUnit(ctx context.Context, name string) (Unit, error) {
 	return u, nil
 }
 
-// StartUnit asks systemd to start a service, in the place of whatever job it has
-// for it, and does not wait until it runs. A condition of the unit that is not met
-// is no error.
+// StartUnit asks systemd to start a service, and does not wait until it runs. While it is
+// being stopped that is an error: what an operator has asked for is not cancelled. A
+// condition of the unit that is not met is no error.
 func StartUnit(ctx context.Context, name string) error {
 	conn, err := connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	if _, err := conn.StartUnitContext(ctx, name, "replace", nil); denied(err) {
+	if _, err := conn.StartUnitContext(ctx, name, "fail", nil); denied(err) {
 		return fmt.Errorf("starting %s: %w: %w", name, ErrDenied, err)
 	} else if err != nil {
 		return fmt.Errorf("starting %s: %w", name, err)

@@ -99,7 +99,7 @@ var specials = map[string]special{
 	"nagaya address release":                   {after: stay},
 	"nagaya leave":                             {after: stay},
 	"systemctl stop nagaya":                    {after: start},
-	"systemctl stop nagaya-nginx":              {after: start, codes: []int{1}}, // the agent starts it again, which cancels that
+	"systemctl stop nagaya-nginx":              {after: start},
 	"systemctl stop nagaya nagaya-nginx":       {after: start},
 	"systemctl restart nagaya-nginx":           {after: served},
 	"systemctl edit nagaya-nginx":              edited("nagaya-nginx"),
