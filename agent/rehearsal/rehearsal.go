@@ -197,6 +197,13 @@ func (o Options) runs() ([]Run, error) {
 		}
 	}
 	slices.SortStableFunc(all, func(a, b Run) int { return a.Due.Compare(b.Due) })
+	same := map[string]int{} // runs of one name that come at the same minute
+	for i := range all {
+		id := all[i].ID
+		if same[id]++; same[id] > 1 {
+			all[i].ID = fmt.Sprintf("%s#%d", id, same[id])
+		}
+	}
 	return all, nil
 }
 

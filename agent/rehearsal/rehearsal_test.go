@@ -190,6 +190,37 @@ func TestTextWithoutJobs(t *testing.T) {
 	}
 }
 
+// Jobs that never come within the trace are not passed over in silence.
+func TestAdviceOfJobsThatNeverCome(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.micro"), Trace: steady(2, 4), Advise: true, Jobs: []Job{every(t, "0 22 31 12 *", Job{Name: "a", Need: 5}, time.Hour)}}
+	rep, err := Play(o, Gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "no run of the jobs comes"; !strings.Contains(rep.Advice, want) {
+		t.Errorf("the advice is %q, without %q", rep.Advice, want)
+	}
+}
+
+// Runs of one name that come at the same time are two runs, one after the other with the gate.
+func TestRunsOfOneNameAtOneTime(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.micro"), Trace: steady(2, 2), Balance: 200}
+	for _, need := range []float64{30, 20} {
+		o.Jobs = append(o.Jobs, every(t, "0 12 * * *", Job{Name: "a", Need: need, Estimate: need, Cores: 1}, 8*time.Hour))
+	}
+	rep, err := Play(o, Gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := rep.Results[0].Runs[0], rep.Results[0].Runs[1]
+	if first.ID == second.ID {
+		t.Errorf("both are called %s", first.ID)
+	}
+	if first.Started.Before(second.Ended) && second.Started.Before(first.Ended) {
+		t.Errorf("they run at once: %+v, %+v", first, second)
+	}
+}
+
 // A bank that is empty on the first day does not make the advice name a type that is too large, nor call one too small.
 func TestAdviceIsOfAnInstanceThatHasRunForAWhile(t *testing.T) {
 	peak := steady(3, 14) // 100 % from 03:00 to 06:00

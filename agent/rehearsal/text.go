@@ -92,6 +92,9 @@ func (r Report) advise(idle *instance, g Result) string {
 		return fmt.Sprintf("the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited.", r.Type, larger)
 	case !idle.sufficient():
 		return fmt.Sprintf("the services alone are throttled on %s, and may have been when this was recorded: take %s, or unlimited with gate.surplus-dollars.", r.Type, larger)
+	case len(g.Runs) == 0 && len(idle.o.Jobs) > 0:
+		return fmt.Sprintf("%s does for the services; no run of the jobs comes from %s to %s with its deadline by then: see that their times are right, or take a longer trace or --days.",
+			r.Type, r.From.UTC().Format("2006-01-02 15:04"), r.To.UTC().Format("2006-01-02 15:04 MST"))
 	case len(g.Runs) == 0:
 		return fmt.Sprintf("%s does for the services; with --jobs it is shown what jobs could make of the credits that they leave.", r.Type)
 	case missed == 0 && g.takes() > tolerated*r.Needed:
