@@ -18,6 +18,8 @@ const (
 	// usualCosts is how many runs say what the next one needs.
 	usualCosts  = 10
 	pastTrusted = 3
+	// pastRefuses is how long past runs are a reason to refuse the next: a refused job tells nothing of what it needs by now.
+	pastRefuses = 8 * day
 	// highSpread is by how many standard deviations an expected need is above the middle: one run of five exceeds it.
 	highSpread = 0.84
 	// A weekday's runs stand apart if they cost twice, or half, what the others do, and more than these differ among each other.
@@ -38,7 +40,7 @@ func (p Past) and(cost float64, came, at time.Time) Past {
 func (p Past) like(came time.Time) Past {
 	old := len(p.Costs) - len(p.Came)
 	if old < 0 { // no version writes that
-		return Past{Costs: p.Costs}
+		return Past{Costs: p.Costs, At: p.At}
 	}
 	var by [7][]float64
 	for i, at := range p.Came {
@@ -62,7 +64,7 @@ func (p Past) like(came time.Time) Past {
 	}
 	today := came.UTC().Weekday()
 	if apart[today] {
-		return Past{Costs: by[today]}
+		return Past{Costs: by[today], At: p.At}
 	}
 	costs := slices.Clone(p.Costs[:old])
 	for i, at := range p.Came {
@@ -70,7 +72,15 @@ func (p Past) like(came time.Time) Past {
 			costs = append(costs, p.Costs[old+i])
 		}
 	}
-	return Past{Costs: costs[max(0, len(costs)-usualCosts):]}
+	return Past{Costs: costs[max(0, len(costs)-usualCosts):], At: p.At}
+}
+
+// known reports whether anything is known of what a job needs that may be a reason to refuse it.
+func (p Past) known(e Entry, now time.Time) bool {
+	if len(p.Costs) == 0 {
+		return e.Need > 0
+	}
+	return e.Late != LateRefuse || now.Sub(p.At) < pastRefuses
 }
 
 // logNormal is the distribution of some costs: the middle one, and the standard deviation of their logarithms, to which one more run

@@ -180,8 +180,11 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 	for i, c := range p.scenarios {
 		worth += c.probable * needs[i]
 	}
-	now := p.at(p.now, e, needs, len(past.Costs) > 0)
-	v := verdict{hopeless: late && now.InTime == 0}
+	// Where credits are spare, a job is tried of which nothing is known by now.
+	tried := !past.known(e, p.now) && !e.isLate(p.now) && e.Expected <= p.v.room(e.Cores, p.loads[0])
+	measured := len(past.Costs) > 0 && !tried
+	now := p.at(p.now, e, needs, measured)
+	v := verdict{hopeless: late && now.InTime == 0 && !tried}
 	if !now.Charged && p.isSpare(e) {
 		v.start, v.why = true, fmt.Sprintf("needs %.1f credits: batches may spend as many", e.Expected)
 		v.choices = []Choice{now.Choice}
@@ -210,7 +213,7 @@ func (p *planner) decide(e Entry, past Past, late bool) verdict {
 		if !now.Charged && max(now.Cost, now.harm) <= evenly*worth {
 			break // nothing can be much better
 		}
-		c := p.at(at, e, needs, len(past.Costs) > 0)
+		c := p.at(at, e, needs, measured)
 		if v.hopeless {
 			c.Cost += p.displaced(e, needs[0], at)
 		}

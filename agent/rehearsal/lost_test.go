@@ -202,3 +202,30 @@ func TestAnEmptyBankBearsNoBurst(t *testing.T) {
 		t.Errorf("the gate's score is %.0f, of which %.0f credits were taken from the services; cron's is %.0f", g.Score, g.ThrottledByJobs/60, c.Score)
 	}
 }
+
+// A job that is refused tells nothing of what it needs. It is not refused for ever where nobody knows that, nor because
+// of a run that was long ago.
+func TestARefusedJobIsTried(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		first float64 // what the first run needs, of which is 5 afterwards
+		least int     // runs in time of 20
+	}{{"never measured", 5, 19}, {"the first run was a heavy one", 20, 10}} {
+		o := Options{Spec: spec(t, "t3.micro"), Trace: byHour(21, func(int, int) float64 { return 1.5 }), Balance: 144}
+		for i := range 20 {
+			need := 5.0
+			if i == 0 {
+				need = tt.first
+			}
+			at := start.Add(time.Duration(i)*day + 22*time.Hour)
+			o.Jobs = append(o.Jobs, once(share{"a", at, 15 * time.Minute, 0, 0.5}, need, 0, gate.LateRefuse))
+		}
+		rep, err := Play(o, Gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g := rep.Results[0]; g.InTime < tt.least {
+			t.Errorf("%s: %d of %d in time; the last one: %s", tt.name, g.InTime, len(g.Runs), g.Decisions[len(g.Decisions)-1].Reason)
+		}
+	}
+}
