@@ -69,7 +69,7 @@ demo: prepare build ## Show the main job on this machine; KEEP=1 leaves it runni
 	@.ci/with-docker bin/nagaya-sim demo
 
 .PHONY: pictures
-pictures: prepare browser ## Make the pictures of the documents anew, of an agent with a week's history and its page in a browser.
+pictures: prepare browser ## Make the pictures of the documents again, of an agent with a week's history and its page in a browser.
 	@.ci/with-docker go test $(STATIC) -count=1 -run '^TestPictures$$' ./cmd/nagaya-sim/stage -pictures $(CURDIR)/docs/pictures
 
 .PHONY: box

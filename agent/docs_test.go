@@ -26,7 +26,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
-var update = flag.Bool("update", false, "write the generated documents anew")
+var update = flag.Bool("update", false, "write the generated documents again")
 
 // The references are made from the tables that the program itself works with,
 // so that they cannot drift.
@@ -52,7 +52,7 @@ func TestReferencesAreGenerated(t *testing.T) {
 	}
 }
 
-// labelReference is the page with its tables made anew: those between the comments.
+// labelReference is the page with its tables made again: those between the comments.
 func labelReference(was string) string {
 	var words, others, policies strings.Builder
 	table(&words, labels.Docs())
@@ -215,7 +215,7 @@ func TestTablesOfNginxProxyAreGenerated(t *testing.T) {
 	}
 }
 
-// between puts text in the place of what is between a mark and the next end.
+// between puts text in place of what is between a mark and the next end.
 func between(t *testing.T, all, mark, text string) string {
 	t.Helper()
 	before, rest, begun := strings.Cut(all, mark)

@@ -198,7 +198,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		"a file as directory": {func(p *patient) { p.set("log-dir", "/etc/passwd") }, "fail directories", "log-dir"},
 		"leaving": {func(p *patient) {
 			p.must(p.cloud.SetNotices(simaws.DefaultInstance, simaws.Notices{TargetLifecycleState: "Terminated"}))
-		}, "warn leaving", "stand-by"},
+		}, "warn leaving", "standby"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPatient(t)

@@ -73,7 +73,7 @@ func (a *agent) flow(ctx context.Context, c config.Config) error {
 		metered      = latest.New[[]string]() // ids of batch containers
 		braked       = latest.New[[]string]()
 	)
-	b.SetUpkeep("operator", problems("operator-state-lost", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written anew then"))
+	b.SetUpkeep("operator", problems("operator-state-lost", lost, "release the addresses again, and repeat 'nagaya leave', if that still holds; the file is written again then"))
 	b.SetUpkeep("nginx-proxy", withoutEffect(c, "/"))
 	g.Run("directories", func(ctx context.Context) error { return a.keepDirs(ctx, c) })
 

@@ -117,7 +117,7 @@ func (a *agent) makeSocket(c config.Config) (net.Listener, error) {
 
 func socketPath(c config.Config) string { return filepath.Join(c.RunDir, "nagaya.sock") }
 
-// listenSocket serves the unix socket at listener, or makes one if there is none yet, and anew where its file has been removed.
+// listenSocket serves the unix socket at listener, or makes one if there is none yet, and again where its file has been removed.
 func (a *agent) listenSocket(ctx context.Context, c config.Config, listener net.Listener, x answers) (err error) {
 	path := socketPath(c)
 	if len(a.o.Sockets) > 0 {

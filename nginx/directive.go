@@ -35,7 +35,7 @@ func ParseDirectives(s string) ([]Directive, error) {
 	return all, err
 }
 
-// Expand is ParseDirectives, and returns the text with what included returns in the place of
+// Expand is ParseDirectives, and returns the text with what included returns in place of
 // each directive include. Where that is "", the directive stays.
 func Expand(s string, included func(arg string) string) ([]Directive, string, error) {
 	r := &reader{text: s, line: 1, whole: s, included: included}

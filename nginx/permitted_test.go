@@ -366,7 +366,7 @@ func TestPermittedFindsMore(t *testing.T) {
 		}
 		w, _ := permittedIn(s, both, f)
 		if !slices.ContainsFunc(ds, func(d directive) bool { return !w.allows(d) }) {
-			t.Errorf("%q in the place of %q is permitted", row.is, row.was)
+			t.Errorf("%q instead of %q is permitted", row.is, row.was)
 		}
 	}
 }

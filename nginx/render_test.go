@@ -14,7 +14,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/route"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 func TestGolden(t *testing.T) {
 	for _, s := range scenes {
@@ -43,7 +43,7 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("go test ./nginx -update writes it anew:\n%s", diff)
+		t.Errorf("go test ./nginx -update writes it again:\n%s", diff)
 	}
 }
 

@@ -99,7 +99,7 @@ func (s Snippet) copyName() string {
 	return fmt.Sprintf("%.150s-%s", name, digest(fmt.Sprint(s.Path, "\x00", s.Private, s.Text)))
 }
 
-// closedPage is the answer in the place of what a refused snippet may have restricted.
+// closedPage is the answer instead of what a refused snippet may have restricted.
 const closedPage = "This site is closed until a file of its operator's is corrected.\n"
 
 // refuseForSnippet closes what is being written where a snippet is left out by which its

@@ -185,7 +185,7 @@ func (t Tree) Under(dir string) Tree {
 	return Render(s, t.build, t.shape, t.pools)
 }
 
-// OwnPaths returns a text of nginx's with the paths of the operator's files in the place of those
+// OwnPaths returns a text of nginx's with the paths of the operator's files instead of those
 // of their copies.
 func (t Tree) OwnPaths(text string) string {
 	var names []string
@@ -211,7 +211,7 @@ func (t Tree) WithSnippets(snippets ...Snippet) Tree {
 
 // RenameSockets returns the same configuration with other names for some of its sockets, which
 // are written as "unix:PATH".
-// When nginx has loaded that and then the tree itself, it has made the sockets anew: it
+// When nginx has loaded that and then the tree itself, it has made the sockets again: it
 // keeps a socket open that is in the configuration before and after, even one whose
 // file has been removed.
 func (t Tree) RenameSockets(sockets ...string) Tree {

@@ -74,7 +74,7 @@ func (n *Notifier) Reloading() error {
 	return n.send(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/int64(time.Microsecond)))
 }
 
-// send opens the socket anew each time: messages are rare, and systemd may have
+// send opens the socket again each time: messages are rare, and systemd may have
 // been re-executed in between.
 func (n *Notifier) send(state string) error {
 	if n == nil || n.socket == "" {

@@ -166,7 +166,7 @@ func NewReport(claims []ClaimReport) Report {
 }
 
 // Memory is what must outlive a restart of the agent, which may neither take back what
-// the operator gave away nor begin the budget anew, and knows the holder since before. The keys are the texts of the claims.
+// the operator gave away nor restart the budget, and knows the holder since before. The keys are the texts of the claims.
 type Memory struct {
 	Released []string               `json:"released,omitempty"`
 	Spent    map[string][]time.Time `json:"spent,omitempty"`

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A restart of the agent asks EC2 anew, but the holder has been seen since before, unless the address went away meanwhile.
+// A restart of the agent asks EC2 again, but the holder has been seen since before, unless the address went away meanwhile.
 func TestAHolderIsSeenSinceBeforeTheRestart(t *testing.T) {
 	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	claim := Claim{AllocationID: "eipalloc-1"}

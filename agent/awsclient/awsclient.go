@@ -98,6 +98,6 @@ func (c *Clients) Route53(region string) *route53.Client {
 	return route53.NewFromConfig(c.in(cmp.Or(region, "us-east-1")))
 }
 
-// DropConnections closes what is idle, so that the next call dials anew: a
+// DropConnections closes what is idle, so that the next call dials again: a
 // connection that was made from another public address is dead.
 func (c *Clients) DropConnections() { c.HTTP.CloseIdleConnections() }

@@ -34,7 +34,7 @@ type S3 struct {
 // S3 returns a client. Its endpoint is that of AWS_ENDPOINT_URL_S3, or of the SDK's settings for all services.
 func (c *Clients) S3() *S3 {
 	through := *c.HTTP
-	// A redirect is for whoever signs anew.
+	// A redirect is for whoever signs again.
 	through.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &S3{
 		http: &through, credentials: c.Base.Credentials,

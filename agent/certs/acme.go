@@ -152,7 +152,7 @@ type CAError struct {
 	Err  error
 }
 
-// What is wrong by the agent's own judgement, in the place of a problem's type. Those of CAs that decide
+// What is wrong by the agent's own judgement, instead of a problem's type. Those of CAs that decide
 // something are beside them.
 const (
 	ProfileNotOffered   = "profileNotOffered"   // the directory does not have the profile; Detail names those that it has

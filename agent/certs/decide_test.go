@@ -115,8 +115,8 @@ func TestWhatOrdersNothing(t *testing.T) {
 		{"another instance orders it", func(w *world) {
 			w.in.Leases = map[string]Lease{ID([]string{"a.example.com"}, ECDSA): {Live: true}}
 		}, false, Ordering},
-		{"a stand-by", func(w *world) { w.in.Place.Here = false }, false, Waiting},
-		{"a stand-by with a zone", func(w *world) {
+		{"a standby", func(w *world) { w.in.Place.Here = false }, false, Waiting},
+		{"a standby with a zone", func(w *world) {
 			w.in.Place.Here, w.in.Covers = false, func(string) bool { return true }
 		}, true, Ordering},
 		{"the address is not known", func(w *world) { w.in.Place.Known = false }, false, Waiting},

@@ -39,7 +39,7 @@ type Ledger struct {
 // Lost is the ledger of a directory whose own cannot be read any more. The CA is left alone until its limits of hours
 // have passed: on orders of an account, and on failures of a name. Those of a week it may have to tell itself.
 func Lost(now time.Time) Ledger {
-	return Ledger{Faults: 1, Fault: "what the store had of its limits cannot be read, and begins anew", Paused: now.Add(ordersIn)}
+	return Ledger{Faults: 1, Fault: "what the store had of its limits cannot be read, and starts over", Paused: now.Add(ordersIn)}
 }
 
 // Result is how an attempt ended.

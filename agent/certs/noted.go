@@ -53,7 +53,7 @@ type Contact struct {
 // Asked is what a CA said about the renewal of a certificate.
 type Asked struct {
 	Window
-	// NotAfter is of the certificate that it is about: a newer one is asked for anew.
+	// NotAfter is of the certificate that it is about: a newer one is asked for again.
 	NotAfter time.Time `json:"not_after"`
 	// Replaced is the identifier of a certificate of which the CA says that it was replaced before.
 	Replaced string `json:"replaced,omitempty"`

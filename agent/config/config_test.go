@@ -367,7 +367,7 @@ func TestUsable(t *testing.T) {
 	}
 }
 
-// Who writes no in the place of off gets no log of that name.
+// Who writes no instead of off gets no log of that name.
 func TestNamesOfLogs(t *testing.T) {
 	log, _ := Find("nginx.access-log")
 	for v, want := range map[string]bool{"off": true, "access.log": true, "no.log": true, "false": false, "No": false, "true": false, "on": false, "a/b": false} {

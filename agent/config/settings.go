@@ -60,7 +60,7 @@ var Settings = []Setting{
 		"Hosts that must have a live container here before an address is taken from a running instance; default: at least one host, and every host in the holder tag.").byTag(),
 	one("address.unreachable", "0s", func(c *Config) *time.Duration { return &c.Address.Unreachable }, duration(0, 24*time.Hour),
 		"How long a running holder that used to answer must have been silent on nginx's ports before standby and takeover take the address from it; 0 is never."),
-	// The shortest pause with which a stand-by stays within 6,000 calls of EC2 a day,
+	// The shortest pause with which a standby stays within 6,000 calls of EC2 a day,
 	// and sees within 15 s that a holder is gone.
 	one("address.every", "14.58s", func(c *Config) *time.Duration { return &c.Address.Every }, duration(time.Second, time.Hour),
 		"How often EC2 is asked about the holder while another instance holds an address; a 24th as often, and at least every six minutes, while this one does.").byTag(),
@@ -134,7 +134,7 @@ var Settings = []Setting{
 	one("certs.acme.eab-file", "", func(c *Config) *string { return &c.Certs.ACME.EABFile }, absolute.orEmpty("none"),
 		"File of external account bindings, a line for each CA: DIRECTORY KEY-ID MAC-KEY."),
 	list("certs.acme.zones", "", func(c *Config) *[]string { return &c.Certs.ACME.Zones }, text("NAME=ID of a hosted zone, such as example.com=Z0123456789ABC", zoneForm.MatchString, "is not NAME=ID of a hosted zone"),
-		"Hosted zones of Route 53 in which names may be proven by TXT records of _acme-challenge, which wildcards, stand-bys and closed ports need."),
+		"Hosted zones of Route 53 in which names may be proven by TXT records of _acme-challenge, which wildcards, standbys and closed ports need."),
 	flag("certs.acme.check-address", "true", func(c *Config) *bool { return &c.Certs.ACME.CheckAddress },
 		"Order by HTTP only for a host whose public name leads to this instance; false where the names that the instance sees are not the public ones."),
 	flag("certs.acme.ip", "false", func(c *Config) *bool { return &c.Certs.ACME.IP },

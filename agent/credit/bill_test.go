@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The bill begins anew with each day and month in UTC, and holds what is charged while it
+// The bill starts over with each day and month in UTC, and holds what is charged while it
 // runs, at a stop and at a change to standard.
 func TestBill(t *testing.T) {
 	begin := time.Date(2026, 3, 31, 22, 0, 0, 0, time.UTC)

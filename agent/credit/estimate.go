@@ -323,7 +323,7 @@ func (m *Memory) advanceUnmeasured(from, to time.Time) {
 }
 
 // errorBar is how far the position may be wrong, in credits: half a period's
-// change for the point's inexact time stamp, the surprises of late, a part of what was
+// change for the point's inexact time stamp, the recent surprises, a part of what was
 // replayed and earned since, and all that was not measured.
 func (m *Memory) errorBar(rate float64) float64 {
 	s := m.Bank.Spec

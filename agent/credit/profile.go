@@ -21,7 +21,7 @@ type Profile struct {
 	// Recent is the demand of the last half hour or so in vCPUs, as of RecentAt.
 	Recent   float64   `json:"recent,omitempty"`
 	RecentAt time.Time `json:"recent_at,omitzero"`
-	// Lasting is by how many vCPUs the hours of late were above what had been learned, as of LastingAt: what has lasted
+	// Lasting is by how many vCPUs the recent hours were above what had been learned, as of LastingAt: what has lasted
 	// for hours will not be over in one.
 	Lasting   float64   `json:"lasting,omitempty"`
 	LastingAt time.Time `json:"lasting_at,omitzero"`
@@ -89,7 +89,7 @@ const (
 )
 
 // Observe adds to the profile that the services spent some credits between from and to.
-// Spans must come in order. One of an earlier hour, after the clock was set back, begins that hour anew.
+// Spans must come in order. One of an earlier hour, after the clock was set back, starts that hour over.
 func (p *Profile) Observe(from, to time.Time, credits float64) {
 	minutes := to.Sub(from).Minutes()
 	if minutes <= 0 || credits < 0 || math.IsNaN(credits) {

@@ -125,7 +125,7 @@ var (
 	key    = regexp.MustCompile(` [a-z_]+=("(\\.|[^"\\])*"|\S+)`)
 )
 
-// replace puts the line in the place of another one of the page, with short ids, and with
+// replace puts the line in place of another one of the page, with short ids, and with
 // as many keys if not all are shown.
 func replace(t testing.TB, old, line string) {
 	t.Helper()

@@ -35,7 +35,7 @@ type Brake struct {
 const (
 	// leastQuota is what each batch is left, in vCPUs: the least that the kernel's scheduler divides well.
 	leastQuota = 0.02
-	// quotaStep is the share by which a quota must change to be set anew.
+	// quotaStep is the share by which a quota must change to be set again.
 	quotaStep = 0.2
 	// idleBatch is the use in vCPUs of batch containers below which none counts as running.
 	idleBatch = 0.01

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A job that never ends keeps its next run from starting, each night anew, and an overrun is a problem with a remedy.
+// A job that never ends keeps its next run from starting, night after night, and an overrun is a problem with a remedy.
 func TestAJobDoesNotStartWhileItsLastRunHasNotEnded(t *testing.T) {
 	var s State
 	var d Decision

@@ -143,7 +143,7 @@ func read(c tasks.Container, d Defaults, foreign Foreign) route.Request {
 		r.addNamed(name, byRoute[name])
 	}
 	if access := cmp.Or(c.Env[networkAccess], c.Labels[networkAccess]); !heard && len(r.Routes) > 0 && strings.TrimSpace(access) == "internal" {
-		r.report(networkAccess, problem.Warning, "label-without-effect", "set nagaya.allow to the networks that shall come in, e.g. 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+		r.report(networkAccess, problem.Warning, "label-without-effect", "set nagaya.allow to the networks that may come in, e.g. 10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
 			"%s=internal has no effect beside labels nagaya., so everybody is let in", networkAccess)
 	}
 	r.dropDoubles()

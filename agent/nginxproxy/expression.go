@@ -39,7 +39,7 @@ func checkExpression(expr string) error {
 	case e.rest != "":
 		return errors.New("not a regular expression that both Go and nginx understand")
 	case !work.anchored && work.steps*longestLine > maxSteps, !(work.steps <= maxSteps):
-		return errors.New("a regular expression that can take nginx too long: begin it with ^, use one * or + at most, and {1,8} in the place of others")
+		return errors.New("a regular expression that can take nginx too long: begin it with ^, use one * or + at most, and {1,8} instead of others")
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ type work struct {
 	anchored    bool // it matches at the beginning only
 }
 
-// then is the work of a part and what follows it, which is tried anew after each way.
+// then is the work of a part and what follows it, which is tried again after each way.
 func (w work) then(next work) work {
 	return work{w.ways * next.ways, w.steps + w.ways*next.steps, w.anchored || next.anchored && w.ways == 1}
 }

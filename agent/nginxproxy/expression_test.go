@@ -175,7 +175,7 @@ func TestExpressionsAreLinear(t *testing.T) {
 		`^(a?){30}b`:                            false,
 		`^.*.*$`:                                false,
 		`^.*a.*b$`:                              false,
-		`a+b`:                                   false, // from every position anew
+		`a+b`:                                   false, // from every position again
 		`a|^b`:                                  true,
 		`b+|^a`:                                 false,
 		`(?i)^a`:                                false,

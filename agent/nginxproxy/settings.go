@@ -99,7 +99,7 @@ var Variables = []Variable{
 	{Name: "DHPARAM_SKIP", Here: "as DHPARAM_BITS; true is what happens", Remedy: "remove it", harmless: isTrue},
 	{Name: "DHPARAM_GENERATION", Here: "as DHPARAM_BITS; false is what happens", Remedy: "remove it", harmless: isFalse},
 	{Name: "SHA1_UPSTREAM_NAME", Here: "the files for a host may name its upstreams either way", Remedy: "remove it", harmless: isFalse},
-	{Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one", Remedy: "put containers that shall be reached over IPv6 on a network without IPv4", harmless: isFalse},
+	{Name: "PREFER_IPV6_NETWORK", Here: "a container's IPv4 address is taken where it has one", Remedy: "put containers that must be reached over IPv6 on a network without IPv4", harmless: isFalse},
 	{Name: "DOCKER_TLS_VERIFY", Here: "Docker is spoken to without TLS", Remedy: "mount its socket, or put a proxy of the socket on a private network"},
 	{Name: "DOCKER_CERT_PATH", Here: "as DOCKER_TLS_VERIFY", Remedy: "mount the socket"},
 }
@@ -134,7 +134,7 @@ func Resolve(environ []string, layers ...[]config.Value) (config.Resolved, error
 	if err != nil {
 		// Each was allowed by itself, so together they are not: as if none were set.
 		with = r
-		problems = append(problems, problem.Of("nginx-proxy's variables", "nginx-proxy-invalid", "correct them and start the container anew",
+		problems = append(problems, problem.Of("nginx-proxy's variables", "nginx-proxy-invalid", "correct them and recreate the container",
 			"they do not go together and are all ignored: %s", problem.Printable(err.Error(), 300)))
 	}
 	if strings.HasSuffix(with.From["nginx.trusted-proxies"], "TRUST_DOWNSTREAM_PROXY") {
@@ -167,7 +167,7 @@ func fromEnvironment(environ []string) (values []config.Value, problems []proble
 		case w.Setting != "":
 			got, err := w.read(v)
 			if err != nil {
-				problems = append(problems, problem.Of("variable "+w.Name, "nginx-proxy-invalid", "correct it and start the container anew",
+				problems = append(problems, problem.Of("variable "+w.Name, "nginx-proxy-invalid", "correct it and recreate the container",
 					"%s is not usable and is ignored: %s", w.Name, problem.Printable(err.Error(), 300)))
 			}
 			values = append(values, got...)

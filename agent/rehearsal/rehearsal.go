@@ -56,7 +56,7 @@ type Policy string
 // The policies. Cron starts every job when its time comes, and Timeout also stops it at its deadline. Threshold starts one
 // job after another, the most urgent first, while CloudWatch's newest balance is at least Options.Threshold of
 // the largest. Script does so while that balance is at least the declared need, and stops jobs at their
-// deadline. Clairvoyant is no policy but a bound: what somebody could reach who knows all load and jobs beforehand.
+// deadline. Clairvoyant is no policy but a bound: what somebody could reach who knows all load and jobs in advance.
 const (
 	Gate        Policy = "gate"
 	Cron        Policy = "cron"
@@ -364,7 +364,7 @@ func (o Options) fits() string {
 			return ""
 		}
 		b := bound(o, runs, idle)
-		// What was saved beforehand is spent once: the jobs must live on what is earned.
+		// What was saved before is spent once: the jobs must live on what is earned.
 		earned := spec.EarnPerHour*o.Length.Hours() - idle.sums.Services
 		if idle.sufficient() && b.relaxed <= mostMissed*b.needed && b.needed <= earned {
 			return spec.Type

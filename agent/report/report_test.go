@@ -199,7 +199,7 @@ func TestStanding(t *testing.T) {
 		t.Errorf("since %v", since)
 	}
 
-	// What comes back begins anew.
+	// What comes back starts over.
 	s.Upkeep = []problem.Problem{one("u", "x", "1", time.Time{})}
 	for _, p := range s.Standing(second, noon.Add(time.Hour)) {
 		if p.Code == "u" && !p.Since.Equal(noon.Add(time.Hour)) {

@@ -121,7 +121,7 @@ func (s Status) claimLine(a address.ClaimReport) string {
 	case !a.Known:
 		return "the holder of " + a.Claim + " is not known yet"
 	case a.Held() && a.Released:
-		return fmt.Sprintf("%s is held here since %s, released: a stand-by may take it", a.Address.PublicIP, s.clock(a.Since))
+		return fmt.Sprintf("%s is held here since %s, released: a standby may take it", a.Address.PublicIP, s.clock(a.Since))
 	case a.Held():
 		return fmt.Sprintf("%s is held here since %s (policy %s)", a.Address.PublicIP, s.clock(a.Since), a.Policy)
 	}

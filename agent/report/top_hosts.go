@@ -92,7 +92,7 @@ func (s Status) hostRows() (all []hostRow) {
 	return all
 }
 
-// since makes rates of what was served after w, unless counting began anew meanwhile.
+// since makes rates of what was served after w, unless counting started over meanwhile.
 func (h *hostRow) since(w hostRow, seconds float64) {
 	if h.known = h.requests >= w.requests && h.errors >= w.errors && h.bytes >= w.bytes; !h.known {
 		return

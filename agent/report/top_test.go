@@ -140,7 +140,7 @@ func TestTopRates(t *testing.T) {
 		{"few", was, counted(begun, later, 1000, 10, 1<<20+3), "0.0 0.0 <0.1 1010"},
 		{"the first look", Status{}, was, "- - - 1010"},
 		{"the same look twice", was, was, "- - - 1010"},
-		{"the agent has started anew", was, counted(noon, later, 7, 0, 99), "- - - 7"},
+		{"the agent has restarted", was, counted(noon, later, 7, 0, 99), "- - - 7"},
 		{"the host went and came back", was, counted(begun, later, 7, 0, 99), "- - - 7"},
 		{"the clock was put back", was, counted(begun, noon.Add(-time.Minute), 1995, 15, 11<<20), "- - - 2010"},
 	} {

@@ -600,7 +600,7 @@ func TestHolderKeepsItsHost(t *testing.T) {
 	}
 }
 
-// A host that changes hands begins anew: its new holder answers 404 until it is
+// A host that changes hands starts over: its new holder answers 404 until it is
 // ready, and not 503 or HTTPS in the name of the one before.
 func TestNewHolderInheritsNothing(t *testing.T) {
 	in := input(web("a"))

@@ -15,7 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/tasks"
 )
 
-var update = flag.Bool("update", false, "write testdata/table.json anew")
+var update = flag.Bool("update", false, "write testdata/table.json again")
 
 const goldenTable = "testdata/table.json"
 

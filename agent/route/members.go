@@ -26,7 +26,7 @@ func (b *builder) ofMembers(all []candidate) []candidate {
 		was := b.before[host]
 		stays := func(k PoolKey) bool { return len(b.in.Prev.Pools[k].Servers) > 0 || b.kept(k) }
 		if was.Family != cs[0].family || !slices.ContainsFunc(was.PoolKeys(), stays) {
-			was = Site{} // it begins anew
+			was = Site{} // it starts over
 		}
 		left = append(left, b.members(was, cs)...)
 	}

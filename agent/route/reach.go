@@ -8,7 +8,7 @@ import (
 
 // Probe is one thing to find out: whether a container answers. Container and
 // Started are part of it because an address outlives its container: the next
-// one at the same address must prove itself anew.
+// one at the same address must prove itself again.
 type Probe struct {
 	Addr      netip.AddrPort
 	Container string

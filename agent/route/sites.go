@@ -30,7 +30,7 @@ func (b *builder) makeSites(all []candidate) {
 			continue
 		}
 		if len(cs) > 0 && cs[0].family != was.Family {
-			was = Site{} // another family begins anew
+			was = Site{} // another family starts over
 		}
 		if s := b.site(host, was, cs); len(s.Locations) > 0 || s.Passthrough != nil {
 			b.t.Sites = append(b.t.Sites, s)

@@ -55,7 +55,7 @@ func (b *builder) makeStreams(all []candidate) {
 func (b *builder) addStream(l Listen, was Stream, cs []candidate, below map[string][]string) {
 	s := Stream{Listen: l, Family: cs[0].family}
 	if was.Family != s.Family {
-		was = Stream{} // another family begins anew
+		was = Stream{} // another family starts over
 	}
 	if lead, serves := b.pool(s.PoolKey(), cs); serves {
 		s.StreamOptions = lead.streamOptions()

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// signatureFits computes the signature of a request of S3 anew (IAM User Guide, "Create a signed AWS API
+// signatureFits computes the signature of a request of S3 again (IAM User Guide, "Create a signed AWS API
 // request"). Its payload is judged apart.
 func (w *World) signatureFits(r *http.Request) bool {
 	fields := map[string]string{}

@@ -347,7 +347,7 @@ func TestOpenConnections(t *testing.T) {
 	}
 }
 
-// What stays in the table goes on counting, and what goes and comes back begins anew.
+// What stays in the table goes on counting, and what goes and comes back starts over.
 func TestTableChanges(t *testing.T) {
 	c, f := New(noon), ownFormat()
 	count := func() {

@@ -19,7 +19,7 @@ cloud, lets its first boot install the package as user data would, and gives a s
 When the shell ends, everything is taken away again. It needs root, a Docker Engine
 (DOCKER_HOST) and the docker command; 'make box' sees to all of it.
 
-A command is run in the place of the shell; its exit code is not 0 if it failed.`,
+A command is run instead of the shell; its exit code is not 0 if it failed.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			self, err := os.Executable()
 			if err != nil {

@@ -107,7 +107,7 @@ Exit codes: 0 yes or done, 1 no or failed, 2 wrong usage or configuration,
 	return root
 }
 
-// plainly says of a value that is no number or time what it should be, in the place of what Go's parser says.
+// plainly says of a value that is no number or time what it should be, instead of what Go's parser says.
 func plainly(err error) error {
 	wrong, ok := errors.AsType[*pflag.InvalidValueError](err)
 	if !ok {

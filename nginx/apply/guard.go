@@ -100,7 +100,7 @@ func (s *store) compare(tree nginx.Tree) []difference {
 	return all
 }
 
-// restore writes a generation and the link to it anew.
+// restore writes a generation and the link to it again.
 func (s *store) restore(tree nginx.Tree, dirs nginx.Dirs) error {
 	err := s.prepare(dirs.Run, dirs.Log)
 	if err == nil {

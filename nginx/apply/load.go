@@ -148,7 +148,7 @@ func (a *applier) testOnce(ctx context.Context, l *loading) error {
 
 // refusal returns the fault of a generation that nginx -t refuses; nil if it does not.
 func (a *applier) refusal(ctx context.Context, gen string) error {
-	tree, _ := a.treeOf(gen) // without it a copy is named in the place of a file
+	tree, _ := a.treeOf(gen) // without it a copy is named instead of a file
 	if reason, err := a.tester().test(ctx, a.store.generation(gen), tree); err == nil && reason != "" {
 		return refusalFault(reason, a.o.Dirs.State)
 	}

@@ -28,7 +28,7 @@ type proof struct {
 	// error when it could not be asked.
 	try func(context.Context, nginx.Tree) error
 	// base is the tree without the sites of the parts. Where files of the operator's are among
-	// the parts, wanted is the whole tree, whose sites are rendered anew without one.
+	// the parts, wanted is the whole tree, whose sites are rendered again without one.
 	base, wanted nginx.Tree
 	parts        []part
 

@@ -22,7 +22,7 @@ func lostSockets(t nginx.Tree) []string {
 	})
 }
 
-// reopenSockets makes nginx open its unix sockets anew where their files have been
+// reopenSockets makes nginx open its unix sockets again where their files have been
 // removed: nginx would keep the nameless ones until it is started again, and neither the
 // agent nor the sites behind them could connect. nginx loads
 // the current generation with other names for them, and then the generation itself:
@@ -77,7 +77,7 @@ func (a *applier) reopenLogs(ctx context.Context) {
 	}
 }
 
-// unreadPipe is the fault of a pipe in the place of a log: where nobody reads it, nginx waits for that without end, whatever it
+// unreadPipe is the fault of a pipe in place of a log: where nobody reads it, nginx waits for that without end, whatever it
 // is told, and so does nginx -t.
 func unreadPipe(logDir string) error {
 	if logDir == "" {

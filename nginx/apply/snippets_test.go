@@ -49,7 +49,7 @@ func (r *rig) post(host string, size int) int {
 	return r.do(req).status
 }
 
-// What a file of the operator's says is in force in the place of nagaya's own values, at its
+// What a file of the operator's says is in force instead of nagaya's own values, at its
 // level and in the sites, whose labels count for more than a file for all sites.
 func TestTheOperatorsValuesHold(t *testing.T) { each(t, testTheOperatorsValuesHold) }
 
@@ -69,7 +69,7 @@ func testTheOperatorsValuesHold(t *testing.T, r *rig) {
 		server_tokens off; client_max_body_size 100m; keepalive_timeout 10s; ssl_protocols TLSv1.3;
 		proxy_read_timeout 7s; proxy_buffers 8 32k; proxy_buffering off; proxy_connect_timeout 5s; gzip on;
 		server_names_hash_bucket_size 256; map_hash_bucket_size 128; map_hash_max_size 4096;
-		proxy_set_header X-Real-IP "operator"; # in the place of ours
+		proxy_set_header X-Real-IP "operator"; # instead of ours
 		proxy_set_header X-Own $proxy_x_forwarded_proto;
 		add_header X-Frame-Options DENY always;
 		access_log `+log+` vhost;`)
@@ -114,7 +114,7 @@ func testTheOperatorsValuesHold(t *testing.T, r *rig) {
 	}
 }
 
-// A server of the operator's that is the default one answers for unknown names, in the place of
+// A server of the operator's that is the default one answers for unknown names, instead of
 // nagaya's.
 func TestTheOperatorsDefaultServer(t *testing.T) { each(t, testTheOperatorsDefaultServer) }
 

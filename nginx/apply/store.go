@@ -139,7 +139,7 @@ func (s *store) write(t nginx.Tree) error {
 	return nil
 }
 
-// commit makes the staged tree a generation, in the place of what has its name.
+// commit makes the staged tree a generation, in place of what has its name.
 func (s *store) commit(gen string) error {
 	to, replaced := s.generation(gen), s.generation(replacedDir)
 	err := os.RemoveAll(replaced)

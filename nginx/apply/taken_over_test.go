@@ -13,7 +13,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/nginx"
 )
 
-// Who takes over a worker of nginx can put anything in the place of its log and its pid file. The
+// Who takes over a worker of nginx can put anything in place of its log and its pid file. The
 // agent neither waits for it nor reads it without end.
 func TestPipesInThePlaceOfNginxsFiles(t *testing.T) {
 	r := newRig(t)
@@ -41,7 +41,7 @@ func TestPipesInThePlaceOfNginxsFiles(t *testing.T) {
 	}
 }
 
-// A pipe in the place of a log, which nobody reads, stops neither nginx nor the agent: changes wait until it is gone.
+// A pipe in place of a log, which nobody reads, stops neither nginx nor the agent: changes wait until it is gone.
 func TestAnUnreadPipeHangsNoNginx(t *testing.T) {
 	for _, name := range []string{"error.log", "access.log"} {
 		r := newRig(t)
@@ -63,7 +63,7 @@ func TestAnUnreadPipeHangsNoNginx(t *testing.T) {
 			t.Fatal(err)
 		}
 		if last := r.serve(next); last.PID != first.PID {
-			t.Errorf("nginx was started anew: %+v", last)
+			t.Errorf("nginx was restarted: %+v", last)
 		}
 		r.expect(r.http("a.test", "/"), 200, "two")
 		reader.Close()

@@ -191,7 +191,7 @@ func isDir(e fs.DirEntry, file string) bool {
 	return err == nil && info.IsDir()
 }
 
-// unreadable is the snippet in the place of a file that cannot be read, for that reason. nginx
+// unreadable is the snippet instead of a file that cannot be read, for that reason. nginx
 // refuses it with that reason, so it costs what any refused file costs, and no other file.
 func unreadable(file string, err error) nginx.Snippet {
 	if inPath, ok := errors.AsType[*fs.PathError](err); ok {
@@ -207,7 +207,7 @@ func unreadable(file string, err error) nginx.Snippet {
 	return nginx.Snippet{Path: file, Text: text, Unreadable: true, Private: true, Fingerprint: fmt.Sprintf("%x", sha256.Sum256([]byte(text)))}
 }
 
-// read reads a snippet, with what it includes in the place of its lines include.
+// read reads a snippet, with what it includes instead of its lines include.
 func read(file string) (nginx.Snippet, error) {
 	in := included{bytes: maxSnippetSize, files: maxIncluded}
 	text, err := in.read(file)

@@ -137,7 +137,7 @@ func TestWatch(t *testing.T) {
 		if err := os.Rename(filepath.Join(own, "site.d"), filepath.Join(own, "x")); err != nil {
 			t.Fatal(err)
 		}
-		write(t, filepath.Join(own, "site.d"), "a file in the place of the directory")
+		write(t, filepath.Join(own, "site.d"), "a file instead of the directory")
 		pass(3, "while it cannot be read")
 		if len(wrong) != 1 || wrong[0].Code != "snippets-unlisted" || !strings.Contains(wrong[0].Text, own) {
 			t.Errorf("problems %+v", wrong)

@@ -18,7 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
-var update = flag.Bool("update", false, "write bake.sh into component.yaml anew")
+var update = flag.Bool("update", false, "write bake.sh into component.yaml again")
 
 func read(t *testing.T, name string) string {
 	t.Helper()

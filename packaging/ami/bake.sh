@@ -23,7 +23,7 @@ nginx -v
 systemctl stop ecs.service nagaya.service nagaya-nginx.service || true
 rm -rf /var/lib/ecs/data/* /var/log/ecs/* /var/lib/nagaya/* /var/log/nagaya/* /run/nagaya
 
-# Its identity, keys and traces; cloud-init, and with it user data, runs anew.
+# Its identity, keys and traces; cloud-init, and with it user data, runs again.
 dnf -q clean all
 rm -rf /var/lib/cloud/* /var/log/cloud-init*.log /var/log/journal/*
 rm -f /etc/ssh/ssh_host_* /root/.ssh/authorized_keys /home/*/.ssh/authorized_keys /root/.bash_history /home/*/.bash_history

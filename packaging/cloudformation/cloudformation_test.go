@@ -19,7 +19,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/labels"
 )
 
-var update = flag.Bool("update", false, "write the user data in the templates anew")
+var update = flag.Bool("update", false, "write the user data in the templates again")
 
 func read(t *testing.T, name string) string {
 	t.Helper()

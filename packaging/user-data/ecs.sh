@@ -1,5 +1,5 @@
 #!/bin/bash
-# User data of an ECS container instance that nagaya shall care for, on Amazon Linux 2023
+# User data of an ECS container instance that nagaya looks after, on Amazon Linux 2023
 # and on Debian and its kin. Fill in the settings below, or set them before, as
 # packaging/cloudformation/nagaya.yaml does. It may run any number of times: at the first
 # boot through cloud-init, or by hand. What it says is in /var/log/cloud-init-output.log.

@@ -18,7 +18,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/testenv"
 )
 
-var update = flag.Bool("update", false, "write batch.mime anew from ecs.sh")
+var update = flag.Bool("update", false, "write batch.mime again from ecs.sh")
 
 func read(t *testing.T, name string) string {
 	t.Helper()

@@ -35,7 +35,7 @@ type Options struct {
 	API func(region string) EC2
 	// Moved is called when the public address of this instance may have changed:
 	// connections that were made from the old one are dead and must be dialled
-	// anew. May be nil.
+	// again. May be nil.
 	Moved func()
 	// Requests delivers what the operator asks for. May be nil.
 	Requests <-chan latest.Question[address.Request]

@@ -393,7 +393,7 @@ func TestLostRaceEndsWithTheTruth(t *testing.T) {
 	})
 }
 
-// Several stand-bys that all see by old answers that the holder is gone: one gets
+// Several standbys that all see by old answers that the holder is gone: one gets
 // the address, and the others leave it to that one.
 func TestGoneHolderIsRelievedByOne(t *testing.T) {
 	in(t, func(t *testing.T) {

@@ -186,7 +186,7 @@ func TestTheCopyOfThePairThatWasThereLast(t *testing.T) {
 	}
 }
 
-// A copy that was changed is none, and is made anew.
+// A copy that was changed is none, and is made again.
 func TestACopyThatIsSpoilt(t *testing.T) {
 	dir, k := t.TempDir(), keptIn(t.TempDir(), false)
 	c := good(t, "a.test")

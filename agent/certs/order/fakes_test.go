@@ -121,7 +121,7 @@ type fakeCA struct {
 	accounts []string
 	binding  string // the id of the key that it has given out
 	calls    map[string]int
-	issue    func(csr []byte) (chain string, err error) // in the place of what is right
+	issue    func(csr []byte) (chain string, err error) // instead of what is right
 	leaves   map[string]*x509.Certificate               // by certs.Held.CertID
 	key      *ecdsa.PrivateKey
 }

@@ -69,7 +69,7 @@ func configured(c config.Config, instance string) (o Options, err error) {
 		o.Owner += "." + instance
 	}
 	o.Settings = certs.Settings{ACME: c.Certs.ACME, Seed: o.Owner}
-	o.Binding = func(directory string) (certs.Binding, error) { // read anew: the operator may have corrected it
+	o.Binding = func(directory string) (certs.Binding, error) { // read again: the operator may have corrected it
 		all, err := ReadBindings(c.Certs.ACME.EABFile)
 		return all[directory], err
 	}

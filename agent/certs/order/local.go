@@ -110,7 +110,7 @@ func (l *loop) whole(id string) (certs.Bundle, error) {
 	return b, err
 }
 
-// Files are written together: each time nginx loads its configuration anew. The first is written at
+// Files are written together: each time nginx loads its configuration again. The first is written at
 // once, and while more come, they wait ever longer.
 const (
 	firstPause = time.Second

@@ -38,7 +38,7 @@ type world struct {
 	web atomic.Value
 	// seen, if set, notes who speaks with the CA.
 	seen *watched
-	// shared, if set, is the store in the place of the fake one, which then mirrors it; calm ends what it suffers.
+	// shared, if set, is the store instead of the fake one, which then mirrors it; calm ends what it suffers.
 	shared Store
 	calm   func()
 }
@@ -57,7 +57,7 @@ type instance struct {
 	in   Inputs
 	log  *strings.Builder
 	stop func()
-	// wire, if set, is the CA in the place of the fake one.
+	// wire, if set, is the CA instead of the fake one.
 	wire CA
 
 	mu     sync.Mutex

@@ -15,7 +15,7 @@ import (
 	"github.com/nagaya-ecs/nagaya/agent/latest"
 )
 
-// Each time that files are written, nginx loads its configuration anew.
+// Each time that files are written, nginx loads its configuration again.
 func TestManyHostsAtOnce(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a := w.instance("a")
@@ -231,7 +231,7 @@ func TestHandoverInTheMidstOfAnOrder(t *testing.T) {
 	})
 }
 
-// A stand-by has the certificates of the holder soon after they were ordered, and is idle otherwise.
+// A standby has the certificates of the holder soon after they were ordered, and is idle otherwise.
 func TestAStandby(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.instance("a"), w.instance("b")
@@ -268,7 +268,7 @@ func TestAnAccountThatIsSpoilt(t *testing.T) {
 	})
 }
 
-// The budget of a CA begins anew, after as long as the CA counts orders and failures.
+// The budget of a CA starts over, after as long as the CA counts orders and failures.
 func TestABudgetThatIsSpoilt(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a := w.instance("a")
@@ -280,7 +280,7 @@ func TestABudgetThatIsSpoilt(t *testing.T) {
 		a.want("a.test", "b.test")
 		after(170 * time.Minute)
 		a.mustHave("while the limits may be used up", "a.test")
-		if ps := a.said().Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "cannot be read, and begins anew") {
+		if ps := a.said().Problems; len(ps) != 1 || ps[0].Code != "acme-failed" || !strings.Contains(ps[0].Text, "cannot be read, and starts over") {
 			t.Errorf("problems %+v", ps)
 		}
 		if kept := w.store.names("spoilt/"); len(kept) != 1 {
@@ -291,7 +291,7 @@ func TestABudgetThatIsSpoilt(t *testing.T) {
 	})
 }
 
-// A stand-by whose clock was a year ahead takes the certificates of the store once its clock is right.
+// A standby whose clock was a year ahead takes the certificates of the store once its clock is right.
 func TestAStandbyThatWasAhead(t *testing.T) {
 	inBubble(t, func(w *world) {
 		a, b := w.instance("a"), w.instance("b")

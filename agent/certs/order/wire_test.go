@@ -32,7 +32,7 @@ import (
 type onWire struct {
 	*httptest.Server
 	roots string
-	// lie answers a request in the place of the CA, which checks nothing, if it returns true. It is asked for "dir", "nonce", …
+	// lie answers a request instead of the CA, which checks nothing, if it returns true. It is asked for "dir", "nonce", …
 	lie func(w http.ResponseWriter, what string) bool
 
 	mu       sync.Mutex

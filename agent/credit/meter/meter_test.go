@@ -160,7 +160,7 @@ func TestBatchCgroups(t *testing.T) {
 			step(0, id) // used before the meter began
 			set(5.5)
 			step(0.5, id)
-			set(0.25) // started anew under the same id
+			set(0.25) // started again under the same id
 			step(0.5, id)
 			set(1)
 			step(1.25, id)

@@ -98,7 +98,7 @@ func (x *examination) store(ctx context.Context) {
 	case err != nil:
 		x.Add(doctor.Bad(check, bounded(err), "correct certs.store"))
 	case where == "":
-		x.Add(doctor.Doubtful(check, fmt.Sprintf("the store is on this instance's disk alone, so the next instance orders anew what it has: %s", problem.Counted(len(names), "certificate")), "name a bucket or a directory of EFS in certs.store"))
+		x.Add(doctor.Doubtful(check, fmt.Sprintf("the store is on this instance's disk alone, so the next instance orders again what it has: %s", problem.Counted(len(names), "certificate")), "name a bucket or a directory of EFS in certs.store"))
 	default:
 		x.Add(doctor.Good(check, "%s can be read and written, and has %s", where, problem.Counted(len(names), "certificate")))
 	}

@@ -80,7 +80,7 @@ func TestOrders(t *testing.T) {
 		"binding file": {nil, func(o *Orders) {
 			o.Bound = func(config.Config, string) (bool, error) { return false, errors.New("line 1") }
 		}, "fail acme-ca line 1", "certs.acme.eab-file"},
-		"disk alone":   {func(c *config.Certs) { c.Store = "" }, nil, "warn certs-store the store is on this instance's disk alone, so the next instance orders anew what it has: 1 certificate", "bucket"},
+		"disk alone":   {func(c *config.Certs) { c.Store = "" }, nil, "warn certs-store the store is on this instance's disk alone, so the next instance orders again what it has: 1 certificate", "bucket"},
 		"may not list": {nil, store(stored{list: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
 		"may not put":  {nil, store(stored{check: refused}), "fail certs-store s3:PutObject on s3://bucket/nagaya/: refused", "allow it"},
 		"conflicts":    {nil, store(stored{check: certs.ErrConflict}), "fail certs-store another writer was first", "certs.store"},

@@ -162,7 +162,7 @@ func (x *examination) identity(ctx context.Context) identity.Identity {
 		x.Add(doctor.Good(check, "this is %s (%s, %s) with %s at %s, %s", in.ID, in.Type, in.Zone, in.Primary.ID, in.Primary.LocalAddr, public))
 	}
 	if why := id.WhyLeaving(); why != "" {
-		x.Add(doctor.Doubtful("leaving", why, "let a stand-by take over"))
+		x.Add(doctor.Doubtful("leaving", why, "let a standby take over"))
 	}
 	return id
 }

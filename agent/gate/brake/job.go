@@ -100,7 +100,7 @@ func (ofSystemd) SetCPUQuota(ctx context.Context, unit string, cpus float64) err
 }
 
 // limit sets a quota, or takes it away with 0: by systemd where the control group is a unit's, because systemd writes the files
-// of its units anew whenever it likes.
+// of its units again whenever it likes.
 func (j *Job) limit(ctx context.Context, vcpus float64) error {
 	switch {
 	case j.Own == nil:

@@ -386,7 +386,7 @@ func TestAFloodOfQuestions(t *testing.T) {
 }
 
 // Meter readings come every five seconds; each is reported, and few are reasons to
-// decide anew.
+// decide again.
 func TestReadingsAreNotDecisions(t *testing.T) {
 	inBubble(t, func(r *running) {
 		r.cloudWatchPoint(500)

@@ -36,7 +36,7 @@ type ComputeEnvironments interface {
 // placement constraint reads it: memberOf(attribute:nagaya.batch == open).
 const Attribute = "nagaya.batch"
 
-// reaffirm is how often the attribute is set again: it is lost when the instance registers anew.
+// reaffirm is how often the attribute is set again: it is lost when the instance registers again.
 const reaffirm = time.Hour
 
 // outlet is one place where the decision is published.

@@ -80,7 +80,7 @@ func TestAVisitor(t *testing.T) {
 	const moment = `[...document.querySelectorAll('#plots .u-legend .u-series:first-child .u-value')].map((e) => e.textContent)`
 	tab.Until("document.querySelectorAll('#plots canvas').length >= 4")
 	tab.Point("#plots .u-over", -100, 0)
-	// One look: an update may draw the plots anew between two.
+	// One look: an update may draw the plots again between two.
 	tab.Until("((all) => new Set(all).size === 1 && /^\\d{4}-\\d\\d-\\d\\d \\d\\d:\\d\\d$/.test(all[0]))(" + moment + ")")
 
 	tab.Click(`.ranges [data-since="366d"]`)

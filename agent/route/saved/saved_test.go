@@ -97,7 +97,7 @@ func TestATableIsSavedLater(t *testing.T) {
 	})
 }
 
-// The words of containers make the table no larger than what is read: else a few of them would have all hosts given away anew.
+// The words of containers make the table no larger than what is read: else a few of them would have all hosts given away again.
 func TestTheLargestTableIsRead(t *testing.T) {
 	var table route.Table
 	table.Pools = route.Pools{}

@@ -207,7 +207,7 @@ func TestRealEngine(t *testing.T) {
 	if _, err := cli.ContainerStart(t.Context(), id, client.ContainerStartOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	until("running anew", func(c tasks.Containers) bool {
+	until("running again", func(c tasks.Containers) bool {
 		w := find(c, "web")
 		return w.State == tasks.Running && !w.Stopping
 	})

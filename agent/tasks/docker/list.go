@@ -251,7 +251,7 @@ func (l *lister) inspect(ctx context.Context, s container.Summary) (known, error
 	if running {
 		k.container.State = tasks.Dead // never routed on half of the facts
 		k.problems = append(k.problems, problem.OfContainer(k.container.Ref(), "container-unreadable",
-			"shorten its labels, or run docker inspect on it, and start it anew if that fails too", "docker inspect failed: %q", bounded(err.Error())))
+			"shorten its labels, or run docker inspect on it, and recreate it if that fails too", "docker inspect failed: %q", bounded(err.Error())))
 	}
 	return k, nil
 }

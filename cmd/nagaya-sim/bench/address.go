@@ -20,9 +20,9 @@ type AddressOptions struct {
 	Bin string
 	// Only names the parts to be measured, by letter; empty is all of them.
 	Only []string
-	// Quick takes fewer samples, and 100 schedules in the place of 1,000.
+	// Quick takes fewer samples, and 100 schedules instead of 1,000.
 	Quick bool
-	// JSON prints the rows as JSON in the place of the table.
+	// JSON prints the rows as JSON instead of the table.
 	JSON bool
 	// Out gets the result, Progress one line for each step.
 	Out, Progress io.Writer
@@ -318,7 +318,7 @@ func (s *timeline) add(at time.Time, what string) {
 	s.lines = append(s.lines, fmt.Sprintf("%+6.1f s  %s", at.Sub(s.from).Seconds(), what))
 }
 
-// pair is a holder and a stand-by that both serve, and the household of the latter.
+// pair is a holder and a standby that both serve, and the household of the latter.
 func (t *region) pair(ctx context.Context, more string) (holder, standby *stage.Instance, name string, err error) {
 	if holder, err = t.settle(ctx, "standby", more); err != nil {
 		return nil, nil, "", err
@@ -335,7 +335,7 @@ func (t *region) pair(ctx context.Context, more string) (holder, standby *stage.
 	if name, err = t.startContainers(ctx, standby); err != nil {
 		return nil, nil, "", err
 	}
-	err = stage.Until(ctx, patience, "the stand-by knows the holder and serves", func() error {
+	err = stage.Until(ctx, patience, "the standby knows the holder and serves", func() error {
 		st, err := standby.Board(ctx)
 		if err == nil && (st.Address.Holder.InstanceID != holder.InstanceID || len(st.Routes.LiveHosts()) != 2 || !st.Nginx.Settled) {
 			err = fmt.Errorf("%+v", st.Address)
@@ -404,11 +404,11 @@ func (t *region) recordTakeover(ctx context.Context, s *timeline, took *time.Dur
 		return err
 	}
 	*took = at.Sub(since)
-	s.add(at, "the stand-by has associated the address")
+	s.add(at, "the standby has associated the address")
 	if err := t.waitUntilServed(ctx, name); err != nil {
 		return err
 	}
-	s.add(time.Now(), "a new connection is answered by the stand-by")
+	s.add(time.Now(), "a new connection is answered by the standby")
 	return nil
 }
 

@@ -24,7 +24,7 @@ type IdleOptions struct {
 	Containers int
 	// Settle is how long the agent is left alone before, Span how long it is measured.
 	Settle, Span time.Duration
-	// JSON prints the rows as JSON in the place of the table.
+	// JSON prints the rows as JSON instead of the table.
 	JSON bool
 	// Out gets the result, Progress one line for each step.
 	Out, Progress io.Writer

@@ -36,7 +36,7 @@ type RoutesOptions struct {
 	Only []string
 	// Quick takes fewer samples.
 	Quick bool
-	// JSON prints the rows as JSON in the place of the table.
+	// JSON prints the rows as JSON instead of the table.
 	JSON bool
 	// Out gets the result, Progress one line for each step.
 	Out, Progress io.Writer

@@ -29,11 +29,11 @@ func (b *bench) onVirtualClock(ctx context.Context) error {
 	}{
 		{"10 agents, one address, seeded schedules with faults", "TestTenAgentsAndOneAddress", "one holder at every quiet end, the right one; moves within the budget; nobody believes wrongly for more than 30 s"},
 		{"24 h, the holder", "TestCallsOfADay/i-self_one", "0 Associate; ≤ 300 Describe"},
-		{"24 h, a stand-by", "TestCallsOfADay/i-other_one", "0 Associate; ≤ 6000 Describe"},
+		{"24 h, a standby", "TestCallsOfADay/i-other_one", "0 Associate; ≤ 6000 Describe"},
 		{"24 h, the holder of three addresses", "TestCallsOfADay/i-self_three", "0 Associate; ≤ 300 Describe"},
-		{"24 h, a stand-by for three addresses", "TestCallsOfADay/i-other_three", "0 Associate; ≤ 6000 Describe"},
+		{"24 h, a standby for three addresses", "TestCallsOfADay/i-other_three", "0 Associate; ≤ 6000 Describe"},
 		{"EC2 is out for an hour, then IMDS for another; the holder", "TestOutagesGiveNothingUp/i-self", "nothing given up, nothing moved"},
-		{"EC2 is out for an hour, then IMDS for another; a stand-by", "TestOutagesGiveNothingUp/i-other", "nothing given up, nothing moved"},
+		{"EC2 is out for an hour, then IMDS for another; a standby", "TestOutagesGiveNothingUp/i-other", "nothing given up, nothing moved"},
 	} {
 		t := got[r.test]
 		row := Row{What: r.what, Bound: r.bound, Missed: t == nil || !t.passed, Figures: map[string]float64{}}

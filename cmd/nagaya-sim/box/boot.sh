@@ -8,7 +8,7 @@ if [ ! -e /var/lib/box ]; then
 	systemctl -q mask getty.target console-getty.service systemd-logind.service systemd-udevd.service \
 		systemd-udev-trigger.service e2scrub_reap.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
 	systemctl -q enable cloud-final.service ecs.service
-	# Where nobody can be reached, apt shall not try.
+	# Where nobody can be reached, apt does not try.
 	: >/etc/apt/sources.list
 	mkdir -p /var/log/journal
 	: >/var/lib/box

@@ -53,7 +53,7 @@ func noRoom(st report.Status) string {
 func quoted(args []string) string { return "'" + strings.Join(args, "' '") + "'" }
 
 // dockerRestarts restarts an engine that keeps its containers meanwhile. What fails is
-// the engine's: it takes its port mappings away and makes them anew. The routes stay.
+// the engine's: it takes its port mappings away and makes them again. The routes stay.
 func dockerRestarts(m *machine) {
 	m.sh(`echo '{"live-restore": true}' >/etc/docker/daemon.json; systemctl reload docker`)
 	until(m.t, "the engine keeps containers", func() error {
@@ -68,7 +68,7 @@ func dockerRestarts(m *machine) {
 		return !has(st, "docker-unreachable") && len(st.Routes.LiveHosts()) == 2
 	})
 	met := l.Stop()
-	m.t.Logf("%d requests, %d failed while the engine made its port mappings anew: %s", met.Requests, met.Failed, met.First)
+	m.t.Logf("%d requests, %d failed while the engine made its port mappings again: %s", met.Requests, met.Failed, met.First)
 	if out, _ := m.try("journalctl", "-u", "nagaya", "-b", "--no-pager", "-o", "cat", "NAGAYA_EVENT=route-removed", "--since", "-30s"); out != "" {
 		m.t.Errorf("routes were taken away:\n%s", out)
 	}

@@ -27,7 +27,7 @@ type ShellOptions struct {
 	UserData string
 	// Count is how many boxes there are.
 	Count int
-	// Command is run in the place of a shell.
+	// Command is run instead of a shell.
 	Command []string
 	// Out is told what happens.
 	Out io.Writer

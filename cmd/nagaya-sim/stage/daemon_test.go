@@ -54,7 +54,7 @@ func documentedTask(t *testing.T) taskDefinition {
 }
 
 // daemon runs the task's container as the ECS agent does, on the stage's ports, and
-// with the simulated cloud in the place of AWS.
+// with the simulated cloud instead of AWS.
 func (p *proxy) daemon(d taskDefinition, revision string) {
 	p.t.Helper()
 	one := d.ContainerDefinitions[0]

@@ -107,7 +107,7 @@ func (s *Stage) ports(t *testing.T) (network.PortSet, network.PortMap) {
 }
 
 // documented is the command of nginx's container that docs/nginx.md shows, with the
-// stage's directories in the place of the default ones.
+// stage's directories instead of the default ones.
 func documented(t *testing.T, s *Stage) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "nginx.md"))

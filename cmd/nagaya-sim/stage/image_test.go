@@ -263,7 +263,7 @@ func (p *proxy) gets(url string, status int, text string, change ...func(*http.R
 	return got
 }
 
-// at is the URL with the stage's ports in the place of the usual ones.
+// at is the URL with the stage's ports instead of the usual ones.
 func (p *proxy) at(url string) string {
 	scheme, rest, _ := strings.Cut(url, "://")
 	host, path, _ := strings.Cut(rest, "/")

@@ -155,7 +155,7 @@ func TestReleaseMovesTheAddress(t *testing.T) {
 		}
 		hosts = append(hosts, i)
 	}
-	shows(t, hosts[1].Stage, "the stand-by knows the holder", func(st report.Status) bool {
+	shows(t, hosts[1].Stage, "the standby knows the holder", func(st report.Status) bool {
 		return st.Address.Holder.InstanceID == hosts[0].InstanceID
 	})
 	load := startVisits(t, r)
@@ -164,7 +164,7 @@ func TestReleaseMovesTheAddress(t *testing.T) {
 		t.Fatalf("nagaya address release: %v, exit code %d: %s", err, code, out)
 	}
 	holds(t, r, hosts[1], 20*time.Second)
-	until(t, "the stand-by answers", func() error {
+	until(t, "the standby answers", func() error {
 		if load.Seen("alpha 2") == 0 {
 			return errNotYet
 		}

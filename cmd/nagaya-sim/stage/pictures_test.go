@@ -21,7 +21,7 @@ import (
 
 var pictures = flag.String("pictures", "", "write pictures of the page for the documents into this `directory`")
 
-// quietly has the agent of a stage see processors that do nothing, in the place of this machine's with its tests.
+// quietly has the agent of a stage see processors that do nothing, instead of this machine's with its tests.
 func quietly(t *testing.T, s *Stage) {
 	t.Helper()
 	dir := t.TempDir()
