@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"github.com/nagaya-ecs/nagaya/agent/pattern"
 )
 
 // Claim names an Elastic IP that belongs to this instance, in one of three ways,
@@ -73,7 +75,7 @@ func parseClaim(s string) (c Claim) {
 }
 
 func parsePlace(s string) (Place, bool) {
-	if rest, ok := strings.CutPrefix(s, "eni-"); ok && rest != "" && strings.Trim(rest, "0123456789abcdefghijklmnopqrstuvwxyz-") == "" {
+	if pattern.InterfaceID.MatchString(s) {
 		return Place{InterfaceID: s}, true
 	}
 	a, err := netip.ParseAddr(s)

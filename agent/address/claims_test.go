@@ -16,11 +16,14 @@ func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
 func TestClaimForms(t *testing.T) {
 	for _, s := range []string{
 		"", "eipalloc-0123456789abcdef0", "203.0.113.7", "tag:Name=the roof", "tag:k=", "tag:k=a@b", "tag:k=a@b.test",
-		"eipalloc-1@10.0.0.6", "203.0.113.7@eni-0a", "tag:k=v@10.0.0.6", "tag:k=a@b@eni-1",
+		"eipalloc-1@10.0.0.6", "203.0.113.7@eni-0000000a", "tag:k=v@10.0.0.6", "tag:k=a@b@eni-00000001",
 	} {
 		if c := parseClaim(s); c.String() != s || c.IsZero() != (s == "") {
 			t.Errorf("%q is read as %+v", s, c)
 		}
+	}
+	if c, want := parseClaim("tag:k=a@eni-web"), (Claim{TagKey: "k", TagValue: "a@eni-web"}); c != want {
+		t.Errorf("no interface has that id: the tag value is %q and the place %q", c.TagValue, c.Place)
 	}
 	c := parseClaim("tag:k=a@b@10.0.0.6")
 	if want := (Claim{TagKey: "k", TagValue: "a@b", Place: Place{PrivateAddr: ip("10.0.0.6")}}); c != want {
@@ -40,7 +43,7 @@ func TestSeveralClaims(t *testing.T) {
 	}{
 		"twice":           {[]string{"eipalloc-1", "eipalloc-1@10.0.0.6"}, `"eipalloc-1" is claimed twice`},
 		"one place":       {[]string{"eipalloc-1@10.0.0.6", "eipalloc-2@10.0.0.6"}, `one place: "10.0.0.6"`},
-		"one interface":   {[]string{"eipalloc-1@eni-1", "eipalloc-2@eni-1"}, `one place: "eni-1"`},
+		"one interface":   {[]string{"eipalloc-1@eni-00000001", "eipalloc-2@eni-00000001"}, `one place: "eni-00000001"`},
 		"beyond all size": {many(51), "more than 50"},
 	} {
 		if _, err := ParseClaims(row.in); err == nil || !strings.Contains(err.Error(), row.want) {
@@ -72,8 +75,8 @@ func FuzzParseClaim(f *testing.F) {
 }
 
 func TestPlaces(t *testing.T) {
-	primary := Interface{ID: "eni-1", PrivateAddrs: []netip.Addr{ip("10.0.0.5"), ip("10.0.0.6"), ip("10.0.0.7")}}
-	second := Interface{ID: "eni-2", PrivateAddrs: []netip.Addr{ip("10.0.1.5")}}
+	primary := Interface{ID: "eni-00000001", PrivateAddrs: []netip.Addr{ip("10.0.0.5"), ip("10.0.0.6"), ip("10.0.0.7")}}
+	second := Interface{ID: "eni-00000002", PrivateAddrs: []netip.Addr{ip("10.0.1.5")}}
 	claim := func(s string) Want { return Want{Claim: parseClaim(s)} }
 	here := func(s, eni, at string) Want {
 		w := claim(s)
@@ -87,13 +90,13 @@ func TestPlaces(t *testing.T) {
 	}{
 		"one":                     {[]Want{claim("eipalloc-1")}, []Interface{primary}, []string{"10.0.0.5"}},
 		"three":                   {[]Want{claim("eipalloc-1"), claim("eipalloc-2"), claim("eipalloc-3")}, []Interface{primary}, []string{"10.0.0.5", "10.0.0.6", "10.0.0.7"}},
-		"too many":                {[]Want{claim("eipalloc-1"), claim("eipalloc-2")}, []Interface{{ID: "eni-1", PrivateAddrs: primary.PrivateAddrs[:1]}}, []string{"10.0.0.5", "!eni-1 has no private IPv4 address left"}},
+		"too many":                {[]Want{claim("eipalloc-1"), claim("eipalloc-2")}, []Interface{{ID: "eni-00000001", PrivateAddrs: primary.PrivateAddrs[:1]}}, []string{"10.0.0.5", "!eni-00000001 has no private IPv4 address left"}},
 		"named goes first":        {[]Want{claim("eipalloc-1"), claim("eipalloc-2@10.0.0.5")}, []Interface{primary}, []string{"10.0.0.6", "10.0.0.5"}},
-		"named interface":         {[]Want{claim("eipalloc-1"), claim("eipalloc-2@eni-2")}, []Interface{primary, second}, []string{"10.0.0.5", "10.0.1.5"}},
+		"named interface":         {[]Want{claim("eipalloc-1"), claim("eipalloc-2@eni-00000002")}, []Interface{primary, second}, []string{"10.0.0.5", "10.0.1.5"}},
 		"private of another one":  {[]Want{claim("eipalloc-1@10.0.1.5")}, []Interface{primary, second}, []string{"10.0.1.5"}},
-		"not ours":                {[]Want{claim("eipalloc-1@eni-9"), claim("eipalloc-2@10.9.9.9")}, []Interface{primary}, []string{"!no network interface eni-9", "!10.9.9.9"}},
-		"what is here stays":      {[]Want{claim("eipalloc-1"), here("eipalloc-2", "eni-1", "10.0.0.5")}, []Interface{primary}, []string{"10.0.0.6", "10.0.0.5"}},
-		"here, where one belongs": {[]Want{claim("eipalloc-1@10.0.0.5"), here("eipalloc-2", "eni-1", "10.0.0.5")}, []Interface{primary}, []string{"!another claimed address", "10.0.0.5"}},
+		"not ours":                {[]Want{claim("eipalloc-1@eni-00000009"), claim("eipalloc-2@10.9.9.9")}, []Interface{primary}, []string{"!no network interface eni-00000009", "!10.9.9.9"}},
+		"what is here stays":      {[]Want{claim("eipalloc-1"), here("eipalloc-2", "eni-00000001", "10.0.0.5")}, []Interface{primary}, []string{"10.0.0.6", "10.0.0.5"}},
+		"here, where one belongs": {[]Want{claim("eipalloc-1@10.0.0.5"), here("eipalloc-2", "eni-00000001", "10.0.0.5")}, []Interface{primary}, []string{"!another claimed address", "10.0.0.5"}},
 		"nothing known":           {[]Want{claim("eipalloc-1")}, nil, []string{"!no private IPv4 address left"}},
 	} {
 		var got []string
@@ -110,8 +113,8 @@ func TestPlaces(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, d)
 		}
 	}
-	for s, want := range map[string]bool{"eipalloc-1": false, "eipalloc-1@eni-1": false, "eipalloc-1@10.0.0.5": false, "eipalloc-1@10.0.0.6": true, "eipalloc-1@eni-2": true} {
-		if got := NeedInterfaces([]Claim{claim(s).Claim}, Interface{ID: "eni-1", PrivateAddrs: primary.PrivateAddrs[:1]}); got != want {
+	for s, want := range map[string]bool{"eipalloc-1": false, "eipalloc-1@eni-00000001": false, "eipalloc-1@10.0.0.5": false, "eipalloc-1@10.0.0.6": true, "eipalloc-1@eni-00000002": true} {
+		if got := NeedInterfaces([]Claim{claim(s).Claim}, Interface{ID: "eni-00000001", PrivateAddrs: primary.PrivateAddrs[:1]}); got != want {
 			t.Errorf("%s: needs the interfaces: %v", s, got)
 		}
 	}

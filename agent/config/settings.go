@@ -260,12 +260,10 @@ var Settings = []Setting{
 
 var (
 	claimForm = pattern.Of(400, `eipalloc-[0-9a-f]{8,32}|tag:[^=\s]+=.*`)
-	// An interface of this instance.
-	interfaceForm = pattern.Of(40, `eni-[0-9a-f]{8,32}`)
-	userName      = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
-	unitName      = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
-	labelName     = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
-	rootForm      = pattern.Of(1024, `none|[2-5][0-9][0-9]( [^\s"']+)?`)
+	userName  = pattern.Of(32, `[a-z_][a-z0-9_-]*`)
+	unitName  = pattern.Of(255, `[A-Za-z0-9:_.@-]+\.service`)
+	labelName = pattern.Of(255, `[A-Za-z0-9][A-Za-z0-9._/-]*`)
+	rootForm  = pattern.Of(1024, `none|[2-5][0-9][0-9]( [^\s"']+)?`)
 	// Package gate reads it, and knows days, times and zones.
 	windowForm = pattern.Of(100, `([A-Za-z]{3}(-[A-Za-z]{3})? +)?[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}( +[A-Za-z][A-Za-z0-9_+/-]*)?`)
 	fileName   = pattern.Of(128, `[A-Za-z0-9][A-Za-z0-9._-]*`)
@@ -306,7 +304,7 @@ func claimText(v string) error {
 	what, at, placed := v, "", false
 	if i := strings.LastIndexByte(v, '@'); i >= 0 {
 		at = v[i+1:]
-		if placed = interfaceForm.MatchString(at) || isIPv4(at); placed {
+		if placed = pattern.InterfaceID.MatchString(at) || isIPv4(at); placed {
 			what = v[:i]
 		}
 	}

@@ -40,6 +40,9 @@ func (p Pattern) Only(s string) string {
 	return ""
 }
 
+// InterfaceID is the form of the id of a network interface of EC2.
+var InterfaceID = Of(40, `eni-[0-9a-f]{8,32}`)
+
 const (
 	maxName  = 253 // of a host name, RFC 1035 section 2.3.4 without the closing dot
 	maxLabel = 63
