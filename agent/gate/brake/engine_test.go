@@ -1,13 +1,10 @@
 package brake
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -40,31 +37,9 @@ func engine(t *testing.T) *client.Client {
 // image is one that does nothing for a while.
 func image(t *testing.T, cli *client.Client) string {
 	t.Helper()
-	dir, ref := t.TempDir(), fmt.Sprintf("nagaya-test-brake:%d", os.Getpid())
-	if err := os.WriteFile(dir+"/main.go", []byte("package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(10 * time.Minute) }\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.Command("go", "build", "-trimpath", "-o", "app", "main.go")
-	build.Dir, build.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	bin, err := os.ReadFile(dir + "/app")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text bytes.Buffer
-	tw := tar.NewWriter(&text)
-	if err := tw.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(bin))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tw.Write(bin); err != nil {
-		t.Fatal(err)
-	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: &text, SourceName: "-"}, ref, client.ImageImportOptions{})
+	ref := fmt.Sprintf("nagaya-test-brake:%d", os.Getpid())
+	root := testenv.ImageOf(t, "package main\n\nimport \"time\"\n\nfunc main() { time.Sleep(10 * time.Minute) }\n")
+	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: root, SourceName: "-"}, ref, client.ImageImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package docker
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -107,32 +106,7 @@ func alone(t *testing.T) {
 // importApp compiles the app and imports it as an image of one file.
 func importApp(t *testing.T, cli *client.Client, ref string) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.WriteFile(dir+"/main.go", []byte(app), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	build := exec.Command("go", "build", "-trimpath", "-o", "app", "main.go")
-	build.Dir = dir
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("compiling the app: %v\n%s", err, out)
-	}
-	bin, err := os.ReadFile(dir + "/app")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var image bytes.Buffer
-	tw := tar.NewWriter(&image)
-	if err := tw.WriteHeader(&tar.Header{Name: "app", Mode: 0o755, Size: int64(len(bin))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tw.Write(bin); err != nil {
-		t.Fatal(err)
-	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: &image, SourceName: "-"}, ref, client.ImageImportOptions{})
+	r, err := cli.ImageImport(t.Context(), client.ImageImportSource{Source: testenv.ImageOf(t, app), SourceName: "-"}, ref, client.ImageImportOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
