@@ -190,6 +190,7 @@ func (p *player) serviceIsReplaced(ctx context.Context) error {
 	if _, err := p.nagaya(ctx, "routes", "--traffic"); err != nil {
 		return err
 	}
+	p.say("FAILED counts requests that a container did not answer; nginx then asked the other one")
 	return p.s.Remove(ctx, "ecs-shop-1")
 }
 
