@@ -7,7 +7,7 @@ import (
 
 // Course is what comes of some time.
 type Course struct {
-	// Account is the bank's, but for Throttled, which is the services' part alone.
+	// Account is the bank's, except for Throttled, which is the services' part alone.
 	Account
 	// Ends is when each load has spent its credits: the zero time if it has not by the last point.
 	Ends []time.Time

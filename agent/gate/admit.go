@@ -56,7 +56,7 @@ func (s *State) admit(in Input, v view, set Settings, d *Decision) {
 	}
 }
 
-// lateLast are the jobs by urgency, but those whose deadline has passed at the end: what they take must not
+// lateLast returns the jobs by urgency, with those whose deadline has passed at the end: what they take must not
 // make others late.
 func (s *State) lateLast(now time.Time) (all []*Entry) {
 	for _, late := range []bool{false, true} {
@@ -88,7 +88,7 @@ func (e *Entry) behind(last Entry, now time.Time, late bool, d *Decision) {
 // hintKill is the remedy for a run that takes too much.
 const hintKill = "end that run if it hangs, and let 'nagaya gate run --kill-after' end the next one"
 
-// A run is reported that has spent so many times what its owner said or its past runs cost.
+// A run that has spent so many times what its owner said, or what its past runs cost, is reported.
 const (
 	overrunWarning = 3
 	overrunError   = 10

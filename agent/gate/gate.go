@@ -48,7 +48,7 @@ type Decision struct {
 	OpensAt time.Time `json:"opens_at,omitzero"`
 	// Brake is how batches that run already are held back.
 	Brake Brake `json:"brake,omitzero"`
-	// Surplus is what may be billed; nil but on an unlimited instance.
+	// Surplus is what may be billed; nil except on an unlimited instance.
 	Surplus *Surplus `json:"surplus,omitempty"`
 	// Windows are when batches may start; WindowChanges is when the present one ends, or the next begins.
 	Windows       []string  `json:"windows,omitempty"`
@@ -59,7 +59,7 @@ type Decision struct {
 	NextCheck time.Time `json:"next_check"`
 	// ValidUntil is when a reader must take the gate as closed if it has seen no newer decision.
 	ValidUntil time.Time `json:"valid_until"`
-	// Notes are what happened at this very decision and no job's entry says, in sentences for the journal.
+	// Notes are what happened at this decision and is in no job's entry, as sentences for the journal.
 	Notes    []string          `json:"notes,omitempty"`
 	Problems []problem.Problem `json:"problems,omitempty"`
 }

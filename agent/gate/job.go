@@ -20,7 +20,7 @@ type Job struct {
 	Need float64 `json:"need,omitempty"`
 	// Cores is the most vCPUs that it uses at once; 0 means all.
 	Cores float64 `json:"cores,omitempty"`
-	// Deadline is when it should have ended; zero means whenever.
+	// Deadline is when it should have ended; zero means at any time.
 	Deadline time.Time `json:"deadline,omitzero"`
 	// Late says what happens when it cannot end in time any more.
 	Late Late `json:"late,omitempty"`
@@ -236,10 +236,10 @@ func place(taken []stretch, deadline time.Time, work, rate, free float64) (start
 	return start, append(all, taken...)
 }
 
-// measured reports whether a job of this name has told what it cost.
+// measured reports whether a run of this name has reported its cost.
 func (s *State) measured(name string) bool { return len(s.History[name].Costs) > 0 }
 
-// past is what those runs of a job cost that are like one that came when this one did.
+// past returns the costs of those runs of a job that are like one that comes at the time at which this one came.
 func (s *State) past(e Entry) Past { return s.History[e.Name].like(e.Since) }
 
 // usual is the services' mean demand until a time, as far as it is forecast.

@@ -133,7 +133,7 @@ func (s *State) takeOne(a Asked, now time.Time, d *Decision) {
 	}
 }
 
-// index is that of the first job of which is holds; less than 0 if there is none.
+// index returns the index of the first job for which is returns true; less than 0 if there is none.
 func (s *State) index(is func(*Entry) bool) int {
 	for i := range s.Jobs { // slices.IndexFunc would copy each of hundreds for each of hundreds
 		if is(&s.Jobs[i]) {

@@ -16,7 +16,7 @@ const (
 	Daily   Period = "day"
 )
 
-// Surplus is how much of the credits that cost money an unlimited instance may use. Amounts are credits but where it says dollars.
+// Surplus is how much of the credits that cost money an unlimited instance may use. Amounts are credits unless the name says dollars.
 type Surplus struct {
 	Period Period `json:"period"`
 	// Limit is what may be charged and owed in the period, 0 for nothing.

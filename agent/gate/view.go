@@ -94,13 +94,13 @@ func (v view) room(cores float64, ls []credit.Load) float64 {
 	return credit.Headroom(v.bank, v.report.MeterAt, v.points, v.floor, cores, ls)
 }
 
-// costsMoney reports whether credits that are not there would cost money. They may as long as nobody has said what the instance is.
+// costsMoney reports whether credits that are not there would cost money. They may while the credit option is not known.
 func (v view) costsMoney() bool {
 	return v.report.Type == "" || v.credits && v.report.Bank.Mode == credit.Unlimited
 }
 
 // mostSpare is the most that a full balance could give a batch of the given cores while the services need what they do in the long
-// run: what they need more at present does not last for ever.
+// run: what they need beyond that at present will not last.
 func (v view) mostSpare(cores float64) float64 {
 	points := slices.Clone(v.points)
 	for i := range points {

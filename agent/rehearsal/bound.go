@@ -11,7 +11,7 @@ import (
 )
 
 // A lowerBound is what no policy can do better, even one that knows all load and jobs
-// beforehand and may stop and continue any job at any time.
+// in advance and may stop and continue any job at any time.
 //
 // Credits flow from where they are earned (or surplus may be borrowed, on an unlimited instance) forward through
 // time, never more than the cap from one moment to the next, to the services and, within
@@ -227,10 +227,9 @@ func (b *lowerBound) drop(p partial) (partial, bool) {
 	return p, true
 }
 
-// judge says what a partial decision can come to at the least, and takes it for a plan in which the undecided runs are done that
-// lack nothing.
+// judge says what a partial decision costs at least, and takes it for a plan: undecided runs that lack nothing are done.
 //
-// Runs which lack something share what there is with those from which they could take it. No choice among
+// Runs that lack something share what there is with those from which they could take it. No choice among
 // these runs gets more, so the cheapest whole choice among them is part of the least cost.
 func (b *lowerBound) judge(p partial) partial {
 	f := b.f

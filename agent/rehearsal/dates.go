@@ -190,7 +190,7 @@ func otherMetric(text string) string {
 	return otherMetrics.FindString(text)
 }
 
-// cpuColumn is the column of a heading that alone is called CPUUtilization, behind a time and beside others; 0 is none.
+// cpuColumn returns the only column that a heading calls CPUUtilization, behind a time and beside others; 0 is none.
 func cpuColumn(row []string) (column int) {
 	others := 0
 	for i, name := range row {

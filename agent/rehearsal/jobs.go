@@ -25,7 +25,7 @@ type Job struct {
 	Estimate float64
 	// Cores is the most vCPUs that it uses at once; 0 is all.
 	Cores float64
-	// Deadline returns when a run must have ended; zero means whenever.
+	// Deadline returns when a run must have ended; zero means at any time.
 	Deadline func(start time.Time) time.Time
 	Late     gate.Late
 }

@@ -52,7 +52,7 @@ func larger(s credit.Spec) (all []credit.Spec) {
 	return all
 }
 
-// Prices of a large, as above, of families whose sizes have credits for nothing: two vCPUs, and double from size to size.
+// Prices of a large, as above, of families without CPU credits: two vCPUs, and double from size to size.
 var largePrice = map[string]float64{
 	"m4": 0.10, "m5": 0.096, "m5a": 0.086, "m6i": 0.096, "m6a": 0.0864, "m6g": 0.077, "m7i": 0.1008, "m7g": 0.0816,
 	"c4": 0.10, "c5": 0.085, "c5a": 0.077, "c6i": 0.085, "c6a": 0.0765, "c6g": 0.068, "c7i": 0.08925, "c7g": 0.0725,

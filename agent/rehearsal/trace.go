@@ -42,12 +42,17 @@ const (
 	stopped = time.Hour
 )
 
-// ReadPoints reads the points of a trace, of which Regular makes one, in one of three forms: CSV with a time and a value in each
-// line, in either order, with commas, semicolons or tabs between; the CSV that CloudWatch's console exports, whose first lines tell about the
-// metric; and the JSON of 'aws cloudwatch get-metric-statistics' or
-// get-metric-data, or the list of data points alone. What the former prints with --output text is read, too. Of several columns of values the one counts that the heading calls CPUUtilization. Order does not matter, a missing value is the one before, or 0 if
-// more than an hour is missing, and times without a zone are UTC. Dates such as 3/2/2026 are read where all lines together say which number is
-// the day. A moment may not have two values that differ. The error names the line, or that moment. Those of several files can be put together.
+// ReadPoints reads the points of a trace; Regular makes a trace of them. The text has one of these forms:
+//
+//   - CSV with a time and a value in each line, in either order, separated by commas, semicolons or tabs. Of several columns of
+//     values the one counts that the heading calls CPUUtilization.
+//   - The CSV that CloudWatch's console exports, whose first lines describe the metric.
+//   - The JSON of 'aws cloudwatch get-metric-statistics' or get-metric-data, the list of data points alone, or what the former
+//     prints with --output text.
+//
+// Points may come in any order. A missing value is the one before, or 0 if more than an hour is missing. Times without a zone are UTC.
+// Dates such as 3/2/2026 are read where all lines together say which number is the day. A moment may not have two values
+// that differ. The error names the line, or that moment. Points of several files can be put together.
 func ReadPoints(text []byte) ([]credit.Measure, error) {
 	if len(text) > MaxTrace {
 		return nil, fmt.Errorf("it is larger than %d MiB", MaxTrace>>20)
