@@ -3,6 +3,7 @@
 package loop
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -51,9 +52,7 @@ type question struct {
 
 // New returns a loop that has decided nothing yet.
 func New(o Options) *Loop {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	return &Loop{
 		Identity: latest.New[identity.Identity](), Readings: latest.New[credit.Reading](),
 		Released: latest.New[[]string](), Batches: latest.New[[]string](),
