@@ -98,7 +98,7 @@ func TestUnitOrder(t *testing.T) {
 			t.Errorf("%s=%v waits for cloud-init or Docker", name, words[name])
 		}
 	}
-	// The ECS agent waits until the address is here, but not for ever, and not for
+	// The ECS agent waits until the address is here, but not forever, and not for
 	// an agent that cannot start.
 	if !slices.Equal(words["Type"], []string{"notify"}) {
 		t.Errorf("Type=%v: ecs.service would not wait for the address", words["Type"])

@@ -186,7 +186,7 @@ func TestNoRingOfTakers(t *testing.T) {
 			i, moves := start, 0
 			for j, ok := next(i); ok; j, ok = next(i) {
 				if i = j; moves > len(times) {
-					t.Fatalf("the address moves for ever (leaving %b)", bits)
+					t.Fatalf("the address moves forever (leaving %b)", bits)
 				}
 				moves++
 			}

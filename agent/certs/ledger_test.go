@@ -171,7 +171,7 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
-// A CA that fails is asked ever less often, and sites keep what they have.
+// A CA that fails is asked less and less often, and sites keep what they have.
 func TestFailingCA(t *testing.T) {
 	for name, err := range map[string]*CAError{
 		"5xx":                  {Status: 503},
@@ -310,7 +310,7 @@ func TestAlreadyReplaced(t *testing.T) {
 	}
 }
 
-// An order that a killed agent left is resumed at once, and then ever less often; it is no new order.
+// An order that a killed agent left is resumed at once, and then less and less often; it is no new order.
 func TestResume(t *testing.T) {
 	w := newWorld(t, letsEncrypt)
 	w.wish("ecs:a", "a.example.com")

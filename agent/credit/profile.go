@@ -40,7 +40,7 @@ type Slot struct {
 	At   time.Time         `json:"at,omitzero"`
 }
 
-// Likeness is how well hours were foretold by the earlier ones of their own slot, and by the wider slot. The zero Likeness has
+// Likeness is how well hours were predicted by the earlier ones of their own slot, and by the wider slot. The zero Likeness has
 // compared nothing.
 type Likeness struct {
 	// Weight is the number of hours compared, faded by their age.

@@ -28,7 +28,7 @@ func TestProfileStartsConservative(t *testing.T) {
 	if d := p.At(monday, s); d.Mean != s.Baseline()/2 || d.High != s.Baseline() {
 		t.Errorf("nothing seen: %+v", d)
 	}
-	// A busy first minute counts at once, and is not expected to last for ever.
+	// A busy first minute counts at once, and is not expected to last forever.
 	p.Observe(monday, monday.Add(time.Minute), 1.5)
 	soon, late := p.At(monday.Add(time.Minute), s), p.At(monday.Add(24*time.Hour), s)
 	if !near(soon.Mean, 1.5) || soon.High < soon.Mean {

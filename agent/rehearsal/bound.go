@@ -32,7 +32,7 @@ import (
 type lowerBound struct {
 	needed  float64
 	relaxed float64 // the score if parts of jobs counted
-	least   float64 // the score of whole jobs, at the least; as relaxed before whole is called
+	least   float64 // the score of whole jobs, at least; as relaxed before whole is called
 	best    float64 // the score of the best plan that was found
 	taken   float64 // from the services by that plan
 	stand           // of that plan

@@ -2,7 +2,7 @@ package rehearsal
 
 import "testing"
 
-// BenchmarkQueue is three days of a job that comes every five minutes, whose runs may wait for ever, with its bound.
+// BenchmarkQueue is three days of a job that comes every five minutes, whose runs may wait forever, with its bound.
 func BenchmarkQueue(b *testing.B) {
 	s := spec(b, "t3.micro")
 	o := Options{Spec: s, Trace: households()[0].trace(0, s), Length: 3 * day}

@@ -209,7 +209,7 @@ func csvPoints(text []byte) (ps points, err error) {
 		switch {
 		case !isTime && len(ps) == 0:
 			if other := otherMetric(strings.Join(row, " ")); other != "" {
-				return nil, fmt.Errorf("%s: it tells of %s; give CPUUtilization", where, other)
+				return nil, fmt.Errorf("%s: it is about %s; give CPUUtilization", where, other)
 			}
 			u.heading(row)
 			column = cmp.Or(cpuColumn(row), column)
@@ -262,7 +262,7 @@ func jsonPoints(text []byte) (ps points, err error) {
 		return nil, err
 	}
 	if other := otherMetric(answer.Label); other != "" {
-		return nil, fmt.Errorf("it tells of %s; ask for CPUUtilization", other)
+		return nil, fmt.Errorf("it is about %s; ask for CPUUtilization", other)
 	}
 	if answer.Datapoints == nil && answer.MetricDataResults == nil {
 		return nil, errors.New("it has neither Datapoints nor MetricDataResults, which get-metric-statistics and get-metric-data of 'aws cloudwatch' print")
@@ -284,7 +284,7 @@ func jsonPoints(text []byte) (ps points, err error) {
 	}
 	for _, m := range answer.MetricDataResults {
 		if other := otherMetric(m.Label); other != "" {
-			return nil, fmt.Errorf("it tells of %s; ask for CPUUtilization", other)
+			return nil, fmt.Errorf("it is about %s; ask for CPUUtilization", other)
 		}
 		if len(m.Timestamps) > len(m.Values) {
 			return nil, errors.New("there are more Timestamps than Values")

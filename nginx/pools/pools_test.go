@@ -78,7 +78,7 @@ func TestASiteHasABurstAndThenARate(t *testing.T) {
 	}
 }
 
-// A site that flaps for ever delays no other site, and causes one reload a second.
+// A site that flaps forever delays no other site, and causes one reload a second.
 func TestASiteThatFlapsDelaysNoOther(t *testing.T) {
 	w := newFixture()
 	now := time.Unix(1000, 0)

@@ -67,7 +67,7 @@ func TestFailingCA(t *testing.T) {
 			w.Header().Set("Retry-After", time.Now().Add(10*time.Hour).UTC().Format(http.TimeFormat))
 			return problem(w, 429, "rateLimited", "")
 		}, 429, certs.RateLimited, 10 * time.Hour, 3, ""},
-		{"429 for ever", func(w http.ResponseWriter, _ *http.Request) bool {
+		{"429 forever", func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Retry-After", "2000000000")
 			http.Error(w, "", http.StatusTooManyRequests)
 			return true
@@ -201,7 +201,7 @@ func TestFinish(t *testing.T) {
 				return false
 			}
 		}, chain: good, waited: 14 * time.Second},
-		{name: "processing for ever", order: func(l *liar) { l.order["status"] = "processing" }, want: "still processing", waited: 2 * time.Minute},
+		{name: "processing forever", order: func(l *liar) { l.order["status"] = "processing" }, want: "still processing", waited: 2 * time.Minute},
 		{name: "processing for a year", order: func(l *liar) {
 			l.order["status"] = "processing"
 			l.answer = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -209,7 +209,7 @@ func TestFinish(t *testing.T) {
 				return false
 			}
 		}, want: "still processing", waited: 2 * time.Minute},
-		{name: "ready for ever", order: func(l *liar) {
+		{name: "ready forever", order: func(l *liar) {
 			l.order["status"] = "ready"
 			l.answer = func(w http.ResponseWriter, r *http.Request) bool {
 				return strings.HasSuffix(r.URL.Path, "finalize") && problem(w, 403, "orderNotReady", "wait")

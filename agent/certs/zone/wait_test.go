@@ -57,7 +57,7 @@ func TestWaiting(t *testing.T) {
 		{name: "never", sync: time.Hour, want: "still lack a change of _acme-challenge.shop.test after 3m0s", from: syncMost, most: syncMost + 10*time.Second, calls: 60},
 		{name: "throttled", busy: 20 * time.Second, code: "Throttling", from: 20 * time.Second, most: 40 * time.Second, calls: 10},
 		{name: "another change under way", busy: 20 * time.Second, code: "PriorRequestNotComplete", from: 20 * time.Second, most: 40 * time.Second, calls: 10},
-		{name: "throttled for ever", busy: time.Hour, code: "ThrottlingException", want: "ThrottlingException", from: retryMost, most: retryMost + 20*time.Second, calls: 20},
+		{name: "throttled forever", busy: time.Hour, code: "ThrottlingException", want: "ThrottlingException", from: retryMost, most: retryMost + 20*time.Second, calls: 20},
 		{name: "refused", busy: time.Hour, code: "AccessDenied", want: "allow route53:ListResourceRecordSets for hosted zone Z1", calls: 1},
 		{name: "the end", busy: time.Hour, code: "Throttling", want: "context canceled", from: 5 * time.Second, most: 5 * time.Second, stop: 5 * time.Second, calls: 10},
 	} {

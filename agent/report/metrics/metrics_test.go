@@ -297,7 +297,7 @@ func TestAScrapeThatFails(t *testing.T) {
 		t.Fatal("the status could be read")
 	}
 	if !p.mu.TryLock() {
-		t.Fatal("a later scrape waits for ever")
+		t.Fatal("a later scrape waits forever")
 	}
 	p.mu.Unlock()
 	if broken = false; scrape() {

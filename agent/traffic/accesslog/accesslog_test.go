@@ -126,7 +126,7 @@ func TestRead(t *testing.T) {
 	if r := l.Report(); r.Unavailable != "" || len(r.Hosts) != 1 {
 		t.Errorf("report %+v", r)
 	}
-	// The one from before a rotation is not kept open for ever.
+	// The one from before a rotation is not kept open forever.
 	l.requests.oldUntil = time.Now().Add(-time.Second)
 	l.Report()
 	if l.requests.old != nil {
