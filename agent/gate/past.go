@@ -100,7 +100,7 @@ func logNormal(costs []float64) (middle, spread float64) {
 // the declared need stands for them.
 func (p Past) need(expected, spread float64) float64 {
 	if len(p.Costs) == 0 {
-		return expected * math.Exp(declaredSpread*spread)
+		return expected * min(math.Exp(declaredSpread*spread), guessed)
 	}
 	middle, sd := logNormal(p.Costs)
 	return middle * math.Exp(spread*sd)

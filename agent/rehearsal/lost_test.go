@@ -32,6 +32,10 @@ func TestCasesThatWereLost(t *testing.T) {
 			job: Job{Name: "a", Need: 250, Estimate: 250}, line: "0 22 * * *", within: 8 * time.Hour, most: 0,
 		},
 		{
+			name: "a whole balance is free to spend, unlimited, though no run was measured", o: Options{Mode: credit.Unlimited, Balance: 288, Trace: byHour(14, func(int, int) float64 { return 3 })},
+			job: Job{Name: "a", Need: 288, Estimate: 288}, line: "0 12 * * 5", within: 19 * time.Hour, most: 0,
+		},
+		{
 			name: "no hour is free of harm", o: Options{Trace: byHour(20, func(_, h int) float64 {
 				if h >= 3 && h < 6 {
 					return 100
