@@ -51,8 +51,8 @@ func newInstance(o Options, runs []Run) *instance {
 // play runs to the end. At every step start may start or refuse runs that are due.
 func (w *instance) play(start func(*instance)) {
 	end := w.start.Add(w.o.Length)
-	for i := 0; w.now.Before(end); i++ {
-		if w.o.Progress != nil && i%progressEvery == 0 {
+	for w.now.Before(end) {
+		if w.o.Progress != nil {
 			w.o.Progress(float64(w.now.Sub(w.start)) / float64(w.o.Length))
 		}
 		for w.next < len(w.runs) && !w.runs[w.next].Due.After(w.now) {
@@ -65,9 +65,6 @@ func (w *instance) play(start func(*instance)) {
 		w.work(wanted)
 	}
 }
-
-// progressEvery is after how many steps progress is told.
-const progressEvery = 64
 
 // work lets a step pass in which the services want so many vCPUs.
 func (w *instance) work(wanted float64) {

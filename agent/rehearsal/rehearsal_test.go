@@ -202,6 +202,18 @@ func TestAdviceOfJobsThatNeverCome(t *testing.T) {
 	}
 }
 
+// A step may take long where thousands of runs wait: how far it is is told at each.
+func TestProgressIsToldAtEachStep(t *testing.T) {
+	told := 0
+	o := Options{Spec: spec(t, "t3.micro"), Trace: steady(2, 1), Length: time.Hour, Progress: func(float64) { told++ }}
+	if _, err := Play(o, Gate); err != nil {
+		t.Fatal(err)
+	}
+	if steps := int(time.Hour / o.tick()); told < 2*steps { // without jobs, and with the gate
+		t.Errorf("told %d times in %d steps", told, steps)
+	}
+}
+
 // Runs of one name that come at the same time are two runs, one after the other with the gate.
 func TestRunsOfOneNameAtOneTime(t *testing.T) {
 	o := Options{Spec: spec(t, "t3.micro"), Trace: steady(2, 2), Balance: 200}
