@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nagaya-ecs/nagaya/agent/credit"
+	"github.com/nagaya-ecs/nagaya/agent/problem"
 )
 
 // view is what the credits, or the load of an instance without credits, allow.
@@ -140,12 +141,12 @@ func (v view) judgeLoad(isOpen bool, jobs int) (open, urgently bool, reason stri
 	if isOpen {
 		limit = min(busyCloseShare*v.busy, 1)
 	}
-	numbers := fmt.Sprintf("the services use %.0f %% of %d processors, the mark is %.0f %%", 100*share, v.report.VCPUs, 100*limit)
+	numbers := fmt.Sprintf("the services use %.0f %% of %s, the mark is %.0f %%", 100*share, problem.Counted(v.report.VCPUs, "processor"), 100*limit)
 	if share >= limit {
 		return false, false, numbers
 	}
 	if jobs >= v.report.VCPUs {
-		return false, false, fmt.Sprintf("%d jobs run on %d processors", jobs, v.report.VCPUs)
+		return false, false, fmt.Sprintf("%s on %s", problem.Counted(jobs, "running job"), problem.Counted(v.report.VCPUs, "processor"))
 	}
 	return true, false, numbers
 }
