@@ -144,11 +144,18 @@ func TestAdviceSpeaksOfWhatServicesLose(t *testing.T) {
 	r := Report{Type: "t3.micro", Needed: 180, Spare: 500, Fits: "t3.small"}
 	for taken, want := range map[float64]string{
 		3:  "all 3 runs are in time on t3.micro with these settings; nothing needs to change.",
-		60: "all 3 runs are in time on t3.micro, but of their 180 credits 60 are missing to the services then, or billed: take t3.small, run fewer of them, or give them later deadlines.",
+		60: "all 3 runs are in time on t3.micro, but of the 180 credits 60 are missing to the services then, or billed: take t3.small, run fewer of them, or give them later deadlines.",
 	} {
 		if got := r.advise(&instance{}, Result{Runs: make([]Run, 3), InTime: 3, ThrottledByJobs: 60 * taken}); got != want {
 			t.Errorf("%v: %s", taken, got)
 		}
+	}
+}
+
+func TestAdviceOfOneRun(t *testing.T) {
+	want := "the only run is in time on t3.micro with these settings; nothing needs to change."
+	if got := (Report{Type: "t3.micro", Needed: 60}).advise(&instance{}, Result{Runs: make([]Run, 1), InTime: 1}); got != want {
+		t.Error(got)
 	}
 }
 

@@ -98,10 +98,10 @@ func (r Report) advise(idle *instance, g Result) string {
 	case len(g.Runs) == 0:
 		return fmt.Sprintf("%s does for the services; with --jobs it is shown what jobs could make of the credits that they leave.", r.Type)
 	case missed == 0 && g.takes() > tolerated*r.Needed:
-		return fmt.Sprintf("all %d runs are in time on %s, but of their %.0f credits %.0f are missing to the services then, or billed: take %s, run fewer of them, or give them later deadlines.",
-			len(g.Runs), r.Type, r.Needed, g.takes(), larger)
+		return fmt.Sprintf("%s in time on %s, but of the %.0f credits %.0f are missing to the services then, or billed: take %s, run fewer of them, or give them later deadlines.",
+			everyRun(len(g.Runs)), r.Type, r.Needed, g.takes(), larger)
 	case missed == 0:
-		return fmt.Sprintf("all %d runs are in time on %s with these settings; nothing needs to change.", len(g.Runs), r.Type)
+		return fmt.Sprintf("%s in time on %s with these settings; nothing needs to change.", everyRun(len(g.Runs)), r.Type)
 	case r.Needed > r.Spare:
 		what := fmt.Sprintf("take %s, run fewer of them, or refuse those that are late (late: refuse).", larger)
 		if !slices.ContainsFunc(g.Runs, func(x Run) bool { return !x.InTime && x.Late != gate.LateRefuse }) {
@@ -154,4 +154,12 @@ func (r Result) Journal() string {
 		fmt.Fprintf(&w, "%s  %-9s %s: %s\n", d.At.UTC().Format(time.DateTime), d.What, run, d.Reason)
 	}
 	return w.String()
+}
+
+// everyRun begins a sentence on all of so many runs.
+func everyRun(n int) string {
+	if n == 1 {
+		return "the only run is"
+	}
+	return fmt.Sprintf("all %d runs are", n)
 }
