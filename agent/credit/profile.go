@@ -128,15 +128,15 @@ func (p *Profile) Steady(now time.Time, s Spec) float64 {
 	return math.Max(0, math.Min(recent, p.Lasting*fade(now.Sub(p.LastingAt), halfLifeLasting)))
 }
 
-// LongRun is the mean demand of the hours of a week, as far as they were learned.
-func (p *Profile) LongRun(s Spec) float64 {
+// LongRun is the mean demand of the hours of a week, as far as they were learned, and how many days were: one counts half after four weeks.
+func (p *Profile) LongRun(s Spec) (mean, days float64) {
 	all := p.All.mean(s.Baseline()/2, trust)
 	ofDay, ofWeek := p.OfDay.trust(), p.OfWeek.trust()
-	var sum float64
 	for hour := range p.Week {
-		sum += p.Week[hour].mean(p.Day[hour%24].mean(all, ofDay), ofWeek)
+		mean += p.Week[hour].mean(p.Day[hour%24].mean(all, ofDay), ofWeek) / float64(len(p.Week))
+		days += p.Week[hour].Weight / 24
 	}
-	return sum / float64(len(p.Week))
+	return mean, days
 }
 
 // Regular reports whether weeks are known to be alike: a day's hours at least were compared with those of earlier weeks, from which they

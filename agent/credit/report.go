@@ -59,6 +59,8 @@ type Report struct {
 	Lasting float64 `json:"lasting"`
 	// LongRun is the services' mean demand of the last weeks, in vCPUs.
 	LongRun float64 `json:"long_run"`
+	// LongRunDays is how many days it was learned from, see Profile.LongRun.
+	LongRunDays float64 `json:"long_run_days"`
 	// Bank is the state that the numbers above are made of.
 	Bank     Bank              `json:"bank"`
 	Problems []problem.Problem `json:"problems,omitempty"`
@@ -92,7 +94,8 @@ func (m *Memory) report(r Reading) Report {
 		out.Balance, out.Surplus = m.Bank.Balance+m.Bank.Launch, m.Bank.Surplus
 		out.ErrorBar = m.errorBar(out.Now.Services + out.Now.Batch)
 		out.Forecast = Project(m.Bank, &m.Profile, m.At, forecastHorizon, forecastStep)
-		out.LongRun, out.Lasting = m.Profile.LongRun(spec), m.Profile.Steady(m.At, spec)
+		out.LongRun, out.LongRunDays = m.Profile.LongRun(spec)
+		out.Lasting = m.Profile.Steady(m.At, spec)
 		regular := m.Profile.Regular(spec)
 		for _, p := range out.Forecast {
 			out.Discarded += p.Discarded

@@ -30,7 +30,7 @@ func saved(at time.Time, balance float64, d credit.Demand) credit.Report {
 	r := credit.Report{
 		At: at, MeterAt: at, AnchorAt: at.Add(-8 * time.Minute), Known: true, Type: "t3.small", Burstable: true,
 		VCPUs: 2, Mode: credit.Standard, ModeKnown: true, Balance: balance, Max: 576, EarnPerHour: 24, NowKnown: true,
-		Now: credit.Spent{Services: d.Mean}, Bank: b, LongRun: d.Mean,
+		Now: credit.Spent{Services: d.Mean}, Bank: b, LongRun: d.Mean, LongRunDays: 28,
 	}
 	for i := range 24 {
 		b, _ = b.Advance(time.Hour, d.Mean)

@@ -27,9 +27,10 @@ const (
 	// boughtWeight is what a credit costs that is billed within what the operator allows: less than it is worth to a job.
 	boughtWeight = 0.1
 	// daysAfter is for how many days after the two that are played the services' lack of credits counts, daysOwed where surplus is
-	// free until the most is owed.
-	daysAfter = 30.0
-	daysOwed  = 2.0
+	// free until the most is owed. It is for learnedTimes the days that were learned at most: one day says little of the next month.
+	daysAfter    = 30.0
+	daysOwed     = 2.0
+	learnedTimes = 2.0
 	// A job that is late, or has no deadline, may cost more the longer it has waited: in
 	// four weeks all that it can. Without a
 	// deadline it begins with leastAge of that.
@@ -355,6 +356,7 @@ func (p *planner) lasting(sc scenario, before, after credit.Course) float64 {
 	if sc.bank.Mode == credit.Unlimited {
 		days = daysOwed
 	}
+	days = min(days, learnedTimes*p.v.report.LongRunDays)
 	least := days * day.Minutes() * (p.v.report.LongRun - spec.Baseline())
 	if n == 0 || least <= 0 {
 		return 0

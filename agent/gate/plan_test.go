@@ -13,7 +13,7 @@ import (
 // What the services need more at present is in the forecast's mean already: where it is taken to last, it is not added once more.
 func TestWhatLastsCountsOnce(t *testing.T) {
 	c := saved(noon, 576, baseline)
-	c.Bank.Mode, c.LongRun, c.Lasting = credit.Unlimited, 0.3, 0.4
+	c.Bank.Mode, c.LongRun, c.LongRunDays, c.Lasting = credit.Unlimited, 0.3, 28, 0.4
 	for i := range c.Forecast {
 		more := 0.4 * math.Exp2(-float64(i)/24)
 		c.Forecast[i].Demand = credit.Demand{Mean: 0.3 + more, High: 0.3 + more, More: more}
@@ -67,7 +67,7 @@ func TestOwedSurplusNeedsNoReserve(t *testing.T) {
 func TestABurstDoesNotMakeAJobNeverFit(t *testing.T) {
 	for _, mode := range []credit.Mode{credit.Standard, credit.Unlimited} {
 		c := saved(noon, 20, credit.Demand{Mean: 1.5, High: 1.5})
-		c.Bank.Mode, c.LongRun = mode, 0.2
+		c.Bank.Mode, c.LongRun, c.LongRunDays = mode, 0.2, 28
 		for need, want := range map[float64]bool{5: false, 900: true} {
 			_, d := decide(t, State{}, Input{Now: noon, Credits: c, Asked: []Asked{withDeadline(ask("a", need, noon), 30*time.Hour)}})
 			never := slices.ContainsFunc(d.Problems, func(p problem.Problem) bool { return p.Code == "job-never-fits" })

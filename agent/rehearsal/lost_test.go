@@ -233,3 +233,23 @@ func TestARefusedJobIsTried(t *testing.T) {
 		}
 	}
 }
+
+// One day on which the services use more than is earned says little of the next month: a job that the balance pays for runs.
+func TestOneDayIsNotAMonth(t *testing.T) {
+	o := Options{Spec: spec(t, "t3.micro"), Balance: 288, Trace: byHour(8, func(d, _ int) float64 {
+		if d == 0 {
+			return 12
+		}
+		return 2
+	})}
+	for d := range 7 {
+		o.Jobs = append(o.Jobs, once(share{"a", start.Add(time.Duration(d)*day + 22*time.Hour), 6 * time.Hour, 0, 1}, 30, 30, gate.LateRefuse))
+	}
+	rep, err := Play(o, Gate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := rep.Results[0]; g.InTime != len(g.Runs) {
+		t.Errorf("%d of %d in time; the first decision: %s", g.InTime, len(g.Runs), g.Decisions[0].Reason)
+	}
+}
