@@ -109,7 +109,7 @@ bench-address: prepare build ## Measure what claiming and handing over an Elasti
 # TRACES is a directory of recorded traces (*.csv) to judge by as well. PAIRS=1 plays a quarter of the cases in every mode.
 .PHONY: bench-gate
 bench-gate: ## Judge the gate beside cron, a threshold, a script and the bound, by some thousand cases (half an hour).
-	go test $(STATIC) -timeout 60m -run '^TestTheGate(IsWorthIt|InEveryMode)$$' -v ./agent/rehearsal -full $(if $(PAIRS),-pairs) $(if $(TRACES),-traces $(abspath $(TRACES)))
+	go test $(STATIC) -timeout 60m -run '^TestTheGate(IsWorthIt|InEveryMode|InDrawnSettings)$$' -v ./agent/rehearsal -full $(if $(PAIRS),-pairs) $(if $(TRACES),-traces $(abspath $(TRACES)))
 
 .PHONY: bench-credits
 bench-credits: ## Print what must hold of the credits: estimate, bills, a year's time, the gate's own cost.
