@@ -240,7 +240,10 @@ func place(taken []stretch, deadline time.Time, work, rate, free float64) (start
 func (s *State) measured(name string) bool { return len(s.History[name].Costs) > 0 }
 
 // past returns the costs of those runs of a job that are like one that comes at the time at which this one came.
-func (s *State) past(e Entry) Past { return s.History[e.Name].like(e.Since) }
+func (s *State) past(e Entry) Past {
+	all := s.History[e.Name]
+	return Past{Costs: all.like(e.Since), At: all.At}
+}
 
 // usual is the services' mean demand until a time, as far as it is forecast.
 func usual(c credit.Report, until time.Time) float64 {

@@ -35,12 +35,12 @@ func (p Past) and(cost float64, came, at time.Time) Past {
 	return Past{Costs: costs[max(0, len(costs)-mostCosts):], Came: times[max(0, len(times)-mostCosts):], At: at}
 }
 
-// like returns the runs that say what one costs which comes at a time: those of the same weekday if they stand apart, as those of a
+// like returns the costs that say what a run costs which comes at a time: those of the same weekday if they stand apart, as those of a
 // weekly heavy run do under a nightly name; else the last ones of all days that do not.
-func (p Past) like(came time.Time) Past {
+func (p Past) like(came time.Time) []float64 {
 	old := len(p.Costs) - len(p.Came)
 	if old < 0 { // no version writes that
-		return Past{Costs: p.Costs, At: p.At}
+		return p.Costs
 	}
 	var by [7][]float64
 	for i, at := range p.Came {
@@ -64,7 +64,7 @@ func (p Past) like(came time.Time) Past {
 	}
 	today := came.UTC().Weekday()
 	if apart[today] {
-		return Past{Costs: by[today], At: p.At}
+		return by[today]
 	}
 	costs := slices.Clone(p.Costs[:old])
 	for i, at := range p.Came {
@@ -72,7 +72,7 @@ func (p Past) like(came time.Time) Past {
 			costs = append(costs, p.Costs[old+i])
 		}
 	}
-	return Past{Costs: costs[max(0, len(costs)-usualCosts):], At: p.At}
+	return costs[max(0, len(costs)-usualCosts):]
 }
 
 // known reports whether anything is known of what a job needs that may be a reason to refuse it.

@@ -60,7 +60,7 @@ func TestAWeeklyHeavyRunIsToldApart(t *testing.T) {
 			cost = 110 + float64(i%5)
 		}
 		if i >= 7 {
-			got := p.like(at).expect(20, 0)
+			got := Past{Costs: p.like(at)}.expect(20, 0)
 			if got < 0.95*cost || got > 1.6*cost {
 				t.Errorf("%s: expected %.1f, and it cost %.1f", at.Format("Mon 2 Jan"), got, cost)
 			}
@@ -69,14 +69,14 @@ func TestAWeeklyHeavyRunIsToldApart(t *testing.T) {
 		at = at.AddDate(0, 0, 1)
 	}
 	// What differs from night to night is no matter of weekdays; what was recorded before times were kept counts as any night.
-	if p = (Past{Costs: []float64{10, 40, 15, 30, 12, 25, 10, 40, 20, 30}}); len(p.like(at).Costs) != 10 {
-		t.Errorf("%+v", p.like(at))
+	if p = (Past{Costs: []float64{10, 40, 15, 30, 12, 25, 10, 40, 20, 30}}); len(p.like(at)) != 10 {
+		t.Errorf("%v", p.like(at))
 	}
 	for i, cost := range []float64{10, 40, 15, 30, 12, 25, 10, 40, 20, 30, 12, 16} {
 		p = p.and(cost, at.AddDate(0, 0, i), at)
 	}
-	if n := len(p.like(at).Costs); n != usualCosts {
-		t.Errorf("%d runs are alike: %+v", n, p.like(at))
+	if n := len(p.like(at)); n != usualCosts {
+		t.Errorf("%d runs are alike: %v", n, p.like(at))
 	}
 }
 

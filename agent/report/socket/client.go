@@ -61,19 +61,19 @@ func (c *Client) Address(ctx context.Context, r address.Request) error {
 
 // Reload has the agent read its configuration again and returns what is wrong with
 // it; then the one from before stays in force. Where no systemd keeps the socket, an agent that has just noticed the
-// change makes it anew, and may hang up before it has answered: that is waited for.
+// change makes it again, and may hang up before it has answered: that is waited for.
 func (c *Client) Reload(ctx context.Context) error {
-	for until := time.Now().Add(anew); ; {
+	for until := time.Now().Add(remade); ; {
 		err := c.call(ctx, 0, http.MethodPost, "/v1/reload", nil, nil)
 		gone := errors.Is(err, ErrNoAgent) && !errors.Is(err, fs.ErrPermission)
-		if !gone || time.Now().After(until) || !backoff.Sleep(ctx, anew/50) {
+		if !gone || time.Now().After(until) || !backoff.Sleep(ctx, remade/50) {
 			return err
 		}
 	}
 }
 
-// anew is longer than an agent takes that makes its socket anew.
-const anew = time.Second
+// remade is longer than an agent takes that makes its socket again.
+const remade = time.Second
 
 // Leave has the agent announce that this instance leaves, or that it stays after all.
 func (c *Client) Leave(ctx context.Context, yes bool) error {
