@@ -341,9 +341,9 @@ func (b *builder) vacate(key PoolKey, asked bool) bool {
 		return false
 	}
 	p := Pool{Servers: []Server{}, VacantSince: b.vacantSince(key), Were: b.in.Prev.Pools[key].addrs()}
+	b.wakeAt(p.VacantSince.Add(b.o.Grace)) // until then it counts as kept, whoever asks
 	if !asked {
 		p.Kept = b.whyKept(b.poolFamily[key])
-		b.wakeAt(p.VacantSince.Add(b.o.Grace))
 	}
 	b.t.Pools[key] = p
 	return true

@@ -447,3 +447,26 @@ func TestUnlisted(t *testing.T) {
 		t.Errorf("later (-want +got):\n%s\n%v", d, old.Unrouted)
 	}
 }
+
+// Where the owner asks and is not ready, the others get the host when routes.grace is over, and the table is built again then.
+func TestAnOwnerThatIsNotReady(t *testing.T) {
+	o := Options{Shared: map[string][]string{"word": nil}, Grace: 10 * time.Minute}
+	shop := sharing("shop", "/", 1, time.Minute, "nagaya.auth", "staff")
+	evil := sharing("evil", "/", 2, time.Hour, "nagaya.auth", "mine")
+	at := func(before Table, after time.Duration) Table {
+		in := input(shop, evil)
+		in.Prev, in.Options, in.Now = before, o, noon.Add(after)
+		return build(in)
+	}
+	before := built(built(Table{}, o, shop), o, shop, evil)
+	shop.Health = tasks.Starting // a HEALTHCHECK with a long start period
+	got := at(before, 0)
+	if want := noon.Add(o.Grace); !got.Next.Equal(want) {
+		t.Errorf("built again at %s, want %s", got.Next, want)
+	}
+	for after, want := range map[time.Duration]string{o.Grace - time.Second: "a.example.com/ http \n", o.Grace: "a.example.com/ http 10.0.0.5:2\n"} {
+		if text := lines(at(got, after)); !strings.HasPrefix(text, want) {
+			t.Errorf("after %s:\n%s", after, text)
+		}
+	}
+}
