@@ -268,7 +268,7 @@ func (l *line) add(rep Report) {
 			l.charged += r.ChargedForJobs
 		}
 	}
-	if score[Gate]-min(score[Cron], score[Threshold]) > 0.02*rep.Needed {
+	if score[Gate]-min(score[Cron], score[Threshold]) > mostExcess*rep.Needed {
 		l.broken++
 	}
 	if least := score[Clairvoyant]; worst-least > atStake*rep.Needed {

@@ -144,8 +144,8 @@ func TestNothingToSpare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g, others := rep.Results[0].Score, min(rep.Results[1].Score, rep.Results[2].Score); g > others+0.02*rep.Needed {
-			t.Errorf("%s: the gate's score is %.0f, the better of cron's and threshold's %.0f", late, g, others)
+		if e := excess(rep); e > mostExcess {
+			t.Errorf("%s: the gate is worse than the better of cron and threshold by %.1f %% of the jobs' credits", late, 100*e)
 		}
 	}
 }
@@ -169,9 +169,8 @@ func TestSmallJobsEachHourLeaveTheBusyHoursAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, others := rep.Results[0], min(rep.Results[1].Score, rep.Results[2].Score)
-		if g.Score > others+0.02*rep.Needed || g.ChargedForJobs > tt.billed {
-			t.Errorf("need %v, %s: the gate's score is %.0f, the better of cron's and threshold's %.0f; %.1f credits were billed", tt.need, tt.mode, g.Score, others, g.ChargedForJobs)
+		if e, billed := excess(rep), rep.Results[0].ChargedForJobs; e > mostExcess || billed > tt.billed {
+			t.Errorf("need %v, %s: the gate is worse than the better of cron and threshold by %.1f %% of the jobs' credits; %.1f credits were billed", tt.need, tt.mode, 100*e, billed)
 		}
 	}
 }
