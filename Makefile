@@ -16,7 +16,7 @@ ARCHES := amd64 arm64
 DIST := dist
 KINDS := deb rpm
 COUNT ?= 1
-LINES ?= 43773
+LINES ?= 43776
 
 STATICCHECK := .cache/bin/staticcheck-0.8.2
 GOFUMPT := .cache/bin/gofumpt-0.12.0
